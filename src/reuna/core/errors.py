@@ -1,0 +1,250 @@
+"""Every error Reuna raises on purpose, split by whose fault it is.
+
+    ReunaError
+    ├── UserError            what was asked cannot be done                 exit 2
+    │   ├── SettingsError      R101  a settings file has mistakes
+    │   ├── ProjectError       R102  the project's code or layout is wrong
+    │   ├── DataError          R103  a node's data cannot be used
+    │   ├── PlanError          R104  a plan that could not be summed exactly
+    │   ├── RunNotFound        R105  no run of that name
+    │   ├── ExtraMissing       R106  an optional extra is not installed
+    │   └── LearnerError       R107  a learner breaks its port or failed
+    ├── DeviceError          this machine cannot do it                     exit 3
+    │   ├── ServerMissing      R201  no nats-server
+    │   ├── ServerTooOld       R202  a nats-server below the oldest we run on
+    │   ├── PortInUse          R203  another process listens there
+    │   ├── ServerFailed       R204  a server ended or never became ready
+    │   └── WorkerFailed       R205  the training process ended
+    ├── PeerError            the other side misbehaved or is away          exit 4
+    │   ├── BusDown            R301  no message could be passed on in time
+    │   ├── PermissionDenied   R302  this identity may not do that
+    │   ├── Refused            R303  the peer refused a contribution
+    │   ├── Unreachable        R304  no connection to the peer
+    │   ├── BadMessage         R305  bytes that are not a message of ours
+    │   ├── BlobNotFound       R306  the peer does not hold that blob
+    │   └── RunFailed          R307  the run ended without a model
+    └── StorageError         the disk did not do its part                  exit 5
+        ├── DiskFull           R401  no space left
+        ├── Corrupted          R402  bytes on disk or on the wire changed
+        └── JournalError       R403  the journal of a run cannot go on
+
+Each error says what happened to which thing; ``next_step`` says what to do about it.
+Codes are never reused.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class ReunaError(Exception):
+    """Root of the tree; never raised itself."""
+
+    code: ClassVar[str] = "R000"
+    exit_status: ClassVar[int] = 1
+    default_next_step: ClassVar[str] = "Run the command again with --debug to see where it happened."
+
+    def __init__(self, message: str, next_step: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.next_step = next_step or self.default_next_step
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class UserError(ReunaError):
+    """What was asked cannot be done as asked."""
+
+    exit_status = 2
+
+
+class SettingsError(UserError):
+    """A settings file, environment variable or flag has mistakes; all of them are listed."""
+
+    code = "R101"
+    default_next_step = "Correct each line named above; `reuna check` validates the file again."
+
+
+class ProjectError(UserError):
+    """The project's code or folder layout is wrong."""
+
+    code = "R102"
+    default_next_step = "Compare with a fresh project made by `reuna init`."
+
+
+class DataError(UserError):
+    """A node's data cannot be used: missing columns, no rows, wrong type."""
+
+    code = "R103"
+    default_next_step = "Compare the node's folder with docs/reference/data-folder.md."
+
+
+class PlanError(UserError):
+    """The plan's bits, weights and cohort could overflow an exact sum."""
+
+    code = "R104"
+    default_next_step = "Lower grid bits, max_weight or the cohort until the bound holds."
+
+
+class RunNotFound(UserError):
+    """No run of that name under the runs folder."""
+
+    code = "R105"
+    default_next_step = "List the runs with `reuna runs`."
+
+
+class ExtraMissing(UserError):
+    """An optional extra is not installed."""
+
+    code = "R106"
+
+
+class LearnerError(UserError):
+    """A learner returned something its port does not allow, or raised."""
+
+    code = "R107"
+    default_next_step = "Run the shipped checks on it: `reuna.checks.check_learner(learner, data)`."
+
+
+class DeviceError(ReunaError):
+    """This machine cannot do it."""
+
+    exit_status = 3
+
+
+class ServerMissing(DeviceError):
+    """No nats-server on this machine."""
+
+    code = "R201"
+    default_next_step = "Install nats-server 2.11 or newer, or `pip install 'reuna[server]'`."
+
+
+class ServerTooOld(DeviceError):
+    """A nats-server below the oldest version we run on."""
+
+    code = "R202"
+    default_next_step = "Install nats-server 2.11 or newer, or `pip install 'reuna[server]'`."
+
+
+class PortInUse(DeviceError):
+    """Another process listens on the port."""
+
+    code = "R203"
+    default_next_step = "Stop that process or choose another port in the settings."
+
+
+class ServerFailed(DeviceError):
+    """A server we supervise ended or never became ready."""
+
+    code = "R204"
+
+
+class WorkerFailed(DeviceError):
+    """The training process ended without an answer."""
+
+    code = "R205"
+    default_next_step = "See the node's log for the worker's last lines."
+
+
+class PeerError(ReunaError):
+    """The other side misbehaved or is away."""
+
+    exit_status = 4
+
+
+class BusDown(PeerError):
+    """No message could be passed on within the time given."""
+
+    code = "R301"
+    default_next_step = "Check that the parent's nats-server runs and can be reached."
+
+
+class PermissionDenied(PeerError):
+    """This identity may not do that."""
+
+    code = "R302"
+    default_next_step = "Use the certificate of the node that the request names."
+
+
+class Refused(PeerError):
+    """A contribution was refused; ``reason`` is a stable word, see ``REFUSALS``."""
+
+    code = "R303"
+    default_next_step = "The round goes on without this contribution; nothing has to be done."
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class Unreachable(PeerError):
+    """No connection to the peer."""
+
+    code = "R304"
+    default_next_step = "Check address, port and certificates of the parent in the settings."
+
+
+class BadMessage(PeerError):
+    """Bytes that are not a message of ours."""
+
+    code = "R305"
+    default_next_step = "Check that both sides run a version with the same protocol number."
+
+
+class BlobNotFound(PeerError):
+    """The peer does not hold a blob of that digest."""
+
+    code = "R306"
+
+
+class RunFailed(PeerError):
+    """The run ended without a model."""
+
+    code = "R307"
+    default_next_step = "See the reasons with `reuna show`."
+
+
+class StorageError(ReunaError):
+    """The disk did not do its part."""
+
+    exit_status = 5
+
+
+class DiskFull(StorageError):
+    """No space left on the device."""
+
+    code = "R401"
+    default_next_step = "Free space in the folder named; work goes on by itself."
+
+
+class Corrupted(StorageError):
+    """Bytes on disk or on the wire are not those that were written."""
+
+    code = "R402"
+    default_next_step = "The copy is set aside and fetched again; check the disk if it recurs."
+
+
+class JournalError(StorageError):
+    """The journal of a run cannot go on."""
+
+    code = "R403"
+
+
+#: Why a contribution can be refused, and what the operator reads.
+REFUSALS: dict[str, str] = {
+    "malformed": "the message cannot be read",
+    "oversized": "the message is larger than its plan allows",
+    "identity": "the sender's certificate is not of the node it names",
+    "not-invited": "the node is not in the plan's cohort",
+    "stale": "the round is over or was replaced",
+    "closed": "the round was closed before it arrived",
+    "plan": "it was made for another plan",
+    "shape": "the number of values or their width differs from the plan",
+    "weight": "the weight is not between 1 and the plan's largest",
+    "range": "a value lies outside the grid",
+    "metrics": "a metric is not a finite number, or there are too many",
+    "digest": "the bytes do not match the digest",
+    "conflict": "another contribution for the same key was already accepted",
+    "not-finite": "the update has a value that is not a finite number",
+}

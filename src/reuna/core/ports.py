@@ -1,0 +1,186 @@
+"""What the outside world must offer. Each port has a real adapter and a fake in `reuna.sim`.
+
+Both pass the same contract tests (``tests/contract``). Asynchronous methods may be
+cancelled at any await; whatever was reported done stays done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reuna.core.records import Contribution, Metrics, Receipt, Setting
+
+T = TypeVar("T")
+Handler = Callable[[str, bytes], Awaitable[None]]
+Tensors = Mapping[str, NDArray[Any]]
+
+
+class Clock(Protocol):
+    """Time as an argument: wall time in seconds since the epoch, and waiting."""
+
+    def now(self) -> float: ...
+    async def sleep(self, seconds: float) -> None: ...
+
+
+class Offload(Protocol):
+    """Runs blocking work (disk, hashing) off the event loop; the simulator runs it in place."""
+
+    async def __call__(self, work: Callable[[], T]) -> T: ...
+
+
+class Subscription(Protocol):
+    async def stop(self) -> None: ...
+
+
+class Bus(Protocol):
+    """Words of at most 1 MB between a node and its parent."""
+
+    async def publish(self, subject: str, data: bytes) -> None:
+        """To whoever listens now: at most once."""
+
+    async def subscribe(self, subject: str, handle: Handler) -> Subscription:
+        """``subject`` may hold ``*`` for one token and end in ``.>``."""
+
+    async def append(self, subject: str, data: bytes, msg_id: str) -> None:
+        """Return when the nearest server has stored it durably.
+
+        Raises `BusDown` when that took longer than the adapter's limit.
+        """
+
+    async def follow(self, subject: str, name: str, handle: Handler) -> Subscription:
+        """Durable consumer ``name``: at least once, in order, done when ``handle`` returns."""
+
+    async def close(self) -> None: ...
+
+
+class Blob(Protocol):
+    """A readable run of bytes whose digest is known."""
+
+    digest: str
+    size: int
+
+    def read(self, offset: int, count: int) -> bytes: ...
+
+
+class BlobStore(Protocol):
+    """Freight between a node and its parent, by digest; the node's side."""
+
+    async def fetch(self, digest: str, size: int) -> Blob:
+        """The blob, each block checked, resumed where a cut stopped it.
+
+        Raises `BlobNotFound`, `Unreachable`, `Corrupted`, `DiskFull`.
+        """
+
+    async def send(self, manifest: Contribution, body: Blob | None) -> Receipt:
+        """Hand over a contribution; returns when the parent holds it durably.
+
+        Raises `Refused` (final), `Unreachable` (try again).
+        """
+
+    async def close(self) -> None: ...
+
+
+class Receiver(Protocol):
+    """The parent's side of one upload."""
+
+    offset: int  #: durable bytes already held; the sender goes on from here
+
+    def write(self, block: bytes) -> None:
+        """One whole block in order (64 KiB, the last may be shorter)."""
+
+    def suspend(self) -> None:
+        """The line was cut: keep what there is, durable, for a later try."""
+
+    def commit(self) -> Receipt:
+        """Validate, make durable, record. Blocking. Raises `Refused` and then forgets the body."""
+
+
+class Depot(Protocol):
+    """What a parent offers its children over any freight adapter. ``peer`` is authenticated."""
+
+    async def blob(self, peer: str, digest: str) -> Blob:
+        """Raises `BlobNotFound`, `PermissionDenied`."""
+
+    def receive(self, peer: str, manifest: Contribution) -> Receiver | Receipt:
+        """A receiver, or at once the receipt of the very same contribution accepted before.
+
+        Raises `Refused`, `PermissionDenied`.
+        """
+
+    async def received(self, receipt: Receipt) -> None:
+        """Told once after each commit, on the event loop."""
+
+
+class Blobs(Protocol):
+    """Blobs this machine holds, by digest."""
+
+    def put(self, data: bytes) -> Blob: ...
+    def get(self, digest: str) -> Blob | None: ...
+    def new(self, size: int) -> BlobWriter: ...
+    def drop(self, digest: str) -> None: ...
+
+
+class BlobWriter(Protocol):
+    """A blob in the making; nobody sees it before `seal`."""
+
+    def write(self, block: bytes) -> None:
+        """One whole block in order (64 KiB, the last may be shorter)."""
+
+    def seal(self, durable: bool = True) -> Blob: ...
+    def abandon(self) -> None: ...
+
+
+class Spool(Protocol):
+    """Contributions a parent holds. The sum of a round is a pure function of its rows."""
+
+    def begin(self, manifest: Contribution) -> BlobWriter:
+        """A writer that goes on at `held(manifest)`."""
+
+    def held(self, manifest: Contribution) -> int:
+        """Bytes (whole blocks) already held of this very manifest's body."""
+
+    def commit(self, manifest: Contribution, body: Blob | None) -> None:
+        """Record the row durably. Raises `Refused('conflict')` for another digest of the same key."""
+
+    def rows(self, run: str, round: int, attempt: int) -> list[Contribution]: ...
+    def body(self, row: Contribution) -> Blob: ...
+    def drop(self, run: str, before_round: int) -> None:
+        """Forget bodies of earlier rounds of the run; rows stay."""
+
+
+class Journal(Protocol):
+    """Durable execution of a run's body: what was journalled is not done again."""
+
+    async def step(self, name: str, work: Callable[[], Awaitable[T]]) -> T:
+        """Run ``work`` at least once and journal its (msgpack-able) result exactly once."""
+
+    async def sleep_until(self, when: float) -> None:
+        """Wait until wall time ``when``; a restart does not begin the wait again."""
+
+    async def await_event(self, topic: str, timeout_s: float) -> str | None:
+        """The next message for ``topic``, or None after ``timeout_s``."""
+
+
+class Learner(Protocol):
+    """Four methods; `reuna.checks.check_learner` tells whether they keep their promises.
+
+    ``data`` is what the project's ``load`` made for this node; Reuna never looks inside.
+    """
+
+    def init(self, seed: int) -> Tensors:
+        """Initial model: name → float32 array; the same seed gives the same bytes."""
+
+    def fit(
+        self, model: Tensors, data: Any, settings: Mapping[str, Setting], seed: int
+    ) -> tuple[Tensors, int, Metrics]:
+        """Train from ``model``; returns the new model, the number of samples (>= 1), metrics."""
+
+    def evaluate(self, model: Tensors, data: Any, settings: Mapping[str, Setting]) -> Metrics:
+        """Finite numbers by name, at most 64."""
+
+    def export(self, model: Tensors) -> bytes:
+        """The model as ONNX."""

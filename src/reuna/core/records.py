@@ -1,0 +1,160 @@
+"""Frozen records that pass between stages and places.
+
+All are `msgspec.Struct`s, so the same definition is the record in memory and, through
+`reuna.wire`, the message between places. Identities, digests and names are plain strings:
+
+    node name    ``[a-z0-9][a-z0-9-]{0,62}``
+    digest       64 hexadecimal characters, see `reuna.wire.digest`
+    run          ``r-`` and a time and a random part, see `reuna.loop.plan.run_id`
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+Metrics = dict[str, float]
+Setting = bool | int | float | str
+Task = Literal["train", "evaluate", "local"]
+Kind = Literal["update", "partial", "report"]
+
+
+class Identity(msgspec.Struct, frozen=True):
+    """Who somebody is, as its certificate says: ``spiffe://<fleet>/<role>/<name>``."""
+
+    fleet: str
+    role: str
+    name: str
+
+    @property
+    def uri(self) -> str:
+        """The URI that stands in the certificate's subject alternative name."""
+        return f"spiffe://{self.fleet}/{self.role}/{self.name}"
+
+
+class Grid(msgspec.Struct, frozen=True):
+    """The power-of-two grid of a round: a value is ``integer * 2**exponent``."""
+
+    bits: int
+    exponent: int
+
+    @property
+    def step(self) -> float:
+        """Distance of two neighbouring values."""
+        return float(2.0**self.exponent)
+
+
+class Plan(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What one round asks of the nodes. The parent publishes it; a digest of its bytes binds answers to it.
+
+    ``cohort`` lists the leaves (edges) asked under the addressee, ``children`` the direct
+    senders whose contributions the addressee waits for. ``deadline`` is seconds since the
+    epoch. ``inline`` carries the base model itself when it is small.
+    """
+
+    run: str
+    round: int
+    attempt: int
+    task: Task
+    model: str
+    model_size: int
+    params: int
+    cohort: tuple[str, ...]
+    quorum: int
+    deadline: float
+    grid: Grid
+    max_weight: int
+    capacity: int
+    seed: int
+    bundle: str
+    bundle_size: int
+    settings: dict[str, Setting] = {}
+    inline: bytes | None = None
+
+    @property
+    def key(self) -> tuple[str, int, int]:
+        """What tells one asked round from another."""
+        return (self.run, self.round, self.attempt)
+
+
+class Member(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What one edge gave to a round; ``absent`` holds the reason when it gave nothing."""
+
+    node: str
+    weight: int = 0
+    digest: str = ""
+    metrics: Metrics = {}
+    saturated: int = 0
+    absent: str = ""
+
+
+class Contribution(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The manifest of what a child hands to its parent for one round.
+
+    kind      body                                    ``weight``
+    update    params integers of the plan's grid      the member's own
+    partial   params integers, already weighted sums  sum over the members
+    report    none (metrics, or an absence)           0
+
+    ``width`` is bytes per integer (little-endian, signed); ``size`` the body's bytes.
+    """
+
+    run: str
+    round: int
+    attempt: int
+    sender: str
+    plan: str
+    kind: Kind
+    params: int
+    width: int
+    weight: int
+    digest: str
+    size: int
+    members: tuple[Member, ...]
+
+    @property
+    def key(self) -> tuple[str, int, int, str]:
+        """One contribution is accepted for each key."""
+        return (self.run, self.round, self.attempt, self.sender)
+
+
+class Receipt(msgspec.Struct, frozen=True):
+    """The parent's word that a contribution is durable and counted once."""
+
+    run: str
+    round: int
+    attempt: int
+    sender: str
+    digest: str
+
+
+class Event(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Something that happened on a node. (node, boot, seq) makes its effect happen once."""
+
+    node: str
+    boot: str
+    seq: int
+    at: float
+    what: str
+    run: str = ""
+    round: int = 0
+    fields: dict[str, Setting] = {}
+
+
+class Hello(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A node says that it is there and asks for the current plan."""
+
+    node: str
+    boot: str
+    version: str
+    children: tuple[str, ...] = ()
+
+
+class Flow(msgspec.Struct, frozen=True):
+    """Bytes of one kind that an egress sent over one link."""
+
+    link: str
+    kind: str
+    payload_bytes: int
+    messages: int

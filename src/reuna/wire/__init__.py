@@ -1,0 +1,22 @@
+"""Messages between places and their bytes. Nothing here sends anything.
+
+>>> from reuna.wire import decode, encode
+>>> from reuna.core.records import Hello
+>>> decode(Hello, encode(Hello(node="plant-1", boot="b1", version="0.1.0"))).node
+'plant-1'
+"""
+
+from reuna.wire.codec import LIMITS, VERSION, decode, encode, message_digest
+from reuna.wire.digest import BLOCK, BlockHasher, block_hash, digest_bytes
+
+__all__ = [
+    "BLOCK",
+    "LIMITS",
+    "VERSION",
+    "BlockHasher",
+    "block_hash",
+    "decode",
+    "digest_bytes",
+    "encode",
+    "message_digest",
+]

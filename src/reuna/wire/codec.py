@@ -1,0 +1,67 @@
+"""Bytes of a message: one version byte, then msgpack of the record with a tag for its type.
+
+The length is judged before anything is decoded, so a hostile message cannot make us allocate
+more than `LIMITS` says. Fields are only ever added, with a default; a published field keeps
+its name and meaning, so older bytes stay readable. Golden bytes: ``tests/golden/wire``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TypeVar
+
+import msgspec
+
+from reuna.core.errors import BadMessage
+from reuna.core.records import Contribution, Event, Hello, Plan, Receipt
+
+VERSION = 1  #: protocol number; the first byte of every message
+
+#: Largest encoded message of each type, in bytes. NATS carries at most 1 MB.
+LIMITS: dict[type[msgspec.Struct], int] = {
+    Plan: 1_000_000,
+    Contribution: 1_000_000,
+    Receipt: 4_096,
+    Event: 65_536,
+    Hello: 262_144,
+}
+
+_TAGS: dict[type[msgspec.Struct], int] = {Plan: 1, Contribution: 2, Receipt: 3, Event: 4, Hello: 5}
+_ENCODER = msgspec.msgpack.Encoder()
+_DECODERS = {kind: msgspec.msgpack.Decoder(kind) for kind in LIMITS}
+
+M = TypeVar("M", bound=msgspec.Struct)
+
+
+def encode(message: msgspec.Struct) -> bytes:
+    """The message's bytes: version, tag, body. Equal records give equal bytes.
+
+    Raises `BadMessage` when it would be larger than its limit.
+    """
+    kind = type(message)
+    data = bytes((VERSION, _TAGS[kind])) + _ENCODER.encode(message)
+    if len(data) > LIMITS[kind]:
+        raise BadMessage(f"{kind.__name__} of {len(data)} bytes is over its limit of {LIMITS[kind]}")
+    return data
+
+
+def decode(kind: type[M], data: bytes) -> M:
+    """Read a message of the type expected here.
+
+    Raises `BadMessage` for too many bytes, another version or type, or a malformed body.
+    """
+    if len(data) > LIMITS[kind]:
+        raise BadMessage(f"{kind.__name__} of {len(data)} bytes is over its limit of {LIMITS[kind]}")
+    if len(data) < 2 or data[0] != VERSION:
+        raise BadMessage(f"expected {kind.__name__} of protocol {VERSION}, got {data[:1].hex() or 'nothing'}")
+    if data[1] != _TAGS[kind]:
+        raise BadMessage(f"expected {kind.__name__}, got a message of type {data[1]}")
+    try:
+        return _DECODERS[kind].decode(memoryview(data)[2:])  # type: ignore[no-any-return]
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        raise BadMessage(f"malformed {kind.__name__}: {error}") from error
+
+
+def message_digest(data: bytes) -> str:
+    """SHA-256 of a message's bytes, hexadecimal; binds an answer to its plan."""
+    return hashlib.sha256(data).hexdigest()
