@@ -1,0 +1,1 @@
+"""The cloud: the coordinator, wherever it runs. Plans rounds, closes them, keeps the models."""

@@ -12,7 +12,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from reuna.core.records import Contribution, Metrics, Receipt, Setting
+from reuna.core.records import Contribution, Event, Hello, Member, Metrics, Receipt, Setting
 
 T = TypeVar("T")
 Handler = Callable[[str, bytes], Awaitable[None]]
@@ -82,6 +82,35 @@ class BlobStore(Protocol):
         """
 
     async def close(self) -> None: ...
+
+
+class Link(Protocol):
+    """All that a place may say to its parent and hear from it. The egress is behind it."""
+
+    async def listen(self, handle: Callable[[bytes], Awaitable[None]]) -> None:
+        """Call ``handle`` with the bytes of each plan that the parent publishes to this node."""
+
+    async def fetch(self, digest: str, size: int) -> Blob:
+        """As `BlobStore.fetch`; tries again until it is there or the caller gives up."""
+
+    async def submit(
+        self, plan: bytes, weights: Blob | None, weight: int, member: Member
+    ) -> Receipt | None:
+        """An edge's answer: encoded on the plan's grid, made durable, then sent until acknowledged.
+
+        ``weights`` is the trained model as `reuna.core.tensors.pack` writes it, None for a
+        report. Returns None when the parent refused it for good. Raises `Refused` when our own
+        side of the gate refuses it.
+        """
+
+    async def hand_over(self, manifest: Contribution, body: Blob | None) -> Receipt | None:
+        """A fog's partial sum, sent until acknowledged; None when the parent refused it for good."""
+
+    async def emit(self, event: Event) -> None:
+        """Return when the event is stored durably on the way up."""
+
+    async def hello(self, hello: Hello) -> None:
+        """Say that this node is there; the parent answers with the current plan."""
 
 
 class Receiver(Protocol):

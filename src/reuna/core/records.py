@@ -46,11 +46,12 @@ class Grid(msgspec.Struct, frozen=True):
 
 
 class Plan(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What one round asks of the nodes. The parent publishes it; a digest of its bytes binds answers to it.
+    """What one round asks of the nodes. A digest of its bytes binds every answer to it.
 
-    ``cohort`` lists the leaves (edges) asked under the addressee, ``children`` the direct
-    senders whose contributions the addressee waits for. ``deadline`` is seconds since the
-    epoch. ``inline`` carries the base model itself when it is small.
+    The plan is a pure function of the run and the round, so that a restarted cloud publishes
+    the same bytes. ``cohort`` lists the edges asked under the addressee. ``deadline_s`` is how
+    long a parent waits after it first saw the plan. ``inline`` carries the base model itself
+    when it is small.
     """
 
     run: str
@@ -62,7 +63,7 @@ class Plan(msgspec.Struct, frozen=True, omit_defaults=True):
     params: int
     cohort: tuple[str, ...]
     quorum: int
-    deadline: float
+    deadline_s: float
     grid: Grid
     max_weight: int
     capacity: int
@@ -76,6 +77,36 @@ class Plan(msgspec.Struct, frozen=True, omit_defaults=True):
     def key(self) -> tuple[str, int, int]:
         """What tells one asked round from another."""
         return (self.run, self.round, self.attempt)
+
+
+class RunSpec(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a person asks for: one training run over a fleet.
+
+    ``fogs`` maps each fog to its edges; ``quorum`` is the fraction of all edges a round needs;
+    ``settings`` go to strategy and learner alike; ``local`` asks each node for its local-only
+    baseline as well.
+    """
+
+    run: str
+    project: str
+    task: str
+    metric: str
+    rounds: int
+    strategy: str
+    fogs: dict[str, tuple[str, ...]]
+    model: str
+    model_size: int
+    params: int
+    bundle: str
+    bundle_size: int
+    seed: int = 1
+    grid: Grid = Grid(bits=32, exponent=-24)
+    max_weight: int = 65_536
+    deadline_s: float = 60.0
+    quorum: float = 1.0
+    settings: dict[str, Setting] = {}
+    local: bool = True
+    evaluate: bool = True
 
 
 class Member(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -1,0 +1,1 @@
+"""How numbers combine: the grid, exact sums, server strategies. Plain arrays, no network, no frameworks."""

@@ -1,0 +1,14 @@
+"""The decisions of the loop, one module a stage, in this order:
+
+    plan -> data -> train -> validate -> release -> deploy -> operate -> monitor -> plan
+
+Each is pure: records in, records out; time, randomness and bytes are arguments. A place has a
+file named after each stage it runs; ``tests/shape`` compares `STAGES` with the files.
+"""
+
+#: stage -> the places that run it today
+STAGES: dict[str, tuple[str, ...]] = {
+    "plan": ("cloud",),
+    "train": ("edge", "fog", "cloud"),
+    "validate": ("cloud",),
+}

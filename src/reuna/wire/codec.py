@@ -13,7 +13,7 @@ from typing import TypeVar
 import msgspec
 
 from reuna.core.errors import BadMessage
-from reuna.core.records import Contribution, Event, Hello, Plan, Receipt
+from reuna.core.records import Contribution, Event, Hello, Plan, Receipt, RunSpec
 
 VERSION = 1  #: protocol number; the first byte of every message
 
@@ -24,10 +24,11 @@ LIMITS: dict[type[msgspec.Struct], int] = {
     Receipt: 4_096,
     Event: 65_536,
     Hello: 262_144,
+    RunSpec: 1_000_000,
 }
 
-_TAGS: dict[type[msgspec.Struct], int] = {Plan: 1, Contribution: 2, Receipt: 3, Event: 4, Hello: 5}
-_ENCODER = msgspec.msgpack.Encoder()
+_TAGS: dict[type[msgspec.Struct], int] = {Plan: 1, Contribution: 2, Receipt: 3, Event: 4, Hello: 5, RunSpec: 6}
+_ENCODER = msgspec.msgpack.Encoder(order="deterministic")
 _DECODERS = {kind: msgspec.msgpack.Decoder(kind) for kind in LIMITS}
 
 M = TypeVar("M", bound=msgspec.Struct)

@@ -1,0 +1,194 @@
+"""The cloud's part of a run: rounds one after the other, each journalled once.
+
+A round is idempotent: the plan is a pure function of the run, the rows of the fogs are durable,
+the sum is exact and the strategy deterministic. So a cloud killed anywhere carries the open
+round out again and ends with the same bits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reuna.core.errors import Corrupted, RunFailed
+from reuna.core.ports import Blob, Blobs, Bus, Clock, Journal, Offload
+from reuna.core.records import Contribution, Hello, Member, Plan, RunSpec, Setting, Task
+from reuna.exchange.intake import Intake
+from reuna.learn import grid as fixed
+from reuna.learn.strategies import strategy
+from reuna.loop import plan as planning
+from reuna.loop import train
+from reuna.wire import BLOCK, decode
+
+Outcome = dict[str, Any]  #: what a journalled step returns; plain JSON values
+Report = Callable[[RunSpec, str, dict[str, Setting]], Awaitable[None]]
+MAX_ATTEMPTS = 20
+
+
+class Conductor:
+    """Carries out one run at a time over the fogs."""
+
+    def __init__(
+        self, name: str, bus: Bus, intake: Intake, blobs: Blobs, clock: Clock, offload: Offload, report: Report
+    ) -> None:
+        self.name = name
+        self._bus = bus
+        self._intake = intake
+        self._blobs = blobs
+        self._clock = clock
+        self._offload = offload
+        self._report = report
+
+    async def body(self, journal: Journal, spec: RunSpec) -> Outcome:
+        """The whole run as plain code over a journal: one commit a round."""
+        state: Outcome = {"model": spec.model, "state": ""}
+        for number in range(1, spec.rounds + 1):
+            state = await journal.step(f"round {number}", partial(self._round, spec, number, state))
+        outcome: Outcome = {"model": state["model"], "rounds": spec.rounds}
+        if spec.local:
+            ask = partial(self._ask, spec, spec.rounds + 1, "local", spec.model)
+            outcome["local"] = await journal.step("local", ask)
+        if spec.evaluate:
+            ask = partial(self._ask, spec, spec.rounds + 2, "evaluate", state["model"])
+            outcome["federated"] = await journal.step("evaluate", ask)
+        return outcome
+
+    async def on_hello(self, hello: Hello) -> None:
+        """A fog is there (again): it gets the open plan at once."""
+        data = self._intake.ask(hello.node)
+        if data is not None:
+            await self._announce(hello.node, data)
+
+    async def _announce(self, child: str, data: bytes) -> None:
+        await self._bus.publish(f"plan.{child}", data)
+
+    # --- a round of training -----------------------------------------------------------------
+
+    async def _round(self, spec: RunSpec, number: int, state: Outcome) -> Outcome:
+        began = self._clock.now()
+        rows = await self._collect(spec, number, "train", state["model"])
+        outcome = await self._offload(lambda: self._apply(spec, number, state, rows))
+        members = [member for row in rows for member in row.members]
+        summary = round_summary(number, members, self._clock.now() - began)
+        await self._report(spec, "round", {**summary, "model": outcome["model"]})
+        await self._offload(lambda: self._intake.spool.drop(spec.run, number))
+        return outcome
+
+    async def _collect(self, spec: RunSpec, number: int, task: Task, model: str) -> list[Contribution]:
+        """Rows of the first attempt that reaches the quorum. Raises `RunFailed`."""
+        for attempt in range(1, MAX_ATTEMPTS + 1):
+            asked = self._plans(spec, number, attempt, task, model)
+            plan = decode(Plan, next(iter(asked.values())))
+            if not self._intake.open(asked):
+                await self._intake.collect(self._announce)
+                await self._offload(lambda: self._close(spec, plan))
+            rows = self._intake.rows()
+            if train.reaches_quorum(plan, rows):
+                return rows
+            await self._report(spec, "short", {"round": number, "attempt": attempt})
+        raise RunFailed(f"round {number} did not reach its quorum in {MAX_ATTEMPTS} attempts")
+
+    def _close(self, spec: RunSpec, plan: Plan) -> None:
+        rows = self._intake.freeze(plan.key)
+        row = train.closing_row(plan, "", self.name, planning.edges_of(spec), rows)
+        self._intake.close(row)
+
+    def _plans(
+        self, spec: RunSpec, number: int, attempt: int, task: Task, model: str
+    ) -> dict[str, bytes]:
+        blob = self._held(model)
+        inline = blob.read(0, blob.size) if blob.size <= planning.INLINE_LIMIT else None
+        return planning.plans(spec, number, attempt, task, model, inline)
+
+    # --- the new model -----------------------------------------------------------------------
+
+    def _apply(self, spec: RunSpec, number: int, state: Outcome, rows: list[Contribution]) -> Outcome:
+        """Fold the partial sums and let the strategy make the new model, block by block."""
+        total = sum(row.weight for row in rows)
+        old = self._held(state["model"])
+        kept = self._held(state["state"]) if state["state"] else None
+        head = _header_size(old)
+        chosen = strategy(spec.strategy)
+        model = _Values(self._blobs, old.read(0, head), 4 * spec.params)
+        slots = len(chosen.slots)
+        memory = _Values(self._blobs, b"", 4 * spec.params * slots) if slots else None
+        first = 0
+        for block in self._intake.sum(rows, spec.params):
+            count = len(block)
+            delta = np.divide(fixed.decode(block, spec.grid), total)
+            before = _floats(old, head + 4 * first, count)
+            past = {
+                name: _floats(kept, 4 * (slots * first + index * count), count)
+                if kept
+                else np.zeros(count, np.float32)
+                for index, name in enumerate(chosen.slots)
+            }
+            after, moved = chosen.apply(past, before, delta, number, spec.settings)
+            model.add(moved)
+            for name in chosen.slots:
+                assert memory is not None
+                memory.add(after[name])
+            first += count
+        return {"model": model.seal().digest, "state": memory.seal().digest if memory else ""}
+
+    def _held(self, digest: str) -> Blob:
+        blob = self._blobs.get(digest)
+        if blob is None:
+            raise Corrupted(f"the blob {digest[:12]} is not in the cloud's store")
+        return blob
+
+    # --- reports -----------------------------------------------------------------------------
+
+    async def _ask(self, spec: RunSpec, number: int, task: Task, model: str) -> Outcome:
+        """Metrics of each edge for a model; absences with their reason."""
+        rows = await self._collect(spec, number, task, model)
+        members = sorted((m for row in rows for m in row.members), key=lambda m: m.node)
+        await self._report(spec, task, {"nodes": len([m for m in members if not m.absent])})
+        return {m.node: {"absent": m.absent} if m.absent else dict(m.metrics) for m in members}
+
+
+class _Values:
+    """Writes float32 vectors into a blob in whole blocks."""
+
+    def __init__(self, blobs: Blobs, header: bytes, size: int) -> None:
+        self._writer = blobs.new(len(header) + size)
+        self._pending = bytearray(header)
+
+    def add(self, values: NDArray[np.float32]) -> None:
+        self._pending += values.astype("<f4").tobytes()
+        whole = len(self._pending) // BLOCK * BLOCK
+        for start in range(0, whole, BLOCK):
+            self._writer.write(bytes(self._pending[start : start + BLOCK]))
+        del self._pending[:whole]
+
+    def seal(self) -> Blob:
+        if self._pending:
+            self._writer.write(bytes(self._pending))
+        return self._writer.seal()
+
+
+def _header_size(model: Blob) -> int:
+    return int.from_bytes(model.read(0, 8), "little") + 8
+
+
+def _floats(blob: Blob, offset: int, count: int) -> NDArray[np.float32]:
+    return np.frombuffer(blob.read(offset, 4 * count), "<f4")
+
+
+def round_summary(number: int, members: list[Member], seconds: float) -> dict[str, Setting]:
+    """What people want to see of a round: who took part, the mean loss by weight, how long."""
+    present = [member for member in members if not member.absent]
+    weight = sum(member.weight for member in present)
+    loss = sum(m.weight * m.metrics["loss"] for m in present if "loss" in m.metrics)
+    return {
+        "round": number,
+        "took_part": len(present),
+        "absent": ", ".join(f"{m.node}: {m.absent}" for m in members if m.absent),
+        "loss": loss / weight if weight else 0.0,
+        "saturated": sum(member.saturated for member in present),
+        "seconds": seconds,
+    }

@@ -1,0 +1,115 @@
+"""The edge's part of a round: hear a plan, train, hand the result to the egress.
+
+A plan heard again is answered again with the same bytes (the egress kept them), so a parent
+that lost its memory is served and one that did not answers with the same receipt.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from reuna.core.errors import ReunaError
+from reuna.core.ports import Blob, Clock, Link
+from reuna.core.records import Event, Member, Metrics, Plan, Setting
+from reuna.loop import train
+from reuna.loop.plan import work_seed
+from reuna.wire import decode
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What training gave: the new model's bytes, its samples, its metrics."""
+
+    weights: Blob
+    weight: int
+    metrics: Metrics
+
+
+class Workshop(Protocol):
+    """Where the learner runs: one worker per bundle, resident between rounds."""
+
+    async def open(self, bundle: Blob | None, digest: str) -> None:
+        """Make ready the bundle's code and this node's data; a no-op when it is open already."""
+
+    async def fit(self, model: Blob, settings: Mapping[str, Setting], seed: int) -> Fitted: ...
+
+    async def evaluate(self, model: Blob, settings: Mapping[str, Setting]) -> Metrics: ...
+
+
+class Trainer:
+    """Works on the newest plan, one at a time."""
+
+    def __init__(self, name: str, boot: str, link: Link, workshop: Workshop, clock: Clock) -> None:
+        self.name = name
+        self._boot = boot
+        self._link = link
+        self._workshop = workshop
+        self._clock = clock
+        self._plan: Plan | None = None
+        self._work: asyncio.Task[None] | None = None
+        self._events = 0
+        self.trained: list[tuple[str, int, int]] = []
+
+    async def on_plan(self, data: bytes) -> None:
+        """Begin on a newer plan, dropping the older; go on with the one that runs."""
+        plan = decode(Plan, data)
+        if train.newer(plan, self._plan):
+            await self.stop()
+        elif self._busy() or plan.key != (self._plan.key if self._plan else None):
+            return
+        self._plan = plan
+        self._work = asyncio.create_task(self._answer(plan, data))
+
+    async def stop(self) -> None:
+        """Drop the work in hand."""
+        if self._work is not None:
+            self._work.cancel()
+            await asyncio.gather(self._work, return_exceptions=True)
+            self._work = None
+
+    def _busy(self) -> bool:
+        return self._work is not None and not self._work.done()
+
+    async def _answer(self, plan: Plan, data: bytes) -> None:
+        try:
+            weights, weight, member = await self._carry_out(plan)
+            await self._link.submit(data, weights, weight, member)
+        except ReunaError as error:
+            await self._sit_out(plan, data, error)
+
+    async def _carry_out(self, plan: Plan) -> tuple[Blob | None, int, Member]:
+        bundle = await self._link.fetch(plan.bundle, plan.bundle_size) if plan.bundle else None
+        await self._workshop.open(bundle, plan.bundle)
+        model = await self._link.fetch(plan.model, plan.model_size)
+        if plan.task == "train":
+            fitted = await self._workshop.fit(model, plan.settings, self._seed(plan))
+            self.trained.append(plan.key)
+            return fitted.weights, fitted.weight, Member(self.name, fitted.weight, metrics=fitted.metrics)
+        if plan.task == "local":
+            model = (await self._workshop.fit(model, alone(plan.settings), self._seed(plan))).weights
+        metrics = await self._workshop.evaluate(model, plan.settings)
+        return None, 0, Member(self.name, metrics=metrics)
+
+    async def _sit_out(self, plan: Plan, data: bytes, error: ReunaError) -> None:
+        """Tell the parent why, so that the round need not wait for the deadline."""
+        reason = f"{error.code} {error.message}"[: train.MAX_REASON]
+        await self._emit("sat out", plan, {"reason": reason, "code": error.code})
+        await self._link.submit(data, None, 0, Member(self.name, absent=reason))
+
+    def _seed(self, plan: Plan) -> int:
+        return work_seed(plan.seed, plan.run, plan.round, self.name)
+
+    async def _emit(self, what: str, plan: Plan, fields: dict[str, Setting]) -> None:
+        self._events += 1
+        at = self._clock.now()
+        event = Event(self.name, self._boot, self._events, at, what, plan.run, plan.round, fields)
+        await self._link.emit(event)
+
+
+def alone(settings: Mapping[str, Setting]) -> dict[str, Setting]:
+    """Settings of the local-only baseline: as many epochs as all rounds together, no proximal term."""
+    epochs = int(settings.get("epochs", 1)) * max(1, int(settings.get("rounds", 1)))
+    return {**settings, "epochs": epochs, "mu": 0.0}

@@ -1,0 +1,273 @@
+"""The way in at a parent: judges, keeps and counts the contributions of one round at a time.
+
+Fog and cloud use the same class. What may come in is decided by `reuna.loop.train`; what came
+in is kept by the spool; the sum is folded from the committed rows, never from memory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import threading
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reuna.core.errors import BlobNotFound, Refused
+from reuna.core.ports import Blob, Blobs, BlobWriter, Receiver, Spool
+from reuna.core.records import Contribution, Plan, Receipt
+from reuna.learn.grid import DTYPES, Ints, within
+from reuna.learn.sums import Part, fold
+from reuna.loop import train
+from reuna.wire import BLOCK, decode, message_digest
+
+Fetch = Callable[[str, int], Awaitable[Blob]]
+Announce = Callable[[str, bytes], Awaitable[None]]
+
+
+class Asked:
+    """What one child was asked in the open round."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self.plan = decode(Plan, data)
+        self.digest = message_digest(data)
+
+
+class Intake:
+    """The `Depot` of a fog or the cloud: one open round, its children, their committed rows."""
+
+    def __init__(
+        self,
+        name: str,
+        blobs: Blobs,
+        spool: Spool,
+        fetch: Fetch | None = None,
+        announce_s: float = 1.0,
+        patience: float = 1.0,
+    ) -> None:
+        self.name = name
+        self.blobs = blobs
+        self.spool = spool
+        self.refused: dict[str, dict[str, int]] = {}
+        self._fetch = fetch
+        self._announce_s = announce_s
+        self._patience = patience
+        self._asked: dict[str, Asked] = {}
+        self._closed = False
+        self._since = 0.0
+        self._changed = asyncio.Event()
+        self._gate = threading.Lock()
+
+    # --- the round ---------------------------------------------------------------------------
+
+    def open(self, asked: Mapping[str, bytes]) -> bool:
+        """Begin a round: what each child is asked. True when it was closed before a restart."""
+        self._asked = {child: Asked(data) for child, data in asked.items()}
+        self._since = asyncio.get_running_loop().time()
+        self._closed = self.closing_row() is not None
+        self._changed.set()
+        return self._closed
+
+    def ask(self, child: str) -> bytes | None:
+        """The open plan of a child that has not answered yet (for one that says hello)."""
+        asked = self._asked.get(child)
+        if asked is None or self._closed or any(r.sender == child for r in self.rows()):
+            return None
+        return asked.data
+
+    async def collect(self, announce: Announce) -> None:
+        """Announce the round to whoever has not answered, until all have or the deadline is over."""
+        announced_at = -math.inf
+        while True:
+            self._changed.clear()
+            missing = train.missing(self._asked, self.rows())
+            waited = asyncio.get_running_loop().time() - self._since
+            left = self._plan().deadline_s * self._patience - waited
+            if not missing or left <= 0:
+                return
+            if waited - announced_at >= self._announce_s:
+                announced_at = waited
+                for child in missing:
+                    await announce(child, self._asked[child].data)
+            await self._wait_for_change(min(left, announced_at + self._announce_s - waited))
+
+    async def _wait_for_change(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(max(seconds, 0.0) + 1e-3):
+                await self._changed.wait()
+        except TimeoutError:
+            return
+
+    def rows(self) -> list[Contribution]:
+        """Committed contributions of the children in the open round."""
+        return [row for row in self.spool.rows(*self._plan().key) if row.sender in self._asked]
+
+    def closing_row(self) -> Contribution | None:
+        """The row that closed the open round, if it is closed."""
+        own = (row for row in self.spool.rows(*self._plan().key) if row.sender == self.name)
+        return next(own, None)
+
+    def freeze(self, key: tuple[str, int, int]) -> list[Contribution]:
+        """The rows that count; from here on nothing else is accepted.
+
+        Blocks while one is being committed. Raises `Refused` when another round was opened.
+        """
+        with self._gate:
+            if self._plan().key != key:
+                raise Refused("stale", f"round {key[1]} was replaced while it closed")
+            self._closed = True
+            return self.rows()
+
+    def close(self, row: Contribution, body: Blob | None = None) -> None:
+        """Make the close durable: after a restart `closing_row` gives ``row`` again."""
+        self.spool.commit(row, body)
+
+    def accept(self, manifest: Contribution, body: Blob | None) -> None:
+        """Commit a contribution unless the round was closed or replaced. Raises `Refused`."""
+        with self._gate:
+            self.still_open(manifest)
+            self.spool.commit(manifest, body)
+
+    def sum(self, rows: list[Contribution], params: int) -> Iterator[NDArray[np.int64]]:
+        """Blocks of the exact weighted sum over the rows; see `reuna.learn.sums.fold`."""
+        bodies = {row.sender: self.spool.body(row) for row in rows if row.size}
+
+        def read(part: Part[Contribution], start: int, count: int) -> Ints:
+            data = bodies[part.source.sender].read(start * part.width, count * part.width)
+            return np.frombuffer(data, DTYPES[part.width])
+
+        return fold(read, train.parts(rows), params)
+
+    def _plan(self) -> Plan:
+        return next(iter(self._asked.values())).plan
+
+    # --- the depot ---------------------------------------------------------------------------
+
+    async def blob(self, peer: str, digest: str) -> Blob:
+        """Model and bundle of the open round, to the children that were asked."""
+        size = self._offered(peer, digest)
+        held = self.blobs.get(digest)
+        if held is not None:
+            return held
+        if self._fetch is None or size is None:
+            raise BlobNotFound(f"no blob {digest[:12]} is offered to {peer}")
+        return await self._fetch(digest, size)
+
+    def _offered(self, peer: str, digest: str) -> int | None:
+        asked = self._asked.get(peer)
+        if asked is None:
+            raise BlobNotFound(f"no blob is offered to {peer}")
+        sizes = {asked.plan.model: asked.plan.model_size, asked.plan.bundle: asked.plan.bundle_size}
+        if digest not in sizes:
+            raise BlobNotFound(f"no blob {digest[:12]} is offered to {peer}")
+        return sizes[digest]
+
+    def receive(self, peer: str, manifest: Contribution) -> Receiver | Receipt:
+        """Judge the manifest, then take the body from where an earlier try ended."""
+        asked = self._asked.get(peer)
+        try:
+            same = self._accepted_before(peer, manifest)
+            if same is not None:
+                return same
+            plan, digest = (asked.plan, asked.digest) if asked else (None, "")
+            train.admit(plan, digest, manifest, peer, tuple(self._asked), self._closed)
+        except Refused as refusal:
+            self._count(peer, refusal)
+            raise
+        assert plan is not None
+        return RoundReceiver(self, plan, manifest)
+
+    def _accepted_before(self, peer: str, manifest: Contribution) -> Receipt | None:
+        if manifest.sender != peer:
+            return None
+        for row in self.spool.rows(manifest.run, manifest.round, manifest.attempt):
+            if row.sender != peer:
+                continue
+            if row == manifest:
+                return receipt_of(row)
+            raise Refused("conflict", f"{peer} sent a second contribution for round {row.round}")
+        return None
+
+    async def received(self, receipt: Receipt) -> None:
+        """A contribution was committed."""
+        self._changed.set()
+
+    def still_open(self, manifest: Contribution) -> None:
+        """Judge again at the moment of commit. Raises `Refused`."""
+        plan = self._plan()
+        if (manifest.run, manifest.round, manifest.attempt) != plan.key:
+            raise Refused("stale", f"round {manifest.round} was replaced while {manifest.sender} sent")
+        if self._closed:
+            raise Refused("closed", f"round {manifest.round} closed while {manifest.sender} sent")
+
+    def count_refusal(self, peer: str, refusal: Refused) -> None:
+        """Count, so that the operator sees who sends what is refused."""
+        self._count(peer, refusal)
+
+    def _count(self, peer: str, refusal: Refused) -> None:
+        of_peer = self.refused.setdefault(peer, {})
+        of_peer[refusal.reason] = of_peer.get(refusal.reason, 0) + 1
+
+
+class RoundReceiver:
+    """One upload into the open round: blocks, then a whole-body check, then the durable row."""
+
+    def __init__(self, intake: Intake, plan: Plan, manifest: Contribution) -> None:
+        self._intake = intake
+        self._plan = plan
+        self._manifest = manifest
+        self._writer: BlobWriter | None = None
+        self.offset = intake.spool.held(manifest) if manifest.size else 0
+        if manifest.size:
+            self._writer = intake.spool.begin(manifest)
+
+    def write(self, block: bytes) -> None:
+        """Take the next block. Raises `Refused` for more bytes than announced."""
+        if self._writer is None or self.offset + len(block) > self._manifest.size:
+            raise Refused("oversized", f"{self._manifest.sender} sent more than it announced")
+        self._writer.write(block)
+        self.offset += len(block)
+
+    def suspend(self) -> None:
+        """Keep the whole blocks for a later try."""
+        self._writer = None
+
+    def commit(self) -> Receipt:
+        """Validate the whole, make it durable, record the row."""
+        try:
+            body = self._sealed()
+            self._intake.accept(self._manifest, body)
+        except Refused as refusal:
+            self._intake.count_refusal(self._manifest.sender, refusal)
+            raise
+        return receipt_of(self._manifest)
+
+    def _sealed(self) -> Blob | None:
+        if self._writer is None:
+            if self._manifest.size:
+                raise Refused("digest", f"{self._manifest.sender}'s body did not arrive")
+            return None
+        if self.offset != self._manifest.size:
+            raise Refused("digest", f"{self._manifest.sender} sent {self.offset} bytes")
+        body = self._writer.seal()
+        check_body(self._plan, self._manifest, body)
+        return body
+
+
+def check_body(plan: Plan, manifest: Contribution, body: Blob) -> None:
+    """The body has the announced digest and only values of the grid. Raises `Refused`."""
+    if body.digest != manifest.digest:
+        raise Refused("digest", f"{manifest.sender}'s body does not match its digest")
+    bound = train.largest_value(plan, manifest)
+    dtype = DTYPES[manifest.width]
+    for start in range(0, manifest.size, 16 * BLOCK):
+        values = np.frombuffer(body.read(start, min(16 * BLOCK, manifest.size - start)), dtype)
+        if not within(values, bound):
+            raise Refused("range", f"{manifest.sender} sent values outside the grid")
+
+
+def receipt_of(row: Contribution) -> Receipt:
+    """The parent's word for a committed row."""
+    return Receipt(row.run, row.round, row.attempt, row.sender, row.digest)

@@ -1,0 +1,94 @@
+"""The fog's part of a round: pass the plan down, collect, fold, pass one partial sum up.
+
+The closing row is made durable before the partial leaves; after a crash the same row and the
+same bytes are handed over again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection
+
+from reuna.core.ports import Blob, Bus, Link, Offload
+from reuna.core.records import Contribution, Hello, Plan
+from reuna.exchange.intake import Intake
+from reuna.learn.grid import DTYPES
+from reuna.loop import train
+from reuna.wire import BLOCK, decode, message_digest
+
+
+class Combiner:
+    """Carries out the newest plan of the fog, one at a time."""
+
+    def __init__(
+        self, name: str, edges: Collection[str], link: Link, bus: Bus, intake: Intake, offload: Offload
+    ) -> None:
+        self.name = name
+        self._edges = frozenset(edges)
+        self._link = link
+        self._bus = bus
+        self._intake = intake
+        self._offload = offload
+        self._plan: Plan | None = None
+        self._work: asyncio.Task[None] | None = None
+
+    async def on_plan(self, data: bytes) -> None:
+        """Begin on a newer plan, dropping the older; go on with the one that runs."""
+        plan = decode(Plan, data)
+        if train.newer(plan, self._plan):
+            await self.stop()
+        elif (self._work and not self._work.done()) or plan.key != (self._plan.key if self._plan else None):
+            return
+        self._plan = plan
+        self._work = asyncio.create_task(self._combine(plan, data))
+
+    async def on_hello(self, hello: Hello) -> None:
+        """An edge is there (again): it gets the open plan at once."""
+        data = self._intake.ask(hello.node) if self._plan else None
+        if data is not None:
+            await self._announce(hello.node, data)
+
+    async def stop(self) -> None:
+        """Drop the round in hand; its committed rows stay."""
+        if self._work is not None:
+            self._work.cancel()
+            await asyncio.gather(self._work, return_exceptions=True)
+            self._work = None
+
+    async def _announce(self, child: str, data: bytes) -> None:
+        await self._bus.publish(f"plan.{child}", data)
+
+    async def _combine(self, plan: Plan, data: bytes) -> None:
+        asked = {edge: data for edge in plan.cohort if edge in self._edges}
+        closed = self._intake.open(asked) if asked else False
+        if asked and not closed:
+            await self._intake.collect(self._announce)
+        row = self._intake.closing_row() if closed else None
+        if row is None:
+            row = await self._offload(lambda: self._close(plan, data, asked))
+        body = self._intake.spool.body(row) if row.size else None
+        await self._link.hand_over(row, body)
+        await self._offload(lambda: self._intake.spool.drop(plan.run, plan.round))
+
+    def _close(self, plan: Plan, data: bytes, asked: dict[str, bytes]) -> Contribution:
+        rows = self._intake.freeze(plan.key) if asked else []
+        row = train.closing_row(plan, message_digest(data), self.name, plan.cohort, rows)
+        body = None
+        if plan.task == "train" and train.taking_part(rows):
+            body = self._fold(plan, row, rows)
+            row = train.with_sum(row, plan, body.digest)
+        self._intake.close(row, body)
+        return row
+
+    def _fold(self, plan: Plan, row: Contribution, rows: list[Contribution]) -> Blob:
+        draft = train.with_sum(row, plan, "0" * 64)
+        writer = self._intake.spool.begin(draft)
+        pending = bytearray()
+        for block in self._intake.sum(rows, plan.params):
+            pending += block.astype(DTYPES[draft.width]).tobytes()
+            while len(pending) >= BLOCK:
+                writer.write(bytes(pending[:BLOCK]))
+                del pending[:BLOCK]
+        if pending:
+            writer.write(bytes(pending))
+        return writer.seal()

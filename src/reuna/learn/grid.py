@@ -1,0 +1,94 @@
+"""Fixed-point encoding on a power-of-two grid, and the bound that keeps sums exact.
+
+A difference ``x`` (new weights minus base weights) is sent as ``q = rint(x / step)`` with
+``step = 2**exponent``, clipped to ``±(2**(bits-1) - 1)``. Scaling by a power of two is exact in
+binary floating point, so unless a value is clipped ``|q*step - x| <= step/2``. The most negative
+integer, ``-2**(bits-1)``, is never a value: whoever sends it is refused.
+
+Integer addition is associative, so any order, any tree of fogs and any retry gives the same
+bits, as long as no sum overflows: ``capacity * max_weight * 2**(bits-1) < 2**63`` with
+``capacity`` the largest number of nodes in the sum.
+
+>>> q, saturated = encode(np.array([0.26, -9.0]), Grid(bits=8, exponent=-2))
+>>> q.tolist(), saturated
+([1, -36], 0)
+>>> decode(q, Grid(bits=8, exponent=-2)).tolist()
+[0.25, -9.0]
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reuna.core.errors import PlanError
+from reuna.core.records import Grid
+
+Ints = NDArray[np.signedinteger]
+
+DTYPES: dict[int, np.dtype[np.signedinteger]] = {
+    1: np.dtype("<i1"),
+    2: np.dtype("<i2"),
+    4: np.dtype("<i4"),
+    8: np.dtype("<i8"),
+}  #: bytes per integer -> little-endian type on the wire
+BITS = (8, 16, 32)  #: grids a plan may choose
+EXPONENTS = range(-60, 31)
+
+
+def check_grid(grid: Grid, max_weight: int, capacity: int) -> None:
+    """Refuse a plan whose sum could overflow 64 bits. Raises `PlanError`."""
+    if grid.bits not in BITS:
+        raise PlanError(f"grid bits is {grid.bits}, allowed are {', '.join(map(str, BITS))}")
+    if grid.exponent not in EXPONENTS:
+        raise PlanError(f"grid exponent {grid.exponent} is outside {EXPONENTS.start}..{EXPONENTS.stop - 1}")
+    if max_weight < 1 or capacity < 1:
+        raise PlanError(f"max_weight {max_weight} and cohort {capacity} must be at least 1")
+    if largest_sum(grid, max_weight, capacity) >= 2**63:
+        raise PlanError(
+            f"{capacity} nodes with weights up to {max_weight} on a {grid.bits}-bit grid could "
+            f"overflow a 64-bit sum ({capacity} * {max_weight} * 2^{grid.bits - 1} >= 2^63)"
+        )
+
+
+def largest_sum(grid: Grid, max_weight: int, capacity: int) -> int:
+    """No sum over ``capacity`` nodes is larger in size than this."""
+    return int(capacity * max_weight * 2 ** (grid.bits - 1))
+
+
+def update_width(grid: Grid) -> int:
+    """Bytes per integer of a single update."""
+    return grid.bits // 8
+
+
+def sum_width(grid: Grid, max_weight: int, capacity: int) -> int:
+    """Fewest bytes per integer (2, 4 or 8) that hold every sum the plan allows."""
+    bound = largest_sum(grid, max_weight, capacity)
+    return next(width for width in (2, 4, 8) if bound < 2 ** (8 * width - 1))
+
+
+def encode(delta: NDArray[np.floating], grid: Grid) -> tuple[Ints, int]:
+    """Integers of the grid, shape as ``delta``, and how many values were clipped.
+
+    ``delta`` must be finite; see `reuna.core.tensors.finite`.
+    """
+    top = 2 ** (grid.bits - 1) - 1
+    scaled = np.multiply(delta, 2.0**-grid.exponent, dtype=np.float64)
+    np.rint(scaled, out=scaled)
+    saturated = 0
+    if scaled.size and max(scaled.max(), -scaled.min()) > top:
+        saturated = int(np.count_nonzero(np.abs(scaled) > top))
+        np.clip(scaled, -top, top, out=scaled)
+    return scaled.astype(DTYPES[update_width(grid)]), saturated
+
+
+def decode(values: Ints, grid: Grid) -> NDArray[np.float64]:
+    """Differences that the integers stand for, float64 (exact for every grid a plan allows)."""
+    return np.multiply(values, 2.0**grid.exponent, dtype=np.float64)
+
+
+def within(values: Ints, bound: int) -> bool:
+    """Whether every integer lies in ``-bound..bound``."""
+    if not values.size:
+        return True
+    return int(values.max()) <= bound and int(values.min()) >= -bound

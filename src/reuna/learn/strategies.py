@@ -1,0 +1,109 @@
+"""Server strategies: an algorithm is a record of two functions over plain vectors.
+
+    init(params)                               -> state: slot name -> (params,) float32 zeros
+    apply(state, model, delta, round, settings) -> (state, model)
+
+``model`` is the (params,) float32 vector of the global model, ``delta`` the (params,) float64
+weighted mean of the nodes' differences. All of them work element by element, so a block of the
+vectors gives the same block of the result: the cloud applies them block by block.
+
+    fedavg    McMahan et al. 2017, Communication-Efficient Learning, algorithm 1 (server rate 1)
+    fedprox   Li et al. 2020, Federated Optimization in Heterogeneous Networks, eq. 2: the node
+              adds mu/2 * |w - w_global|^2 to its loss; the server's part is fedavg's
+    fedavgm   Hsu et al. 2019, Measuring the Effects of Non-Identical Data, section 4.3
+    fedadam   Reddi et al. 2021, Adaptive Federated Optimization, algorithm 2 (without bias correction)
+
+>>> fedavg = STRATEGIES["fedavg"]
+>>> state, model = fedavg.apply(fedavg.init(1), np.zeros(1, np.float32), np.ones(1), 1, {})
+>>> model.tolist()
+[1.0]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reuna.core.errors import PlanError
+from reuna.core.records import Setting
+
+Vector = NDArray[np.float32]
+Delta = NDArray[np.float64]
+State = Mapping[str, Vector]
+Apply = Callable[[State, Vector, Delta, int, Mapping[str, float]], tuple[State, Vector]]
+
+
+@dataclass(frozen=True)
+class Strategy:
+    """``slots`` name the vectors kept from round to round, ``server`` and ``client`` the settings with defaults."""
+
+    name: str
+    slots: tuple[str, ...]
+    server: Mapping[str, float]
+    client: Mapping[str, float]
+    update: Apply
+
+    def init(self, params: int) -> State:
+        """State before the first round."""
+        return {slot: np.zeros(params, np.float32) for slot in self.slots}
+
+    def apply(
+        self, state: State, model: Vector, delta: Delta, round: int, settings: Mapping[str, Setting]
+    ) -> tuple[State, Vector]:
+        """State and model after the round (rounds count from 1). Arguments are left as they are."""
+        return self.update(state, model, delta, round, self.server_settings(settings))
+
+    def server_settings(self, settings: Mapping[str, Setting]) -> dict[str, float]:
+        """The strategy's own settings out of all, defaults filled in."""
+        return {name: float(settings.get(name, default)) for name, default in self.server.items()}
+
+
+def _average(
+    state: State, model: Vector, delta: Delta, _round: int, s: Mapping[str, float]
+) -> tuple[State, Vector]:
+    return state, (model + s["server_rate"] * delta).astype(np.float32)
+
+
+def _momentum(
+    state: State, model: Vector, delta: Delta, _round: int, s: Mapping[str, float]
+) -> tuple[State, Vector]:
+    velocity = (s["momentum"] * state["velocity"].astype(np.float64) + delta).astype(np.float32)
+    return {"velocity": velocity}, (model + s["server_rate"] * velocity.astype(np.float64)).astype(np.float32)
+
+
+def _adam(
+    state: State, model: Vector, delta: Delta, _round: int, s: Mapping[str, float]
+) -> tuple[State, Vector]:
+    first = s["beta1"] * state["first"].astype(np.float64) + (1 - s["beta1"]) * delta
+    second = s["beta2"] * state["second"].astype(np.float64) + (1 - s["beta2"]) * delta * delta
+    step = s["server_rate"] * first / (np.sqrt(second) + s["tau"])
+    moved = (model + step).astype(np.float32)
+    return {"first": first.astype(np.float32), "second": second.astype(np.float32)}, moved
+
+
+STRATEGIES: dict[str, Strategy] = {
+    strategy.name: strategy
+    for strategy in (
+        Strategy("fedavg", (), {"server_rate": 1.0}, {}, _average),
+        Strategy("fedprox", (), {"server_rate": 1.0}, {"mu": 0.01}, _average),
+        Strategy("fedavgm", ("velocity",), {"server_rate": 1.0, "momentum": 0.9}, {}, _momentum),
+        Strategy(
+            "fedadam",
+            ("first", "second"),
+            {"server_rate": 0.01, "beta1": 0.9, "beta2": 0.99, "tau": 1e-3},
+            {},
+            _adam,
+        ),
+    )
+}
+
+
+def strategy(name: str) -> Strategy:
+    """The strategy of that name. Raises `PlanError` that lists the known ones."""
+    try:
+        return STRATEGIES[name]
+    except KeyError:
+        raise PlanError(f"no strategy named {name!r}; known are {', '.join(STRATEGIES)}") from None

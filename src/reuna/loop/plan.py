@@ -1,0 +1,102 @@
+"""From what a person asked for to what each round asks of the nodes.
+
+A plan is a pure function of the run, the round, the attempt and the base model: a cloud that
+was killed publishes the same bytes again, and answers made for them still count.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import time
+
+from reuna.core.errors import PlanError
+from reuna.core.records import Plan, RunSpec, Task
+from reuna.learn.grid import check_grid
+from reuna.learn.strategies import strategy
+from reuna.wire import encode
+
+INLINE_LIMIT = 256 * 1024  #: bytes; a model up to this size rides in the plan itself
+
+
+def run_id(now: float, token: str) -> str:
+    """Name of a new run, sortable by time: ``r-20261123-104500-3f9a``."""
+    return f"r-{time.strftime('%Y%m%d-%H%M%S', time.gmtime(now))}-{token[:4]}"
+
+
+def edges_of(spec: RunSpec) -> tuple[str, ...]:
+    """All edges asked, sorted."""
+    return tuple(sorted(edge for edges in spec.fogs.values() for edge in edges))
+
+
+def check_spec(spec: RunSpec) -> None:
+    """Refuse a run that could not be carried out exactly. Raises `PlanError`."""
+    edges = edges_of(spec)
+    if not edges:
+        raise PlanError("the run has no edge nodes", "Give at least one fog with one edge.")
+    if len(set(edges)) != len(edges):
+        raise PlanError("an edge stands under two fogs", "List each edge once.")
+    if set(edges) & set(spec.fogs):
+        raise PlanError("a fog and an edge have the same name", "Give every node its own name.")
+    if spec.rounds < 0 or spec.params < 1:
+        raise PlanError(f"rounds is {spec.rounds} and params {spec.params}")
+    if not 0 < spec.quorum <= 1:
+        raise PlanError(f"quorum is {spec.quorum}; it is a fraction above 0 and up to 1")
+    if not spec.deadline_s > 0:
+        raise PlanError(f"deadline_s is {spec.deadline_s}; it must be above 0")
+    strategy(spec.strategy)
+    check_grid(spec.grid, spec.max_weight, len(edges))
+
+
+def quorum_of(spec: RunSpec) -> int:
+    """Edges that must take part for a round to count."""
+    return max(1, math.ceil(spec.quorum * len(edges_of(spec)) - 1e-9))
+
+
+def round_plan(
+    spec: RunSpec,
+    fog: str,
+    round: int,
+    attempt: int,
+    task: Task,
+    model: str,
+    inline: bytes | None = None,
+) -> Plan:
+    """What the round asks of one fog and the edges under it."""
+    client = strategy(spec.strategy).client
+    return Plan(
+        run=spec.run,
+        round=round,
+        attempt=attempt,
+        task=task,
+        model=model,
+        model_size=spec.model_size,
+        params=spec.params,
+        cohort=tuple(sorted(spec.fogs[fog])),
+        quorum=quorum_of(spec),
+        deadline_s=spec.deadline_s,
+        grid=spec.grid,
+        max_weight=spec.max_weight,
+        capacity=len(edges_of(spec)),
+        seed=spec.seed,
+        bundle=spec.bundle,
+        bundle_size=spec.bundle_size,
+        settings={**client, **spec.settings, "rounds": spec.rounds},
+        inline=inline,
+    )
+
+
+def plans(
+    spec: RunSpec, round: int, attempt: int, task: Task, model: str, inline: bytes | None
+) -> dict[str, bytes]:
+    """The bytes of each fog's plan."""
+    return {
+        fog: encode(round_plan(spec, fog, round, attempt, task, model, inline))
+        for fog in sorted(spec.fogs)
+    }
+
+
+def work_seed(seed: int, run: str, round: int, node: str) -> int:
+    """Seed of one node's training in one round, 0..2**31-1; the same after any restart."""
+    text = f"{seed}/{run}/{round}/{node}".encode()
+    return int.from_bytes(hashlib.sha256(text).digest()[:4], "big") >> 1

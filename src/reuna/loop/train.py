@@ -1,0 +1,201 @@
+"""The round, decided without I/O: who may contribute what, when a round closes, what is passed on.
+
+Fog and cloud are both parents and decide with the same functions; edge and fog are both
+children. A round is closed by a row of the parent's own (`closing_row`): from then on its sum
+is a pure function of the rows that the closing row names.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import NoReturn
+
+from reuna.core.errors import REFUSALS, Refused
+from reuna.core.records import Contribution, Member, Metrics, Plan
+from reuna.learn.grid import sum_width, update_width
+from reuna.learn.sums import Part
+
+MAX_METRICS = 64
+MAX_NAME = 64
+MAX_REASON = 300
+
+
+# --- a contribution arrives ------------------------------------------------------------------
+
+
+def admit(
+    plan: Plan | None, plan_digest: str, manifest: Contribution, peer: str, children: Sequence[str], closed: bool
+) -> None:
+    """Judge a manifest before any byte of its body is read. Raises `Refused` with the reason."""
+    if manifest.sender != peer:
+        _refuse("identity", f"{peer} sent a contribution in the name of {manifest.sender}")
+    if peer not in children:
+        _refuse("not-invited", peer)
+    if plan is None or (manifest.run, manifest.round, manifest.attempt) != plan.key:
+        _refuse("stale", f"{peer} answered round {manifest.round} of {manifest.run}")
+    if manifest.plan != plan_digest:
+        _refuse("plan", peer)
+    if closed:
+        _refuse("closed", f"{peer}, round {plan.round}")
+    _check_shape(plan, manifest)
+    _check_members(plan, manifest)
+
+
+def _check_shape(plan: Plan, manifest: Contribution) -> None:
+    if manifest.kind == "report":
+        if (manifest.params, manifest.width, manifest.size, manifest.weight) != (0, 0, 0, 0):
+            _refuse("shape", f"{manifest.sender} sent a report with a body")
+        return
+    if plan.task != "train":
+        _refuse("shape", f"{manifest.sender} sent an {manifest.kind} where only reports are asked")
+    width = _width(plan, manifest)
+    if (manifest.params, manifest.width) != (plan.params, width):
+        found = f"{manifest.params} values of {manifest.width} bytes"
+        _refuse("shape", f"{manifest.sender} sent {found}, asked are {plan.params} of {width}")
+    if manifest.size != plan.params * width:
+        _refuse("oversized", f"{manifest.sender} announced {manifest.size} bytes")
+
+
+def _width(plan: Plan, manifest: Contribution) -> int:
+    if manifest.kind == "update":
+        return update_width(plan.grid)
+    return sum_width(plan.grid, plan.max_weight, plan.capacity)
+
+
+def _check_members(plan: Plan, manifest: Contribution) -> None:
+    names = [member.node for member in manifest.members]
+    if len(set(names)) != len(names) or not names or not set(names) <= set(plan.cohort):
+        _refuse("identity", f"{manifest.sender} names members that are not its own")
+    if manifest.kind == "update" and names != [manifest.sender]:
+        _refuse("identity", f"{manifest.sender} sent an update in another's name")
+    for member in manifest.members:
+        _check_member(plan, manifest, member)
+    if manifest.weight != sum(member.weight for member in manifest.members):
+        _refuse("weight", f"{manifest.sender}'s weight is not the sum over its members")
+
+
+def _check_member(plan: Plan, manifest: Contribution, member: Member) -> None:
+    gives = manifest.kind != "report" and not member.absent
+    if gives != (1 <= member.weight <= plan.max_weight) or (not gives and member.weight != 0):
+        _refuse("weight", f"{member.node} has weight {member.weight}, allowed are 1..{plan.max_weight}")
+    if not good_metrics(member.metrics):
+        _refuse("metrics", member.node)
+    if member.saturated < 0 or len(member.absent) > MAX_REASON:
+        _refuse("malformed", member.node)
+
+
+def good_metrics(metrics: Metrics) -> bool:
+    """Finite numbers, at most 64, under names of at most 64 characters."""
+    if len(metrics) > MAX_METRICS:
+        return False
+    return all(len(name) <= MAX_NAME and math.isfinite(value) for name, value in metrics.items())
+
+
+def largest_value(plan: Plan, manifest: Contribution) -> int:
+    """Integers of an honest body lie in plus or minus this."""
+    top = int(2 ** (plan.grid.bits - 1) - 1)
+    return top if manifest.kind == "update" else top * manifest.weight
+
+
+def _refuse(reason: str, detail: str) -> NoReturn:
+    raise Refused(reason, f"refused: {REFUSALS[reason]} ({detail})")
+
+
+# --- a round closes --------------------------------------------------------------------------
+
+
+def missing(children: Iterable[str], rows: Iterable[Contribution]) -> list[str]:
+    """Children that have not answered, sorted."""
+    return sorted(set(children) - {row.sender for row in rows})
+
+
+def reaches_quorum(plan: Plan, rows: Iterable[Contribution]) -> bool:
+    """Whether a closed round counts. Rounds that only ask for reports count whoever answered."""
+    return plan.task != "train" or len(taking_part(rows)) >= plan.quorum
+
+
+def taking_part(rows: Iterable[Contribution]) -> list[Member]:
+    """Members that gave something, sorted by name."""
+    members = (m for row in rows for m in row.members if not m.absent)
+    return sorted(members, key=lambda member: member.node)
+
+
+def all_members(cohort: Iterable[str], rows: Iterable[Contribution], reason: str) -> tuple[Member, ...]:
+    """Every edge of the cohort, sorted; those not heard of are absent for ``reason``."""
+    known = {member.node: member for row in rows for member in row.members}
+    return tuple(known.get(node) or Member(node, absent=reason) for node in sorted(cohort))
+
+
+def closing_row(
+    plan: Plan, plan_digest: str, name: str, cohort: Iterable[str], rows: Sequence[Contribution]
+) -> Contribution:
+    """The parent's own row: which of the cohort is in. Its body, if any, is added by `with_sum`."""
+    return Contribution(
+        run=plan.run,
+        round=plan.round,
+        attempt=plan.attempt,
+        sender=name,
+        plan=plan_digest,
+        kind="report",
+        params=0,
+        width=0,
+        weight=0,
+        digest="",
+        size=0,
+        members=all_members(cohort, rows, "not heard of before the deadline"),
+    )
+
+
+def with_sum(row: Contribution, plan: Plan, digest: str) -> Contribution:
+    """The closing row as the manifest of a partial sum whose bytes have ``digest``."""
+    width = sum_width(plan.grid, plan.max_weight, plan.capacity)
+    return Contribution(
+        run=row.run,
+        round=row.round,
+        attempt=row.attempt,
+        sender=row.sender,
+        plan=row.plan,
+        kind="partial",
+        params=plan.params,
+        width=width,
+        weight=sum(member.weight for member in row.members),
+        digest=digest,
+        size=plan.params * width,
+        members=row.members,
+    )
+
+
+def parts(rows: Iterable[Contribution]) -> list[Part[Contribution]]:
+    """What is summed: every row with a body, an update times its weight."""
+    with_body = sorted((row for row in rows if row.kind != "report"), key=lambda row: row.sender)
+    return [Part(row, row.width, row.weight if row.kind == "update" else 1) for row in with_body]
+
+
+# --- an edge answers -------------------------------------------------------------------------
+
+
+def newer(plan: Plan, current: Plan | None) -> bool:
+    """Whether ``plan`` replaces what a node works on: another run, or a later round or attempt."""
+    if current is None or plan.run != current.run:
+        return True
+    return (plan.round, plan.attempt) > (current.round, current.attempt)
+
+
+def answer(plan: Plan, plan_digest: str, member: Member, digest: str = "") -> Contribution:
+    """An edge's manifest: an update when there is a ``digest`` of a body, else a report."""
+    width = update_width(plan.grid) if digest else 0
+    return Contribution(
+        run=plan.run,
+        round=plan.round,
+        attempt=plan.attempt,
+        sender=member.node,
+        plan=plan_digest,
+        kind="update" if digest else "report",
+        params=plan.params if digest else 0,
+        width=width,
+        weight=member.weight if digest else 0,
+        digest=digest,
+        size=plan.params * width if digest else 0,
+        members=(member,),
+    )
