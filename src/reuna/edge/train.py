@@ -31,7 +31,7 @@ class Fitted:
 class Workshop(Protocol):
     """Where the learner runs: one worker per bundle, resident between rounds."""
 
-    async def open(self, bundle: Blob | None, digest: str) -> None:
+    async def open(self, run: str, bundle: Blob, settings: Mapping[str, Setting]) -> None:
         """Make ready the bundle's code and this node's data; a no-op when it is open already."""
 
     async def fit(self, model: Blob, settings: Mapping[str, Setting], seed: int) -> Fitted: ...
@@ -81,8 +81,8 @@ class Trainer:
             await self._sit_out(plan, data, error)
 
     async def _carry_out(self, plan: Plan) -> tuple[Blob | None, int, Member]:
-        bundle = await self._link.fetch(plan.bundle, plan.bundle_size) if plan.bundle else None
-        await self._workshop.open(bundle, plan.bundle)
+        bundle = await self._link.fetch(plan.bundle, plan.bundle_size)
+        await self._workshop.open(plan.run, bundle, plan.settings)
         model = await self._link.fetch(plan.model, plan.model_size)
         if plan.task == "train":
             fitted = await self._workshop.fit(model, plan.settings, self._seed(plan))
@@ -100,7 +100,7 @@ class Trainer:
         await self._link.submit(data, None, 0, Member(self.name, absent=reason))
 
     def _seed(self, plan: Plan) -> int:
-        return work_seed(plan.seed, plan.run, plan.round, self.name)
+        return work_seed(plan.seed, plan.round, self.name)
 
     async def _emit(self, what: str, plan: Plan, fields: dict[str, Setting]) -> None:
         self._events += 1

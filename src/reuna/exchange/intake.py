@@ -10,12 +10,15 @@ import asyncio
 import math
 import threading
 from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
+from reuna.adapters.receiver import SpoolReceiver, receipt_of
 from reuna.core.errors import BlobNotFound, Refused
-from reuna.core.ports import Blob, Blobs, BlobWriter, Receiver, Spool
+from reuna.core.ports import Blob, Blobs, Receiver, Spool
 from reuna.core.records import Contribution, Plan, Receipt
 from reuna.learn.grid import DTYPES, Ints, within
 from reuna.learn.sums import Part, fold
@@ -58,7 +61,8 @@ class Intake:
         self._closed = False
         self._since = 0.0
         self._changed = asyncio.Event()
-        self._gate = threading.Lock()
+        self._gate = threading.Condition()
+        self._committing = 0
 
     # --- the round ---------------------------------------------------------------------------
 
@@ -118,17 +122,25 @@ class Intake:
             if self._plan().key != key:
                 raise Refused("stale", f"round {key[1]} was replaced while it closed")
             self._closed = True
+            self._gate.wait_for(lambda: self._committing == 0)
             return self.rows()
 
     def close(self, row: Contribution, body: Blob | None = None) -> None:
         """Make the close durable: after a restart `closing_row` gives ``row`` again."""
         self.spool.commit(row, body)
 
-    def accept(self, manifest: Contribution, body: Blob | None) -> None:
-        """Commit a contribution unless the round was closed or replaced. Raises `Refused`."""
+    @contextmanager
+    def committing(self, manifest: Contribution) -> Iterator[None]:
+        """Around a commit: the round cannot close in the middle of it. Raises `Refused`."""
         with self._gate:
-            self.still_open(manifest)
-            self.spool.commit(manifest, body)
+            self._still_open(manifest)
+            self._committing += 1
+        try:
+            yield
+        finally:
+            with self._gate:
+                self._committing -= 1
+                self._gate.notify_all()
 
     def sum(self, rows: list[Contribution], params: int) -> Iterator[NDArray[np.int64]]:
         """Blocks of the exact weighted sum over the rows; see `reuna.learn.sums.fold`."""
@@ -174,7 +186,7 @@ class Intake:
             plan, digest = (asked.plan, asked.digest) if asked else (None, "")
             train.admit(plan, digest, manifest, peer, tuple(self._asked), self._closed)
         except Refused as refusal:
-            self._count(peer, refusal)
+            self.count_refusal(peer, refusal)
             raise
         assert plan is not None
         return RoundReceiver(self, plan, manifest)
@@ -194,8 +206,7 @@ class Intake:
         """A contribution was committed."""
         self._changed.set()
 
-    def still_open(self, manifest: Contribution) -> None:
-        """Judge again at the moment of commit. Raises `Refused`."""
+    def _still_open(self, manifest: Contribution) -> None:
         plan = self._plan()
         if (manifest.run, manifest.round, manifest.attempt) != plan.key:
             raise Refused("stale", f"round {manifest.round} was replaced while {manifest.sender} sent")
@@ -204,62 +215,31 @@ class Intake:
 
     def count_refusal(self, peer: str, refusal: Refused) -> None:
         """Count, so that the operator sees who sends what is refused."""
-        self._count(peer, refusal)
-
-    def _count(self, peer: str, refusal: Refused) -> None:
         of_peer = self.refused.setdefault(peer, {})
         of_peer[refusal.reason] = of_peer.get(refusal.reason, 0) + 1
 
 
-class RoundReceiver:
-    """One upload into the open round: blocks, then a whole-body check, then the durable row."""
+class RoundReceiver(SpoolReceiver):
+    """One upload into the open round: judged again, as a whole, at the moment of its commit."""
 
     def __init__(self, intake: Intake, plan: Plan, manifest: Contribution) -> None:
+        super().__init__(intake.spool, manifest, partial(check_body, plan))
         self._intake = intake
-        self._plan = plan
-        self._manifest = manifest
-        self._writer: BlobWriter | None = None
-        self.offset = intake.spool.held(manifest) if manifest.size else 0
-        if manifest.size:
-            self._writer = intake.spool.begin(manifest)
-
-    def write(self, block: bytes) -> None:
-        """Take the next block. Raises `Refused` for more bytes than announced."""
-        if self._writer is None or self.offset + len(block) > self._manifest.size:
-            raise Refused("oversized", f"{self._manifest.sender} sent more than it announced")
-        self._writer.write(block)
-        self.offset += len(block)
-
-    def suspend(self) -> None:
-        """Keep the whole blocks for a later try."""
-        self._writer = None
 
     def commit(self) -> Receipt:
-        """Validate the whole, make it durable, record the row."""
+        """As `SpoolReceiver.commit`, unless the round was closed or replaced meanwhile."""
         try:
-            body = self._sealed()
-            self._intake.accept(self._manifest, body)
+            with self._intake.committing(self._manifest):
+                return super().commit()
         except Refused as refusal:
             self._intake.count_refusal(self._manifest.sender, refusal)
             raise
-        return receipt_of(self._manifest)
-
-    def _sealed(self) -> Blob | None:
-        if self._writer is None:
-            if self._manifest.size:
-                raise Refused("digest", f"{self._manifest.sender}'s body did not arrive")
-            return None
-        if self.offset != self._manifest.size:
-            raise Refused("digest", f"{self._manifest.sender} sent {self.offset} bytes")
-        body = self._writer.seal()
-        check_body(self._plan, self._manifest, body)
-        return body
 
 
-def check_body(plan: Plan, manifest: Contribution, body: Blob) -> None:
-    """The body has the announced digest and only values of the grid. Raises `Refused`."""
-    if body.digest != manifest.digest:
-        raise Refused("digest", f"{manifest.sender}'s body does not match its digest")
+def check_body(plan: Plan, manifest: Contribution, body: Blob | None) -> None:
+    """The body, if any, has only values of the grid. Raises `Refused`."""
+    if body is None:
+        return
     bound = train.largest_value(plan, manifest)
     dtype = DTYPES[manifest.width]
     for start in range(0, manifest.size, 16 * BLOCK):
@@ -267,7 +247,3 @@ def check_body(plan: Plan, manifest: Contribution, body: Blob) -> None:
         if not within(values, bound):
             raise Refused("range", f"{manifest.sender} sent values outside the grid")
 
-
-def receipt_of(row: Contribution) -> Receipt:
-    """The parent's word for a committed row."""
-    return Receipt(row.run, row.round, row.attempt, row.sender, row.digest)

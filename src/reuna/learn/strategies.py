@@ -107,3 +107,11 @@ def strategy(name: str) -> Strategy:
         return STRATEGIES[name]
     except KeyError:
         raise PlanError(f"no strategy named {name!r}; known are {', '.join(STRATEGIES)}") from None
+
+
+def client_settings(name: str, settings: Mapping[str, Setting]) -> dict[str, Setting]:
+    """What the learners are told: ``settings`` with the chosen strategy's client part, no other's."""
+    chosen = strategy(name).client
+    others = {key for other in STRATEGIES.values() for key in other.client} - set(chosen)
+    told = {key: value for key, value in settings.items() if key not in others}
+    return {**chosen, **told}

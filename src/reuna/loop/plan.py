@@ -13,7 +13,7 @@ import time
 from reuna.core.errors import PlanError
 from reuna.core.records import Plan, RunSpec, Task
 from reuna.learn.grid import check_grid
-from reuna.learn.strategies import strategy
+from reuna.learn.strategies import client_settings, strategy
 from reuna.wire import encode
 
 INLINE_LIMIT = 256 * 1024  #: bytes; a model up to this size rides in the plan itself
@@ -63,7 +63,6 @@ def round_plan(
     inline: bytes | None = None,
 ) -> Plan:
     """What the round asks of one fog and the edges under it."""
-    client = strategy(spec.strategy).client
     return Plan(
         run=spec.run,
         round=round,
@@ -81,7 +80,7 @@ def round_plan(
         seed=spec.seed,
         bundle=spec.bundle,
         bundle_size=spec.bundle_size,
-        settings={**client, **spec.settings, "rounds": spec.rounds},
+        settings={**client_settings(spec.strategy, spec.settings), "rounds": spec.rounds},
         inline=inline,
     )
 
@@ -96,7 +95,10 @@ def plans(
     }
 
 
-def work_seed(seed: int, run: str, round: int, node: str) -> int:
-    """Seed of one node's training in one round, 0..2**31-1; the same after any restart."""
-    text = f"{seed}/{run}/{round}/{node}".encode()
+def work_seed(seed: int, round: int, node: str) -> int:
+    """Seed of one node's training in one round of a run with ``seed``, 0..2**31-1.
+
+    The same after any restart, and in any run that asks for the same seed.
+    """
+    text = f"{seed}/{round}/{node}".encode()
     return int.from_bytes(hashlib.sha256(text).digest()[:4], "big") >> 1

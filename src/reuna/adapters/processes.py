@@ -1,0 +1,69 @@
+"""Child processes that never outlive their parent."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+
+_PR_SET_PDEATHSIG = 1
+_libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
+
+
+def end_with_parent() -> None:
+    """Called in the child before exec: the kernel ends it when the starting thread's process ends.
+
+    Linux only; elsewhere a child notices by its closed socket. In a new process group, so that
+    Ctrl-C in a terminal reaches the parent alone, which then ends its children in order.
+    """
+    os.setpgid(0, 0)
+    if _libc is not None:
+        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+
+
+def own_peak_mib() -> float:
+    """Largest resident size of this process so far, MiB."""
+    return peak_mib(os.getpid())
+
+
+def peak_mib(pid: int) -> float:
+    """Largest resident size of a process so far (VmHWM), MiB; 0 when it is gone."""
+    try:
+        with open(f"/proc/{pid}/status", encoding="ascii") as status:
+            lines = [line for line in status if line.startswith("VmHWM")]
+    except OSError:
+        return 0.0
+    return int(lines[0].split()[1]) / 1024 if lines else 0.0
+
+
+def pss_mib(pid: int) -> float:
+    """Proportional set size of a process, MiB: shared pages are divided among those that share."""
+    try:
+        with open(f"/proc/{pid}/smaps_rollup", encoding="ascii") as rollup:
+            lines = [line for line in rollup if line.startswith("Pss:")]
+    except OSError:
+        return 0.0
+    return int(lines[0].split()[1]) / 1024 if lines else 0.0
+
+
+def family(pid: int) -> list[int]:
+    """A process and all that descend from it."""
+    found, todo = [], [pid]
+    while todo:
+        current = todo.pop()
+        found.append(current)
+        todo += children(current)
+    return found
+
+
+def children(pid: int) -> list[int]:
+    """Direct child processes; empty when it is gone."""
+    pids: list[int] = []
+    try:
+        for task in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{task}/children", encoding="ascii") as listing:
+                pids += [int(word) for word in listing.read().split()]
+    except OSError:
+        return pids
+    return pids

@@ -1,0 +1,171 @@
+"""The cloud's long-running process: the hub's nats-server, the freight server, the journal, the API.
+
+It publishes and the nodes pull; it never reaches into a device.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from reuna.adapters.clock import SystemClock, ThreadOffload
+from reuna.adapters.events import EventLog
+from reuna.adapters.files import FileBlobs
+from reuna.adapters.https_server import serve_depot
+from reuna.adapters.journal_dbos import DbosHost
+from reuna.adapters.nats_bus import NatsBus
+from reuna.adapters.nats_server import HubConfig, NatsServer, find_server
+from reuna.adapters.operator_api import serve_api
+from reuna.adapters.spool import DiskSpool
+from reuna.adapters.tls import client_context, server_context
+from reuna.cloud.train import Conductor, Outcome
+from reuna.core.errors import BadMessage, BlobNotFound, Corrupted, RunNotFound
+from reuna.core.ports import Journal
+from reuna.core.records import Event, Hello, RunSpec, Setting
+from reuna.exchange.intake import Intake
+from reuna.loop.plan import check_spec
+from reuna.wire import decode, digest_bytes
+
+log = logging.getLogger("reuna.cloud")
+
+
+class Coordinator:
+    """What an operator can ask of the cloud (the `Actions` of the API)."""
+
+    def __init__(self, name: str, blobs: FileBlobs, events: EventLog, host: DbosHost) -> None:
+        self._name = name
+        self._blobs = blobs
+        self._events = events
+        self._host = host
+        self.present: dict[str, float] = {}
+
+    def put_blob(self, data: bytes, digest: str) -> None:
+        """Keep a bundle or an initial model. Raises `Corrupted` when the digest differs."""
+        if digest_bytes(data) != digest:
+            raise Corrupted(f"the blob sent has another digest than {digest[:12]}")
+        self._blobs.put(data)
+
+    def get_blob(self, digest: str) -> bytes:
+        """A model. Raises `BlobNotFound`."""
+        blob = self._blobs.get(digest)
+        if blob is None:
+            raise BlobNotFound(f"no blob {digest[:12]} in the cloud's store")
+        return blob.read(0, blob.size)
+
+    async def submit(self, spec: RunSpec) -> None:
+        """Begin a run, or go on with the run of that name. Raises `PlanError`, `BlobNotFound`."""
+        check_spec(spec)
+        for digest in (spec.model, spec.bundle):
+            self.get_blob(digest)
+        await self._host.submit("train", spec.run, msgspec.json.encode(spec).decode())
+
+    async def status(self, run: str) -> dict[str, Any]:
+        """Where a run is: its state, and the outcome or the error when it ended."""
+        return await self._host.status(run)
+
+    def timeline(self, run: str, after: int) -> list[dict[str, Any]]:
+        """What happened in a run, from the ``after``-th event on."""
+        return [msgspec.to_builtins(event) for event in self._events.read(run, after)]
+
+    def nodes(self) -> dict[str, float]:
+        """Nodes heard of and when, seconds since the epoch."""
+        return dict(self.present)
+
+    async def report(self, spec: RunSpec, what: str, fields: dict[str, Setting]) -> None:
+        """Note something in the run's timeline, once however often a step is carried out again."""
+        round_number = int(fields.get("round", 0))
+        sequence = 1000 * round_number + int(fields.get("attempt", 0))
+        at = SystemClock().now()
+        event = Event(self._name, f"{spec.run}/{what}", sequence, at, what, spec.run, round_number, fields)
+        await ThreadOffload()(lambda: self._events.record(event))
+
+
+async def run(settings: Mapping[str, Any]) -> None:
+    """Serve until cancelled. ``settings`` as `reuna.cloud.settings.CLOUD` parses them."""
+    async with AsyncExitStack() as stack:
+        await _run(settings, stack)
+
+
+async def _run(settings: Mapping[str, Any], stack: AsyncExitStack) -> None:
+    folder = Path(settings["folder"]).absolute()
+    folder.mkdir(parents=True, exist_ok=True)
+    name, clock = settings["name"], SystemClock()
+    await start_nats(settings, folder, stack)
+    bus = await NatsBus.connect(_nats_url(settings), client_context(*_tls(settings)), name)
+    stack.push_async_callback(bus.close)
+    blobs, spool = FileBlobs(folder / "blobs"), DiskSpool(folder / "spool")
+    events = EventLog(folder / "events.sqlite")
+    host = DbosHost(folder / "journal")
+    coordinator = Coordinator(name, blobs, events, host)
+    intake = Intake(name, blobs, spool, None, settings["announce_s"], patience=1.25)
+    conductor = Conductor(name, bus, intake, blobs, clock, ThreadOffload(), coordinator.report)
+    host.register("train", lambda journal, spec: _body(conductor, journal, spec))
+    server = await serve_depot(
+        intake, settings["listen.host"], settings["listen.freight_port"], server_context(*_tls(settings))
+    )
+    stack.push_async_callback(server.stop)
+    await bus.follow("event.>", "cloud", lambda subject, data: _take_event(events, subject, data))
+    await bus.subscribe("hello.>", lambda _subject, data: _hello(coordinator, conductor, data))
+    await host.start()
+    stack.push_async_callback(host.stop)
+    api = await serve_api(
+        coordinator, settings["listen.host"], settings["listen.api_port"], server_context(*_tls(settings))
+    )
+    stack.push_async_callback(api.stop)
+    log.info("ready")
+    await asyncio.Event().wait()
+
+
+async def _body(conductor: Conductor, journal: Journal, spec: str) -> Outcome:
+    return await conductor.body(journal, msgspec.json.decode(spec, type=RunSpec))
+
+
+async def _take_event(events: EventLog, subject: str, data: bytes) -> None:
+    """Record an event once; what is no event of ours is dropped and said."""
+    try:
+        event = decode(Event, data)
+    except BadMessage as error:
+        log.warning("refused an event on %s: %s", subject, error)
+        return
+    await ThreadOffload()(lambda: events.record(event))
+
+
+async def _hello(coordinator: Coordinator, conductor: Conductor, data: bytes) -> None:
+    try:
+        hello = decode(Hello, data)
+    except BadMessage as error:
+        log.warning("refused a hello: %s", error)
+        return
+    for node in (hello.node, *hello.children):
+        coordinator.present[node] = SystemClock().now()
+    await conductor.on_hello(hello)
+
+
+def _nats_url(settings: Mapping[str, Any]) -> str:
+    return f"tls://{settings['listen.host']}:{settings['listen.nats_port']}"
+
+
+def _tls(settings: Mapping[str, Any]) -> tuple[Path, Path, Path]:
+    return (
+        Path(settings["tls.certificate"]),
+        Path(settings["tls.key"]),
+        Path(settings["tls.authority"]),
+    )
+
+
+async def start_nats(settings: Mapping[str, Any], folder: Path, stack: AsyncExitStack) -> None:
+    """The hub's nats-server, kept running."""
+    binary = find_server(Path(settings["nats_server"]) if settings["nats_server"] else None)
+    server = NatsServer(binary, hub_config(settings, folder), folder / "nats")
+    await server.start()
+    stack.push_async_callback(server.stop)
+
+
+def hub_config(settings: Mapping[str, Any], folder: Path) -> HubConfig:
+    raise NotImplementedError(RunNotFound.code)

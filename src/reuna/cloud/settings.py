@@ -1,0 +1,22 @@
+"""Settings of the cloud: ``cloud.toml``, ``REUNA_CLOUD_…``, flags."""
+
+from __future__ import annotations
+
+from reuna.core.settings import REQUIRED, Option, between
+
+CLOUD: tuple[Option, ...] = (
+    Option("fleet", str, REQUIRED, "name of the fleet, as in the certificates"),
+    Option("name", str, "cloud", "name of this node, as in its certificate"),
+    Option("folder", str, REQUIRED, "where this node keeps its state"),
+    Option("fogs", list, REQUIRED, "names of the fogs"),
+    Option("listen.host", str, "127.0.0.1", "address the fogs reach"),
+    Option("listen.nats_port", int, REQUIRED, "TCP port of the hub's nats-server"),
+    Option("listen.leaf_port", int, REQUIRED, "TCP port where the fogs' leaf links arrive"),
+    Option("listen.freight_port", int, REQUIRED, "TCP port of the freight server"),
+    Option("listen.api_port", int, REQUIRED, "TCP port of the operator's API"),
+    Option("tls.certificate", str, REQUIRED, "the cloud's certificate, PEM"),
+    Option("tls.key", str, REQUIRED, "the cloud's private key, PEM"),
+    Option("tls.authority", str, REQUIRED, "the fleet's root certificate, PEM"),
+    Option("nats_server", str, "", "path of a nats-server; empty: the system's or the wheel's"),
+    Option("announce_s", float, 1.0, "how often an open round is announced again", "s", between(0.05, 60)),
+)

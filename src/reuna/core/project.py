@@ -1,0 +1,101 @@
+"""What `reuna.toml` may say, as one table. Pure: the caller reads the file.
+
+Sections ``train`` and ``data`` are the project's own: any key with a plain value goes to the
+learner and to ``load`` as it stands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from reuna.core.errors import SettingsError
+from reuna.core.records import Grid, Setting
+from reuna.core.settings import REQUIRED, Option, Source, between, one_of, parse
+
+TASKS = ("fault-classification", "anomaly-detection", "remaining-useful-life")
+OWN_SECTIONS = ("train", "data")
+
+PROJECT: tuple[Option, ...] = (
+    Option("project.name", str, REQUIRED, "name of the project"),
+    Option("project.task", str, "fault-classification", "what is learnt", check=one_of(*TASKS)),
+    Option("project.metric", str, "all", "metric by which sites are compared"),
+    Option("learner.entry", str, "detector.model", "module with load(folder, settings) and learner(settings)"),
+    Option(
+        "strategy.name",
+        str,
+        "fedavg",
+        "how updates combine",
+        check=one_of("fedavg", "fedprox", "fedavgm", "fedadam"),
+    ),
+    Option("strategy.rounds", int, 20, "rounds of training", check=between(0, 100_000)),
+    Option("strategy.server_rate", float, 1.0, "step of the server", check=between(0, 100)),
+    Option("strategy.momentum", float, 0.9, "momentum of fedavgm", check=between(0, 0.9999)),
+    Option("strategy.mu", float, 0.01, "proximal term of fedprox", check=between(0, 1000)),
+    Option("round.deadline_s", float, 60.0, "how long a parent waits for its children", "s", between(0.1, 1e6)),
+    Option("round.quorum", float, 1.0, "fraction of the edges that a round needs", check=between(0.01, 1)),
+    Option("round.grid_bits", int, 32, "bits of an encoded value: 8, 16 or 32", "bit"),
+    Option("round.grid_exponent", int, -24, "grid step is two to this power"),
+    Option("round.max_weight", int, 65_536, "largest weight of one node", "samples", between(1, 2**31)),
+    Option("run.seed", int, 1, "seed of the whole run", check=between(0, 2**31 - 1)),
+    Option("run.local", bool, True, "also train each node alone, for comparison"),
+    Option("run.centralised", bool, True, "also train on all rows in one place, where one machine holds them"),
+)
+
+
+@dataclass(frozen=True)
+class ProjectSettings:
+    """`reuna.toml`, checked. ``settings`` go to the learner and its data loading."""
+
+    name: str
+    task: str
+    metric: str
+    entry: str
+    strategy: str
+    rounds: int
+    seed: int
+    deadline_s: float
+    quorum: float
+    grid: Grid
+    max_weight: int
+    local: bool
+    centralised: bool
+    settings: Mapping[str, Setting]
+
+
+def project_settings(sources: Sequence[Source]) -> ProjectSettings:
+    """Read the table from the sources, later ones winning. Raises `SettingsError`."""
+    values = parse(PROJECT, sources, free=OWN_SECTIONS)
+    return ProjectSettings(
+        name=values["project.name"],
+        task=values["project.task"],
+        metric=values["project.metric"],
+        entry=values["learner.entry"],
+        strategy=values["strategy.name"],
+        rounds=values["strategy.rounds"],
+        seed=values["run.seed"],
+        deadline_s=values["round.deadline_s"],
+        quorum=values["round.quorum"],
+        grid=Grid(values["round.grid_bits"], values["round.grid_exponent"]),
+        max_weight=values["round.max_weight"],
+        local=values["run.local"],
+        centralised=values["run.centralised"],
+        settings=_settings(values),
+    )
+
+
+def _settings(values: Mapping[str, Any]) -> dict[str, Setting]:
+    """Own sections and the strategy's numbers, without their section names."""
+    settings: dict[str, Setting] = {"entry": values["learner.entry"]}
+    wrong = []
+    for name, value in values.items():
+        section, _, key = name.partition(".")
+        if section not in (*OWN_SECTIONS, "strategy") or name == "strategy.name":
+            continue
+        if not isinstance(value, bool | int | float | str):
+            wrong.append(f"{name} is {value!r}, expected a plain value")
+        settings[key] = value
+    if wrong:
+        raise SettingsError("\n".join(wrong))
+    return settings

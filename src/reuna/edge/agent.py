@@ -1,0 +1,59 @@
+"""The edge node's long-running process. Holds no key and no socket to the network.
+
+    agent ──socket pair── egress ──TLS── fog
+      └────socket pair── worker (the project's code, resident during a run)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from pathlib import Path
+from typing import Any
+
+from reuna import __version__
+from reuna.adapters.clock import SystemClock
+from reuna.core.records import Event, Hello
+from reuna.edge.train import Trainer
+from reuna.edge.workshop import WorkerWorkshop
+from reuna.exchange.child import EgressProcess
+from reuna.exchange.link import EgressSettings
+
+log = logging.getLogger("reuna.edge")
+
+
+async def run(settings: dict[str, Any]) -> None:
+    """Serve until cancelled. ``settings`` as `reuna.edge.settings.EDGE` parses them."""
+    folder = Path(settings["folder"]).absolute()
+    folder.mkdir(parents=True, exist_ok=True)
+    name, boot, clock = settings["name"], secrets.token_hex(4), SystemClock()
+    egress = EgressProcess(egress_settings(settings, folder), str(folder / "egress.log"))
+    workshop = WorkerWorkshop(folder / "work", Path(settings["data"]).absolute(), settings["idle_s"])
+    trainer = Trainer(name, boot, egress, workshop, clock)
+    await egress.listen(trainer.on_plan)
+    await egress.start()
+    try:
+        await egress.emit(Event(name, boot, 0, clock.now(), "started"))
+        while True:
+            await egress.hello(Hello(name, boot, __version__))
+            await clock.sleep(settings["hello_s"])
+    finally:
+        await trainer.stop()
+        await workshop.close()
+        await egress.stop()
+
+
+def egress_settings(settings: dict[str, Any], folder: Path) -> EgressSettings:
+    """The egress's part of the edge's settings."""
+    return EgressSettings(
+        name=settings["name"],
+        parent=settings["parent.name"],
+        nats_url=settings["parent.nats"],
+        freight_host=settings["parent.freight_host"],
+        freight_port=settings["parent.freight_port"],
+        certificate=settings["tls.certificate"],
+        key=settings["tls.key"],
+        authority=settings["tls.authority"],
+        folder=str(folder),
+    )

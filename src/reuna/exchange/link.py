@@ -1,0 +1,273 @@
+"""A place and its egress are two processes; this carries the calls between them.
+
+One Unix socket pair, made by the place and inherited by the egress. Frames are a length and
+msgpack of a closed set of typed messages; the egress relays nothing it does not understand.
+Bodies stay in files that both can read: only their paths cross.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+
+from reuna.adapters.files import FileBlob
+from reuna.core import errors
+from reuna.core.errors import BadMessage, Refused, ReunaError, Unreachable
+from reuna.core.ports import Blob, Link
+from reuna.core.records import Contribution, Event, Hello, Member, Receipt
+
+MAX_FRAME = 2_000_000
+
+
+class EgressSettings(msgspec.Struct, frozen=True):
+    """Where the parent is and who this node is. Paths are absolute."""
+
+    name: str
+    parent: str
+    nats_url: str
+    freight_host: str
+    freight_port: int
+    certificate: str
+    key: str
+    authority: str
+    folder: str
+
+
+class Fetch(msgspec.Struct, tag=True):
+    digest: str
+    size: int
+
+
+class Submit(msgspec.Struct, tag=True):
+    plan: bytes
+    weights: str | None
+    weight: int
+    member: Member
+
+
+class HandOver(msgspec.Struct, tag=True):
+    manifest: Contribution
+    body: str | None
+
+
+class Emit(msgspec.Struct, tag=True):
+    event: Event
+
+
+class Say(msgspec.Struct, tag=True):
+    hello: Hello
+
+
+Request = Fetch | Submit | HandOver | Emit | Say
+
+
+class Call(msgspec.Struct, tag=True):
+    """From the place to its egress."""
+
+    number: int
+    request: Request
+
+
+class Done(msgspec.Struct, tag=True):
+    """The egress's answer: a path, a receipt, or an error by its code."""
+
+    number: int
+    path: str | None = None
+    receipt: Receipt | None = None
+    code: str = ""
+    reason: str = ""
+    message: str = ""
+
+
+class Heard(msgspec.Struct, tag=True):
+    """A plan that the parent published."""
+
+    plan: bytes
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_calls = msgspec.msgpack.Decoder(Call)
+_answers = msgspec.msgpack.Decoder(Done | Heard)
+
+
+class PathBlob(Protocol):
+    """A blob that lies in a file."""
+
+    path: Path
+    digest: str
+    size: int
+
+    def read(self, offset: int, count: int) -> bytes: ...
+
+
+class Frames:
+    """Length-prefixed frames over one socket."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+
+    @classmethod
+    async def over(cls, sock: socket.socket) -> Frames:
+        """Take over an open socket."""
+        return cls(*await asyncio.open_unix_connection(sock=sock))
+
+    async def read(self) -> bytes | None:
+        """The next frame, None when the other process is gone."""
+        try:
+            length = int.from_bytes(await self._reader.readexactly(4), "little")
+            if length > MAX_FRAME:
+                raise BadMessage(f"a frame of {length} bytes between place and egress")
+            return await self._reader.readexactly(length)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            return None
+
+    def write(self, message: msgspec.Struct) -> None:
+        data = _encode(message)
+        self._writer.write(len(data).to_bytes(4, "little") + data)
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+class RemoteLink:
+    """The `Link` port at the place; the egress process is behind the socket."""
+
+    def __init__(self, frames: Frames) -> None:
+        self._frames = frames
+        self._number = 0
+        self._waiting: dict[int, asyncio.Future[Done]] = {}
+        self._handle: Callable[[bytes], Awaitable[None]] | None = None
+
+    async def run(self) -> None:
+        """Take answers and plans until the egress is gone; then every open call fails."""
+        try:
+            while (frame := await self._frames.read()) is not None:
+                await self._take(_answers.decode(frame))
+        finally:
+            for waiting in self._waiting.values():
+                if not waiting.done():
+                    waiting.set_exception(Unreachable("the egress process of this node ended"))
+
+    async def _take(self, answer: Done | Heard) -> None:
+        if isinstance(answer, Heard):
+            if self._handle is not None:
+                await self._handle(answer.plan)
+            return
+        waiting = self._waiting.pop(answer.number, None)
+        if waiting is not None and not waiting.done():
+            waiting.set_result(answer)
+
+    async def listen(self, handle: Callable[[bytes], Awaitable[None]]) -> None:
+        self._handle = handle
+
+    async def fetch(self, digest: str, size: int) -> Blob:
+        done = await self._call(Fetch(digest, size))
+        return FileBlob(Path(done.path or ""), digest, size)
+
+    async def submit(
+        self, plan_bytes: bytes, weights: Blob | None, weight: int, member: Member
+    ) -> Receipt | None:
+        done = await self._call(Submit(plan_bytes, _path(weights), weight, member))
+        return done.receipt
+
+    async def hand_over(self, manifest: Contribution, body: Blob | None) -> Receipt | None:
+        return (await self._call(HandOver(manifest, _path(body)))).receipt
+
+    async def emit(self, event: Event) -> None:
+        await self._call(Emit(event))
+
+    async def hello(self, hello: Hello) -> None:
+        await self._call(Say(hello))
+
+    async def _call(self, request: Request) -> Done:
+        self._number += 1
+        number = self._number
+        waiting: asyncio.Future[Done] = asyncio.get_running_loop().create_future()
+        self._waiting[number] = waiting
+        self._frames.write(Call(number, request))
+        try:
+            done = await waiting
+        finally:
+            self._waiting.pop(number, None)
+        if done.code:
+            raise _error(done)
+        return done
+
+
+def _path(blob: Blob | None) -> str | None:
+    if blob is None:
+        return None
+    path: Path = blob.path  # type: ignore[attr-defined]  # blobs of a real place lie in files
+    return str(path)
+
+
+def _error(done: Done) -> ReunaError:
+    if done.reason:
+        return Refused(done.reason, done.message)
+    for kind in vars(errors).values():
+        if isinstance(kind, type) and issubclass(kind, ReunaError) and kind.code == done.code:
+            return kind(done.message)
+    return Unreachable(done.message)
+
+
+class LinkServer:
+    """The egress's side: serves the calls of its place, several at a time."""
+
+    def __init__(self, frames: Frames, link: Link) -> None:
+        self._frames = frames
+        self._link = link
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def run(self) -> None:
+        """Until the place is gone."""
+        await self._link.listen(self._heard)
+        while (frame := await self._frames.read()) is not None:
+            task = asyncio.create_task(self._serve(_calls.decode(frame)))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        for task in self._tasks:
+            task.cancel()
+
+    async def _heard(self, plan: bytes) -> None:
+        self._frames.write(Heard(plan))
+
+    async def _serve(self, call: Call) -> None:
+        try:
+            done = await self._carry_out(call)
+        except Refused as refusal:
+            done = Done(call.number, code=refusal.code, reason=refusal.reason, message=refusal.message)
+        except ReunaError as error:
+            done = Done(call.number, code=error.code, message=error.message)
+        self._frames.write(done)
+
+    async def _carry_out(self, call: Call) -> Done:
+        request, number = call.request, call.number
+        if isinstance(request, Fetch):
+            blob = await self._link.fetch(request.digest, request.size)
+            return Done(number, path=_path(blob))
+        if isinstance(request, Submit):
+            weights = _blob(request.weights)
+            receipt = await self._link.submit(request.plan, weights, request.weight, request.member)
+            return Done(number, receipt=receipt)
+        if isinstance(request, HandOver):
+            manifest = request.manifest
+            body = _blob(request.body, manifest.digest)
+            return Done(number, receipt=await self._link.hand_over(manifest, body))
+        if isinstance(request, Emit):
+            await self._link.emit(request.event)
+        else:
+            await self._link.hello(request.hello)
+        return Done(number)
+
+
+def _blob(path: str | None, digest: str = "") -> FileBlob | None:
+    if path is None:
+        return None
+    file = Path(path)
+    return FileBlob(file, digest, file.stat().st_size)

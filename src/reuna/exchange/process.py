@@ -1,0 +1,74 @@
+"""The egress as a process of its own: ``python -m reuna.exchange.process FD SETTINGS``.
+
+Started by an edge's agent or a fog's gateway, which hand it one end of a socket pair and its
+settings as JSON. It alone opens the node's private key and the network. It ends with its place.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import sys
+from pathlib import Path
+
+import msgspec
+
+from reuna.adapters.clock import SystemClock, ThreadOffload
+from reuna.adapters.files import FileBlobs
+from reuna.adapters.https_client import HttpsBlobStore
+from reuna.adapters.nats_bus import NatsBus
+from reuna.adapters.spool import DiskSpool
+from reuna.adapters.tls import client_context
+from reuna.core.errors import BusDown, ReunaError
+from reuna.exchange.egress import Egress
+from reuna.exchange.link import EgressSettings, Frames, LinkServer
+from reuna.exchange.meter import FileMeter
+
+log = logging.getLogger("reuna.egress")
+
+
+async def serve(settings: EgressSettings, sock: socket.socket) -> None:
+    """Serve the place at the other end of ``sock`` until it is gone."""
+    folder = Path(settings.folder)
+    tls = client_context(Path(settings.certificate), Path(settings.key), Path(settings.authority))
+    cache = FileBlobs(folder / "blobs")
+    outbox = DiskSpool(folder / "outbox")
+    meter = FileMeter(folder / "flows.jsonl")
+    store = HttpsBlobStore(settings.freight_host, settings.freight_port, tls, cache)
+    bus = await _connect(settings, tls)
+    egress = Egress(
+        settings.name, settings.parent, bus, store, cache, outbox, meter, SystemClock(), ThreadOffload()
+    )
+    try:
+        await LinkServer(await Frames.over(sock), egress).run()
+    finally:
+        await bus.close()
+        await store.close()
+
+
+async def _connect(settings: EgressSettings, tls: object) -> NatsBus:
+    """The parent's server, however long it takes to appear."""
+    while True:
+        try:
+            return await NatsBus.connect(settings.nats_url, tls, settings.name)  # type: ignore[arg-type]
+        except BusDown as error:
+            log.warning("parent's server is away: %s", error)
+            await SystemClock().sleep(0.5)
+
+
+def main() -> int:
+    """Entry of the process."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s egress %(levelname)s %(message)s")
+    settings = msgspec.json.decode(sys.argv[2], type=EgressSettings)
+    sock = socket.socket(fileno=int(sys.argv[1]))
+    try:
+        asyncio.run(serve(settings, sock))
+    except ReunaError as error:
+        log.error("%s %s %s", error.code, error.message, error.next_step)
+        return error.exit_status
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,98 @@
+"""The centralised baseline: one process reads every node's rows and trains on all of them.
+
+Only possible because here one machine holds all the folders; nothing of it passes a network.
+Same learner, same features, same epochs, same settings; evaluated on each node's own test data.
+Each site's rows are loaded by the project's own ``load``, so scaling per site stays per site.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from reuna.adapters.processes import end_with_parent, own_peak_mib
+from reuna.core.errors import RunFailed
+
+if TYPE_CHECKING:
+    from reuna.fleet.session import Job
+
+ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
+
+
+@dataclass(frozen=True)
+class Centralised:
+    """What the baseline gave: metrics of each node, seconds, MiB."""
+
+    scores: dict[str, dict[str, float]]
+    wall_s: float
+    peak_mib: float
+
+
+async def run_centralised(job: Job, folder: Path) -> Centralised:
+    """Run the baseline in a process of its own, so that its memory can be told."""
+    request = {
+        "project": str(job.project.absolute()),
+        "entry": job.settings.entry,
+        "settings": dict(job.settings.settings),
+        "rounds": job.settings.rounds,
+        "seed": job.settings.seed,
+        "nodes": {node.name: str(node.folder.absolute()) for node in job.nodes},
+    }
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "reuna.fleet.baseline",
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env={**os.environ, **ONE_THREAD},
+        preexec_fn=end_with_parent,
+    )
+    try:
+        out, err = await process.communicate(json.dumps(request).encode())
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    if process.returncode != 0:
+        raise RunFailed(f"the centralised baseline failed:\n{err.decode(errors='replace')[-800:]}")
+    return Centralised(**json.loads(out.splitlines()[-1]))
+
+
+def compute(request: dict[str, Any]) -> Centralised:
+    """Load all, train on all, evaluate on each."""
+    from reuna.adapters.project import load_entry
+    from reuna.core.data import pooled
+    from reuna.edge.train import alone
+
+    began = time.monotonic()
+    entry = load_entry(Path(request["project"]), request["entry"])
+    settings = request["settings"]
+    learner = entry.learner(settings)
+    data = {name: entry.load(Path(path), settings) for name, path in request["nodes"].items()}
+    together = pooled(list(data.values()))
+    model, _, _ = learner.fit(
+        learner.init(request["seed"]),
+        together,
+        alone({**settings, "rounds": request["rounds"]}),
+        request["seed"],
+    )
+    scores = {name: dict(learner.evaluate(model, own, settings)) for name, own in data.items()}
+    return Centralised(scores, time.monotonic() - began, own_peak_mib())
+
+
+def main() -> int:
+    """Read the request from standard input, print the result as one JSON line."""
+    result = compute(json.load(sys.stdin))
+    print(json.dumps({"scores": result.scores, "wall_s": result.wall_s, "peak_mib": result.peak_mib}))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

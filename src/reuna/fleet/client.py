@@ -1,0 +1,98 @@
+"""An operator's calls to the cloud's API, over mutual TLS with the standard library."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import ssl
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from reuna.adapters.tls import client_context
+from reuna.core import errors
+from reuna.core.errors import ReunaError, Unreachable
+from reuna.core.records import RunSpec
+from reuna.fleet.layout import Fleet
+from reuna.wire import digest_bytes
+
+TIMEOUT_S = 30.0
+
+
+class Operator:
+    """Blocking client; one connection a call, so that a restarted cloud is no special case."""
+
+    def __init__(self, host: str, port: int, tls: ssl.SSLContext) -> None:
+        self._host = host
+        self._port = port
+        self._tls = tls
+
+    @classmethod
+    def of(cls, fleet: Fleet) -> Operator:
+        """The operator whose key lies beside the fleet's certificate authority."""
+        ca = fleet.folder / "ca"
+        tls = client_context(ca / "operator-operator.pem", ca / "operator-operator.key", ca / "ca.pem")
+        return cls(fleet.setting("listen.host"), fleet.setting("listen.api_port"), tls)
+
+    def put_blob(self, data: bytes) -> str:
+        """Hand over a bundle or model; its digest."""
+        digest = digest_bytes(data)
+        self._call("PUT", f"/v1/blobs/{digest}", data)
+        return digest
+
+    def get_blob(self, digest: str) -> bytes:
+        """A model's bytes. Raises `BlobNotFound`."""
+        return self._call("GET", f"/v1/blobs/{digest}")
+
+    def submit(self, spec: RunSpec) -> None:
+        """Begin a run. Raises `PlanError` and whatever else the cloud refuses with."""
+        self._call("POST", "/v1/runs", msgspec.json.encode(spec))
+
+    def status(self, run: str) -> dict[str, Any]:
+        """``{"state": "running" | "done" | "failed", ...}``."""
+        return self._json(f"/v1/runs/{run}")
+
+    def timeline(self, run: str, after: int) -> list[dict[str, Any]]:
+        """Events of a run from the ``after``-th on."""
+        return self._json(f"/v1/runs/{run}/events?after={after}")
+
+    def nodes(self) -> dict[str, float]:
+        """Nodes the cloud has heard of."""
+        return self._json("/v1/nodes")
+
+    def _json(self, path: str) -> Any:
+        return json.loads(self._call("GET", path))
+
+    def _call(self, method: str, path: str, body: bytes | None = None) -> bytes:
+        connection = http.client.HTTPSConnection(
+            self._host, self._port, context=self._tls, timeout=TIMEOUT_S
+        )
+        try:
+            connection.request(method, path, body)
+            response = connection.getresponse()
+            data = response.read()
+        except (OSError, http.client.HTTPException) as error:
+            raise Unreachable(f"the cloud at {self._host}:{self._port} does not answer: {error}") from error
+        finally:
+            connection.close()
+        if response.status >= 400:
+            raise _error(response.status, data)
+        return data
+
+
+def _error(status: int, data: bytes) -> ReunaError:
+    try:
+        body = json.loads(data)
+        code, message, next_step = body["code"], body["message"], body["next_step"]
+    except (ValueError, KeyError, TypeError):
+        return Unreachable(f"the cloud answered with status {status}")
+    for kind in vars(errors).values():
+        if isinstance(kind, type) and issubclass(kind, ReunaError) and kind.code == code:
+            return kind(message, next_step)
+    return Unreachable(message, next_step)
+
+
+def operator_key(folder: Path) -> Path:
+    """Where a fleet keeps the operator's private key."""
+    return folder / "ca" / "operator-operator.key"

@@ -1,0 +1,224 @@
+"""The folder of a small fleet: one settings file per place, certificates, and ``fleet.toml``.
+
+    FLEET/fleet.toml
+    FLEET/ca/…                        the fleet's own certificate authority
+    FLEET/cloud/cloud.toml            one folder per place: settings, keys (0600), state
+    FLEET/north/fog.toml
+    FLEET/plant-1/edge.toml
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from reuna.adapters.certificates import CertificateAuthority
+from reuna.adapters.toml_file import read_toml
+from reuna.core.errors import SettingsError
+from reuna.core.settings import REQUIRED, Option, parse
+
+HOST = "127.0.0.1"
+NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+KINDS = ("cloud", "fog", "edge")
+
+FLEET: tuple[Option, ...] = (
+    Option("fleet", str, REQUIRED, "name of the fleet"),
+    Option("cloud", str, REQUIRED, "settings file of the cloud"),
+    Option("fogs", list, REQUIRED, "settings files of the fogs"),
+    Option("edges", list, REQUIRED, "settings files of the edges"),
+)
+
+
+@dataclass(frozen=True)
+class PlaceFile:
+    """One place of a fleet: its kind, name and settings file."""
+
+    kind: str
+    name: str
+    settings: Path
+
+    @property
+    def folder(self) -> Path:
+        return self.settings.parent
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """A fleet on disk, places from the top down."""
+
+    name: str
+    folder: Path
+    places: tuple[PlaceFile, ...]
+
+    def of(self, kind: str) -> list[PlaceFile]:
+        """Places of one kind."""
+        return [place for place in self.places if place.kind == kind]
+
+    def setting(self, name: str, place: str = "cloud") -> Any:
+        """One raw value from a place's settings file, by dotted name."""
+        file = next(found.settings for found in self.places if found.name == place)
+        value: Any = read_toml(file).values
+        for part in name.split("."):
+            value = value[part]
+        return value
+
+
+def check_names(names: list[str]) -> None:
+    """Node names are short, lower-case and unique. Raises `SettingsError`."""
+    wrong = [name for name in names if not NAME.fullmatch(name)]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    mistakes = [f"{name!r} is no node name: use a-z, 0-9 and -, at most 63" for name in wrong]
+    mistakes += [f"the node name {name!r} is used twice" for name in twice]
+    if mistakes:
+        raise SettingsError("\n".join(mistakes), "Rename the folder or node and try again.")
+
+
+def make_fleet(
+    folder: Path, name: str, fogs: Mapping[str, Mapping[str, Path]], announce_s: float = 1.0
+) -> Fleet:
+    """Write everything a fleet on this machine needs. ``fogs`` maps fog -> edge -> data folder."""
+    edges = [edge for of_fog in fogs.values() for edge in of_fog]
+    check_names(["cloud", *fogs, *edges])
+    folder.mkdir(parents=True, exist_ok=True)
+    authority = CertificateAuthority.create(folder / "ca", name)
+    ports = iter(free_ports(4 + 2 * len(fogs)))
+    cloud = _cloud(folder, name, list(fogs), authority, ports, announce_s)
+    places = [PlaceFile("cloud", "cloud", cloud)]
+    below = []
+    for fog, data in fogs.items():
+        file = _fog(folder, name, fog, list(data), authority, ports, announce_s)
+        places.append(PlaceFile("fog", fog, file))
+        below += [PlaceFile("edge", e, _edge(folder, e, fog, path, authority)) for e, path in data.items()]
+    places += below
+    write_toml(folder / "fleet.toml", _index(name, folder, places))
+    return Fleet(name, folder, tuple(places))
+
+
+def open_fleet(file: Path) -> Fleet:
+    """Read ``fleet.toml``. Raises `SettingsError`."""
+    source = read_toml(file)
+    values = parse(FLEET, [source])
+    folder = file.absolute().parent
+    listed = [("cloud", values["cloud"])]
+    listed += [("fog", path) for path in values["fogs"]] + [("edge", path) for path in values["edges"]]
+    places = [PlaceFile(kind, _name_in(folder / path, kind), folder / path) for kind, path in listed]
+    return Fleet(values["fleet"], folder, tuple(places))
+
+
+def _name_in(file: Path, kind: str) -> str:
+    name = read_toml(file).values.get("name", "cloud" if kind == "cloud" else None)
+    if not isinstance(name, str):
+        raise SettingsError(f"{file} has no name")
+    return name
+
+
+def _index(name: str, folder: Path, places: list[PlaceFile]) -> dict[str, Any]:
+    def paths(kind: str) -> list[str]:
+        return [str(p.settings.relative_to(folder)) for p in places if p.kind == kind]
+
+    return {"fleet": name, "cloud": paths("cloud")[0], "fogs": paths("fog"), "edges": paths("edge")}
+
+
+def _cloud(
+    folder: Path, fleet: str, fogs: list[str], ca: CertificateAuthority, ports: Any, announce_s: float
+) -> Path:
+    place = folder / "cloud"
+    settings = {
+        "fleet": fleet,
+        "name": "cloud",
+        "folder": str(place / "state"),
+        "fogs": fogs,
+        "announce_s": announce_s,
+        "listen": {
+            "host": HOST,
+            "nats_port": next(ports),
+            "leaf_port": next(ports),
+            "freight_port": next(ports),
+            "api_port": next(ports),
+        },
+        "tls": _keys(ca, "cloud", "cloud"),
+    }
+    ca.issue("operator", "operator", [])
+    return write_toml(place / "cloud.toml", settings)
+
+
+def _fog(
+    folder: Path,
+    fleet: str,
+    fog: str,
+    edges: list[str],
+    ca: CertificateAuthority,
+    ports: Any,
+    announce_s: float,
+) -> Path:
+    listen = read_toml(folder / "cloud" / "cloud.toml").values["listen"]
+    site = _keys(ca, "gateway", fog)
+    settings = {
+        "fleet": fleet,
+        "name": fog,
+        "folder": str(folder / fog / "state"),
+        "edges": edges,
+        "announce_s": announce_s,
+        "listen": {"host": HOST, "nats_port": next(ports), "freight_port": next(ports)},
+        "parent": {
+            "name": "cloud",
+            "leaf": f"{HOST}:{listen['leaf_port']}",
+            "freight_host": HOST,
+            "freight_port": listen["freight_port"],
+        },
+        "site": {"certificate": site["certificate"], "key": site["key"]},
+        "tls": _keys(ca, "fog", fog),
+    }
+    return write_toml(folder / fog / "fog.toml", settings)
+
+
+def _edge(folder: Path, edge: str, fog: str, data: Path, ca: CertificateAuthority) -> Path:
+    listen = read_toml(folder / fog / "fog.toml").values["listen"]
+    settings = {
+        "name": edge,
+        "folder": str(folder / edge / "state"),
+        "data": str(data.absolute()),
+        "parent": {
+            "name": fog,
+            "nats": f"tls://{HOST}:{listen['nats_port']}",
+            "freight_host": HOST,
+            "freight_port": listen["freight_port"],
+        },
+        "tls": _keys(ca, "edge", edge),
+    }
+    return write_toml(folder / edge / "edge.toml", settings)
+
+
+def _keys(ca: CertificateAuthority, role: str, name: str) -> dict[str, str]:
+    pair = ca.issue(role, name, [HOST, "localhost"])
+    return {
+        "certificate": str(pair.certificate),
+        "key": str(pair.key),
+        "authority": str(ca.certificate),
+    }
+
+
+def free_ports(count: int) -> list[int]:
+    """TCP ports free on loopback right now."""
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for sock in sockets:
+            sock.bind((HOST, 0))
+        return [sock.getsockname()[1] for sock in sockets]
+
+
+def write_toml(path: Path, values: Mapping[str, Any]) -> Path:
+    """Write plain values and one level of tables; JSON strings are TOML strings."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = [f"{key} = {json.dumps(value)}" for key, value in values.items() if not isinstance(value, dict)]
+    for key, table in values.items():
+        if isinstance(table, dict):
+            lines += ["", f"[{key}]", *(f"{name} = {json.dumps(value)}" for name, value in table.items())]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path

@@ -1,0 +1,246 @@
+"""One run on a fleet that lives just for it: start, train, compare, write the result, stop.
+
+What `reuna run` and `reuna demo` do. The fleet's keys are removed at the end whatever happens;
+logs, result and report stay under ``runs/<id>/``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from reuna.adapters.project import load_entry, pack_bundle
+from reuna.core.errors import ReunaError, RunFailed, Unreachable
+from reuna.core.project import ProjectSettings
+from reuna.core.records import Flow, RunSpec
+from reuna.core.tensors import layout_of, pack
+from reuna.exchange.meter import read_flows, total
+from reuna.fleet.baseline import Centralised, run_centralised
+from reuna.fleet.client import Operator
+from reuna.fleet.data import DataNode, sites_of, spread
+from reuna.fleet.layout import Fleet, make_fleet
+from reuna.fleet.supervise import Supervisor, failed
+from reuna.loop.plan import run_id
+from reuna.loop.validate import site_rows, worst_site
+from reuna.wire import digest_bytes
+
+READY_S = 60.0
+POLL_S = 0.2
+Watch = Callable[[dict[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to run: a project, its settings, where each node's data lies, where results go."""
+
+    project: Path
+    settings: ProjectSettings
+    nodes: list[DataNode]
+    runs: Path
+    fogs: int | None = None
+    notes: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A finished run: its folder and the content of its ``result.json``."""
+
+    folder: Path
+    result: dict[str, Any]
+
+
+async def carry_out(job: Job, watch: Watch) -> Finished:
+    """Run the whole job. ``watch`` is told every event of the timeline, as it comes."""
+    run = run_id(time.time(), secrets.token_hex(2))
+    folder = job.runs / run
+    folder.mkdir(parents=True)
+    fleet = make_fleet(folder / "fleet", "local", spread(job.nodes, job.fogs))
+    supervisor = Supervisor(fleet)
+    began = time.monotonic()
+    try:
+        await supervisor.start()
+        spec, model = await asyncio.to_thread(prepare, job, fleet, run)
+        operator = Operator.of(fleet)
+        await ready(supervisor, operator)
+        outcome = await train(operator, spec, model, job, watch)
+        final = await asyncio.to_thread(operator.get_blob, outcome["model"])
+        watch({"what": "centralised"} if job.settings.centralised else {"what": "closing"})
+        central = await run_centralised(job, folder) if job.settings.centralised else None
+        supervisor.sample()
+        result = assemble(job, spec, outcome, fleet, supervisor, central, time.monotonic() - began)
+        write(folder, result, final)
+        return Finished(folder, result)
+    finally:
+        await supervisor.stop()
+        await asyncio.to_thread(tidy, fleet, folder)
+
+
+def prepare(job: Job, fleet: Fleet, run: str) -> tuple[RunSpec, tuple[bytes, bytes]]:
+    """The run's spec, and its bundle and initial model."""
+    settings = job.settings
+    entry = load_entry(job.project, settings.entry)
+    tensors = entry.learner(settings.settings).init(settings.seed)
+    bundle, model = pack_bundle(job.project), pack(tensors)
+    fogs = {place.name: tuple(fleet.setting("edges", place.name)) for place in fleet.of("fog")}
+    spec = RunSpec(
+        run=run,
+        project=settings.name,
+        task=settings.task,
+        metric=settings.metric,
+        rounds=settings.rounds,
+        strategy=settings.strategy,
+        fogs=fogs,
+        model=digest_bytes(model),
+        model_size=len(model),
+        params=layout_of(tensors).params,
+        bundle=digest_bytes(bundle),
+        bundle_size=len(bundle),
+        seed=settings.seed,
+        grid=settings.grid,
+        max_weight=settings.max_weight,
+        deadline_s=settings.deadline_s,
+        quorum=settings.quorum,
+        settings=dict(settings.settings),
+        local=settings.local,
+    )
+    return spec, (bundle, model)
+
+
+async def ready(supervisor: Supervisor, operator: Operator) -> None:
+    """Until every node has been heard of. Raises `ServerFailed` with the log of one that was not."""
+    wanted = {place.name: place for place in supervisor.fleet.places if place.kind != "cloud"}
+    deadline = time.monotonic() + READY_S
+    heard: set[str] = set()
+    while time.monotonic() < deadline:
+        for place in supervisor.fleet.places:
+            if supervisor.restarts.get(place.name, 0) >= 3:
+                raise failed(place)
+        try:
+            heard = set(await asyncio.to_thread(operator.nodes))
+        except Unreachable:
+            heard = set()
+        if wanted.keys() <= heard:
+            return
+        await asyncio.sleep(POLL_S)
+    raise failed(next(place for name, place in wanted.items() if name not in heard))
+
+
+async def train(
+    operator: Operator, spec: RunSpec, parts: tuple[bytes, bytes], job: Job, watch: Watch
+) -> dict[str, Any]:
+    """Submit the run and follow it to its end. Raises `RunFailed`."""
+    for data in parts:
+        await asyncio.to_thread(operator.put_blob, data)
+    await asyncio.to_thread(operator.submit, spec)
+    return await follow(operator, spec.run, watch)
+
+
+async def follow(operator: Operator, run: str, watch: Watch) -> dict[str, Any]:
+    """Tell ``watch`` of every event until the run ends; its outcome. Raises `RunFailed`."""
+    seen = 0
+    while True:
+        try:
+            events = await asyncio.to_thread(operator.timeline, run, seen)
+            status = await asyncio.to_thread(operator.status, run)
+        except Unreachable:
+            await asyncio.sleep(POLL_S)
+            continue
+        for event in events:
+            watch(event)
+        seen += len(events)
+        if status["state"] == "done":
+            outcome: dict[str, Any] = status["result"]
+            return outcome
+        if status["state"] == "failed":
+            raise RunFailed(f"run {run} failed: {status.get('message', 'no reason given')}")
+        await asyncio.sleep(POLL_S)
+
+
+def assemble(
+    job: Job,
+    spec: RunSpec,
+    outcome: dict[str, Any],
+    fleet: Fleet,
+    supervisor: Supervisor,
+    central: Centralised | None,
+    wall_s: float,
+) -> dict[str, Any]:
+    """The content of ``result.json``; its schema is docs/reference/result.md."""
+    scores = {"local": outcome.get("local", {}), "federated": outcome.get("federated", {})}
+    if central is not None:
+        scores["centralised"] = central.scores
+    rows = site_rows(sites_of(job.nodes), scores)
+    flows = fleet_flows(fleet)
+    peaks = dict(supervisor.peaks)
+    if central is not None:
+        peaks["centralised"] = central.peak_mib
+    return {
+        "run": spec.run,
+        "project": spec.project,
+        "task": spec.task,
+        "metric": spec.metric,
+        "sites": [row.as_dict() for row in rows],
+        "worst_site": worst_site(rows, spec.metric),
+        "bytes_by_kind": _summed(flows, lambda flow: flow.kind),
+        "bytes_by_link": _summed(flows, lambda flow: flow.link),
+        "flows": [{"link": f.link, "kind": f.kind, "bytes": f.payload_bytes, "messages": f.messages} for f in flows],
+        "raw_rows_sent": sum(flow.payload_bytes for flow in flows if flow.kind == "raw"),
+        "wall_s": round(wall_s, 2),
+        "rounds": outcome["rounds"],
+        "strategy": spec.strategy,
+        "timeline": Operator.of(fleet).timeline(spec.run, 0),
+        "centralised_s": None if central is None else round(central.wall_s, 2),
+        "processes": [{"name": name, "peak_mib": round(peak, 1)} for name, peak in sorted(peaks.items())],
+        "model_digest": outcome["model"],
+        **job.notes,
+    }
+
+
+def fleet_flows(fleet: Fleet) -> list[Flow]:
+    """What every egress of the fleet counted, added up."""
+    flows: list[Flow] = []
+    for place in fleet.places:
+        file = place.folder / "state" / "flows.jsonl"
+        if file.exists():
+            flows += read_flows(file)
+    return total(flows)
+
+
+def _summed(flows: list[Flow], key: Callable[[Flow], str]) -> dict[str, int]:
+    sums: dict[str, int] = {}
+    for flow in flows:
+        sums[key(flow)] = sums.get(key(flow), 0) + flow.payload_bytes
+    return sums
+
+
+def write(folder: Path, result: dict[str, Any], model: bytes) -> None:
+    """``result.json``, ``report.html`` and ``model.safetensors``."""
+    from reuna.fleet.report import render
+
+    (folder / "model.safetensors").write_bytes(model)
+    (folder / "result.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    (folder / "report.html").write_text(render(result), encoding="utf-8")
+
+
+def tidy(fleet: Fleet, folder: Path) -> None:
+    """Keep the logs, remove keys and state."""
+    logs = folder / "logs"
+    logs.mkdir(exist_ok=True)
+    for place in fleet.places:
+        for log in sorted(place.folder.rglob("*.log")):
+            shutil.copyfile(log, logs / f"{place.name}-{log.name}")
+    shutil.rmtree(fleet.folder, ignore_errors=True)
+    if not (folder / "result.json").exists() and not any(logs.iterdir()):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def explain(error: ReunaError) -> str:
+    """An error as a person reads it."""
+    return f"{error.message}\n→ {error.next_step}  [{error.code}]"

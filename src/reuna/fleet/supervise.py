@@ -1,0 +1,148 @@
+"""Runs the places of a fleet as processes: starts them, starts again what ended, stops all.
+
+Each place is its own process group and ends its own children; on Linux the kernel ends a whole
+place when its parent is gone, so that nothing is left behind.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from reuna.adapters.processes import end_with_parent, family, peak_mib, pss_mib
+from reuna.core.errors import ServerFailed
+from reuna.fleet.layout import Fleet, PlaceFile
+
+log = logging.getLogger("reuna.up")
+FIRST_RESTART_S = 0.3
+LAST_RESTART_S = 10.0
+STEADY_S = 10.0  #: a place that ran this long starts its back-off anew
+STOP_S = 5.0
+SAMPLE_S = 0.5
+
+
+class Supervisor:
+    """Keeps every place of a fleet running until `stop`."""
+
+    def __init__(self, fleet: Fleet, on_restart: Callable[[str, int], None] | None = None) -> None:
+        self.fleet = fleet
+        self.pids: dict[str, int] = {}
+        self.peaks: dict[str, float] = {}
+        self.restarts: dict[str, int] = {}
+        self._on_restart = on_restart
+        self._tasks: list[asyncio.Task[None]] = []
+        self._processes: dict[str, asyncio.subprocess.Process] = {}
+
+    async def start(self) -> None:
+        """Start every place, the cloud first."""
+        for place in self.fleet.places:
+            self._tasks.append(asyncio.create_task(self._keep(place)))
+        self._tasks.append(asyncio.create_task(self._sample()))
+
+    async def stop(self) -> None:
+        """End every place and wait until all are gone; the edges first."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        running = [p for p in self._processes.values() if p.returncode is None]
+        for process in reversed(running):
+            process.terminate()
+        await asyncio.gather(*(_ended(process) for process in running))
+
+    async def _keep(self, place: PlaceFile) -> None:
+        wait = FIRST_RESTART_S
+        loop = asyncio.get_running_loop()
+        while True:
+            began = loop.time()
+            process = await self._spawn(place)
+            code = await process.wait()
+            self.restarts[place.name] = self.restarts.get(place.name, 0) + 1
+            log.warning("%s %s ended with status %s; starting it again", place.kind, place.name, code)
+            if self._on_restart is not None:
+                self._on_restart(place.name, code)
+            wait = FIRST_RESTART_S if loop.time() - began > STEADY_S else min(2 * wait, LAST_RESTART_S)
+            await asyncio.sleep(wait)
+
+    async def _spawn(self, place: PlaceFile) -> asyncio.subprocess.Process:
+        place.folder.mkdir(parents=True, exist_ok=True)
+        with log_path(place).open("ab") as out:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                "reuna.cli",
+                place.kind,
+                "--settings",
+                str(place.settings),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+                preexec_fn=end_with_parent,
+            )
+        self.pids[place.name] = process.pid
+        self._processes[place.name] = process
+        return process
+
+    async def _sample(self) -> None:
+        while True:
+            self.sample()
+            await asyncio.sleep(SAMPLE_S)
+
+    def sample(self) -> None:
+        """Note the largest resident size of every process so far."""
+        for name, pid in self.processes():
+            self.peaks[name] = max(self.peaks.get(name, 0.0), peak_mib(pid))
+
+    def processes(self) -> list[tuple[str, int]]:
+        """Every process now running, named ``place/part``, with its pid."""
+        found = []
+        for place, pid in self.pids.items():
+            for member in family(pid):
+                found.append((f"{place}/{part_of(member)}", member))
+        return found
+
+    def pss(self, place: str) -> float:
+        """Proportional set size of all processes of a place together, MiB."""
+        return sum(pss_mib(pid) for pid in family(self.pids[place]))
+
+
+def part_of(pid: int) -> str:
+    """What a process of a place is: main, egress, worker or nats."""
+    try:
+        command = Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return "gone"
+    marks = {b"nats-server": "nats", b"reuna.exchange.process": "egress", b"reuna.adapters.worker": "worker"}
+    return next((part for mark, part in marks.items() if mark in command), "main")
+
+
+def log_path(place: PlaceFile) -> Path:
+    """Where a place writes what it has to say."""
+    return place.folder / "place.log"
+
+
+def last_lines(place: PlaceFile, count: int = 5) -> str:
+    """The end of a place's log, for an error message."""
+    try:
+        return "\n".join(log_path(place).read_text(errors="replace").splitlines()[-count:])
+    except OSError:
+        return ""
+
+
+def failed(place: PlaceFile) -> ServerFailed:
+    """The error for a place that does not come up."""
+    return ServerFailed(
+        f"{place.kind} {place.name} does not come up:\n{last_lines(place)}", f"See {log_path(place)}."
+    )
+
+
+async def _ended(process: asyncio.subprocess.Process) -> None:
+    try:
+        async with asyncio.timeout(STOP_S):
+            await process.wait()
+    except TimeoutError:
+        process.kill()
+        await process.wait()
+

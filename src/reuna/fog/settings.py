@@ -1,0 +1,27 @@
+"""Settings of a fog node: ``fog.toml``, ``REUNA_FOG_…``, flags."""
+
+from __future__ import annotations
+
+from reuna.core.settings import REQUIRED, Option, between
+
+FOG: tuple[Option, ...] = (
+    Option("fleet", str, REQUIRED, "name of the fleet, as in the certificates"),
+    Option("name", str, REQUIRED, "name of this node, as in its certificates"),
+    Option("folder", str, REQUIRED, "where this node keeps its state"),
+    Option("edges", list, REQUIRED, "names of the edges under this fog"),
+    Option("listen.host", str, "127.0.0.1", "address the edges reach"),
+    Option("listen.nats_port", int, REQUIRED, "TCP port of the site's nats-server"),
+    Option("listen.freight_port", int, REQUIRED, "TCP port of the freight server"),
+    Option("parent.name", str, "cloud", "name of the cloud"),
+    Option("parent.leaf", str, REQUIRED, "the cloud's leaf listener, host:port; this fog dials out"),
+    Option("parent.freight_host", str, REQUIRED, "host of the cloud's freight server"),
+    Option("parent.freight_port", int, REQUIRED, "TCP port of the cloud's freight server"),
+    Option("site.certificate", str, REQUIRED, "the gateway's certificate, shown to the edges, PEM"),
+    Option("site.key", str, REQUIRED, "the gateway's private key, PEM"),
+    Option("tls.certificate", str, REQUIRED, "the fog's certificate, shown to the cloud, PEM"),
+    Option("tls.key", str, REQUIRED, "the fog's private key, PEM"),
+    Option("tls.authority", str, REQUIRED, "the fleet's root certificate, PEM"),
+    Option("nats_server", str, "", "path of a nats-server; empty: the system's or the wheel's"),
+    Option("announce_s", float, 1.0, "how often an open round is announced again", "s", between(0.05, 60)),
+    Option("hello_s", float, 5.0, "how often the node says that it is there", "s", between(0.1, 3600)),
+)

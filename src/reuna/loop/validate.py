@@ -1,0 +1,76 @@
+"""From what the nodes measured to one table per site, and the site that is worst.
+
+Only metrics come in, never rows. A ``method`` is how the model was made: ``local`` (each site
+alone), ``federated``, ``centralised`` (all rows in one place; only where one machine holds them).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+Scores = Mapping[str, Any]  #: metric name -> number, or {"absent": reason}
+METHODS = ("local", "federated", "centralised")
+LOWER_IS_BETTER = ("rmse", "mae", "false_alarms", "loss")
+
+
+@dataclass(frozen=True)
+class SiteRow:
+    """One site: its nodes and each method's metrics, averaged over those nodes."""
+
+    site: str
+    nodes: tuple[str, ...]
+    scores: Mapping[str, Mapping[str, float]]
+    absent: Mapping[str, str]
+
+    def as_dict(self) -> dict[str, Any]:
+        """As it stands in result.json."""
+        row: dict[str, Any] = {"site": self.site, "nodes": list(self.nodes)}
+        row.update({method: dict(scores) for method, scores in self.scores.items()})
+        if self.absent:
+            row["absent"] = dict(self.absent)
+        return row
+
+
+def site_rows(sites: Mapping[str, tuple[str, ...]], outcome: Mapping[str, Mapping[str, Scores]]) -> list[SiteRow]:
+    """One row per site, sorted. ``outcome`` is method -> node -> metrics."""
+    return [_site_row(site, nodes, outcome) for site, nodes in sorted(sites.items())]
+
+
+def _site_row(
+    site: str, nodes: tuple[str, ...], outcome: Mapping[str, Mapping[str, Scores]]
+) -> SiteRow:
+    scores = {}
+    absent: dict[str, str] = {}
+    for method in METHODS:
+        of_nodes = outcome.get(method, {})
+        heard = [of_nodes[node] for node in nodes if node in of_nodes]
+        absent.update({n: of_nodes[n]["absent"] for n in nodes if "absent" in of_nodes.get(n, {})})
+        scores[method] = _mean([found for found in heard if "absent" not in found])
+    return SiteRow(site, nodes, scores, absent)
+
+
+def _mean(scores: list[Scores]) -> dict[str, float]:
+    names = sorted({name for found in scores for name in found})
+    return {name: _average([float(s[name]) for s in scores if name in s]) for name in names}
+
+
+def _average(values: list[float]) -> float:
+    return sum(values) / len(values)
+
+
+def worst_site(rows: list[SiteRow], metric: str, method: str = "federated") -> dict[str, Any]:
+    """The site where ``method`` does worst by ``metric``; empty when nobody reported it."""
+    known = [row for row in rows if metric in row.scores.get(method, {})]
+    if not known:
+        return {}
+    sign = 1 if metric in LOWER_IS_BETTER else -1
+    row = max(known, key=lambda row: sign * row.scores[method][metric])
+    return {"site": row.site, "metric": metric, "value": row.scores[method][metric]}
+
+
+def mean_of(rows: list[SiteRow], metric: str, method: str) -> float | None:
+    """Mean over the sites that reported ``metric``; None when none did."""
+    values = [row.scores[method][metric] for row in rows if metric in row.scores.get(method, {})]
+    return _average(values) if values else None
