@@ -1,0 +1,199 @@
+"""Blobs in a folder, one file for each digest.
+
+Whoever finds a file under its final name finds it whole: bytes go to a temporary file, which is
+renamed when it is complete. A file that was not forced to the disk may still be damaged by a
+power cut, so each file met for the first time in a process is checked against its digest.
+
+>>> import tempfile, pathlib
+>>> with tempfile.TemporaryDirectory() as folder:
+...     blobs = FileBlobs(pathlib.Path(folder))
+...     blob = blobs.put(b"abc")
+...     blobs.get(blob.digest).read(1, 2)
+b'bc'
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import re
+import weakref
+from pathlib import Path
+from uuid import uuid4
+
+from reuna.core.errors import Corrupted, DiskFull, StorageError
+from reuna.wire import BLOCK, BlockHasher
+
+_DIGEST = re.compile(r"[0-9a-f]{64}\Z")
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_TEMPORARY = ".part"
+
+
+def is_digest(text: str) -> bool:
+    """Whether the text has the form of a digest; nothing else becomes a file name."""
+    return _DIGEST.match(text) is not None
+
+
+def storage_error(error: OSError, path: Path) -> StorageError:
+    """The system's error as one of ours."""
+    if error.errno in _FULL:
+        return DiskFull(f"no space left for {path.name} in {path.parent}")
+    return Corrupted(f"{path}: {os.strerror(error.errno or errno.EIO)}")
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def write_all(fd: int, data: bytes | memoryview) -> None:
+    """Write every byte; the system may take fewer at a time. Raises `OSError`."""
+    written = os.write(fd, data)
+    if written < len(data):
+        write_all(fd, memoryview(data)[written:])
+
+
+class FileBlob:
+    """A blob in a file. Opened for each read (10 µs): a round may have thousands of them."""
+
+    __slots__ = ("digest", "path", "size")
+
+    def __init__(self, path: Path, digest: str, size: int) -> None:
+        self.path = path
+        self.digest = digest
+        self.size = size
+
+    def read(self, offset: int, count: int) -> bytes:
+        """Bytes from ``offset``, fewer only at the end. Raises `Corrupted` when it is cut short."""
+        try:
+            fd = os.open(self.path, os.O_RDONLY)
+            try:
+                data = os.pread(fd, count, offset)
+            finally:
+                os.close(fd)
+        except OSError as error:
+            raise storage_error(error, self.path) from error
+        if len(data) < min(count, self.size - offset):
+            raise Corrupted(f"{self.path.name} ends before its {self.size} bytes")
+        return data
+
+
+class FileBlobs:
+    """The `Blobs` port on a folder; several processes may share it."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._folder = folder
+        self._checked: set[str] = set()
+        _remove_abandoned(folder)
+
+    def put(self, data: bytes) -> FileBlob:
+        """Keep bytes durably. Raises `DiskFull`."""
+        writer = self.new(len(data))
+        for start in range(0, len(data), BLOCK):
+            writer.write(data[start : start + BLOCK])
+        return writer.seal()
+
+    def get(self, digest: str) -> FileBlob | None:
+        """The blob, or None; a file that does not match its digest is removed."""
+        if not is_digest(digest):
+            return None
+        path = self._folder / digest
+        try:
+            blob = FileBlob(path, digest, path.stat().st_size)
+        except FileNotFoundError:
+            return None
+        if digest not in self._checked:
+            if digest_of(blob) != digest:
+                self.drop(digest)
+                return None
+            self._checked.add(digest)
+        return blob
+
+    def new(self, size: int) -> FileWriter:
+        """A writer for a blob of about ``size`` bytes. Raises `DiskFull`."""
+        return FileWriter(self._folder, self._checked)
+
+    def drop(self, digest: str) -> None:
+        """Forget a blob; nothing happens when it is not there."""
+        if is_digest(digest):
+            (self._folder / digest).unlink(missing_ok=True)
+            self._checked.discard(digest)
+
+
+class FileWriter:
+    """A temporary file that gets its digest for a name."""
+
+    def __init__(self, folder: Path, checked: set[str]) -> None:
+        self._folder = folder
+        self._checked = checked
+        self._hasher = BlockHasher()
+        self._size = 0
+        self._path = folder / f"{uuid4().hex}{_TEMPORARY}"
+        try:
+            self._fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        except OSError as error:
+            raise storage_error(error, self._path) from error
+        self._close = weakref.finalize(self, os.close, self._fd)
+        fcntl.flock(self._fd, fcntl.LOCK_EX)
+
+    def write(self, block: bytes) -> None:
+        """Take the next whole block. Raises `DiskFull`, and then leaves nothing behind."""
+        try:
+            write_all(self._fd, block)
+        except OSError as error:
+            self.abandon()
+            raise storage_error(error, self._path) from error
+        self._hasher.feed(block)
+        self._size += len(block)
+
+    def seal(self, durable: bool = True) -> FileBlob:
+        """Give the file its name. Raises `DiskFull`, `Corrupted`."""
+        digest = self._hasher.digest()
+        path = self._folder / digest
+        try:
+            if durable:
+                os.fsync(self._fd)
+            os.replace(self._path, path)
+            self._close()
+            if durable:
+                sync_folder(self._folder)
+        except OSError as error:
+            self.abandon()
+            raise storage_error(error, path) from error
+        self._checked.add(digest)
+        return FileBlob(path, digest, self._size)
+
+    def abandon(self) -> None:
+        """Remove what was written."""
+        self._path.unlink(missing_ok=True)
+        self._close()
+
+
+def digest_of(blob: FileBlob) -> str:
+    """Digest of the bytes on the disk now."""
+    hasher = BlockHasher()
+    for start in range(0, blob.size, BLOCK):
+        hasher.feed(blob.read(start, BLOCK))
+    return hasher.digest()
+
+
+def _remove_abandoned(folder: Path) -> None:
+    """Remove temporary files whose writer is gone: a living writer holds a lock on its file."""
+    for path in folder.glob(f"*{_TEMPORARY}"):
+        try:
+            fd = os.open(path, os.O_WRONLY)
+        except FileNotFoundError:
+            continue
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            path.unlink(missing_ok=True)
+        except BlockingIOError:
+            continue
+        finally:
+            os.close(fd)

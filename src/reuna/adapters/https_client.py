@@ -1,0 +1,520 @@
+"""Freight over HTTPS, the node's side: the `BlobStore` port over the standard library.
+
+Requests run in a few threads on connections that stay open. A download is checked block by
+block as it comes and goes on after a cut at the last good block; an upload goes on where the
+parent says. What the parent answers is documented in `reuna.adapters.https_server`; this module
+imports nothing from there, since an edge carries no server.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import http.client
+import io
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+import msgspec
+
+from reuna.core.errors import (
+    BadMessage,
+    BlobNotFound,
+    Corrupted,
+    PermissionDenied,
+    Refused,
+    ReunaError,
+    Unreachable,
+)
+from reuna.core.ports import Blob, Blobs, BlobWriter
+from reuna.core.records import Contribution, Receipt
+from reuna.wire import BLOCK, block_hash, decode, encode
+from reuna.wire.digest import digest_of_hashes
+
+CONNECT_S = 10.0
+STALL_S = 30.0  #: without a byte for so long the line counts as cut
+ANSWER_S = 120.0  #: a parent may need so long for the first byte (it fetches, it forces a disk)
+IDLE_S = 240.0  #: an idle connection older than this is not used again
+TRIES = 5  #: without a new good block in between
+FIRST_WAIT_S = 0.05
+LAST_WAIT_S = 1.0
+THREADS = 4
+HASH_SIZE = 32
+
+T = TypeVar("T")
+
+
+class _Cut(Exception):
+    """The line was cut, or the parent asks to come again; the next try may get through."""
+
+
+class _BadBlock(Exception):
+    """A block came that does not match its hash."""
+
+
+class _Problem(msgspec.Struct):
+    """Body of an answer that refuses."""
+
+    reason: str = "malformed"
+    message: str = ""
+
+
+class _Job:
+    """One call and the connection that it uses now; `stop` ends both from another thread."""
+
+    def __init__(self) -> None:
+        self._stopped = threading.Event()
+        self._line: _Line | None = None
+
+    def use(self, line: _Line | None) -> None:
+        self._line = line
+        if self._stopped.is_set() and line is not None:
+            line.cut()
+
+    def stop(self) -> None:
+        self._stopped.set()
+        line = self._line
+        if line is not None:
+            line.cut()
+
+    def wait(self, seconds: float) -> None:
+        """Raises `Unreachable` when the call was given up meanwhile."""
+        if self._stopped.wait(seconds):
+            raise Unreachable("the call was given up")
+
+
+class HttpsFreight:
+    """The `BlobStore` port. ``blobs`` takes what is fetched.
+
+    ``context`` must hold this node's certificate and check the parent's
+    (`reuna.adapters.tls.client_context`).
+    """
+
+    def __init__(self, host: str, port: int, context: ssl.SSLContext, blobs: Blobs) -> None:
+        self._lines = _Lines(host, port, context)
+        self._blobs = blobs
+        self._threads = ThreadPoolExecutor(THREADS, "freight")
+        self._flights: dict[str, asyncio.Task[Blob]] = {}
+        self._jobs: set[_Job] = set()
+
+    async def fetch(self, digest: str, size: int) -> Blob:
+        """See `BlobStore.fetch`. Calls for the same digest share one transfer."""
+        held = self._blobs.get(digest)
+        if held is not None:
+            return held
+        flight = self._flights.get(digest)
+        if flight is None:
+            flight = asyncio.create_task(self._run(lambda job: self._download(job, digest, size)))
+            self._flights[digest] = flight
+            flight.add_done_callback(lambda done: self._landed(digest, done))
+        return await asyncio.shield(flight)
+
+    def _landed(self, digest: str, flight: asyncio.Task[Blob]) -> None:
+        self._flights.pop(digest, None)
+        if not flight.cancelled():
+            flight.exception()  # seen, even when every caller has gone
+
+    async def send(self, manifest: Contribution, body: Blob | None) -> Receipt:
+        """See `BlobStore.send`."""
+        return await self._run(lambda job: Upload(self._lines, job, manifest, body).run())
+
+    async def close(self) -> None:
+        """Give up what runs and close every connection."""
+        for job in list(self._jobs):
+            job.stop()
+        await asyncio.gather(*self._flights.values(), return_exceptions=True)
+        await asyncio.to_thread(self._threads.shutdown)
+        self._lines.close()
+
+    async def _run(self, work: Callable[[_Job], T]) -> T:
+        """Work in a thread; cancelling the caller cuts its connection."""
+        job = _Job()
+        self._jobs.add(job)
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._threads, work, job)
+        except asyncio.CancelledError:
+            job.stop()
+            raise
+        finally:
+            self._jobs.discard(job)
+
+    def _download(self, job: _Job, digest: str, size: int) -> Blob:
+        return Download(self._lines, job, self._blobs, digest, size).run()
+
+
+class _Tries:
+    """Counts tries without progress and waits longer each time."""
+
+    def __init__(self, job: _Job, what: str) -> None:
+        self._job = job
+        self._what = what
+        self._failed = 0
+        self._best = 0
+
+    def progress(self, offset: int) -> None:
+        if offset > self._best:
+            self._best, self._failed = offset, 0
+
+    def failed(self, error: Exception) -> None:
+        """Wait before the next try. Raises `Unreachable` after the last."""
+        self._failed += 1
+        if self._failed >= TRIES:
+            raise Unreachable(f"{self._what}: {error}") from error
+        self._job.wait(min(FIRST_WAIT_S * 2 ** (self._failed - 1), LAST_WAIT_S))
+
+
+class Download:
+    """One blob from the parent into ``blobs``."""
+
+    def __init__(self, lines: _Lines, job: _Job, blobs: Blobs, digest: str, size: int) -> None:
+        self._lines = lines
+        self._job = job
+        self._blobs = blobs
+        self._digest = digest
+        self._size = size
+        self._offset = 0
+        self._bad = 0
+        self._tries = _Tries(job, f"blob {digest[:12]}")
+
+    def run(self) -> Blob:
+        """Blocking. Raises as `BlobStore.fetch`."""
+        hashes = self._again(self._fetch_hashes) if self._size > BLOCK else []
+        writer = self._blobs.new(self._size)
+        try:
+            while self._offset < self._size:
+                self._again(lambda: self._fetch_blocks(writer, hashes))
+        except ReunaError:
+            writer.abandon()
+            raise
+        blob = writer.seal(durable=False)
+        if blob.digest != self._digest:
+            self._blobs.drop(blob.digest)
+            raise Corrupted(f"blob {self._digest[:12]} is not what the parent sent")
+        return blob
+
+    def _again(self, work: Callable[[], T]) -> T:
+        """Try until it works, makes no more progress, or brings the same bad block twice."""
+        while True:
+            try:
+                return work()
+            except _Cut as error:
+                self._tries.progress(self._offset)
+                self._tries.failed(error)
+            except _BadBlock as error:
+                self._bad += 1
+                if self._bad > 1:
+                    raise Corrupted(f"blob {self._digest[:12]}: {error}") from error
+
+    def _fetch_hashes(self) -> list[bytes]:
+        with self._lines.exchange(self._job) as line:
+            path = f"/v1/blobs/{self._digest}/blocks"
+            answer = line.get(path, 0)
+            _expect_blob(answer, path)
+            count = -(-self._size // BLOCK)
+            data = answer.read(HASH_SIZE * count)
+        hashes = [data[at : at + HASH_SIZE] for at in range(0, len(data), HASH_SIZE)]
+        if digest_of_hashes(hashes) != self._digest:
+            raise _BadBlock("its list of blocks does not match its digest")
+        return hashes
+
+    def _fetch_blocks(self, writer: BlobWriter, hashes: list[bytes]) -> None:
+        with self._lines.exchange(self._job) as line:
+            path = f"/v1/blobs/{self._digest}"
+            answer = line.get(path, self._offset)
+            _expect_blob(answer, path)
+            if answer.length != self._size - self._offset:
+                raise _BadBlock(f"the parent's copy has not the {self._size} bytes announced")
+            while self._offset < self._size:
+                block = _read_exactly(answer, min(BLOCK, self._size - self._offset))
+                self._check(block, hashes)
+                writer.write(block)
+                self._offset += len(block)
+                self._bad = 0
+
+    def _check(self, block: bytes, hashes: list[bytes]) -> None:
+        found = block_hash(block)
+        if not hashes:
+            good = digest_of_hashes([found]) == self._digest
+        else:
+            good = found == hashes[self._offset // BLOCK]
+        if not good:
+            raise _BadBlock(f"the block at byte {self._offset} does not match its hash")
+
+
+class Upload:
+    """One contribution to the parent."""
+
+    def __init__(self, lines: _Lines, job: _Job, manifest: Contribution, body: Blob | None) -> None:
+        self._lines = lines
+        self._job = job
+        self._manifest = manifest
+        self._body = body
+        message = encode(manifest)
+        self._head = len(message).to_bytes(4, "little") + message
+        self._tries = _Tries(job, f"contribution to round {manifest.round}")
+
+    def run(self) -> Receipt:
+        """Blocking. Raises `Refused`, `PermissionDenied`, `Unreachable`.
+
+        The first try sends everything. After a cut the next one offers no byte, which the
+        parent answers with the receipt or with the offset to go on from.
+        """
+        offset, asking = 0, False
+        while True:
+            try:
+                outcome = self._put(offset)
+            except _Cut as error:
+                self._tries.failed(error)
+                offset, asking = self._manifest.size, True
+                continue
+            if isinstance(outcome, Receipt):
+                return outcome
+            self._tries.progress(outcome)
+            if outcome <= offset and not asking:
+                self._tries.failed(_BadBlock(f"the parent asks again for byte {outcome}"))
+            offset, asking = outcome, False
+
+    def _put(self, offset: int) -> Receipt | int:
+        """The receipt, or the offset that the parent asks for. Raises `_Cut`."""
+        size = self._manifest.size
+        length = len(self._head) + size - offset + HASH_SIZE * -(-(size - offset) // BLOCK)
+        with self._lines.exchange(self._job) as line:
+            answer = line.put("/v1/contributions", offset, length, self._frames(offset))
+            body = answer.read(1_048_576)
+        if answer.status == 200:
+            return _receipt(body, self._manifest)
+        if answer.status == 409:
+            return _wanted_offset(answer, size)
+        raise _refusal(answer.status, body)
+
+    def _frames(self, offset: int) -> Iterator[bytes]:
+        yield self._head
+        for at in range(offset, self._manifest.size, BLOCK):
+            if self._body is None:
+                raise Refused("digest", "the contribution announces a body that is not there")
+            block = self._body.read(at, min(BLOCK, self._manifest.size - at))
+            yield block_hash(block)
+            yield block
+
+
+class _Line:
+    """One TLS connection; `http.client` parses the answers."""
+
+    def __init__(self, sock: ssl.SSLSocket, host: str) -> None:
+        self._sock = sock
+        self._host = host
+        self._early = b""  #: start of an answer, found while sending
+        self._unfinished = False
+        self._reply: http.client.HTTPResponse | None = None
+        self.idle_since = 0.0
+
+    def get(self, path: str, offset: int) -> http.client.HTTPResponse:
+        """Ask for a resource from a byte on."""
+        extra = f"Range: bytes={offset}-\r\n" if offset else ""
+        self._sock.sendall(self._request("GET", path, extra))
+        return self._answer("GET")
+
+    def put(
+        self, path: str, offset: int, length: int, parts: Iterator[bytes]
+    ) -> http.client.HTTPResponse:
+        """Send as much as the parent wants to have: its answer may come first."""
+        extra = f"Content-Length: {length}\r\nUpload-Offset: {offset}\r\n"
+        pending = bytearray(self._request("PUT", path, extra))
+        self._unfinished = True
+        for part in parts:
+            pending += part
+            if len(pending) >= 2 * BLOCK:
+                self._sock.sendall(pending)
+                pending.clear()
+                if self._answered():
+                    return self._answer("PUT")
+        self._sock.sendall(pending)
+        self._unfinished = False
+        return self._answer("PUT")
+
+    def _request(self, method: str, path: str, extra: str) -> bytes:
+        return f"{method} {path} HTTP/1.1\r\nHost: {self._host}\r\n{extra}\r\n".encode("ascii")
+
+    def _answered(self) -> bool:
+        """Whether the answer, or the end of the line, has come."""
+        self._sock.settimeout(0.0)
+        try:
+            self._early = self._sock.recv(BLOCK)
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            return False
+        finally:
+            self._sock.settimeout(STALL_S)
+        return True
+
+    def _answer(self, method: str) -> http.client.HTTPResponse:
+        self._sock.settimeout(ANSWER_S)
+        self._reply = http.client.HTTPResponse(self, method=method)  # type: ignore[arg-type] # it only calls makefile
+        self._reply.begin()
+        self._sock.settimeout(STALL_S)
+        return self._reply
+
+    def makefile(self, mode: str) -> io.BufferedReader:
+        """What `http.client` reads one answer from; closing it leaves the line open."""
+        return io.BufferedReader(_Incoming(self), BLOCK)
+
+    def receive_into(self, buffer: memoryview) -> int:
+        """Bytes received, first those that came early; 0 at the end of the line."""
+        if not self._early:
+            return self._sock.recv_into(buffer)
+        count = min(len(buffer), len(self._early))
+        buffer[:count] = self._early[:count]
+        self._early = self._early[count:]
+        return count
+
+    def reusable(self) -> bool:
+        """Whether question and answer were carried whole, so that the next may follow."""
+        reply = self._reply
+        return not (self._unfinished or reply is None or reply.will_close) and reply.isclosed()
+
+    def cut(self) -> None:
+        """End the connection at once; a thread that waits on it wakes up with an error."""
+        with contextlib.suppress(OSError):  # not connected any more
+            # Not SSLSocket.shutdown: it would go on in clear text for a moment.
+            socket.socket.shutdown(self._sock, socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        self._sock.close()
+
+
+class _Incoming(io.RawIOBase):
+    """The bytes of one answer."""
+
+    def __init__(self, line: _Line) -> None:
+        super().__init__()
+        self._line = line
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        return self._line.receive_into(memoryview(buffer).cast("B"))
+
+
+class _Lines:
+    """Connections to the parent that stay open between requests."""
+
+    def __init__(self, host: str, port: int, context: ssl.SSLContext) -> None:
+        self._host = host
+        self._port = port
+        self._context = context
+        self._idle: list[_Line] = []
+        self._lock = threading.Lock()
+
+    @contextlib.contextmanager
+    def exchange(self, job: _Job) -> Iterator[_Line]:
+        """A line for one question and its answer. Raises `_Cut` for what the network does."""
+        try:
+            line = self._free() or self._connect()
+        except OSError as error:
+            raise _Cut(f"{self._host}:{self._port}: {error}") from error
+        job.use(line)
+        try:
+            yield line
+        except (OSError, http.client.HTTPException) as error:
+            self._forget_idle()
+            raise _Cut(f"{self._host}:{self._port}: {error or type(error).__name__}") from error
+        finally:
+            job.use(None)
+            self._give_back(line)
+
+    def _free(self) -> _Line | None:
+        with self._lock:
+            while self._idle:
+                line = self._idle.pop()
+                if time.monotonic() - line.idle_since < IDLE_S:
+                    return line
+                line.close()
+        return None
+
+    def _connect(self) -> _Line:
+        plain = socket.create_connection((self._host, self._port), CONNECT_S)
+        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        try:
+            sock = self._context.wrap_socket(plain, server_hostname=self._host)
+        except OSError:
+            plain.close()
+            raise
+        sock.settimeout(STALL_S)
+        return _Line(sock, f"{self._host}:{self._port}")
+
+    def _give_back(self, line: _Line) -> None:
+        if not line.reusable():
+            line.close()
+            return
+        line.idle_since = time.monotonic()
+        with self._lock:
+            self._idle.append(line)
+
+    def _forget_idle(self) -> None:
+        """One broken line means that the others are likely as old."""
+        with self._lock:
+            while self._idle:
+                self._idle.pop().close()
+
+    def close(self) -> None:
+        self._forget_idle()
+
+
+def _read_exactly(answer: http.client.HTTPResponse, count: int) -> bytes:
+    data = answer.read(count)
+    if len(data) < count:
+        raise ConnectionResetError("the line was cut within a block")
+    return data
+
+
+def _expect_blob(answer: http.client.HTTPResponse, path: str) -> None:
+    """Raises what an answer without a blob means."""
+    if answer.status in (200, 206):
+        return
+    problem = _problem(answer.read(BLOCK))
+    if answer.status == 404:
+        raise BlobNotFound(problem.message or f"the parent does not hold {path}")
+    if answer.status == 403:
+        raise PermissionDenied(problem.message)
+    raise _Cut(f"the parent answers {answer.status} {problem.message}")
+
+
+def _receipt(body: bytes, manifest: Contribution) -> Receipt:
+    try:
+        receipt = decode(Receipt, body)
+    except BadMessage as error:
+        raise _Cut(f"the parent's receipt: {error}") from error
+    if (receipt.run, receipt.round, receipt.attempt, receipt.sender) != manifest.key:
+        raise _Cut("the parent's receipt is for another contribution")
+    return receipt
+
+
+def _wanted_offset(answer: http.client.HTTPResponse, size: int) -> int:
+    text = answer.getheader("Upload-Offset", "")
+    if not (text.isascii() and text.isdigit() and len(text) <= 15) or int(text) > size:
+        raise _Cut(f"the parent asks for byte {text[:15]!r}, which is not in the body")
+    return int(text)
+
+
+def _refusal(status: int, body: bytes) -> Refused | Unreachable | _Cut:
+    """What an upload's answer means: final, later, or soon."""
+    problem = _problem(body)
+    if status == 422:
+        return Refused(problem.reason, problem.message)
+    if status == 403:
+        return Refused("identity", problem.message)
+    if status == 507:
+        return Unreachable(f"the parent cannot take it now: {problem.message}")
+    return _Cut(f"the parent answers {status} {problem.message}")
+
+
+def _problem(body: bytes) -> _Problem:
+    try:
+        return msgspec.msgpack.decode(body, type=_Problem)
+    except msgspec.DecodeError:
+        return _Problem()

@@ -1,0 +1,370 @@
+"""Freight over HTTPS, the parent's side: a `Depot` behind an aiohttp server.
+
+    GET /v1/blobs/{digest}          the bytes; `Range: bytes=N-` goes on at byte N
+    GET /v1/blobs/{digest}/blocks   SHA-256 of each 64 KiB block, 32 bytes each
+    PUT /v1/contributions           u32 manifest length (little-endian), manifest, then for each
+                                    block its SHA-256 and its bytes; `Upload-Offset: N` says
+                                    which byte of the body comes first
+
+Who asks is what the client's certificate says, looked up on every request. An upload is answered
+200 with the receipt, 409 with the `Upload-Offset` to go on from, 422 when it is refused for good,
+429, 503 or 507 when it may come again. The answer may come before the body was sent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import logging
+import ssl
+from collections import Counter, OrderedDict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from weakref import WeakSet
+
+import msgspec
+from aiohttp import web
+
+from reuna.adapters.tls import identity_of
+from reuna.core.errors import (
+    BadMessage,
+    BlobNotFound,
+    Corrupted,
+    DiskFull,
+    PermissionDenied,
+    PortInUse,
+    Refused,
+    ReunaError,
+)
+from reuna.core.ports import Blob, Depot, Receiver
+from reuna.core.records import Contribution, Receipt
+from reuna.wire import BLOCK, LIMITS, block_hash, decode, encode
+
+log = logging.getLogger(__name__)
+
+STALL_S = 30.0  #: a peer that neither sends nor takes a byte for so long is dropped
+IDLE_S = 300.0  #: a connection without a request is closed after so long
+STOP_S = 2.0  #: what runs may finish for so long when the server stops
+UPLOADS_PER_PEER = 4
+BLOCK_LISTS = 64  #: block hash lists kept, 32 bytes a block
+CHUNK = 4 * BLOCK  #: bytes read from a blob at a time
+HASH_SIZE = 32
+
+_STATUS: dict[type[ReunaError], int] = {
+    PermissionDenied: 403,
+    BlobNotFound: 404,
+    Refused: 422,
+    BadMessage: 422,
+    DiskFull: 507,
+    Corrupted: 503,
+}
+
+
+class _LineCut(Exception):
+    """The peer went away or stalled."""
+
+
+class _WrongOffset(Exception):
+    """The upload has to go on at another byte."""
+
+    def __init__(self, offset: int) -> None:
+        self.offset = offset
+
+
+class _Upload:
+    """An upload being taken; a newer one of the same contribution takes over."""
+
+    def __init__(self, transport: asyncio.Transport | None) -> None:
+        self.transport = transport
+        self.ended = asyncio.Event()
+
+
+class DepotServer:
+    """A running server. Made by `serve_depot`."""
+
+    def __init__(self, depot: Depot) -> None:
+        self.port = 0
+        self._depot = depot
+        self._uploads: dict[tuple[str, int, int, str], _Upload] = {}
+        self._uploading: Counter[str] = Counter()
+        self._block_lists: OrderedDict[str, bytes] = OrderedDict()
+        self._known: WeakSet[asyncio.Transport] = WeakSet()
+        self._commits: set[asyncio.Task[Receipt]] = set()
+        self._http = web.Server(
+            self._handle,
+            access_log=None,
+            keepalive_timeout=IDLE_S,
+            lingering_time=1.0,
+            auto_decompress=False,
+        )
+
+    async def start(self, host: str, port: int, context: ssl.SSLContext) -> None:
+        """Listen. Raises `PortInUse`."""
+        loop = asyncio.get_running_loop()
+        try:
+            self._listener = await loop.create_server(
+                self._http, host, port, ssl=context, ssl_handshake_timeout=10.0, backlog=1024
+            )
+        except OSError as error:
+            raise PortInUse(f"cannot listen on {host}:{port}: {error.strerror}") from error
+        self.port = self._listener.sockets[0].getsockname()[1]
+        self._reaper = asyncio.create_task(self._reap())
+
+    async def stop(self) -> None:
+        """Stop listening; what runs may finish for `STOP_S` seconds, commits always."""
+        self._listener.close()
+        self._reaper.cancel()
+        self._http.pre_shutdown()
+        await self._http.shutdown(STOP_S)
+        await asyncio.gather(self._reaper, *self._commits, return_exceptions=True)
+
+    async def _reap(self) -> None:
+        """Drop connections that ended their handshake and then said nothing."""
+        silent: WeakSet[asyncio.Transport] = WeakSet()
+        while True:
+            await asyncio.sleep(STALL_S)
+            for connection in self._http.connections:
+                transport = connection.transport
+                if transport is None or transport in self._known:
+                    continue
+                if transport in silent:
+                    transport.abort()
+                silent.add(transport)
+
+    # --- requests ----------------------------------------------------------------------------
+
+    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        if request.transport is not None:
+            self._known.add(request.transport)
+        try:
+            return await self._route(request)
+        except _LineCut:
+            if request.transport is not None:
+                request.transport.abort()
+            return web.Response(status=408)
+        except _WrongOffset as wrong:
+            return web.Response(status=409, headers={"Upload-Offset": str(wrong.offset)})
+        except ReunaError as error:
+            return _problem(error)
+
+    async def _route(self, request: web.BaseRequest) -> web.StreamResponse:
+        peer = _peer(request)
+        match request.method, request.path.split("/"):
+            case "GET", ["", "v1", "blobs", digest]:
+                return await self._send_blob(request, await self._depot.blob(peer, digest))
+            case "GET", ["", "v1", "blobs", digest, "blocks"]:
+                blob = await self._depot.blob(peer, digest)
+                return web.Response(body=await self._block_list(blob))
+            case "PUT", ["", "v1", "contributions"]:
+                return await self._take(request, peer)
+        return web.Response(status=404)
+
+    # --- down --------------------------------------------------------------------------------
+
+    async def _send_blob(self, request: web.BaseRequest, blob: Blob) -> web.StreamResponse:
+        start = _range_start(request.headers.get("Range"), blob.size)
+        if start is None:
+            return web.Response(status=416, headers={"Content-Range": f"bytes */{blob.size}"})
+        headers = {"Content-Range": f"bytes {start}-{blob.size - 1}/{blob.size}"} if start else {}
+        status = 206 if start else 200
+        if blob.size - start <= BLOCK:
+            body = blob.read(start, blob.size - start)
+            return web.Response(status=status, headers=headers, body=body)
+        response = web.StreamResponse(status=status, headers=headers)
+        response.content_length = blob.size - start
+        try:
+            await response.prepare(request)
+            await _stream(response, blob, start)
+        except (ConnectionError, TimeoutError, Corrupted) as error:
+            raise _LineCut from error
+        return response
+
+    async def _block_list(self, blob: Blob) -> bytes:
+        known = self._block_lists.get(blob.digest)
+        if known is None:
+            known = await asyncio.to_thread(_hash_blocks, blob)
+            self._block_lists[blob.digest] = known
+        self._block_lists.move_to_end(blob.digest)
+        while len(self._block_lists) > BLOCK_LISTS:
+            self._block_lists.popitem(last=False)
+        return known
+
+    # --- up ----------------------------------------------------------------------------------
+
+    async def _take(self, request: web.BaseRequest, peer: str) -> web.StreamResponse:
+        if self._uploading[peer] >= UPLOADS_PER_PEER:
+            return web.Response(status=429)
+        self._uploading[peer] += 1
+        try:
+            source = _Source(request)
+            manifest = await _read_manifest(source)
+            async with self._only_upload(manifest, peer, request):
+                receipt = await self._receive(source, manifest, peer, _offset(request))
+        finally:
+            self._uploading[peer] -= 1
+            self._uploading += Counter()  # forget peers at zero
+        return web.Response(body=encode(receipt))
+
+    @asynccontextmanager
+    async def _only_upload(
+        self, manifest: Contribution, peer: str, request: web.BaseRequest
+    ) -> AsyncIterator[None]:
+        """One upload of a contribution at a time: the newest, since an older one hangs."""
+        key = (*manifest.key[:3], peer)
+        while (older := self._uploads.get(key)) is not None:
+            if older.transport is not None:
+                older.transport.abort()
+            await older.ended.wait()
+        mine = self._uploads[key] = _Upload(request.transport)
+        try:
+            yield
+        finally:
+            del self._uploads[key]
+            mine.ended.set()
+
+    async def _receive(
+        self, source: _Source, manifest: Contribution, peer: str, offset: int
+    ) -> Receipt:
+        receiver = self._depot.receive(peer, manifest)
+        if isinstance(receiver, Receipt):
+            return receiver
+        try:
+            if offset != receiver.offset:
+                raise _WrongOffset(receiver.offset)
+            source.expect(manifest.size - offset)
+            await _read_blocks(source, receiver, manifest.size)
+        except (_LineCut, _WrongOffset, ReunaError):
+            receiver.suspend()
+            raise
+        commit = asyncio.create_task(self._commit(receiver))
+        self._commits.add(commit)
+        commit.add_done_callback(self._commits.discard)
+        return await asyncio.shield(commit)
+
+    async def _commit(self, receiver: Receiver) -> Receipt:
+        """Runs to its end even when the peer is gone."""
+        receipt = await asyncio.to_thread(receiver.commit)
+        await self._depot.received(receipt)
+        return receipt
+
+
+async def serve_depot(
+    depot: Depot, host: str, port: int, ssl_context: ssl.SSLContext
+) -> DepotServer:
+    """Serve a depot; ``port`` 0 takes a free one. Raises `PortInUse`.
+
+    ``ssl_context`` must ask for a client certificate (`reuna.adapters.tls.server_context`).
+    """
+    server = DepotServer(depot)
+    await server.start(host, port, ssl_context)
+    return server
+
+
+def _peer(request: web.BaseRequest) -> str:
+    """The name in the client's certificate. Raises `PermissionDenied`."""
+    transport = request.transport
+    certificate = transport.get_extra_info("peercert") if transport is not None else None
+    if not certificate:
+        raise PermissionDenied("the connection has no client certificate")
+    return identity_of(certificate).name
+
+
+def _problem(error: ReunaError) -> web.Response:
+    status = next((code for kind, code in _STATUS.items() if isinstance(error, kind)), 503)
+    if status >= 500:
+        log.warning("freight_failed code=%s message=%s", error.code, error.message)
+    reason = error.reason if isinstance(error, Refused) else "malformed"
+    body = msgspec.msgpack.encode({"reason": reason, "message": error.message})
+    return web.Response(status=status, body=body)
+
+
+def _range_start(header: str | None, size: int) -> int | None:
+    """First byte asked for; None when the blob has no such byte. Other forms mean all of it."""
+    if header is None or not header.startswith("bytes=") or not header.endswith("-"):
+        return 0
+    digits = header.removeprefix("bytes=").removesuffix("-")
+    if not _is_number(digits):
+        return 0
+    return int(digits) if int(digits) < size else None
+
+
+def _offset(request: web.BaseRequest) -> int:
+    text = request.headers.get("Upload-Offset", "0")
+    if not _is_number(text):
+        raise Refused("malformed", "Upload-Offset is not a number")
+    return int(text)
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= 15
+
+
+def _hash_blocks(blob: Blob) -> bytes:
+    hashes = [block_hash(blob.read(at, BLOCK)) for at in range(0, blob.size, BLOCK)]
+    return b"".join(hashes)
+
+
+async def _stream(response: web.StreamResponse, blob: Blob, start: int) -> None:
+    """Write the rest of a blob, no faster than the peer takes it."""
+    for at in range(start, blob.size, CHUNK):
+        data = await asyncio.to_thread(blob.read, at, min(CHUNK, blob.size - at))
+        async with asyncio.timeout(STALL_S):
+            await response.write(data)
+    await response.write_eof()
+
+
+class _Source:
+    """Reads an upload's body; `_LineCut` when it ends early or stalls."""
+
+    def __init__(self, request: web.BaseRequest) -> None:
+        self._content = request.content
+        self._length = request.content_length
+        self._taken = 0
+
+    async def read(self, count: int) -> bytes:
+        """Exactly ``count`` bytes, however slowly they come."""
+        data = await self._some(count)
+        if len(data) == count:
+            return data
+        parts = bytearray(data)
+        while len(parts) < count:
+            parts += await self._some(count - len(parts))
+        return bytes(parts)
+
+    async def _some(self, count: int) -> bytes:
+        try:
+            async with asyncio.timeout(STALL_S):
+                data = await self._content.read(count)
+        except (ConnectionError, TimeoutError, web.RequestPayloadError) as error:
+            raise _LineCut from error
+        if not data and count:
+            raise _LineCut
+        self._taken += len(data)
+        return data
+
+    def expect(self, body_bytes: int) -> None:
+        """Judge the announced length against a body with its block hashes. Raises `Refused`."""
+        frames = body_bytes + HASH_SIZE * -(-body_bytes // BLOCK)
+        if self._length != self._taken + frames:
+            raise Refused("malformed", "the request's length is not that of the announced body")
+
+
+async def _read_manifest(source: _Source) -> Contribution:
+    """The length is judged before anything is read. Raises `Refused`."""
+    length = int.from_bytes(await source.read(4), "little")
+    if length > LIMITS[Contribution]:
+        raise Refused("oversized", f"a manifest of {length} bytes")
+    try:
+        return decode(Contribution, await source.read(length))
+    except BadMessage as error:
+        raise Refused("malformed", error.message) from error
+
+
+async def _read_blocks(source: _Source, receiver: Receiver, size: int) -> None:
+    """Take block after block; one that does not match its hash has to be sent again."""
+    while receiver.offset < size:
+        count = min(BLOCK, size - receiver.offset)
+        frame = memoryview(await source.read(HASH_SIZE + count))
+        if not hmac.compare_digest(block_hash(frame[HASH_SIZE:]), frame[:HASH_SIZE]):
+            raise _WrongOffset(receiver.offset)
+        receiver.write(bytes(frame[HASH_SIZE:]))

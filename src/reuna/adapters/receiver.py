@@ -1,0 +1,63 @@
+"""The `Receiver` port on any spool: blocks in, a check of the whole, then the durable row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from reuna.core.errors import Refused
+from reuna.core.ports import Blob, BlobWriter, Spool
+from reuna.core.records import Contribution, Receipt
+
+#: Judges a whole contribution. Raises `Refused`.
+Validate = Callable[[Contribution, Blob | None], None]
+
+
+class SpoolReceiver:
+    """One upload. ``validate`` runs where `commit` runs: off the event loop, before the row."""
+
+    def __init__(self, spool: Spool, manifest: Contribution, validate: Validate) -> None:
+        self._spool = spool
+        self._manifest = manifest
+        self._validate = validate
+        self._writer: BlobWriter | None = spool.begin(manifest) if manifest.size else None
+        self.offset = spool.held(manifest) if manifest.size else 0
+
+    def write(self, block: bytes) -> None:
+        """Take the next whole block. Raises `Refused` for more bytes than announced, `DiskFull`."""
+        if self._writer is None or self.offset + len(block) > self._manifest.size:
+            raise Refused("oversized", f"{self._manifest.sender} sent more than it announced")
+        self._writer.write(block)
+        self.offset += len(block)
+
+    def suspend(self) -> None:
+        """Keep the whole blocks for a later try."""
+        self._writer = None
+
+    def commit(self) -> Receipt:
+        """Validate, make durable, record. Blocking. Raises `Refused`, `DiskFull`, `Corrupted`."""
+        try:
+            body = self._sealed()
+            self._validate(self._manifest, body)
+            self._spool.commit(self._manifest, body)
+        except Refused:
+            if self._writer is not None:
+                self._writer.abandon()
+            raise
+        finally:
+            self._writer = None
+        return receipt_of(self._manifest)
+
+    def _sealed(self) -> Blob | None:
+        if not self._manifest.size:
+            return None
+        if self._writer is None or self.offset != self._manifest.size:
+            raise Refused("digest", f"{self._manifest.sender} sent {self.offset} bytes")
+        body = self._writer.seal()
+        if body.digest != self._manifest.digest:
+            raise Refused("digest", f"{self._manifest.sender}'s body does not match its digest")
+        return body
+
+
+def receipt_of(row: Contribution) -> Receipt:
+    """The parent's word for a committed row."""
+    return Receipt(row.run, row.round, row.attempt, row.sender, row.digest)

@@ -1,0 +1,372 @@
+"""Contributions a parent holds: bodies in files, rows in SQLite.
+
+The order makes a row mean something: body forced to the disk, renamed, folder forced to the
+disk, row committed; only then is the upload acknowledged. What a crash leaves of an upload is a
+``.part`` file with a list of block hashes beside it; `DiskSpool.held` believes only the blocks
+that match. Commits that wait for each other's disk go through as one group.
+
+    spool.db                                     rows (run, round, attempt, sender) → manifest
+    bodies/<run>/<round>.<attempt>.<sender>.part     an upload on its way, or not yet committed
+    bodies/<run>/<round>.<attempt>.<sender>.hashes   hash of its manifest, then of each block
+    bodies/<run>/<round>.<attempt>.<sender>.<digest> a body whose row is, or was being, committed
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sqlite3
+import threading
+import weakref
+from collections import deque
+from pathlib import Path
+
+from reuna.adapters.files import FileBlob, is_digest, storage_error, sync_folder, write_all
+from reuna.core.errors import Corrupted, DiskFull, Refused, ReunaError, StorageError, Unreachable
+from reuna.core.ports import Blob
+from reuna.core.records import Contribution
+from reuna.wire import BLOCK, BlockHasher, block_hash, decode, encode
+
+#: Stands for a digest in the manifest of a body that is being made here: it is never resumed.
+DRAFT_DIGEST = "0" * 64
+
+MAX_NUMBER = 2**31  #: of a round or attempt; anything above was not made by us
+
+Key = tuple[str, int, int, str]
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}\Z")
+_HASH_SIZE = 32
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS rows (
+    run TEXT, round INTEGER, attempt INTEGER, sender TEXT, digest TEXT NOT NULL,
+    manifest BLOB NOT NULL, PRIMARY KEY (run, round, attempt, sender)
+) WITHOUT ROWID
+"""
+_ROWS_OF_RUN = "SELECT manifest FROM rows WHERE run = ? ORDER BY round, attempt, sender"
+_ROWS_OF_ROUND = (
+    "SELECT manifest FROM rows WHERE run = ? AND round = ? AND attempt = ? ORDER BY sender"
+)
+
+
+class Partial:
+    """An upload on its way: which blocks of which manifest are in the file."""
+
+    def __init__(self, path: Path, manifest: Contribution) -> None:
+        self.path = path
+        self.hashes_path = path.with_suffix(".hashes")
+        self.manifest_hash = block_hash(encode(manifest))
+        self.total = manifest.size
+        self.resumable = manifest.digest != DRAFT_DIGEST
+        self.hasher = BlockHasher()
+        self.size = 0
+        self.writer = 0  #: number of the newest writer; older ones may not go on
+        self.sealed: FileBlob | None = None
+
+    def block(self, index: int) -> tuple[int, int]:
+        """Where a block starts and how many bytes it has."""
+        start = index * BLOCK
+        return start, min(BLOCK, self.total - start)
+
+    def take(self, block: bytes) -> None:
+        self.hasher.feed(block)
+        self.size += len(block)
+
+    def remove(self) -> None:
+        self.path.unlink(missing_ok=True)
+        self.hashes_path.unlink(missing_ok=True)
+
+
+class DiskSpool:
+    """The `Spool` port on a folder, for one process; its threads may share it."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._bodies = folder / "bodies"
+        self._bodies.mkdir(exist_ok=True, mode=0o700)
+        self._writing = _open(folder / "spool.db")
+        self._reading = _open(folder / "spool.db")
+        self._write_lock = threading.Lock()
+        self._read_lock = threading.Lock()
+        self._waiting: deque[_Commit] = deque()
+        self._partials: dict[Key, Partial] = {}
+
+    # --- uploads -----------------------------------------------------------------------------
+
+    def begin(self, manifest: Contribution) -> SpoolWriter:
+        """A writer that goes on at `held(manifest)`; an older writer of the key may not go on.
+
+        Raises `DiskFull`, `Corrupted`.
+        """
+        held = self.held(manifest)
+        partial = self._partials.get(manifest.key)
+        if partial is None or not held:
+            if partial is not None:
+                partial.writer += 1
+            partial = Partial(self._path(manifest, "part"), manifest)
+            self._partials[manifest.key] = partial
+        partial.writer += 1
+        partial.sealed = None
+        self._make_run_folder(partial.path.parent)
+        return SpoolWriter(partial)
+
+    def held(self, manifest: Contribution) -> int:
+        """Bytes (whole blocks) held of this very manifest's body; what a crash left is verified."""
+        partial = self._partials.get(manifest.key)
+        if partial is None:
+            partial = _found(Partial(self._path(manifest, "part"), manifest))
+            if not partial.size:
+                return 0
+            self._partials[manifest.key] = partial
+        if not partial.resumable or partial.manifest_hash != block_hash(encode(manifest)):
+            return 0
+        whole = partial.size == manifest.size
+        return 0 if whole and partial.hasher.digest() != manifest.digest else partial.size
+
+    def _make_run_folder(self, folder: Path) -> None:
+        if not folder.is_dir():
+            try:
+                folder.mkdir(exist_ok=True, mode=0o700)
+                sync_folder(self._bodies)
+            except OSError as error:
+                raise storage_error(error, folder) from error
+
+    def _path(self, manifest: Contribution, ending: str) -> Path:
+        names_ok = _NAME.match(manifest.run) and _NAME.match(manifest.sender)
+        numbers_ok = 0 <= manifest.round <= MAX_NUMBER and 0 <= manifest.attempt <= MAX_NUMBER
+        if not (names_ok and numbers_ok and (ending == "part" or is_digest(ending))):
+            raise Refused("malformed", "run, round, sender or digest cannot be part of a file name")
+        name = f"{manifest.round}.{manifest.attempt}.{manifest.sender}.{ending}"
+        return self._bodies / manifest.run / name
+
+    # --- rows --------------------------------------------------------------------------------
+
+    def commit(self, manifest: Contribution, body: Blob | None) -> None:
+        """Record the row durably; ``body`` is what this spool's writer sealed. Blocking.
+
+        Raises `Refused` ('conflict', 'digest'), `DiskFull`, `Corrupted`.
+        """
+        path = self._path(manifest, manifest.digest if body is not None else "part")
+        entry = _Commit(manifest, path if body is not None else None, body)
+        self._waiting.append(entry)
+        with self._write_lock:
+            if not entry.done:
+                self._commit_group([self._waiting.popleft() for _ in range(len(self._waiting))])
+        if entry.error is not None:
+            raise entry.error
+
+    def _commit_group(self, group: list[_Commit]) -> None:
+        """One transaction and one forced folder for all who wait now."""
+        try:
+            self._writing.execute("BEGIN IMMEDIATE")
+            for entry in group:
+                self._prepare(entry)
+            for folder in {entry.path.parent for entry in group if entry.path and not entry.error}:
+                sync_folder(folder)
+            self._writing.execute("COMMIT")
+        except (sqlite3.Error, OSError) as error:
+            self._undo(group, _commit_error(error, self._bodies))
+        for entry in group:
+            entry.done = True
+
+    def _prepare(self, entry: _Commit) -> None:
+        try:
+            if self._known(entry.manifest):
+                self._forget_partial(entry.manifest)
+            else:
+                self._move_body(entry)
+                self._insert(entry.manifest)
+        except ReunaError as error:
+            entry.error = error
+
+    def _known(self, manifest: Contribution) -> bool:
+        """Whether the row is there. Raises `Refused` when another is in its place."""
+        found = self._writing.execute(
+            "SELECT digest FROM rows WHERE run = ? AND round = ? AND attempt = ? AND sender = ?",
+            manifest.key,
+        ).fetchone()
+        if found is not None and found[0] != manifest.digest:
+            raise Refused("conflict", f"{manifest.sender} already gave to round {manifest.round}")
+        return found is not None
+
+    def _move_body(self, entry: _Commit) -> None:
+        manifest, body = entry.manifest, entry.body
+        if body is None or entry.path is None:
+            return
+        if (body.digest, body.size) != (manifest.digest, manifest.size):
+            raise Refused("digest", f"{manifest.sender}'s body does not match its digest")
+        partial = self._partials.get(manifest.key)
+        if partial is None or partial.sealed is not body:
+            raise Corrupted(f"the body of {manifest.sender} was replaced before its commit")
+        os.rename(partial.path, entry.path)
+        entry.moved = True
+        partial.hashes_path.unlink(missing_ok=True)
+        del self._partials[manifest.key]
+
+    def _forget_partial(self, manifest: Contribution) -> None:
+        partial = self._partials.pop(manifest.key, None)
+        if partial is not None:
+            partial.remove()
+
+    def _insert(self, manifest: Contribution) -> None:
+        values = (*manifest.key, manifest.digest, encode(manifest))
+        self._writing.execute("INSERT INTO rows VALUES (?, ?, ?, ?, ?, ?)", values)
+
+    def _undo(self, group: list[_Commit], error: StorageError) -> None:
+        if self._writing.in_transaction:
+            self._writing.execute("ROLLBACK")
+        for entry in group:
+            entry.error = entry.error or error
+            if entry.moved and entry.path:
+                entry.path.unlink(missing_ok=True)
+
+    def rows(self, run: str, round: int, attempt: int) -> list[Contribution]:
+        """Committed contributions by sender; never waits for a commit under way."""
+        if not (0 <= round <= MAX_NUMBER and 0 <= attempt <= MAX_NUMBER):
+            return []
+        return self._select(_ROWS_OF_ROUND, (run, round, attempt))
+
+    def rows_of_run(self, run: str) -> list[Contribution]:
+        """Committed contributions of a whole run, by round, attempt and sender."""
+        return self._select(_ROWS_OF_RUN, (run,))
+
+    def _select(self, query: str, values: tuple[str | int, ...]) -> list[Contribution]:
+        with self._read_lock:
+            found = self._reading.execute(query, values).fetchall()
+        return [decode(Contribution, manifest) for (manifest,) in found]
+
+    def body(self, row: Contribution) -> FileBlob:
+        """The body of a committed row. Reading raises `Corrupted` when it was dropped."""
+        return FileBlob(self._path(row, row.digest), row.digest, row.size)
+
+    def drop(self, run: str, before_round: int) -> None:
+        """Forget bodies and unfinished uploads of earlier rounds of the run; rows stay."""
+        for key in list(self._partials):
+            if key[0] == run and key[1] < before_round:
+                self._partials.pop(key, None)
+        folder = self._bodies / run
+        if not _NAME.match(run) or not folder.is_dir():
+            return
+        for path in folder.iterdir():
+            if int(path.name.partition(".")[0]) < before_round:
+                path.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Close the database; commits under way end first."""
+        with self._write_lock, self._read_lock:
+            self._writing.close()
+            self._reading.close()
+
+
+class SpoolWriter:
+    """Writes one body, from where an earlier writer of the same manifest ended."""
+
+    def __init__(self, partial: Partial) -> None:
+        self._partial = partial
+        self._number = partial.writer
+        self._list_hashes = partial.resumable and partial.total > BLOCK
+        try:
+            self._fd = self._open(partial.path, partial.size)
+            self._hashes_fd = self._open_hashes() if self._list_hashes else -1
+        except OSError as error:
+            raise storage_error(error, partial.path) from error
+
+    def _open(self, path: Path, keep: int) -> int:
+        """Open a file, cut to the bytes that are known to be good."""
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
+        weakref.finalize(self, os.close, fd)
+        os.ftruncate(fd, keep)
+        os.lseek(fd, keep, os.SEEK_SET)
+        return fd
+
+    def _open_hashes(self) -> int:
+        hashes = self._partial.hasher.hashes
+        fd = self._open(self._partial.hashes_path, 0)
+        write_all(fd, b"".join([self._partial.manifest_hash, *hashes]))
+        return fd
+
+    def write(self, block: bytes) -> None:
+        """Take the next whole block.
+
+        Raises `Unreachable` when a newer writer took over, `DiskFull` and then leaves nothing.
+        """
+        self._still_mine()
+        try:
+            write_all(self._fd, block)
+            self._partial.take(block)
+            if self._list_hashes:
+                write_all(self._hashes_fd, self._partial.hasher.hashes[-1])
+        except OSError as error:
+            self.abandon()
+            raise storage_error(error, self._partial.path) from error
+
+    def seal(self, durable: bool = True) -> FileBlob:
+        """The body as it will be committed, forced to the disk. Raises `DiskFull`, `Corrupted`."""
+        self._still_mine()
+        partial = self._partial
+        try:
+            if durable:
+                os.fsync(self._fd)
+        except OSError as error:
+            self.abandon()
+            raise storage_error(error, partial.path) from error
+        partial.sealed = FileBlob(partial.path, partial.hasher.digest(), partial.size)
+        return partial.sealed
+
+    def abandon(self) -> None:
+        """Forget what was written."""
+        if self._number == self._partial.writer:
+            self._partial.remove()
+            self._partial.hasher = BlockHasher()
+            self._partial.size = 0
+
+    def _still_mine(self) -> None:
+        if self._number != self._partial.writer:
+            raise Unreachable("another upload of the same contribution took over")
+
+
+class _Commit:
+    """A row that waits for the disk."""
+
+    def __init__(self, manifest: Contribution, path: Path | None, body: Blob | None) -> None:
+        self.manifest = manifest
+        self.path = path
+        self.body = body
+        self.moved = False
+        self.done = False
+        self.error: ReunaError | None = None
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    try:
+        database = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=30)
+        database.execute("PRAGMA journal_mode = WAL")
+        database.execute("PRAGMA synchronous = FULL")
+        database.execute(_SCHEMA)
+    except sqlite3.Error as error:
+        raise _commit_error(error, path) from error
+    return database
+
+
+def _commit_error(error: sqlite3.Error | OSError, path: Path) -> StorageError:
+    if isinstance(error, OSError):
+        return storage_error(error, path)
+    if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL:
+        return DiskFull(f"no space left for a row in {path.parent}")
+    return Corrupted(f"{path.parent}: {error}")
+
+
+def _found(partial: Partial) -> Partial:
+    """Fill in what a crash left: the leading blocks that match their recorded hashes."""
+    try:
+        recorded = partial.hashes_path.read_bytes()
+        blob = FileBlob(partial.path, "", partial.path.stat().st_size)
+    except FileNotFoundError:
+        return partial
+    if recorded[:_HASH_SIZE] != partial.manifest_hash:
+        return partial
+    for at in range(_HASH_SIZE, len(recorded) - _HASH_SIZE + 1, _HASH_SIZE):
+        start, count = partial.block(at // _HASH_SIZE - 1)
+        block = blob.read(start, count) if 0 < count <= blob.size - start else b""
+        if not block or block_hash(block) != recorded[at : at + _HASH_SIZE]:
+            break
+        partial.take(block)
+    return partial

@@ -1,0 +1,185 @@
+"""Freight in memory: a node's `BlobStore` that calls its parent's `Depot` directly.
+
+It keeps the contract of `reuna.adapters.https_client`: blocks are checked, a cut is resumed,
+an answer that got lost is asked for again. `Weather` says what goes wrong, and when.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from reuna.core.errors import (
+    BadMessage,
+    Corrupted,
+    DiskFull,
+    PermissionDenied,
+    Refused,
+    StorageError,
+    Unreachable,
+)
+from reuna.core.ports import Blob, Blobs, BlobWriter, Depot, Receiver
+from reuna.core.records import Contribution, Receipt
+from reuna.wire import BLOCK, decode, digest_bytes, encode
+
+TRIES = 5
+
+T = TypeVar("T")
+
+
+class Weather:
+    """What the line does to each try of a call. This one is fair; subclass it to plant faults.
+
+    ``what`` is ``fetch`` or ``send``.
+    """
+
+    async def before(self, what: str) -> None:
+        """Delay here, or raise `Unreachable` for a line that is down."""
+
+    def cut_at(self, what: str, size: int) -> int | None:
+        """The byte of the body before which the line is cut; None to let it pass."""
+        return None
+
+    def loses_answer(self) -> bool:
+        """Whether the parent's receipt is lost on its way back."""
+        return False
+
+
+class _Cut(Exception):
+    """The line was cut; the next try may get through."""
+
+
+class MemoryFreight:
+    """The `BlobStore` port of the node ``peer`` over a parent's depot.
+
+    ``depot`` is called for each try, so that a parent may be replaced; it raises `Unreachable`
+    while the parent is down.
+    """
+
+    def __init__(
+        self, depot: Callable[[], Depot], peer: str, blobs: Blobs, weather: Weather | None = None
+    ) -> None:
+        self._depot = depot
+        self._peer = peer
+        self._blobs = blobs
+        self._weather = weather or Weather()
+        self._flights: dict[str, asyncio.Task[Blob]] = {}
+
+    async def fetch(self, digest: str, size: int) -> Blob:
+        """See `BlobStore.fetch`. Calls for the same digest share one transfer."""
+        held = self._blobs.get(digest)
+        if held is not None:
+            return held
+        flight = self._flights.get(digest)
+        if flight is None:
+            flight = asyncio.create_task(self._download(digest, size))
+            self._flights[digest] = flight
+            flight.add_done_callback(lambda done: self._landed(digest, done))
+        return await asyncio.shield(flight)
+
+    def _landed(self, digest: str, flight: asyncio.Task[Blob]) -> None:
+        self._flights.pop(digest, None)
+        if not flight.cancelled():
+            flight.exception()
+
+    async def send(self, manifest: Contribution, body: Blob | None) -> Receipt:
+        """See `BlobStore.send`."""
+        message = encode(manifest)
+        return await _again(lambda: self._upload(message, body))
+
+    async def close(self) -> None:
+        """Give up what runs."""
+        flights = list(self._flights.values())
+        for flight in flights:
+            flight.cancel()
+        await asyncio.gather(*flights, return_exceptions=True)
+
+    # --- down --------------------------------------------------------------------------------
+
+    async def _download(self, digest: str, size: int) -> Blob:
+        data = bytearray()
+        await _again(lambda: self._fetch_rest(digest, size, data))
+        writer = self._blobs.new(size)
+        _copy(bytes(data), writer)
+        return writer.seal(durable=False)
+
+    async def _fetch_rest(self, digest: str, size: int, data: bytearray) -> None:
+        """Go on at the last good block. A bad block is fetched once more."""
+        await self._weather.before("fetch")
+        blob = await self._depot().blob(self._peer, digest)
+        cut = self._weather.cut_at("fetch", size)
+        if blob.size != size:
+            raise Corrupted(f"the parent's blob {digest[:12]} has {blob.size} bytes, not {size}")
+        while len(data) < size:
+            if cut is not None and len(data) + BLOCK > cut:
+                raise _Cut("the line was cut")
+            data += blob.read(len(data), min(BLOCK, size - len(data)))
+        if digest_bytes(data) != digest:
+            data[:] = blob.read(0, size)
+        if digest_bytes(data) != digest:
+            raise Corrupted(f"blob {digest[:12]} is not what the parent sent")
+
+    # --- up ----------------------------------------------------------------------------------
+
+    async def _upload(self, message: bytes, body: Blob | None) -> Receipt:
+        await self._weather.before("send")
+        manifest = _manifest(message)
+        receipt = await self._hand_over(self._depot(), manifest, body)
+        if self._weather.loses_answer():
+            raise _Cut("the answer was lost")
+        return receipt
+
+    async def _hand_over(self, depot: Depot, manifest: Contribution, body: Blob | None) -> Receipt:
+        try:
+            receiver = depot.receive(self._peer, manifest)
+            if isinstance(receiver, Receipt):
+                return receiver
+            self._send_blocks(receiver, manifest, body)
+            receipt = receiver.commit()
+        except PermissionDenied as error:
+            raise Refused("identity", error.message) from error
+        except DiskFull as error:
+            raise Unreachable(f"the parent cannot take it now: {error.message}") from error
+        except StorageError as error:
+            raise _Cut(error.message) from error
+        await depot.received(receipt)
+        return receipt
+
+    def _send_blocks(self, receiver: Receiver, manifest: Contribution, body: Blob | None) -> None:
+        cut = self._weather.cut_at("send", manifest.size)
+        try:
+            for at in range(receiver.offset, manifest.size, BLOCK):
+                if cut is not None and at + BLOCK > cut:
+                    raise _Cut("the line was cut")
+                if body is None:
+                    raise Refused("digest", "the contribution announces a body that is not there")
+                receiver.write(body.read(at, min(BLOCK, manifest.size - at)))
+        except (_Cut, Refused, StorageError, Unreachable):
+            receiver.suspend()
+            raise
+
+
+def _manifest(message: bytes) -> Contribution:
+    try:
+        return decode(Contribution, message)
+    except BadMessage as error:
+        raise Refused("malformed", error.message) from error
+
+
+async def _again(work: Callable[[], Awaitable[T]]) -> T:
+    """Try until it works. Raises `Unreachable` after the last try."""
+    for _ in range(TRIES - 1):
+        try:
+            return await work()
+        except _Cut:
+            continue
+    try:
+        return await work()
+    except _Cut as error:
+        raise Unreachable(str(error)) from error
+
+
+def _copy(data: bytes, writer: BlobWriter) -> None:
+    for start in range(0, len(data), BLOCK):
+        writer.write(data[start : start + BLOCK])
