@@ -1,0 +1,33 @@
+"""Reuna trains, ships and watches machine-learning models where the data is made.
+
+>>> import reuna
+>>> reuna.__version__
+'0.1.0'
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from reuna.api import Result, simulate
+    from reuna.core.data import Dataset, Samples
+
+_HOMES = {
+    "Dataset": "reuna.core.data",
+    "Result": "reuna.api",
+    "Samples": "reuna.core.data",
+    "simulate": "reuna.api",
+}
+
+__all__ = ["Dataset", "Result", "Samples", "__version__", "simulate"]
+
+
+def __getattr__(name: str) -> Any:
+    """Load the library when it is first used, so that a gateway's processes stay small."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'reuna' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

@@ -1,0 +1,62 @@
+"""The command line: one small file per noun, each loading only what it needs."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from reuna.cli import places, project, run, runs
+from reuna.cli.output import complain
+from reuna.core.errors import ReunaError
+
+app = typer.Typer(
+    name="reuna",
+    help="Train machine-learning models where the data is made: edge, fog and cloud.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+)
+
+
+def _version(value: bool) -> None:
+    if value:
+        from reuna import __version__
+
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Options of every command."""
+
+
+app.command()(run.demo)
+app.command()(project.init)
+app.command()(project.check)
+app.command(name="run")(run.run)
+app.command()(runs.show)
+app.command(name="runs")(runs.list_runs)
+app.command()(runs.diff)
+app.command()(places.up)
+app.command()(places.cloud)
+app.command()(places.fog)
+app.command()(places.edge)
+
+
+def main() -> None:
+    """Entry of the ``reuna`` command: errors of ours become a message, a next step and a status."""
+    try:
+        app()
+    except ReunaError as error:
+        complain(error)
+        sys.exit(error.exit_status)
+    except KeyboardInterrupt:
+        sys.exit(130)

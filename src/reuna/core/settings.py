@@ -23,6 +23,7 @@ from reuna.core.errors import SettingsError
 
 REQUIRED = object()  #: default of an option that must be given
 Check = Callable[[Any], str]
+TEXT_ORIGINS = ("environment", "flags")  #: sources whose values are always text
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,14 @@ def environment(table: Sequence[Option], prefix: str, environ: Mapping[str, str]
     return Source("environment", found)
 
 
+def flags(pairs: Sequence[str]) -> Source:
+    """Settings from ``NAME=VALUE`` flags; values as in the environment. Raises `SettingsError`."""
+    wrong = [pair for pair in pairs if "=" not in pair]
+    if wrong:
+        raise SettingsError("\n".join(f"--set {pair}: expected NAME=VALUE" for pair in wrong))
+    return Source("flags", dict(pair.split("=", 1) for pair in pairs))
+
+
 def parse(table: Sequence[Option], sources: Iterable[Source], free: Sequence[str] = ()) -> dict[str, Any]:
     """Every option's value by its dotted name. Raises `SettingsError` with all mistakes.
 
@@ -75,7 +84,7 @@ def parse(table: Sequence[Option], sources: Iterable[Source], free: Sequence[str
             if name in known:
                 _take(known[name], value, source.origin, values, mistakes)
             elif name.split(".")[0] in free:
-                values[name] = value
+                values[name] = _guess(value) if source.origin in TEXT_ORIGINS else value
             else:
                 mistakes.append(f"{source.origin}: {name} is not a setting{_near(name, known)}")
     for option in table:
@@ -108,7 +117,7 @@ def _take(option: Option, value: Any, origin: str, values: dict[str, Any], mista
 
 
 def _convert(kind: type, value: Any, origin: str) -> Any:
-    if isinstance(value, str) and origin == "environment" and kind is not str:
+    if isinstance(value, str) and origin in TEXT_ORIGINS and kind is not str:
         return _from_text(kind, value)
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
@@ -126,6 +135,15 @@ def _from_text(kind: type, text: str) -> Any:
         return kind(text)
     except (TypeError, ValueError):
         return None
+
+
+def _guess(text: str) -> Any:
+    """The plain value a text most likely means: a number, true or false, else the text."""
+    for kind in (int, float, bool):
+        value = _from_text(kind, text)
+        if value is not None:
+            return value
+    return text
 
 
 def _words(kind: type) -> str:

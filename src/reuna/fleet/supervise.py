@@ -108,6 +108,16 @@ class Supervisor:
         return sum(pss_mib(pid) for pid in family(self.pids[place]))
 
 
+async def keep_up(fleet: Fleet) -> None:
+    """Run a fleet until cancelled."""
+    supervisor = Supervisor(fleet)
+    await supervisor.start()
+    try:
+        await asyncio.Event().wait()
+    finally:
+        await supervisor.stop()
+
+
 def part_of(pid: int) -> str:
     """What a process of a place is: main, egress, worker or nats."""
     try:

@@ -1,0 +1,82 @@
+"""``reuna cloud``, ``fog``, ``edge``: one place as a long-running process. ``reuna up``: a small fleet."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from reuna.cli.output import until_done
+
+if TYPE_CHECKING:
+    from reuna.core.settings import Option, Source
+
+SettingsFile = Annotated[Path, typer.Option("--settings", help="The place's settings file (TOML).")]
+Sets = Annotated[
+    list[str] | None, typer.Option("--set", help="One setting, NAME=VALUE; wins over file and environment.")
+]
+
+
+def cloud(settings: SettingsFile, sets: Sets = None) -> None:
+    """Run the coordinator."""
+    from reuna.cloud import coordinator
+    from reuna.cloud.settings import CLOUD
+
+    _serve(coordinator.run, _settings(CLOUD, "REUNA_CLOUD_", settings, sets))
+
+
+def fog(settings: SettingsFile, sets: Sets = None) -> None:
+    """Run a site's gateway."""
+    from reuna.fog import gateway
+    from reuna.fog.settings import FOG
+
+    _serve(gateway.run, _settings(FOG, "REUNA_FOG_", settings, sets))
+
+
+def edge(settings: SettingsFile, sets: Sets = None) -> None:
+    """Run an edge node's agent."""
+    from reuna.edge import agent
+    from reuna.edge.settings import EDGE
+
+    _serve(agent.run, _settings(EDGE, "REUNA_EDGE_", settings, sets))
+
+
+def up(
+    fleet: Annotated[Path, typer.Argument(help="fleet.toml of a fleet on this machine.")] = Path("fleet.toml"),
+) -> None:
+    """Run every place of a small fleet and keep them running until Ctrl-C."""
+    from reuna.fleet.layout import open_fleet
+    from reuna.fleet.supervise import keep_up
+
+    opened = open_fleet(fleet)
+    _say_what_happens("up")
+    typer.echo(f"fleet {opened.name}: {len(opened.places)} places; Ctrl-C stops them all", err=True)
+    until_done(keep_up(opened))
+
+
+def _settings(table: tuple[Option, ...], prefix: str, file: Path, sets: list[str] | None) -> dict[str, Any]:
+    from reuna.adapters.toml_file import read_toml
+    from reuna.core.settings import environment, parse
+
+    return parse(table, [read_toml(file), environment(table, prefix, os.environ), _flags(sets)])
+
+
+def _flags(sets: list[str] | None) -> Source:
+    from reuna.core.settings import flags
+
+    return flags(sets or [])
+
+
+def _serve(run: Any, settings: dict[str, Any]) -> None:
+    _say_what_happens(settings["name"])
+    until_done(run(settings))
+
+
+def _say_what_happens(name: str) -> None:
+    logging.basicConfig(
+        stream=sys.stderr, level=logging.INFO, format=f"%(asctime)s {name} %(levelname)s %(name)s %(message)s"
+    )

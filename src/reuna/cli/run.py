@@ -1,0 +1,63 @@
+"""``reuna run`` and ``reuna demo``: a fleet on this machine, one training run, a comparison."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from reuna.cli.output import as_json, until_done
+
+if TYPE_CHECKING:
+    from reuna.fleet.session import Finished, Job
+
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+Runs = Annotated[Path, typer.Option("--runs", help="Folder where results go.")]
+
+
+def run(
+    project: Annotated[Path, typer.Argument(help="Project folder, with reuna.toml.")] = Path(),
+    data: Annotated[
+        Path | None, typer.Option("--data", help="Folder with one sub-folder per node (default: PROJECT/data).")
+    ] = None,
+    fogs: Annotated[int | None, typer.Option("--fogs", min=1, help="How many fogs to spread the nodes over.")] = None,
+    rounds: Annotated[int | None, typer.Option("--rounds", min=0, help="Instead of strategy.rounds.")] = None,
+    sets: Annotated[list[str] | None, typer.Option("--set", help="One setting, NAME=VALUE.")] = None,
+    runs: Runs = Path("runs"),
+    json: Json = False,
+) -> None:
+    """Train the project's model over the nodes of a data folder, on this machine, and compare."""
+    from reuna.fleet.data import find_nodes
+    from reuna.fleet.session import Job
+    from reuna.fleet.open_project import open_settings
+
+    flags = [*(sets or []), *([] if rounds is None else [f"strategy.rounds={rounds}"])]
+    settings = open_settings(project, flags)
+    nodes = find_nodes(data or project / "data")
+    _carry_out(Job(project, settings, nodes, runs, fogs), json)
+
+
+def demo(
+    split: Annotated[int, typer.Option("--split", min=1, max=3, help="Which of the three committed splits.")] = 1,
+    rounds: Annotated[int | None, typer.Option("--rounds", min=1, help="Fewer rounds, for a quick look.")] = None,
+    runs: Runs = Path("runs"),
+    json: Json = False,
+) -> None:
+    """Six plants of the Tennessee Eastman process train one fault classifier; two minutes, no data leaves."""
+    from reuna.demo.job import demo_job
+
+    with demo_job(split, rounds, runs) as job:
+        _carry_out(job, json)
+
+
+def _carry_out(job: Job, json: bool) -> None:
+    from reuna.cli.view import Progress, print_result
+    from reuna.fleet.session import carry_out
+
+    with Progress(job, quiet=json) as progress:
+        finished: Finished = until_done(carry_out(job, progress.watch))
+    if json:
+        as_json(finished.result)
+    else:
+        print_result(finished.result, finished.folder)

@@ -1,0 +1,134 @@
+"""``reuna runs``, ``show`` and ``diff``: finished runs, read from their ``result.json``."""
+
+from __future__ import annotations
+
+import json as jsonlib
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from reuna.cli.output import as_json
+from reuna.core.errors import Corrupted, RunNotFound
+
+Json = Annotated[bool, typer.Option("--json", help="Print as JSON.")]
+Runs = Annotated[Path, typer.Option("--runs", help="Folder where results are.")]
+
+
+def show(
+    name: Annotated[str | None, typer.Argument(metavar="RUN", help="A run, or the start of its name.")] = None,
+    runs: Runs = Path("runs"),
+    json: Json = False,
+) -> None:
+    """Show a finished run: the newest, or the one named."""
+    folder = find(runs, name)
+    result = read(folder)
+    if json:
+        as_json(result)
+        return
+    from reuna.cli.view import print_result
+
+    print_result(result, folder)
+
+
+def list_runs(runs: Runs = Path("runs"), json: Json = False) -> None:
+    """List finished runs, newest first."""
+    found = [read(folder) for folder in finished(runs)]
+    lines = [_line(result) for result in found]
+    if json:
+        as_json(lines)
+        return
+    if not lines:
+        typer.echo(f"no finished runs in {runs}; start one with `reuna demo` or `reuna run`", err=True)
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("run", "project", "rounds", "seconds", "worst site", "value")
+    for line in lines:
+        table.add_row(*(str(line[k]) for k in ("run", "project", "rounds", "wall_s", "worst_site", "value")))
+    Console().print(table)
+
+
+def diff(
+    a: Annotated[str, typer.Argument(help="A run, or the start of its name.")],
+    b: Annotated[str, typer.Argument(help="Another run.")],
+    runs: Runs = Path("runs"),
+    json: Json = False,
+) -> None:
+    """What changed from run A to run B: per site, bytes, time, model."""
+    changes = difference(read(find(runs, a)), read(find(runs, b)))
+    if json:
+        as_json(changes)
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("what", "A", "B", "B − A")
+    for row in changes["values"]:
+        change = "" if row["change"] is None else f"{row['change']:+.4g}"
+        table.add_row(row["what"], _text(row["a"]), _text(row["b"]), change)
+    Console().print(table)
+    Console().print("same model" if changes["same_model"] else "different models")
+
+
+def finished(runs: Path) -> list[Path]:
+    """Folders of finished runs, newest first."""
+    if not runs.is_dir():
+        return []
+    return sorted((path.parent for path in runs.glob("*/result.json")), reverse=True)
+
+
+def find(runs: Path, name: str | None) -> Path:
+    """The folder of a run. Raises `RunNotFound`."""
+    found = [folder for folder in finished(runs) if name is None or folder.name.startswith(name)]
+    if not found:
+        wanted = f"no finished run {name!r}" if name else "no finished run"
+        raise RunNotFound(f"{wanted} in {runs.absolute()}")
+    exact = [folder for folder in found if folder.name == name]
+    if name and not exact and len(found) > 1:
+        raise RunNotFound(f"{name!r} could be {', '.join(folder.name for folder in found[:5])}")
+    return (exact or found)[0]
+
+
+def read(folder: Path) -> dict[str, Any]:
+    """A run's result. Raises `Corrupted`."""
+    try:
+        result: dict[str, Any] = jsonlib.loads((folder / "result.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise Corrupted(f"{folder / 'result.json'} cannot be read: {error}", "Run it again.") from error
+    return result
+
+
+def _line(result: dict[str, Any]) -> dict[str, Any]:
+    worst = result.get("worst_site") or {}
+    line = {key: result[key] for key in ("run", "project", "rounds", "wall_s", "model_digest")}
+    return {**line, "worst_site": worst.get("site", ""), "value": worst.get("value", "")}
+
+
+def difference(a: dict[str, Any], b: dict[str, Any]) -> dict[str, Any]:
+    """Every number of both results side by side."""
+    left, right = _numbers(a), _numbers(b)
+    values = []
+    for what in dict.fromkeys([*left, *right]):
+        x, y = left.get(what), right.get(what)
+        if x != y:
+            change = None if x is None or y is None else y - x
+            values.append({"what": what, "a": x, "b": y, "change": change})
+    same = a["model_digest"] == b["model_digest"]
+    return {"a": a["run"], "b": b["run"], "same_model": same, "values": values}
+
+
+def _numbers(result: dict[str, Any]) -> dict[str, float]:
+    numbers = {"rounds": result["rounds"], "wall_s": result["wall_s"]}
+    for row in result["sites"]:
+        for method in ("local", "federated", "centralised"):
+            for name, value in row.get(method, {}).items():
+                numbers[f"{row['site']} {method} {name}"] = value
+    for kind, count in result["bytes_by_kind"].items():
+        numbers[f"bytes {kind}"] = count
+    return numbers
+
+
+def _text(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4g}"

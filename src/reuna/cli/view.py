@@ -1,0 +1,164 @@
+"""What a person sees of a run: live progress, then a table per site."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from reuna.fleet.report import metric_names, percent, size
+from reuna.loop.validate import METHODS
+
+if TYPE_CHECKING:
+    from reuna.fleet.session import Job
+
+BAR = 30
+
+
+class Progress:
+    """A few lines that follow the run: phase, rounds, who took part, loss, bytes."""
+
+    def __init__(self, job: Job, quiet: bool) -> None:
+        self._job = job
+        self._console = Console(stderr=True)
+        self._live = Live(
+            get_renderable=self._render, console=self._console, refresh_per_second=4, transient=True
+        )
+        self._quiet = quiet
+        self._phase = "starting cloud, fogs and edges"
+        self._round: dict[str, Any] = {}
+        self._first_loss: float | None = None
+        self._heard: Counter[str] = Counter()
+        self._began = time.monotonic()
+        self._said = 0
+
+    def __enter__(self) -> Self:
+        if not self._quiet and self._console.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live.is_started:
+            self._live.stop()
+
+    def watch(self, event: dict[str, Any]) -> None:
+        """Take in one event of the run."""
+        what = event["what"]
+        self._heard[what] += 1
+        if what == "round":
+            self._round = event["fields"]
+            self._phase = "training"
+            if self._first_loss is None:
+                self._first_loss = self._round["loss"]
+        elif what in PHASES:
+            self._phase = PHASES[what]
+        elif what == "sat out":
+            self._note(f"{event['node']} sat out round {event['round']}: {event['fields']['reason']}")
+        if not self._quiet and not self._console.is_terminal:
+            self._plain(what)
+
+    def _note(self, text: str) -> None:
+        if not self._quiet:
+            self._console.print(Text(text, style="yellow"))
+
+    def _plain(self, what: str) -> None:
+        """Without a terminal: a line now and then instead of a picture."""
+        number = int(self._round.get("round", 0))
+        total = self._job.settings.rounds
+        if what != "round":
+            self._console.print(f"{time.monotonic() - self._began:5.1f} s  {self._phase}", highlight=False)
+        elif number >= self._said + max(1, total // 8):
+            self._said = number
+            self._console.print(Text(self._line()), highlight=False)
+
+    def _line(self) -> str:
+        done, total = int(self._round.get("round", 0)), max(1, self._job.settings.rounds)
+        filled = BAR * done // total
+        bar = "█" * filled + "░" * (BAR - filled)
+        part = f"{self._round.get('took_part', 0)}/{len(self._job.nodes)} nodes"
+        loss = f"loss {self._first_loss or 0:.3f} → {self._round.get('loss', 0):.3f}"
+        sent = size(float(self._round.get("bytes", 0)))
+        return f"{bar} round {done}/{total}  {part}  {loss}  {sent} a round"
+
+    def _render(self) -> Text:
+        seconds = time.monotonic() - self._began
+        lines = [f"{self._job.settings.name}  {self._phase}  {seconds:.0f} s", self._line()]
+        if self._round.get("absent"):
+            lines.append(f"absent: {self._round['absent']}")
+        return Text("\n".join(lines))
+
+
+PHASES = {
+    "local": "each node alone, for comparison: done",
+    "evaluate": "evaluated on every node",
+    "centralised": "all rows in one place, for comparison",
+    "closing": "writing the result",
+    "scaling": "one data set on eight equal devices",
+}
+
+
+def print_result(result: dict[str, Any], folder: Path | None = None) -> None:
+    """The table per site, the means, what left, memory, and where the page is."""
+    console = Console()
+    console.print(site_table(result))
+    console.print(_sentences(result, folder), highlight=False)
+
+
+def site_table(result: dict[str, Any]) -> Table:
+    """A row per site, a column per metric and method, the mean below."""
+    names = metric_names(result)
+    methods = [m for m in METHODS if any(row.get(m) for row in result["sites"])]
+    table = Table(title=f"{result['project']} · {result['run']}", title_justify="left")
+    table.add_column("site")
+    for name in names:
+        for method in methods:
+            table.add_column(f"{name.replace('_', ' ')}\n{SHORT[method]}", justify="right")
+    worst = (result.get("worst_site") or {}).get("site")
+    for row in result["sites"]:
+        cells = [_cell(name, row.get(method, {}).get(name)) for name in names for method in methods]
+        table.add_row(row["site"], *cells, style="yellow" if row["site"] == worst else "")
+    table.add_section()
+    table.add_row("mean", *(_cell(n, _mean(result, n, m)) for n in names for m in methods), style="bold")
+    return table
+
+
+SHORT = {"local": "alone", "federated": "federated", "centralised": "central"}
+
+
+def _cell(name: str, value: float | None) -> str:
+    return "–" if value is None else percent(name, value)
+
+
+def _mean(result: dict[str, Any], name: str, method: str) -> float | None:
+    values = [row[method][name] for row in result["sites"] if name in row.get(method, {})]
+    return sum(values) / len(values) if values else None
+
+
+def _sentences(result: dict[str, Any], folder: Path | None) -> str:
+    kinds = ", ".join(f"{kind} {size(count)}" for kind, count in sorted(result["bytes_by_kind"].items()))
+    links = sum(result["bytes_by_link"].values())
+    peaks = sorted(result["processes"], key=lambda p: -p["peak_mib"])[:3]
+    lines = [
+        f"left the nodes: {kinds}; raw rows: {result['raw_rows_sent']} bytes "
+        f"({size(links)} over {len(result['bytes_by_link'])} links)",
+        "most memory: " + ", ".join(f"{p['name']} {p['peak_mib']:.0f} MiB" for p in peaks),
+        f"{result['rounds']} rounds, {result['wall_s']:.1f} s in all; model {result['model_digest'][:16]}",
+    ]
+    for row in result["sites"]:
+        for node, reason in row.get("absent", {}).items():
+            lines.append(f"{node} gave nothing: {reason}")
+    scaling = result.get("scaling")
+    if scaling:
+        lines.append(scaling["sentence"])
+    if folder is not None:
+        lines.append(f"report: {folder / 'report.html'}   again: reuna show {result['run']}")
+    return "\n".join(lines)

@@ -1,0 +1,93 @@
+"""Subjects of the bus and who may use them: the one list that servers and the fake both obey.
+
+    plan.<node>     parent to node      what a round asks
+    event.<node>    node to parent      what happened, stored until the parent took it
+    hello.<node>    node to parent      the node is there
+    _INBOX.<node>   private             acknowledgements to that node
+
+Nothing here does I/O. A name is one token, so no name can widen a subject.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+STREAM = "EVENTS"
+STORED = "event.>"
+_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+
+
+@dataclass(frozen=True)
+class Rights:
+    """Subjects an identity may publish to and subscribe to; everything else is refused."""
+
+    publish: tuple[str, ...]
+    subscribe: tuple[str, ...]
+
+
+def is_name(name: str) -> bool:
+    """Whether ``name`` may stand as one token of a subject and in a certificate."""
+    return _NAME.fullmatch(name) is not None
+
+
+def inbox(name: str) -> str:
+    """Prefix of the private subjects of a node."""
+    return f"_INBOX.{name}"
+
+
+def child_rights(name: str) -> Rights:
+    """An edge at its fog, or a fog at the cloud: speaks under its own name only."""
+    return Rights((f"event.{name}", f"hello.{name}"), (f"plan.{name}", f"{inbox(name)}.>"))
+
+
+def link_rights(name: str) -> Rights:
+    """A fog's leaf link at the hub. As `child_rights`, and it may hear its own two subjects.
+
+    A hub tells a link of its interest only where the link's user may subscribe to it
+    (nats-server issue 2469). For the same reason the cloud subscribes to each fog by name:
+    interest in ``event.>`` would be told to nobody who may not read everybody's.
+    """
+    own = child_rights(name)
+    return Rights(own.publish, (*own.subscribe, *own.publish))
+
+
+def parent_rights(name: str) -> Rights:
+    """A fog's gateway or the cloud: plans go down; events and hellos come up."""
+    return Rights(("plan.>", *_stream_api()), ("event.>", "hello.>", f"{inbox(name)}.>"))
+
+
+def _stream_api() -> tuple[str, ...]:
+    """What keeping and following the one stream takes; deleting and purging are not in it."""
+    return (
+        f"$JS.API.STREAM.CREATE.{STREAM}",
+        f"$JS.API.STREAM.UPDATE.{STREAM}",
+        f"$JS.API.STREAM.INFO.{STREAM}",
+        f"$JS.API.CONSUMER.DURABLE.CREATE.{STREAM}.*",
+        f"$JS.API.CONSUMER.INFO.{STREAM}.*",
+        "$JS.ACK.>",
+    )
+
+
+def matches(pattern: str, subject: str) -> bool:
+    """Whether a subject falls under a pattern with ``*`` for one token and a last ``>`` for more."""
+    wanted, given = pattern.split("."), subject.split(".")
+    for position, token in enumerate(wanted):
+        if token == ">":
+            return len(given) > position
+        if position >= len(given) or token not in ("*", given[position]):
+            return False
+    return len(wanted) == len(given)
+
+
+def covers(outer: str, inner: str) -> bool:
+    """Whether every subject under ``inner`` also falls under ``outer``."""
+    wide, narrow = outer.split("."), inner.split(".")
+    for position, token in enumerate(wide):
+        if token == ">":
+            return len(narrow) > position
+        if position >= len(narrow) or narrow[position] == ">":
+            return False
+        if token not in ("*", narrow[position]):
+            return False
+    return len(wide) == len(narrow)

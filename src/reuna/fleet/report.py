@@ -1,0 +1,208 @@
+"""A finished run as one HTML page: no scripts, no network, readable offline for years.
+
+Made from ``result.json`` alone, so `reuna show --html` gives the same page again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+
+from reuna.loop.validate import LOWER_IS_BETTER, METHODS
+
+COLOURS = {"local": "#c9853b", "federated": "#2f7fb8", "centralised": "#7a8794"}
+NAMES = {"all": "all", "seen": "seen", "unseen": "unseen", "false_alarms": "false alarms"}
+STYLE = """
+body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:62rem;padding:0 1rem;color:#1c2430}
+h1{font-size:1.5rem;margin-bottom:.2rem}h2{font-size:1.1rem;margin-top:2rem}
+table{border-collapse:collapse;width:100%}th,td{padding:.3rem .55rem;text-align:right;
+border-bottom:1px solid #dde3ea}th:first-child,td:first-child{text-align:left}
+.group{text-align:center;border-left:2px solid #dde3ea}.worst td{background:#fff4e0}
+.note{color:#5b6775}svg{width:100%;height:auto}.key span{margin-right:1rem}
+.key i{display:inline-block;width:.8em;height:.8em;border-radius:2px;margin-right:.35em}
+"""
+
+
+def render(result: Mapping[str, Any]) -> str:
+    """The whole page."""
+    parts = [
+        _heading(result),
+        _section("Per site", _site_table(result) + _site_bars(result)),
+        _section("Training", _loss_plot(result)),
+        _section("What left the nodes", _flows(result)),
+        _section("Memory", _processes(result)),
+        _scaling(result),
+    ]
+    body = "\n".join(part for part in parts if part)
+    title = escape(f"{result['project']} · {result['run']}")
+    return (
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
+        f"<style>{STYLE}</style></head><body>{body}</body></html>\n"
+    )
+
+
+def percent(name: str, value: float) -> str:
+    """A metric as people read it: fractions in percent, errors as they are."""
+    return f"{value:.2f}" if name in ("rmse", "mae", "loss") else f"{100 * value:.1f} %"
+
+
+def metric_names(result: Mapping[str, Any]) -> list[str]:
+    """Metrics worth a column, the run's own first."""
+    found = {name for row in result["sites"] for method in METHODS for name in row.get(method, {})}
+    first = [result["metric"], *NAMES]
+    return [name for name in dict.fromkeys(first) if name in found] or sorted(found)[:4]
+
+
+def _section(title: str, body: str) -> str:
+    return f"<h2>{escape(title)}</h2>\n{body}" if body else ""
+
+
+def _heading(result: Mapping[str, Any]) -> str:
+    worst = result.get("worst_site") or {}
+    said = ""
+    if worst:
+        value = percent(worst["metric"], worst["value"])
+        said = f" Worst site: <b>{escape(worst['site'])}</b>, {escape(worst['metric'])} {value}."
+    return (
+        f"<h1>{escape(result['project'])}: {escape(result['task'])}</h1>"
+        f'<p class="note">{escape(result["run"])} · {result["rounds"]} rounds of '
+        f"{escape(result.get('strategy', ''))} · {result['wall_s']} s in all · model "
+        f"<code>{escape(result['model_digest'][:16])}</code>.{said}</p>"
+    )
+
+
+def _site_table(result: Mapping[str, Any]) -> str:
+    names = metric_names(result)
+    methods = [m for m in METHODS if any(row.get(m) for row in result["sites"])]
+    top = "".join(f'<th class="group" colspan="{len(methods)}">{escape(NAMES.get(n, n))}</th>' for n in names)
+    below = "".join(f"<th>{escape(method)}</th>" for _ in names for method in methods)
+    worst = (result.get("worst_site") or {}).get("site")
+    rows = "".join(_site_cells(row, names, methods, row["site"] == worst) for row in result["sites"])
+    return f'<table><tr><th rowspan="2">site</th>{top}</tr><tr>{below}</tr>{rows}</table>'
+
+
+def _site_cells(row: Mapping[str, Any], names: Sequence[str], methods: Sequence[str], worst: bool) -> str:
+    cells = "".join(
+        f"<td>{percent(name, row[method][name]) if name in row.get(method, {}) else '–'}</td>"
+        for name in names
+        for method in methods
+    )
+    mark = ' class="worst"' if worst else ""
+    return f"<tr{mark}><td>{escape(row['site'])}</td>{cells}</tr>"
+
+
+def _site_bars(result: Mapping[str, Any]) -> str:
+    metric = metric_names(result)[0] if metric_names(result) else ""
+    methods = [m for m in METHODS if any(metric in row.get(m, {}) for row in result["sites"])]
+    values = [row[m][metric] for row in result["sites"] for m in methods if metric in row.get(m, {})]
+    if not values:
+        return ""
+    top = max(values) if metric in LOWER_IS_BETTER or max(values) > 1 else 1.0
+    width, height, gap = 800, 180, 800 / len(result["sites"])
+    bar = gap * 0.8 / len(methods)
+    shapes = []
+    for index, row in enumerate(result["sites"]):
+        for place, method in enumerate(methods):
+            value = row.get(method, {}).get(metric)
+            if value is None:
+                continue
+            tall = (height - 30) * value / (top or 1.0)
+            x = index * gap + gap * 0.1 + place * bar
+            shapes.append(
+                f'<rect x="{x:.1f}" y="{height - 20 - tall:.1f}" width="{bar * 0.92:.1f}" '
+                f'height="{tall:.1f}" fill="{COLOURS[method]}"><title>{escape(row["site"])} {method}: '
+                f"{percent(metric, value)}</title></rect>"
+            )
+        middle = index * gap + gap / 2
+        shapes.append(
+            f'<text x="{middle:.1f}" y="{height - 4}" text-anchor="middle" font-size="12">'
+            f"{escape(row['site'])}</text>"
+        )
+    key = "".join(f'<span><i style="background:{COLOURS[m]}"></i>{m}</span>' for m in methods)
+    return (
+        f'<p class="key">{escape(NAMES.get(metric, metric))}: {key}</p>'
+        f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{escape(metric)} per site">'
+        f"{''.join(shapes)}</svg>"
+    )
+
+
+def rounds_of(result: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Fields of every closed round, in order."""
+    events = [e["fields"] for e in result.get("timeline", []) if e["what"] == "round"]
+    return sorted(events, key=lambda fields: fields["round"])
+
+
+def _loss_plot(result: Mapping[str, Any]) -> str:
+    rounds = rounds_of(result)
+    losses = [float(fields["loss"]) for fields in rounds]
+    if len(losses) < 2:
+        return ""
+    seconds = sorted(float(fields["seconds"]) for fields in rounds)
+    said = f"{len(rounds)} rounds, {1000 * seconds[len(seconds) // 2]:.0f} ms each (median)"
+    return f'<p class="note">Mean training loss by round. {said}.</p>' + line_plot(losses)
+
+
+def line_plot(values: Sequence[float], width: int = 800, height: int = 180) -> str:
+    """A line over equal steps as SVG, the range written at the axis."""
+    low, high = min(values), max(values)
+    span = (high - low) or 1.0
+    step = (width - 60) / (len(values) - 1)
+    points = " ".join(
+        f"{50 + i * step:.1f},{height - 20 - (height - 40) * (v - low) / span:.1f}" for i, v in enumerate(values)
+    )
+    return (
+        f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="loss by round">'
+        f'<text x="0" y="24" font-size="12">{high:.3g}</text><text x="0" y="{height - 18}" font-size="12">{low:.3g}</text>'
+        f'<polyline points="{points}" fill="none" stroke="{COLOURS["federated"]}" stroke-width="2"/></svg>'
+    )
+
+
+def _flows(result: Mapping[str, Any]) -> str:
+    rows = "".join(
+        f"<tr><td>{escape(flow['link'])}</td><td>{escape(flow['kind'])}</td>"
+        f"<td>{flow['messages']}</td><td>{size(flow['bytes'])}</td></tr>"
+        for flow in result.get("flows", [])
+    )
+    if not rows:
+        return ""
+    raw = result.get("raw_rows_sent", 0)
+    return (
+        f"<p>Raw rows sent: <b>{raw} bytes</b>. Every payload passes the node's egress, which counts it "
+        f"by kind before it leaves.</p><table><tr><th>link</th><th>kind</th><th>messages</th>"
+        f"<th>payload</th></tr>{rows}</table>"
+    )
+
+
+def _processes(result: Mapping[str, Any]) -> str:
+    rows = "".join(
+        f"<tr><td>{escape(process['name'])}</td><td>{process['peak_mib']:.0f} MiB</td></tr>"
+        for process in result.get("processes", [])
+    )
+    return f"<table><tr><th>process</th><th>peak resident</th></tr>{rows}</table>" if rows else ""
+
+
+def _scaling(result: Mapping[str, Any]) -> str:
+    scaling = result.get("scaling")
+    if not scaling:
+        return ""
+    rows = "".join(
+        f"<tr><td>{escape(name)}</td><td>{case['wall_s']:.2f} s</td><td>{case['peak_mib']:.0f} MiB</td>"
+        f"<td>{case['data_mib']:.1f} MiB</td><td>{percent('all', case['all'])}</td></tr>"
+        for name, case in scaling["cases"].items()
+    )
+    return _section(
+        "One pooled data set on eight equal devices",
+        f'<p class="note">Every device is limited to {100 * scaling["cpu_share"]:.0f} % of one core.</p>'
+        "<table><tr><th></th><th>wall time</th><th>peak memory per unit</th><th>of it data</th><th>all</th></tr>"
+        f"{rows}</table>",
+    )
+
+
+def size(count: float) -> str:
+    """Bytes as people read them."""
+    for unit in ("B", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.2f} GB"

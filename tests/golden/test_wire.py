@@ -1,0 +1,95 @@
+"""Published bytes: messages of protocol 1 keep their encoding, and old bytes stay readable.
+
+Regenerate on purpose with ``python -m tests.golden.test_wire`` after raising the protocol number.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reuna.core.errors import BadMessage
+from reuna.core.records import Contribution, Event, Grid, Hello, Member, Plan, Receipt, RunSpec
+from reuna.wire import LIMITS, decode, digest_bytes, encode
+
+GOLDEN = Path(__file__).with_name("wire-1.json")
+GRID = Grid(16, -10)
+MESSAGES: dict[str, msgspec.Struct] = {
+    "plan": Plan(
+        "r-1", 2, 1, "train", "ab" * 32, 72, 10, ("e1", "e2"), 2, 30.0, GRID, 100, 4, 7, "cd" * 32, 5,
+        {"rate": 0.5, "epochs": 2, "fast": True, "name": "x"}, b"inline",
+    ),
+    "update": Contribution(
+        "r-1", 2, 1, "e1", "ef" * 32, "update", 10, 2, 9, "01" * 32, 20,
+        (Member("e1", 9, "01" * 32, {"loss": 0.25}, 1),),
+    ),
+    "report": Contribution(
+        "r-1", 2, 1, "e2", "ef" * 32, "report", 0, 0, 0, "", 0, (Member("e2", absent="R103 no rows"),)
+    ),
+    "receipt": Receipt("r-1", 2, 1, "e1", "01" * 32),
+    "event": Event("e1", "b0", 3, 1.5, "sat out", "r-1", 2, {"reason": "no rows"}),
+    "hello": Hello("n1", "b0", "0.1.0", ("e1", "e2")),
+    "spec": RunSpec(
+        "r-1", "p", "fault-classification", "all", 3, "fedavg", {"n1": ("e1",)}, "ab" * 32, 72, 10, "cd" * 32, 5
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MESSAGES)
+def test_a_message_has_its_published_bytes_and_old_bytes_are_readable(name: str) -> None:
+    golden = bytes.fromhex(json.loads(GOLDEN.read_text())[name])
+    assert encode(MESSAGES[name]) == golden
+    assert decode(type(MESSAGES[name]), golden) == MESSAGES[name]
+
+
+def test_a_blob_has_its_published_digest() -> None:
+    golden = json.loads(GOLDEN.read_text())
+    assert digest_bytes(bytes(range(256)) * 1000) == golden["digest of 256000 bytes"]
+
+
+@given(data=st.binary(max_size=200), kind=st.sampled_from(list(LIMITS)))
+def test_no_bytes_do_anything_but_decode_or_be_refused(data: bytes, kind: type[msgspec.Struct]) -> None:
+    try:
+        decode(kind, data)
+    except BadMessage:
+        return
+
+
+@given(name=st.sampled_from(list(MESSAGES)), cut=st.integers(0, 400), flip=st.integers(0, 255))
+def test_damaged_messages_are_refused_or_mean_something_else(name: str, cut: int, flip: int) -> None:
+    good = encode(MESSAGES[name])
+    damaged = bytearray(good)
+    damaged[cut % len(good)] ^= flip
+    for data in (good[: cut % len(good)], bytes(damaged)):
+        try:
+            decode(type(MESSAGES[name]), data)
+        except BadMessage:
+            continue
+
+
+def test_too_many_bytes_are_refused_before_they_are_decoded() -> None:
+    with pytest.raises(BadMessage, match="over its limit"):
+        decode(Receipt, bytes([1, 3]) + bytes(5000))
+
+
+def test_another_version_or_type_is_refused() -> None:
+    data = encode(MESSAGES["hello"])
+    with pytest.raises(BadMessage, match="protocol 1"):
+        decode(Hello, bytes([2]) + data[1:])
+    with pytest.raises(BadMessage, match="got a message of type 5"):
+        decode(Event, data)
+
+
+def golden_text() -> str:
+    values = {name: encode(message).hex() for name, message in MESSAGES.items()}
+    values["digest of 256000 bytes"] = digest_bytes(bytes(range(256)) * 1000)
+    return json.dumps(values, indent=1) + "\n"
+
+
+if __name__ == "__main__":
+    GOLDEN.write_text(golden_text())

@@ -1,0 +1,89 @@
+"""The grid: exact scaling, saturation, and the bound that keeps sums exact."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from reuna.core.errors import PlanError
+from reuna.core.records import Grid
+from reuna.learn.grid import (
+    BITS,
+    check_grid,
+    decode,
+    encode,
+    largest_sum,
+    sum_width,
+    update_width,
+    within,
+)
+
+GRIDS = st.builds(Grid, bits=st.sampled_from(BITS), exponent=st.integers(-30, 4))
+
+
+@given(
+    grid=GRIDS,
+    values=arrays(np.float32, st.integers(0, 40), elements=st.floats(-1e6, 1e6, width=32)),
+)
+def test_decoding_is_within_half_a_step_unless_the_value_is_clipped(
+    grid: Grid, values: np.ndarray
+) -> None:
+    integers, saturated = encode(values, grid)
+    top = 2 ** (grid.bits - 1) - 1
+    clipped = np.abs(np.rint(values.astype(np.float64) / grid.step)) > top
+    error = np.abs(decode(integers, grid) - values.astype(np.float64))
+    assert saturated == np.count_nonzero(clipped)
+    assert (error[~clipped] <= grid.step / 2).all()
+    assert within(integers, top)
+
+
+@given(grid=GRIDS, values=arrays(np.int64, 8, elements=st.integers(-127, 127)))
+def test_values_on_the_grid_come_back_exactly(grid: Grid, values: np.ndarray) -> None:
+    there = values * grid.step
+    integers, saturated = encode(there, grid)
+    assert saturated == 0
+    assert (decode(integers, grid) == there).all()
+
+
+def test_the_most_negative_integer_is_never_a_value() -> None:
+    integers, saturated = encode(np.array([-1e9, 1e9]), Grid(8, 0))
+    assert integers.tolist() == [-127, 127]
+    assert saturated == 2
+    assert not within(np.array([-128], np.int8), 127)
+
+
+def test_a_plan_is_accepted_up_to_the_bound_and_refused_just_above() -> None:
+    grid = Grid(bits=32, exponent=-24)
+    most = 2**63 // 2**31 - 1
+    check_grid(grid, most, 1)
+    with pytest.raises(PlanError, match="could overflow a 64-bit sum"):
+        check_grid(grid, most + 1, 1)
+
+
+def test_at_the_bound_the_sum_of_the_largest_values_is_exact() -> None:
+    grid, weight, nodes = Grid(bits=32, exponent=0), 2**31 - 1, 2
+    check_grid(grid, weight, nodes)
+    largest = np.array([2**31 - 1], np.int32)
+    total = sum(np.multiply(largest, np.int64(weight), dtype=np.int64) for _ in range(nodes))
+    assert int(total[0]) == nodes * weight * (2**31 - 1) <= largest_sum(grid, weight, nodes)
+
+
+@pytest.mark.parametrize(
+    ("grid", "weight", "nodes"),
+    [(Grid(12, 0), 1, 1), (Grid(8, 99), 1, 1), (Grid(8, 0), 0, 1), (Grid(8, 0), 1, 0)],
+)
+def test_senseless_grids_are_refused(grid: Grid, weight: int, nodes: int) -> None:
+    with pytest.raises(PlanError):
+        check_grid(grid, weight, nodes)
+
+
+@given(bits=st.sampled_from(BITS), weight=st.integers(1, 2**20), nodes=st.integers(1, 2**10))
+def test_the_width_of_a_sum_holds_every_sum_the_plan_allows(bits: int, weight: int, nodes: int) -> None:
+    grid = Grid(bits, 0)
+    width = sum_width(grid, weight, nodes)
+    assert largest_sum(grid, weight, nodes) < 2 ** (8 * width - 1)
+    assert width == 2 or largest_sum(grid, weight, nodes) >= 2 ** (8 * width // 2 - 1)
+    assert width >= update_width(grid)

@@ -1,0 +1,56 @@
+"""Server strategies against their papers' equations, written out plainly."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from reuna.core.errors import PlanError
+from reuna.learn.strategies import STRATEGIES, client_settings, strategy
+
+MODEL = np.array([1.0, -2.0], np.float32)
+DELTA = np.array([0.5, 0.25])
+
+
+def test_fedavg_adds_the_mean_difference() -> None:
+    _, model = STRATEGIES["fedavg"].apply({}, MODEL, DELTA, 1, {"server_rate": 0.5})
+    assert model.tolist() == [1.25, -1.875]
+
+
+def test_fedavgm_keeps_a_velocity() -> None:
+    fedavgm = STRATEGIES["fedavgm"]
+    settings = {"momentum": 0.5, "server_rate": 1.0}
+    state, model = fedavgm.apply(fedavgm.init(2), MODEL, DELTA, 1, settings)
+    state, model = fedavgm.apply(state, model, DELTA, 2, settings)
+    assert state["velocity"].tolist() == [0.75, 0.375]
+    assert model.tolist() == [1.0 + 0.5 + 0.75, -2.0 + 0.25 + 0.375]
+
+
+def test_fedadam_moves_by_the_ratio_of_its_moments() -> None:
+    fedadam = STRATEGIES["fedadam"]
+    settings = {"server_rate": 0.1, "beta1": 0.9, "beta2": 0.99, "tau": 1e-3}
+    state, model = fedadam.apply(fedadam.init(2), MODEL, DELTA, 1, settings)
+    first, second = 0.1 * DELTA, 0.01 * DELTA**2
+    assert np.allclose(model, MODEL + 0.1 * first / (np.sqrt(second) + 1e-3), atol=1e-6)
+    assert np.allclose(state["second"], second, atol=1e-7)
+
+
+def test_applying_leaves_its_arguments_as_they_are() -> None:
+    fedavgm = STRATEGIES["fedavgm"]
+    state, model, delta = fedavgm.init(2), MODEL.copy(), DELTA.copy()
+    fedavgm.apply(state, model, delta, 1, {})
+    assert model.tolist() == MODEL.tolist()
+    assert delta.tolist() == DELTA.tolist()
+    assert state["velocity"].tolist() == [0, 0]
+
+
+def test_only_fedprox_tells_its_learners_of_a_proximal_term() -> None:
+    settings = {"mu": 0.5, "epochs": 2}
+    assert client_settings("fedprox", settings) == {"mu": 0.5, "epochs": 2}
+    assert client_settings("fedavg", settings) == {"epochs": 2}
+    assert client_settings("fedprox", {})["mu"] == 0.01
+
+
+def test_an_unknown_strategy_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(PlanError, match="no strategy named 'fedmagic'; known are fedavg"):
+        strategy("fedmagic")

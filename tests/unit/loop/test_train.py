@@ -1,0 +1,133 @@
+"""The round, decided: each refusal has a manifest that only that guard stops."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import msgspec
+import pytest
+
+from reuna.core.errors import Refused
+from reuna.core.records import Contribution, Grid, Member, Plan
+from reuna.loop import train
+
+PLAN = Plan(
+    run="r-1",
+    round=3,
+    attempt=1,
+    task="train",
+    model="m" * 64,
+    model_size=100,
+    params=10,
+    cohort=("a", "b", "c"),
+    quorum=2,
+    deadline_s=5.0,
+    grid=Grid(32, -24),
+    max_weight=100,
+    capacity=6,
+    seed=1,
+    bundle="b" * 64,
+    bundle_size=9,
+)
+DIGEST = "p" * 64
+
+
+def update(node: str = "a", **changes: Any) -> Contribution:
+    good = train.answer(PLAN, DIGEST, Member(node, weight=7, metrics={"loss": 0.5}), "d" * 64)
+    return msgspec.structs.replace(good, **changes)
+
+
+def partial(**changes: Any) -> Contribution:
+    row = train.closing_row(PLAN, DIGEST, "fog", PLAN.cohort, [update("a"), update("b")])
+    return msgspec.structs.replace(train.with_sum(row, PLAN, "d" * 64), **changes)
+
+
+def judge(manifest: Contribution, plan: Plan | None = PLAN, peer: str = "", closed: bool = False) -> str:
+    """The reason of the refusal, '' when admitted."""
+    children = ("a", "b", "c", "fog")
+    try:
+        train.admit(plan, DIGEST, manifest, peer or manifest.sender, children, closed)
+    except Refused as refusal:
+        return refusal.reason
+    return ""
+
+
+def test_honest_contributions_are_admitted() -> None:
+    assert judge(update()) == ""
+    assert judge(partial()) == ""
+    assert judge(train.answer(PLAN, DIGEST, Member("a", absent="no data"))) == ""
+
+
+@pytest.mark.parametrize(
+    ("reason", "manifest"),
+    [
+        ("stale", update(round=2)),
+        ("stale", update(run="r-0")),
+        ("stale", update(attempt=2)),
+        ("plan", update(plan="q" * 64)),
+        ("shape", update(params=11)),
+        ("shape", update(width=8)),
+        ("oversized", update(size=10**12)),
+        ("weight", update(weight=8)),
+        ("weight", update(weight=0, members=(Member("a", 0),))),
+        ("weight", update(weight=101, members=(Member("a", 101),))),
+        ("weight", update(weight=-1, members=(Member("a", -1),))),
+        ("metrics", update(members=(Member("a", 7, metrics={"loss": math.nan}),))),
+        ("metrics", update(members=(Member("a", 7, metrics={"loss": math.inf}),))),
+        ("metrics", update(members=(Member("a", 7, metrics={str(i): 1.0 for i in range(65)}),))),
+        ("metrics", update(members=(Member("a", 7, metrics={"x" * 65: 1.0}),))),
+        ("identity", update(members=(Member("b", 7),))),
+        ("identity", update(members=())),
+        ("malformed", update(members=(Member("a", 7, saturated=-1),))),
+        ("identity", partial(members=(Member("a", 7), Member("a", 7)))),
+        ("identity", partial(members=(Member("z", 14),))),
+        ("weight", partial(weight=15)),
+        ("shape", msgspec.structs.replace(train.answer(PLAN, DIGEST, Member("a")), size=4)),
+    ],
+)
+def test_a_bad_manifest_is_refused_for_its_reason(reason: str, manifest: Contribution) -> None:
+    assert judge(manifest) == reason
+
+
+def test_a_certificate_of_another_node_is_refused() -> None:
+    assert judge(update("a"), peer="b") == "identity"
+
+
+def test_a_node_outside_the_cohort_is_refused() -> None:
+    assert judge(update("z")) == "not-invited"
+
+
+def test_nothing_is_admitted_after_the_close_or_without_a_round() -> None:
+    assert judge(update(), closed=True) == "closed"
+    assert judge(update(), plan=None) == "stale"
+
+
+def test_a_body_is_refused_where_only_reports_are_asked() -> None:
+    assert judge(update(), plan=msgspec.structs.replace(PLAN, task="evaluate")) == "shape"
+
+
+def test_a_round_needs_its_quorum_of_nodes_that_gave_something() -> None:
+    absent = train.answer(PLAN, DIGEST, Member("c", absent="broken"))
+    assert not train.reaches_quorum(PLAN, [update("a"), absent])
+    assert train.reaches_quorum(PLAN, [update("a"), update("b")])
+    assert train.reaches_quorum(PLAN, [partial()])
+
+
+def test_the_closing_row_names_everybody_and_why_they_are_absent() -> None:
+    row = train.closing_row(PLAN, DIGEST, "fog", PLAN.cohort, [update("b")])
+    assert [member.node for member in row.members] == ["a", "b", "c"]
+    assert [bool(member.absent) for member in row.members] == [True, False, True]
+    assert train.with_sum(row, PLAN, "d" * 64).weight == 7
+
+
+def test_updates_are_weighted_once_and_partials_not_again() -> None:
+    assert [part.multiplier for part in train.parts([update("a"), partial()])] == [7, 1]
+
+
+def test_a_plan_is_newer_by_run_round_or_attempt() -> None:
+    assert train.newer(PLAN, None)
+    assert not train.newer(PLAN, PLAN)
+    assert train.newer(msgspec.structs.replace(PLAN, attempt=2), PLAN)
+    assert not train.newer(msgspec.structs.replace(PLAN, round=2, attempt=9), PLAN)
+    assert train.newer(msgspec.structs.replace(PLAN, run="r-2", round=1), PLAN)
