@@ -1,6 +1,6 @@
 """Freight in memory: a node's `BlobStore` that calls its parent's `Depot` directly.
 
-It keeps the contract of `reuna.adapters.https_client`: blocks are checked, a cut is resumed,
+`MemoryFreight` keeps the contract of `reuna.adapters.https_client`: blocks are checked, a cut is resumed,
 an answer that got lost is asked for again. `Weather` says what goes wrong, and when.
 """
 
@@ -10,8 +10,10 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
+from reuna.adapters.receiver import SpoolReceiver, receipt_of
 from reuna.core.errors import (
     BadMessage,
+    BlobNotFound,
     Corrupted,
     DiskFull,
     PermissionDenied,
@@ -19,7 +21,7 @@ from reuna.core.errors import (
     StorageError,
     Unreachable,
 )
-from reuna.core.ports import Blob, Blobs, BlobWriter, Depot, Receiver
+from reuna.core.ports import Blob, Blobs, BlobWriter, Depot, Receiver, Spool
 from reuna.core.records import Contribution, Receipt
 from reuna.wire import BLOCK, decode, digest_bytes, encode
 
@@ -44,6 +46,43 @@ class Weather:
     def loses_answer(self) -> bool:
         """Whether the parent's receipt is lost on its way back."""
         return False
+
+
+class PlainDepot:
+    """A `Depot` over any blobs and spool that admits one open round, for tests of the freight.
+
+    ``largest`` is the largest body in bytes; ``receipts`` are those told through `received`.
+    """
+
+    def __init__(self, blobs: Blobs, spool: Spool, open_round: int = 1) -> None:
+        self.blobs = blobs
+        self.spool = spool
+        self.open_round = open_round
+        self.largest = 1 << 30
+        self.receipts: list[Receipt] = []
+
+    async def blob(self, peer: str, digest: str) -> Blob:
+        held = self.blobs.get(digest)
+        if held is None:
+            raise BlobNotFound(f"no blob {digest[:12]} is offered to {peer}")
+        return held
+
+    def receive(self, peer: str, manifest: Contribution) -> Receiver | Receipt:
+        if manifest.sender != peer:
+            raise PermissionDenied(f"{peer} may not speak for {manifest.sender}")
+        if manifest in self.spool.rows(*manifest.key[:3]):
+            return receipt_of(manifest)
+        if manifest.round < self.open_round:
+            raise Refused("closed", f"round {manifest.round} is closed")
+        if manifest.size > self.largest:
+            raise Refused("oversized", f"{manifest.size} bytes are more than the plan allows")
+        return SpoolReceiver(self.spool, manifest, self.judge)
+
+    def judge(self, manifest: Contribution, body: Blob | None) -> None:
+        """Judge the whole contribution; this depot takes all."""
+
+    async def received(self, receipt: Receipt) -> None:
+        self.receipts.append(receipt)
 
 
 class _Cut(Exception):
@@ -115,9 +154,9 @@ class MemoryFreight:
             if cut is not None and len(data) + BLOCK > cut:
                 raise _Cut("the line was cut")
             data += blob.read(len(data), min(BLOCK, size - len(data)))
-        if digest_bytes(data) != digest:
+        if digest_bytes(memoryview(data)) != digest:
             data[:] = blob.read(0, size)
-        if digest_bytes(data) != digest:
+        if digest_bytes(memoryview(data)) != digest:
             raise Corrupted(f"blob {digest[:12]} is not what the parent sent")
 
     # --- up ----------------------------------------------------------------------------------

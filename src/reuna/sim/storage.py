@@ -58,7 +58,7 @@ class MemoryBlobs:
     def put(self, data: bytes) -> MemoryBlob:
         """Raises `DiskFull`."""
         self.disk.take(len(data))
-        return self._keep(MemoryBlob(data, digest_bytes(data)))
+        return self.keep(MemoryBlob(data, digest_bytes(data)))
 
     def get(self, digest: str) -> MemoryBlob | None:
         return self._blobs.get(digest)
@@ -76,7 +76,8 @@ class MemoryBlobs:
         for digest in [d for d, blob in self._blobs.items() if power and not blob.durable]:
             self.drop(digest)
 
-    def _keep(self, blob: MemoryBlob) -> MemoryBlob:
+    def keep(self, blob: MemoryBlob) -> MemoryBlob:
+        """Take a blob whose bytes the disk has already counted."""
         self.drop(blob.digest)
         self._blobs[blob.digest] = blob
         return blob
@@ -103,7 +104,7 @@ class MemoryWriter:
     def seal(self, durable: bool = True) -> MemoryBlob:
         blob = MemoryBlob(bytes(self._data), self._hasher.digest())
         blob.durable = durable
-        return self._blobs._keep(blob)  # noqa: SLF001 - a writer is part of its blobs
+        return self._blobs.keep(blob)
 
     def abandon(self) -> None:
         self._blobs.disk.give_back(len(self._data))
@@ -135,7 +136,7 @@ class MemorySpool:
         if upload is None or upload.manifest != manifest or manifest.digest == _DRAFT_DIGEST:
             return 0
         whole = len(upload.data) == manifest.size
-        if whole and digest_bytes(upload.data) != manifest.digest:
+        if whole and digest_bytes(memoryview(upload.data)) != manifest.digest:
             return 0
         return len(upload.data)
 
@@ -233,7 +234,7 @@ class MemorySpoolWriter:
 
     def seal(self, durable: bool = True) -> MemoryBlob:
         self._still_mine()
-        self.sealed = MemoryBlob(bytes(self.data), digest_bytes(self.data))
+        self.sealed = MemoryBlob(bytes(self.data), digest_bytes(memoryview(self.data)))
         return self.sealed
 
     def abandon(self) -> None:
