@@ -163,7 +163,7 @@ class DiskSpool:
                 sync_folder(folder)
             self._writing.execute("COMMIT")
         except (sqlite3.Error, OSError) as error:
-            self._undo(group, _commit_error(error, self._bodies))
+            self._undo(group, _database_error(error, self._bodies))
         for entry in group:
             entry.done = True
 
@@ -229,8 +229,11 @@ class DiskSpool:
         return self._select(_ROWS_OF_RUN, (run,))
 
     def _select(self, query: str, values: tuple[str | int, ...]) -> list[Contribution]:
-        with self._read_lock:
-            found = self._reading.execute(query, values).fetchall()
+        try:
+            with self._read_lock:
+                found = self._reading.execute(query, values).fetchall()
+        except sqlite3.Error as error:
+            raise _database_error(error, self._bodies) from error
         return [decode(Contribution, manifest) for (manifest,) in found]
 
     def body(self, row: Contribution) -> FileBlob:
@@ -342,11 +345,11 @@ def _open(path: Path) -> sqlite3.Connection:
         database.execute("PRAGMA synchronous = FULL")
         database.execute(_SCHEMA)
     except sqlite3.Error as error:
-        raise _commit_error(error, path) from error
+        raise _database_error(error, path) from error
     return database
 
 
-def _commit_error(error: sqlite3.Error | OSError, path: Path) -> StorageError:
+def _database_error(error: sqlite3.Error | OSError, path: Path) -> StorageError:
     if isinstance(error, OSError):
         return storage_error(error, path)
     if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL:

@@ -1,0 +1,388 @@
+"""The `Spool` port in files and SQLite, and in memory: one contract; then crashes and full disks."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from reuna.adapters.receiver import SpoolReceiver
+from reuna.adapters.spool import DRAFT_DIGEST, DiskSpool
+from reuna.core.errors import Corrupted, DiskFull, Refused, Unreachable
+from reuna.core.ports import Blob, BlobWriter
+from reuna.core.records import Contribution, Member
+from reuna.sim.storage import MemoryDisk, MemorySpool
+from reuna.wire import BLOCK, digest_bytes
+
+SIZE = 5 * BLOCK + 100
+AnySpool = DiskSpool | MemorySpool
+
+
+class Held:
+    """A spool that can lose its process, or its power."""
+
+    def __init__(self, spool: AnySpool, again: Callable[[AnySpool], AnySpool]) -> None:
+        self.spool = spool
+        self._again = again
+
+    def kill(self) -> None:
+        self.spool = self._again(self.spool)
+
+
+@pytest.fixture(params=["memory", "disk"])
+def held(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Held]:
+    def again_on_disk(spool: AnySpool) -> AnySpool:
+        spool.close()
+        return DiskSpool(tmp_path)
+
+    def again_in_memory(spool: AnySpool) -> AnySpool:
+        assert isinstance(spool, MemorySpool)
+        spool.crash(power=False)
+        return spool
+
+    if request.param == "memory":
+        made = Held(MemorySpool(), again_in_memory)
+    else:
+        made = Held(DiskSpool(tmp_path), again_on_disk)
+    yield made
+    made.spool.close()
+
+
+def manifest_of(
+    data: bytes, sender: str = "edge-1", round: int = 1, **other: object
+) -> Contribution:
+    fields: dict[str, object] = {
+        "run": "r-1",
+        "round": round,
+        "attempt": 1,
+        "sender": sender,
+        "plan": "p",
+        "kind": "update",
+        "params": len(data),
+        "width": 1,
+        "weight": 1,
+        "digest": digest_bytes(data),
+        "size": len(data),
+        "members": (Member(node=sender, weight=1),),
+    }
+    return Contribution(**(fields | other))  # type: ignore[arg-type]
+
+
+def blocks(data: bytes) -> list[bytes]:
+    return [data[at : at + BLOCK] for at in range(0, len(data), BLOCK)]
+
+
+def write(writer: BlobWriter, parts: list[bytes]) -> BlobWriter:
+    for part in parts:
+        writer.write(part)
+    return writer
+
+
+def give(spool: AnySpool, data: bytes, **fields: object) -> Contribution:
+    manifest = manifest_of(data, **fields)  # type: ignore[arg-type]
+    spool.commit(manifest, write(spool.begin(manifest), blocks(data)).seal())
+    return manifest
+
+
+def test_committed_rows_and_bodies_survive_a_kill(held: Held) -> None:
+    data = os.urandom(SIZE)
+    second = give(held.spool, data, sender="edge-2")
+    first = give(held.spool, data, sender="edge-1")
+    held.kill()
+    assert held.spool.rows("r-1", 1, 1) == [first, second]
+    body = held.spool.body(first)
+    assert (body.digest, body.size, body.read(0, SIZE)) == (first.digest, SIZE, data)
+
+
+def test_rows_are_of_one_round_and_attempt(held: Held) -> None:
+    rows = [
+        give(held.spool, b"a", round=1),
+        give(held.spool, b"b", round=2, attempt=1),
+        give(held.spool, b"c", round=2, attempt=2),
+    ]
+    assert held.spool.rows("r-1", 2, 1) == [rows[1]]
+    assert held.spool.rows("r-2", 2, 1) == []
+    assert held.spool.rows_of_run("r-1") == rows
+
+
+def test_a_row_may_have_no_body(held: Held) -> None:
+    report = manifest_of(b"", kind="report", digest="")
+    held.spool.commit(report, None)
+    assert held.spool.rows("r-1", 1, 1) == [report]
+
+
+def test_the_same_commit_again_changes_nothing(held: Held) -> None:
+    data = os.urandom(SIZE)
+    manifest = give(held.spool, data)
+    give(held.spool, data)
+    assert held.spool.rows("r-1", 1, 1) == [manifest]
+    assert held.spool.body(manifest).read(0, SIZE) == data
+
+
+def test_a_second_digest_for_a_key_is_a_conflict(held: Held) -> None:
+    manifest = give(held.spool, b"first")
+    with pytest.raises(Refused) as caught:
+        give(held.spool, b"second")
+    assert caught.value.reason == "conflict"
+    assert held.spool.rows("r-1", 1, 1) == [manifest]
+    assert held.spool.body(manifest).read(0, 10) == b"first"
+
+
+def test_a_body_that_is_not_the_manifests_is_refused(held: Held) -> None:
+    manifest = manifest_of(b"announced")
+    body = write(held.spool.begin(manifest), [b"different"]).seal()
+    with pytest.raises(Refused) as caught:
+        held.spool.commit(manifest, body)
+    assert caught.value.reason == "digest"
+    assert held.spool.rows("r-1", 1, 1) == []
+
+
+def test_an_interrupted_upload_goes_on_after_its_whole_blocks(held: Held) -> None:
+    data = os.urandom(SIZE)
+    manifest = manifest_of(data)
+    write(held.spool.begin(manifest), blocks(data)[:2])
+    assert held.spool.held(manifest) == 2 * BLOCK
+    held.kill()
+    assert held.spool.held(manifest) == 2 * BLOCK
+    body = write(held.spool.begin(manifest), blocks(data)[2:]).seal()
+    assert body.digest == manifest.digest
+    held.spool.commit(manifest, body)
+    assert held.spool.body(manifest).read(0, SIZE) == data
+
+
+def test_an_upload_that_was_whole_at_the_kill_is_only_committed(held: Held) -> None:
+    data = os.urandom(SIZE)
+    manifest = manifest_of(data)
+    write(held.spool.begin(manifest), blocks(data))
+    held.kill()
+    assert held.spool.held(manifest) == SIZE
+    held.spool.commit(manifest, held.spool.begin(manifest).seal())
+    assert held.spool.body(manifest).read(0, SIZE) == data
+
+
+def test_another_manifest_does_not_go_on_from_these_blocks(held: Held) -> None:
+    data = os.urandom(SIZE)
+    write(held.spool.begin(manifest_of(data)), blocks(data)[:2])
+    other = manifest_of(data, weight=2)
+    assert held.spool.held(other) == 0
+    held.spool.commit(other, write(held.spool.begin(other), blocks(data)).seal())
+    assert held.spool.rows("r-1", 1, 1) == [other]
+
+
+def test_a_whole_body_of_another_digest_is_not_kept_for_a_later_try(held: Held) -> None:
+    data = os.urandom(SIZE)
+    manifest = manifest_of(data)
+    write(held.spool.begin(manifest), blocks(os.urandom(SIZE)))
+    assert held.spool.held(manifest) == 0
+    held.spool.commit(manifest, write(held.spool.begin(manifest), blocks(data)).seal())
+
+
+def test_a_draft_begins_anew_and_is_committed_under_its_digest(held: Held) -> None:
+    data = os.urandom(SIZE)
+    draft = manifest_of(data, digest=DRAFT_DIGEST)
+    write(held.spool.begin(draft), blocks(data)[:2])
+    held.kill()
+    body = write(held.spool.begin(draft), blocks(data)).seal()
+    held.spool.commit(manifest_of(data), body)
+    assert held.spool.body(manifest_of(data)).read(0, SIZE) == data
+
+
+def test_an_older_writer_of_the_key_cannot_go_on(held: Held) -> None:
+    data = os.urandom(SIZE)
+    manifest = manifest_of(data)
+    older = write(held.spool.begin(manifest), blocks(data)[:1])
+    newer = held.spool.begin(manifest)
+    with pytest.raises(Unreachable):
+        older.write(blocks(data)[1])
+    older.abandon()
+    write(newer, blocks(data)[1:])
+    assert newer.seal().digest == manifest.digest
+
+
+def test_a_body_replaced_before_its_commit_is_not_recorded(held: Held) -> None:
+    manifest = manifest_of(b"body")
+    older = write(held.spool.begin(manifest), [b"body"]).seal()
+    held.spool.begin(manifest)
+    with pytest.raises(Corrupted):
+        held.spool.commit(manifest, older)
+    assert held.spool.rows("r-1", 1, 1) == []
+
+
+def test_dropping_forgets_bodies_of_earlier_rounds_and_keeps_rows(held: Held) -> None:
+    rows = [give(held.spool, b"body", round=number) for number in (1, 2, 3)]
+    unfinished = manifest_of(os.urandom(SIZE), round=2, sender="edge-9")
+    write(held.spool.begin(unfinished), [bytes(BLOCK)])
+    held.spool.drop("r-1", 3)
+    held.spool.drop("r-none", 3)
+    assert held.spool.rows_of_run("r-1") == rows
+    assert held.spool.held(unfinished) == 0
+    assert held.spool.body(rows[2]).read(0, 4) == b"body"
+    with pytest.raises(Corrupted):
+        held.spool.body(rows[0]).read(0, 4)
+
+
+# --- the receiver over any spool -------------------------------------------------------------
+
+
+def accept(manifest: Contribution, body: Blob | None) -> None:
+    """All is well."""
+
+
+def test_a_receiver_takes_blocks_and_gives_a_receipt(held: Held) -> None:
+    data = os.urandom(SIZE)
+    manifest = manifest_of(data)
+    receiver = SpoolReceiver(held.spool, manifest, accept)
+    for block in blocks(data)[:3]:
+        receiver.write(block)
+    receiver.suspend()
+    receiver = SpoolReceiver(held.spool, manifest, accept)
+    assert receiver.offset == 3 * BLOCK
+    for block in blocks(data)[3:]:
+        receiver.write(block)
+    assert receiver.commit().digest == manifest.digest
+
+
+def test_a_receiver_refuses_too_many_and_too_few_bytes(held: Held) -> None:
+    manifest = manifest_of(b"abc")
+    receiver = SpoolReceiver(held.spool, manifest, accept)
+    with pytest.raises(Refused) as caught:
+        receiver.write(b"abcd")
+    assert caught.value.reason == "oversized"
+    with pytest.raises(Refused) as caught:
+        receiver.commit()
+    assert caught.value.reason == "digest"
+
+
+def test_a_receiver_forgets_what_the_check_refuses(held: Held) -> None:
+    def refuse(manifest: Contribution, body: Blob | None) -> None:
+        raise Refused("range", "a value lies outside the grid")
+
+    data = os.urandom(SIZE)
+    receiver = SpoolReceiver(held.spool, manifest_of(data), refuse)
+    for block in blocks(data):
+        receiver.write(block)
+    with pytest.raises(Refused):
+        receiver.commit()
+    assert held.spool.held(manifest_of(data)) == 0
+
+
+# --- on disk only ----------------------------------------------------------------------------
+
+
+def test_only_blocks_that_match_their_hash_count_after_a_crash(tmp_path: Path) -> None:
+    data = os.urandom(SIZE)
+    manifest = manifest_of(data)
+    write(DiskSpool(tmp_path).begin(manifest), blocks(data)[:4])
+    (part,) = (tmp_path / "bodies" / "r-1").glob("*.part")
+    with part.open("r+b") as file:
+        file.seek(2 * BLOCK + 5)
+        file.write(b"torn")
+    assert DiskSpool(tmp_path).held(manifest) == 2 * BLOCK
+    os.truncate(part, BLOCK + 10)
+    assert DiskSpool(tmp_path).held(manifest) == BLOCK
+
+
+def test_many_threads_commit_at_once(tmp_path: Path) -> None:
+    spool = DiskSpool(tmp_path)
+    with ThreadPoolExecutor(8) as threads:
+        rows = list(threads.map(lambda n: give(spool, b"%d" % n, sender=f"edge-{n:03}"), range(60)))
+    assert spool.rows("r-1", 1, 1) == rows
+    spool.close()
+
+
+def test_of_many_commits_for_one_key_one_counts(tmp_path: Path) -> None:
+    spool = DiskSpool(tmp_path)
+
+    def try_to_commit(number: int) -> str:
+        try:
+            spool.commit(manifest_of(b"", kind="report", digest=f"{number:064}"), None)
+        except Refused as refusal:
+            return refusal.reason
+        return "counted"
+
+    with ThreadPoolExecutor(8) as threads:
+        outcomes = list(threads.map(try_to_commit, range(40)))
+    assert sorted(outcomes) == ["conflict"] * 39 + ["counted"]
+    spool.close()
+
+
+@pytest.mark.parametrize(
+    "field",
+    [{"run": "../r"}, {"run": "a/b"}, {"sender": "../x"}, {"digest": "../../x"}, {"round": -1}],
+)
+def test_a_manifest_cannot_name_a_file_elsewhere(tmp_path: Path, field: dict[str, object]) -> None:
+    spool = DiskSpool(tmp_path / "spool")
+    manifest = manifest_of(b"abc", **field)  # type: ignore[arg-type]
+    with pytest.raises(Refused):
+        spool.commit(manifest, write(spool.begin(manifest), [b"abc"]).seal())
+    assert os.listdir(tmp_path) == ["spool"]
+    assert spool.rows("r-1", 2**70, 1) == []
+    spool.close()
+
+
+def test_a_row_that_cannot_be_committed_leaves_no_body(tmp_path: Path) -> None:
+    spool = DiskSpool(tmp_path)
+    other = sqlite3.connect(tmp_path / "spool.db")
+    other.execute(
+        "CREATE TRIGGER full BEFORE INSERT ON rows BEGIN SELECT RAISE(ABORT, 'planted'); END"
+    )
+    other.close()
+    with pytest.raises(Corrupted):
+        give(spool, b"body")
+    assert os.listdir(tmp_path / "bodies" / "r-1") == []
+    spool.close()
+
+
+FULL_DISK = """
+import os, pathlib, resource, sys
+from reuna.adapters.spool import DiskSpool
+from reuna.core.errors import DiskFull
+sys.path.insert(0, {tests!r})
+from test_spool import blocks, manifest_of, write
+folder = pathlib.Path({folder!r})
+spool = DiskSpool(folder)
+data = bytes(400_000)
+resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
+try:
+    write(spool.begin(manifest_of(data)), blocks(data))
+except DiskFull:
+    left = os.listdir(folder / "bodies" / "r-1")
+    raise SystemExit(0 if left == [] and spool.held(manifest_of(data)) == 0 else 2)
+raise SystemExit(1)
+"""
+
+
+def test_a_full_disk_is_said_and_leaves_no_part(tmp_path: Path) -> None:
+    code = FULL_DISK.format(tests=str(Path(__file__).parent), folder=str(tmp_path))
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    spool = DiskSpool(tmp_path)
+    give(spool, bytes(400_000))
+    spool.close()
+
+
+# --- in memory only --------------------------------------------------------------------------
+
+
+def test_a_power_cut_in_memory_takes_unfinished_uploads_only() -> None:
+    spool = MemorySpool()
+    data = os.urandom(SIZE)
+    row = give(spool, data, sender="edge-2")
+    write(spool.begin(manifest_of(data)), blocks(data)[:2])
+    spool.crash()
+    assert spool.held(manifest_of(data)) == 0
+    assert spool.body(row).read(0, SIZE) == data
+    assert spool.disk.used == SIZE
+
+
+def test_a_full_disk_in_memory_is_said_and_leaves_no_part() -> None:
+    spool = MemorySpool(MemoryDisk(capacity=2 * BLOCK))
+    data = os.urandom(SIZE)
+    with pytest.raises(DiskFull):
+        write(spool.begin(manifest_of(data)), blocks(data))
+    assert spool.disk.used == 0
