@@ -23,9 +23,9 @@ from reuna.adapters.nats_bus import NatsBus
 from reuna.adapters.nats_server import HubConfig, NatsServer, find_server
 from reuna.adapters.operator_api import serve_api
 from reuna.adapters.spool import DiskSpool
-from reuna.adapters.tls import client_context, server_context
+from reuna.adapters.tls import KeyPair, client_context, server_context
 from reuna.cloud.train import Conductor, Outcome
-from reuna.core.errors import BadMessage, BlobNotFound, Corrupted, RunNotFound
+from reuna.core.errors import BadMessage, BlobNotFound, Corrupted
 from reuna.core.ports import Journal
 from reuna.core.records import Event, Hello, RunSpec, Setting
 from reuna.exchange.intake import Intake
@@ -111,7 +111,8 @@ async def _run(settings: Mapping[str, Any], stack: AsyncExitStack) -> None:
     )
     stack.push_async_callback(server.stop)
     await bus.follow("event.>", "cloud", lambda subject, data: _take_event(events, subject, data))
-    await bus.subscribe("hello.>", lambda _subject, data: _hello(coordinator, conductor, data))
+    for fog in settings["fogs"]:
+        await bus.subscribe(f"hello.{fog}", lambda _subject, data: _hello(coordinator, conductor, data))
     await host.start()
     stack.push_async_callback(host.stop)
     api = await serve_api(
@@ -162,10 +163,19 @@ def _tls(settings: Mapping[str, Any]) -> tuple[Path, Path, Path]:
 async def start_nats(settings: Mapping[str, Any], folder: Path, stack: AsyncExitStack) -> None:
     """The hub's nats-server, kept running."""
     binary = find_server(Path(settings["nats_server"]) if settings["nats_server"] else None)
-    server = NatsServer(binary, hub_config(settings, folder), folder / "nats")
+    server = NatsServer(binary, hub_config(settings), folder / "nats")
     await server.start()
     stack.push_async_callback(server.stop)
 
 
-def hub_config(settings: Mapping[str, Any], folder: Path) -> HubConfig:
-    raise NotImplementedError(RunNotFound.code)
+def hub_config(settings: Mapping[str, Any]) -> HubConfig:
+    """The hub's server: the cloud inside, the fogs' leaf links outside."""
+    return HubConfig(
+        fleet=settings["fleet"],
+        name=settings["name"],
+        fogs=tuple(settings["fogs"]),
+        host=settings["listen.host"],
+        port=settings["listen.nats_port"],
+        leaf_port=settings["listen.leaf_port"],
+        tls=KeyPair(*_tls(settings)),
+    )

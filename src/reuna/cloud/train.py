@@ -22,7 +22,7 @@ from reuna.learn import grid as fixed
 from reuna.learn.strategies import strategy
 from reuna.loop import plan as planning
 from reuna.loop import train
-from reuna.wire import BLOCK, decode
+from reuna.wire import BLOCK, decode, message_digest
 
 Outcome = dict[str, Any]  #: what a journalled step returns; plain JSON values
 Report = Callable[[RunSpec, str, dict[str, Setting]], Awaitable[None]]
@@ -73,7 +73,8 @@ class Conductor:
         rows = await self._collect(spec, number, "train", state["model"])
         outcome = await self._offload(lambda: self._apply(spec, number, state, rows))
         members = [member for row in rows for member in row.members]
-        summary = round_summary(number, members, self._clock.now() - began)
+        sent = len([m for m in members if m.weight]) * spec.params * spec.grid.bits // 8
+        summary = round_summary(number, members, self._clock.now() - began, sent)
         await self._report(spec, "round", {**summary, "model": outcome["model"]})
         await self._offload(lambda: self._intake.spool.drop(spec.run, number))
         return outcome
@@ -179,7 +180,9 @@ def _floats(blob: Blob, offset: int, count: int) -> NDArray[np.float32]:
     return np.frombuffer(blob.read(offset, 4 * count), "<f4")
 
 
-def round_summary(number: int, members: list[Member], seconds: float) -> dict[str, Setting]:
+def round_summary(
+    number: int, members: list[Member], seconds: float, update_bytes: int
+) -> dict[str, Setting]:
     """What people want to see of a round: who took part, the mean loss by weight, how long."""
     present = [member for member in members if not member.absent]
     weight = sum(member.weight for member in present)
@@ -190,5 +193,7 @@ def round_summary(number: int, members: list[Member], seconds: float) -> dict[st
         "absent": ", ".join(f"{m.node}: {m.absent}" for m in members if m.absent),
         "loss": loss / weight if weight else 0.0,
         "saturated": sum(member.saturated for member in present),
+        "updates": message_digest("".join(member.digest for member in present).encode()),
+        "bytes": update_bytes,
         "seconds": seconds,
     }

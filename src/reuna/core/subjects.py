@@ -41,17 +41,6 @@ def child_rights(name: str) -> Rights:
     return Rights((f"event.{name}", f"hello.{name}"), (f"plan.{name}", f"{inbox(name)}.>"))
 
 
-def link_rights(name: str) -> Rights:
-    """A fog's leaf link at the hub. As `child_rights`, and it may hear its own two subjects.
-
-    A hub tells a link of its interest only where the link's user may subscribe to it
-    (nats-server issue 2469). For the same reason the cloud subscribes to each fog by name:
-    interest in ``event.>`` would be told to nobody who may not read everybody's.
-    """
-    own = child_rights(name)
-    return Rights(own.publish, (*own.subscribe, *own.publish))
-
-
 def parent_rights(name: str) -> Rights:
     """A fog's gateway or the cloud: plans go down; events and hellos come up."""
     return Rights(("plan.>", *_stream_api()), ("event.>", "hello.>", f"{inbox(name)}.>"))

@@ -16,7 +16,7 @@ import msgspec
 
 from reuna.adapters.clock import SystemClock, ThreadOffload
 from reuna.adapters.files import FileBlobs
-from reuna.adapters.https_client import HttpsBlobStore
+from reuna.adapters.https_client import HttpsFreight
 from reuna.adapters.nats_bus import NatsBus
 from reuna.adapters.spool import DiskSpool
 from reuna.adapters.tls import client_context
@@ -35,7 +35,7 @@ async def serve(settings: EgressSettings, sock: socket.socket) -> None:
     cache = FileBlobs(folder / "blobs")
     outbox = DiskSpool(folder / "outbox")
     meter = FileMeter(folder / "flows.jsonl")
-    store = HttpsBlobStore(settings.freight_host, settings.freight_port, tls, cache)
+    store = HttpsFreight(settings.freight_host, settings.freight_port, tls, cache)
     bus = await _connect(settings, tls)
     egress = Egress(
         settings.name, settings.parent, bus, store, cache, outbox, meter, SystemClock(), ThreadOffload()

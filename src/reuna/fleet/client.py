@@ -5,11 +5,11 @@ from __future__ import annotations
 import http.client
 import json
 import ssl
-from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from reuna.adapters.certificates import CertificateAuthority
 from reuna.adapters.tls import client_context
 from reuna.core import errors
 from reuna.core.errors import ReunaError, Unreachable
@@ -31,8 +31,8 @@ class Operator:
     @classmethod
     def of(cls, fleet: Fleet) -> Operator:
         """The operator whose key lies beside the fleet's certificate authority."""
-        ca = fleet.folder / "ca"
-        tls = client_context(ca / "operator-operator.pem", ca / "operator-operator.key", ca / "ca.pem")
+        pair = CertificateAuthority.load(fleet.folder / "ca").pair("operator", "operator")
+        tls = client_context(pair.certificate, pair.key, pair.authority)
         return cls(fleet.setting("listen.host"), fleet.setting("listen.api_port"), tls)
 
     def put_blob(self, data: bytes) -> str:
@@ -92,7 +92,3 @@ def _error(status: int, data: bytes) -> ReunaError:
             return kind(message, next_step)
     return Unreachable(message, next_step)
 
-
-def operator_key(folder: Path) -> Path:
-    """Where a fleet keeps the operator's private key."""
-    return folder / "ca" / "operator-operator.key"

@@ -144,7 +144,7 @@ def _cloud(
         },
         "tls": _keys(ca, "cloud", "cloud"),
     }
-    ca.issue("operator", "operator", [])
+    ca.issue("operator", "operator")
     return write_toml(place / "cloud.toml", settings)
 
 

@@ -22,7 +22,7 @@ from reuna.adapters.https_server import serve_depot
 from reuna.adapters.nats_bus import NatsBus
 from reuna.adapters.nats_server import LeafConfig, NatsServer, find_server
 from reuna.adapters.spool import DiskSpool
-from reuna.adapters.tls import client_context, server_context
+from reuna.adapters.tls import KeyPair, client_context, server_context
 from reuna.core.errors import BadMessage
 from reuna.core.records import Event, Hello
 from reuna.exchange.child import EgressProcess
@@ -108,13 +108,25 @@ async def connect(settings: dict[str, Any], name: str) -> NatsBus:
 async def start_nats(settings: dict[str, Any], folder: Path, stack: AsyncExitStack) -> None:
     """The site's nats-server, kept running."""
     binary = find_server(Path(settings["nats_server"]) if settings["nats_server"] else None)
-    server = NatsServer(binary, leaf_config(settings, folder), folder / "nats")
+    server = NatsServer(binary, leaf_config(settings), folder / "nats")
     await server.start()
     stack.push_async_callback(server.stop)
 
 
-def leaf_config(settings: dict[str, Any], folder: Path) -> LeafConfig:
-    raise NotImplementedError
+def leaf_config(settings: dict[str, Any]) -> LeafConfig:
+    """The site's server: account SITE for the edges, OUT for the link to the hub."""
+    return LeafConfig(
+        fleet=settings["fleet"],
+        name=settings["name"],
+        edges=tuple(settings["edges"]),
+        host=settings["listen.host"],
+        port=settings["listen.nats_port"],
+        tls=KeyPair(*_site(settings)),
+        hub=settings["parent.leaf"],
+        uplink=KeyPair(
+            Path(settings["tls.certificate"]), Path(settings["tls.key"]), Path(settings["tls.authority"])
+        ),
+    )
 
 
 def egress_settings(settings: dict[str, Any], folder: Path) -> EgressSettings:

@@ -1,0 +1,1 @@
+"""Measurements, each one command that prints one JSON line. Nothing here runs in the test suite."""

@@ -1,0 +1,38 @@
+"""A learner that learns nothing: random dense updates, new each round, at the cost of a memory pass."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+def load(folder: Path, settings: Mapping[str, Any]) -> None:
+    """No data is needed."""
+
+
+def learner(settings: Mapping[str, Any]) -> Noop:
+    """The learner with ``settings["params"]`` float32 parameters."""
+    return Noop(int(settings["params"]))
+
+
+class Noop:
+    def __init__(self, params: int) -> None:
+        self._params = params
+
+    def init(self, seed: int) -> dict[str, np.ndarray]:
+        return {"w": np.zeros(self._params, np.float32)}
+
+    def fit(self, model: Mapping[str, np.ndarray], data: None, settings: Mapping[str, Any], seed: int) -> Any:
+        change = np.random.default_rng(seed).random(self._params, np.float32)
+        change -= 0.5
+        change *= 0.01
+        return {"w": model["w"] + change}, 1, {"loss": 0.0}
+
+    def evaluate(self, model: Any, data: None, settings: Mapping[str, Any]) -> dict[str, float]:
+        return {"all": 0.0}
+
+    def export(self, model: Any) -> bytes:
+        return b""

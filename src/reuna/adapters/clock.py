@@ -1,0 +1,27 @@
+"""The machine's own clock and threads."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+class SystemClock:
+    """The `Clock` port: wall time and real waiting."""
+
+    def now(self) -> float:
+        return time.time()
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+
+class ThreadOffload:
+    """The `Offload` port: blocking work in a thread."""
+
+    async def __call__(self, work: Callable[[], T]) -> T:
+        return await asyncio.to_thread(work)

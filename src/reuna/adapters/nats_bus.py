@@ -1,0 +1,501 @@
+"""The `Bus` port over nats-py: words that survive restarts of either end.
+
+    bus = await NatsBus.connect("tls://10.0.0.5:4222", client_context(...), "plant-1")
+    await bus.append("event.plant-1", data, msg_id)      # on the server's disk when it returns
+
+The connection is restored for ever; subscriptions and followers come back with it. While it is
+away `publish` drops, as its port says, and `append` waits. `follow` keeps the stream and a
+durable push consumer with one message in flight, so order is the stream's order; a message
+whose handler raised, or whose process died, is delivered again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import random
+import re
+import ssl
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription as NatsSubscription
+from nats.errors import Error as NatsError
+from nats.errors import NoRespondersError
+from nats.errors import TimeoutError as NatsTimeout
+from nats.js import JetStreamContext
+from nats.js.api import (
+    AckPolicy,
+    ConsumerConfig,
+    DiscardPolicy,
+    RetentionPolicy,
+    StorageType,
+    StreamConfig,
+)
+from nats.js.errors import APIError
+
+from reuna.core.errors import BusDown, PermissionDenied
+from reuna.core.ports import Handler, Subscription
+from reuna.core.subjects import STORED, STREAM, inbox
+
+log = logging.getLogger("reuna.bus")
+
+CONNECT_S = 5.0
+APPEND_S = 30.0
+PATIENCE_S = 2.0  # a message not acknowledged for so long is delivered again
+WORKING_S = 0.5  # how often a handler at work says so, against PATIENCE_S
+REDELIVER_S = 0.1  # pause after a handler raised
+_ATTEMPT_S = 2.0  # one try of an append
+_RETRY_S = 0.1
+_RECONNECT_S = (0.1, 0.3)
+_ALREADY_THERE = 10058  # JetStream: stream name already in use with a different configuration
+_CONFLICTS = (10013, 10099, 10100, 10148)  # JetStream: another consumer holds these messages
+_VIOLATION = re.compile(r'permissions violation for (publish|subscription) (?:to )?"([^"]*)"')
+_REFUSALS = ("authorization", "authentication", "certificate", "unknown ca")
+
+
+@dataclass(frozen=True)
+class StreamLimits:
+    """Bounds of the stored events. When full, new ones are refused and wait with their sender.
+
+    A message leaves when its follower took it. Within ``duplicate_window_s`` a second append
+    of one ``msg_id`` is stored once; later ones are the receiver's to recognise.
+    """
+
+    max_bytes: int = 64_000_000
+    max_age_s: float = 90 * 86_400.0
+    duplicate_window_s: float = 120.0
+
+
+class NatsBus:
+    """One identity's connection; open it with `connect`."""
+
+    def __init__(
+        self,
+        url: str,
+        tls: ssl.SSLContext,
+        name: str,
+        inbox_prefix: str,
+        append_timeout_s: float | None,
+        limits: StreamLimits,
+    ) -> None:
+        self.name = name
+        self.violations = 0  #: how often the server said that we may not do what we did
+        self.reconnects = 0
+        self._url = url
+        self._tls = tls
+        self._inbox = inbox_prefix
+        self._append_timeout_s = append_timeout_s
+        self._limits = limits
+        self._client = Client()
+        self._online = asyncio.Event()
+        self._closing = False
+        self._refused: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._denied: dict[str, set[asyncio.Future[None]]] = {}
+        self._subscriptions: list[_Subscribed | _Follower] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @classmethod
+    async def connect(
+        cls,
+        url: str,
+        tls: ssl.SSLContext,
+        name: str,
+        inbox_prefix: str | None = None,
+        *,
+        timeout_s: float = CONNECT_S,
+        append_timeout_s: float | None = APPEND_S,
+        limits: StreamLimits | None = None,
+    ) -> NatsBus:
+        """Open the connection of node ``name``; its certificate is in ``tls``.
+
+        Raises `BusDown` when the server cannot be reached in ``timeout_s``, `PermissionDenied`
+        when it refuses our certificate or we refuse its. ``append_timeout_s`` None waits for ever.
+        """
+        prefix = inbox_prefix or inbox(name)
+        bus = cls(url, tls, name, prefix, append_timeout_s, limits or StreamLimits())
+        try:
+            await bus._open(timeout_s)
+        except BaseException:
+            await bus.close()
+            raise
+        return bus
+
+    @property
+    def connected(self) -> bool:
+        """Whether the server can be spoken to right now."""
+        return self._online.is_set()
+
+    async def publish(self, subject: str, data: bytes) -> None:
+        if not self._client.is_connected:
+            return
+        try:
+            await self._client.publish(subject, data)
+        except NatsError as error:
+            log.debug("dropped a message on %s: %r", subject, error)
+
+    async def subscribe(self, subject: str, handle: Handler) -> Subscription:
+        """As the port says; active at the server when it returns. Raises `PermissionDenied`."""
+        subscribed = _Subscribed(self, subject, handle)
+        await subscribed.open()
+        self._subscriptions.append(subscribed)
+        return subscribed
+
+    async def append(self, subject: str, data: bytes, msg_id: str) -> None:
+        """As the port says. Raises `PermissionDenied` when this identity may not."""
+        try:
+            async with asyncio.timeout(self._append_timeout_s):
+                while not await self._append_once(subject, data, msg_id):
+                    await asyncio.sleep(_RETRY_S)
+        except TimeoutError:
+            raise BusDown(
+                f"{subject} was not stored by {self._url} within {self._append_timeout_s} s"
+            ) from None
+
+    async def follow(self, subject: str, name: str, handle: Handler) -> Subscription:
+        """As the port says; two followers of other names may not share a subject."""
+        follower = _Follower(self, subject, name, handle)
+        await follower.open()
+        self._subscriptions.append(follower)
+        return follower
+
+    async def keep_stream(self) -> None:
+        """Make the stored stream, or bring its limits up to date; `follow` does so itself."""
+        stream = self._jetstream()
+        config = _stream_config(self._limits)
+        try:
+            await stream.add_stream(config)
+        except APIError as error:
+            if error.err_code != _ALREADY_THERE:
+                raise
+            await stream.update_stream(config)
+
+    async def close(self) -> None:
+        self._closing = True
+        self._online.clear()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(self._client.close(), return_exceptions=True)
+
+    def _jetstream(self) -> JetStreamContext:
+        return self._client.jetstream(timeout=_ATTEMPT_S)
+
+    async def _open(self, timeout_s: float | None) -> None:
+        """Connect, for as long as allowed; end early when the other side refused for good."""
+        connecting = asyncio.ensure_future(self._dial())
+        done, _ = await asyncio.wait(
+            {connecting, self._refused}, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED
+        )
+        if connecting in done:
+            await connecting
+            self._online.set()
+            return
+        connecting.cancel()
+        await asyncio.gather(connecting, return_exceptions=True)
+        if self._refused.done():
+            raise PermissionDenied(f"no connection of {self.name} to {self._url}: {self._refused.result()}")
+        raise BusDown(f"{self._url} could not be reached within {timeout_s} s")
+
+    async def _dial(self) -> None:
+        await self._client.connect(
+            self._url,
+            name=self.name,
+            tls=self._tls,
+            tls_handshake_first=True,
+            inbox_prefix=self._inbox,
+            max_reconnect_attempts=-1,
+            reconnect_time_wait=random.uniform(*_RECONNECT_S),  # type: ignore[arg-type]  # any number does
+            connect_timeout=5,
+            ping_interval=10,
+            error_cb=self._on_error,
+            disconnected_cb=self._on_disconnected,
+            reconnected_cb=self._on_reconnected,
+            closed_cb=self._on_closed,
+        )
+
+    async def _append_once(self, subject: str, data: bytes, msg_id: str) -> bool:
+        """One request; False when it may be tried again."""
+        await self._online.wait()
+        try:
+            reply = await self._permitted(
+                subject,
+                self._client.request(
+                    subject, data, timeout=_ATTEMPT_S, headers={"Nats-Msg-Id": msg_id}
+                ),
+            )
+        except (NatsTimeout, NoRespondersError):
+            return False
+        except NatsError as error:
+            log.info("append on %s: %r", subject, error)
+            return False
+        return _is_stored(subject, reply.data)
+
+    async def _permitted(self, subject: str, request: Awaitable[Msg]) -> Msg:
+        """The reply; `PermissionDenied` as soon as the server says so, not after a timeout."""
+        denied: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        waiting = self._denied.setdefault(subject, set())
+        waiting.add(denied)
+        asking = asyncio.ensure_future(request)
+        try:
+            await asyncio.wait({asking, denied}, return_when=asyncio.FIRST_COMPLETED)
+            if denied.done() and not asking.done():
+                raise PermissionDenied(f"{self.name} may not publish to {subject}")
+            return await asking
+        finally:
+            asking.cancel()
+            waiting.discard(denied)
+            if not waiting:
+                self._denied.pop(subject, None)
+
+    async def _on_error(self, error: Exception) -> None:
+        text = str(error).lower()
+        violation = _VIOLATION.search(text)
+        if violation is not None:
+            self._violated(violation[1], violation[2])
+        elif any(word in text for word in _REFUSALS) and not self._online.is_set():
+            log.warning("%s was refused by %s: %s", self.name, self._url, error)
+            if not self._refused.done():
+                self._refused.set_result(str(error))
+        else:
+            log.debug("%s: %r", self.name, error)
+
+    def _violated(self, what: str, subject: str) -> None:
+        self.violations += 1
+        log.warning("%s may not do this: %s of %s", self.name, what, subject)
+        for waiting in self._denied.get(subject, ()):
+            if not waiting.done():
+                waiting.set_result(None)
+
+    async def _on_disconnected(self) -> None:
+        self._online.clear()
+
+    async def _on_reconnected(self) -> None:
+        self.reconnects += 1
+        self._online.set()
+        self._start(self._restore())
+
+    async def _on_closed(self) -> None:
+        """The client gives up by itself when the server refuses it once; we do not."""
+        self._online.clear()
+        if not self._closing:
+            self._start(self._reopen())
+
+    def _start(self, work: Awaitable[None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _reopen(self) -> None:
+        while not self._closing:
+            await asyncio.sleep(random.uniform(*_RECONNECT_S))
+            self._client = Client()
+            self._refused = asyncio.get_running_loop().create_future()
+            try:
+                await self._open(CONNECT_S)
+            except (BusDown, PermissionDenied) as error:
+                log.warning("%s %s", error.code, error)
+                continue
+            self.reconnects += 1
+            for subscription in list(self._subscriptions):
+                self._start(subscription.reopen())
+            return
+
+    async def _restore(self) -> None:
+        """After a reconnect: the server may have lost its store, so followers ask for it anew."""
+        for subscription in list(self._subscriptions):
+            if isinstance(subscription, _Follower):
+                await subscription.keep()
+
+    def _forget(self, subscription: _Subscribed | _Follower) -> None:
+        if subscription in self._subscriptions:
+            self._subscriptions.remove(subscription)
+
+    async def _native(
+        self, subject: str, take: Callable[[Msg], Awaitable[None]]
+    ) -> NatsSubscription:
+        """A subscription that the server has seen; raises `PermissionDenied` when it refused."""
+        denied: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        waiting = self._denied.setdefault(subject.lower(), set())
+        waiting.add(denied)
+        try:
+            native = await self._client.subscribe(subject, cb=take)
+            await self._client.flush()
+        except (NatsTimeout, NatsError) as error:
+            raise BusDown(f"no subscription to {subject} at {self._url}: {error!r}") from error
+        finally:
+            waiting.discard(denied)
+        if denied.done():
+            await native.unsubscribe()
+            raise PermissionDenied(f"{self.name} may not subscribe to {subject}")
+        return native
+
+
+class _Subscribed:
+    """Hands messages to its handler one after another; a handler that raises loses that one."""
+
+    def __init__(self, bus: NatsBus, subject: str, handle: Handler) -> None:
+        self._bus = bus
+        self._subject = subject
+        self._handle = handle
+        self._native: NatsSubscription | None = None
+
+    async def open(self) -> None:
+        self._native = await self._bus._native(self._subject, self._take)
+
+    async def reopen(self) -> None:
+        """On a new client; the server answered a moment ago, so a failure is a refusal."""
+        try:
+            await self.open()
+        except (BusDown, PermissionDenied) as error:
+            log.error("%s %s", error.code, error)
+
+    async def stop(self) -> None:
+        self._bus._forget(self)
+        await _unsubscribe(self._native)
+
+    async def _take(self, message: Msg) -> None:
+        try:
+            await self._handle(message.subject, message.data)
+        except Exception:  # noqa: BLE001  # at most once: one bad message must not end the listening
+            log.exception("handler of %s raised", self._subject)
+
+
+class _Follower:
+    """A durable push consumer with one message in flight."""
+
+    def __init__(self, bus: NatsBus, subject: str, name: str, handle: Handler) -> None:
+        self._bus = bus
+        self._subject = subject
+        self._name = name
+        self._handle = handle
+        self._done = 0  # stream sequence up to which this process finished
+        self._native: NatsSubscription | None = None
+
+    @property
+    def _inbox(self) -> str:
+        """The same after a restart, so that the consumer needs no change to find us."""
+        return f"{self._bus._inbox}.follow.{self._name}"
+
+    async def open(self) -> None:
+        await self._bus._online.wait()
+        self._native = await self._bus._native(self._inbox, self._take)
+        try:
+            await self._create()
+        except BaseException:
+            await _unsubscribe(self._native)
+            raise
+
+    async def reopen(self) -> None:
+        """On a new client."""
+        try:
+            self._native = await self._bus._native(self._inbox, self._take)
+        except (BusDown, PermissionDenied) as error:
+            log.error("%s %s", error.code, error)
+        await self.keep()
+
+    async def keep(self) -> None:
+        """Make stream and consumer again unless they are there."""
+        try:
+            await self._create()
+        except (BusDown, PermissionDenied) as error:
+            log.warning("follower %s: %s %s", self._name, error.code, error)
+
+    async def _create(self) -> None:
+        """Raises `PermissionDenied` when another follower holds the subject, else `BusDown`."""
+        try:
+            await self._bus.keep_stream()
+            await self._bus._jetstream().add_consumer(STREAM, self._config())
+        except APIError as error:
+            if error.err_code in _CONFLICTS:
+                raise PermissionDenied(
+                    f"{self._subject} has another follower than {self._name}: {error.description}",
+                    "Give each follower subjects of its own, or the same name after a restart.",
+                ) from error
+            raise BusDown(f"no stream for follower {self._name}: {error.description}") from error
+        except NatsError as error:
+            raise BusDown(f"no stream for follower {self._name}: {error!r}") from error
+
+    def _config(self) -> ConsumerConfig:
+        return ConsumerConfig(
+            durable_name=self._name,
+            deliver_subject=self._inbox,
+            filter_subject=self._subject,
+            ack_policy=AckPolicy.EXPLICIT,
+            ack_wait=PATIENCE_S,
+            max_ack_pending=1,
+        )
+
+    async def stop(self) -> None:
+        self._bus._forget(self)
+        await _unsubscribe(self._native)
+
+    async def _take(self, message: Msg) -> None:
+        """Handle one message; acknowledge it, or ask for it again."""
+        sequence = message.metadata.sequence.stream
+        if sequence <= self._done:
+            await _answer(message.ack())
+            return
+        work = asyncio.ensure_future(self._handle(message.subject, message.data))
+        try:
+            while not (await asyncio.wait({work}, timeout=WORKING_S))[0]:
+                await _answer(message.in_progress())
+        finally:
+            work.cancel()
+        await self._settle(message, work, sequence)
+
+    async def _settle(self, message: Msg, work: asyncio.Future[None], sequence: int) -> None:
+        if work.cancelled():
+            return
+        error = work.exception()
+        if error is None:
+            self._done = sequence
+            await _answer(message.ack())
+            return
+        log.warning("follower %s: %s comes again", self._name, message.subject, exc_info=error)
+        await _answer(message.nak(delay=REDELIVER_S))
+
+
+async def _answer(sending: Awaitable[None]) -> None:
+    """An answer that does not arrive is made again when the message comes again."""
+    try:
+        await sending
+    except NatsError as error:
+        log.debug("an acknowledgement was not sent: %r", error)
+
+
+async def _unsubscribe(native: NatsSubscription | None) -> None:
+    if native is None:
+        return
+    try:
+        await native.unsubscribe()
+    except (NatsError, ValueError) as error:
+        log.debug("nothing to unsubscribe: %r", error)
+
+
+def _is_stored(subject: str, reply: bytes) -> bool:
+    """Whether the stream acknowledged; a full stream or a lost leader may be asked again."""
+    answer = json.loads(reply)
+    if "error" in answer:
+        log.warning("%s was not stored: %s", subject, answer["error"].get("description"))
+        return False
+    return answer.get("stream") == STREAM
+
+
+def _stream_config(limits: StreamLimits) -> StreamConfig:
+    """Deleting and purging are switched off: an event goes when its follower took it."""
+    return StreamConfig(
+        name=STREAM,
+        subjects=[STORED],
+        retention=RetentionPolicy.WORK_QUEUE,
+        storage=StorageType.FILE,
+        discard=DiscardPolicy.NEW,
+        max_bytes=limits.max_bytes,
+        max_age=limits.max_age_s,
+        duplicate_window=limits.duplicate_window_s,
+        deny_delete=True,
+        deny_purge=True,
+    )

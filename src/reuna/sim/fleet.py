@@ -1,0 +1,426 @@
+"""A whole fleet in one process: the real edge, fog and cloud code over the fakes of this package.
+
+Every node has a disk that survives a crash and a process that does not. `Incarnation` is the
+life of a process between start and kill: when it is killed its tasks are cancelled and whatever
+it still calls on a port is refused, as after ``kill -9``. What is not planted does not go wrong,
+and the same seed gives the same history.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import random
+from collections import Counter
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from reuna.cloud.train import Conductor, Outcome
+from reuna.core.errors import Unreachable
+from reuna.core.ports import Blob, Bus, Clock, Depot, Handler, Journal, Learner, Subscription
+from reuna.core.records import Event, Hello, Metrics, RunSpec, Setting
+from reuna.core.tensors import pack, unpack
+from reuna.edge.train import Fitted, Trainer
+from reuna.exchange.egress import Egress
+from reuna.exchange.intake import Intake
+from reuna.exchange.meter import MemoryMeter
+from reuna.fog.train import Combiner
+from reuna.sim.bus import MemoryBroker
+from reuna.sim.clock import InPlace
+from reuna.sim.freight import MemoryFreight, Weather
+from reuna.sim.storage import MemoryBlob, MemoryBlobs, MemorySpool
+from reuna.wire import decode, digest_bytes
+
+HELLO_S = 5.0
+_life: contextvars.ContextVar[Incarnation | None] = contextvars.ContextVar("life", default=None)
+
+
+class Killed(asyncio.CancelledError):
+    """Raised inside a process that was killed, at whatever port it called."""
+
+
+class Incarnation:
+    """One life of a node's process: the tasks it started, and whether it still lives."""
+
+    def __init__(self, node: str) -> None:
+        self.node = node
+        self.alive = True
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    def adopt(self, task: asyncio.Task[Any]) -> None:
+        """Remember a task started by this process."""
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def start(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        """Run ``work`` as this process; what it starts belongs to it as well."""
+        context = contextvars.copy_context()
+        context.run(_life.set, self)
+        return asyncio.get_running_loop().create_task(work, context=context)
+
+    def kill(self) -> None:
+        """End it without letting it clean up."""
+        self.alive = False
+        for task in list(self._tasks):
+            task.cancel()
+
+
+def adopting_tasks(
+    loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, Any], **kwargs: Any
+) -> asyncio.Task[Any]:
+    """Task factory: every task belongs to the process that started it."""
+    task: asyncio.Task[Any] = asyncio.Task(work, loop=loop, **kwargs)
+    context = kwargs.get("context")
+    life = context.get(_life) if context is not None else _life.get()
+    if life is not None:
+        life.adopt(task)
+    return task
+
+
+class Faults:
+    """What goes wrong. This one is fair weather; `reuna.sim.faults` plants faults from a seed."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+
+    def point(self, node: str, what: str) -> None:
+        """Called before and after each effect of a node; may kill it by raising `Killed`."""
+
+    def weather(self, node: str) -> Weather:
+        """What the line to the node's parent does to freight."""
+        return Weather()
+
+    def copies(self, node: str) -> list[float]:
+        """Delays after which a word to or from the node arrives, s; none when it is lost."""
+        return [0.0]
+
+    def update(self, node: str, body: bytes) -> bytes:
+        """What a lying node sends in place of its update."""
+        return body
+
+
+class Guard:
+    """A port as one process sees it: refuses a dead process, and is where kills happen."""
+
+    def __init__(self, port: Any, life: Incarnation, faults: Faults, effects: tuple[str, ...]) -> None:
+        self._port = port
+        self._life = life
+        self._faults = faults
+        self._effects = effects
+
+    def __getattr__(self, name: str) -> Any:
+        if not self._life.alive:
+            raise Killed
+        found = getattr(self._port, name)
+        if name not in self._effects:
+            return found
+        if asyncio.iscoroutinefunction(found):
+            return self._around_async(name, found)
+        return self._around(name, found)
+
+    def _around(self, name: str, call: Callable[..., Any]) -> Callable[..., Any]:
+        def guarded(*args: Any, **kwargs: Any) -> Any:
+            self._faults.point(self._life.node, f"before {name}")
+            self._check()
+            result = call(*args, **kwargs)
+            self._faults.point(self._life.node, f"after {name}")
+            self._check()
+            return result
+
+        return guarded
+
+    def _around_async(self, name: str, call: Callable[..., Awaitable[Any]]) -> Callable[..., Any]:
+        async def guarded(*args: Any, **kwargs: Any) -> Any:
+            self._faults.point(self._life.node, f"before {name}")
+            self._check()
+            result = await call(*args, **kwargs)
+            self._faults.point(self._life.node, f"after {name}")
+            self._check()
+            return result
+
+        return guarded
+
+    def _check(self) -> None:
+        if not self._life.alive:
+            raise Killed
+
+
+class LossyBus:
+    """A bus whose words may be lost, doubled or late; what is appended is not."""
+
+    def __init__(self, bus: Bus, node: str, faults: Faults) -> None:
+        self._bus = bus
+        self._node = node
+        self._faults = faults
+
+    async def publish(self, subject: str, data: bytes) -> None:
+        for delay in self._faults.copies(self._node):
+            if delay <= 0:
+                await self._bus.publish(subject, data)
+            else:
+                asyncio.get_running_loop().create_task(self._later(delay, subject, data))
+
+    async def _later(self, delay: float, subject: str, data: bytes) -> None:
+        await asyncio.sleep(delay)
+        await self._bus.publish(subject, data)
+
+    async def subscribe(self, subject: str, handle: Handler) -> Subscription:
+        return await self._bus.subscribe(subject, handle)
+
+    async def append(self, subject: str, data: bytes, msg_id: str) -> None:
+        await self._bus.append(subject, data, msg_id)
+
+    async def follow(self, subject: str, name: str, handle: Handler) -> Subscription:
+        return await self._bus.follow(subject, name, handle)
+
+    async def close(self) -> None:
+        await self._bus.close()
+
+
+class InlineWorkshop:
+    """The `Workshop` port with the learner in the same process."""
+
+    def __init__(self, learner: Learner, data: Any) -> None:
+        self._learner = learner
+        self._data = data
+
+    async def open(self, run: str, bundle: Blob, settings: Mapping[str, Setting]) -> None:
+        return
+
+    async def fit(self, model: Blob, settings: Mapping[str, Setting], seed: int) -> Fitted:
+        tensors = unpack(model.read(0, model.size))
+        trained, weight, metrics = self._learner.fit(tensors, self._data, settings, seed)
+        return Fitted(MemoryBlob(pack(trained), ""), weight, metrics)
+
+    async def evaluate(self, model: Blob, settings: Mapping[str, Setting]) -> Metrics:
+        return self._learner.evaluate(unpack(model.read(0, model.size)), self._data, settings)
+
+
+@dataclass
+class Disk:
+    """What a node keeps when its process dies."""
+
+    blobs: MemoryBlobs = field(default_factory=MemoryBlobs)
+    spool: MemorySpool = field(default_factory=MemorySpool)
+    outbox: MemorySpool = field(default_factory=MemorySpool)
+
+    def crash(self, power: bool) -> None:
+        for part in (self.blobs, self.spool, self.outbox):
+            part.crash(power)
+
+
+@dataclass(frozen=True)
+class SimEdge:
+    """An edge's learner and data."""
+
+    learner: Learner
+    data: Any
+
+
+JournalFor = Callable[[], Journal]
+BLOB_EFFECTS = ("put",)
+SPOOL_EFFECTS = ("begin", "commit", "drop")
+FREIGHT_EFFECTS = ("send", "fetch")
+
+
+class SimFleet:
+    """One cloud, its fogs and their edges. ``fogs`` maps fog -> edge -> learner and data."""
+
+    def __init__(
+        self,
+        fogs: Mapping[str, Mapping[str, SimEdge]],
+        clock: Clock,
+        journal: JournalFor,
+        faults: Faults | None = None,
+        announce_s: float = 1.0,
+    ) -> None:
+        self.fogs = fogs
+        self.faults = faults or Faults()
+        self.disks: dict[str, Disk] = {}
+        self.lives: dict[str, Incarnation] = {}
+        self.depots: dict[str, Depot] = {}
+        self.meters: dict[str, MemoryMeter] = {}
+        self.trained: list[tuple[str, tuple[str, int, int]]] = []
+        self.refused: Counter[str] = Counter()
+        self.timeline: dict[tuple[str, int], dict[str, Setting]] = {}
+        self._clock = clock
+        self._journal = journal
+        self._announce_s = announce_s
+        self._hub = MemoryBroker("hub")
+        self._sites = {fog: MemoryBroker(fog) for fog in fogs}
+        self._spec: RunSpec | None = None
+        self._outcome: asyncio.Future[Outcome] | None = None
+        for node in ("cloud", *fogs, *(edge for edges in fogs.values() for edge in edges)):
+            self.disks[node] = Disk()
+            self.meters[node] = MemoryMeter()
+
+    @property
+    def nodes(self) -> list[str]:
+        """Every node's name."""
+        return list(self.disks)
+
+    def parent(self, node: str) -> str:
+        """The node above."""
+        return next((fog for fog, edges in self.fogs.items() if node in edges), "cloud")
+
+    # --- a run -------------------------------------------------------------------------------
+
+    async def run(self, spec: RunSpec, model: bytes, bundle: bytes) -> Outcome:
+        """Carry out a run to its end, however often nodes are killed and started on the way."""
+        for data in (model, bundle):
+            self.disks["cloud"].blobs.put(data)
+        self._spec = spec
+        self._outcome = asyncio.get_running_loop().create_future()
+        for node in self.nodes:
+            self.start(node)
+        try:
+            return await self._outcome
+        finally:
+            for node in self.nodes:
+                self.kill(node)
+
+    def start(self, node: str) -> None:
+        """Begin a life of a node's process."""
+        life = Incarnation(node)
+        self.lives[node] = life
+        if node == "cloud":
+            life.start(self._cloud(life))
+        elif node in self.fogs:
+            life.start(self._fog(life))
+        else:
+            life.start(self._edge(life))
+
+    def kill(self, node: str, power: bool = False) -> None:
+        """End a node's process at once; with ``power`` what was not forced to disk is lost too."""
+        life = self.lives.pop(node, None)
+        if life is None:
+            return
+        life.kill()
+        self.depots.pop(node, None)
+        self.disks[node].crash(power)
+
+    # --- the places, as their main files put them together -------------------------------------
+
+    async def _cloud(self, life: Incarnation) -> None:
+        assert self._spec is not None and self._outcome is not None
+        disk, faults = self.disks["cloud"], self.faults
+        bus = LossyBus(self._hub.connect("cloud"), "cloud", faults)
+        blobs = Guard(disk.blobs, life, faults, BLOB_EFFECTS)
+        spool = Guard(disk.spool, life, faults, SPOOL_EFFECTS)
+        intake = Intake("cloud", blobs, spool, None, self._announce_s, patience=1.25)
+        conductor = Conductor("cloud", bus, intake, blobs, self._clock, InPlace(), self._report)
+        self.depots["cloud"] = intake
+        await bus.subscribe("hello.>", lambda _s, data: conductor.on_hello(decode(Hello, data)))
+        journal = Guard(self._journal(), life, faults, ())
+        try:
+            outcome = await conductor.body(journal, self._spec)
+        except Exception as error:  # noqa: BLE001  # the run's end is told to whoever waits for it
+            if life.alive and not self._outcome.done():
+                self._outcome.set_exception(error)
+            return
+        self._note_refusals(intake)
+        if life.alive and not self._outcome.done():
+            self._outcome.set_result(outcome)
+
+    async def _report(self, spec: RunSpec, what: str, fields: dict[str, Setting]) -> None:
+        self.timeline[what, int(fields.get("round", 0))] = fields
+
+    async def _fog(self, life: Incarnation) -> None:
+        name, disk = life.node, self.disks[life.node]
+        bus = LossyBus(self._sites[name].connect(name), name, self.faults)
+        link = self._egress(life, self._hub.connect(name))
+        spool = Guard(disk.spool, life, self.faults, SPOOL_EFFECTS)
+        intake = Intake(name, disk.blobs, spool, link.fetch, self._announce_s)
+        combiner = Combiner(name, self.fogs[name], link, bus, intake, InPlace())
+        self.depots[name] = intake
+        await link.listen(combiner.on_plan)
+        await bus.subscribe("hello.>", lambda _s, data: combiner.on_hello(decode(Hello, data)))
+        await bus.follow("event.>", "up", lambda _s, data: link.emit(decode(Event, data)))
+        await self._say_hello(link, name)
+
+    async def _edge(self, life: Incarnation) -> None:
+        name = life.node
+        fog = self.parent(name)
+        link = self._egress(life, self._sites[fog].connect(name))
+        edge = self.fogs[fog][name]
+        trainer = Trainer(name, name, link, InlineWorkshop(edge.learner, edge.data), self._clock)
+        trainer.trained = _Noted(name, self.trained)
+        await link.listen(trainer.on_plan)
+        await self._say_hello(link, name)
+
+    async def _say_hello(self, link: Egress, name: str) -> None:
+        while True:
+            await link.hello(Hello(name, "sim", "0"))
+            await self._clock.sleep(HELLO_S)
+
+    def _egress(self, life: Incarnation, bus: Bus) -> Egress:
+        name, disk, faults = life.node, self.disks[life.node], self.faults
+        parent = self.parent(name)
+        freight = MemoryFreight(lambda: self._depot(parent), name, disk.blobs, faults.weather(name))
+        return Egress(
+            name,
+            parent,
+            Guard(LossyBus(bus, name, faults), life, faults, ()),
+            Guard(freight, life, faults, FREIGHT_EFFECTS),
+            Guard(disk.blobs, life, faults, BLOB_EFFECTS),
+            Guard(disk.outbox, life, faults, SPOOL_EFFECTS),
+            self.meters[name],
+            self._clock,
+            InPlace(),
+        )
+
+    def _depot(self, node: str) -> Depot:
+        if node not in self.depots:
+            raise Unreachable(f"{node} is down")
+        return self.depots[node]
+
+    def _note_refusals(self, intake: Intake) -> None:
+        for depot in (intake, *self.depots.values()):
+            if isinstance(depot, Intake):
+                for peer, reasons in depot.refused.items():
+                    self.refused.update({f"{peer} {reason}": n for reason, n in reasons.items()})
+
+
+class _Noted(list[tuple[str, int, int]]):
+    """Notes every training anywhere in the fleet, across lives."""
+
+    def __init__(self, node: str, all_of_them: list[tuple[str, tuple[str, int, int]]]) -> None:
+        super().__init__()
+        self._node = node
+        self._all = all_of_them
+
+    def append(self, key: tuple[str, int, int]) -> None:
+        self._all.append((self._node, key))
+        super().append(key)
+
+
+def make_spec(
+    fogs: Mapping[str, Mapping[str, SimEdge]], learner: Learner, rounds: int, **changes: Any
+) -> tuple[RunSpec, bytes, bytes]:
+    """A run over a simulated fleet: its spec, initial model and (empty) bundle."""
+    seed = int(changes.get("seed", 1))
+    model, bundle = pack(learner.init(seed)), b"in-process"
+    params = sum(tensor.size for tensor in unpack(model).values())
+    spec: dict[str, Any] = {
+        "run": "r-sim",
+        "project": "sim",
+        "task": "fault-classification",
+        "metric": "all",
+        "rounds": rounds,
+        "strategy": "fedavg",
+        "fogs": {fog: tuple(edges) for fog, edges in fogs.items()},
+        "model": digest_bytes(model),
+        "model_size": len(model),
+        "params": params,
+        "bundle": digest_bytes(bundle),
+        "bundle_size": len(bundle),
+        "local": False,
+        "evaluate": False,
+    }
+    return RunSpec(**{**spec, **changes}), model, bundle
+
+
+def random_of(seed: int, what: str) -> random.Random:
+    """An own generator for each use, so that one fault more does not change the others."""
+    return random.Random(f"{seed}/{what}")
