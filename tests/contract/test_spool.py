@@ -1,4 +1,4 @@
-"""The `Spool` port in files and SQLite, and in memory: one contract; then crashes and full disks."""
+"""The `Spool` port on a disk and in memory: one contract; then crashes and full disks."""
 
 from __future__ import annotations
 

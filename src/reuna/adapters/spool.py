@@ -163,7 +163,10 @@ class DiskSpool:
                 sync_folder(folder)
             self._writing.execute("COMMIT")
         except (sqlite3.Error, OSError) as error:
-            self._undo(group, _database_error(error, self._bodies))
+            self._fail(group, _database_error(error, self._bodies))
+        finally:
+            if self._writing.in_transaction:
+                self._writing.execute("ROLLBACK")
         for entry in group:
             entry.done = True
 
@@ -176,6 +179,8 @@ class DiskSpool:
                 self._insert(entry.manifest)
         except ReunaError as error:
             entry.error = error
+        except OSError as error:
+            entry.error = storage_error(error, self._bodies / entry.manifest.run)
 
     def _known(self, manifest: Contribution) -> bool:
         """Whether the row is there. Raises `Refused` when another is in its place."""
@@ -198,8 +203,7 @@ class DiskSpool:
             raise Corrupted(f"the body of {manifest.sender} was replaced before its commit")
         os.rename(partial.path, entry.path)
         entry.moved = True
-        partial.hashes_path.unlink(missing_ok=True)
-        del self._partials[manifest.key]
+        self._forget_partial(manifest)
 
     def _forget_partial(self, manifest: Contribution) -> None:
         partial = self._partials.pop(manifest.key, None)
@@ -210,9 +214,7 @@ class DiskSpool:
         values = (*manifest.key, manifest.digest, encode(manifest))
         self._writing.execute("INSERT INTO rows VALUES (?, ?, ?, ?, ?, ?)", values)
 
-    def _undo(self, group: list[_Commit], error: StorageError) -> None:
-        if self._writing.in_transaction:
-            self._writing.execute("ROLLBACK")
+    def _fail(self, group: list[_Commit], error: StorageError) -> None:
         for entry in group:
             entry.error = entry.error or error
             if entry.moved and entry.path:
@@ -242,15 +244,16 @@ class DiskSpool:
 
     def drop(self, run: str, before_round: int) -> None:
         """Forget bodies and unfinished uploads of earlier rounds of the run; rows stay."""
-        for key in list(self._partials):
-            if key[0] == run and key[1] < before_round:
-                self._partials.pop(key, None)
         folder = self._bodies / run
         if not _NAME.match(run) or not folder.is_dir():
             return
-        for path in folder.iterdir():
-            if int(path.name.partition(".")[0]) < before_round:
-                path.unlink(missing_ok=True)
+        with self._write_lock:
+            for key in list(self._partials):
+                if key[0] == run and key[1] < before_round:
+                    self._partials.pop(key, None)
+            for path in folder.iterdir():
+                if int(path.name.partition(".")[0]) < before_round:
+                    path.unlink(missing_ok=True)
 
     def close(self) -> None:
         """Close the database; commits under way end first."""

@@ -56,7 +56,9 @@ def identity_of(peercert: Mapping[str, Any] | None) -> Identity:
     names = (peercert or {}).get("subjectAltName", ())
     uris = [value for kind, value in names if kind == "URI"]
     if len(uris) != 1:
-        raise PermissionDenied(f"the peer's certificate names {len(uris)} identities instead of one")
+        raise PermissionDenied(
+            f"the peer's certificate names {len(uris)} identities instead of one"
+        )
     return parse_identity(uris[0])
 
 

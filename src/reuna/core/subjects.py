@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 STREAM = "EVENTS"
 STORED = "event.>"
+MAX_PAYLOAD = 1_000_000  # bytes of one message
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 
 

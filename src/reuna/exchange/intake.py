@@ -58,6 +58,7 @@ class Intake:
         self._announce_s = announce_s
         self._patience = patience
         self._asked: dict[str, Asked] = {}
+        self._rows: dict[str, Contribution] = {}  #: committed rows of the open round, as in the spool
         self._closed = False
         self._since = 0.0
         self._changed = asyncio.Event()
@@ -68,7 +69,9 @@ class Intake:
 
     def open(self, asked: Mapping[str, bytes]) -> bool:
         """Begin a round: what each child is asked. True when it was closed before a restart."""
-        self._asked = {child: Asked(data) for child, data in asked.items()}
+        shared = {data: Asked(data) for data in set(asked.values())}
+        self._asked = {child: shared[data] for child, data in asked.items()}
+        self._rows = {row.sender: row for row in self.spool.rows(*self._plan().key)}
         self._since = asyncio.get_running_loop().time()
         self._closed = self.closing_row() is not None
         self._changed.set()
@@ -77,7 +80,7 @@ class Intake:
     def ask(self, child: str) -> bytes | None:
         """The open plan of a child that has not answered yet (for one that says hello)."""
         asked = self._asked.get(child)
-        if asked is None or self._closed or any(r.sender == child for r in self.rows()):
+        if asked is None or self._closed or child in self._rows:
             return None
         return asked.data
 
@@ -86,7 +89,7 @@ class Intake:
         announced_at = -math.inf
         while True:
             self._changed.clear()
-            missing = train.missing(self._asked, self.rows())
+            missing = train.missing(self._asked, list(self._rows))
             waited = asyncio.get_running_loop().time() - self._since
             left = self._plan().deadline_s * self._patience - waited
             if not missing or left <= 0:
@@ -106,12 +109,11 @@ class Intake:
 
     def rows(self) -> list[Contribution]:
         """Committed contributions of the children in the open round."""
-        return [row for row in self.spool.rows(*self._plan().key) if row.sender in self._asked]
+        return [row for sender, row in sorted(self._rows.items()) if sender in self._asked]
 
     def closing_row(self) -> Contribution | None:
         """The row that closed the open round, if it is closed."""
-        own = (row for row in self.spool.rows(*self._plan().key) if row.sender == self.name)
-        return next(own, None)
+        return self._rows.get(self.name)
 
     def freeze(self, key: tuple[str, int, int]) -> list[Contribution]:
         """The rows that count; from here on nothing else is accepted.
@@ -128,6 +130,7 @@ class Intake:
     def close(self, row: Contribution, body: Blob | None = None) -> None:
         """Make the close durable: after a restart `closing_row` gives ``row`` again."""
         self.spool.commit(row, body)
+        self._rows[self.name] = row
 
     @contextmanager
     def committing(self, manifest: Contribution) -> Iterator[None]:
@@ -137,6 +140,7 @@ class Intake:
             self._committing += 1
         try:
             yield
+            self._rows[manifest.sender] = manifest
         finally:
             with self._gate:
                 self._committing -= 1
@@ -194,13 +198,20 @@ class Intake:
     def _accepted_before(self, peer: str, manifest: Contribution) -> Receipt | None:
         if manifest.sender != peer:
             return None
-        for row in self.spool.rows(manifest.run, manifest.round, manifest.attempt):
-            if row.sender != peer:
-                continue
-            if row == manifest:
-                return receipt_of(row)
-            raise Refused("conflict", f"{peer} sent a second contribution for round {row.round}")
-        return None
+        row = self._committed(manifest)
+        if row is None:
+            return None
+        if row == manifest:
+            return receipt_of(row)
+        raise Refused("conflict", f"{peer} sent a second contribution for round {row.round}")
+
+    def _committed(self, manifest: Contribution) -> Contribution | None:
+        """The row committed for the manifest's key, in the open round or an earlier one."""
+        key = (manifest.run, manifest.round, manifest.attempt)
+        if self._asked and key == self._plan().key:
+            return self._rows.get(manifest.sender)
+        earlier = {row.sender: row for row in self.spool.rows(*key)}
+        return earlier.get(manifest.sender)
 
     async def received(self, receipt: Receipt) -> None:
         """A contribution was committed."""

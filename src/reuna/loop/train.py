@@ -105,9 +105,9 @@ def _refuse(reason: str, detail: str) -> NoReturn:
 # --- a round closes --------------------------------------------------------------------------
 
 
-def missing(children: Iterable[str], rows: Iterable[Contribution]) -> list[str]:
+def missing(children: Iterable[str], answered: Iterable[str]) -> list[str]:
     """Children that have not answered, sorted."""
-    return sorted(set(children) - {row.sender for row in rows})
+    return sorted(set(children).difference(answered))
 
 
 def reaches_quorum(plan: Plan, rows: Iterable[Contribution]) -> bool:

@@ -17,16 +17,15 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from reuna.core.errors import BusDown, PermissionDenied
+from reuna.core.errors import BadMessage, BusDown, PermissionDenied
 from reuna.core.ports import Handler, Subscription
-from reuna.core.subjects import STORED, Rights, covers, matches
+from reuna.core.subjects import MAX_PAYLOAD, STORED, Rights, covers, matches
 
 log = logging.getLogger("reuna.bus")
 
 APPEND_S = 30.0
 DUPLICATE_WINDOW_S = 120.0
 REDELIVER_S = 0.1
-MAX_PAYLOAD = 1_000_000  # bytes
 _ROUTES_KEPT = 100_000
 _ALL = Rights((">",), (">",))
 
@@ -219,7 +218,7 @@ class MemoryBus:
         if self._closed:
             raise BusDown(f"the connection of {self.name} is closed")
         if len(data) > MAX_PAYLOAD:
-            return False
+            raise BadMessage(f"{len(data)} bytes on {subject}; a word has at most {MAX_PAYLOAD}")
         if subject in self._allowed:
             return True
         if any(matches(each, subject) for each in self._rights.publish):
@@ -281,15 +280,16 @@ class _Follower:
 
     async def _drain(self) -> None:
         waiting = self._place.waiting
-        while waiting and self._broker.up:
-            subject, data = waiting[0]
+        while waiting and self._broker.up and self._place.follower is self:
+            message = waiting[0]
             try:
-                await self._handle(subject, data)
+                await self._handle(*message)
             except Exception:  # noqa: BLE001  # at least once: whatever it raised, it comes again
-                log.warning("%s comes again", subject, exc_info=True)
+                log.warning("%s comes again", message[0], exc_info=True)
                 await asyncio.sleep(REDELIVER_S)
                 continue
-            waiting.popleft()
+            if waiting and waiting[0] is message:
+                waiting.popleft()
         self._task = None
 
     async def stop(self) -> None:

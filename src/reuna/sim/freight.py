@@ -1,8 +1,7 @@
 """Freight in memory: a node's `BlobStore` that calls its parent's `Depot` directly.
 
 `MemoryFreight` keeps the contract of `reuna.adapters.https_client`: blocks are checked, a cut is
-resumed,
-an answer that got lost is asked for again. `Weather` says what goes wrong, and when.
+resumed, an answer that got lost is asked for again. `Weather` says what goes wrong, and when.
 """
 
 from __future__ import annotations
