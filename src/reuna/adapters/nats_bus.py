@@ -251,9 +251,7 @@ class NatsBus:
 
     async def _permitted(self, subject: str, request: Awaitable[Msg]) -> Msg:
         """The reply; `PermissionDenied` as soon as the server says so, not after a timeout."""
-        denied: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        waiting = self._denied.setdefault(subject, set())
-        waiting.add(denied)
+        denied = self._watch(subject)
         asking = asyncio.ensure_future(request)
         either: set[asyncio.Future[Any]] = {asking, denied}
         try:
@@ -263,9 +261,19 @@ class NatsBus:
             return await asking
         finally:
             asking.cancel()
-            waiting.discard(denied)
-            if not waiting:
-                self._denied.pop(subject, None)
+            self._unwatch(subject, denied)
+
+    def _watch(self, subject: str) -> asyncio.Future[None]:
+        """Done when the server denies us the subject; its words arrive in lower case."""
+        denied: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._denied.setdefault(subject.lower(), set()).add(denied)
+        return denied
+
+    def _unwatch(self, subject: str, denied: asyncio.Future[None]) -> None:
+        waiting = self._denied[subject.lower()]
+        waiting.discard(denied)
+        if not waiting:
+            del self._denied[subject.lower()]
 
     async def _on_error(self, error: Exception) -> None:
         text = str(error).lower()
@@ -339,16 +347,15 @@ class NatsBus:
         self, subject: str, take: Callable[[Msg], Awaitable[None]]
     ) -> NatsSubscription:
         """A subscription that the server has seen; raises `PermissionDenied` when it refused."""
-        denied: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        waiting = self._denied.setdefault(subject.lower(), set())
-        waiting.add(denied)
+        denied = self._watch(subject)
         try:
             native = await self._client.subscribe(subject, cb=take)
-            await self._client.flush()
+            await self._client.flush()  # its ping overtakes the queued subscription,
+            await self._client.flush()  # so only the second one's answer comes after it
         except (NatsTimeout, NatsError) as error:
             raise BusDown(f"no subscription to {subject} at {self._url}: {error!r}") from error
         finally:
-            waiting.discard(denied)
+            self._unwatch(subject, denied)
         if denied.done():
             await native.unsubscribe()
             raise PermissionDenied(f"{self.name} may not subscribe to {subject}")
