@@ -227,6 +227,16 @@ def test_dropping_forgets_bodies_of_earlier_rounds_and_keeps_rows(held: Held) ->
         held.spool.body(rows[0]).read(0, 4)
 
 
+def test_a_body_dropped_before_its_commit_is_not_recorded_and_harms_no_other(held: Held) -> None:
+    manifest = manifest_of(b"body")
+    body = write(held.spool.begin(manifest), [b"body"]).seal()
+    held.spool.drop("r-1", 2)
+    with pytest.raises(Corrupted):
+        held.spool.commit(manifest, body)
+    row = give(held.spool, b"other", sender="edge-2")
+    assert held.spool.rows("r-1", 1, 1) == [row]
+
+
 # --- the receiver over any spool -------------------------------------------------------------
 
 
