@@ -82,9 +82,10 @@ class _Upload:
 class DepotServer:
     """A running server. Made by `serve_depot`."""
 
-    def __init__(self, depot: Depot) -> None:
+    def __init__(self, depot: Depot, stall_s: float = STALL_S) -> None:
         self.port = 0
         self._depot = depot
+        self._stall_s = stall_s
         self._uploads: dict[tuple[str, int, int, str], _Upload] = {}
         self._uploading: Counter[str] = Counter()
         self._block_lists: OrderedDict[str, bytes] = OrderedDict()
@@ -103,7 +104,13 @@ class DepotServer:
         loop = asyncio.get_running_loop()
         try:
             self._listener = await loop.create_server(
-                self._http, host, port, ssl=context, ssl_handshake_timeout=10.0, backlog=1024
+                self._http,
+                host,
+                port,
+                ssl=context,
+                ssl_handshake_timeout=10.0,
+                ssl_shutdown_timeout=1.0,
+                backlog=1024,
             )
         except OSError as error:
             raise PortInUse(f"cannot listen on {host}:{port}: {error.strerror}") from error
@@ -114,15 +121,19 @@ class DepotServer:
         """Stop listening; what runs may finish for `STOP_S` seconds, commits always."""
         self._listener.close()
         self._reaper.cancel()
+        transports = [connection.transport for connection in self._http.connections]
         self._http.pre_shutdown()
         await self._http.shutdown(STOP_S)
+        for transport in transports:
+            if transport is not None:
+                transport.abort()  # a peer that does not answer the TLS goodbye would hold it
         await asyncio.gather(self._reaper, *self._commits, return_exceptions=True)
 
     async def _reap(self) -> None:
         """Drop connections that ended their handshake and then said nothing."""
         silent: WeakSet[asyncio.Transport] = WeakSet()
         while True:
-            await asyncio.sleep(STALL_S)
+            await asyncio.sleep(self._stall_s)
             for connection in self._http.connections:
                 transport = connection.transport
                 if transport is None or transport in self._known:
@@ -174,10 +185,18 @@ class DepotServer:
         response.content_length = blob.size - start
         try:
             await response.prepare(request)
-            await _stream(response, blob, start)
+            await self._stream(response, blob, start)
         except (ConnectionError, TimeoutError, Corrupted) as error:
             raise _LineCut from error
         return response
+
+    async def _stream(self, response: web.StreamResponse, blob: Blob, start: int) -> None:
+        """Write the rest of a blob, no faster than the peer takes it."""
+        for at in range(start, blob.size, CHUNK):
+            data = await asyncio.to_thread(blob.read, at, min(CHUNK, blob.size - at))
+            async with asyncio.timeout(self._stall_s):
+                await response.write(data)
+        await response.write_eof()
 
     async def _block_list(self, blob: Blob) -> bytes:
         known = self._block_lists.get(blob.digest)
@@ -196,7 +215,7 @@ class DepotServer:
             return web.Response(status=429)
         self._uploading[peer] += 1
         try:
-            source = _Source(request)
+            source = _Source(request, self._stall_s)
             manifest = await _read_manifest(source)
             async with self._only_upload(manifest, peer, request):
                 receipt = await self._receive(source, manifest, peer, _offset(request))
@@ -249,13 +268,13 @@ class DepotServer:
 
 
 async def serve_depot(
-    depot: Depot, host: str, port: int, ssl_context: ssl.SSLContext
+    depot: Depot, host: str, port: int, ssl_context: ssl.SSLContext, stall_s: float = STALL_S
 ) -> DepotServer:
     """Serve a depot; ``port`` 0 takes a free one. Raises `PortInUse`.
 
     ``ssl_context`` must ask for a client certificate (`reuna.adapters.tls.server_context`).
     """
-    server = DepotServer(depot)
+    server = DepotServer(depot, stall_s)
     await server.start(host, port, ssl_context)
     return server
 
@@ -304,19 +323,11 @@ def _hash_blocks(blob: Blob) -> bytes:
     return b"".join(hashes)
 
 
-async def _stream(response: web.StreamResponse, blob: Blob, start: int) -> None:
-    """Write the rest of a blob, no faster than the peer takes it."""
-    for at in range(start, blob.size, CHUNK):
-        data = await asyncio.to_thread(blob.read, at, min(CHUNK, blob.size - at))
-        async with asyncio.timeout(STALL_S):
-            await response.write(data)
-    await response.write_eof()
-
-
 class _Source:
     """Reads an upload's body; `_LineCut` when it ends early or stalls."""
 
-    def __init__(self, request: web.BaseRequest) -> None:
+    def __init__(self, request: web.BaseRequest, stall_s: float) -> None:
+        self._stall_s = stall_s
         self._content = request.content
         self._length = request.content_length
         self._taken = 0
@@ -333,7 +344,7 @@ class _Source:
 
     async def _some(self, count: int) -> bytes:
         try:
-            async with asyncio.timeout(STALL_S):
+            async with asyncio.timeout(self._stall_s):
                 data = await self._content.read(count)
         except (ConnectionError, TimeoutError, web.RequestPayloadError) as error:
             raise _LineCut from error

@@ -239,8 +239,11 @@ class DiskSpool:
         return [decode(Contribution, manifest) for (manifest,) in found]
 
     def body(self, row: Contribution) -> FileBlob:
-        """The body of a committed row. Reading raises `Corrupted` when it was dropped."""
-        return FileBlob(self._path(row, row.digest), row.digest, row.size)
+        """The body of a committed row. Raises `Corrupted` when it was dropped."""
+        path = self._path(row, row.digest)
+        if not path.is_file():
+            raise Corrupted(f"no body of {row.sender} for round {row.round}")
+        return FileBlob(path, row.digest, row.size)
 
     def drop(self, run: str, before_round: int) -> None:
         """Forget bodies and unfinished uploads of earlier rounds of the run; rows stay."""

@@ -86,7 +86,10 @@ class Egress:
         manifest = self._kept(plan, digest)
         if manifest is None:
             manifest = await self._offload(lambda: self._prepare(plan, digest, weights, weight, member))
-        body = self._outbox.body(manifest) if manifest.size else None
+        try:
+            body = self._outbox.body(manifest) if manifest.size else None
+        except Corrupted:  # its bytes went when a later round began: a late plan, answered long ago
+            return None
         return await self._send(manifest, body)
 
     async def hand_over(self, manifest: Contribution, body: Blob | None) -> Receipt | None:

@@ -11,6 +11,7 @@ loop runs, in order, and wait on nothing but that loop's clock, so a virtual one
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import itertools
 import logging
 from collections import deque
@@ -214,6 +215,13 @@ class MemoryBus:
             await each.stop()
         self._open.clear()
 
+    def drop(self) -> None:
+        """The process behind this connection was killed: nothing more is delivered to it."""
+        self._closed = True
+        for each in self._open:
+            each.drop()
+        self._open.clear()
+
     def _may_publish(self, subject: str, data: bytes) -> bool:
         if self._closed:
             raise BusDown(f"the connection of {self.name} is closed")
@@ -239,12 +247,14 @@ class _Listener:
         self._waiting: deque[tuple[str, bytes]] = deque()
         self._task: asyncio.Task[None] | None = None
         self._number = broker.listen(self)
+        self._context = contextvars.copy_context()  # deliveries belong to whoever listens
 
     def put(self, subject: str, data: bytes) -> None:
         """Queue a message."""
         self._waiting.append((subject, data))
         if self._task is None:
-            self._task = asyncio.get_running_loop().create_task(self._drain())
+            loop = asyncio.get_running_loop()
+            self._task = loop.create_task(self._drain(), context=self._context)
 
     async def _drain(self) -> None:
         while self._waiting:
@@ -255,9 +265,13 @@ class _Listener:
                 log.exception("handler of %s raised", self.subject)
         self._task = None
 
-    async def stop(self) -> None:
+    def drop(self) -> None:
+        """The listener is gone without a word."""
         self._broker.forget(self._number)
         self._waiting.clear()
+
+    async def stop(self) -> None:
+        self.drop()
         await _cancel(self._task)
         self._task = None
 
@@ -271,12 +285,14 @@ class _Follower:
         self._handle = handle
         self._task: asyncio.Task[None] | None = None
         place.follower = self
+        self._context = contextvars.copy_context()
         self.wake()
 
     def wake(self) -> None:
         """There may be something to take."""
         if self._task is None and self._place.waiting and self._broker.up:
-            self._task = asyncio.get_running_loop().create_task(self._drain())
+            loop = asyncio.get_running_loop()
+            self._task = loop.create_task(self._drain(), context=self._context)
 
     async def _drain(self) -> None:
         waiting = self._place.waiting
@@ -292,9 +308,13 @@ class _Follower:
                 waiting.popleft()
         self._task = None
 
-    async def stop(self) -> None:
+    def drop(self) -> None:
+        """The follower is gone without a word; its place stays."""
         if self._place.follower is self:
             self._place.follower = None
+
+    async def stop(self) -> None:
+        self.drop()
         await _cancel(self._task)
         self._task = None
 

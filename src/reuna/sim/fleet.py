@@ -26,7 +26,7 @@ from reuna.exchange.egress import Egress
 from reuna.exchange.intake import Intake
 from reuna.exchange.meter import MemoryMeter
 from reuna.fog.train import Combiner
-from reuna.sim.bus import MemoryBroker
+from reuna.sim.bus import MemoryBroker, MemoryBus
 from reuna.sim.clock import InPlace
 from reuna.sim.freight import MemoryFreight, Weather
 from reuna.sim.storage import MemoryBlob, MemoryBlobs, MemorySpool
@@ -46,6 +46,7 @@ class Incarnation:
     def __init__(self, node: str) -> None:
         self.node = node
         self.alive = True
+        self.connections: list[MemoryBus] = []
         self._tasks: set[asyncio.Task[Any]] = set()
 
     def adopt(self, task: asyncio.Task[Any]) -> None:
@@ -62,6 +63,8 @@ class Incarnation:
     def kill(self) -> None:
         """End it without letting it clean up."""
         self.alive = False
+        for connection in self.connections:
+            connection.drop()
         for task in list(self._tasks):
             task.cancel()
 
@@ -251,6 +254,7 @@ class SimFleet:
         self._sites = {fog: MemoryBroker(fog) for fog in fogs}
         self._spec: RunSpec | None = None
         self._outcome: asyncio.Future[Outcome] | None = None
+        self.running = False
         for node in ("cloud", *fogs, *(edge for edges in fogs.values() for edge in edges)):
             self.disks[node] = Disk()
             self.meters[node] = MemoryMeter()
@@ -272,11 +276,13 @@ class SimFleet:
             self.disks["cloud"].blobs.put(data)
         self._spec = spec
         self._outcome = asyncio.get_running_loop().create_future()
+        self.running = True
         for node in self.nodes:
             self.start(node)
         try:
             return await self._outcome
         finally:
+            self.running = False
             for node in self.nodes:
                 self.kill(node)
 
@@ -305,7 +311,7 @@ class SimFleet:
     async def _cloud(self, life: Incarnation) -> None:
         assert self._spec is not None and self._outcome is not None
         disk, faults = self.disks["cloud"], self.faults
-        bus = LossyBus(self._hub.connect("cloud"), "cloud", faults)
+        bus = LossyBus(self._connect(life, self._hub), "cloud", faults)
         blobs = Guard(disk.blobs, life, faults, BLOB_EFFECTS)
         spool = Guard(disk.spool, life, faults, SPOOL_EFFECTS)
         intake = Intake("cloud", blobs, spool, None, self._announce_s, patience=1.25)
@@ -328,8 +334,8 @@ class SimFleet:
 
     async def _fog(self, life: Incarnation) -> None:
         name, disk = life.node, self.disks[life.node]
-        bus = LossyBus(self._sites[name].connect(name), name, self.faults)
-        link = self._egress(life, self._hub.connect(name))
+        bus = LossyBus(self._connect(life, self._sites[name]), name, self.faults)
+        link = self._egress(life, self._connect(life, self._hub))
         spool = Guard(disk.spool, life, self.faults, SPOOL_EFFECTS)
         intake = Intake(name, disk.blobs, spool, link.fetch, self._announce_s)
         combiner = Combiner(name, self.fogs[name], link, bus, intake, InPlace())
@@ -342,12 +348,18 @@ class SimFleet:
     async def _edge(self, life: Incarnation) -> None:
         name = life.node
         fog = self.parent(name)
-        link = self._egress(life, self._sites[fog].connect(name))
+        link = self._egress(life, self._connect(life, self._sites[fog]))
         edge = self.fogs[fog][name]
         trainer = Trainer(name, name, link, InlineWorkshop(edge.learner, edge.data), self._clock)
         trainer.trained = _Noted(name, self.trained)
         await link.listen(trainer.on_plan)
         await self._say_hello(link, name)
+
+    def _connect(self, life: Incarnation, broker: MemoryBroker) -> MemoryBus:
+        """A connection that is lost when the process is killed."""
+        connection = broker.connect(life.node)
+        life.connections.append(connection)
+        return connection
 
     async def _say_hello(self, link: Egress, name: str) -> None:
         while True:
