@@ -1,0 +1,510 @@
+"""What only the HTTPS adapters promise: what is on the wire, who may speak, stalls and limits."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import ssl
+import subprocess
+import sys
+import threading
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import pytest
+import pytest_asyncio
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from reuna.adapters.certificates import CertificateAuthority
+from reuna.adapters.https_client import TRIES, HttpsFreight
+from reuna.adapters.https_server import UPLOADS_PER_PEER, DepotServer, serve_depot
+from reuna.adapters.tls import KeyPair, client_context, server_context
+from reuna.core.errors import DiskFull, PermissionDenied, PortInUse, Unreachable
+from reuna.core.ports import Blob
+from reuna.core.records import Contribution, Member, Receipt
+from reuna.sim.freight import PlainDepot
+from reuna.sim.storage import MemoryBlobs, MemoryDisk, MemorySpool
+from reuna.wire import BLOCK, LIMITS, block_hash, decode, encode
+
+pytestmark = pytest.mark.asyncio
+PEER = "edge-1"
+
+
+@dataclass
+class Answer:
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+class Line:
+    """A connection on which a test writes what it likes."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self.writer = writer
+
+    async def say(self, head: str, body: bytes = b"") -> None:
+        self.writer.write(head.replace("\n", "\r\n").encode() + b"\r\n\r\n" + body)
+        await self.writer.drain()
+
+    async def answer(self) -> Answer:
+        head = (await self.reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
+        headers = dict(line.lower().split(": ", 1) for line in head[1:] if line)
+        body = await self.reader.readexactly(int(headers.get("content-length", "0")))
+        return Answer(int(head[0].split()[1]), headers, body)
+
+    async def ask(self, head: str, body: bytes = b"") -> Answer:
+        await self.say(head, body)
+        return await self.answer()
+
+    async def ended(self) -> bool:
+        """Whether the server ends the connection (the test's own time limit ends the wait)."""
+        try:
+            return await self.reader.read() == b""
+        except ConnectionError:
+            return True
+
+
+@dataclass
+class Site:
+    """A server over a depot in memory, and the certificates to reach it."""
+
+    authority: CertificateAuthority
+    depot: PlainDepot
+    server: DepotServer
+    lines: list[Line]
+
+    def context(self, name: str = PEER) -> ssl.SSLContext:
+        pair = self.authority.pair("edge", name)
+        return client_context(pair.certificate, pair.key, pair.authority)
+
+    async def line(self, context: ssl.SSLContext | None = None) -> Line:
+        made = Line(
+            *await asyncio.open_connection(
+                "127.0.0.1", self.server.port, ssl=context or self.context()
+            )
+        )
+        self.lines.append(made)
+        return made
+
+    def freight(self) -> HttpsFreight:
+        return HttpsFreight("127.0.0.1", self.server.port, self.context(), MemoryBlobs())
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> CertificateAuthority:
+    made = CertificateAuthority.create(tmp_path_factory.mktemp("authority"), "test-fleet")
+    made.issue("fog", "fog-1", hosts=["127.0.0.1"])
+    made.issue("fog", "elsewhere", hosts=["10.9.8.7"])
+    for name in (PEER, "edge-2"):
+        made.issue("edge", name)
+    return made
+
+
+def context_of(pair: KeyPair) -> ssl.SSLContext:
+    return server_context(pair.certificate, pair.key, pair.authority)
+
+
+@pytest_asyncio.fixture
+async def site(authority: CertificateAuthority) -> AsyncIterator[Site]:
+    depot = PlainDepot(MemoryBlobs(), MemorySpool())
+    context = context_of(authority.pair("fog", "fog-1"))
+    server = await serve_depot(depot, "127.0.0.1", 0, context, stall_s=0.3)
+    made = Site(authority, depot, server, [])
+    async with asyncio.timeout(20):
+        yield made
+    for line in made.lines:
+        line.writer.transport.abort()
+    await server.stop()
+
+
+def manifest_of(body: Blob, sender: str = PEER, round: int = 1) -> Contribution:
+    return Contribution(
+        run="r-1",
+        round=round,
+        attempt=1,
+        sender=sender,
+        plan="p" * 64,
+        kind="update",
+        params=body.size,
+        width=1,
+        weight=1,
+        digest=body.digest,
+        size=body.size,
+        members=(Member(node=sender, weight=1, digest=body.digest),),
+    )
+
+
+def body_of(size: int) -> Blob:
+    return MemoryBlobs().put(os.urandom(size))
+
+
+def head_of(manifest: Contribution) -> bytes:
+    message = encode(manifest)
+    return len(message).to_bytes(4, "little") + message
+
+
+def frames_of(body: Blob, start: int = 0) -> bytes:
+    parts = [body.read(at, BLOCK) for at in range(start, body.size, BLOCK)]
+    return b"".join(block_hash(part) + part for part in parts)
+
+
+def put(length: int, offset: int | str = 0) -> str:
+    return (
+        f"PUT /v1/contributions HTTP/1.1\nHost: x\n"
+        f"Upload-Offset: {offset}\nContent-Length: {length}"
+    )
+
+
+def reason(answer: Answer) -> str:
+    return str(msgspec.msgpack.decode(answer.body)["reason"])
+
+
+# --- what is on the wire ---------------------------------------------------------------------
+
+
+async def test_a_range_gives_the_rest_of_a_blob(site: Site) -> None:
+    blob = site.depot.blobs.put(os.urandom(3 * BLOCK))
+    line = await site.line()
+    path = f"GET /v1/blobs/{blob.digest} HTTP/1.1\nHost: x"
+    whole = await line.ask(path)
+    assert (whole.status, whole.body) == (200, blob.read(0, blob.size))
+    rest = await line.ask(f"{path}\nRange: bytes=100-")
+    assert (rest.status, rest.body) == (206, blob.read(100, blob.size))
+    assert rest.headers["content-range"] == f"bytes 100-{blob.size - 1}/{blob.size}"
+    assert (await line.ask(f"{path}\nRange: bytes={blob.size}-")).status == 416
+    assert (await line.ask(f"{path}\nRange: bytes=5-7,9-")).status == 200
+
+
+async def test_the_list_of_blocks_is_their_hashes(site: Site) -> None:
+    blob = site.depot.blobs.put(os.urandom(2 * BLOCK + 1))
+    line = await site.line()
+    answer = await line.ask(f"GET /v1/blobs/{blob.digest}/blocks HTTP/1.1\nHost: x")
+    parts = [blob.read(at, BLOCK) for at in range(0, blob.size, BLOCK)]
+    assert answer.body == b"".join(map(block_hash, parts))
+
+
+async def test_an_upload_is_answered_with_the_receipt(site: Site) -> None:
+    body = body_of(BLOCK + 5)
+    data = head_of(manifest_of(body)) + frames_of(body)
+    answer = await (await site.line()).ask(put(len(data)), data)
+    assert answer.status == 200
+    assert decode(Receipt, answer.body).digest == body.digest
+
+
+async def test_a_known_contribution_is_answered_before_its_body_comes(site: Site) -> None:
+    body = body_of(3 * BLOCK)
+    head = head_of(manifest_of(body))
+    data = head + frames_of(body)
+    line = await site.line()
+    first = await line.ask(put(len(data)), data)
+    assert await line.ask(put(len(data)), head) == first
+
+
+async def test_a_wrong_offset_is_answered_with_the_right_one(site: Site) -> None:
+    body = body_of(3 * BLOCK)
+    head = head_of(manifest_of(body))
+    answer = await (await site.line()).ask(put(len(head), body.size), head)
+    assert (answer.status, answer.headers["upload-offset"]) == (409, "0")
+
+
+async def test_a_damaged_block_is_asked_for_again_and_the_good_ones_stay(site: Site) -> None:
+    body = body_of(3 * BLOCK)
+    head, frames = head_of(manifest_of(body)), bytearray(frames_of(body))
+    frames[2 * (BLOCK + 32) + 40] ^= 1
+    answer = await (await site.line()).ask(put(len(head) + len(frames)), head + frames)
+    assert (answer.status, answer.headers["upload-offset"]) == (409, str(2 * BLOCK))
+    data = head + frames_of(body, 2 * BLOCK)
+    assert (await (await site.line()).ask(put(len(data), 2 * BLOCK), data)).status == 200
+
+
+async def test_a_manifest_over_its_limit_is_refused_before_it_is_read(site: Site) -> None:
+    length = LIMITS[Contribution] + 1
+    answer = await (await site.line()).ask(put(length + 4), length.to_bytes(4, "little"))
+    assert (answer.status, reason(answer)) == (422, "oversized")
+
+
+@pytest.mark.parametrize("message", [b"", b"\x01\x02nonsense", b"\xff" * 40])
+async def test_a_malformed_manifest_is_refused(site: Site, message: bytes) -> None:
+    data = len(message).to_bytes(4, "little") + message
+    answer = await (await site.line()).ask(put(len(data)), data)
+    assert (answer.status, reason(answer)) == (422, "malformed")
+
+
+@pytest.mark.parametrize("extra", [-1, 1, 1000])
+async def test_a_length_that_is_not_the_bodys_is_refused(site: Site, extra: int) -> None:
+    body = body_of(1000)
+    data = head_of(manifest_of(body)) + frames_of(body)
+    length = len(data) + extra
+    answer = await (await site.line()).ask(put(length), data[:length])
+    assert (answer.status, reason(answer)) == (422, "malformed")
+
+
+@pytest.mark.parametrize("offset", ["-1", "x", "9" * 40, "\u0663"])
+async def test_an_offset_that_is_no_number_is_refused(site: Site, offset: str) -> None:
+    body = body_of(10)
+    data = head_of(manifest_of(body)) + frames_of(body)
+    answer = await (await site.line()).ask(put(len(data), offset), data)
+    assert (answer.status, reason(answer)) == (422, "malformed")
+
+
+@pytest.mark.parametrize(
+    "line", ["GET /", "GET /v1/blobs", "POST /v1/contributions", "DELETE /v1/blobs/abc"]
+)
+async def test_other_paths_and_methods_are_not_there(site: Site, line: str) -> None:
+    assert (await (await site.line()).ask(f"{line} HTTP/1.1\nHost: x")).status == 404
+
+
+# --- who may speak ---------------------------------------------------------------------------
+
+
+async def test_a_sender_that_is_not_in_the_certificate_is_denied(site: Site) -> None:
+    body = body_of(10)
+    data = head_of(manifest_of(body, sender="edge-2")) + frames_of(body)
+    assert (await (await site.line()).ask(put(len(data)), data)).status == 403
+    line = await site.line(site.context("edge-2"))
+    assert (await line.ask(put(len(data)), data)).status == 200
+
+
+async def test_a_certificate_without_an_identity_is_denied(site: Site, tmp_path: Path) -> None:
+    context = nameless_context(site.authority, tmp_path)
+    answer = await (await site.line(context)).ask("GET /v1/blobs/x HTTP/1.1\nHost: x")
+    assert answer.status == 403
+
+
+async def test_a_connection_without_a_certificate_is_refused(site: Site) -> None:
+    context = ssl.create_default_context(cafile=site.authority.certificate)
+    with pytest.raises((ssl.SSLError, ConnectionError, asyncio.IncompleteReadError)):
+        await (await site.line(context)).ask("GET / HTTP/1.1\nHost: x")
+
+
+async def test_a_parent_with_another_hosts_certificate_is_not_spoken_to(site: Site) -> None:
+    context = context_of(site.authority.pair("fog", "elsewhere"))
+    other = await serve_depot(site.depot, "127.0.0.1", 0, context)
+    freight = HttpsFreight("127.0.0.1", other.port, site.context(), MemoryBlobs())
+    with pytest.raises(Unreachable, match="certificate"):
+        await freight.fetch("a" * 64, 10)
+    await freight.close()
+    await other.stop()
+
+
+async def test_a_blob_that_is_not_for_this_node_is_denied(site: Site) -> None:
+    async def blob(peer: str, digest: str) -> Blob:
+        raise PermissionDenied(f"not for {peer}")
+
+    site.depot.blob = blob  # type: ignore[method-assign]
+    freight = site.freight()
+    with pytest.raises(PermissionDenied, match=f"not for {PEER}"):
+        await freight.fetch("a" * 64, 10)
+    await freight.close()
+
+
+# --- stalls and limits -----------------------------------------------------------------------
+
+
+async def test_a_connection_that_says_nothing_is_dropped(site: Site) -> None:
+    assert await (await site.line()).ended()
+
+
+async def test_a_sender_that_stalls_is_dropped_and_its_whole_blocks_stay(site: Site) -> None:
+    body = body_of(3 * BLOCK)
+    manifest = manifest_of(body)
+    data = head_of(manifest) + frames_of(body)
+    line = await site.line()
+    await line.say(put(len(data)), data[:-10])
+    assert await line.ended()
+    assert site.depot.spool.held(manifest) == 2 * BLOCK
+
+
+async def test_a_reader_that_stalls_is_dropped(site: Site) -> None:
+    blob = site.depot.blobs.put(bytes(64 << 20))
+    line = await site.line()
+    line.writer.transport.pause_reading()  # type: ignore[attr-defined]
+    await line.say(f"GET /v1/blobs/{blob.digest} HTTP/1.1\nHost: x")
+    while site.server._http.connections:
+        await asyncio.sleep(0.05)
+
+
+async def test_one_peer_has_few_uploads_at_once_and_others_are_not_touched(site: Site) -> None:
+    for _ in range(UPLOADS_PER_PEER):
+        await (await site.line()).say(put(1000), b"\x01")
+    busy = await site.line()
+    while (await busy.ask(put(0))).status != 429:
+        await asyncio.sleep(0.01)
+    body = body_of(10)
+    data = head_of(manifest_of(body, sender="edge-2")) + frames_of(body)
+    other = await site.line(site.context("edge-2"))
+    assert (await other.ask(put(len(data)), data)).status == 200
+
+
+async def test_a_newer_upload_takes_over_from_one_that_hangs(site: Site) -> None:
+    body = body_of(3 * BLOCK)
+    manifest = manifest_of(body)
+    data = head_of(manifest) + frames_of(body)
+    hanging = await site.line()
+    await hanging.say(put(len(data)), data[: 2 * BLOCK])
+    while site.depot.spool.held(manifest) < BLOCK:
+        await asyncio.sleep(0.01)
+    freight = site.freight()
+    assert (await freight.send(manifest, body)).digest == body.digest
+    assert await hanging.ended()
+    await freight.close()
+
+
+async def test_an_upload_that_comes_during_its_own_commit_gets_the_receipt(site: Site) -> None:
+    body, go = body_of(1000), threading.Event()
+    site.depot.judge = lambda manifest, blob: go.wait(10) and None  # type: ignore[method-assign]
+    freight = site.freight()
+    first = asyncio.create_task(freight.send(manifest_of(body), body))
+    second = asyncio.create_task(freight.send(manifest_of(body), body))
+    await asyncio.sleep(0.2)
+    go.set()
+    assert await first == await second
+    assert len(site.depot.receipts) == 1
+    await freight.close()
+
+
+async def test_a_full_disk_at_the_parent_means_try_again_later(site: Site) -> None:
+    site.depot.spool = MemorySpool(MemoryDisk(capacity=100))
+    freight, body = site.freight(), body_of(1000)
+    with pytest.raises(Unreachable, match="no space left"):
+        await freight.send(manifest_of(body), body)
+    await freight.close()
+
+
+async def test_a_full_disk_at_the_node_is_said(site: Site) -> None:
+    blob = site.depot.blobs.put(bytes(1000))
+    small = MemoryBlobs(MemoryDisk(capacity=10))
+    freight = HttpsFreight("127.0.0.1", site.server.port, site.context(), small)
+    with pytest.raises(DiskFull):
+        await freight.fetch(blob.digest, 1000)
+    await freight.close()
+
+
+async def test_a_port_in_use_is_said(site: Site) -> None:
+    context = context_of(site.authority.pair("fog", "fog-1"))
+    with pytest.raises(PortInUse, match=str(site.server.port)):
+        await serve_depot(site.depot, "127.0.0.1", site.server.port, context)
+
+
+# --- the node's side -------------------------------------------------------------------------
+
+
+async def test_one_connection_serves_many_calls(site: Site) -> None:
+    freight = site.freight()
+    for number in range(1, 4):
+        body = body_of(40_000)
+        await freight.send(manifest_of(body, round=number), body)
+    blob = site.depot.blobs.put(os.urandom(3 * BLOCK))
+    await freight.fetch(blob.digest, blob.size)
+    assert len(site.server._http.connections) == 1
+    await freight.close()
+
+
+async def test_a_restarted_parent_is_found_again(site: Site) -> None:
+    freight, body = site.freight(), body_of(10)
+    await freight.send(manifest_of(body), body)
+    port = site.server.port
+    await site.server.stop()
+    context = context_of(site.authority.pair("fog", "fog-1"))
+    site.server = await serve_depot(site.depot, "127.0.0.1", port, context)
+    assert (await freight.send(manifest_of(body, round=2), body)).round == 2
+    await freight.close()
+
+
+async def test_an_upload_that_is_given_up_ends_its_connection(site: Site) -> None:
+    go, began = threading.Event(), threading.Event()
+
+    def judge(manifest: Contribution, body: Blob | None) -> None:
+        began.set()
+        go.wait(10)
+
+    site.depot.judge = judge  # type: ignore[method-assign]
+    freight, body = site.freight(), body_of(10)
+    sending = asyncio.create_task(freight.send(manifest_of(body), body))
+    await asyncio.to_thread(began.wait, 10)
+    sending.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await sending
+    await asyncio.wait_for(freight.close(), 5)
+    go.set()
+    while not site.depot.receipts:  # what was begun at the parent is still counted
+        await asyncio.sleep(0.01)
+
+
+class Restless:
+    """A receiver that never stands where the sender goes on."""
+
+    asked = 0
+
+    def __init__(self) -> None:
+        Restless.asked += 1
+        self.offset = BLOCK * (Restless.asked % 2)
+
+    def write(self, block: bytes) -> None:
+        raise AssertionError("no block can come")
+
+    def suspend(self) -> None:
+        """Nothing to keep."""
+
+    def commit(self) -> Receipt:
+        raise AssertionError("nothing can be whole")
+
+
+async def test_a_parent_that_always_asks_for_another_block_is_given_up(site: Site) -> None:
+    site.depot.receive = lambda peer, manifest: Restless()  # type: ignore[method-assign]
+    freight, body = site.freight(), body_of(2 * BLOCK)
+    with pytest.raises(Unreachable, match="asks again"):
+        await freight.send(manifest_of(body), body)
+    assert Restless.asked <= 2 * TRIES + 1
+    await freight.close()
+
+
+async def test_the_nodes_side_does_without_a_server() -> None:
+    code = "import sys, reuna.adapters.https_client; sys.exit('aiohttp' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def nameless_context(authority: CertificateAuthority, folder: Path) -> ssl.SSLContext:
+    """A client whose certificate is of the authority but has no URI."""
+    root_key = serialization.load_pem_private_key(
+        (authority.folder / "authority.key").read_bytes(), None
+    )
+    assert isinstance(root_key, ec.EllipticCurvePrivateKey)
+    root = x509.load_pem_x509_certificate(authority.certificate.read_bytes())
+    pair = authority.pair("edge", PEER)
+    known = x509.load_pem_x509_certificate(pair.certificate.read_bytes())
+    key = ec.generate_private_key(ec.SECP256R1())
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(known.subject)
+        .issuer_name(root.subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(known.not_valid_before_utc)
+        .not_valid_after(known.not_valid_after_utc)
+    )
+    for extension in known.extensions:
+        if extension.oid not in (
+            x509.oid.ExtensionOID.SUBJECT_ALTERNATIVE_NAME,
+            x509.oid.ExtensionOID.SUBJECT_KEY_IDENTIFIER,
+        ):
+            builder = builder.add_extension(extension.value, extension.critical)
+    names = x509.SubjectAlternativeName([x509.DNSName("nobody")])
+    ski = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
+    builder = builder.add_extension(names, False).add_extension(ski, False)
+    certificate = builder.sign(root_key, hashes.SHA256())
+    (folder / "c.crt").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    (folder / "c.key").write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+    )
+    return client_context(folder / "c.crt", folder / "c.key", authority.certificate)
