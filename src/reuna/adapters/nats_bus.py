@@ -236,31 +236,33 @@ class NatsBus:
         """One request; False when it may be tried again."""
         await self._online.wait()
         try:
-            reply = await self._permitted(
-                subject,
-                self._client.request(
-                    subject, data, timeout=_ATTEMPT_S, headers={"Nats-Msg-Id": msg_id}
-                ),
-            )
+            reply = await self._ask(subject, data, {"Nats-Msg-Id": msg_id})
         except (NatsTimeout, NoRespondersError):
             return False
         except NatsError as error:
             log.info("append on %s: %r", subject, error)
             return False
-        return _is_stored(subject, reply.data)
+        return reply is not None and _is_stored(subject, reply.data)
 
-    async def _permitted(self, subject: str, request: Awaitable[Msg]) -> Msg:
-        """The reply; `PermissionDenied` as soon as the server says so, not after a timeout."""
+    async def _ask(self, subject: str, data: bytes, headers: dict[str, str]) -> Msg | None:
+        """The server's reply. Ends at once when it says that we may not, with `PermissionDenied`,
+        and when the line breaks, with None: a reply to that request can no longer come."""
         denied = self._watch(subject)
-        asking = asyncio.ensure_future(request)
-        either: set[asyncio.Future[Any]] = {asking, denied}
+        gone = asyncio.ensure_future(self._offline.wait())
+        asking = asyncio.ensure_future(
+            self._client.request(subject, data, timeout=_ATTEMPT_S, headers=headers)
+        )
+        any_of: set[asyncio.Future[Any]] = {asking, denied, gone}
         try:
-            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-            if denied.done() and not asking.done():
+            await asyncio.wait(any_of, return_when=asyncio.FIRST_COMPLETED)
+            if asking.done():
+                return await asking
+            if denied.done():
                 raise PermissionDenied(f"{self.name} may not publish to {subject}")
-            return await asking
+            return None
         finally:
             asking.cancel()
+            gone.cancel()
             self._unwatch(subject, denied)
 
     def _watch(self, subject: str) -> asyncio.Future[None]:
