@@ -27,7 +27,7 @@ from reuna.adapters.nats_server import HubConfig, LeafConfig, NatsServer, Server
 from reuna.adapters.tls import KeyPair, client_context
 from reuna.core.errors import BusDown, PermissionDenied
 
-pytestmark = [pytest.mark.asyncio, pytest.mark.filterwarnings("ignore:returning true from eof")]
+pytestmark = pytest.mark.asyncio
 HOST = "127.0.0.1"
 SOON_S = 10.0
 
@@ -339,6 +339,19 @@ async def test_an_edge_is_added_without_dropping_the_others(fleet: Fleet) -> Non
     assert (gateway.reconnects, edge.reconnects) == (0, 0)
 
 
+async def test_a_fog_is_added_without_dropping_the_links_of_others(fleet: Fleet) -> None:
+    config = replace(fleet.hub_config(), fogs=("north",))
+    hub = await fleet.start(config)
+    await fleet.start(fleet.site_config())
+    cloud, fog = await fleet.connect("cloud", "cloud"), await fleet.connect("fog", "north")
+    await (await cloud.follow("event.>", "cloud", Heard())).stop()
+    await fog.append("event.north", b"1", "m1")
+    await hub.reload(replace(config, fogs=("north", "south")))
+    await fog.append("event.north", b"2", "m2")
+    assert hub.log_file.read_bytes().count(b"Leafnode connection created") == 1
+    assert cloud.reconnects == 0
+
+
 async def test_a_removed_edge_is_cut_off_and_let_in_again(fleet: Fleet) -> None:
     config = fleet.site_config()
     server = await fleet.start(config)
@@ -402,5 +415,3 @@ async def test_a_server_that_is_not_there_is_said_so(fleet: Fleet) -> None:
     tls = client_context(pair.certificate, pair.key, pair.authority)
     with pytest.raises(BusDown, match=str(fleet.site_port)):
         await NatsBus.connect(f"tls://{HOST}:{fleet.site_port}", tls, "plant-1", timeout_s=0.3)
-
-
