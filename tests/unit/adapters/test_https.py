@@ -120,7 +120,7 @@ async def site(authority: CertificateAuthority) -> AsyncIterator[Site]:
         yield made
     for line in made.lines:
         line.writer.transport.abort()
-    await server.stop()
+    await made.server.stop()
 
 
 def manifest_of(body: Blob, sender: str = PEER, round: int = 1) -> Contribution:
@@ -358,7 +358,11 @@ async def test_a_newer_upload_takes_over_from_one_that_hangs(site: Site) -> None
 
 async def test_an_upload_that_comes_during_its_own_commit_gets_the_receipt(site: Site) -> None:
     body, go = body_of(1000), threading.Event()
-    site.depot.judge = lambda manifest, blob: go.wait(10) and None  # type: ignore[method-assign]
+
+    def judge(manifest: Contribution, body: Blob | None) -> None:
+        go.wait(10)
+
+    site.depot.judge = judge  # type: ignore[method-assign]
     freight = site.freight()
     first = asyncio.create_task(freight.send(manifest_of(body), body))
     second = asyncio.create_task(freight.send(manifest_of(body), body))
