@@ -1,0 +1,71 @@
+"""From signals to features: one-hour windows, scaled on the site's own normal hours.
+
+What lives here: pure functions over arrays. What must never: files, models.
+
+    features, labels = windows(signals, states)        # one call per run
+    scaler = fit_scaler(features[labels == NORMAL])    # of the site's training runs
+    inputs = apply_scaler(scaler, features)
+
+A window of 20 samples (one hour at 3 minutes) becomes, for each signal, its mean, its standard
+deviation, and the mean of the second half minus that of the first. A step every 15 minutes.
+Windows that straddle the onset of a fault are left out, in training and in test alike: they are
+neither normal nor a full hour of the fault. How soon a fault is found is not measured here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
+
+NORMAL = 0
+WINDOW = 20  # samples: one hour
+STRIDE = 5  # samples between the starts of two windows: 15 minutes
+SMALLEST = 1e-3  # of a feature's spread, in parts of the typical one: signals may stand still
+
+Floats = NDArray[np.float32]
+Labels = NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class Scaler:
+    """Centre and spread (features,) float32 of a site's normal windows."""
+
+    centre: Floats
+    spread: Floats
+
+
+def windows(
+    signals: Floats, labels: NDArray[np.integer], stride: int = STRIDE
+) -> tuple[Floats, Labels]:
+    """Features (windows, 3 * columns) and label (windows,) of one run, in order of time.
+
+    signals: (samples, columns) in their units; labels: (samples,), 0 while normal. A run shorter
+    than a window gives none.
+    """
+    columns = signals.shape[1]
+    if len(signals) < WINDOW:
+        return np.zeros((0, 3 * columns), np.float32), np.zeros(0, np.int32)
+    cut = sliding_window_view(signals.astype(np.float64), WINDOW, axis=0)[::stride]
+    states = sliding_window_view(labels, WINDOW)[::stride]
+    half = WINDOW // 2
+    change = cut[..., half:].mean(axis=-1) - cut[..., :half].mean(axis=-1)
+    features = np.concatenate([cut.mean(axis=-1), cut.std(axis=-1), change], axis=1)
+    pure = states[:, 0] == states[:, -1]
+    return features[pure].astype(np.float32), states[pure, -1].astype(np.int32)
+
+
+def fit_scaler(normal: Floats) -> Scaler:
+    """Centre and spread of the site's normal training windows (windows, features)."""
+    centre, spread = normal.mean(axis=0, dtype=np.float64), normal.std(axis=0, dtype=np.float64)
+    smallest = SMALLEST * (np.abs(centre) + 1)
+    return Scaler(centre.astype(np.float32), np.maximum(spread, smallest).astype(np.float32))
+
+
+def apply_scaler(scaler: Scaler, features: Floats) -> Floats:
+    """Distance from normal in spreads, signed log: far away and very far away stay comparable."""
+    distance = (features - scaler.centre) / scaler.spread
+    scaled: Floats = (np.sign(distance) * np.log1p(np.abs(distance))).astype(np.float32)
+    return scaled
