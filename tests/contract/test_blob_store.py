@@ -89,9 +89,7 @@ class World:
     def go_down(self) -> None:
         raise NotImplementedError
 
-    def contribution(
-        self, size: int, sender: str = PEER, round: int = 1
-    ) -> tuple[Contribution, Blob]:
+    def contribution(self, size: int, sender: str = PEER, round: int = 1) -> tuple[Contribution, Blob]:
         body = self.own.put(os.urandom(size))
         return manifest_of(body, sender, round), body
 
@@ -181,9 +179,7 @@ class Wire:
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    async def _pump(
-        self, way: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> None:
+    async def _pump(self, way: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             while data := await reader.read(16384):
                 if way in self.limits:

@@ -102,7 +102,7 @@ def test_a_file_damaged_on_the_disk_is_not_given_out(tmp_path: Path) -> None:
     digest = FileBlobs(tmp_path).put(b"x" * 1000).digest
     (tmp_path / digest).write_bytes(b"y" * 1000)
     assert FileBlobs(tmp_path).get(digest) is None
-    assert os.listdir(tmp_path) == []
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_file_cut_short_while_in_use_is_corrupted(tmp_path: Path) -> None:
@@ -120,7 +120,7 @@ def test_parts_of_dead_writers_go_and_those_of_living_ones_stay(tmp_path: Path) 
     living = FileBlobs(tmp_path).new(3)
     living.write(b"abc")
     FileBlobs(tmp_path)
-    assert len(os.listdir(tmp_path)) == 1
+    assert len(list(tmp_path.iterdir())) == 1
     assert living.seal().read(0, 3) == b"abc"
 
 

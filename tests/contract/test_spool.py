@@ -54,9 +54,7 @@ def held(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Held]:
     made.spool.close()
 
 
-def manifest_of(
-    data: bytes, sender: str = "edge-1", round: int = 1, **other: object
-) -> Contribution:
+def manifest_of(data: bytes, sender: str = "edge-1", round: int = 1, **other: object) -> Contribution:
     fields: dict[str, object] = {
         "run": "r-1",
         "round": round,
@@ -331,7 +329,7 @@ def test_a_manifest_cannot_name_a_file_elsewhere(tmp_path: Path, field: dict[str
     manifest = manifest_of(b"abc", **field)  # type: ignore[arg-type]
     with pytest.raises(Refused):
         spool.commit(manifest, write(spool.begin(manifest), [b"abc"]).seal())
-    assert os.listdir(tmp_path) == ["spool"]
+    assert [path.name for path in tmp_path.iterdir()] == ["spool"]
     assert spool.rows("r-1", 2**70, 1) == []
     spool.close()
 
@@ -339,13 +337,11 @@ def test_a_manifest_cannot_name_a_file_elsewhere(tmp_path: Path, field: dict[str
 def test_a_row_that_cannot_be_committed_leaves_no_body(tmp_path: Path) -> None:
     spool = DiskSpool(tmp_path)
     other = sqlite3.connect(tmp_path / "spool.db")
-    other.execute(
-        "CREATE TRIGGER full BEFORE INSERT ON rows BEGIN SELECT RAISE(ABORT, 'planted'); END"
-    )
+    other.execute("CREATE TRIGGER full BEFORE INSERT ON rows BEGIN SELECT RAISE(ABORT, 'planted'); END")
     other.close()
     with pytest.raises(Corrupted):
         give(spool, b"body")
-    assert os.listdir(tmp_path / "bodies" / "r-1") == []
+    assert list((tmp_path / "bodies" / "r-1").iterdir()) == []
     spool.close()
 
 

@@ -159,7 +159,7 @@ class FileWriter:
         try:
             if durable:
                 os.fsync(self._fd)
-            os.replace(self._path, path)
+            self._path.replace(path)
             self._close()
             if durable:
                 sync_folder(self._folder)

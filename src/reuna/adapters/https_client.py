@@ -49,11 +49,11 @@ HASH_SIZE = 32
 T = TypeVar("T")
 
 
-class _Cut(Exception):
+class _CutError(Exception):
     """The line was cut, or the parent asks to come again; the next try may get through."""
 
 
-class _BadBlock(Exception):
+class _BadBlockError(Exception):
     """A block came that does not match its hash."""
 
 
@@ -202,10 +202,10 @@ class Download:
         while True:
             try:
                 return work()
-            except _Cut as error:
+            except _CutError as error:
                 self._tries.progress(self._offset)
                 self._tries.failed(error)
-            except _BadBlock as error:
+            except _BadBlockError as error:
                 self._bad += 1
                 if self._bad > 1:
                     raise Corrupted(f"blob {self._digest[:12]}: {error}") from error
@@ -219,7 +219,7 @@ class Download:
             data = answer.read(HASH_SIZE * count)
         hashes = [data[at : at + HASH_SIZE] for at in range(0, len(data), HASH_SIZE)]
         if digest_of_hashes(hashes) != self._digest:
-            raise _BadBlock("its list of blocks does not match its digest")
+            raise _BadBlockError("its list of blocks does not match its digest")
         return hashes
 
     def _fetch_blocks(self, writer: BlobWriter, hashes: list[bytes]) -> None:
@@ -228,7 +228,7 @@ class Download:
             answer = line.get(path, self._offset)
             _expect_blob(answer, path)
             if answer.length != self._size - self._offset:
-                raise _BadBlock(f"the parent's copy has not the {self._size} bytes announced")
+                raise _BadBlockError(f"the parent's copy has not the {self._size} bytes announced")
             while self._offset < self._size:
                 block = _read_exactly(answer, min(BLOCK, self._size - self._offset))
                 self._check(block, hashes)
@@ -243,7 +243,7 @@ class Download:
         else:
             good = found == hashes[self._offset // BLOCK]
         if not good:
-            raise _BadBlock(f"the block at byte {self._offset} does not match its hash")
+            raise _BadBlockError(f"the block at byte {self._offset} does not match its hash")
 
 
 class Upload:
@@ -268,7 +268,7 @@ class Upload:
         while True:
             try:
                 outcome = self._put(offset)
-            except _Cut as error:
+            except _CutError as error:
                 self._tries.failed(error)
                 offset, asking = self._manifest.size, True
                 continue
@@ -276,11 +276,11 @@ class Upload:
                 return outcome
             self._tries.progress(outcome)
             if outcome <= offset and not asking:
-                self._tries.failed(_BadBlock(f"the parent asks again for byte {outcome}"))
+                self._tries.failed(_BadBlockError(f"the parent asks again for byte {outcome}"))
             offset, asking = outcome, False
 
     def _put(self, offset: int) -> Receipt | int:
-        """The receipt, or the offset that the parent asks for. Raises `_Cut`."""
+        """The receipt, or the offset that the parent asks for. Raises `_CutError`."""
         size = self._manifest.size
         length = len(self._head) + size - offset + HASH_SIZE * -(-(size - offset) // BLOCK)
         with self._lines.exchange(self._job) as line:
@@ -319,9 +319,7 @@ class _Line:
         self._sock.sendall(self._request("GET", path, extra))
         return self._answer("GET")
 
-    def put(
-        self, path: str, offset: int, length: int, parts: Iterator[bytes]
-    ) -> http.client.HTTPResponse:
+    def put(self, path: str, offset: int, length: int, parts: Iterator[bytes]) -> http.client.HTTPResponse:
         """Send as much as the parent wants to have: its answer may come first."""
         extra = f"Content-Length: {length}\r\nUpload-Offset: {offset}\r\n"
         pending = bytearray(self._request("PUT", path, extra))
@@ -412,17 +410,17 @@ class _Lines:
 
     @contextlib.contextmanager
     def exchange(self, job: _Job) -> Iterator[_Line]:
-        """A line for one question and its answer. Raises `_Cut` for what the network does."""
+        """A line for one question and its answer. Raises `_CutError` for what the network does."""
         try:
             line = self._free() or self._connect()
         except OSError as error:
-            raise _Cut(f"{self._host}:{self._port}: {error}") from error
+            raise _CutError(f"{self._host}:{self._port}: {error}") from error
         job.use(line)
         try:
             yield line
         except (OSError, http.client.HTTPException) as error:
             self._forget_idle()
-            raise _Cut(f"{self._host}:{self._port}: {error or type(error).__name__}") from error
+            raise _CutError(f"{self._host}:{self._port}: {error or type(error).__name__}") from error
         finally:
             job.use(None)
             self._give_back(line)
@@ -481,27 +479,27 @@ def _expect_blob(answer: http.client.HTTPResponse, path: str) -> None:
         raise BlobNotFound(problem.message or f"the parent does not hold {path}")
     if answer.status == 403:
         raise PermissionDenied(problem.message)
-    raise _Cut(f"the parent answers {answer.status} {problem.message}")
+    raise _CutError(f"the parent answers {answer.status} {problem.message}")
 
 
 def _receipt(body: bytes, manifest: Contribution) -> Receipt:
     try:
         receipt = decode(Receipt, body)
     except BadMessage as error:
-        raise _Cut(f"the parent's receipt: {error}") from error
+        raise _CutError(f"the parent's receipt: {error}") from error
     if (receipt.run, receipt.round, receipt.attempt, receipt.sender) != manifest.key:
-        raise _Cut("the parent's receipt is for another contribution")
+        raise _CutError("the parent's receipt is for another contribution")
     return receipt
 
 
 def _wanted_offset(answer: http.client.HTTPResponse, size: int) -> int:
     text = answer.getheader("Upload-Offset", "")
     if not (text.isascii() and text.isdigit() and len(text) <= 15) or int(text) > size:
-        raise _Cut(f"the parent asks for byte {text[:15]!r}, which is not in the body")
+        raise _CutError(f"the parent asks for byte {text[:15]!r}, which is not in the body")
     return int(text)
 
 
-def _refusal(status: int, body: bytes) -> Refused | Unreachable | _Cut:
+def _refusal(status: int, body: bytes) -> Refused | Unreachable | _CutError:
     """What an upload's answer means: final, later, or soon."""
     problem = _problem(body)
     if status == 422:
@@ -510,7 +508,7 @@ def _refusal(status: int, body: bytes) -> Refused | Unreachable | _Cut:
         return Refused("identity", problem.message)
     if status == 507:
         return Unreachable(f"the parent cannot take it now: {problem.message}")
-    return _Cut(f"the parent answers {status} {problem.message}")
+    return _CutError(f"the parent answers {status} {problem.message}")
 
 
 def _problem(body: bytes) -> _Problem:

@@ -60,11 +60,11 @@ _STATUS: dict[type[ReunaError], int] = {
 }
 
 
-class _LineCut(Exception):
+class _LineCutError(Exception):
     """The peer went away or stalled."""
 
 
-class _WrongOffset(Exception):
+class _WrongOffsetError(Exception):
     """The upload has to go on at another byte."""
 
     def __init__(self, offset: int) -> None:
@@ -149,11 +149,11 @@ class DepotServer:
             self._known.add(request.transport)
         try:
             return await self._route(request)
-        except _LineCut:
+        except _LineCutError:
             if request.transport is not None:
                 request.transport.abort()
             return web.Response(status=408)
-        except _WrongOffset as wrong:
+        except _WrongOffsetError as wrong:
             return web.Response(status=409, headers={"Upload-Offset": str(wrong.offset)})
         except ReunaError as error:
             return _problem(error)
@@ -187,7 +187,7 @@ class DepotServer:
             await response.prepare(request)
             await self._stream(response, blob, start)
         except (ConnectionError, TimeoutError, Corrupted) as error:
-            raise _LineCut from error
+            raise _LineCutError from error
         return response
 
     async def _stream(self, response: web.StreamResponse, blob: Blob, start: int) -> None:
@@ -241,18 +241,16 @@ class DepotServer:
             del self._uploads[key]
             mine.ended.set()
 
-    async def _receive(
-        self, source: _Source, manifest: Contribution, peer: str, offset: int
-    ) -> Receipt:
+    async def _receive(self, source: _Source, manifest: Contribution, peer: str, offset: int) -> Receipt:
         receiver = self._depot.receive(peer, manifest)
         if isinstance(receiver, Receipt):
             return receiver
         try:
             if offset != receiver.offset:
-                raise _WrongOffset(receiver.offset)
+                raise _WrongOffsetError(receiver.offset)
             source.expect(manifest.size - offset)
             await _read_blocks(source, receiver, manifest.size)
-        except (_LineCut, _WrongOffset, ReunaError):
+        except (_LineCutError, _WrongOffsetError, ReunaError):
             receiver.suspend()
             raise
         commit = asyncio.create_task(self._commit(receiver))
@@ -324,7 +322,7 @@ def _hash_blocks(blob: Blob) -> bytes:
 
 
 class _Source:
-    """Reads an upload's body; `_LineCut` when it ends early or stalls."""
+    """Reads an upload's body; `_LineCutError` when it ends early or stalls."""
 
     def __init__(self, request: web.BaseRequest, stall_s: float) -> None:
         self._stall_s = stall_s
@@ -347,9 +345,9 @@ class _Source:
             async with asyncio.timeout(self._stall_s):
                 data = await self._content.read(count)
         except (ConnectionError, TimeoutError, web.RequestPayloadError) as error:
-            raise _LineCut from error
+            raise _LineCutError from error
         if not data and count:
-            raise _LineCut
+            raise _LineCutError
         self._taken += len(data)
         return data
 
@@ -380,7 +378,7 @@ async def _read_blocks(source: _Source, receiver: Receiver, size: int) -> None:
         count = min(BLOCK, size - receiver.offset)
         frame = memoryview(await source.read(HASH_SIZE + count))
         if not hmac.compare_digest(block_hash(frame[HASH_SIZE:]), frame[:HASH_SIZE]):
-            raise _WrongOffset(receiver.offset)
+            raise _WrongOffsetError(receiver.offset)
         receiver.write(bytes(frame[HASH_SIZE:]))
 
 

@@ -42,9 +42,7 @@ CREATE TABLE IF NOT EXISTS rows (
 ) WITHOUT ROWID
 """
 _ROWS_OF_RUN = "SELECT manifest FROM rows WHERE run = ? ORDER BY round, attempt, sender"
-_ROWS_OF_ROUND = (
-    "SELECT manifest FROM rows WHERE run = ? AND round = ? AND attempt = ? ORDER BY sender"
-)
+_ROWS_OF_ROUND = "SELECT manifest FROM rows WHERE run = ? AND round = ? AND attempt = ? ORDER BY sender"
 
 
 class Partial:
@@ -201,7 +199,7 @@ class DiskSpool:
         partial = self._partials.get(manifest.key)
         if partial is None or partial.sealed is not body:
             raise Corrupted(f"the body of {manifest.sender} was replaced before its commit")
-        os.rename(partial.path, entry.path)
+        partial.path.rename(entry.path)
         entry.moved = True
         self._forget_partial(manifest)
 

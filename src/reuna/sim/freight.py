@@ -85,7 +85,7 @@ class PlainDepot:
         self.receipts.append(receipt)
 
 
-class _Cut(Exception):
+class _CutError(Exception):
     """The line was cut; the next try may get through."""
 
 
@@ -152,7 +152,7 @@ class MemoryFreight:
             raise Corrupted(f"the parent's blob {digest[:12]} has {blob.size} bytes, not {size}")
         while len(data) < size:
             if cut is not None and len(data) + BLOCK > cut:
-                raise _Cut("the line was cut")
+                raise _CutError("the line was cut")
             data += blob.read(len(data), min(BLOCK, size - len(data)))
         if digest_bytes(memoryview(data)) != digest:
             data[:] = blob.read(0, size)
@@ -166,7 +166,7 @@ class MemoryFreight:
         manifest = _manifest(message)
         receipt = await self._hand_over(self._depot(), manifest, body)
         if self._weather.loses_answer():
-            raise _Cut("the answer was lost")
+            raise _CutError("the answer was lost")
         return receipt
 
     async def _hand_over(self, depot: Depot, manifest: Contribution, body: Blob | None) -> Receipt:
@@ -181,7 +181,7 @@ class MemoryFreight:
         except DiskFull as error:
             raise Unreachable(f"the parent cannot take it now: {error.message}") from error
         except StorageError as error:
-            raise _Cut(error.message) from error
+            raise _CutError(error.message) from error
         await depot.received(receipt)
         return receipt
 
@@ -190,11 +190,11 @@ class MemoryFreight:
         try:
             for at in range(receiver.offset, manifest.size, BLOCK):
                 if cut is not None and at + BLOCK > cut:
-                    raise _Cut("the line was cut")
+                    raise _CutError("the line was cut")
                 if body is None:
                     raise Refused("digest", "the contribution announces a body that is not there")
                 receiver.write(body.read(at, min(BLOCK, manifest.size - at)))
-        except (_Cut, Refused, StorageError, Unreachable):
+        except (_CutError, Refused, StorageError, Unreachable):
             receiver.suspend()
             raise
 
@@ -211,11 +211,11 @@ async def _again(work: Callable[[], Awaitable[T]]) -> T:
     for _ in range(TRIES - 1):
         try:
             return await work()
-        except _Cut:
+        except _CutError:
             continue
     try:
         return await work()
-    except _Cut as error:
+    except _CutError as error:
         raise Unreachable(str(error)) from error
 
 

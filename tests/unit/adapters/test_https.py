@@ -85,9 +85,7 @@ class Site:
 
     async def line(self, context: ssl.SSLContext | None = None) -> Line:
         made = Line(
-            *await asyncio.open_connection(
-                "127.0.0.1", self.server.port, ssl=context or self.context()
-            )
+            *await asyncio.open_connection("127.0.0.1", self.server.port, ssl=context or self.context())
         )
         self.lines.append(made)
         return made
@@ -155,10 +153,7 @@ def frames_of(body: Blob, start: int = 0) -> bytes:
 
 
 def put(length: int, offset: int | str = 0) -> str:
-    return (
-        f"PUT /v1/contributions HTTP/1.1\nHost: x\n"
-        f"Upload-Offset: {offset}\nContent-Length: {length}"
-    )
+    return f"PUT /v1/contributions HTTP/1.1\nHost: x\nUpload-Offset: {offset}\nContent-Length: {length}"
 
 
 def reason(answer: Answer) -> str:
@@ -253,9 +248,7 @@ async def test_an_offset_that_is_no_number_is_refused(site: Site, offset: str) -
     assert (answer.status, reason(answer)) == (422, "malformed")
 
 
-@pytest.mark.parametrize(
-    "line", ["GET /", "GET /v1/blobs", "POST /v1/contributions", "DELETE /v1/blobs/abc"]
-)
+@pytest.mark.parametrize("line", ["GET /", "GET /v1/blobs", "POST /v1/contributions", "DELETE /v1/blobs/abc"])
 async def test_other_paths_and_methods_are_not_there(site: Site, line: str) -> None:
     assert (await (await site.line()).ask(f"{line} HTTP/1.1\nHost: x")).status == 404
 
@@ -476,9 +469,7 @@ async def test_the_nodes_side_does_without_a_server() -> None:
 
 def nameless_context(authority: CertificateAuthority, folder: Path) -> ssl.SSLContext:
     """A client whose certificate is of the authority but has no URI."""
-    root_key = serialization.load_pem_private_key(
-        (authority.folder / "authority.key").read_bytes(), None
-    )
+    root_key = serialization.load_pem_private_key((authority.folder / "authority.key").read_bytes(), None)
     assert isinstance(root_key, ec.EllipticCurvePrivateKey)
     root = x509.load_pem_x509_certificate(authority.certificate.read_bytes())
     pair = authority.pair("edge", PEER)
