@@ -71,9 +71,7 @@ class CertificateAuthority:
         """The authority made earlier in ``folder``. Raises `Corrupted` when it cannot be read."""
         try:
             certificate = x509.load_pem_x509_certificate((folder / "authority.crt").read_bytes())
-            key = serialization.load_pem_private_key(
-                (folder / "authority.key").read_bytes(), password=None
-            )
+            key = serialization.load_pem_private_key((folder / "authority.key").read_bytes(), password=None)
         except (OSError, ValueError) as error:
             raise Corrupted(
                 f"no readable authority in {folder}: {error}",

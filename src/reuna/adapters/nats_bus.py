@@ -19,6 +19,7 @@ import re
 import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from itertools import chain, repeat
 from typing import Any
 
 from nats.aio.client import Client
@@ -49,7 +50,8 @@ APPEND_S = 30.0
 PATIENCE_S = 2.0  # a message not acknowledged for so long is delivered again
 WORKING_S = 0.5  # how often a handler at work says so, against PATIENCE_S
 REDELIVER_S = 0.1  # pause after a handler raised
-_ATTEMPT_S = 2.0  # one try of an append
+_API_S = 2.0  # one question to the stream's keeper
+_ATTEMPTS_S = (0.5, 1.0, 2.0)  # tries of an append; one sent into a dying hub gets no answer
 _RETRY_S = 0.1
 _RECONNECT_S = (0.1, 0.3)
 _ALREADY_THERE = 10058  # JetStream: stream name already in use with a different configuration
@@ -162,8 +164,10 @@ class NatsBus:
         _check_size(subject, data)
         try:
             async with asyncio.timeout(self._append_timeout_s):
-                while not await self._append_once(subject, data, msg_id):
-                    await asyncio.sleep(_RETRY_S)  # noqa: ASYNC110  # nothing tells when a hub is back
+                for patience_s in chain(_ATTEMPTS_S, repeat(_ATTEMPTS_S[-1])):
+                    if await self._append_once(subject, data, msg_id, patience_s):
+                        return
+                    await asyncio.sleep(_RETRY_S)  # a hub behind the link does not say it is back
         except TimeoutError:
             raise BusDown(
                 f"{subject} was not stored by {self._url} within {self._append_timeout_s} s"
@@ -196,7 +200,7 @@ class NatsBus:
         await asyncio.gather(self._client.close(), return_exceptions=True)
 
     def _jetstream(self) -> JetStreamContext:
-        return self._client.jetstream(timeout=_ATTEMPT_S)
+        return self._client.jetstream(timeout=_API_S)
 
     async def _open(self, timeout_s: float | None) -> None:
         """Connect, for as long as allowed; end early when the other side refused for good."""
@@ -210,9 +214,7 @@ class NatsBus:
         connecting.cancel()
         await asyncio.gather(connecting, return_exceptions=True)
         if self._refused.done():
-            raise PermissionDenied(
-                f"no connection of {self.name} to {self._url}: {self._refused.result()}"
-            )
+            raise PermissionDenied(f"no connection of {self.name} to {self._url}: {self._refused.result()}")
         raise BusDown(f"{self._url} could not be reached within {timeout_s} s")
 
     async def _dial(self) -> None:
@@ -223,7 +225,7 @@ class NatsBus:
             tls_handshake_first=True,
             inbox_prefix=self._inbox,
             max_reconnect_attempts=-1,
-            reconnect_time_wait=random.uniform(*_RECONNECT_S),  # type: ignore[arg-type]  # any number does
+            reconnect_time_wait=_spread(),
             connect_timeout=5,
             ping_interval=10,
             error_cb=self._on_error,
@@ -232,11 +234,11 @@ class NatsBus:
             closed_cb=self._on_closed,
         )
 
-    async def _append_once(self, subject: str, data: bytes, msg_id: str) -> bool:
+    async def _append_once(self, subject: str, data: bytes, msg_id: str, patience_s: float) -> bool:
         """One request; False when it may be tried again."""
         await self._online.wait()
         try:
-            reply = await self._ask(subject, data, {"Nats-Msg-Id": msg_id})
+            reply = await self._ask(subject, data, {"Nats-Msg-Id": msg_id}, patience_s)
         except (NatsTimeout, NoRespondersError):
             return False
         except NatsError as error:
@@ -244,13 +246,13 @@ class NatsBus:
             return False
         return reply is not None and _is_stored(subject, reply.data)
 
-    async def _ask(self, subject: str, data: bytes, headers: dict[str, str]) -> Msg | None:
+    async def _ask(self, subject: str, data: bytes, headers: dict[str, str], patience_s: float) -> Msg | None:
         """The server's reply. Ends at once when it says that we may not, with `PermissionDenied`,
         and when the line breaks, with None: a reply to that request can no longer come."""
         denied = self._watch(subject)
         gone = asyncio.ensure_future(self._offline.wait())
         asking = asyncio.ensure_future(
-            self._client.request(subject, data, timeout=_ATTEMPT_S, headers=headers)
+            self._client.request(subject, data, timeout=patience_s, headers=headers)
         )
         any_of: set[asyncio.Future[Any]] = {asking, denied, gone}
         try:
@@ -322,7 +324,7 @@ class NatsBus:
 
     async def _reopen(self) -> None:
         while not self._closing:
-            await asyncio.sleep(random.uniform(*_RECONNECT_S))
+            await asyncio.sleep(_spread())
             self._client = Client()
             self._refused = asyncio.get_running_loop().create_future()
             try:
@@ -345,9 +347,7 @@ class NatsBus:
         if subscription in self._subscriptions:
             self._subscriptions.remove(subscription)
 
-    async def _native(
-        self, subject: str, take: Callable[[Msg], Awaitable[None]]
-    ) -> NatsSubscription:
+    async def _native(self, subject: str, take: Callable[[Msg], Awaitable[None]]) -> NatsSubscription:
         """A subscription that the server has seen; raises `PermissionDenied` when it refused."""
         denied = self._watch(subject)
         try:
@@ -390,7 +390,7 @@ class _Subscribed:
     async def _take(self, message: Msg) -> None:
         try:
             await self._handle(message.subject, message.data)
-        except Exception:  # noqa: BLE001  # at most once: one bad message must not end the listening
+        except Exception:  # at most once: one bad message must not end the listening
             log.exception("handler of %s raised", self._subject)
 
 
@@ -504,6 +504,11 @@ async def _unsubscribe(native: NatsSubscription | None) -> None:
         await native.unsubscribe()
     except (NatsError, ValueError) as error:
         log.debug("nothing to unsubscribe: %r", error)
+
+
+def _spread() -> float:
+    """Seconds until the next try, so that a thousand nodes do not come back in one instant."""
+    return random.uniform(*_RECONNECT_S)  # noqa: S311  # a spread is no secret
 
 
 def _check_size(subject: str, data: bytes) -> None:

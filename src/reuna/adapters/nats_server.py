@@ -143,8 +143,7 @@ class HubConfig:
         _check_names(self.fleet, self.name, self.fogs)
         cloud = Identity(self.fleet, "cloud", self.name)
         users = [_user(cloud, parent_rights(self.name), "STANDARD")]
-        for fog in self.fogs:
-            users.append(_user(Identity(self.fleet, "fog", fog), child_rights(fog), "LEAFNODE"))
+        users += [_child(self.fleet, "fog", fog, "LEAFNODE") for fog in self.fogs]
         return "\n".join(
             (
                 *_general(self, folder),
@@ -187,9 +186,8 @@ class LeafConfig:
         _check_names(self.fleet, self.name, self.edges)
         gateway = Identity(self.fleet, "gateway", self.name)
         inside = [_user(gateway, parent_rights(self.name), "STANDARD")]
-        for edge in self.edges:
-            inside.append(_user(Identity(self.fleet, "edge", edge), child_rights(edge), "STANDARD"))
-        egress = _user(Identity(self.fleet, "fog", self.name), child_rights(self.name), "STANDARD")
+        inside += [_child(self.fleet, "edge", edge, "STANDARD") for edge in self.edges]
+        egress = _child(self.fleet, "fog", self.name, "STANDARD")
         return "\n".join(
             (
                 *_general(self, folder),
@@ -210,7 +208,7 @@ class LeafConfig:
             return ()
         return (
             "leafnodes {",
-            "  reconnect: 1",
+            '  reconnect: "200ms"',
             "  remotes: [ {",
             f"    url: {_quoted(f'tls://{self.hub}')}",
             '    account: "OUT"',
@@ -284,6 +282,10 @@ def _account(name: str, users: list[str], jetstream: bool) -> Iterable[str]:
         "    ]",
         "  }",
     )
+
+
+def _child(fleet: str, role: str, name: str, connection: str) -> str:
+    return _user(Identity(fleet, role, name), child_rights(name), connection)
 
 
 def _user(identity: Identity, rights: Rights, connection: str) -> str:

@@ -20,7 +20,7 @@ from reuna.core.subjects import is_name
 
 @dataclass(frozen=True)
 class KeyPair:
-    """Where an identity's certificate, its private key and its authority's certificate lie (PEM)."""
+    """Where an identity's certificate, private key and authority's certificate lie (PEM)."""
 
     certificate: Path
     key: Path
@@ -56,14 +56,12 @@ def identity_of(peercert: Mapping[str, Any] | None) -> Identity:
     names = (peercert or {}).get("subjectAltName", ())
     uris = [value for kind, value in names if kind == "URI"]
     if len(uris) != 1:
-        raise PermissionDenied(
-            f"the peer's certificate names {len(uris)} identities instead of one"
-        )
+        raise PermissionDenied(f"the peer's certificate names {len(uris)} identities instead of one")
     return parse_identity(uris[0])
 
 
 def parse_identity(uri: str) -> Identity:
-    """The identity that a ``spiffe://`` URI spells; raises `PermissionDenied` for any other text."""
+    """The identity a ``spiffe://`` URI spells; raises `PermissionDenied` for any other text."""
     parts = urlsplit(uri)
     path = parts.path.split("/")
     found = [parts.netloc, *path[1:]]

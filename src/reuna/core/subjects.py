@@ -60,12 +60,12 @@ def _stream_api() -> tuple[str, ...]:
 
 
 def matches(pattern: str, subject: str) -> bool:
-    """Whether a subject falls under a pattern with ``*`` for one token and a last ``>`` for more."""
+    """Whether a subject falls under a pattern: ``*`` is one token, a last ``>`` one or more."""
     wanted, given = pattern.split("."), subject.split(".")
-    for position, token in enumerate(wanted):
-        if token == ">":
+    for position, wild in enumerate(wanted):
+        if wild == ">":
             return len(given) > position
-        if position >= len(given) or token not in ("*", given[position]):
+        if position >= len(given) or wild not in ("*", given[position]):
             return False
     return len(wanted) == len(given)
 
@@ -73,11 +73,11 @@ def matches(pattern: str, subject: str) -> bool:
 def covers(outer: str, inner: str) -> bool:
     """Whether every subject under ``inner`` also falls under ``outer``."""
     wide, narrow = outer.split("."), inner.split(".")
-    for position, token in enumerate(wide):
-        if token == ">":
+    for position, wild in enumerate(wide):
+        if wild == ">":
             return len(narrow) > position
         if position >= len(narrow) or narrow[position] == ">":
             return False
-        if token not in ("*", narrow[position]):
+        if wild not in ("*", narrow[position]):
             return False
     return len(wide) == len(narrow)

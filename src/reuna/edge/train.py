@@ -7,6 +7,7 @@ that lost its memory is served and one that did not answers with the same receip
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
@@ -17,6 +18,8 @@ from reuna.core.records import Event, Member, Metrics, Plan, Setting
 from reuna.loop import train
 from reuna.loop.plan import work_seed
 from reuna.wire import decode
+
+log = logging.getLogger("reuna.edge")
 
 
 @dataclass(frozen=True)
@@ -87,6 +90,7 @@ class Trainer:
         if plan.task == "train":
             fitted = await self._workshop.fit(model, plan.settings, self._seed(plan))
             self.trained.append(plan.key)
+            log.info("trained round %d attempt %d of %s", plan.round, plan.attempt, plan.run)
             return fitted.weights, fitted.weight, Member(self.name, fitted.weight, metrics=fitted.metrics)
         if plan.task == "local":
             model = (await self._workshop.fit(model, alone(plan.settings), self._seed(plan))).weights

@@ -7,9 +7,11 @@ round, and ends when it was idle long enough. Two bundles never share one.
 from __future__ import annotations
 
 import asyncio
+import logging
 import shutil
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 from reuna.adapters.files import FileBlob
 from reuna.adapters.project import unpack_bundle
@@ -18,6 +20,9 @@ from reuna.core.errors import WorkerFailed
 from reuna.core.ports import Blob
 from reuna.core.records import Metrics, Setting
 from reuna.edge.train import Fitted
+
+log = logging.getLogger("reuna.edge")
+T = TypeVar("T")
 
 
 class WorkerWorkshop:
@@ -29,6 +34,7 @@ class WorkerWorkshop:
         self._idle_s = idle_s
         self._worker: Worker | None = None
         self._for: tuple[str, str] | None = None
+        self._opened: tuple[str, Blob, Mapping[str, Setting]] | None = None
         self._idle: asyncio.TimerHandle | None = None
         self._closing: set[asyncio.Task[None]] = set()
 
@@ -36,6 +42,7 @@ class WorkerWorkshop:
         """A worker for this run and bundle; the one that runs already when it is the same."""
         self._busy()
         wanted = (run, bundle.digest)
+        self._opened = (run, bundle, settings)
         if self._worker is not None and self._for == wanted and self._worker.alive:
             return
         await self.close()
@@ -52,18 +59,13 @@ class WorkerWorkshop:
 
     async def fit(self, model: Blob, settings: Mapping[str, Setting], seed: int) -> Fitted:
         """Train in the worker. Raises `LearnerError`, `WorkerFailed`, `DataError`."""
-        self._busy()
         out = self._folder / "trained.safetensors"
-        result = await self._open_worker().fit(_path(model), settings, seed, out)
-        self._rest()
+        result = await self._carry_out(lambda worker: worker.fit(_path(model), settings, seed, out))
         return Fitted(FileBlob(out, "", out.stat().st_size), result.weight, result.metrics)
 
     async def evaluate(self, model: Blob, settings: Mapping[str, Setting]) -> Metrics:
         """Metrics of the model on this node's own data."""
-        self._busy()
-        metrics = await self._open_worker().evaluate(_path(model), settings)
-        self._rest()
-        return metrics
+        return await self._carry_out(lambda worker: worker.evaluate(_path(model), settings))
 
     async def close(self) -> None:
         """End the worker, if there is one."""
@@ -72,9 +74,25 @@ class WorkerWorkshop:
         if worker is not None:
             await worker.close()
 
-    def _open_worker(self) -> Worker:
-        if self._worker is None:
-            raise WorkerFailed("no worker is open on this node")
+    async def _carry_out(self, work: Callable[[Worker], Awaitable[T]]) -> T:
+        """Do the work; a worker that died under it is replaced once, and the work begun again."""
+        self._busy()
+        try:
+            found = await work(await self._ready())
+        except WorkerFailed as error:
+            log.warning("%s; once more in a new worker", error)
+            found = await work(await self._ready())
+        self._rest()
+        return found
+
+    async def _ready(self) -> Worker:
+        """The worker that was opened, or a new one in its place."""
+        if self._worker is not None and self._worker.alive:
+            return self._worker
+        if self._opened is None:
+            raise WorkerFailed("no project was opened on this node")
+        await self.open(*self._opened)
+        assert self._worker is not None
         return self._worker
 
     def _busy(self) -> None:

@@ -261,7 +261,7 @@ class _Listener:
             subject, data = self._waiting.popleft()
             try:
                 await self._handle(subject, data)
-            except Exception:  # noqa: BLE001  # at most once: one bad message must not end the listening
+            except Exception:  # at most once: one bad message must not end the listening
                 log.exception("handler of %s raised", self.subject)
         self._task = None
 
@@ -300,7 +300,7 @@ class _Follower:
             message = waiting[0]
             try:
                 await self._handle(*message)
-            except Exception:  # noqa: BLE001  # at least once: whatever it raised, it comes again
+            except Exception:  # at least once: whatever it raised, it comes again
                 log.warning("%s comes again", message[0], exc_info=True)
                 await asyncio.sleep(REDELIVER_S)
                 continue

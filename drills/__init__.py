@@ -1,0 +1,2 @@
+"""Drills: scenarios that prove a promise to a person. Each tells its story, ends with one JSON
+line, and exits 0 only if the promise held. ``python -m drills.NAME --json`` prints the line alone."""
