@@ -27,7 +27,7 @@ from reuna.adapters.nats_server import HubConfig, LeafConfig, NatsServer, Server
 from reuna.adapters.tls import KeyPair, client_context
 from reuna.core.errors import BusDown, PermissionDenied
 
-pytestmark = pytest.mark.asyncio
+pytestmark = [pytest.mark.asyncio, pytest.mark.system]
 HOST = "127.0.0.1"
 SOON_S = 10.0
 

@@ -118,9 +118,7 @@ def test_an_authority_that_cannot_be_read_says_which_folder(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("name", ["", "a/b", "../up", "A", "a.b", "a" * 64])
-def test_a_name_that_is_no_name_is_not_certified(
-    authority: CertificateAuthority, name: str
-) -> None:
+def test_a_name_that_is_no_name_is_not_certified(authority: CertificateAuthority, name: str) -> None:
     with pytest.raises(SettingsError):
         authority.issue("edge", name)
     with pytest.raises(SettingsError):
@@ -208,7 +206,5 @@ async def test_an_expired_certificate_is_refused(authority: CertificateAuthority
 
 def test_a_device_needs_no_cryptography_package() -> None:
     code = "import sys, reuna.adapters.tls; print('cryptography' in sys.modules)"
-    said = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
-    ).stdout
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert said.strip() == "False"
