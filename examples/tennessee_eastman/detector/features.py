@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 NORMAL = 0
 WINDOW = 20  # samples: one hour
 STRIDE = 5  # samples between the starts of two windows: 15 minutes
-SMALLEST = 1e-3  # of a feature's spread, in parts of the typical one: signals may stand still
+SMALLEST = 1e-3  # spread of a feature, in parts of its signal's mean: a valve may stand still
+KINDS = 3  # of features per signal: mean, standard deviation, change
 
 Floats = NDArray[np.float32]
 Labels = NDArray[np.int32]
@@ -37,9 +38,7 @@ class Scaler:
     spread: Floats
 
 
-def windows(
-    signals: Floats, labels: NDArray[np.integer], stride: int = STRIDE
-) -> tuple[Floats, Labels]:
+def windows(signals: Floats, labels: NDArray[np.integer], stride: int = STRIDE) -> tuple[Floats, Labels]:
     """Features (windows, 3 * columns) and label (windows,) of one run, in order of time.
 
     signals: (samples, columns) in their units; labels: (samples,), 0 while normal. A run shorter
@@ -47,7 +46,7 @@ def windows(
     """
     columns = signals.shape[1]
     if len(signals) < WINDOW:
-        return np.zeros((0, 3 * columns), np.float32), np.zeros(0, np.int32)
+        return np.zeros((0, KINDS * columns), np.float32), np.zeros(0, np.int32)
     cut = sliding_window_view(signals.astype(np.float64), WINDOW, axis=0)[::stride]
     states = sliding_window_view(labels, WINDOW)[::stride]
     half = WINDOW // 2
@@ -58,9 +57,10 @@ def windows(
 
 
 def fit_scaler(normal: Floats) -> Scaler:
-    """Centre and spread of the site's normal training windows (windows, features)."""
+    """Centre and spread of the site's normal training windows (windows, 3 * columns)."""
     centre, spread = normal.mean(axis=0, dtype=np.float64), normal.std(axis=0, dtype=np.float64)
-    smallest = SMALLEST * (np.abs(centre) + 1)
+    means = np.abs(centre[: len(centre) // KINDS])
+    smallest = np.tile(np.maximum(SMALLEST * means, 1e-6), KINDS)
     return Scaler(centre.astype(np.float32), np.maximum(spread, smallest).astype(np.float32))
 
 

@@ -136,9 +136,7 @@ def load_plant(plant: int, split: int, archive: Archive | None = None) -> PlantD
     """A plant's runs in a split. Give ``archive`` to unpack the file only once for many plants."""
     faults = seen_faults(plant, split)
     source = archive or read_archive()
-    seen = [
-        run for run in _runs(source, plant, _DEVELOPMENT) if run.fault in (NORMAL, *faults)
-    ]
+    seen = [run for run in _runs(source, plant, _DEVELOPMENT) if run.fault in (NORMAL, *faults)]
     return PlantData(
         plant=plant,
         split=split,
@@ -171,16 +169,14 @@ def _run(archive: Archive, row: dict[str, Any]) -> Run:
     )
 
 
-def write_plant_folder(
-    plant: int, split: int, folder: Path, archive: Archive | None = None
-) -> None:
+def write_plant_folder(plant: int, split: int, folder: Path, archive: Archive | None = None) -> None:
     """Write what a user's own node folder looks like: a Parquet file per run. Needs pyarrow.
 
     ``folder``/train, /validation, /test and /extra hold ``normal-0.parquet``,
     ``fault-06-1.parquet``, …: the 53 signals as float32 (unit and tag are in the field's
     metadata), ``minute`` and ``fault`` (0 while normal) as int32.
     """
-    import pyarrow.parquet as parquet
+    from pyarrow import parquet
 
     source = archive or read_archive()
     data = load_plant(plant, split, source)
