@@ -22,7 +22,7 @@ from nats.aio.client import Client
 from nats.js.errors import APIError
 
 from reuna.adapters.certificates import CertificateAuthority
-from reuna.adapters.nats_bus import NatsBus
+from reuna.adapters.nats_bus import NatsBus, StreamLimits
 from reuna.adapters.nats_server import HubConfig, LeafConfig, NatsServer, ServerBinary, find_server
 from reuna.adapters.tls import KeyPair, client_context
 from reuna.core.errors import BusDown, PermissionDenied
@@ -407,6 +407,27 @@ async def test_what_was_appended_survives_a_killed_server(fleet: Fleet) -> None:
     await gateway.follow("event.>", "up", heard)
     words = await heard.count(21)
     assert [data for _, data in words] == [b"%d" % number for number in range(21)]
+
+
+async def test_a_full_stream_refuses_new_events_and_keeps_the_old(fleet: Fleet) -> None:
+    await fleet.start(fleet.site_config())
+    pair = fleet.authority.pair("gateway", "north")
+    tls = client_context(pair.certificate, pair.key, pair.authority)
+    url = f"tls://{HOST}:{fleet.site_port}"
+    gateway = await NatsBus.connect(url, tls, "north", limits=StreamLimits(max_bytes=3_000))
+    await (await gateway.follow("event.>", "up", Heard())).stop()
+    edge = await fleet.connect("edge", "plant-1")
+    for number in range(2):
+        await edge.append("event.plant-1", b"%d" % number * 1_000, f"m{number}")
+    waiting = asyncio.ensure_future(edge.append("event.plant-1", b"2" * 1_000, "m2"))
+    done, _ = await asyncio.wait({waiting}, timeout=0.3)
+    assert not done
+    heard = Heard()
+    await gateway.follow("event.>", "up", heard)  # makes room
+    words = await heard.count(3)
+    assert [data[:1] for _, data in words] == [b"0", b"1", b"2"]
+    await waiting
+    await gateway.close()
 
 
 async def test_a_server_that_is_not_there_is_said_so(fleet: Fleet) -> None:

@@ -48,8 +48,10 @@ def test_everything_covers_and_a_pattern_covers_itself(pattern: str) -> None:
     assert covers(pattern, pattern)
 
 
-@given(st.text(alphabet="ab1-.*> \n", max_size=6).filter(is_name))
+@given(st.text(alphabet="ab1-.*> \n", max_size=4))
 def test_no_name_can_widen_a_child_s_rights(name: str) -> None:
+    if not is_name(name):
+        return
     for subject in child_rights(name).publish:
         assert subject.split(".")[1:] == [name]
         assert not covers(subject, f"event.{name}x")
