@@ -295,4 +295,3 @@ def test_the_server_ends_with_a_killed_parent(tmp_path: Path) -> None:
     while alive(child) and time.monotonic() < deadline:
         time.sleep(0.01)  # it is no child of ours, so nothing tells us of its end
     assert not alive(child)
-    assert not place.listens()
