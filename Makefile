@@ -1,12 +1,17 @@
 # Everything a person or CI runs. `make` alone lists it.
 SHELL := /bin/bash
-PYTHON := $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+# The first Python that is new enough; the variable may also be given: make PYTHON=python3.13 test
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.14 python; do \
   $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
 BIN := .venv/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check -q
+# Errors only: warnings about the machine's own package settings help nobody here.
+PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 
-.DEFAULT_GOAL := help
-.PHONY: help demo test check fix docs drill bench clean lock
+.PHONY: help demo test check fix docs drill bench-quick bench lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -18,48 +23,63 @@ test: .venv/dev.stamp ## The whole test suite
 	@$(BIN)/python -m pytest -n 2 --dist worksteal
 
 check: .venv/dev.stamp ## Lint, format, types, floors, docs: what CI runs before the tests
-	@$(BIN)/ruff check .
-	@$(BIN)/ruff format --check .
-	@$(BIN)/mypy
-	@$(BIN)/lint-imports --no-cache
+	@echo "lint";   $(BIN)/ruff check -q .
+	@echo "format"; $(BIN)/ruff format -q --check . || { echo "error: the files above are not formatted; run make fix" >&2; exit 1; }
+	@echo "types";  $(BIN)/mypy --no-error-summary
+	@echo "floors"; $(BIN)/lint-imports --no-cache > .venv/floors.txt || { cat .venv/floors.txt; exit 1; }
+	@echo "docs";   $(BIN)/python docs/generate.py --check
 	@$(BIN)/mkdocs build -q --strict
+	@echo "checked"
 
-fix: .venv/dev.stamp ## Format and repair what can be repaired
-	@$(BIN)/ruff check --fix -q . || true
+fix: .venv/dev.stamp ## Format, repair what can be repaired, write the generated pages again
+	@$(BIN)/ruff check -q --fix --exit-zero .
 	@$(BIN)/ruff format -q .
+	@$(BIN)/python docs/generate.py
 
 docs: .venv/dev.stamp ## Build the documentation into site/
-	@$(BIN)/mkdocs build -q --strict && echo "site/index.html"
+	@$(BIN)/python docs/generate.py
+	@$(BIN)/mkdocs build -q --strict
+	@echo "site/index.html"
 
 drill: .venv/demo.stamp ## A scenario that proves a promise: make drill NAME=kill
-	@$(BIN)/python -m drills.$(or $(NAME),kill)
+	@test -n "$(NAME)" -a -f "drills/$(NAME).py" || { \
+	  echo "error: name a drill, as in make drill NAME=kill; there are:" \
+	    $(patsubst drills/%.py,%,$(filter-out drills/__init__.py,$(wildcard drills/*.py))) >&2; exit 2; }
+	@$(BIN)/python -m drills.$(NAME)
 
-bench: .venv/demo.stamp ## The cost of a round, at 10 k and 1 M parameters
+bench-quick: .venv/demo.stamp ## The cost of a small round, in some seconds
+	@$(BIN)/python -m benchmarks.round --params 10000 --nodes 8 --rounds 10 --json
+
+bench: .venv/demo.stamp ## The cost of a round and of a simulated client, as in the documentation
 	@$(BIN)/python -m benchmarks.round --params 10000 --nodes 8 --rounds 30 --idle --json
 	@$(BIN)/python -m benchmarks.round --params 1000000 --nodes 8 --rounds 20 --json
 	@$(BIN)/python -m benchmarks.simulate --clients 1000 --json
 
-lock: ## Write the lock files again from pyproject.toml (needs uv)
-	@uv pip compile -q --universal --generate-hashes --no-header --no-annotate --no-emit-index-url \
-	  --no-emit-find-links --extra demo -o requirements.lock pyproject.toml
-	@uv pip compile -q --universal --generate-hashes --no-header --no-annotate --no-emit-index-url \
-	  --no-emit-find-links --extra dev -c requirements.lock -o requirements-dev.lock pyproject.toml
+LOCK := --quiet --universal --generate-hashes --no-header --no-annotate --no-emit-index-url \
+  --no-emit-find-links --group build
+lock: ## Write the lock files again from pyproject.toml (needs uv: pip install uv)
+	@command -v uv >/dev/null || { echo "error: uv is not installed; pip install uv" >&2; exit 1; }
+	@uv pip compile $(LOCK) --extra demo --output-file requirements.lock pyproject.toml
+	@uv pip compile $(LOCK) --extra dev --constraints requirements.lock --output-file requirements-dev.lock pyproject.toml
 
 clean: ## Remove everything that make made
 	@rm -rf .venv site .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 
+# Complete or not at all: without ensurepip (Debian's python3 alone) venv leaves a half-made folder.
 .venv/bin/python:
-	@test -n "$(PYTHON)" || { echo "error: no Python >= 3.11 found; install one and run make again" >&2; exit 1; }
-	@$(PYTHON) -m venv .venv
+	@test -n "$(PYTHON)" || { \
+	  echo "error: Reuna needs Python 3.11 or newer and found none; install one, or name it: make PYTHON=/path/to/python" >&2; exit 1; }
+	@$(PYTHON) -m venv .venv || { rm -rf .venv; \
+	  echo "error: $(PYTHON) could not make .venv; on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
 
+# A stamp is newer than the lock it was made from, so a changed lock installs itself.
 .venv/demo.stamp: requirements.lock pyproject.toml | .venv/bin/python
-	@echo "installing from requirements.lock (once, about a minute)" >&2
-	@$(PIP) install --require-hashes --no-deps -r requirements.lock 2>&1 | grep -v 'is ignored' >&2 || true
-	@$(PIP) install hatchling editables 2>&1 | grep -v 'is ignored' >&2 || true
-	@$(PIP) install --no-deps --no-build-isolation -e . 2>&1 | grep -v 'is ignored' >&2 || true
-	@$(BIN)/python -c 'import reuna.cli' && touch $@
+	@echo "installing from requirements.lock (once, under a minute)" >&2
+	@$(PIP) install --require-hashes --no-deps -r requirements.lock
+	@$(PIP) install --no-deps --no-build-isolation -e .
+	@touch $@
 
 .venv/dev.stamp: requirements-dev.lock .venv/demo.stamp
-	@echo "installing from requirements-dev.lock (once, about a minute)" >&2
-	@$(PIP) install --require-hashes --no-deps -r requirements-dev.lock 2>&1 | grep -v 'is ignored' >&2 || true
-	@$(BIN)/python -c 'import pytest, hypothesis' && touch $@
+	@echo "installing from requirements-dev.lock (once, under a minute)" >&2
+	@$(PIP) install --require-hashes --no-deps -r requirements-dev.lock
+	@touch $@
