@@ -1,0 +1,164 @@
+"""Write the reference pages that come from code: errors, settings, commands.
+
+``python docs/generate.py`` writes them; with ``--check`` it names those that are out of date and
+ends with status 1. Nothing here is a second list: the pages are the tables themselves.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import typer
+
+from reuna.cli import app
+from reuna.cloud.settings import CLOUD
+from reuna.core import errors
+from reuna.core.project import OWN_SECTIONS, PROJECT
+from reuna.core.settings import REQUIRED, Option
+from reuna.edge.settings import EDGE
+from reuna.fog.settings import FOG
+
+REFERENCE = Path(__file__).parent / "reference"
+NOTE = "<!-- Written by docs/generate.py; change the code instead and run `make docs`. -->"
+WORDS = {
+    str: "text",
+    int: "whole number",
+    float: "number",
+    bool: "true or false",
+    list: "list",
+    dict: "table",
+}
+#: title, where values come from, table
+TABLES: tuple[tuple[str, str, tuple[Option, ...]], ...] = (
+    ("Project", "`reuna.toml`, then `REUNA_…`, then `--set NAME=VALUE`", PROJECT),
+    ("Cloud", "`cloud.toml`, then `REUNA_CLOUD_…`, then `--set NAME=VALUE`", CLOUD),
+    ("Fog", "`fog.toml`, then `REUNA_FOG_…`, then `--set NAME=VALUE`", FOG),
+    ("Edge", "`edge.toml`, then `REUNA_EDGE_…`, then `--set NAME=VALUE`", EDGE),
+)
+
+
+def pages() -> dict[Path, str]:
+    """Path and text of every generated page."""
+    return {
+        REFERENCE / "errors.md": "\n".join(_errors()),
+        REFERENCE / "settings.md": "\n".join(_settings()),
+        REFERENCE / "commands.md": "\n".join(_commands()),
+    }
+
+
+def tree(root: type[errors.ReunaError]) -> Iterator[type[errors.ReunaError]]:
+    """``root`` and all below it, those above first, in the order they are written."""
+    yield root
+    for child in root.__subclasses__():
+        yield from tree(child)
+
+
+def _errors() -> Iterator[str]:
+    yield from (NOTE, "# Errors", "")
+    yield "Every error that Reuna raises on purpose says what happened to which thing and what to do next."
+    yield "The code names its kind and is never used again for another; the exit status tells whose"
+    yield "fault it is."
+    for kind in tree(errors.ReunaError):
+        if kind.__base__ is errors.ReunaError:
+            yield from ("", f"## {_first(kind)}", "")
+            yield from (f"`{kind.__name__}`, exit status {kind.exit_status}.", "")
+            yield from ("| code | name | what happened | what to do next |", "|---|---|---|---|")
+        elif kind is not errors.ReunaError:
+            step = kind.default_next_step
+            said = "as the message says" if step == errors.ReunaError.default_next_step else _cell(step)
+            yield f"| `{kind.code}` | `{kind.__name__}` | {_cell(_first(kind))} | {said} |"
+    yield from ("", "## Why a contribution is refused", "")
+    yield "A parent that refuses a contribution (`R303`) gives one of these words. It is counted and shown,"
+    yield "and costs only the node that sent it."
+    yield from ("", "| reason | meaning |", "|---|---|")
+    for reason, meaning in sorted(errors.REFUSALS.items()):
+        yield f"| `{reason}` | {_cell(meaning)} |"
+    yield ""
+
+
+def _settings() -> Iterator[str]:
+    yield from (NOTE, "# Settings", "")
+    yield "One table for each file. A later source wins over an earlier one; all mistakes are reported"
+    yield "together, each with where it came from. A variable is the name in capitals with `_` for `.`:"
+    yield "`REUNA_FOG_LISTEN_HOST` is the fog's `listen.host`."
+    for title, sources, table in TABLES:
+        yield from ("", f"## {title}", "", f"From {sources}.", "")
+        yield from ("| name | value | default | meaning |", "|---|---|---|---|")
+        for option in table:
+            value = f"{WORDS[option.kind]}, {option.unit}" if option.unit else WORDS[option.kind]
+            yield f"| `{option.name}` | {value} | {_default(option)} | {_cell(option.help)} |"
+    own = " and ".join(f"`[{section}]`" for section in OWN_SECTIONS)
+    yield from ("", f"In `reuna.toml` the sections {own} are the project's own: any key with a plain value")
+    yield from ("goes to its `load` and `learner`.", "")
+
+
+def _commands() -> Iterator[str]:
+    group = typer.main.get_command(app)
+    context = click.Context(group, info_name="reuna")
+    yield from (NOTE, "# Commands", "", str(group.help))
+    for name, command in sorted(vars(group)["commands"].items()):
+        yield from ("", f"## reuna {name}", "", " ".join((command.help or "").split()), "")
+        below = click.Context(command, info_name=name, parent=context)
+        usage = " ".join(("reuna", name, *command.collect_usage_pieces(below)))
+        yield from ("```text", usage, "```")
+        rows = [row for parameter in command.params if (row := _parameter(parameter))]
+        if rows:
+            yield from ("", "| what | default | meaning |", "|---|---|---|", *rows)
+    yield from (
+        "",
+        "Exit status 0: done; 1: a fault of ours; 2 to 5: see [Errors](errors.md); 130: stopped with Ctrl-C.",
+        "",
+    )
+
+
+def _parameter(parameter: Any) -> str:
+    if parameter.param_type_name == "argument":
+        name = parameter.metavar or str(parameter.name).upper()
+    else:
+        name = ", ".join((*parameter.opts, *parameter.secondary_opts))
+    default = parameter.default
+    if isinstance(default, bool):
+        default = parameter.opts[0] if default else None
+    said = "" if default is None or callable(default) else f"`{default}`"
+    return f"| `{name}` | {'required' if parameter.required else said} | {_cell(parameter.help or '')} |"
+
+
+def _default(option: Option) -> str:
+    if option.default is REQUIRED:
+        return "required"
+    if option.default == "":
+        return ""
+    return f"`{str(option.default).lower()}`" if option.kind is bool else f"`{option.default}`"
+
+
+def _first(kind: type) -> str:
+    """First sentence of a class's docstring, without its full stop."""
+    return (kind.__doc__ or kind.__name__).strip().splitlines()[0].removesuffix(".")
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|").replace("``", "`")
+
+
+def main(arguments: list[str]) -> int:
+    """Write the pages, or with ``--check`` only say which are out of date."""
+    stale = [
+        path
+        for path, text in pages().items()
+        if not path.is_file() or path.read_text(encoding="utf-8") != text
+    ]
+    if "--check" in arguments:
+        for path in stale:
+            sys.stderr.write(f"error: docs/reference/{path.name} is out of date; run make docs\n")
+        return 1 if stale else 0
+    for path in stale:
+        path.write_text(pages()[path], encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
