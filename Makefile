@@ -23,13 +23,14 @@ test: .venv/dev.stamp ## The whole test suite
 	@$(BIN)/python -m pytest -n 2 --dist worksteal
 
 check: .venv/dev.stamp ## Lint, format, types, floors, docs: what CI runs before the tests
-	@echo "lint";   $(BIN)/ruff check -q .
-	@echo "format"; $(BIN)/ruff format -q --check . || { echo "error: the files above are not formatted; run make fix" >&2; exit 1; }
-	@echo "types";  $(BIN)/mypy --no-error-summary
-	@echo "floors"; $(BIN)/lint-imports --no-cache > .venv/floors.txt || { cat .venv/floors.txt; exit 1; }
-	@echo "docs";   $(BIN)/python docs/generate.py --check
-	@$(BIN)/mkdocs build -q --strict
-	@echo "checked"
+	@failed=; step() { echo "$$1"; shift; "$$@" > .venv/check.txt 2>&1 || { cat .venv/check.txt; failed=yes; }; }; \
+	step "lint"   $(BIN)/ruff check -q --output-format concise .; \
+	step "format" $(BIN)/ruff format -q --check --output-format concise .; \
+	step "types"  $(BIN)/mypy; \
+	step "floors" $(BIN)/lint-imports --no-cache; \
+	step "pages written from code" $(BIN)/python docs/generate.py --check; \
+	step "documentation" $(BIN)/mkdocs build -q --strict; \
+	test -z "$$failed" || { echo "error: the checks named above failed; make fix repairs what can be repaired" >&2; exit 1; }
 
 fix: .venv/dev.stamp ## Format, repair what can be repaired, write the generated pages again
 	@$(BIN)/ruff check -q --fix --exit-zero .

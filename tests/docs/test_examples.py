@@ -40,15 +40,11 @@ def blocks(page: Path, language: str) -> Iterator[tuple[int, str]]:
             yield text[: match.start()].count("\n") + 2, match["text"]
 
 
-def pages_with(language: str) -> list[Path]:
-    return [page for page in PAGES if any(blocks(page, language))]
-
-
 def name_of(page: Path) -> str:
     return str(page.relative_to(ROOT))
 
 
-@pytest.mark.parametrize("page", pages_with("python"), ids=name_of)
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_python_on_a_page_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {"__name__": "__main__"}
@@ -63,7 +59,7 @@ def test_python_on_a_page_runs(page: Path, tmp_path: Path, monkeypatch: pytest.M
     assert runner.failures == 0
 
 
-@pytest.mark.parametrize("page", pages_with("toml"), ids=name_of)
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_toml_on_a_page_can_be_read(page: Path) -> None:
     for _, text in blocks(page, "toml"):
         tomllib.loads(text)

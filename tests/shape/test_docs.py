@@ -67,3 +67,12 @@ def test_every_target_of_make_says_what_it_does() -> None:
     assert phony
     for target in phony[1].split():
         assert re.search(rf"^{target}:.*## \S", text, re.MULTILINE), target
+
+
+def test_links_between_our_files_lead_somewhere() -> None:
+    lost = []
+    for page in [*ROOT.glob("*.md"), *DOCS.rglob("*.md")]:
+        for target in re.findall(r"\]\((?!https?:|#|mailto:)([^)#\s]+)", page.read_text(encoding="utf-8")):
+            if not (page.parent / target).exists():
+                lost.append(f"{page.relative_to(ROOT)}: {target}")
+    assert not lost
