@@ -2,54 +2,76 @@
 
 The stream that brings them forgets message ids after minutes; this log remembers (node, boot,
 seq) for ``KEEP_DAYS`` and records it in the same transaction as the event's effect.
+
+>>> log.record(event, lambda db: db.execute("UPDATE totals SET rounds = rounds + 1"))
+True
+>>> log.record(event, lambda db: db.execute("UPDATE totals SET rounds = rounds + 1"))
+False
 """
 
 from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
+from reuna.adapters.clock import SystemClock
+from reuna.core.errors import BadMessage, Corrupted, DiskFull
+from reuna.core.ports import Clock
 from reuna.core.records import Event
 
 KEEP_DAYS = 400
-Effect = Callable[[sqlite3.Connection], None]
+MAX_SEQ = 2**63 - 1  #: SQLite's integers
+Effect = Callable[[sqlite3.Connection], object]
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS events (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
     node TEXT NOT NULL, boot TEXT NOT NULL, seq INTEGER NOT NULL,
-    run TEXT NOT NULL, at REAL NOT NULL, event BLOB NOT NULL,
+    run TEXT NOT NULL, what TEXT NOT NULL, received REAL NOT NULL, event BLOB NOT NULL,
     UNIQUE (node, boot, seq)
 );
 CREATE INDEX IF NOT EXISTS events_of_run ON events (run, number);
 """
+_INSERT = """
+INSERT INTO events (node, boot, seq, run, what, received, event) VALUES (?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT DO NOTHING
+"""
 
 
 class EventLog:
-    """Events in SQLite. Safe to use from several threads."""
+    """Events in SQLite, durable when `record` returns. Safe to use from several threads.
 
-    def __init__(self, path: Path) -> None:
+    All methods raise `DiskFull` or `Corrupted` when the disk does not do its part.
+    """
+
+    def __init__(self, path: Path, clock: Clock | None = None) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
-        self._db.execute("PRAGMA journal_mode=WAL")
-        self._db.execute("PRAGMA synchronous=FULL")
-        self._db.executescript(_SCHEMA)
+        self._path = path
+        self._clock = clock or SystemClock()
         self._lock = threading.Lock()
+        self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+        with self._own_errors():
+            self._db.execute("PRAGMA journal_mode=WAL")
+            self._db.execute("PRAGMA synchronous=FULL")
+            self._db.executescript(_SCHEMA)
 
     def record(self, event: Event, effect: Effect | None = None) -> bool:
-        """Record the event and do its effect, both or neither; False when it was seen before."""
-        values = (event.node, event.boot, event.seq, event.run, event.at, msgspec.msgpack.encode(event))
-        with self._lock, self._db:
-            self._db.execute("BEGIN IMMEDIATE")
-            done = self._db.execute(
-                "INSERT INTO events (node, boot, seq, run, at, event) VALUES (?, ?, ?, ?, ?, ?)"
-                " ON CONFLICT DO NOTHING",
-                values,
-            )
-            if done.rowcount == 0:
+        """Record the event and do its effect, both or neither; False when it was seen before.
+
+        ``effect`` writes through the connection given, to tables of its own, and does not commit.
+        Raises `BadMessage` for a sequence number that no node of ours counts to.
+        """
+        if not 0 <= event.seq <= MAX_SEQ:
+            raise BadMessage(f"an event of {event.node} has the sequence number {event.seq}")
+        data = msgspec.msgpack.encode(event)
+        row = (event.node, event.boot, event.seq, event.run, event.what, self._clock.now(), data)
+        with self._transaction():
+            if self._db.execute(_INSERT, row).rowcount == 0:
                 return False
             if effect is not None:
                 effect(self._db)
@@ -57,17 +79,44 @@ class EventLog:
 
     def read(self, run: str, after: int = 0) -> list[Event]:
         """Events of a run in the order they arrived, without the first ``after``."""
-        with self._lock:
-            found = self._db.execute(
-                "SELECT event FROM events WHERE run = ? ORDER BY number LIMIT -1 OFFSET ?", (run, after)
-            ).fetchall()
+        query = "SELECT event FROM events WHERE run = ? ORDER BY number LIMIT -1 OFFSET ?"
+        found = self._rows(query, run, after)
         return [msgspec.msgpack.decode(data, type=Event) for (data,) in found]
 
+    def counts(self) -> dict[str, int]:
+        """How many events of each ``what`` are kept."""
+        return dict(self._rows("SELECT what, count(*) FROM events GROUP BY what ORDER BY what"))
+
     def prune(self, now: float) -> int:
-        """Forget events older than `KEEP_DAYS`; how many. ``now`` in seconds since the epoch."""
-        with self._lock, self._db:
-            self._db.execute("BEGIN IMMEDIATE")
-            return self._db.execute("DELETE FROM events WHERE at < ?", (now - KEEP_DAYS * 86_400,)).rowcount
+        """Forget events that arrived more than `KEEP_DAYS` before ``now`` (epoch s); how many.
+
+        A forgotten event that is delivered once more takes effect once more, so the streams must
+        keep events for less than that. What counts is when it arrived here: the clock of a node
+        without a battery starts in 1970.
+        """
+        with self._transaction():
+            done = self._db.execute("DELETE FROM events WHERE received < ?", (now - KEEP_DAYS * 86_400,))
+            return done.rowcount
 
     def close(self) -> None:
+        """After the last call of anything else."""
         self._db.close()
+
+    def _rows(self, query: str, *values: object) -> list[Any]:
+        with self._lock, self._own_errors():
+            return self._db.execute(query, values).fetchall()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        with self._lock, self._own_errors(), self._db:
+            self._db.execute("BEGIN IMMEDIATE")
+            yield
+
+    @contextmanager
+    def _own_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL:
+                raise DiskFull(f"no space left for an event in {self._path.parent}") from error
+            raise Corrupted(f"{self._path}: {error}") from error

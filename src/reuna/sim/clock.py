@@ -10,9 +10,10 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import selectors
 from collections.abc import Callable, Coroutine
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 T = TypeVar("T")
 EPOCH = 1_767_225_600.0  #: 2026-01-01, where simulated wall time begins, seconds
@@ -40,32 +41,40 @@ class _NeverWaiting(selectors.SelectSelector):
 class VirtualLoop(asyncio.SelectorEventLoop):
     """An event loop in virtual time. Deterministic: one thread, no sockets, no waiting."""
 
-    def __init__(self) -> None:
+    def __init__(self, start: float = 0.0) -> None:
         selector = _NeverWaiting()
         super().__init__(selector)
         selector.loop = self
         self._virtual = 0.0
+        self.jump(start)
 
     def time(self) -> float:
-        """Seconds since the loop began."""
+        """Virtual seconds; ``start`` when the loop began."""
         return self._virtual
 
     def jump(self, seconds: float) -> None:
         """Let time pass."""
         self._virtual += seconds
+        # asyncio runs timers before time() + resolution. After 97 days that sum of floats is time()
+        # itself, and a timer that is due would never run.
+        self._clock_resolution = max(1e-9, math.ulp(self._virtual))
 
-    def stop_after(self, work: asyncio.Future[Any]) -> None:
-        """End `run_forever` when ``work`` is done."""
-        work.add_done_callback(lambda _done: self.stop())
+    def run_in_executor(  # type: ignore[override]  # it never returns, so any signature will do
+        self, *args: Any
+    ) -> NoReturn:
+        """Refused: a thread takes real time, so its result would arrive at a random moment."""
+        raise RuntimeError("no threads in virtual time: do blocking work through the Offload port")
 
 
 def run_virtual(
-    work: Coroutine[Any, Any, T], task_factory: Callable[..., asyncio.Task[Any]] | None = None
+    work: Coroutine[Any, Any, T],
+    task_factory: Callable[..., asyncio.Task[Any]] | None = None,
+    start: float = 0.0,
 ) -> T:
     """Run to the end in virtual time. Raises `Deadlock` when ``work`` can never end."""
-    loop = VirtualLoop()
+    loop = VirtualLoop(start)
     if task_factory is not None:
-        loop.set_task_factory(task_factory)  # type: ignore[arg-type]  # typeshed wants a Protocol
+        loop.set_task_factory(task_factory)
     try:
         return loop.run_until_complete(work)
     finally:

@@ -5,16 +5,24 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from functools import partial
+from typing import Any, TypeVar, cast
+
+from reuna.core.errors import JournalError, ReunaError
+from reuna.core.ports import Clock
+from reuna.sim.clock import SimClock
 
 T = TypeVar("T")
+#: Called with ("before", step), ("done", step) and ("after", step); raises to crash right there.
+#: "done" is the moment when the work is done and not journalled.
+Hook = Callable[[str, str], None]
 
 
 class JournalStore:
-    """What is on disk: results of steps in order, and messages by topic."""
+    """What is on disk of one run: results of steps in order, and messages by topic."""
 
     def __init__(self) -> None:
-        self.results: list[tuple[str, str]] = []
+        self.results: list[tuple[str, str | ReunaError]] = []
         self.messages: dict[str, list[str]] = {}
         self.arrived = asyncio.Event()
 
@@ -27,44 +35,76 @@ class JournalStore:
 class SimJournal:
     """One life of a run: replays what the store has, then goes on."""
 
-    def __init__(self, store: JournalStore) -> None:
+    def __init__(self, store: JournalStore, clock: Clock | None = None, hook: Hook | None = None) -> None:
         self._store = store
+        self._clock = clock or SimClock()
+        self._hook = hook or _nothing
         self._next = 0
 
     async def step(self, name: str, work: Callable[[], Awaitable[T]]) -> T:
-        if self._next < len(self._store.results):
-            return self._replay(name)
-        result = await work()
-        self._store.results.append((name, json.dumps(result)))
-        self._next += 1
-        return result
-
-    def _replay(self, name: str) -> Any:
-        recorded, result = self._store.results[self._next]
-        if recorded != name:
-            raise AssertionError(f"the run took step {name!r} where it took {recorded!r} before")
-        self._next += 1
-        return json.loads(result)
+        return await self._step(name, work, lambda _: None)
 
     async def sleep_until(self, when: float) -> None:
-        until = await self.step("sleep until", lambda: _value(when))
-        left = until - asyncio.get_running_loop().time()
-        if left > 0:
-            await asyncio.sleep(left)
+        until = await self.step("sleep until", partial(_ready, when))
+        await self._clock.sleep(max(0.0, until - self._clock.now()))
 
     async def await_event(self, topic: str, timeout_s: float) -> str | None:
-        return await self.step(f"await {topic}", lambda: self._message(topic, timeout_s))
+        until = await self.step(f"await {topic} until", partial(_ready, self._clock.now() + timeout_s))
 
-    async def _message(self, topic: str, timeout_s: float) -> str | None:
+        def consume(message: str | None) -> None:
+            if message is not None:
+                self._store.messages[topic].pop(0)
+
+        return await self._step(f"await {topic}", lambda: self._message(topic, until), consume)
+
+    async def _step(self, name: str, work: Callable[[], Awaitable[T]], commit: Callable[[T], None]) -> T:
+        """``commit`` is what the result's commit changes besides."""
+        if self._next < len(self._store.results):
+            return cast("T", self._recorded(name))
+        self._hook("before", name)
         try:
-            async with asyncio.timeout(timeout_s):
+            result = await work()
+        except ReunaError as error:
+            self._store.results.append((name, error))
+            self._next += 1
+            raise
+        self._hook("done", name)
+        self._store.results.append((name, _encode(name, result)))
+        commit(result)
+        self._hook("after", name)
+        return cast("T", self._recorded(name))
+
+    def _recorded(self, name: str) -> Any:
+        recorded, result = self._store.results[self._next]
+        if recorded != name:
+            raise JournalError(f"the run took step {name!r} where it took {recorded!r} before")
+        self._next += 1
+        if isinstance(result, ReunaError):
+            raise result
+        return json.loads(result)
+
+    async def _message(self, topic: str, until: float) -> str | None:
+        """The oldest message, left in the store."""
+        try:
+            async with asyncio.timeout(until - self._clock.now()):
                 while not self._store.messages.get(topic):
                     self._store.arrived.clear()
                     await self._store.arrived.wait()
         except TimeoutError:
             return None
-        return self._store.messages[topic].pop(0)
+        return self._store.messages[topic][0]
 
 
-async def _value(value: T) -> T:
+def _encode(name: str, value: Any) -> str:
+    try:
+        return json.dumps(value)
+    except (TypeError, ValueError) as error:
+        raise JournalError(f"{name}: the result is no plain JSON value: {error}") from error
+
+
+async def _ready(value: T) -> T:
     return value
+
+
+def _nothing(moment: str, step: str) -> None:
+    """No crash."""
