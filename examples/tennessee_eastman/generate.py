@@ -159,8 +159,8 @@ def quantise(
 ) -> tuple[NDArray[np.int16], NDArray[np.float64], NDArray[np.float64]]:
     """Integers (53, samples), scale and offset (53,): value = offset + scale * integer.
 
-    The scale is a power of two, at most an eighth of the column's noise (the smallest over the
-    plants), unless the column's range then no longer fits into 16 bits.
+    The scale is a power of two, at most an eighth of the column's noise (the median of the normal runs),
+    unless the column's range then no longer fits into 16 bits.
     """
     values = np.concatenate([rows for _, rows in runs])
     lowest, highest = values.min(axis=0), values.max(axis=0)
