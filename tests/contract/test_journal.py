@@ -7,7 +7,6 @@ one left. The crashes at the end are real ones for DBOS (SIGKILL of a process of
 import asyncio
 import json
 import os
-import signal
 import subprocess
 import sys
 import textwrap
@@ -574,3 +573,50 @@ async def test_a_damaged_journal_is_said_to_be_one(tmp_path):
     (tmp_path / "journal.sqlite").write_bytes(b"no database" * 1000)
     with pytest.raises(Corrupted, match=r"journal\.sqlite"):
         await DbosHost(tmp_path).start()
+
+
+#: A disk without room for the journal for a while: no file of the process may grow past 2 MB.
+_FULL_DISK = """
+    import asyncio, resource, signal, sys
+    from pathlib import Path
+    from reuna.adapters import journal_dbos
+
+    journal_dbos.RETRY_S = 0.3
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    began = []
+
+    async def fill(number):
+        began.append(number)
+        return "x" * 200_000
+
+    async def body(journal, spec):
+        for number in range(20):
+            await journal.step(f"fill {number}", lambda: fill(number))
+        return "complete"
+
+    async def main():
+        host = journal_dbos.DbosHost(Path(sys.argv[1]))
+        host.register("kind", body)
+        await host.start()
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2_000_000, -1))
+        await host.submit("kind", "run", "")
+        await asyncio.sleep(2)
+        assert await host.status("run") == {"state": "running"}
+        assert len(set(began)) < 20
+        resource.setrlimit(resource.RLIMIT_FSIZE, (-1, -1))
+        assert await host.result("run") == "complete"
+        assert set(began) == set(range(20))
+        assert began[:5] == list(range(5)) and began.count(0) == 1
+        await host.stop()
+
+    asyncio.run(main())
+"""
+
+
+def test_a_run_waits_while_the_disk_is_full_and_then_goes_on(tmp_path):
+    script = textwrap.dedent(_FULL_DISK)
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    assert "cannot be written" in done.stderr

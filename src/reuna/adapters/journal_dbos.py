@@ -29,8 +29,9 @@ from typing import Any, ClassVar, TypeVar
 
 from dbos import DBOS, DBOSConfig, Serializer, SetWorkflowID
 from dbos import error as dbos_error
+from sqlalchemy.exc import DBAPIError
 
-from reuna.core.errors import Corrupted, JournalError, Refused, ReunaError, RunFailed, RunNotFound
+from reuna.core.errors import Corrupted, DiskFull, JournalError, Refused, ReunaError, RunFailed, RunNotFound
 from reuna.core.ports import Journal
 
 T = TypeVar("T")
@@ -40,6 +41,8 @@ VERSION = "reuna-protocol-1"  #: raised only when journals of old runs cannot be
 WORKFLOW = "reuna.run"
 STATES = {"SUCCESS": "done", "ERROR": "failed", "CANCELLED": "cancelled"}
 LONGEST_NAP_S = 60.0  #: wall time is looked at again this often, for clocks that are set right
+RETRY_S = 10.0  #: between tries to go on with a run whose journal could not be written
+POLL_S = 0.2  #: how late a message may be seen, and how long `DbosHost.stop` takes
 THREADS = 32  #: DBOS makes its pool the default of our loop; Python's own bound is 32 as well
 _ERROR_KEY = "reuna-error"
 
@@ -52,6 +55,8 @@ class JsonSerializer(Serializer):
     def serialize(self, data: Any) -> str:
         if not isinstance(data, BaseException):
             return json.dumps(data)
+        if isinstance(data, DBAPIError):
+            raise data  # DBOS would journal that its own write failed, as the result of the step
         if not isinstance(data, ReunaError):
             log.error("a run met an error of a kind that is not ours", exc_info=data)
         return json.dumps({_ERROR_KEY: _error_fields(data)})
@@ -91,7 +96,8 @@ class DbosHost:
     """Runs of one cloud. One started host per process, because DBOS keeps its state in the module.
 
     A run is executed at least once from its last journalled step on; `stop` and a crash leave it
-    to the next start, `cancel` ends it.
+    to the next start, `cancel` ends it. While the disk takes no journal, a run is interrupted and
+    tried again; it does not fail.
     """
 
     _started: ClassVar[DbosHost | None] = None
@@ -102,6 +108,7 @@ class DbosHost:
         self._version = app_version
         self._bodies: dict[str, Body] = {}
         self._tasks: dict[str, asyncio.Task[Any]] = {}
+        self._retries: set[asyncio.Task[None]] = set()
         self._workflow: Any = None
         self._lock_fd = -1
 
@@ -125,7 +132,7 @@ class DbosHost:
 
     async def stop(self) -> None:
         """Close the journal; unfinished runs are interrupted and go on at the next start."""
-        tasks = list(self._tasks.values())
+        tasks = [*self._tasks.values(), *self._retries]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -137,11 +144,14 @@ class DbosHost:
     async def submit(self, kind: str, run: str, spec: str) -> None:
         """Begin a run; nothing happens when there is, or was, one of that name.
 
-        Raises `JournalError` for a kind that was not registered.
+        Raises `JournalError` for a kind that was not registered, `DiskFull`.
         """
         self._body(kind)
-        with _own_errors(), SetWorkflowID(run):
-            await DBOS.start_workflow_async(self._workflow, kind, spec)
+        try:
+            with _own_errors(), SetWorkflowID(run):
+                await DBOS.start_workflow_async(self._workflow, kind, spec)
+        except DBAPIError as error:
+            raise DiskFull(f"the journal takes no new run: {error.orig}") from error
 
     async def status(self, run: str) -> dict[str, Any]:
         """Where a run is, by ``state``: running, done, failed or cancelled. Raises `RunNotFound`.
@@ -168,7 +178,7 @@ class DbosHost:
             await asyncio.wait([self._tasks[run]])
         handle: Any = await DBOS.retrieve_workflow_async(run)
         try:
-            return await handle.get_result()
+            return await handle.get_result(polling_interval_sec=POLL_S)
         except dbos_error.DBOSAwaitedWorkflowCancelledError as error:
             raise RunFailed(f"the run {run} was cancelled", "Start another run.") from error
 
@@ -194,10 +204,25 @@ class DbosHost:
             assert run is not None
             assert task is not None
             self._tasks[run] = task
-            task.add_done_callback(lambda _: self._tasks.pop(run, None))
-            return _plain(await self._body(kind)(DbosJournal(), spec), "the run's end")
+            task.add_done_callback(partial(self._ended, run))
+            try:
+                return _plain(await self._body(kind)(DbosJournal(), spec), "the run's end")
+            except DBAPIError as error:
+                self._try_again(run, error)
+                raise asyncio.CancelledError from error  # DBOS stores any other end as final
 
         return execute
+
+    def _ended(self, run: str, task: asyncio.Task[Any]) -> None:
+        self._tasks.pop(run, None)
+        if not task.cancelled() and isinstance(error := task.exception(), DBAPIError):
+            self._try_again(run, error)  # the run's end could not be journalled
+
+    def _try_again(self, run: str, error: DBAPIError) -> None:
+        log.error("journal of run %s cannot be written, next try in %g s: %s", run, RETRY_S, error.orig)
+        retry = asyncio.ensure_future(_resume(run))
+        self._retries.add(retry)
+        retry.add_done_callback(self._retries.discard)
 
     def _body(self, kind: str) -> Body:
         if kind not in self._bodies:
@@ -230,9 +255,22 @@ class DbosHost:
             "executor_id": "cloud",
             "serializer": JsonSerializer(),
             "max_executor_threads": THREADS,
+            "notification_listener_polling_interval_sec": POLL_S,
             "enable_otlp": False,
             "log_level": "WARNING",
         }
+
+
+async def _resume(run: str) -> None:
+    """Let DBOS take the run up at its last journalled step, as soon as it can write that down."""
+    while True:
+        await asyncio.sleep(RETRY_S)
+        try:
+            await DBOS.resume_workflow_async(run)
+        except DBAPIError as error:
+            log.warning("journal of run %s still cannot be written: %s", run, error.orig)
+        else:
+            return
 
 
 def _make_file(path: Path) -> None:
