@@ -1,25 +1,37 @@
-"""Linear models in plain numpy: softmax classifier and linear regressor, trained by SGD.
+"""Linear models in plain numpy: softmax, binary logistic, least squares; trained by plain SGD.
 
 Settings of `fit`: ``epochs`` (passes over the data), ``rate`` (step), ``batch`` (samples a step,
 0: all), ``l2`` (ridge on the weights), ``mu`` (FedProx: pull towards the incoming model, Li et
 al. 2020 eq. 2). Parameters are float32 tensors ``weight`` (features, outputs), ``bias`` (outputs,).
+
+>>> import numpy as np
+>>> x = np.array([[-1.0], [1.0]], np.float32)
+>>> samples = Samples(x, np.array([0, 1]))
+>>> learner = SoftmaxClassifier(features=1, classes=2)
+>>> data = Dataset(samples, samples, samples)
+>>> model, weight, metrics = learner.fit(learner.init(seed=1), data, {"epochs": 5, "rate": 1.0}, seed=1)
+>>> weight, learner.evaluate(model, data, {})["all"]
+(2, 1.0)
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 
-from reuna.core.data import Dataset, Samples
-from reuna.core.errors import DataError
+from reuna.core.data import Dataset, Samples, batches, check_samples, number
+from reuna.core.errors import LearnerError
 from reuna.core.ports import Tensors
 from reuna.core.records import Metrics, Setting
 
 Array = NDArray[np.float32]
 #: (scores (n, outputs), targets (n,)) -> (gradient of the mean loss by the scores, mean loss)
 Loss = Callable[[Array, NDArray[np.int64] | Array], tuple[Array, float]]
+
+#: settings of `fit` and their defaults
+NUMBERS = (("rate", 0.1), ("l2", 0.0), ("mu", 0.0))
 
 
 def softmax(scores: Array) -> Array:
@@ -46,13 +58,30 @@ def squared_error(scores: Array, targets: NDArray[np.int64] | Array) -> tuple[Ar
     return (error / np.float32(len(error)))[:, None], 0.5 * float(np.mean(error * error))
 
 
+def logistic_loss(scores: Array, targets: NDArray[np.int64] | Array) -> tuple[Array, float]:
+    """Mean negative log-likelihood of targets 0 and 1 under one score, and its gradient."""
+    score, labels = scores[:, 0], targets.astype(np.float32, copy=False)
+    loss = float(np.mean(np.logaddexp(0, score) - labels * score))
+    return ((sigmoid(score) - labels) / np.float32(len(labels)))[:, None], loss
+
+
+def sigmoid(scores: Array) -> Array:
+    """Probability of class 1, float32; no overflow for large scores."""
+    probability: Array = np.float32(0.5) * (1 + np.tanh(np.float32(0.5) * scores))
+    return probability
+
+
 class LinearModel:
     """``scores = x @ weight + bias`` under a loss. Implements `reuna.core.ports.Learner`."""
 
-    def __init__(self, features: int, outputs: int, loss: Loss) -> None:
+    activation = ""  #: what turns scores into predictions, as `reuna.adapters.onnx_export` names it
+
+    def __init__(self, features: int, outputs: int, loss: Loss, classes: int = 0) -> None:
+        """``classes``: targets are whole numbers below it; 0: targets are any number."""
         self.features = features
         self.outputs = outputs
         self._loss = loss
+        self._classes = classes
 
     def init(self, seed: int) -> Tensors:
         """Zeros: the loss is convex, so nothing is gained by chance."""
@@ -64,23 +93,31 @@ class LinearModel:
     def fit(
         self, model: Tensors, data: Dataset, settings: Mapping[str, Setting], seed: int
     ) -> tuple[Tensors, int, Metrics]:
-        """SGD over the training samples. Raises `DataError` when there are none or of another width."""
+        """SGD over the training samples; ``loss`` is that of the last step.
+
+        Raises `DataError` for no samples, another width or an unknown label, `SettingsError`, and
+        `LearnerError` when the steps were too large to stay finite.
+        """
         samples = data.train
         self._check(samples)
         weight, bias = np.array(model["weight"]), np.array(model["bias"])
-        rate, l2 = np.float32(settings.get("rate", 0.1)), np.float32(settings.get("l2", 0.0))
-        mu = np.float32(settings.get("mu", 0.0))
+        rate, l2, mu = (np.float32(number(settings, *setting)) for setting in NUMBERS)
         loss = 0.0
-        for x, y in _batches(samples, settings, seed):
-            gradient, loss = self._loss(x @ weight + bias, y)
-            step_w, step_b = x.T @ gradient, gradient.sum(axis=0)
-            if l2:
-                step_w += l2 * weight
-            if mu:
-                step_w += mu * (weight - model["weight"])
-                step_b += mu * (bias - model["bias"])
-            weight -= rate * step_w
-            bias -= rate * step_b
+        with np.errstate(over="ignore", invalid="ignore"):  # a diverging fit is told below, once
+            for part in batches(samples, settings, seed):
+                gradient, loss = self._loss(part.x @ weight + bias, part.y)
+                step_w, step_b = part.x.T @ gradient, gradient.sum(axis=0)
+                if l2:
+                    step_w += l2 * weight
+                if mu:
+                    step_w += mu * (weight - model["weight"])
+                    step_b += mu * (bias - model["bias"])
+                weight -= rate * step_w
+                bias -= rate * step_b
+        if not np.isfinite(weight).all():
+            raise LearnerError(
+                f"training diverged at a rate of {rate:g}", "Lower `rate` or scale the features."
+            )
         return {"bias": bias, "weight": weight}, len(samples), {"loss": loss}
 
     def evaluate(self, model: Tensors, data: Dataset, settings: Mapping[str, Setting]) -> Metrics:
@@ -94,24 +131,30 @@ class LinearModel:
         found: Array = x @ model["weight"] + model["bias"]
         return found
 
+    def predict(self, model: Tensors, x: Array) -> Array:
+        """What the exported graph answers too: probabilities or values, (n, outputs) float32."""
+        return self.scores(model, x)
+
     def export(self, model: Tensors) -> bytes:
         """The model as ONNX; see `reuna.adapters.onnx_export`."""
         from reuna.adapters.onnx_export import linear_graph
 
-        return linear_graph(model, "softmax" if self._loss is cross_entropy else "")
+        return linear_graph(model, self.activation)
 
     def _check(self, samples: Samples) -> None:
-        if not len(samples):
-            raise DataError("this node has no samples")
-        if samples.x.shape[1] != self.features:
-            raise DataError(f"the samples have {samples.x.shape[1]} features, the model {self.features}")
+        check_samples(samples, self.features, self._classes)
 
 
 class SoftmaxClassifier(LinearModel):
-    """Multinomial logistic regression over ``classes`` classes, numbered from 0."""
+    """Multinomial logistic regression over ``classes`` classes, numbered from 0.
+
+    A node that never saw a class still has its row: it only learns that its samples are not of it.
+    """
+
+    activation = "softmax"
 
     def __init__(self, features: int, classes: int) -> None:
-        super().__init__(features, classes, cross_entropy)
+        super().__init__(features, classes, cross_entropy, classes)
 
     def predict(self, model: Tensors, x: Array) -> Array:
         """Probabilities, (n, classes) float32."""
@@ -124,6 +167,25 @@ class SoftmaxClassifier(LinearModel):
         return {**metrics, "all": float(np.mean(hit))}
 
 
+class BinaryLogistic(LinearModel):
+    """Logistic regression for labels 0 and 1, one output: the probability of 1."""
+
+    activation = "sigmoid"
+
+    def __init__(self, features: int) -> None:
+        super().__init__(features, 1, logistic_loss, 2)
+
+    def predict(self, model: Tensors, x: Array) -> Array:
+        """Probability of label 1, (n, 1) float32."""
+        return sigmoid(self.scores(model, x))
+
+    def evaluate(self, model: Tensors, data: Dataset, settings: Mapping[str, Setting]) -> Metrics:
+        """Accuracy (``all``) and mean loss on the test samples."""
+        metrics = super().evaluate(model, data, settings)
+        hit = (self.scores(model, data.test.x)[:, 0] > 0) == data.test.y
+        return {**metrics, "all": float(np.mean(hit))}
+
+
 class LinearRegressor(LinearModel):
     """Least squares by SGD, one output."""
 
@@ -131,23 +193,6 @@ class LinearRegressor(LinearModel):
         super().__init__(features, 1, squared_error)
 
     def evaluate(self, model: Tensors, data: Dataset, settings: Mapping[str, Setting]) -> Metrics:
-        """Root mean squared error on the test samples."""
-        error = self.scores(model, data.test.x)[:, 0] - data.test.y
-        return {"rmse": float(np.sqrt(np.mean(error * error))), "loss": 0.5 * float(np.mean(error * error))}
-
-
-def _batches(
-    samples: Samples, settings: Mapping[str, Setting], seed: int
-) -> Iterator[tuple[Array, NDArray[np.int64] | Array]]:
-    """Every pass over the data in its own order, cut into batches."""
-    epochs, size = int(settings.get("epochs", 1)), int(settings.get("batch", 0))
-    if size <= 0 or size >= len(samples):
-        for _ in range(epochs):
-            yield samples.x, samples.y
-        return
-    rng = np.random.default_rng(seed)
-    for _ in range(epochs):
-        order = rng.permutation(len(samples))
-        for start in range(0, len(order), size):
-            chosen = order[start : start + size]
-            yield samples.x[chosen], samples.y[chosen]
+        """Root mean squared error (``rmse``) and mean loss on the test samples."""
+        loss = super().evaluate(model, data, settings)["loss"]
+        return {"rmse": float(np.sqrt(2 * loss)), "loss": loss}

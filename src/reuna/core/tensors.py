@@ -119,7 +119,7 @@ def packed_parts(tensors: Mapping[str, NDArray[Any]]) -> Iterator[bytes | memory
     layout = layout_of(tensors)
     yield header(layout)
     for name in layout.names:
-        yield memoryview(np.ascontiguousarray(tensors[name], "<f4").reshape(-1).view(np.uint8))
+        yield np.ascontiguousarray(tensors[name], "<f4").reshape(-1).view(np.uint8).data
 
 
 def header(layout: Layout) -> bytes:

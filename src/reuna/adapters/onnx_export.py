@@ -1,0 +1,169 @@
+"""Models as ONNX: graphs of dense layers built by hand, and the check that they say the same.
+
+Input ``x`` (n, features) float32; output ``y`` (n, outputs) float32, probabilities where the
+activation is softmax or sigmoid. Only Gemm, activations and Softmax of opset 17, IR version 8, so
+that old and small runtimes read it. Needs the extra ``onnx``; nothing is imported before it is used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reuna.core.errors import ExtraMissing, LearnerError
+from reuna.core.ports import Tensors
+
+OPSET, IR_VERSION = 17, 8
+TOLERANCE = 1e-5  #: largest difference of two float32 predictions, absolute and relative
+#: our name of an activation -> ONNX operator; "" passes values on
+ACTIVATIONS = {
+    "": "",
+    "identity": "",
+    "relu": "Relu",
+    "tanh": "Tanh",
+    "logistic": "Sigmoid",
+    "sigmoid": "Sigmoid",
+    "softmax": "Softmax",
+    "one-vs-rest": "Sigmoid",  # and then divided by their sum
+}
+
+Array = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Dense:
+    """A layer ``activation(x @ weight + bias)``: weight (inputs, outputs), bias (outputs,), float32."""
+
+    weight: NDArray[Any]
+    bias: NDArray[Any]
+    activation: str = ""
+
+
+class Predictor(Protocol):
+    """A learner that can say what its model answers."""
+
+    def predict(self, model: Tensors, x: Array) -> NDArray[Any]:
+        """(n, outputs) for x (n, features) float32; what the exported graph must answer too."""
+
+
+def linear_graph(model: Tensors, activation: str = "") -> bytes:
+    """ONNX of one layer: ``weight`` (features, outputs) and ``bias`` (outputs,). Raises `ExtraMissing`."""
+    return dense_graph([Dense(model["weight"], model["bias"], activation)])
+
+
+def dense_graph(layers: Sequence[Dense]) -> bytes:
+    """ONNX of layers one after the other; equal layers give equal bytes.
+
+    Raises `ExtraMissing`, `LearnerError` for an activation that is not in `ACTIVATIONS`.
+    """
+    onnx = _onnx()
+    nodes, values, last = [], [], "x"
+    for number, layer in enumerate(layers, start=1):
+        out = "y" if number == len(layers) else f"h{number}"
+        nodes += _layer_nodes(onnx, layer, number, last, out)
+        for name, array in ((f"w{number}", layer.weight), (f"b{number}", layer.bias)):
+            values.append(onnx.numpy_helper.from_array(np.ascontiguousarray(array, np.float32), name))
+        last = out
+    ends = [("x", layers[0].weight.shape[0]), ("y", layers[-1].weight.shape[1])]
+    x, y = (onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["n", n]) for name, n in ends)
+    graph = onnx.helper.make_graph(nodes, "model", [x], [y], values)
+    model = onnx.helper.make_model(
+        graph,
+        producer_name="reuna",
+        ir_version=IR_VERSION,
+        opset_imports=[onnx.helper.make_opsetid("", OPSET)],
+    )
+    onnx.checker.check_model(model)
+    data: bytes = model.SerializeToString(deterministic=True)
+    return data
+
+
+def _layer_nodes(onnx: ModuleType, layer: Dense, number: int, last: str, out: str) -> list[Any]:
+    """Gemm, the activation where there is one, and what makes probabilities of it."""
+    if layer.activation not in ACTIVATIONS:
+        raise LearnerError(f"no ONNX operator is known for the activation {layer.activation!r}")
+    operator = ACTIVATIONS[layer.activation]
+    scores = f"s{number}" if operator else out
+    make = onnx.helper.make_node
+    nodes = [make("Gemm", [last, f"w{number}", f"b{number}"], [scores])]
+    if operator:
+        apart = layer.activation == "one-vs-rest"
+        axis = {"axis": 1} if operator == "Softmax" else {}
+        nodes.append(make(operator, [scores], [f"a{number}" if apart else out], **axis))
+        if apart:
+            nodes.append(make("LpNormalization", [f"a{number}"], [out], axis=1, p=1))
+    return nodes
+
+
+def run_graph(data: bytes, x: Array) -> NDArray[Any]:
+    """The graph's first output for x (n, features) float32, by onnxruntime on one thread.
+
+    Raises `ExtraMissing`, `LearnerError` when the bytes are no graph or do not take such an x.
+    """
+    runtime = _onnxruntime()
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    try:
+        session = runtime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+        name = session.get_inputs()[0].name
+        return np.asarray(session.run(None, {name: np.ascontiguousarray(x, np.float32)})[0])
+    except _failures() as error:
+        raise LearnerError(f"the exported ONNX does not run: {error}") from error
+
+
+def check_parity(
+    data: bytes, learner: Predictor, model: Tensors, x: Array, tolerance: float = TOLERANCE
+) -> float:
+    """The largest difference between the graph's answer and the learner's own, over all of x.
+
+    Raises `LearnerError` when a shape differs, or a value by more than ``tolerance`` (absolute plus
+    relative); else as `run_graph`.
+    """
+    expected = np.asarray(learner.predict(model, x))
+    found = run_graph(data, x)
+    if found.shape != expected.shape:
+        raise LearnerError(f"the exported ONNX answers shape {found.shape}, the learner {expected.shape}")
+    difference = np.abs(found.astype(np.float64) - expected.astype(np.float64))
+    worst = float(difference.max(initial=0.0))
+    if not (difference <= tolerance * (1 + np.abs(expected))).all():  # NaN is a mismatch too
+        raise LearnerError(f"the exported ONNX differs from the learner by {worst:.3g}, over {tolerance:.3g}")
+    return worst
+
+
+def _onnx() -> ModuleType:
+    try:
+        import onnx
+        import onnx.checker
+        import onnx.helper
+        import onnx.numpy_helper
+    except ImportError:
+        raise _missing("onnx is not installed") from None
+    module: ModuleType = onnx
+    return module
+
+
+def _onnxruntime() -> ModuleType:
+    try:
+        import onnxruntime
+    except ImportError:
+        raise _missing("onnxruntime is not installed") from None
+    module: ModuleType = onnxruntime
+    return module
+
+
+def _missing(what: str) -> ExtraMissing:
+    return ExtraMissing(what, "Run `pip install 'reuna[onnx]'`.")
+
+
+def _failures() -> tuple[type[Exception], ...]:
+    """What onnxruntime raises: its own classes have no public root."""
+    from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+    own = [kind for kind in vars(state).values() if isinstance(kind, type) and issubclass(kind, Exception)]
+    return (*own, ValueError, RuntimeError)
