@@ -18,8 +18,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from detector.calibration import choose_threshold, decide
-from detector.features import NORMAL, Floats, Labels, Scaler, apply_scaler, fit_scaler, windows
+from reuna.demo.project.detector.calibration import choose_threshold, decide
+from reuna.demo.project.detector.features import NORMAL, Floats, Labels, Scaler, apply_scaler, fit_scaler, windows
 from numpy.typing import NDArray
 
 from reuna.demo import plants

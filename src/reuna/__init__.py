@@ -14,16 +14,35 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from reuna.api import Result, simulate
+    from reuna.adapters.linear import LinearRegressor, SoftmaxClassifier
+    from reuna.adapters.tables import Table, read_folder
+    from reuna.checks import check_learner
     from reuna.core.data import Dataset, Samples
 
 _HOMES = {
     "Dataset": "reuna.core.data",
+    "LinearRegressor": "reuna.adapters.linear",
     "Result": "reuna.api",
     "Samples": "reuna.core.data",
+    "SoftmaxClassifier": "reuna.adapters.linear",
+    "Table": "reuna.adapters.tables",
+    "check_learner": "reuna.checks",
+    "read_folder": "reuna.adapters.tables",
     "simulate": "reuna.api",
 }
 
-__all__ = ["Dataset", "Result", "Samples", "__version__", "simulate"]
+__all__ = [
+    "Dataset",
+    "LinearRegressor",
+    "Result",
+    "Samples",
+    "SoftmaxClassifier",
+    "Table",
+    "__version__",
+    "check_learner",
+    "read_folder",
+    "simulate",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -13,13 +13,19 @@ from __future__ import annotations
 
 import importlib
 import io
+import os
+import re
+import stat
+import struct
 import sys
 import traceback
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from types import ModuleType
 from typing import Any
 
 from reuna.core.errors import LearnerError, ProjectError, ReunaError
@@ -32,6 +38,12 @@ MAX_FILE = 1 << 20  #: bytes of one file in a bundle
 MAX_TOTAL = 16 << 20  #: bytes of all files in a bundle
 MAX_FILES = 1000
 _TIME = (1980, 1, 1, 0, 0, 0)
+_ENTRY = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", re.ASCII)
+_UNIX = 3  # "made on", in a zip's entry: the same on every machine
+#: What a damaged zip makes the standard library raise.
+_BROKEN = (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError, ValueError, struct.error)
+#: Projects this process has put on ``sys.path``: as much state as ``sys.path`` itself is.
+_on_path: list[str] = []
 
 
 @dataclass(frozen=True)
@@ -43,16 +55,62 @@ class Entry:
 
 
 def load_entry(folder: Path, entry: str) -> Entry:
-    """Import the project's entry module. Raises `ProjectError` that names file and line."""
-    place = str(folder.absolute())
-    if place not in sys.path:
-        sys.path.insert(0, place)
+    """Import the project's entry module, afresh. Raises `ProjectError` that names file and line.
+
+    A process works on one project at a time: modules of the one loaded before are forgotten, so two
+    projects may name theirs alike.
+    """
+    if not _ENTRY.fullmatch(entry):
+        raise ProjectError(f"{entry!r} is no name of a module", 'Write it as in `entry = "detector.model"`.')
+    _forget_modules(_on_path)
+    place = str(folder.resolve())
+    _on_path.append(place)
+    sys.path.insert(0, place)
+    importlib.invalidate_caches()
     with blame_project(folder, f"importing {entry}", ProjectError):
-        module = importlib.import_module(entry)
+        module = _import(folder, entry)
     missing = [name for name in ("load", "learner") if not callable(getattr(module, name, None))]
     if missing:
-        raise ProjectError(f"{entry} has no function {' and no function '.join(missing)}")
+        raise ProjectError(
+            f"{entry} has no function {' and no function '.join(missing)}",
+            "Define load(folder, settings) and learner(settings) there; see docs/reference/learner.md.",
+        )
     return Entry(module.load, module.learner)
+
+
+def _import(folder: Path, entry: str) -> ModuleType:
+    try:
+        return importlib.import_module(entry)
+    except ModuleNotFoundError as error:
+        name = error.name or entry
+        if name == entry or entry.startswith(f"{name}."):
+            raise ProjectError(
+                f"there is no module {entry} in {folder}", "Correct `entry` under [learner] in reuna.toml."
+            ) from error
+        raise ProjectError(
+            f"importing {entry}: {_where(folder, error)}: there is no module {name!r}",
+            f"Install it where the node runs, or correct the import of {name!r}.",
+        ) from error
+
+
+def _forget_modules(places: list[str]) -> None:
+    """Take projects off ``sys.path`` and their modules out of ``sys.modules``."""
+    while places:
+        place = places.pop()
+        if place in sys.path:
+            sys.path.remove(place)
+        for name, module in list(sys.modules.items()):
+            if _lies_in(getattr(module, "__file__", None), place) or _lies_in(_first_path(module), place):
+                del sys.modules[name]
+
+
+def _first_path(module: ModuleType) -> str | None:
+    """Where a package without ``__init__.py`` lies."""
+    return next(iter(getattr(module, "__path__", ())), None)
+
+
+def _lies_in(path: str | None, place: str) -> bool:
+    return path is not None and path.startswith(place + os.sep)
 
 
 @contextmanager
@@ -62,65 +120,120 @@ def blame_project(folder: Path, doing: str, kind: type[ReunaError] = LearnerErro
         yield
     except ReunaError:
         raise
-    except Exception as error:  # project code may raise anything; this is the one place for it
-        frames = traceback.extract_tb(error.__traceback__)
-        own = [frame for frame in frames if frame.filename.startswith(str(folder.absolute()))]
-        frame = (own or frames)[-1]
-        where = f"{Path(frame.filename).name}:{frame.lineno}"
-        raise kind(f"{doing}: {where}: {type(error).__name__}: {error}") from error
+    except (Exception, SystemExit) as error:  # project code may raise anything; this is the one place for it
+        said = f"{type(error).__name__}: {error}"
+        raise kind(f"{doing}: {_where(folder, error)}: {said}") from error
+
+
+def _where(folder: Path, error: BaseException) -> str:
+    """``file.py:line`` of the innermost frame of the project, else of the innermost at all."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{_within(folder, error.filename)}:{error.lineno}"
+    frames = traceback.extract_tb(error.__traceback__)
+    places = {str(folder.absolute()), str(folder.resolve())}
+    own = [frame for frame in frames if any(_lies_in(frame.filename, place) for place in places)]
+    frame = (own or list(frames))[-1]
+    return f"{_within(folder, frame.filename)}:{frame.lineno}"
+
+
+def _within(folder: Path, file: str) -> str:
+    """The file as seen from the project, or its bare name."""
+    path = Path(file)
+    for place in (folder.absolute(), folder.resolve()):
+        if path.is_relative_to(place):
+            return path.relative_to(place).as_posix()
+    return path.name
 
 
 def pack_bundle(folder: Path) -> bytes:
-    """The project's code and configuration as a zip; equal projects give equal bytes."""
-    files = sorted(_code_files(folder, folder))
-    total = sum(path.stat().st_size for path in files)
-    if total > MAX_TOTAL or len(files) > MAX_FILES:
-        raise ProjectError(
-            f"{folder} has {len(files)} code files of {total} bytes, a bundle holds {MAX_FILES} and {MAX_TOTAL}",
-            "Move what is not code out of the project folder.",
-        )
+    """The project's code and configuration as a zip; equal projects give equal bytes.
+
+    Raises `ProjectError` for a file, or all files together, over what a bundle holds.
+    """
+    files = sorted(_code_files(folder))
+    _check_sizes(folder, files)
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as bundle:
         for path in files:
             info = zipfile.ZipInfo(path.relative_to(folder).as_posix(), _TIME)
-            info.external_attr = 0o644 << 16
+            info.create_system = _UNIX
+            info.external_attr = (stat.S_IFREG | 0o644) << 16
             info.compress_type = zipfile.ZIP_DEFLATED
             bundle.writestr(info, path.read_bytes())
     return out.getvalue()
 
 
-def _code_files(folder: Path, root: Path) -> Iterator[Path]:
+def _check_sizes(folder: Path, files: list[Path]) -> None:
+    sizes = {path: path.stat().st_size for path in files}
+    large = [path for path in files if sizes[path] > MAX_FILE]
+    if large:
+        raise ProjectError(
+            f"{large[0].relative_to(folder)} has {sizes[large[0]]} bytes, over the limit of {MAX_FILE}",
+            "Move what is not code out of the project, or into its folder `data`, which stays here.",
+        )
+    total = sum(sizes.values())
+    if total > MAX_TOTAL or len(files) > MAX_FILES:
+        raise ProjectError(
+            f"{folder} has {len(files)} code files of {total} bytes, over {MAX_FILES} or {MAX_TOTAL} bytes",
+            "Move what is not code out of the project folder.",
+        )
+
+
+def _code_files(folder: Path) -> Iterator[Path]:
     for path in folder.iterdir():
         if path.name.startswith(".") or path.is_symlink():
             continue
         if path.is_dir():
             if path.name not in SKIPPED:
-                yield from _code_files(path, root)
-        elif path.suffix in CODE and path.stat().st_size <= MAX_FILE:
+                yield from _code_files(path)
+        elif path.suffix in CODE:
             yield path
 
 
 def unpack_bundle(data: bytes, into: Path) -> None:
-    """Write a bundle's files below ``into``. Raises `ProjectError` for anything but a bundle of ours."""
+    """Write a bundle's files below ``into``. Raises `ProjectError` for anything but a bundle of ours.
+
+    Nothing is written before every name and size was judged; what a file turns out to hold over
+    its announced size is an error too.
+    """
+    if len(data) > MAX_TOTAL:
+        raise ProjectError("the bundle is larger than a bundle may be")
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as bundle:
             infos = bundle.infolist()
             if len(infos) > MAX_FILES or sum(info.file_size for info in infos) > MAX_TOTAL:
                 raise ProjectError("the bundle is larger than a bundle may be")
             for info in infos:
+                _check_info(info)
+            for info in infos:
                 _unpack_one(bundle, info, into)
-    except (zipfile.BadZipFile, OSError, EOFError, RuntimeError) as error:
+    except _BROKEN as error:
         raise ProjectError(f"the bundle cannot be unpacked: {error}", "Pack it again.") from error
 
 
-def _unpack_one(bundle: zipfile.ZipFile, info: zipfile.ZipInfo, into: Path) -> None:
+def _check_info(info: zipfile.ZipInfo) -> None:
+    """A plain file of code, by a name that stays inside, and of a size that a bundle's file may have."""
     path = PurePosixPath(info.filename)
-    if path.is_absolute() or ".." in path.parts or "\\" in info.filename or path.suffix not in CODE:
+    kind = stat.S_IFMT(info.external_attr >> 16)
+    strange = (
+        path.is_absolute()
+        or ".." in path.parts
+        or any(letter in info.filename for letter in "\\:\0")
+        or path.suffix not in CODE
+        or kind not in {0, stat.S_IFREG}
+        or info.compress_type not in {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
+    )
+    if strange:
         raise ProjectError(f"the bundle holds {info.filename!r}, which no bundle of ours does")
-    target = into / path
+    if info.file_size > MAX_FILE:
+        raise ProjectError(f"{info.filename} in the bundle is larger than a file of a bundle may be")
+
+
+def _unpack_one(bundle: zipfile.ZipFile, info: zipfile.ZipInfo, into: Path) -> None:
+    target = into / info.filename
     target.parent.mkdir(parents=True, exist_ok=True)
     with bundle.open(info) as source:
         content = source.read(MAX_FILE + 1)
-    if len(content) > MAX_FILE:
-        raise ProjectError(f"{info.filename} in the bundle is larger than it says")
+    if len(content) != info.file_size:
+        raise ProjectError(f"{info.filename} in the bundle has not the size it says")
     target.write_bytes(content)

@@ -8,12 +8,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from rich import box
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from reuna.fleet.report import metric_names, percent, size
+from reuna.fleet.report import PLAIN_NUMBERS, metric_names, size
 from reuna.loop.validate import METHODS
 
 if TYPE_CHECKING:
@@ -28,9 +29,6 @@ class Progress:
     def __init__(self, job: Job, quiet: bool) -> None:
         self._job = job
         self._console = Console(stderr=True)
-        self._live = Live(
-            get_renderable=self._render, console=self._console, refresh_per_second=4, transient=True
-        )
         self._quiet = quiet
         self._phase = "starting cloud, fogs and edges"
         self._round: dict[str, Any] = {}
@@ -38,6 +36,9 @@ class Progress:
         self._heard: Counter[str] = Counter()
         self._began = time.monotonic()
         self._said = 0
+        self._live = Live(
+            get_renderable=self._render, console=self._console, refresh_per_second=4, transient=True
+        )
 
     def __enter__(self) -> Self:
         if not self._quiet and self._console.is_terminal:
@@ -114,28 +115,31 @@ def print_result(result: dict[str, Any], folder: Path | None = None) -> None:
 
 
 def site_table(result: dict[str, Any]) -> Table:
-    """A row per site, a column per metric and method, the mean below."""
+    """A row per site, a column per metric with one number for each method, the mean below."""
     names = metric_names(result)
     methods = [m for m in METHODS if any(row.get(m) for row in result["sites"])]
-    table = Table(title=f"{result['project']} · {result['run']}", title_justify="left")
-    table.add_column("site")
+    title = f"{result['project']}: {', '.join(SHORT[method] for method in methods)}"
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
+    table.add_column("site", no_wrap=True)
     for name in names:
-        for method in methods:
-            table.add_column(f"{name.replace('_', ' ')}\n{SHORT[method]}", justify="right")
+        unit = "" if name in PLAIN_NUMBERS else " %"
+        table.add_column(name.replace("_", " ") + unit, justify="right", no_wrap=True)
     worst = (result.get("worst_site") or {}).get("site")
     for row in result["sites"]:
-        cells = [_cell(name, row.get(method, {}).get(name)) for name in names for method in methods]
+        cells = [_cell(name, [row.get(method, {}).get(name) for method in methods]) for name in names]
         table.add_row(row["site"], *cells, style="yellow" if row["site"] == worst else "")
     table.add_section()
-    table.add_row("mean", *(_cell(n, _mean(result, n, m)) for n in names for m in methods), style="bold")
+    means = [_cell(name, [_mean(result, name, method) for method in methods]) for name in names]
+    table.add_row("mean", *means, style="bold")
     return table
 
 
-SHORT = {"local": "alone", "federated": "federated", "centralised": "central"}
+SHORT = {"local": "alone", "federated": "federated", "centralised": "centralised"}
 
 
-def _cell(name: str, value: float | None) -> str:
-    return "–" if value is None else percent(name, value)
+def _cell(name: str, values: list[float | None]) -> str:
+    factor, digits = (1, 2) if name in PLAIN_NUMBERS else (100, 1)
+    return " ".join("   –" if value is None else f"{factor * value:4.{digits}f}" for value in values)
 
 
 def _mean(result: dict[str, Any], name: str, method: str) -> float | None:

@@ -13,6 +13,7 @@ from reuna.loop.validate import LOWER_IS_BETTER, METHODS
 
 COLOURS = {"local": "#c9853b", "federated": "#2f7fb8", "centralised": "#7a8794"}
 NAMES = {"all": "all", "seen": "seen", "unseen": "unseen", "false_alarms": "false alarms"}
+PLAIN_NUMBERS = ("rmse", "mae", "loss")  #: metrics that are no fractions
 STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:62rem;padding:0 1rem;color:#1c2430}
 h1{font-size:1.5rem;margin-bottom:.2rem}h2{font-size:1.1rem;margin-top:2rem}
@@ -44,7 +45,7 @@ def render(result: Mapping[str, Any]) -> str:
 
 def percent(name: str, value: float) -> str:
     """A metric as people read it: fractions in percent, errors as they are."""
-    return f"{value:.2f}" if name in ("rmse", "mae", "loss") else f"{100 * value:.1f} %"
+    return f"{value:.2f}" if name in PLAIN_NUMBERS else f"{100 * value:.1f} %"
 
 
 def metric_names(result: Mapping[str, Any]) -> list[str]:

@@ -26,6 +26,7 @@ from reuna.fleet.baseline import Centralised, run_centralised
 from reuna.fleet.client import Operator
 from reuna.fleet.data import DataNode, sites_of, spread
 from reuna.fleet.layout import Fleet, make_fleet
+from reuna.fleet.scaling import measure_scaling
 from reuna.fleet.supervise import Supervisor, failed
 from reuna.loop.plan import run_id
 from reuna.loop.validate import site_rows, worst_site
@@ -46,6 +47,7 @@ class Job:
     runs: Path
     fogs: int | None = None
     notes: dict[str, Any] = field(default_factory=dict)
+    scaling: bool = False  #: also measure the pooled data on eight equal devices
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,11 @@ async def carry_out(job: Job, watch: Watch) -> Finished:
         watch({"what": "centralised"} if job.settings.centralised else {"what": "closing"})
         central = await run_centralised(job, folder) if job.settings.centralised else None
         supervisor.sample()
-        result = assemble(job, spec, outcome, fleet, supervisor, central, time.monotonic() - began)
+        notes = dict(job.notes)
+        if job.scaling:
+            watch({"what": "scaling"})
+            notes["scaling"] = await measure_scaling(job)
+        result = assemble(job, spec, outcome, fleet, supervisor, central, time.monotonic() - began, notes)
         write(folder, result, final)
         return Finished(folder, result)
     finally:
@@ -171,6 +177,7 @@ def assemble(
     supervisor: Supervisor,
     central: Centralised | None,
     wall_s: float,
+    notes: dict[str, Any],
 ) -> dict[str, Any]:
     """The content of ``result.json``; its schema is docs/reference/result.md."""
     scores = {"local": outcome.get("local", {}), "federated": outcome.get("federated", {})}
@@ -199,7 +206,7 @@ def assemble(
         "centralised_s": None if central is None else round(central.wall_s, 2),
         "processes": [{"name": name, "peak_mib": round(peak, 1)} for name, peak in sorted(peaks.items())],
         "model_digest": outcome["model"],
-        **job.notes,
+        **notes,
     }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from examples.tennessee_eastman.detector import calibration, features
+from reuna.demo.project.detector import calibration, features
 
 RANDOM = np.random.default_rng(7)
 

@@ -1,0 +1,65 @@
+"""Virtual clients a second in one process, on the real round logic: logistic regression 100 x 50.
+
+    python -m benchmarks.simulate --clients 1000 --json
+
+``numpy_clients_per_s`` is the limit: the same training in a plain loop, nothing else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+
+import numpy as np
+
+import reuna
+from reuna.adapters.linear import SoftmaxClassifier
+from reuna.core.data import Dataset, Samples, no_samples
+
+ROWS, FEATURES = 100, 50
+
+
+def data_of(seed: int) -> Dataset:
+    """One client's rows."""
+    rng = np.random.default_rng(seed)
+    samples = Samples(rng.normal(size=(ROWS, FEATURES)).astype(np.float32), rng.integers(0, 2, ROWS))
+    return Dataset(samples, no_samples(FEATURES), no_samples(FEATURES))
+
+
+def main() -> None:
+    """Measure and print one JSON line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--clients", type=int, default=1000)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--json", action="store_true", help="accepted for scripts; the output is JSON")
+    args = parser.parse_args()
+    learner = SoftmaxClassifier(FEATURES, 2)
+    nodes = {f"client-{i:05d}": data_of(i) for i in range(args.clients)}
+    settings = {"rate": 0.1, "epochs": 1}
+    reuna.simulate(learner, dict(list(nodes.items())[:50]), 1, settings=settings, evaluate=False)
+    began = time.perf_counter()
+    reuna.simulate(learner, nodes, args.rounds, settings=settings, evaluate=False)
+    ours = time.perf_counter() - began
+    model = learner.init(1)
+    began = time.perf_counter()
+    for number in range(args.rounds):
+        for data in nodes.values():
+            learner.fit(model, data, settings, number)
+    plain = time.perf_counter() - began
+    work = args.clients * args.rounds
+    print(
+        json.dumps(
+            {
+                "clients_per_s": round(work / ours),
+                "numpy_clients_per_s": round(work / plain),
+                "clients": args.clients,
+                "rounds": args.rounds,
+                "processes": 1,
+            }
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()

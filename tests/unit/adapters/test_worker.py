@@ -1,0 +1,392 @@
+"""The training process: resident, alone, and clear about what went wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from reuna.adapters import project
+from reuna.adapters import worker as subject
+from reuna.adapters.linear import SoftmaxClassifier
+from reuna.adapters.worker import (
+    MAX_FRAME,
+    Bench,
+    FitResult,
+    InlineWorker,
+    Worker,
+    last_lines,
+    worker_environment,
+    write_model,
+)
+from reuna.core.data import Dataset, Samples
+from reuna.core.errors import (
+    BadMessage,
+    Corrupted,
+    DataError,
+    ExtraMissing,
+    LearnerError,
+    ProjectError,
+    WorkerFailed,
+)
+from reuna.core.tensors import pack, unpack
+
+MODEL = """
+import os, sys, time
+import numpy as np
+from reuna.core.errors import DataError, ExtraMissing
+
+LOADED = 0
+
+def load(folder, settings):
+    global LOADED
+    LOADED += 1
+    if settings.get("rows") == "none":
+        raise DataError("this node has no rows", "Ask the plant.")
+    return float((folder / "rows.txt").read_text())
+
+class Adds:
+    def init(self, seed):
+        return {"w": np.zeros(3, np.float32)}
+
+    def fit(self, model, data, settings, seed):
+        what = settings.get("what", "")
+        if what == "die":
+            print("the last words of a worker")
+            sys.stdout.flush()
+            os._exit(7)
+        if what == "exit":
+            sys.exit("enough")
+        if what == "raise":
+            return 1 / 0
+        if what == "scream":
+            raise ValueError("x" * 10_000_000)
+        if what == "sleep":
+            time.sleep(60)
+        if what == "extra":
+            raise ExtraMissing("pictures are missing", "Install pictures.")
+        if what == "doubles":
+            return {"w": np.zeros(3)}, 1, {}
+        if what == "grow":
+            return {"w": np.zeros(4, np.float32)}, 1, {}
+        if what == "in place":
+            model["w"][0] = 1
+        metrics = {"threads": float(os.environ["OMP_NUM_THREADS"]), "loaded": float(LOADED), "seed": float(seed)}
+        if what == "nan":
+            metrics["bad"] = float("nan")
+        if what == "many":
+            metrics = {str(number): 0.0 for number in range(65)}
+        if what == "text":
+            metrics = {"loss": "low"}
+        if what == "none":
+            metrics = None
+        weight = {"weightless": 0, "half": 1.5}.get(what, 5)
+        return {"w": model["w"] + np.float32(data)}, weight, metrics
+
+    def evaluate(self, model, data, settings):
+        return {"sum": model["w"].sum(), "secret": float("SECRET_TOKEN" in os.environ)}
+
+    def export(self, model):
+        return b""
+
+def learner(settings):
+    return Adds()
+"""
+
+
+@pytest.fixture
+def places(tmp_path: Path) -> Path:
+    """A project, a node's data, and a model."""
+    for name in ("project", "data"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "project" / "model.py").write_text(MODEL)
+    (tmp_path / "data" / "rows.txt").write_text("2.5")
+    (tmp_path / "base").write_bytes(pack({"w": np.ones(3, np.float32)}))
+    return tmp_path
+
+
+@pytest.fixture(params=[Worker, InlineWorker])
+async def either(
+    request: pytest.FixtureRequest, places: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Any]:
+    """A worker of each kind: both keep the same promises."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    worker = await request.param.start(places / "project", places / "data", places / "log" / "worker.log")
+    yield worker
+    await worker.close()
+    project._forget_modules(project._on_path)
+
+
+@pytest.fixture
+async def worker(places: Path) -> AsyncIterator[Worker]:
+    made = await Worker.start(places / "project", places / "data", places / "worker.log")
+    yield made
+    await made.close()
+
+
+async def test_a_fit_writes_the_new_model_where_it_was_asked_to(either: Any, places: Path) -> None:
+    await either.open("model", {})
+    result = await either.fit(places / "base", {}, 9, places / "out")
+    assert unpack((places / "out").read_bytes())["w"].tolist() == [3.5, 3.5, 3.5]
+    assert isinstance(result, FitResult)
+    assert result.weight == 5
+    assert result.metrics == {"threads": 1.0, "loaded": 1.0, "seed": 9.0}
+    assert result.peak_mib > 10
+    assert 0 <= result.cpu_s < 10
+    assert not list(places.glob("*.part"))
+
+
+async def test_code_and_data_stay_loaded(either: Any, places: Path) -> None:
+    await either.open("model", {})
+    (places / "data" / "rows.txt").unlink()
+    for seed in range(3):
+        result = await either.fit(places / "base", {}, seed, places / "out")
+        assert result.metrics["loaded"] == 1.0
+    assert (await either.evaluate(places / "out", {}))["sum"] == 10.5
+
+
+async def test_a_model_that_changed_under_its_name_is_read_again(either: Any, places: Path) -> None:
+    await either.open("model", {})
+    assert (await either.evaluate(places / "base", {}))["sum"] == 3.0
+    await either.fit(places / "base", {}, 1, places / "out")
+    assert (await either.evaluate(places / "out", {}))["sum"] == 10.5
+    await either.fit(places / "out", {}, 1, places / "out")
+    assert (await either.evaluate(places / "out", {}))["sum"] == 18.0
+
+
+@pytest.mark.parametrize(
+    ("what", "said"),
+    [
+        ("raise", r"training: model\.py:\d+: ZeroDivisionError: division by zero"),
+        ("exit", r"training: model\.py:\d+: SystemExit: enough"),
+        ("in place", r"training: model\.py:\d+: ValueError: assignment destination is read-only"),
+        ("doubles", "'w' is float64, expected float32"),
+        ("grow", "other names or shapes"),
+        ("weightless", "fit returned 0 samples"),
+        ("half", "fit returned 1.5 samples"),
+        ("nan", "metric 'bad' is nan"),
+        ("many", "65 metrics, 64 are allowed"),
+        ("text", "metrics must be numbers"),
+        ("none", "metrics must be numbers"),
+    ],
+)
+async def test_a_learners_fault_is_told_and_the_worker_goes_on(
+    either: Any, places: Path, what: str, said: str
+) -> None:
+    await either.open("model", {})
+    with pytest.raises(LearnerError, match=said):
+        await either.fit(places / "base", {"what": what}, 1, places / "out")
+    assert not (places / "out").exists()
+    assert either.alive
+    assert (await either.fit(places / "base", {}, 1, places / "out")).weight == 5
+
+
+async def test_an_endless_message_is_cut(either: Any, places: Path) -> None:
+    await either.open("model", {})
+    with pytest.raises(LearnerError, match="ValueError: xxx") as caught:
+        await either.fit(places / "base", {"what": "scream"}, 1, places / "out")
+    assert len(caught.value.message) <= subject.MAX_MESSAGE
+
+
+async def test_an_error_of_ours_keeps_its_kind_and_its_advice(either: Any, places: Path) -> None:
+    with pytest.raises(DataError, match="^this node has no rows$") as caught:
+        await either.open("model", {"rows": "none"})
+    assert caught.value.next_step == "Ask the plant."
+    await either.open("model", {})
+    with pytest.raises(ExtraMissing) as missing:
+        await either.fit(places / "base", {"what": "extra"}, 1, places / "out")
+    assert missing.value.next_step == "Install pictures."
+
+
+async def test_what_cannot_be_opened_is_the_projects_fault(either: Any, places: Path) -> None:
+    with pytest.raises(ProjectError, match="no module nothing"):
+        await either.open("nothing", {})
+    (places / "data" / "rows.txt").write_text("many")
+    with pytest.raises(LearnerError, match=r"loading this node's data: model\.py:\d+: ValueError"):
+        await either.open("model", {})
+
+
+async def test_a_worker_that_was_not_opened_says_so(either: Any, places: Path) -> None:
+    with pytest.raises(LearnerError, match="before its project was opened"):
+        await either.fit(places / "base", {}, 1, places / "out")
+
+
+async def test_a_model_that_is_none_or_gone_is_told_apart(either: Any, places: Path) -> None:
+    await either.open("model", {})
+    (places / "bad").write_bytes(b"no model")
+    with pytest.raises(BadMessage):
+        await either.evaluate(places / "bad", {})
+    with pytest.raises(Corrupted, match="absent"):
+        await either.evaluate(places / "absent", {})
+
+
+async def test_a_folder_that_is_gone_is_the_disks_fault(either: Any, places: Path) -> None:
+    await either.open("model", {})
+    with pytest.raises(Corrupted, match="No such file"):
+        await either.fit(places / "base", {}, 1, places / "nowhere" / "out")
+
+
+# --- the process -----------------------------------------------------------------------------------
+
+
+async def test_a_worker_that_dies_leaves_its_last_words(worker: Worker, places: Path) -> None:
+    await worker.open("model", {})
+    with pytest.raises(WorkerFailed, match="the last words of a worker"):
+        await worker.fit(places / "base", {"what": "die"}, 1, places / "out")
+    assert not worker.alive
+    with pytest.raises(WorkerFailed):
+        await worker.evaluate(places / "base", {})
+
+
+async def test_a_killed_worker_is_noticed_at_once(worker: Worker, places: Path) -> None:
+    await worker.open("model", {})
+    work = asyncio.create_task(worker.fit(places / "base", {"what": "sleep"}, 1, places / "out"))
+    await asyncio.sleep(0.05)
+    os.kill(worker.pid, signal.SIGKILL)
+    with pytest.raises(WorkerFailed):
+        await asyncio.wait_for(work, 5)
+
+
+async def test_a_worker_whose_answer_nobody_awaited_takes_no_more_requests(
+    worker: Worker, places: Path
+) -> None:
+    await worker.open("model", {})
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(worker.fit(places / "base", {"what": "sleep"}, 1, places / "out"), 0.1)
+    assert not worker.alive
+
+
+async def test_closing_ends_a_worker_in_the_middle_of_work(worker: Worker, places: Path) -> None:
+    await worker.open("model", {})
+    work = asyncio.create_task(worker.fit(places / "base", {"what": "sleep"}, 1, places / "out"))
+    await asyncio.sleep(0.05)
+    await asyncio.wait_for(worker.close(), 5)
+    with pytest.raises(WorkerFailed):
+        await work
+    assert not Path(f"/proc/{worker.pid}").exists()
+    await worker.close()
+
+
+async def test_a_worker_sees_no_secrets_of_the_environment(
+    places: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SECRET_TOKEN", "s")
+    worker = await Worker.start(places / "project", places / "data", places / "worker.log")
+    try:
+        await worker.open("model", {})
+        assert (await worker.evaluate(places / "base", {}))["secret"] == 0.0
+    finally:
+        await worker.close()
+    made = worker_environment({"SECRET_TOKEN": "s", "PATH": "p", "OMP_NUM_THREADS": "8"})
+    assert "SECRET_TOKEN" not in made
+    assert (made["PATH"], made["OMP_NUM_THREADS"], made["OPENBLAS_NUM_THREADS"]) == ("p", "1", "1")
+
+
+async def test_modules_of_the_folder_we_stand_in_are_not_found(
+    places: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (places / "elsewhere").mkdir()
+    (places / "elsewhere" / "msgspec.py").write_text("raise RuntimeError('shadowed')")
+    monkeypatch.chdir(places / "elsewhere")
+    monkeypatch.setenv("PYTHONPATH", str(Path(subject.__file__).parents[2]))
+    worker = await Worker.start(places / "project", places / "data", places / "worker.log")
+    try:
+        await worker.open("model", {})
+    finally:
+        await worker.close()
+
+
+async def test_too_long_a_request_is_refused_before_it_is_sent(worker: Worker, places: Path) -> None:
+    await worker.open("model", {})
+    with pytest.raises(LearnerError, match="settings take"):
+        await worker.fit(places / "base", {"text": "x" * MAX_FRAME}, 1, places / "out")
+    assert worker.alive
+    assert (await worker.evaluate(places / "base", {}))["sum"] == 3.0
+
+
+def test_a_frame_that_announces_too_much_ends_the_worker(places: Path) -> None:
+    ours, theirs = socket.socketpair()
+    ours.sendall((MAX_FRAME + 1).to_bytes(4, "little"))
+    subject.serve(theirs, Bench(places, places))
+    ours.close()
+    theirs.close()
+
+
+def test_a_worker_ends_with_a_parent_that_was_killed(places: Path) -> None:
+    script = f"""
+        import asyncio, os, pathlib
+        from reuna.adapters.worker import Worker
+        async def main():
+            place = pathlib.Path({str(places)!r})
+            worker = await Worker.start(place / "project", place / "data", place / "worker.log")
+            await worker.open("model", {{}})
+            print(worker.pid, flush=True)
+            await worker.fit(place / "base", {{"what": "sleep"}}, 1, place / "out")
+        asyncio.run(main())
+    """
+    parent = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(script)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(Path(subject.__file__).parents[2])},
+    )
+    assert parent.stdout
+    pid = int(parent.stdout.readline())
+    parent.kill()
+    parent.wait()
+    parent.stdout.close()
+    deadline = time.monotonic() + 5
+    while _runs(pid):
+        assert time.monotonic() < deadline, "the worker outlived its parent"
+        time.sleep(0.01)
+
+
+def _runs(pid: int) -> bool:
+    """Whether it is there and no zombie that nobody has buried yet."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state != "Z"
+
+
+# --- parts -----------------------------------------------------------------------------------------
+
+
+async def test_a_learner_at_hand_needs_no_project(tmp_path: Path) -> None:
+    samples = Samples(np.eye(2, dtype=np.float32), np.array([0, 1]))
+    learner = SoftmaxClassifier(2, 2)
+    write_model(tmp_path / "base", learner.init(1))
+    worker = InlineWorker.of(learner, Dataset(samples, samples, samples))
+    await worker.fit(tmp_path / "base", {"epochs": 3}, 1, tmp_path / "out")
+    assert (await worker.evaluate(tmp_path / "out", {}))["all"] == 1.0
+
+
+def test_a_model_is_whole_under_its_name_or_not_there(tmp_path: Path) -> None:
+    tensors = {"b": np.arange(4, dtype=np.float32)[::2], "a": np.zeros((), np.float32)}
+    write_model(tmp_path / "m", tensors)
+    assert (tmp_path / "m").read_bytes() == pack(tensors)
+    (tmp_path / "full").mkdir()
+    with pytest.raises(Corrupted):
+        write_model(tmp_path / "full", tensors)
+    assert not (tmp_path / "full.part").exists()
+
+
+def test_only_the_end_of_a_log_is_read(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    assert last_lines(log) == ""
+    log.write_bytes(b"\xff\n" * 100_000 + b"one\ntwo\n")
+    lines = last_lines(log).splitlines()
+    assert len(lines) == subject.LOG_LINES
+    assert lines[-2:] == ["one", "two"]
