@@ -20,16 +20,17 @@ from reuna.core.ports import Tensors
 
 OPSET, IR_VERSION = 17, 8
 TOLERANCE = 1e-5  #: largest difference of two float32 predictions, absolute and relative
-#: our name of an activation -> ONNX operator; "" passes values on
-ACTIVATIONS = {
-    "": "",
-    "identity": "",
-    "relu": "Relu",
-    "tanh": "Tanh",
-    "logistic": "Sigmoid",
-    "sigmoid": "Sigmoid",
-    "softmax": "Softmax",
-    "one-vs-rest": "Sigmoid",  # and then divided by their sum
+#: our name of an activation -> ONNX operators, one after the other
+ACTIVATIONS: dict[str, tuple[str, ...]] = {
+    "": (),
+    "identity": (),
+    "relu": ("Relu",),
+    "tanh": ("Tanh",),
+    "logistic": ("Sigmoid",),
+    "sigmoid": ("Sigmoid",),
+    "softmax": ("Softmax",),
+    # sigmoids divided by their sum, by way of their logarithms: a small sum keeps its digits
+    "one-vs-rest": ("Neg", "Softplus", "Neg", "Softmax"),
 }
 
 Array = NDArray[np.float32]
@@ -84,19 +85,16 @@ def dense_graph(layers: Sequence[Dense]) -> bytes:
 
 
 def _layer_nodes(onnx: ModuleType, layer: Dense, number: int, last: str, out: str) -> list[Any]:
-    """Gemm, the activation where there is one, and what makes probabilities of it."""
+    """Gemm, and the activation where there is one."""
     if layer.activation not in ACTIVATIONS:
         raise LearnerError(f"no ONNX operator is known for the activation {layer.activation!r}")
-    operator = ACTIVATIONS[layer.activation]
-    scores = f"s{number}" if operator else out
+    operators = ACTIVATIONS[layer.activation]
+    names = [f"s{number}_{step}" for step in range(len(operators))] + [out]
     make = onnx.helper.make_node
-    nodes = [make("Gemm", [last, f"w{number}", f"b{number}"], [scores])]
-    if operator:
-        apart = layer.activation == "one-vs-rest"
+    nodes = [make("Gemm", [last, f"w{number}", f"b{number}"], [names[0]])]
+    for operator, before, after in zip(operators, names, names[1:], strict=False):
         axis = {"axis": 1} if operator == "Softmax" else {}
-        nodes.append(make(operator, [scores], [f"a{number}" if apart else out], **axis))
-        if apart:
-            nodes.append(make("LpNormalization", [f"a{number}"], [out], axis=1, p=1))
+        nodes.append(make(operator, [before], [after], **axis))
     return nodes
 
 

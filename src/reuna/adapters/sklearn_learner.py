@@ -38,15 +38,7 @@ class SklearnLearner:
 
         Raises `ExtraMissing`, `LearnerError` for an estimator that cannot be trained step by step.
         """
-        name = type(estimator).__name__
-        if not hasattr(estimator, "partial_fit"):
-            raise LearnerError(f"{name} has no partial_fit", "Use SGDClassifier(loss='log_loss') or an MLP.")
-        if getattr(estimator, "average", False):
-            raise LearnerError(f"{name} averages its steps, which rounds already do", "Set average=False.")
-        if _classifies(estimator) and classes < 2:
-            raise LearnerError(f"{name} classifies, and has {classes} classes", "Give classes=N, 2 or more.")
-        if classes and not _classifies(estimator):
-            raise LearnerError(f"{name} is a regressor", "Leave classes out.")
+        _check_estimator(estimator, classes)
         self.features = features
         self.classes = classes
         self._template = estimator
@@ -119,9 +111,11 @@ class SklearnLearner:
     def _answers(self, estimator: Any, x: Array) -> NDArray[Any]:
         if not self.classes:
             return np.asarray(estimator.predict(x)).reshape(len(x), -1)
-        if hasattr(estimator, "predict_proba"):
-            return np.asarray(estimator.predict_proba(x))
-        return np.asarray(estimator.decision_function(x)).reshape(len(x), -1)
+        if not hasattr(estimator, "predict_proba"):
+            return np.asarray(estimator.decision_function(x)).reshape(len(x), -1)
+        if not hasattr(estimator, "coefs_") and _link(estimator) == "one-vs-rest":
+            return _one_vs_rest(np.asarray(estimator.decision_function(x), np.float64))
+        return np.asarray(estimator.predict_proba(x))
 
     def _metrics(self, estimator: Any, samples: Samples) -> Metrics:
         answers = self._answers(estimator, samples.x)
@@ -135,6 +129,21 @@ class SklearnLearner:
         return metrics
 
 
+def _check_estimator(estimator: Any, classes: int) -> None:
+    name = type(estimator).__name__
+    if not hasattr(estimator, "partial_fit"):
+        raise LearnerError(f"{name} has no partial_fit", "Use SGDClassifier(loss='log_loss') or an MLP.")
+    if getattr(estimator, "average", False):
+        raise LearnerError(f"{name} averages its steps, which rounds already do", "Set average=False.")
+    if getattr(estimator, "loss", "") == "modified_huber":
+        raise LearnerError(f"{name} has probabilities that no graph of ours has", "Use loss='log_loss'.")
+    classifies = bool(_sklearn().is_classifier(estimator))
+    if classifies and classes < 2:
+        raise LearnerError(f"{name} classifies, and has {classes} classes", "Give classes=N, 2 or more.")
+    if classes and not classifies:
+        raise LearnerError(f"{name} is a regressor", "Leave classes out.")
+
+
 def _sklearn() -> ModuleType:
     try:
         import sklearn.base
@@ -142,10 +151,6 @@ def _sklearn() -> ModuleType:
         raise ExtraMissing("scikit-learn is not installed", "Run `pip install 'reuna[sklearn]'`.") from None
     module: ModuleType = sklearn.base
     return module
-
-
-def _classifies(estimator: Any) -> bool:
-    return bool(_sklearn().is_classifier(estimator))
 
 
 def _tensors(estimator: Any) -> dict[str, Array]:
@@ -190,11 +195,18 @@ def _link(estimator: Any) -> str:
     """What turns a linear estimator's scores into its answer."""
     if not hasattr(estimator, "predict_proba"):
         return ""
-    if estimator.loss != "log_loss":
-        raise LearnerError(
-            f"probabilities of loss={estimator.loss!r} have no ONNX here", "Use loss='log_loss'."
-        )
     return "one-vs-rest" if len(estimator.classes_) > 2 else "sigmoid"
+
+
+def _one_vs_rest(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Sigmoids by class divided by their sum, (n, classes), from their logarithms.
+
+    As the estimator's own ``predict_proba``, which loses the digits of a small sum.
+    """
+    logs = -np.logaddexp(0, -scores)
+    shifted = np.exp(logs - logs.max(axis=1, keepdims=True))
+    probabilities: NDArray[np.float64] = shifted / shifted.sum(axis=1, keepdims=True)
+    return probabilities
 
 
 def _two_columns(layer: Dense) -> Dense:
