@@ -19,10 +19,10 @@ from reuna.core.records import Metrics, Setting
 from reuna.core.tensors import unpack
 from reuna.loop.plan import check_spec
 from reuna.sim.clock import SimClock, run_virtual
-from reuna.sim.fleet import SimEdge, SimFleet, adopting_tasks, make_spec
+from reuna.sim.fleet import FairWeather, SimEdge, SimFleet, adopting_tasks, make_spec
 from reuna.sim.journal import JournalStore, SimJournal
 
-EDGES_PER_FOG = 250
+EDGES_PER_FOG = 40
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ async def _simulate(
     spread: Mapping[str, Mapping[str, SimEdge]], spec: Any, model: bytes, bundle: bytes
 ) -> Result:
     store = JournalStore()
-    fleet = SimFleet(spread, SimClock(), lambda: SimJournal(store))
+    fleet = SimFleet(spread, SimClock(), lambda: SimJournal(store), FairWeather())
     outcome = await fleet.run(spec, model, bundle)
     final = fleet.disks["cloud"].blobs.get(outcome["model"])
     assert final is not None

@@ -138,8 +138,16 @@ SHORT = {"local": "alone", "federated": "federated", "centralised": "centralised
 
 
 def _cell(name: str, values: list[float | None]) -> str:
-    factor, digits = (1, 2) if name in PLAIN_NUMBERS else (100, 1)
-    return " ".join("   –" if value is None else f"{factor * value:4.{digits}f}" for value in values)
+    return " ".join(_number(name, value) for value in values)
+
+
+def _number(name: str, value: float | None) -> str:
+    """At most four signs for a fraction, so that the table fits 80 columns."""
+    if value is None:
+        return "   –"
+    if name in PLAIN_NUMBERS:
+        return f"{value:5.2f}"
+    return f"{100 * value:4.1f}" if value < 0.9995 else " 100"
 
 
 def _mean(result: dict[str, Any], name: str, method: str) -> float | None:

@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 
 DEVICES = 8
 CPU_SHARE = 0.2  #: of one core; eight devices then fit on two cores
-ROUNDS = 4
-PASSES = 20  #: over the data in each round
+ROUNDS = 3
+PASSES = 100  #: over the data in each round
 GRID = Grid(bits=32, exponent=-24)
 
 

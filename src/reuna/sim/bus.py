@@ -55,7 +55,8 @@ class MemoryBroker:
         self._window_s = duplicate_window_s
         self._up = asyncio.Event()
         self._up.set()
-        self._listeners: dict[int, _Listener] = {}
+        self._exact: dict[str, dict[int, _Listener]] = {}  #: those of one subject, by subject
+        self._wide: dict[int, _Listener] = {}  #: those of a pattern
         self._routes: dict[str, tuple[_Listener, ...]] = {}
         self._numbers = itertools.count()
         self._places: dict[str, _Place] = {}
@@ -98,7 +99,8 @@ class MemoryBroker:
             listener.put(subject, data)
 
     def _find(self, subject: str) -> tuple[_Listener, ...]:
-        found = tuple(each for each in self._listeners.values() if matches(each.subject, subject))
+        near = itertools.chain(self._exact.get(subject, {}).items(), self._wide.items())
+        found = tuple(each for _, each in sorted(near) if matches(each.subject, subject))
         if len(self._routes) >= _ROUTES_KEPT:
             self._routes.clear()
         self._routes[subject] = found
@@ -107,14 +109,20 @@ class MemoryBroker:
     def listen(self, listener: _Listener) -> int:
         """Add a listener; returns the number to `forget` it by."""
         number = next(self._numbers)
-        self._listeners[number] = listener
+        self._among(listener)[number] = listener
         self._routes.clear()
         return number
 
-    def forget(self, number: int) -> None:
+    def forget(self, listener: _Listener, number: int) -> None:
         """Remove a listener."""
-        if self._listeners.pop(number, None) is not None:
+        if self._among(listener).pop(number, None) is not None:
             self._routes.clear()
+
+    def _among(self, listener: _Listener) -> dict[int, _Listener]:
+        """Where a listener is kept: by its one subject, or among those of a pattern."""
+        if "*" in listener.subject or ">" in listener.subject:
+            return self._wide
+        return self._exact.setdefault(listener.subject, {})
 
     def store(self, subject: str, data: bytes, msg_id: str) -> bool:
         """Keep a message until its follower took it; False for an id seen within the window."""
@@ -267,7 +275,7 @@ class _Listener:
 
     def drop(self) -> None:
         """The listener is gone without a word."""
-        self._broker.forget(self._number)
+        self._broker.forget(self, self._number)
         self._waiting.clear()
 
     async def stop(self) -> None:

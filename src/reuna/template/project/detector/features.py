@@ -1,0 +1,22 @@
+"""From rows to features: windows of two minutes, scaled on this node's own normal windows."""
+
+import numpy as np
+
+WINDOW = 12  # rows
+STEP = 6
+
+
+def windows(signals: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and deviation of each signal, (windows, 2 * signals) float32, and each window's label.
+
+    Windows that straddle the onset of a fault are left out.
+    """
+    starts = [s for s in range(0, len(labels) - WINDOW + 1, STEP) if labels[s] == labels[s + WINDOW - 1]]
+    cut = [signals[start : start + WINDOW] for start in starts]
+    features = [np.concatenate([part.mean(axis=0), part.std(axis=0)]) for part in cut]
+    return np.array(features, np.float32), np.array([labels[start] for start in starts], np.int64)
+
+
+def scale(features: np.ndarray, normal: np.ndarray) -> np.ndarray:
+    """Distance from this node's normal, in its own spreads, float32."""
+    return ((features - normal.mean(axis=0)) / (normal.std(axis=0) + 1e-6)).astype(np.float32)
