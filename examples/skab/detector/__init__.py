@@ -1,0 +1,1 @@
+"""Anomalies of SKAB: features and model."""

@@ -1,0 +1,1 @@
+"""Faults of the Tennessee Eastman process: features and model."""
