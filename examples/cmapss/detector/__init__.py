@@ -1,0 +1,1 @@
+"""Remaining useful life of C-MAPSS engines: features and model."""
