@@ -185,6 +185,8 @@ def test_a_draft_begins_anew_and_is_committed_under_its_digest(held: Held) -> No
     data = os.urandom(SIZE)
     draft = manifest_of(data, digest=DRAFT_DIGEST)
     write(held.spool.begin(draft), blocks(data)[:2])
+    write(held.spool.begin(draft), blocks(data)[:1])
+    assert held.spool.held(draft) == 0
     held.kill()
     body = write(held.spool.begin(draft), blocks(data)).seal()
     held.spool.commit(manifest_of(data), body)

@@ -14,6 +14,7 @@ Who asks is what the client's certificate says, looked up on every request. An u
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import hmac
 import logging
 import ssl
@@ -202,6 +203,9 @@ class DepotServer:
         known = self._block_lists.get(blob.digest)
         if known is None:
             known = await asyncio.to_thread(_hash_blocks, blob)
+            if hashlib.sha256(known).hexdigest() != blob.digest:
+                log.warning("blob_damaged digest=%s", blob.digest)
+                return known  # the peer finds out and asks again; kept, it would stay wrong
             self._block_lists[blob.digest] = known
         self._block_lists.move_to_end(blob.digest)
         while len(self._block_lists) > BLOCK_LISTS:

@@ -23,7 +23,7 @@ from reuna.adapters.certificates import CertificateAuthority
 from reuna.adapters.https_client import TRIES, HttpsFreight
 from reuna.adapters.https_server import UPLOADS_PER_PEER, DepotServer, serve_depot
 from reuna.adapters.tls import KeyPair, client_context, server_context
-from reuna.core.errors import DiskFull, PermissionDenied, PortInUse, Unreachable
+from reuna.core.errors import Corrupted, DiskFull, PermissionDenied, PortInUse, Refused, Unreachable
 from reuna.core.ports import Blob
 from reuna.core.records import Contribution, Member, Receipt
 from reuna.sim.freight import PlainDepot
@@ -108,17 +108,29 @@ def context_of(pair: KeyPair) -> ssl.SSLContext:
     return server_context(pair.certificate, pair.key, pair.authority)
 
 
-@pytest_asyncio.fixture
-async def site(authority: CertificateAuthority) -> AsyncIterator[Site]:
+async def served(authority: CertificateAuthority, stall_s: float) -> AsyncIterator[Site]:
     depot = PlainDepot(MemoryBlobs(), MemorySpool())
     context = context_of(authority.pair("fog", "fog-1"))
-    server = await serve_depot(depot, "127.0.0.1", 0, context, stall_s=0.3)
+    server = await serve_depot(depot, "127.0.0.1", 0, context, stall_s)
     made = Site(authority, depot, server, [])
     async with asyncio.timeout(20):
         yield made
     for line in made.lines:
         line.writer.transport.abort()
     await made.server.stop()
+
+
+@pytest_asyncio.fixture
+async def site(authority: CertificateAuthority) -> AsyncIterator[Site]:
+    async for made in served(authority, stall_s=0.3):
+        yield made
+
+
+@pytest_asyncio.fixture
+async def patient_site(authority: CertificateAuthority) -> AsyncIterator[Site]:
+    """A site whose server waits longer than a test may take."""
+    async for made in served(authority, stall_s=60):
+        yield made
 
 
 def manifest_of(body: Blob, sender: str = PEER, round: int = 1) -> Contribution:
@@ -335,7 +347,8 @@ async def test_one_peer_has_few_uploads_at_once_and_others_are_not_touched(site:
     assert (await other.ask(put(len(data)), data)).status == 200
 
 
-async def test_a_newer_upload_takes_over_from_one_that_hangs(site: Site) -> None:
+async def test_a_newer_upload_takes_over_from_one_that_hangs(patient_site: Site) -> None:
+    site = patient_site
     body = body_of(3 * BLOCK)
     manifest = manifest_of(body)
     data = head_of(manifest) + frames_of(body)
@@ -438,6 +451,7 @@ class Restless:
     """A receiver that never stands where the sender goes on."""
 
     asked = 0
+    suspended = 0
 
     def __init__(self) -> None:
         Restless.asked += 1
@@ -447,7 +461,7 @@ class Restless:
         raise AssertionError("no block can come")
 
     def suspend(self) -> None:
-        """Nothing to keep."""
+        Restless.suspended += 1
 
     def commit(self) -> Receipt:
         raise AssertionError("nothing can be whole")
@@ -458,7 +472,57 @@ async def test_a_parent_that_always_asks_for_another_block_is_given_up(site: Sit
     freight, body = site.freight(), body_of(2 * BLOCK)
     with pytest.raises(Unreachable, match="asks again"):
         await freight.send(manifest_of(body), body)
-    assert Restless.asked <= 2 * TRIES + 1
+    assert Restless.suspended == Restless.asked <= 2 * TRIES + 1
+    await freight.close()
+
+
+class Counting:
+    """A body that counts how much of it was read."""
+
+    def __init__(self, body: Blob) -> None:
+        self.digest, self.size, self.taken = body.digest, body.size, 0
+        self._body = body
+
+    def read(self, offset: int, count: int) -> bytes:
+        self.taken += count
+        return self._body.read(offset, count)
+
+
+async def test_a_refusal_stops_the_sender_before_the_end(site: Site) -> None:
+    site.depot.largest = BLOCK
+    freight, body = site.freight(), Counting(MemoryBlobs().put(bytes(64 << 20)))
+    with pytest.raises(Refused):
+        await freight.send(manifest_of(body), body)
+    assert body.taken < body.size // 2
+    await freight.close()
+
+
+async def test_a_list_of_blocks_of_another_blob_is_found_out_first(site: Site) -> None:
+    blob = site.depot.blobs.put(os.urandom(3 * BLOCK))
+    site.server._block_lists[blob.digest] = bytes(3 * 32)
+    freight = site.freight()
+    with pytest.raises(Corrupted, match="list of blocks"):
+        await freight.fetch(blob.digest, blob.size)
+    await freight.close()
+
+
+async def test_a_list_made_from_a_bad_read_is_not_kept(site: Site) -> None:
+    blob, reads = site.depot.blobs.put(os.urandom(3 * BLOCK)), 0
+
+    class Once(Counting):
+        def read(self, offset: int, count: int) -> bytes:
+            nonlocal reads
+            reads += 1
+            return bytes(count) if reads == 1 else super().read(offset, count)
+
+    bad_once = Once(blob)
+
+    async def give(peer: str, digest: str) -> Blob:
+        return bad_once
+
+    site.depot.blob = give  # type: ignore[method-assign]
+    freight = site.freight()
+    assert (await freight.fetch(blob.digest, blob.size)).digest == blob.digest
     await freight.close()
 
 
