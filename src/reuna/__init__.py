@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from reuna.api import Result, simulate
     from reuna.adapters.linear import LinearRegressor, SoftmaxClassifier
     from reuna.adapters.tables import Table, read_folder
+    from reuna.api import Result, simulate
     from reuna.checks import check_learner
     from reuna.core.data import Dataset, Samples
 

@@ -75,7 +75,13 @@ def simulate(
         for i in range(min(count, max(1, len(names))))
     }
     spec, model, bundle = make_spec(
-        spread, learner, rounds, strategy=strategy, settings=dict(settings or {}), seed=seed, evaluate=evaluate
+        spread,
+        learner,
+        rounds,
+        strategy=strategy,
+        settings=dict(settings or {}),
+        seed=seed,
+        evaluate=evaluate,
     )
     check_spec(spec)
     return run_virtual(_simulate(spread, spec, model, bundle), adopting_tasks)

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reuna.learn import sums
-from reuna.learn.sums import Part, fold
 from reuna.learn.strategies import STRATEGIES
+from reuna.learn.sums import Part, fold
 
 Node = tuple[list[int], int]
 NODES = st.lists(

@@ -1,11 +1,11 @@
 """The operator's API of the cloud: HTTPS with a client certificate of role ``operator``.
 
-    PUT  /v1/blobs/{digest}             bundle or initial model
-    GET  /v1/blobs/{digest}             a model
-    POST /v1/runs                       a run's spec (JSON)
-    GET  /v1/runs/{run}                 its state
-    GET  /v1/runs/{run}/events?after=N  its timeline
-    GET  /v1/nodes                      nodes heard of
+PUT  /v1/blobs/{digest}             bundle or initial model
+GET  /v1/blobs/{digest}             a model
+POST /v1/runs                       a run's spec (JSON)
+GET  /v1/runs/{run}                 its state
+GET  /v1/runs/{run}/events?after=N  its timeline
+GET  /v1/nodes                      nodes heard of
 """
 
 from __future__ import annotations

@@ -46,7 +46,9 @@ def edge(settings: SettingsFile, sets: Sets = None) -> None:
 
 
 def up(
-    fleet: Annotated[Path, typer.Argument(help="fleet.toml of a fleet on this machine.")] = Path("fleet.toml"),
+    fleet: Annotated[Path, typer.Argument(help="fleet.toml of a fleet on this machine.")] = Path(
+        "fleet.toml"
+    ),
 ) -> None:
     """Run every place of a small fleet and keep them running until Ctrl-C."""
     from reuna.fleet.layout import open_fleet

@@ -19,9 +19,12 @@ Runs = Annotated[Path, typer.Option("--runs", help="Folder where results go.")]
 def run(
     project: Annotated[Path, typer.Argument(help="Project folder, with reuna.toml.")] = Path(),
     data: Annotated[
-        Path | None, typer.Option("--data", help="Folder with one sub-folder per node (default: PROJECT/data).")
+        Path | None,
+        typer.Option("--data", help="Folder with one sub-folder per node (default: PROJECT/data)."),
     ] = None,
-    fogs: Annotated[int | None, typer.Option("--fogs", min=1, help="How many fogs to spread the nodes over.")] = None,
+    fogs: Annotated[
+        int | None, typer.Option("--fogs", min=1, help="How many fogs to spread the nodes over.")
+    ] = None,
     rounds: Annotated[int | None, typer.Option("--rounds", min=0, help="Instead of strategy.rounds.")] = None,
     sets: Annotated[list[str] | None, typer.Option("--set", help="One setting, NAME=VALUE.")] = None,
     runs: Runs = Path("runs"),
@@ -29,8 +32,8 @@ def run(
 ) -> None:
     """Train the project's model over the nodes of a data folder, on this machine, and compare."""
     from reuna.fleet.data import find_nodes
-    from reuna.fleet.session import Job
     from reuna.fleet.open_project import open_settings
+    from reuna.fleet.session import Job
 
     flags = [*(sets or []), *([] if rounds is None else [f"strategy.rounds={rounds}"])]
     settings = open_settings(project, flags)
@@ -39,8 +42,12 @@ def run(
 
 
 def demo(
-    split: Annotated[int, typer.Option("--split", min=1, max=3, help="Which of the three committed splits.")] = 1,
-    rounds: Annotated[int | None, typer.Option("--rounds", min=1, help="Fewer rounds, for a quick look.")] = None,
+    split: Annotated[
+        int, typer.Option("--split", min=1, max=3, help="Which of the three committed splits.")
+    ] = 1,
+    rounds: Annotated[
+        int | None, typer.Option("--rounds", min=1, help="Fewer rounds, for a quick look.")
+    ] = None,
     runs: Runs = Path("runs"),
     json: Json = False,
 ) -> None:

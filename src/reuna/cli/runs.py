@@ -16,7 +16,9 @@ Runs = Annotated[Path, typer.Option("--runs", help="Folder where results are.")]
 
 
 def show(
-    name: Annotated[str | None, typer.Argument(metavar="RUN", help="A run, or the start of its name.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(metavar="RUN", help="A run, or the start of its name.")
+    ] = None,
     runs: Runs = Path("runs"),
     json: Json = False,
 ) -> None:

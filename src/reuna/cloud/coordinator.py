@@ -5,7 +5,6 @@ It publishes and the nodes pull; it never reaches into a device.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
@@ -33,6 +32,7 @@ from reuna.loop.plan import check_spec
 from reuna.wire import decode, digest_bytes
 
 log = logging.getLogger("reuna.cloud")
+PRUNE_S = 86_400.0  #: how often events past their time are forgotten
 
 
 class Coordinator:
@@ -120,7 +120,9 @@ async def _run(settings: Mapping[str, Any], stack: AsyncExitStack) -> None:
     )
     stack.push_async_callback(api.stop)
     log.info("ready")
-    await asyncio.Event().wait()
+    while True:
+        await ThreadOffload()(lambda: events.prune(clock.now()))
+        await clock.sleep(PRUNE_S)
 
 
 async def _body(conductor: Conductor, journal: Journal, spec: str) -> Outcome:
@@ -131,10 +133,9 @@ async def _take_event(events: EventLog, subject: str, data: bytes) -> None:
     """Record an event once; what is no event of ours is dropped and said."""
     try:
         event = decode(Event, data)
+        await ThreadOffload()(lambda: events.record(event))
     except BadMessage as error:
         log.warning("refused an event on %s: %s", subject, error)
-        return
-    await ThreadOffload()(lambda: events.record(event))
 
 
 async def _hello(coordinator: Coordinator, conductor: Conductor, data: bytes) -> None:

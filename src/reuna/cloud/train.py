@@ -33,7 +33,14 @@ class Conductor:
     """Carries out one run at a time over the fogs."""
 
     def __init__(
-        self, name: str, bus: Bus, intake: Intake, blobs: Blobs, clock: Clock, offload: Offload, report: Report
+        self,
+        name: str,
+        bus: Bus,
+        intake: Intake,
+        blobs: Blobs,
+        clock: Clock,
+        offload: Offload,
+        report: Report,
     ) -> None:
         self.name = name
         self._bus = bus
@@ -86,7 +93,7 @@ class Conductor:
             plan = decode(Plan, next(iter(asked.values())))
             if not self._intake.open(asked):
                 await self._intake.collect(self._announce)
-                await self._offload(lambda: self._close(spec, plan))
+                await self._offload(partial(self._close, spec, plan))
             rows = self._intake.rows()
             if train.reaches_quorum(plan, rows):
                 return rows
@@ -98,9 +105,7 @@ class Conductor:
         row = train.closing_row(plan, "", self.name, planning.edges_of(spec), rows)
         self._intake.close(row)
 
-    def _plans(
-        self, spec: RunSpec, number: int, attempt: int, task: Task, model: str
-    ) -> dict[str, bytes]:
+    def _plans(self, spec: RunSpec, number: int, attempt: int, task: Task, model: str) -> dict[str, bytes]:
         blob = self._held(model)
         inline = blob.read(0, blob.size) if blob.size <= planning.INLINE_LIMIT else None
         return planning.plans(spec, number, attempt, task, model, inline)

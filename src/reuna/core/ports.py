@@ -92,9 +92,7 @@ class Link(Protocol):
     async def fetch(self, digest: str, size: int) -> Blob:
         """As `BlobStore.fetch`; tries again until it is there or the caller gives up."""
 
-    async def submit(
-        self, plan: bytes, weights: Blob | None, weight: int, member: Member
-    ) -> Receipt | None:
+    async def submit(self, plan: bytes, weights: Blob | None, weight: int, member: Member) -> Receipt | None:
         """An edge's answer: encoded on the plan's grid, made durable, then sent until acknowledged.
 
         ``weights`` is the trained model as `reuna.core.tensors.pack` writes it, None for a

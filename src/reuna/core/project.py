@@ -21,7 +21,9 @@ PROJECT: tuple[Option, ...] = (
     Option("project.name", str, REQUIRED, "name of the project"),
     Option("project.task", str, "fault-classification", "what is learnt", check=one_of(*TASKS)),
     Option("project.metric", str, "all", "metric by which sites are compared"),
-    Option("learner.entry", str, "detector.model", "module with load(folder, settings) and learner(settings)"),
+    Option(
+        "learner.entry", str, "detector.model", "module with load(folder, settings) and learner(settings)"
+    ),
     Option(
         "strategy.name",
         str,
@@ -33,14 +35,18 @@ PROJECT: tuple[Option, ...] = (
     Option("strategy.server_rate", float, 1.0, "step of the server", check=between(0, 100)),
     Option("strategy.momentum", float, 0.9, "momentum of fedavgm", check=between(0, 0.9999)),
     Option("strategy.mu", float, 0.01, "proximal term of fedprox", check=between(0, 1000)),
-    Option("round.deadline_s", float, 60.0, "how long a parent waits for its children", "s", between(0.1, 1e6)),
+    Option(
+        "round.deadline_s", float, 60.0, "how long a parent waits for its children", "s", between(0.1, 1e6)
+    ),
     Option("round.quorum", float, 1.0, "fraction of the edges that a round needs", check=between(0.01, 1)),
     Option("round.grid_bits", int, 32, "bits of an encoded value: 8, 16 or 32", "bit"),
     Option("round.grid_exponent", int, -24, "grid step is two to this power"),
     Option("round.max_weight", int, 65_536, "largest weight of one node", "samples", between(1, 2**31)),
     Option("run.seed", int, 1, "seed of the whole run", check=between(0, 2**31 - 1)),
     Option("run.local", bool, True, "also train each node alone, for comparison"),
-    Option("run.centralised", bool, True, "also train on all rows in one place, where one machine holds them"),
+    Option(
+        "run.centralised", bool, True, "also train on all rows in one place, where one machine holds them"
+    ),
 )
 
 

@@ -32,7 +32,11 @@ def _f1(true: NDArray[np.bool_], said: NDArray[np.bool_]) -> float:
 
 
 def fault_scores(
-    truth: Labels, named: Labels, classes: Collection[int], seen: Collection[int], normal_runs: NDArray[np.bool_]
+    truth: Labels,
+    named: Labels,
+    classes: Collection[int],
+    seen: Collection[int],
+    normal_runs: NDArray[np.bool_],
 ) -> Metrics:
     """``all``, ``seen``, ``unseen`` (macro-F1) and ``false_alarms``, as fractions.
 

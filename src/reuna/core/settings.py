@@ -95,7 +95,9 @@ def parse(table: Sequence[Option], sources: Iterable[Source], free: Sequence[str
     return values
 
 
-def _flat(values: Mapping[str, Any], known: Mapping[str, Option], path: str = "") -> Iterable[tuple[str, Any]]:
+def _flat(
+    values: Mapping[str, Any], known: Mapping[str, Option], path: str = ""
+) -> Iterable[tuple[str, Any]]:
     for key, value in values.items():
         name = f"{path}{key}"
         if isinstance(value, Mapping) and not (name in known and known[name].kind is dict):

@@ -1,7 +1,7 @@
 """The edge node's long-running process. Holds no key and no socket to the network.
 
-    agent ──socket pair── egress ──TLS── fog
-      └────socket pair── worker (the project's code, resident during a run)
+agent ──socket pair── egress ──TLS── fog
+  └────socket pair── worker (the project's code, resident during a run)
 """
 
 from __future__ import annotations

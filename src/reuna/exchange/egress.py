@@ -136,9 +136,7 @@ class Egress:
             return manifest
         return self._encode(plan, digest, weights, weight, member)
 
-    def _encode(
-        self, plan: Plan, digest: str, weights: Blob, weight: int, member: Member
-    ) -> Contribution:
+    def _encode(self, plan: Plan, digest: str, weights: Blob, weight: int, member: Member) -> Contribution:
         base = self._cache.get(plan.model)
         if base is None:
             raise Corrupted(f"the base model {plan.model[:12]} is not in the cache any more")

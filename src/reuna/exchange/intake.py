@@ -257,4 +257,3 @@ def check_body(plan: Plan, manifest: Contribution, body: Blob | None) -> None:
         values = np.frombuffer(body.read(start, min(16 * BLOCK, manifest.size - start)), dtype)
         if not within(values, bound):
             raise Refused("range", f"{manifest.sender} sent values outside the grid")
-

@@ -20,12 +20,14 @@ from reuna.adapters.https_client import HttpsFreight
 from reuna.adapters.nats_bus import NatsBus
 from reuna.adapters.spool import DiskSpool
 from reuna.adapters.tls import client_context
-from reuna.core.errors import BusDown, ReunaError
+from reuna.core.errors import BusDown, PermissionDenied, ReunaError
 from reuna.exchange.egress import Egress
 from reuna.exchange.link import EgressSettings, Frames, LinkServer
 from reuna.exchange.meter import FileMeter
 
 log = logging.getLogger("reuna.egress")
+AWAY_S = 0.5  #: until the next try to reach a parent's server that is away
+REFUSED_S = 5.0  #: until the next try at one that refuses us
 
 
 async def serve(settings: EgressSettings, sock: socket.socket) -> None:
@@ -54,7 +56,10 @@ async def _connect(settings: EgressSettings, tls: object) -> NatsBus:
             return await NatsBus.connect(settings.nats_url, tls, settings.name)  # type: ignore[arg-type]
         except BusDown as error:
             log.warning("parent's server is away: %s", error)
-            await SystemClock().sleep(0.5)
+            await SystemClock().sleep(AWAY_S)
+        except PermissionDenied as error:  # not in the parent's list yet, or not any more
+            log.warning("parent's server refuses this node: %s", error)
+            await SystemClock().sleep(REFUSED_S)
 
 
 def main() -> int:

@@ -51,23 +51,24 @@ class Operator:
 
     def status(self, run: str) -> dict[str, Any]:
         """``{"state": "running" | "done" | "failed", ...}``."""
-        return self._json(f"/v1/runs/{run}")
+        found: dict[str, Any] = self._json(f"/v1/runs/{run}")
+        return found
 
     def timeline(self, run: str, after: int) -> list[dict[str, Any]]:
         """Events of a run from the ``after``-th on."""
-        return self._json(f"/v1/runs/{run}/events?after={after}")
+        found: list[dict[str, Any]] = self._json(f"/v1/runs/{run}/events?after={after}")
+        return found
 
     def nodes(self) -> dict[str, float]:
         """Nodes the cloud has heard of."""
-        return self._json("/v1/nodes")
+        found: dict[str, float] = self._json("/v1/nodes")
+        return found
 
     def _json(self, path: str) -> Any:
         return json.loads(self._call("GET", path))
 
     def _call(self, method: str, path: str, body: bytes | None = None) -> bytes:
-        connection = http.client.HTTPSConnection(
-            self._host, self._port, context=self._tls, timeout=TIMEOUT_S
-        )
+        connection = http.client.HTTPSConnection(self._host, self._port, context=self._tls, timeout=TIMEOUT_S)
         try:
             connection.request(method, path, body)
             response = connection.getresponse()
@@ -91,4 +92,3 @@ def _error(status: int, data: bytes) -> ReunaError:
         if isinstance(kind, type) and issubclass(kind, ReunaError) and kind.code == code:
             return kind(message, next_step)
     return Unreachable(message, next_step)
-

@@ -1,10 +1,10 @@
 """The folder of a small fleet: one settings file per place, certificates, and ``fleet.toml``.
 
-    FLEET/fleet.toml
-    FLEET/ca/…                        the fleet's own certificate authority
-    FLEET/cloud/cloud.toml            one folder per place: settings, keys (0600), state
-    FLEET/north/fog.toml
-    FLEET/plant-1/edge.toml
+FLEET/fleet.toml
+FLEET/ca/…                        the fleet's own certificate authority
+FLEET/cloud/cloud.toml            one folder per place: settings, keys (0600), state
+FLEET/north/fog.toml
+FLEET/plant-1/edge.toml
 """
 
 from __future__ import annotations

@@ -15,6 +15,8 @@ def open_settings(project: Path, pairs: list[str]) -> ProjectSettings:
     """The project's settings, checked. Raises `ProjectError`, `SettingsError`."""
     file = project / "reuna.toml"
     if not file.is_file():
-        raise ProjectError(f"{project.absolute()} is no project: it has no reuna.toml", "Make one: `reuna init NAME`.")
+        raise ProjectError(
+            f"{project.absolute()} is no project: it has no reuna.toml", "Make one: `reuna init NAME`."
+        )
     sources: list[Source] = [read_toml(file), environment(PROJECT, "REUNA_", os.environ), flags(pairs)]
     return project_settings(sources)

@@ -150,11 +150,13 @@ def line_plot(values: Sequence[float], width: int = 800, height: int = 180) -> s
     span = (high - low) or 1.0
     step = (width - 60) / (len(values) - 1)
     points = " ".join(
-        f"{50 + i * step:.1f},{height - 20 - (height - 40) * (v - low) / span:.1f}" for i, v in enumerate(values)
+        f"{50 + i * step:.1f},{height - 20 - (height - 40) * (v - low) / span:.1f}"
+        for i, v in enumerate(values)
     )
     return (
         f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="loss by round">'
-        f'<text x="0" y="24" font-size="12">{high:.3g}</text><text x="0" y="{height - 18}" font-size="12">{low:.3g}</text>'
+        f'<text x="0" y="24" font-size="12">{high:.3g}</text>'
+        f'<text x="0" y="{height - 18}" font-size="12">{low:.3g}</text>'
         f'<polyline points="{points}" fill="none" stroke="{COLOURS["federated"]}" stroke-width="2"/></svg>'
     )
 
@@ -195,7 +197,8 @@ def _scaling(result: Mapping[str, Any]) -> str:
     return _section(
         "One pooled data set on eight equal devices",
         f'<p class="note">Every device is limited to {100 * scaling["cpu_share"]:.0f} % of one core.</p>'
-        "<table><tr><th></th><th>wall time</th><th>peak memory per unit</th><th>of it data</th><th>all</th></tr>"
+        "<table><tr><th></th><th>wall time</th><th>peak memory per unit</th>"
+        "<th>of it data</th><th>all</th></tr>"
         f"{rows}</table>",
     )
 

@@ -60,7 +60,13 @@ async def measure_scaling(job: Job) -> dict[str, Any]:
         f"{one['data_mib']:.2f} -> {eight['data_mib']:.2f} MiB ({memory:.1f} x less), peak memory per device "
         f"{one['peak_mib']:.0f} -> {eight['peak_mib']:.0f} MiB, score {one['all']:.3f} -> {eight['all']:.3f}"
     )
-    return {"cpu_share": CPU_SHARE, "devices": DEVICES, "cases": cases, "speed_up": speed, "sentence": sentence}
+    return {
+        "cpu_share": CPU_SHARE,
+        "devices": DEVICES,
+        "cases": cases,
+        "speed_up": speed,
+        "sentence": sentence,
+    }
 
 
 async def _run(
@@ -91,9 +97,7 @@ async def _run(
     return {"wall_s": wall_s, "peak_mib": peak, "data_mib": data_mib}, model
 
 
-def combine(
-    model: Mapping[str, Any], trained: list[dict[str, Any]], weights: list[int]
-) -> dict[str, Any]:
+def combine(model: Mapping[str, Any], trained: list[dict[str, Any]], weights: list[int]) -> dict[str, Any]:
     """The weighted mean of the trained models, summed as integers on the grid."""
     layout = layout_of(model)
     base = flatten(model, layout)

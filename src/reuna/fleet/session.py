@@ -197,7 +197,9 @@ def assemble(
         "worst_site": worst_site(rows, spec.metric),
         "bytes_by_kind": _summed(flows, lambda flow: flow.kind),
         "bytes_by_link": _summed(flows, lambda flow: flow.link),
-        "flows": [{"link": f.link, "kind": f.kind, "bytes": f.payload_bytes, "messages": f.messages} for f in flows],
+        "flows": [
+            {"link": f.link, "kind": f.kind, "bytes": f.payload_bytes, "messages": f.messages} for f in flows
+        ],
         "raw_rows_sent": sum(flow.payload_bytes for flow in flows if flow.kind == "raw"),
         "wall_s": round(wall_s, 2),
         "rounds": outcome["rounds"],

@@ -38,7 +38,7 @@ Apply = Callable[[State, Vector, Delta, int, Mapping[str, float]], tuple[State, 
 
 @dataclass(frozen=True)
 class Strategy:
-    """``slots`` name the vectors kept from round to round, ``server`` and ``client`` the settings with defaults."""
+    """``slots`` name vectors kept from round to round, ``server`` and ``client`` settings and defaults."""
 
     name: str
     slots: tuple[str, ...]

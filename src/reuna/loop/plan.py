@@ -90,8 +90,7 @@ def plans(
 ) -> dict[str, bytes]:
     """The bytes of each fog's plan."""
     return {
-        fog: encode(round_plan(spec, fog, round, attempt, task, model, inline))
-        for fog in sorted(spec.fogs)
+        fog: encode(round_plan(spec, fog, round, attempt, task, model, inline)) for fog in sorted(spec.fogs)
     }
 
 

@@ -25,7 +25,12 @@ MAX_REASON = 300
 
 
 def admit(
-    plan: Plan | None, plan_digest: str, manifest: Contribution, peer: str, children: Sequence[str], closed: bool
+    plan: Plan | None,
+    plan_digest: str,
+    manifest: Contribution,
+    peer: str,
+    children: Sequence[str],
+    closed: bool,
 ) -> None:
     """Judge a manifest before any byte of its body is read. Raises `Refused` with the reason."""
     if manifest.sender != peer:

@@ -33,14 +33,14 @@ class SiteRow:
         return row
 
 
-def site_rows(sites: Mapping[str, tuple[str, ...]], outcome: Mapping[str, Mapping[str, Scores]]) -> list[SiteRow]:
+def site_rows(
+    sites: Mapping[str, tuple[str, ...]], outcome: Mapping[str, Mapping[str, Scores]]
+) -> list[SiteRow]:
     """One row per site, sorted. ``outcome`` is method -> node -> metrics."""
     return [_site_row(site, nodes, outcome) for site, nodes in sorted(sites.items())]
 
 
-def _site_row(
-    site: str, nodes: tuple[str, ...], outcome: Mapping[str, Mapping[str, Scores]]
-) -> SiteRow:
+def _site_row(site: str, nodes: tuple[str, ...], outcome: Mapping[str, Mapping[str, Scores]]) -> SiteRow:
     scores = {}
     absent: dict[str, str] = {}
     for method in METHODS:

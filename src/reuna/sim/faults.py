@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -128,11 +129,13 @@ class Walker:
     def init(self, seed: int) -> dict[str, Any]:
         return {"w": np.zeros(self._size, np.float32)}
 
-    def fit(self, model: Any, data: int, settings: dict[str, Setting], seed: int) -> tuple[Any, int, Metrics]:
+    def fit(
+        self, model: Any, data: Any, settings: Mapping[str, Setting], seed: int
+    ) -> tuple[Any, int, Metrics]:
         step = np.random.default_rng(seed).normal(size=self._size) - 0.1 * model["w"]
         return {"w": (model["w"] + step).astype(np.float32)}, data, {"loss": float(np.abs(step).mean())}
 
-    def evaluate(self, model: Any, data: int, settings: dict[str, Setting]) -> Metrics:
+    def evaluate(self, model: Any, data: Any, settings: Mapping[str, Setting]) -> Metrics:
         return {"all": float(np.abs(model["w"]).mean())}
 
     def export(self, model: Any) -> bytes:
@@ -165,22 +168,30 @@ def rehearse(
     fogs: int = 2,
     edges: int = 3,
     rounds: int = 4,
+    longest_s: float = LONGEST_S,
     **changes: Any,
 ) -> Rehearsal:
     """One run of the whole fleet under the faults of a seed, in virtual time. Raises on a hang."""
     faults = PlantedFaults(seed, chances or Chances())
-    return run_virtual(_rehearse(seed, faults, fleet_of(fogs, edges), rounds, changes), adopting_tasks)
+    return run_virtual(
+        _rehearse(seed, faults, fleet_of(fogs, edges), rounds, longest_s, changes), adopting_tasks
+    )
 
 
 async def _rehearse(
-    seed: int, faults: PlantedFaults, fogs: dict[str, dict[str, SimEdge]], rounds: int, changes: dict[str, Any]
+    seed: int,
+    faults: PlantedFaults,
+    fogs: dict[str, dict[str, SimEdge]],
+    rounds: int,
+    longest_s: float,
+    changes: dict[str, Any],
 ) -> Rehearsal:
     store = JournalStore()
     fleet = SimFleet(fogs, SimClock(), lambda: SimJournal(store), faults)
     faults.fleet = fleet
     defaults: dict[str, Any] = {"strategy": "fedavgm", "deadline_s": 1000.0, "evaluate": True}
     spec, model, bundle = make_spec(fogs, Walker(), rounds, **{**defaults, **changes})
-    async with asyncio.timeout(LONGEST_S):
+    async with asyncio.timeout(longest_s):
         outcome = await fleet.run(spec, model, bundle)
     again = Counter(fleet.trained)
     retrained = sum(times - 1 for times in again.values())
@@ -192,5 +203,3 @@ async def _rehearse(
 def undisturbed(rounds: int = 4, **changes: Any) -> Outcome:
     """The outcome of the same run when nothing goes wrong."""
     return rehearse(0, CALM, rounds=rounds, **changes).outcome
-
-

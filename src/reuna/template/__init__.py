@@ -77,4 +77,6 @@ def _write(path: Path, rows: NDArray[np.float64]) -> None:
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(COLUMNS)
-        writer.writerows([f"{second:.0f}", *(f"{v:.3f}" for v in row), int(fault)] for second, *row, fault in rows)
+        writer.writerows(
+            [f"{second:.0f}", *(f"{v:.3f}" for v in row), int(fault)] for second, *row, fault in rows
+        )

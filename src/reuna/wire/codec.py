@@ -8,7 +8,7 @@ its name and meaning, so older bytes stay readable. Golden bytes: ``tests/golden
 from __future__ import annotations
 
 import hashlib
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import msgspec
 
@@ -27,7 +27,14 @@ LIMITS: dict[type[msgspec.Struct], int] = {
     RunSpec: 1_000_000,
 }
 
-_TAGS: dict[type[msgspec.Struct], int] = {Plan: 1, Contribution: 2, Receipt: 3, Event: 4, Hello: 5, RunSpec: 6}
+_TAGS: dict[type[msgspec.Struct], int] = {
+    Plan: 1,
+    Contribution: 2,
+    Receipt: 3,
+    Event: 4,
+    Hello: 5,
+    RunSpec: 6,
+}
 _ENCODER = msgspec.msgpack.Encoder(order="deterministic")
 _DECODERS = {kind: msgspec.msgpack.Decoder(kind) for kind in LIMITS}
 
@@ -58,7 +65,7 @@ def decode(kind: type[M], data: bytes) -> M:
     if data[1] != _TAGS[kind]:
         raise BadMessage(f"expected {kind.__name__}, got a message of type {data[1]}")
     try:
-        return _DECODERS[kind].decode(memoryview(data)[2:])  # type: ignore[no-any-return]
+        return cast("M", _DECODERS[kind].decode(memoryview(data)[2:]))
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         raise BadMessage(f"malformed {kind.__name__}: {error}") from error
 

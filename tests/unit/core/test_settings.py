@@ -20,7 +20,9 @@ TABLE = (
 
 def test_flags_win_over_the_environment_which_wins_over_the_file() -> None:
     file = Source("fog.toml", {"name": "north", "listen": {"port": 1}, "mode": "safe"})
-    env = environment(TABLE, "REUNA_FOG_", {"REUNA_FOG_LISTEN_PORT": "2", "REUNA_FOG_EDGES": "a, b", "X": "y"})
+    env = environment(
+        TABLE, "REUNA_FOG_", {"REUNA_FOG_LISTEN_PORT": "2", "REUNA_FOG_EDGES": "a, b", "X": "y"}
+    )
     values = parse(TABLE, [file, env, flags(["listen.port=3", "local=false", "rate=2"])])
     assert (values["listen.port"], values["mode"], values["edges"]) == (3, "safe", ["a", "b"])
     assert values["local"] is False
@@ -47,7 +49,9 @@ def test_a_flag_without_a_value_is_a_mistake() -> None:
 
 
 def test_own_sections_of_a_project_reach_the_learner_as_plain_values() -> None:
-    file = Source("reuna.toml", {"project": {"name": "p"}, "train": {"epochs": 3}, "data": {"label": "fault"}})
+    file = Source(
+        "reuna.toml", {"project": {"name": "p"}, "train": {"epochs": 3}, "data": {"label": "fault"}}
+    )
     settings = project_settings([file, flags(["train.rate=0.5", "train.shuffle=true"])]).settings
     assert settings["epochs"] == 3
     assert settings["label"] == "fault"

@@ -28,9 +28,7 @@ GRIDS = st.builds(Grid, bits=st.sampled_from(BITS), exponent=st.integers(-30, 4)
     grid=GRIDS,
     values=arrays(np.float32, st.integers(0, 40), elements=st.floats(-1e6, 1e6, width=32)),
 )
-def test_decoding_is_within_half_a_step_unless_the_value_is_clipped(
-    grid: Grid, values: np.ndarray
-) -> None:
+def test_decoding_is_within_half_a_step_unless_the_value_is_clipped(grid: Grid, values: np.ndarray) -> None:
     integers, saturated = encode(values, grid)
     top = 2 ** (grid.bits - 1) - 1
     clipped = np.abs(np.rint(values.astype(np.float64) / grid.step)) > top

@@ -47,7 +47,8 @@ class FaultClassifier(SoftmaxClassifier):
         named = decide(self.predict(model, test.x), choose_threshold(normal))
         seen = data.seen if isinstance(data, PlantWindows) else ()
         places = range(len(CLASSES))
-        return fault_scores(test.y, named, places, [_place(fault) for fault in seen], test.group == NORMAL)
+        truth = test.y.astype(np.int64)
+        return fault_scores(truth, named, places, [_place(fault) for fault in seen], test.group == NORMAL)
 
 
 def load(folder: Path, settings: Mapping[str, Setting]) -> PlantWindows:
