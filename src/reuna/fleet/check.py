@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from reuna.adapters.project import blame_project, load_entry
-from reuna.core.errors import ReunaError, UserError
+from reuna.core.errors import DataError, ReunaError
 from reuna.core.tensors import layout_of
 from reuna.fleet.data import find_nodes
 from reuna.fleet.open_project import open_settings
@@ -30,7 +30,7 @@ def check_project(folder: Path, data: Path | None) -> dict[str, Any]:
         except ReunaError as error:
             wrong.append(f"{node.name}: {error.message}")
     if wrong:
-        raise UserError("\n".join(wrong), "Correct the data of the nodes named, or leave their folders out.")
+        raise DataError("\n".join(wrong), "Correct the data of the nodes named, or leave their folders out.")
     return {"project": settings.name, "params": params, "rounds": settings.rounds, "nodes": nodes}
 
 

@@ -26,6 +26,7 @@ from reuna.fleet.baseline import Centralised, run_centralised
 from reuna.fleet.client import Operator
 from reuna.fleet.data import DataNode, sites_of, spread
 from reuna.fleet.layout import Fleet, make_fleet
+from reuna.fleet.result import check_result
 from reuna.fleet.scaling import measure_scaling
 from reuna.fleet.supervise import Supervisor, failed
 from reuna.loop.plan import run_id
@@ -81,6 +82,7 @@ async def carry_out(job: Job, watch: Watch) -> Finished:
             watch({"what": "scaling"})
             notes["scaling"] = await measure_scaling(job)
         result = assemble(job, spec, outcome, fleet, supervisor, central, time.monotonic() - began, notes)
+        result = check_result(result)
         write(folder, result, final)
         return Finished(folder, result)
     finally:

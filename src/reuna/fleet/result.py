@@ -1,0 +1,70 @@
+"""The published form of ``runs/<id>/result.json`` and of ``reuna show --json``.
+
+Scripts rely on it: fields are added, never renamed. ``msgspec.json.schema(ResultFile)`` is its
+JSON Schema; docs/reference/result.md explains each field.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from reuna.core.records import Metrics
+
+
+class Site(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """One site: its nodes and what each way of training gave there."""
+
+    site: str
+    nodes: list[str]
+    local: Metrics = {}
+    federated: Metrics = {}
+    centralised: Metrics = {}
+    absent: dict[str, str] = {}
+
+
+class Process(msgspec.Struct, forbid_unknown_fields=True):
+    """A process of the run and its largest resident size."""
+
+    name: str
+    peak_mib: float
+
+
+class FlowLine(msgspec.Struct, forbid_unknown_fields=True):
+    """Payload of one kind over one link."""
+
+    link: str
+    kind: str
+    bytes: int
+    messages: int
+
+
+class ResultFile(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """A finished run."""
+
+    run: str
+    project: str
+    task: str
+    metric: str
+    sites: list[Site]
+    worst_site: dict[str, Any]
+    bytes_by_kind: dict[str, int]
+    bytes_by_link: dict[str, int]
+    flows: list[FlowLine]
+    raw_rows_sent: int
+    wall_s: float
+    rounds: int
+    strategy: str
+    timeline: list[dict[str, Any]]
+    centralised_s: float | None
+    processes: list[Process]
+    model_digest: str
+    split: int | None = None
+    scaling: dict[str, Any] | None = None
+
+
+def check_result(result: dict[str, Any]) -> dict[str, Any]:
+    """The result as published. Raises `msgspec.ValidationError` for anything else: our own mistake."""
+    built: dict[str, Any] = msgspec.to_builtins(msgspec.convert(result, ResultFile))
+    return built

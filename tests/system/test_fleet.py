@@ -1,0 +1,238 @@
+"""A real fleet from the command line: processes, TLS, nats-server; and what it leaves behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from reuna.fleet.result import ResultFile
+from reuna.template import make_project
+
+pytestmark = [pytest.mark.system, pytest.mark.timeout(170)]
+
+
+def reuna(*args: str, cwd: Path, timeout: float = 150) -> subprocess.CompletedProcess[str]:
+    """Run the command as a user would."""
+    command = [sys.executable, "-m", "reuna.cli", *args]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=timeout)
+
+
+def of_session(session: int) -> list[int]:
+    """Processes of a session that still run."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                fields = (entry / "stat").read_text().rpartition(")")[2].split()
+            except OSError:
+                continue
+            if int(fields[3]) == session and fields[0] != "Z":
+                found.append(int(entry.name))
+    return found
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    folder = tmp_path / "pumps"
+    make_project(folder, sample=True)
+    return folder
+
+
+def test_a_run_compares_the_three_ways_and_sends_no_row(project: Path) -> None:
+    done = reuna("run", "--rounds", "5", "--json", cwd=project)
+    assert done.returncode == 0, done.stderr
+    result = msgspec.json.decode(done.stdout, type=ResultFile)
+    assert [site.site for site in result.sites] == ["pump-1", "pump-2", "pump-3", "pump-4"]
+    assert all(site.federated["all"] > site.local["all"] + 0.2 for site in result.sites)
+    assert result.raw_rows_sent == 0
+    assert set(result.bytes_by_kind) == {"model_update", "metric", "log", "presence"}
+    # four edges and two fogs send 36 values a round: 4-byte integers up, 8-byte sums on
+    assert result.bytes_by_kind["model_update"] == 5 * (4 * 36 * 4 + 2 * 36 * 8)
+    assert {p.name for p in result.processes} >= {"cloud/main", "cloud/nats", "fog-1/egress", "pump-1/worker"}
+    folder = project / "runs" / result.run
+    assert json.loads((folder / "result.json").read_text()) == json.loads(done.stdout)
+    assert "<svg" in (folder / "report.html").read_text()
+    assert not (folder / "fleet").exists(), "keys and state are removed"
+    shown = reuna("show", result.run, "--json", cwd=project)
+    assert json.loads(shown.stdout) == json.loads(done.stdout)
+
+
+def test_equal_seeds_give_equal_models_and_diff_says_so(project: Path) -> None:
+    runs = [reuna("run", "--rounds", "3", "--json", cwd=project) for _ in range(2)]
+    first, second = (json.loads(done.stdout) for done in runs)
+    assert first["model_digest"] == second["model_digest"]
+    told = json.loads(reuna("diff", first["run"], second["run"], "--json", cwd=project).stdout)
+    assert told["same_model"] is True
+    listed = json.loads(reuna("runs", "--json", cwd=project).stdout)
+    assert {line["run"] for line in listed} == {first["run"], second["run"]}
+
+
+@pytest.mark.parametrize("after", ["starting", "training"])
+def test_ctrl_c_ends_every_process_and_removes_the_keys(project: Path, after: str) -> None:
+    command = [sys.executable, "-m", "reuna.cli", "run", "--rounds", "100000"]
+    running = subprocess.Popen(
+        command,
+        cwd=project,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    session = running.pid
+    wait_until(lambda: len(of_session(session)) > (3 if after == "starting" else 14))
+    if after == "training":
+        wait_until(lambda: any(project.glob("runs/*/fleet/pump-1/state/flows.jsonl")))
+    running.send_signal(signal.SIGINT)
+    _, said = running.communicate(timeout=60)
+    assert running.returncode == 130
+    assert "Traceback" not in said
+    wait_until(lambda: not of_session(session))
+    assert not list(project.glob("runs/*/fleet"))
+
+
+def wait_until(happened: Any, seconds: float = 60) -> None:
+    """Poll a condition of other processes, with an end."""
+    end = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < end, "did not happen in time"
+        time.sleep(0.05)
+
+
+def test_kills_in_a_run_change_no_bit() -> None:
+    """The drill, short: cloud, fog, edge and nats-server killed with SIGKILL."""
+    repository = Path(__file__).parents[2]
+    done = subprocess.run(
+        [sys.executable, "-m", "drills.kill", "--kills", "5", "--json"],
+        cwd=repository, capture_output=True, text=True, timeout=160,
+    )  # fmt: skip
+    assert done.stdout, done.stderr
+    result = json.loads(done.stdout.splitlines()[-1])
+    assert result["kills"] == 5
+    assert (result["lost"], result["double_counted"], result["same_bits"]) == (0, 0, True)
+
+
+def change(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
+def drop_column(project: Path) -> None:
+    for path in (project / "data" / "pump-2" / "train").iterdir():
+        change(path, "flow_m3_h", "flow")
+
+
+def empty_site(project: Path) -> None:
+    for path in (project / "data" / "pump-3").rglob("*.csv"):
+        path.unlink()
+
+
+MISTAKES: dict[str, tuple[Any, list[str], int, str]] = {
+    "a setting out of range": (
+        lambda p: change(p / "reuna.toml", "rounds = 20", "rounds = -1"),
+        ["check"], 2, "strategy.rounds is -1, must be between",
+    ),
+    "no TOML": (lambda p: (p / "reuna.toml").write_text("[project"), ["check"], 2, "is not valid TOML"),
+    "no project": (lambda p: (p / "reuna.toml").unlink(), ["run"], 2, "is no project"),
+    "a missing column": (drop_column, ["check"], 2, "has no column 'flow_m3_h' (did you mean 'flow'?)"),
+    "an empty site": (empty_site, ["check"], 2, "holds no CSV or Parquet file"),
+    "no data": (lambda p: None, ["run", "--data", "nowhere"], 2, "there is no folder nowhere"),
+    "broken code": (
+        lambda p: (p / "detector" / "model.py").write_text("import nothing_like_it\n"),
+        ["check"], 2, "model.py:1",
+    ),
+    "an unknown run": (lambda p: None, ["show", "r-0"], 2, "no finished run 'r-0'"),
+    "an unknown strategy": (
+        lambda p: change(p / "reuna.toml", '"fedavgm"', '"fedmagic"'),
+        ["check"], 2, "must be one of fedavg",
+    ),
+    "a sum that could overflow": (
+        lambda p: None,
+        ["run", "--set", "round.max_weight=2147483648"], 2, "could overflow a 64-bit sum",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_gives_one_clear_message_and_a_next_step(project: Path, mistake: str) -> None:
+    make, command, status, message = MISTAKES[mistake]
+    make(project)
+    done = reuna(*command, cwd=project)
+    assert message in done.stderr
+    assert "next:" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.returncode == status
+
+
+def test_a_port_in_use_is_named(tmp_path: Path) -> None:
+    from reuna.fleet.layout import make_fleet
+
+    fleet = make_fleet(tmp_path / "fleet", "local", {"fog-1": {"edge-1": tmp_path}})
+    with socket.create_server(("127.0.0.1", fleet.setting("listen.nats_port"))):
+        done = reuna("cloud", "--settings", str(fleet.of("cloud")[0].settings), cwd=tmp_path)
+    assert f"{fleet.setting('listen.nats_port')}" in done.stderr
+    assert "next:" in done.stderr
+    assert done.returncode == 3
+
+
+def test_without_a_nats_server_the_cloud_says_what_to_install(tmp_path: Path) -> None:
+    from reuna.fleet.layout import make_fleet
+
+    fleet = make_fleet(tmp_path / "fleet", "local", {"fog-1": {"edge-1": tmp_path}})
+    missing = f"nats_server={tmp_path / 'no-server'}"
+    done = reuna("cloud", "--settings", str(fleet.of("cloud")[0].settings), "--set", missing, cwd=tmp_path)
+    assert "no-server" in done.stderr
+    assert "Install nats-server" in done.stderr
+    assert done.returncode == 3
+
+
+def test_the_edge_agent_has_no_socket_to_the_network(project: Path) -> None:
+    """Only the egress speaks to the fog: agent and worker have no inet socket at all."""
+    command = [sys.executable, "-m", "reuna.cli", "run", "--rounds", "100000"]
+    running = subprocess.Popen(
+        command, cwd=project, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True
+    )
+    try:
+        wait_until(lambda: any(project.glob("runs/*/fleet/pump-1/state/work/project")))
+        wait_until(lambda: len(of_session(running.pid)) >= 20)
+        inet = inet_inodes()
+        owners = {command_of(pid) for pid in of_session(running.pid) if sockets_of(pid) & inet}
+    finally:
+        running.send_signal(signal.SIGINT)
+        running.wait(60)
+    assert any("reuna.exchange.process" in each for each in owners)
+    assert not any("edge --settings" in each or "reuna.adapters.worker" in each for each in owners)
+
+
+def inet_inodes() -> set[str]:
+    """Inodes of all TCP sockets of this machine."""
+    lines = [
+        line for name in ("tcp", "tcp6") for line in Path(f"/proc/net/{name}").read_text().splitlines()[1:]
+    ]
+    return {line.split()[9] for line in lines}
+
+
+def sockets_of(pid: int) -> set[str]:
+    found = set()
+    for entry in Path(f"/proc/{pid}/fd").iterdir():
+        try:
+            target = os.readlink(entry)
+        except OSError:
+            continue
+        if target.startswith("socket:["):
+            found.add(target[8:-1])
+    return found
+
+
+def command_of(pid: int) -> str:
+    return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
