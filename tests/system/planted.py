@@ -98,6 +98,12 @@ def _momentum_lost_after_a_crash() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def _both(first: AbstractContextManager[Any], second: AbstractContextManager[Any]) -> Iterator[None]:
+    with first, second:
+        yield
+
+
 PLANTED: dict[str, Plant] = {
     "acknowledged before it is committed": replace(
         receiver.SpoolReceiver, "commit", _acknowledge_before_commit
@@ -126,9 +132,3 @@ PLANTED: dict[str, Plant] = {
 
 async def _nothing() -> None:
     return None
-
-
-@contextmanager
-def _both(first: AbstractContextManager[Any], second: AbstractContextManager[Any]) -> Iterator[None]:
-    with first, second:
-        yield

@@ -87,12 +87,8 @@ class Combiner:
     def _fold(self, plan: Plan, row: Contribution, rows: list[Contribution]) -> Blob:
         draft = train.with_sum(row, plan, "0" * 64)
         writer = self._intake.spool.begin(draft)
-        pending = bytearray()
-        for block in self._intake.sum(rows, plan.params):
-            pending += block.astype(DTYPES[draft.width]).tobytes()
-            while len(pending) >= BLOCK:
-                writer.write(bytes(pending[:BLOCK]))
-                del pending[:BLOCK]
-        if pending:
-            writer.write(bytes(pending))
+        for values in self._intake.sum(rows, plan.params):  # whole blocks, but for the last
+            data = values.astype(DTYPES[draft.width]).tobytes()
+            for start in range(0, len(data), BLOCK):
+                writer.write(data[start : start + BLOCK])
         return writer.seal()
