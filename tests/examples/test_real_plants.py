@@ -27,6 +27,7 @@ from reuna.learn.strategies import STRATEGIES
 
 ROOT = Path(__file__).resolve().parents[2]
 DATA = Path(os.environ.get("REUNA_DATA") or ROOT.parent / "shared" / "data")
+SPANS = (("a", 0, 9), ("b", 10, 20), ("c", 18, 30), ("d", 29, 40), ("e", 41, 50))
 Scores = Mapping[str, Mapping[str, float]]
 
 
@@ -171,8 +172,16 @@ def test_six_operating_conditions_are_normalised_by_each_node_itself(tmp_path: P
 
 def test_the_rig_groups_find_their_anomalies(tmp_path: Path) -> None:
     _, together = trained(CASES["skab"], prepared(CASES["skab"], tmp_path))
-    assert mean(together, "all") > 0.76  # above SKAB's unsupervised methods, as labels should give
-    assert mean(together, "false_alarms") < 0.25
+    assert mean(together, "all") > 0.7  # an alarm at every row gives about 0.52
+    assert together["valve1"]["all"] > 0.8
+    assert mean(together, "false_alarms") < 0.15
+
+
+def test_runs_of_the_rig_that_overlap_in_time_stay_together() -> None:
+    module = script("prepare", "skab")
+    day = np.datetime64("2020-03-01T00:00:00")
+    spans = {name: (day + first, day + last) for name, first, last in SPANS}
+    assert module.stretches(spans) == [["a"], ["b", "c", "d"], ["e"]]
 
 
 def test_a_plant_learns_faults_that_only_others_have_seen(tmp_path: Path) -> None:
@@ -233,10 +242,9 @@ def test_a_run_of_the_rig_is_measured_against_its_own_beginning(shift: float) ->
     module = features("skab")
     signals = np.random.default_rng(2).normal(5, 1, (700, len(module.SENSORS)))
     signals[550:, 3] += shift
-    x, y = module.windows(signals, np.r_[np.zeros(550, np.int64), np.ones(150, np.int64)])
-    assert x.shape == (300, module.FEATURES)
-    assert y.sum() == 150
-    rise = float(x[170:, -1].mean() - x[:140, -1].mean())
+    x = module.windows(signals)
+    assert x.shape == (700, module.FEATURES)
+    rise = float(x[570:, -1].mean() - x[400:540, -1].mean())
     assert rise > 1.5 if shift else abs(rise) < 0.5
 
 

@@ -1,9 +1,9 @@
 """From one run of the rig to features: distances from the run's own beginning.
 
-    x, y = windows(signals, labels)         # one call per run
+    x = windows(signals)        # one call per run
 
-As in SKAB's own protocol the first 400 seconds of each run are normal operation: they give the
-centre and spread of each sensor and are then left out of training and score.
+As in SKAB's own protocol the first 400 rows of each run are normal operation: they give the centre
+and spread of each sensor.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ FEATURES = KINDS * len(SENSORS) + 2
 Floats = NDArray[np.float64]
 
 
-def windows(signals: Floats, labels: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Features and label of every row after the first 400; (rows, sensors), (rows,)."""
+def windows(signals: Floats) -> NDArray[np.float32]:
+    """Features (rows, FEATURES) of every row of one run (rows, sensors)."""
     normal = _smoothed(signals[:NORMAL])
     centre, spread = normal.mean(axis=0), np.maximum(normal.std(axis=0), SMALLEST)
     inverse = np.linalg.pinv(np.cov((normal - centre) / spread, rowvar=False) + 0.01 * np.eye(len(spread)))
@@ -41,7 +41,7 @@ def windows(signals: Floats, labels: NDArray[np.int64]) -> tuple[NDArray[np.floa
     window_t2 = np.log1p(_mean(t2))
     near, far = _log(distance), _log(_mean(distance))
     columns = [near, np.abs(near), far, np.abs(far), np.log1p(t2), window_t2]
-    return np.concatenate(columns, axis=1)[NORMAL:].astype(np.float32), labels[NORMAL:]
+    return np.concatenate(columns, axis=1).astype(np.float32)
 
 
 def _smoothed(values: Floats) -> Floats:
