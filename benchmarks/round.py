@@ -24,9 +24,9 @@ from typing import Any
 
 import numpy as np
 
-from reuna.core.settings import Source, flags
-from reuna.core.project import project_settings
 from reuna.adapters.toml_file import read_toml
+from reuna.core.project import project_settings
+from reuna.core.settings import Source, flags
 from reuna.fleet.client import Operator
 from reuna.fleet.data import DataNode, spread
 from reuna.fleet.layout import make_fleet
@@ -96,7 +96,9 @@ def peaks(found: dict[str, float]) -> dict[str, float]:
 
     return {
         "cloud_peak_mib": round(found.get("cloud/main", 0.0), 1),
-        "fog_peak_mib": round(max((v for k, v in found.items() if k.startswith("fog-") and k.endswith("/main")), default=0.0), 1),
+        "fog_peak_mib": round(
+            max((v for k, v in found.items() if k.startswith("fog-") and k.endswith("/main")), default=0.0), 1
+        ),
         "nats_peak_mib": largest("/nats"),
     }
 
@@ -158,7 +160,9 @@ def _disk(folder: Path, update: int, partial: int, nodes: int, fogs: int, model:
 
 def main() -> None:
     """Measure and print one JSON line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--params", type=int, default=10_000)
     parser.add_argument("--nodes", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=20)

@@ -18,11 +18,19 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from reuna.demo.project.detector.calibration import choose_threshold, decide
-from reuna.demo.project.detector.features import NORMAL, Floats, Labels, Scaler, apply_scaler, fit_scaler, windows
 from numpy.typing import NDArray
 
 from reuna.demo import plants
+from reuna.demo.project.detector.calibration import choose_threshold, decide
+from reuna.demo.project.detector.features import (
+    NORMAL,
+    Floats,
+    Labels,
+    Scaler,
+    apply_scaler,
+    fit_scaler,
+    windows,
+)
 from reuna.learn.strategies import STRATEGIES
 
 CLASSES = np.array([NORMAL, *plants.FAULTS])
