@@ -56,7 +56,7 @@ async def measure(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     try:
         spec, parts = await asyncio.to_thread(prepare, job, fleet, "r-bench")
         operator = Operator.of(fleet)
-        await ready(supervisor, operator)
+        await ready(fleet, operator, supervisor)
         idle = supervisor.pss("edge-1") if args.idle else None
         for part in parts:
             await asyncio.to_thread(operator.put_blob, part)

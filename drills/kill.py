@@ -66,7 +66,7 @@ async def carry_out(folder: Path, rounds: int, kills: int, seed: int, say: Any) 
         spec, parts = await asyncio.to_thread(prepare, job, fleet, RUN)
         spec = msgspec.structs.replace(spec, evaluate=True, deadline_s=600.0)
         operator = Operator.of(fleet)
-        await ready(supervisor, operator)
+        await ready(fleet, operator, supervisor)
         for part in parts:
             await asyncio.to_thread(operator.put_blob, part)
         await asyncio.to_thread(operator.submit, spec)

@@ -120,6 +120,24 @@ def test_kills_in_a_run_change_no_bit() -> None:
     assert (result["lost"], result["double_counted"], result["same_bits"]) == (0, 0, True)
 
 
+def test_a_fleet_that_is_up_takes_one_run_after_the_other(project: Path) -> None:
+    fleet = project.parent / "line" / "fleet.toml"
+    fleet.parent.mkdir()
+    command = [sys.executable, "-m", "reuna.cli", "up", str(fleet), "--data", str(project / "data")]
+    running = subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True)
+    try:
+        wait_until(fleet.exists)
+        runs = [reuna("run", "--fleet", str(fleet), "--rounds", "3", "--json", cwd=project) for _ in range(2)]
+    finally:
+        running.send_signal(signal.SIGINT)
+        running.wait(60)
+    assert [done.returncode for done in runs] == [0, 0], runs[0].stderr + runs[1].stderr
+    first, second = (json.loads(done.stdout) for done in runs)
+    assert first["model_digest"] == second["model_digest"]
+    assert first["bytes_by_kind"]["model_update"] == second["bytes_by_kind"]["model_update"]
+    wait_until(lambda: not of_session(running.pid))
+
+
 def change(path: Path, old: str, new: str) -> None:
     text = path.read_text()
     assert old in text

@@ -49,11 +49,18 @@ def up(
     fleet: Annotated[Path, typer.Argument(help="fleet.toml of a fleet on this machine.")] = Path(
         "fleet.toml"
     ),
+    data: Annotated[
+        Path | None,
+        typer.Option("--data", help="Make the fleet first: one edge per sub-folder of this folder."),
+    ] = None,
 ) -> None:
     """Run every place of a small fleet and keep them running until Ctrl-C."""
-    from reuna.fleet.layout import open_fleet
+    from reuna.fleet.data import find_nodes, spread
+    from reuna.fleet.layout import make_fleet, open_fleet
     from reuna.fleet.supervise import keep_up
 
+    if data is not None and not fleet.exists():
+        make_fleet(fleet.absolute().parent, "local", spread(find_nodes(data)))
     opened = open_fleet(fleet)
     _say_what_happens("up")
     typer.echo(f"fleet {opened.name}: {len(opened.places)} places; Ctrl-C stops them all", err=True)

@@ -10,6 +10,7 @@ import typer
 from reuna.cli.output import as_json, until_done
 
 if TYPE_CHECKING:
+    from reuna.fleet.layout import Fleet
     from reuna.fleet.session import Finished, Job
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
@@ -27,18 +28,23 @@ def run(
     ] = None,
     rounds: Annotated[int | None, typer.Option("--rounds", min=0, help="Instead of strategy.rounds.")] = None,
     sets: Annotated[list[str] | None, typer.Option("--set", help="One setting, NAME=VALUE.")] = None,
+    fleet: Annotated[
+        Path | None, typer.Option("--fleet", help="fleet.toml of a fleet that `reuna up` runs; it goes on.")
+    ] = None,
     runs: Runs = Path("runs"),
     json: Json = False,
 ) -> None:
     """Train the project's model over the nodes of a data folder, on this machine, and compare."""
     from reuna.fleet.data import find_nodes
+    from reuna.fleet.layout import open_fleet
     from reuna.fleet.open_project import open_settings
-    from reuna.fleet.session import Job
+    from reuna.fleet.session import Job, nodes_of
 
     flags = [*(sets or []), *([] if rounds is None else [f"strategy.rounds={rounds}"])]
     settings = open_settings(project, flags)
-    nodes = find_nodes(data or project / "data")
-    _carry_out(Job(project, settings, nodes, runs, fogs), json)
+    opened = open_fleet(fleet) if fleet is not None else None
+    nodes = nodes_of(opened) if opened is not None else find_nodes(data or project / "data")
+    _carry_out(Job(project, settings, nodes, runs, fogs), json, opened)
 
 
 def demo(
@@ -58,12 +64,14 @@ def demo(
         _carry_out(job, json)
 
 
-def _carry_out(job: Job, json: bool) -> None:
+def _carry_out(job: Job, json: bool, fleet: Fleet | None = None) -> None:
     from reuna.cli.view import Progress, print_result
-    from reuna.fleet.session import carry_out
+    from reuna.fleet.session import carry_out, carry_out_on
 
     with Progress(job, quiet=json) as progress:
-        finished: Finished = until_done(carry_out(job, progress.watch))
+        watch = progress.watch
+        work = carry_out(job, watch) if fleet is None else carry_out_on(fleet, job, watch)
+        finished: Finished = until_done(work)
     if json:
         as_json(finished.result)
     else:

@@ -15,9 +15,9 @@ COLOURS = {"local": "#c9853b", "federated": "#2f7fb8", "centralised": "#7a8794"}
 NAMES = {"all": "all", "seen": "seen", "unseen": "unseen", "false_alarms": "false alarms"}
 PLAIN_NUMBERS = ("rmse", "mae", "loss")  #: metrics that are no fractions
 STYLE = """
-body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:62rem;padding:0 1rem;color:#1c2430}
+body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:78rem;padding:0 1rem;color:#1c2430}
 h1{font-size:1.5rem;margin-bottom:.2rem}h2{font-size:1.1rem;margin-top:2rem}
-table{border-collapse:collapse;width:100%}th,td{padding:.3rem .55rem;text-align:right;
+table{border-collapse:collapse;width:100%}th,td{padding:.3rem .5rem;text-align:right;white-space:nowrap;
 border-bottom:1px solid #dde3ea}th:first-child,td:first-child{text-align:left}
 .group{text-align:center;border-left:2px solid #dde3ea}.worst td{background:#fff4e0}
 .note{color:#5b6775}svg{width:100%;height:auto}.key span{margin-right:1rem}

@@ -59,35 +59,74 @@ class Finished:
     result: dict[str, Any]
 
 
+@dataclass(frozen=True)
+class Measured:
+    """What was counted on the way: payloads, peak MiB by process, the timeline, seconds."""
+
+    flows: list[Flow]
+    peaks: dict[str, float]
+    timeline: list[dict[str, Any]]
+    wall_s: float
+
+
 async def carry_out(job: Job, watch: Watch) -> Finished:
-    """Run the whole job. ``watch`` is told every event of the timeline, as it comes."""
-    run = run_id(time.time(), secrets.token_hex(2))
-    folder = job.runs / run
-    folder.mkdir(parents=True)
+    """Run the whole job on a fleet that lives just for it; ``watch`` is told every event of the timeline."""
+    folder = new_run(job)
     fleet = make_fleet(folder / "fleet", "local", spread(job.nodes, job.fogs))
     supervisor = Supervisor(fleet)
-    began = time.monotonic()
     try:
         await supervisor.start()
-        spec, model = await asyncio.to_thread(prepare, job, fleet, run)
-        operator = Operator.of(fleet)
-        await ready(supervisor, operator)
-        outcome = await train(operator, spec, model, job, watch)
-        final = await asyncio.to_thread(operator.get_blob, outcome["model"])
-        watch({"what": "centralised"} if job.settings.centralised else {"what": "closing"})
-        central = await run_centralised(job, folder) if job.settings.centralised else None
-        supervisor.sample()
-        notes = dict(job.notes)
-        if job.scaling:
-            watch({"what": "scaling"})
-            notes["scaling"] = await measure_scaling(job)
-        result = assemble(job, spec, outcome, fleet, supervisor, central, time.monotonic() - began, notes)
-        result = check_result(result)
-        write(folder, result, final)
-        return Finished(folder, result)
+        return await _work(job, fleet, folder, watch, supervisor)
     finally:
         await supervisor.stop()
         await asyncio.to_thread(tidy, fleet, folder)
+
+
+async def carry_out_on(fleet: Fleet, job: Job, watch: Watch) -> Finished:
+    """Run the job on a fleet that is up already (`reuna up`) and stays so."""
+    folder = new_run(job)
+    try:
+        return await _work(job, fleet, folder, watch, None)
+    finally:
+        if not any(folder.iterdir()):
+            folder.rmdir()
+
+
+def nodes_of(fleet: Fleet) -> list[DataNode]:
+    """The edges of a fleet on this machine, each a site of its own."""
+    edges = [(place.name, fleet.setting("data", place.name)) for place in fleet.of("edge")]
+    return [DataNode(name, name, Path(data)) for name, data in edges]
+
+
+def new_run(job: Job) -> Path:
+    """The folder of a new run; its name is the run's."""
+    folder = job.runs / run_id(time.time(), secrets.token_hex(2))
+    folder.mkdir(parents=True)
+    return folder
+
+
+async def _work(
+    job: Job, fleet: Fleet, folder: Path, watch: Watch, supervisor: Supervisor | None
+) -> Finished:
+    began, before = time.monotonic(), fleet_flows(fleet)
+    spec, model = await asyncio.to_thread(prepare, job, fleet, folder.name)
+    operator = Operator.of(fleet)
+    await ready(fleet, operator, supervisor)
+    outcome = await train(operator, spec, model, job, watch)
+    final = await asyncio.to_thread(operator.get_blob, outcome["model"])
+    watch({"what": "centralised"} if job.settings.centralised else {"what": "closing"})
+    central = await run_centralised(job, folder) if job.settings.centralised else None
+    peaks = supervisor.sample() if supervisor is not None else {}
+    notes = dict(job.notes)
+    if job.scaling:
+        watch({"what": "scaling"})
+        notes["scaling"] = await measure_scaling(job)
+    flows = since(before, fleet_flows(fleet))
+    events = await asyncio.to_thread(operator.timeline, spec.run, 0)
+    measured = Measured(flows, peaks, events, time.monotonic() - began)
+    result = check_result({**assemble(job, spec, outcome, measured, central), **notes})
+    write(folder, result, final)
+    return Finished(folder, result)
 
 
 def prepare(job: Job, fleet: Fleet, run: str) -> tuple[RunSpec, tuple[bytes, bytes]]:
@@ -121,14 +160,14 @@ def prepare(job: Job, fleet: Fleet, run: str) -> tuple[RunSpec, tuple[bytes, byt
     return spec, (bundle, model)
 
 
-async def ready(supervisor: Supervisor, operator: Operator) -> None:
+async def ready(fleet: Fleet, operator: Operator, supervisor: Supervisor | None) -> None:
     """Until every node has been heard of. Raises `ServerFailed` with the log of one that was not."""
-    wanted = {place.name: place for place in supervisor.fleet.places if place.kind != "cloud"}
+    wanted = {place.name: place for place in fleet.places if place.kind != "cloud"}
     deadline = time.monotonic() + READY_S
     heard: set[str] = set()
     while time.monotonic() < deadline:
-        for place in supervisor.fleet.places:
-            if supervisor.restarts.get(place.name, 0) >= 3:
+        for place in fleet.places:
+            if supervisor is not None and supervisor.restarts.get(place.name, 0) >= 3:
                 raise failed(place)
         try:
             heard = set(await asyncio.to_thread(operator.nodes))
@@ -175,19 +214,15 @@ def assemble(
     job: Job,
     spec: RunSpec,
     outcome: dict[str, Any],
-    fleet: Fleet,
-    supervisor: Supervisor,
+    measured: Measured,
     central: Centralised | None,
-    wall_s: float,
-    notes: dict[str, Any],
 ) -> dict[str, Any]:
     """The content of ``result.json``; its schema is docs/reference/result.md."""
     scores = {"local": outcome.get("local", {}), "federated": outcome.get("federated", {})}
     if central is not None:
         scores["centralised"] = central.scores
     rows = site_rows(sites_of(job.nodes), scores)
-    flows = fleet_flows(fleet)
-    peaks = dict(supervisor.peaks)
+    flows, peaks = measured.flows, dict(measured.peaks)
     if central is not None:
         peaks["centralised"] = central.peak_mib
     return {
@@ -203,14 +238,13 @@ def assemble(
             {"link": f.link, "kind": f.kind, "bytes": f.payload_bytes, "messages": f.messages} for f in flows
         ],
         "raw_rows_sent": sum(flow.payload_bytes for flow in flows if flow.kind == "raw"),
-        "wall_s": round(wall_s, 2),
+        "wall_s": round(measured.wall_s, 2),
         "rounds": outcome["rounds"],
         "strategy": spec.strategy,
-        "timeline": Operator.of(fleet).timeline(spec.run, 0),
+        "timeline": measured.timeline,
         "centralised_s": None if central is None else round(central.wall_s, 2),
         "processes": [{"name": name, "peak_mib": round(peak, 1)} for name, peak in sorted(peaks.items())],
         "model_digest": outcome["model"],
-        **notes,
     }
 
 
@@ -222,6 +256,18 @@ def fleet_flows(fleet: Fleet) -> list[Flow]:
         if file.exists():
             flows += read_flows(file)
     return total(flows)
+
+
+def since(before: list[Flow], after: list[Flow]) -> list[Flow]:
+    """What was added to the counts of a fleet."""
+    old = {(flow.link, flow.kind): flow for flow in before}
+    added = []
+    for flow in after:
+        was = old.get((flow.link, flow.kind), Flow(flow.link, flow.kind, 0, 0))
+        size, messages = flow.payload_bytes - was.payload_bytes, flow.messages - was.messages
+        if messages:
+            added.append(Flow(flow.link, flow.kind, size, messages))
+    return added
 
 
 def _summed(flows: list[Flow], key: Callable[[Flow], str]) -> dict[str, int]:

@@ -90,10 +90,11 @@ class Supervisor:
             self.sample()
             await asyncio.sleep(SAMPLE_S)
 
-    def sample(self) -> None:
-        """Note the largest resident size of every process so far."""
+    def sample(self) -> dict[str, float]:
+        """Note, and return, the largest resident size of every process so far, MiB."""
         for name, pid in self.processes():
             self.peaks[name] = max(self.peaks.get(name, 0.0), peak_mib(pid))
+        return self.peaks
 
     def processes(self) -> list[tuple[str, int]]:
         """Every process now running, named ``place/part``, with its pid."""
