@@ -2,8 +2,9 @@
 
     plan -> data -> train -> validate -> release -> deploy -> operate -> monitor -> plan
 
-Each is pure: records in, records out; time, randomness and bytes are arguments. A place has a
-file named after each stage it runs; ``tests/shape`` compares `STAGES` with the files.
+Each is pure: records in, records out; time, randomness and bytes are arguments. `STAGES` says
+which place decides what today; a place's file that is named after a stage must stand there
+(``tests/shape``). The cloud plans and validates inside its `train` and the run's session.
 """
 
 #: stage -> the places that run it today
