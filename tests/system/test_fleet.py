@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -136,6 +137,37 @@ def test_a_fleet_that_is_up_takes_one_run_after_the_other(project: Path) -> None
     assert first["model_digest"] == second["model_digest"]
     assert first["bytes_by_kind"]["model_update"] == second["bytes_by_kind"]["model_update"]
     wait_until(lambda: not of_session(running.pid))
+
+
+def test_an_edge_is_added_to_a_running_fog_by_a_hangup_signal(project: Path) -> None:
+    from reuna.adapters.toml_file import read_toml
+    from reuna.core.errors import Unreachable
+    from reuna.fleet.client import Operator
+    from reuna.fleet.layout import make_fleet, write_toml
+
+    data = {name: project / "data" / name for name in ("pump-1", "pump-2")}
+    fleet = make_fleet(project.parent / "line", "local", {"fog-1": data})
+    file = fleet.of("fog")[0].settings
+    write_toml(file, {**read_toml(file).values, "edges": ["pump-1"]})
+    operator = Operator.of(fleet)
+
+    def heard() -> set[str]:
+        try:
+            return set(operator.nodes())
+        except Unreachable:
+            return set()
+
+    command = [sys.executable, "-m", "reuna.cli", "up", str(fleet.folder / "fleet.toml")]
+    running = subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True)
+    try:
+        wait_until(lambda: heard() == {"fog-1", "pump-1"})
+        write_toml(file, {**read_toml(file).values, "edges": ["pump-1", "pump-2"]})
+        fog = next(pid for pid in of_session(running.pid) if "reuna.cli fog" in command_of(pid))
+        os.kill(fog, signal.SIGHUP)
+        wait_until(lambda: heard() == {"fog-1", "pump-1", "pump-2"})
+    finally:
+        running.send_signal(signal.SIGINT)
+        running.wait(60)
 
 
 def change(path: Path, old: str, new: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import sys
@@ -11,8 +12,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from reuna.cli.output import until_done
+from reuna.core.errors import ReunaError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from reuna.core.settings import Option, Source
 
 SettingsFile = Annotated[Path, typer.Option("--settings", help="The place's settings file (TOML).")]
@@ -26,7 +30,7 @@ def cloud(settings: SettingsFile, sets: Sets = None) -> None:
     from reuna.cloud import coordinator
     from reuna.cloud.settings import CLOUD
 
-    _serve(coordinator.run, _settings(CLOUD, "REUNA_CLOUD_", settings, sets))
+    _serve(coordinator.run, lambda: _settings(CLOUD, "REUNA_CLOUD_", settings, sets))
 
 
 def fog(settings: SettingsFile, sets: Sets = None) -> None:
@@ -34,7 +38,7 @@ def fog(settings: SettingsFile, sets: Sets = None) -> None:
     from reuna.fog import gateway
     from reuna.fog.settings import FOG
 
-    _serve(gateway.run, _settings(FOG, "REUNA_FOG_", settings, sets))
+    _serve(gateway.run, lambda: _settings(FOG, "REUNA_FOG_", settings, sets))
 
 
 def edge(settings: SettingsFile, sets: Sets = None) -> None:
@@ -42,7 +46,7 @@ def edge(settings: SettingsFile, sets: Sets = None) -> None:
     from reuna.edge import agent
     from reuna.edge.settings import EDGE
 
-    _serve(agent.run, _settings(EDGE, "REUNA_EDGE_", settings, sets))
+    _serve(agent.run, lambda: _settings(EDGE, "REUNA_EDGE_", settings, sets))
 
 
 def up(
@@ -80,9 +84,19 @@ def _flags(sets: list[str] | None) -> Source:
     return flags(sets or [])
 
 
-def _serve(run: Any, settings: dict[str, Any]) -> None:
+def _serve(run: Callable[..., Any], read: Callable[[], dict[str, Any]]) -> None:
+    """Run a place; on SIGHUP it gets its settings read again. A mistake in them changes nothing."""
+    settings = read()
     _say_what_happens(settings["name"])
-    until_done(run(settings))
+    changes: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+
+    def reread() -> None:
+        try:
+            changes.put_nowait(read())
+        except ReunaError as error:
+            logging.getLogger("reuna").error("settings stay as they were: %s", error)
+
+    until_done(run(settings, changes), reread)
 
 
 def _say_what_happens(name: str) -> None:

@@ -5,6 +5,7 @@ It publishes and the nodes pull; it never reaches into a device.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
@@ -24,7 +25,7 @@ from reuna.adapters.operator_api import serve_api
 from reuna.adapters.spool import DiskSpool
 from reuna.adapters.tls import KeyPair, client_context, server_context
 from reuna.cloud.train import Conductor, Outcome
-from reuna.core.errors import BadMessage, BlobNotFound, Corrupted
+from reuna.core.errors import BadMessage, BlobNotFound, Corrupted, ReunaError
 from reuna.core.ports import Journal
 from reuna.core.records import Event, Hello, RunSpec, Setting
 from reuna.exchange.intake import Intake
@@ -86,17 +87,23 @@ class Coordinator:
         await ThreadOffload()(lambda: self._events.record(event))
 
 
-async def run(settings: Mapping[str, Any]) -> None:
-    """Serve until cancelled. ``settings`` as `reuna.cloud.settings.CLOUD` parses them."""
+Changes = asyncio.Queue[dict[str, Any]]
+
+
+async def run(settings: Mapping[str, Any], changes: Changes) -> None:
+    """Serve until cancelled. ``settings`` as `reuna.cloud.settings.CLOUD` parses them.
+
+    Of each of ``changes`` the list of fogs is taken over; nobody who stays is disconnected.
+    """
     async with AsyncExitStack() as stack:
-        await _run(settings, stack)
+        await _run(settings, changes, stack)
 
 
-async def _run(settings: Mapping[str, Any], stack: AsyncExitStack) -> None:
+async def _run(settings: Mapping[str, Any], changes: Changes, stack: AsyncExitStack) -> None:
     folder = Path(settings["folder"]).absolute()
     folder.mkdir(parents=True, exist_ok=True)
     name, clock = settings["name"], SystemClock()
-    await start_nats(settings, folder, stack)
+    nats = await start_nats(settings, folder, stack)
     bus = await NatsBus.connect(_nats_url(settings), client_context(*_tls(settings)), name)
     stack.push_async_callback(bus.close)
     blobs, spool = FileBlobs(folder / "blobs"), DiskSpool(folder / "spool")
@@ -111,14 +118,15 @@ async def _run(settings: Mapping[str, Any], stack: AsyncExitStack) -> None:
     )
     stack.push_async_callback(server.stop)
     await bus.follow("event.>", "cloud", lambda subject, data: _take_event(events, subject, data))
-    for fog in settings["fogs"]:
-        await bus.subscribe(f"hello.{fog}", lambda _subject, data: _hello(coordinator, conductor, data))
+    await bus.subscribe("hello.>", lambda _subject, data: _hello(coordinator, conductor, data))
     await host.start()
     stack.push_async_callback(host.stop)
     api = await serve_api(
         coordinator, settings["listen.host"], settings["listen.api_port"], server_context(*_tls(settings))
     )
     stack.push_async_callback(api.stop)
+    taking = asyncio.create_task(_take_changes(changes, nats))
+    stack.callback(taking.cancel)
     log.info("ready")
     while True:
         await ThreadOffload()(lambda: events.prune(clock.now()))
@@ -127,6 +135,18 @@ async def _run(settings: Mapping[str, Any], stack: AsyncExitStack) -> None:
 
 async def _body(conductor: Conductor, journal: Journal, spec: str) -> Outcome:
     return await conductor.body(journal, msgspec.json.decode(spec, type=RunSpec))
+
+
+async def _take_changes(changes: Changes, nats: NatsServer) -> None:
+    """Take over fogs that were added or removed, without dropping the others."""
+    while True:
+        settings = await changes.get()
+        try:
+            await nats.reload(hub_config(settings))
+        except ReunaError as error:
+            log.error("fogs stay as they were: %s", error)
+            continue
+        log.info("fogs are now %s", ", ".join(sorted(settings["fogs"])))
 
 
 async def _take_event(events: EventLog, subject: str, data: bytes) -> None:
@@ -161,12 +181,13 @@ def _tls(settings: Mapping[str, Any]) -> tuple[Path, Path, Path]:
     )
 
 
-async def start_nats(settings: Mapping[str, Any], folder: Path, stack: AsyncExitStack) -> None:
+async def start_nats(settings: Mapping[str, Any], folder: Path, stack: AsyncExitStack) -> NatsServer:
     """The hub's nats-server, kept running."""
     binary = find_server(Path(settings["nats_server"]) if settings["nats_server"] else None)
     server = NatsServer(binary, hub_config(settings), folder / "nats")
     await server.start()
     stack.push_async_callback(server.stop)
+    return server
 
 
 def hub_config(settings: Mapping[str, Any]) -> HubConfig:

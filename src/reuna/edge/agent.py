@@ -6,6 +6,7 @@ agent ──socket pair── egress ──TLS── fog
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import secrets
 from pathlib import Path
@@ -22,8 +23,11 @@ from reuna.exchange.link import EgressSettings
 log = logging.getLogger("reuna.edge")
 
 
-async def run(settings: dict[str, Any]) -> None:
-    """Serve until cancelled. ``settings`` as `reuna.edge.settings.EDGE` parses them."""
+async def run(settings: dict[str, Any], changes: asyncio.Queue[dict[str, Any]]) -> None:
+    """Serve until cancelled. ``settings`` as `reuna.edge.settings.EDGE` parses them.
+
+    Nothing of an edge changes while it runs: ``changes`` are not looked at.
+    """
     folder = Path(settings["folder"]).absolute()
     folder.mkdir(parents=True, exist_ok=True)
     name, boot, clock = settings["name"], secrets.token_hex(4), SystemClock()

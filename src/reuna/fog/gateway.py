@@ -9,6 +9,7 @@ egress alone may publish.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import secrets
 from contextlib import AsyncExitStack
@@ -23,7 +24,7 @@ from reuna.adapters.nats_bus import NatsBus
 from reuna.adapters.nats_server import LeafConfig, NatsServer, find_server
 from reuna.adapters.spool import DiskSpool
 from reuna.adapters.tls import KeyPair, client_context, server_context
-from reuna.core.errors import BadMessage
+from reuna.core.errors import BadMessage, ReunaError
 from reuna.core.records import Event, Hello
 from reuna.exchange.child import EgressProcess
 from reuna.exchange.intake import Intake
@@ -34,17 +35,23 @@ from reuna.wire import decode
 log = logging.getLogger("reuna.fog")
 
 
-async def run(settings: dict[str, Any]) -> None:
-    """Serve until cancelled. ``settings`` as `reuna.fog.settings.FOG` parses them."""
+Changes = asyncio.Queue[dict[str, Any]]
+
+
+async def run(settings: dict[str, Any], changes: Changes) -> None:
+    """Serve until cancelled. ``settings`` as `reuna.fog.settings.FOG` parses them.
+
+    Of each of ``changes`` the list of edges is taken over; nobody who stays is disconnected.
+    """
     async with AsyncExitStack() as stack:
-        await _run(settings, stack)
+        await _run(settings, changes, stack)
 
 
-async def _run(settings: dict[str, Any], stack: AsyncExitStack) -> None:
+async def _run(settings: dict[str, Any], changes: Changes, stack: AsyncExitStack) -> None:
     folder = Path(settings["folder"]).absolute()
     folder.mkdir(parents=True, exist_ok=True)
     name, boot, clock = settings["name"], secrets.token_hex(4), SystemClock()
-    await start_nats(settings, folder, stack)
+    nats = await start_nats(settings, folder, stack)
     bus = await connect(settings, name)
     stack.push_async_callback(bus.close)
     egress = EgressProcess(egress_settings(settings, folder), str(folder / "egress.log"))
@@ -61,10 +68,25 @@ async def _run(settings: dict[str, Any], stack: AsyncExitStack) -> None:
     stack.push_async_callback(combiner.stop)
     await bus.subscribe("hello.>", lambda _subject, data: _hello(combiner, data))
     await bus.follow("event.>", "up", lambda subject, data: _pass_event(egress, subject, data))
+    taking = asyncio.create_task(_take_changes(changes, nats, combiner))
+    stack.callback(taking.cancel)
     await egress.emit(Event(name, boot, 0, clock.now(), "started"))
     while True:
-        await egress.hello(Hello(name, boot, __version__, tuple(settings["edges"])))
+        await egress.hello(Hello(name, boot, __version__, combiner.present()))
         await clock.sleep(settings["hello_s"])
+
+
+async def _take_changes(changes: Changes, nats: NatsServer, combiner: Combiner) -> None:
+    """Take over edges that were added or removed, without dropping the others."""
+    while True:
+        settings = await changes.get()
+        try:
+            await nats.reload(leaf_config(settings))
+        except ReunaError as error:
+            log.error("edges stay as they were: %s", error)
+            continue
+        combiner.edges = frozenset(settings["edges"])
+        log.info("edges are now %s", ", ".join(sorted(combiner.edges)))
 
 
 async def _hello(combiner: Combiner, data: bytes) -> None:
@@ -105,12 +127,13 @@ async def connect(settings: dict[str, Any], name: str) -> NatsBus:
     return await NatsBus.connect(url, client_context(*_site(settings)), name)
 
 
-async def start_nats(settings: dict[str, Any], folder: Path, stack: AsyncExitStack) -> None:
+async def start_nats(settings: dict[str, Any], folder: Path, stack: AsyncExitStack) -> NatsServer:
     """The site's nats-server, kept running."""
     binary = find_server(Path(settings["nats_server"]) if settings["nats_server"] else None)
     server = NatsServer(binary, leaf_config(settings), folder / "nats")
     await server.start()
     stack.push_async_callback(server.stop)
+    return server
 
 
 def leaf_config(settings: dict[str, Any]) -> LeafConfig:

@@ -17,6 +17,8 @@ from reuna.learn.grid import DTYPES
 from reuna.loop import train
 from reuna.wire import BLOCK, decode, message_digest
 
+PRESENT_S = 30.0  #: an edge that was not heard of for so long is not named as present
+
 
 class Combiner:
     """Carries out the newest plan of the fog, one at a time."""
@@ -25,7 +27,8 @@ class Combiner:
         self, name: str, edges: Collection[str], link: Link, bus: Bus, intake: Intake, offload: Offload
     ) -> None:
         self.name = name
-        self._edges = frozenset(edges)
+        self.edges = frozenset(edges)
+        self._heard: dict[str, float] = {}
         self._link = link
         self._bus = bus
         self._intake = intake
@@ -45,9 +48,15 @@ class Combiner:
 
     async def on_hello(self, hello: Hello) -> None:
         """An edge is there (again): it gets the open plan at once."""
+        self._heard[hello.node] = asyncio.get_running_loop().time()
         data = self._intake.ask(hello.node) if self._plan else None
         if data is not None:
             await self._announce(hello.node, data)
+
+    def present(self) -> tuple[str, ...]:
+        """Edges heard of lately, sorted."""
+        since = asyncio.get_running_loop().time() - PRESENT_S
+        return tuple(sorted(edge for edge in self.edges if self._heard.get(edge, -PRESENT_S) > since))
 
     async def stop(self) -> None:
         """Drop the round in hand; its committed rows stay."""
@@ -60,7 +69,7 @@ class Combiner:
         await self._bus.publish(f"plan.{child}", data)
 
     async def _combine(self, plan: Plan, data: bytes) -> None:
-        asked = {edge: data for edge in plan.cohort if edge in self._edges}
+        asked = {edge: data for edge in plan.cohort if edge in self.edges}
         closed = self._intake.open(asked) if asked else False
         if asked and not closed:
             await self._intake.collect(self._announce)
