@@ -1,0 +1,187 @@
+"""The way up and the way in, over the fakes: what is refused where, what is sent again, what is counted."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+
+from reuna.core.errors import Refused
+from reuna.core.records import Contribution, Grid, Member, Plan, Receipt
+from reuna.core.tensors import pack
+from reuna.exchange.egress import Egress
+from reuna.exchange.intake import Intake
+from reuna.exchange.meter import MemoryMeter, total
+from reuna.learn.grid import decode
+from reuna.sim.bus import MemoryBroker
+from reuna.sim.clock import InPlace, SimClock
+from reuna.sim.freight import MemoryFreight
+from reuna.sim.storage import MemoryBlob, MemoryBlobs, MemorySpool
+from reuna.wire import digest_bytes, encode
+
+PARAMS = 4
+BASE = pack({"w": np.zeros(PARAMS, np.float32)})
+GRID = Grid(16, -8)
+
+
+def plan(**changes: Any) -> bytes:
+    values: dict[str, Any] = {
+        "run": "r-1", "round": 1, "attempt": 1, "task": "train", "model": digest_bytes(BASE),
+        "model_size": len(BASE), "params": PARAMS, "cohort": ("a", "b"), "quorum": 1, "deadline_s": 5.0,
+        "grid": GRID, "max_weight": 10, "capacity": 2, "seed": 1, "bundle": "b" * 64, "bundle_size": 1,
+        "inline": BASE,
+    }  # fmt: skip
+    return encode(Plan(**{**values, **changes}))
+
+
+class Site:
+    """A parent's intake and the egress of node ``a`` below it."""
+
+    def __init__(self) -> None:
+        self.spool, self.outbox, self.cache = MemorySpool(), MemorySpool(), MemoryBlobs()
+        self.meter = MemoryMeter()
+        self.intake = Intake("fog", MemoryBlobs(), self.spool)
+        self.cache.put(BASE)
+        self.sent: list[bytes] = []
+
+    def open(self, data: bytes) -> None:
+        self.intake.open({"a": data, "b": data})
+
+    def egress(self) -> Egress:
+        freight = MemoryFreight(lambda: self.intake, "a", self.cache)
+        bus = MemoryBroker().connect("a")
+        return Egress("a", "fog", bus, freight, self.cache, self.outbox, self.meter, SimClock(), InPlace())
+
+    async def submit(self, values: list[float], weight: int = 3, data: bytes | None = None) -> Receipt | None:
+        trained = pack({"w": np.array(values, np.float32)})
+        member = Member("a", metrics={"loss": 0.5})
+        return await self.egress().submit(data or plan(), MemoryBlob(trained, ""), weight, member)
+
+
+@pytest.fixture
+async def site() -> Site:
+    made = Site()
+    made.open(plan())
+    return made
+
+
+async def test_an_update_arrives_on_the_grid_with_its_weight(site: Site) -> None:
+    receipt = await site.submit([0.5, -0.25, 1.0, 0.0])
+    (row,) = site.intake.rows()
+    assert receipt is not None
+    assert receipt.digest == row.digest
+    assert (row.weight, row.members[0].metrics, row.members[0].saturated) == (3, {"loss": 0.5}, 0)
+    values = np.frombuffer(site.spool.body(row).read(0, row.size), "<i2")
+    assert decode(values, GRID).tolist() == [0.5, -0.25, 1.0, 0.0]
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+async def test_values_that_are_not_finite_never_leave_the_node(site: Site, bad: float) -> None:
+    with pytest.raises(Refused) as refusal:
+        await site.submit([0.0, bad, 0.0, 0.0])
+    assert refusal.value.reason == "not-finite"
+    assert not site.meter.lines
+    assert not site.intake.rows()
+
+
+async def test_other_tensors_than_the_base_models_never_leave_the_node(site: Site) -> None:
+    with pytest.raises(Refused) as refusal:
+        await site.submit([0.0] * (PARAMS + 1))
+    assert refusal.value.reason == "shape"
+    assert not site.meter.lines
+
+
+async def test_clipped_values_are_counted_and_weights_are_capped(site: Site) -> None:
+    await site.submit([1e6, -1e6, 0.0, 0.0], weight=1000)
+    (row,) = site.intake.rows()
+    assert row.members[0].saturated == 2
+    assert row.weight == 10
+
+
+async def test_after_a_restart_the_kept_bytes_are_sent_and_not_those_of_a_new_training(site: Site) -> None:
+    first = await site.submit([0.5, 0.5, 0.5, 0.5])
+    again = await site.submit([9.0, 9.0, 9.0, 9.0])
+    assert first == again
+    assert len(site.intake.rows()) == 1
+
+
+async def test_every_payload_is_counted_by_kind(site: Site) -> None:
+    await site.submit([0.5, 0.5, 0.5, 0.5])
+    kinds = {flow.kind: flow.payload_bytes for flow in total(site.meter.lines)}
+    assert kinds["model_update"] == PARAMS * 2
+    (row,) = site.intake.rows()
+    assert kinds["metric"] == len(encode(row))
+
+
+async def test_after_the_close_nothing_is_accepted_and_the_sender_is_counted(site: Site) -> None:
+    key = ("r-1", 1, 1)
+    assert site.intake.freeze(key) == []
+    assert await site.submit([0.5, 0.5, 0.5, 0.5]) is None
+    assert site.intake.refused == {"a": {"closed": 1}}
+
+
+async def test_a_second_contribution_with_other_bytes_is_a_conflict(site: Site) -> None:
+    await site.submit([0.5, 0.5, 0.5, 0.5])
+    (row,) = site.intake.rows()
+    other = msgspec.structs.replace(row, digest="0" * 63 + "1")
+    with pytest.raises(Refused) as refusal:
+        site.intake.receive("a", other)
+    assert refusal.value.reason == "conflict"
+    assert isinstance(site.intake.receive("a", row), Receipt)
+
+
+def upload(site: Site, manifest: Contribution, body: bytes) -> None:
+    receiver = site.intake.receive("a", manifest)
+    assert not isinstance(receiver, Receipt)
+    receiver.write(body)
+    receiver.commit()
+
+
+async def manifest_for(site: Site, body: bytes) -> Contribution:
+    """An honest manifest, taken from an honest update, for other bytes."""
+    honest = Site()
+    honest.open(plan())
+    await honest.submit([0.5, 0.5, 0.5, 0.5])
+    (row,) = honest.intake.rows()
+    member = msgspec.structs.replace(row.members[0], digest=digest_bytes(body))
+    return msgspec.structs.replace(row, digest=digest_bytes(body), members=(member,))
+
+
+async def test_a_value_outside_the_grid_is_refused_at_the_fold_and_leaves_no_row(site: Site) -> None:
+    body = np.array([0, 0, -(2**15), 0], "<i2").tobytes()
+    with pytest.raises(Refused) as refusal:
+        upload(site, await manifest_for(site, body), body)
+    assert refusal.value.reason == "range"
+    assert not site.intake.rows()
+    assert site.intake.refused == {"a": {"range": 1}}
+    assert await site.submit([0.5, 0.5, 0.5, 0.5]) is not None
+
+
+async def test_a_body_of_another_digest_is_refused(site: Site) -> None:
+    manifest = await manifest_for(site, bytes(8))
+    with pytest.raises(Refused) as refusal:
+        upload(site, manifest, b"\1" * 8)
+    assert refusal.value.reason == "digest"
+    assert not site.intake.rows()
+
+
+async def test_a_neighbour_may_not_speak_for_a_node(site: Site) -> None:
+    await site.submit([0.5, 0.5, 0.5, 0.5])
+    (row,) = site.intake.rows()
+    with pytest.raises(Refused) as refusal:
+        site.intake.receive("b", row)
+    assert refusal.value.reason == "identity"
+
+
+async def test_a_round_waits_for_the_silent_only_until_its_deadline(site: Site) -> None:
+    announced: list[str] = []
+
+    async def announce(child: str, data: bytes) -> None:
+        announced.append(child)
+
+    site.open(plan(deadline_s=0.05))
+    await asyncio.wait_for(site.intake.collect(announce), 5)
+    assert set(announced) == {"a", "b"}
