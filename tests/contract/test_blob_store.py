@@ -32,7 +32,7 @@ class Flaky:
     """A blob that gives wrong bytes at one offset for its first reads of it."""
 
     def __init__(self, good: Blob, wrong_at: int, times: int) -> None:
-        self.digest, self.size = good.digest, good.size
+        self.digest, self.size, self.hashes = good.digest, good.size, good.hashes
         self.times = times
         self._good = good
         self._wrong_at = wrong_at

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import hashlib
 import os
 import re
 import weakref
@@ -23,11 +24,12 @@ from pathlib import Path
 from uuid import uuid4
 
 from reuna.core.errors import Corrupted, DiskFull, StorageError
-from reuna.wire import BLOCK, BlockHasher
+from reuna.wire import BlockHasher, hashes_of
 
 _DIGEST = re.compile(r"[0-9a-f]{64}\Z")
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _TEMPORARY = ".part"
+HASHES_KEPT = 256  #: blobs known to be good, 32 bytes for each of their blocks
 
 
 def is_digest(text: str) -> bool:
@@ -58,15 +60,23 @@ def write_all(fd: int, data: bytes | memoryview) -> None:
         write_all(fd, memoryview(data)[written:])
 
 
+def remember(known: dict[str, bytes], digest: str, hashes: bytes) -> None:
+    """Keep the hashes of a blob's blocks, and forget the oldest of many."""
+    known[digest] = hashes
+    if len(known) > HASHES_KEPT:
+        known.pop(next(iter(known)), None)
+
+
 class FileBlob:
     """A blob in a file. Opened for each read (10 µs): a round may have thousands of them."""
 
-    __slots__ = ("digest", "path", "size")
+    __slots__ = ("digest", "hashes", "path", "size")
 
-    def __init__(self, path: Path, digest: str, size: int) -> None:
+    def __init__(self, path: Path, digest: str, size: int, hashes: bytes = b"") -> None:
         self.path = path
         self.digest = digest
         self.size = size
+        self.hashes = hashes
 
     def read(self, offset: int, count: int) -> bytes:
         """Bytes from ``offset``, fewer only at the end. Raises `Corrupted` when it is cut short."""
@@ -89,14 +99,13 @@ class FileBlobs:
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._folder = folder
-        self._checked: set[str] = set()
+        self._checked: dict[str, bytes] = {}  #: digest → hashes of the blocks, of files known to be good
         _remove_abandoned(folder)
 
     def put(self, data: bytes) -> FileBlob:
         """Keep bytes durably. Raises `DiskFull`."""
         writer = self.new(len(data))
-        for start in range(0, len(data), BLOCK):
-            writer.write(data[start : start + BLOCK])
+        writer.write(data)
         return writer.seal()
 
     def get(self, digest: str) -> FileBlob | None:
@@ -108,11 +117,13 @@ class FileBlobs:
             blob = FileBlob(path, digest, path.stat().st_size)
         except FileNotFoundError:
             return None
-        if digest not in self._checked:
-            if digest_of(blob) != digest:
+        blob.hashes = self._checked.get(digest, b"")
+        if not blob.hashes:
+            blob.hashes = hashes_of(blob)
+            if hashlib.sha256(blob.hashes).hexdigest() != digest:
                 self.drop(digest)
                 return None
-            self._checked.add(digest)
+            remember(self._checked, digest, blob.hashes)
         return blob
 
     def new(self, size: int) -> FileWriter:
@@ -123,13 +134,13 @@ class FileBlobs:
         """Forget a blob; nothing happens when it is not there."""
         if is_digest(digest):
             (self._folder / digest).unlink(missing_ok=True)
-            self._checked.discard(digest)
+            self._checked.pop(digest, None)
 
 
 class FileWriter:
     """A temporary file that gets its digest for a name."""
 
-    def __init__(self, folder: Path, checked: set[str]) -> None:
+    def __init__(self, folder: Path, checked: dict[str, bytes]) -> None:
         self._folder = folder
         self._checked = checked
         self._hasher = BlockHasher()
@@ -142,15 +153,15 @@ class FileWriter:
         self._close = weakref.finalize(self, os.close, self._fd)
         fcntl.flock(self._fd, fcntl.LOCK_EX)
 
-    def write(self, block: bytes) -> None:
-        """Take the next whole block. Raises `DiskFull`, and then leaves nothing behind."""
+    def write(self, data: bytes | memoryview, hashes: bytes = b"") -> None:
+        """Take whole blocks. Raises `DiskFull`, and then leaves nothing behind."""
         try:
-            write_all(self._fd, block)
+            write_all(self._fd, data)
         except OSError as error:
             self.abandon()
             raise storage_error(error, self._path) from error
-        self._hasher.feed(block)
-        self._size += len(block)
+        self._hasher.feed(data, hashes)
+        self._size += len(data)
 
     def seal(self, durable: bool = True) -> FileBlob:
         """Give the file its name. Raises `DiskFull`, `Corrupted`."""
@@ -166,21 +177,14 @@ class FileWriter:
         except OSError as error:
             self.abandon()
             raise storage_error(error, path) from error
-        self._checked.add(digest)
-        return FileBlob(path, digest, self._size)
+        hashes = b"".join(self._hasher.hashes)
+        remember(self._checked, digest, hashes)
+        return FileBlob(path, digest, self._size, hashes)
 
     def abandon(self) -> None:
         """Remove what was written."""
         self._path.unlink(missing_ok=True)
         self._close()
-
-
-def digest_of(blob: FileBlob) -> str:
-    """Digest of the bytes on the disk now."""
-    hasher = BlockHasher()
-    for start in range(0, blob.size, BLOCK):
-        hasher.feed(blob.read(start, BLOCK))
-    return hasher.digest()
 
 
 def _remove_abandoned(folder: Path) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import http.client
 import io
 import socket
@@ -33,8 +34,7 @@ from reuna.core.errors import (
 )
 from reuna.core.ports import Blob, Blobs, BlobWriter
 from reuna.core.records import Contribution, Receipt
-from reuna.wire import BLOCK, block_hash, decode, encode
-from reuna.wire.digest import digest_of_hashes
+from reuna.wire import BLOCK, HASH_SIZE, LOT, decode, encode, hash_blocks
 
 CONNECT_S = 10.0
 STALL_S = 30.0  #: without a byte for so long the line counts as cut
@@ -44,7 +44,6 @@ TRIES = 5  #: without a new good block in between
 FIRST_WAIT_S = 0.05
 LAST_WAIT_S = 1.0
 THREADS = 4
-HASH_SIZE = 32
 
 T = TypeVar("T")
 
@@ -183,7 +182,7 @@ class Download:
 
     def run(self) -> Blob:
         """Blocking. Raises as `BlobStore.fetch`."""
-        hashes = self._again(self._fetch_hashes) if self._size > BLOCK else []
+        hashes = self._again(self._fetch_hashes) if self._size > BLOCK else b""
         writer = self._blobs.new(self._size)
         try:
             while self._offset < self._size:
@@ -210,40 +209,56 @@ class Download:
                 if self._bad > 1:
                     raise Corrupted(f"blob {self._digest[:12]}: {error}") from error
 
-    def _fetch_hashes(self) -> list[bytes]:
+    def _fetch_hashes(self) -> bytes:
         with self._lines.exchange(self._job) as line:
             path = f"/v1/blobs/{self._digest}/blocks"
             answer = line.get(path, 0)
             _expect_blob(answer, path)
             count = -(-self._size // BLOCK)
             data = answer.read(HASH_SIZE * count)
-        hashes = [data[at : at + HASH_SIZE] for at in range(0, len(data), HASH_SIZE)]
-        if digest_of_hashes(hashes) != self._digest:
+        if hashlib.sha256(data).hexdigest() != self._digest:
             raise _BadBlockError("its list of blocks does not match its digest")
-        return hashes
+        return data
 
-    def _fetch_blocks(self, writer: BlobWriter, hashes: list[bytes]) -> None:
+    def _fetch_blocks(self, writer: BlobWriter, hashes: bytes) -> None:
         with self._lines.exchange(self._job) as line:
             path = f"/v1/blobs/{self._digest}"
             answer = line.get(path, self._offset)
             _expect_blob(answer, path)
             if answer.length != self._size - self._offset:
                 raise _BadBlockError(f"the parent's copy has not the {self._size} bytes announced")
+            lot = memoryview(bytearray(min(LOT, self._size)))
             while self._offset < self._size:
-                block = _read_exactly(answer, min(BLOCK, self._size - self._offset))
-                self._check(block, hashes)
-                writer.write(block)
-                self._offset += len(block)
-                self._bad = 0
+                taken = 0
+                try:
+                    wanted = min(len(lot), self._size - self._offset)
+                    while taken < wanted:
+                        count = min(BLOCK, wanted - taken)
+                        _read_into(answer, lot[taken : taken + count])
+                        taken += count
+                finally:  # a cut costs no block that came whole
+                    self._keep(lot[:taken], writer, hashes)
 
-    def _check(self, block: bytes, hashes: list[bytes]) -> None:
-        found = block_hash(block)
-        if not hashes:
-            good = digest_of_hashes([found]) == self._digest
-        else:
-            good = found == hashes[self._offset // BLOCK]
-        if not good:
+    def _keep(self, data: memoryview, writer: BlobWriter, hashes: bytes) -> None:
+        """Write the good blocks. Raises `_BadBlockError` for the first that is not."""
+        found = hash_blocks(data)
+        good = self._matching(found, hashes)
+        count = min(len(data), good // HASH_SIZE * BLOCK)
+        if count:
+            writer.write(data[:count], found[:good])
+            self._offset += count
+            self._bad = 0
+        if good < len(found):
             raise _BadBlockError(f"the block at byte {self._offset} does not match its hash")
+
+    def _matching(self, found: bytes, hashes: bytes) -> int:
+        """Bytes of the leading hashes that are those announced."""
+        if not hashes:  # a single block
+            return len(found) if hashlib.sha256(found).hexdigest() == self._digest else 0
+        first = self._offset // BLOCK * HASH_SIZE
+        pairs = range(0, len(found), HASH_SIZE)
+        wrong = (at for at in pairs if found[at : at + HASH_SIZE] != hashes[first + at : first + at + HASH_SIZE])
+        return next(wrong, len(found))
 
 
 class Upload:
@@ -294,12 +309,21 @@ class Upload:
 
     def _frames(self, offset: int) -> Iterator[bytes]:
         yield self._head
-        for at in range(offset, self._manifest.size, BLOCK):
-            if self._body is None:
-                raise Refused("digest", "the contribution announces a body that is not there")
-            block = self._body.read(at, min(BLOCK, self._manifest.size - at))
-            yield block_hash(block)
-            yield block
+        if self._manifest.size and self._body is None:
+            raise Refused("digest", "the contribution announces a body that is not there")
+        for at in range(offset, self._manifest.size, LOT):
+            yield self._lot(self._body, at, min(LOT, self._manifest.size - at))
+
+    def _lot(self, body: Blob, at: int, count: int) -> bytes:
+        """Blocks with their hashes before them."""
+        data = memoryview(body.read(at, count))
+        first = at // BLOCK * HASH_SIZE
+        known = body.hashes[first : first + HASH_SIZE * -(-count // BLOCK)] or hash_blocks(data)
+        parts: list[bytes | memoryview] = []
+        for index in range(-(-count // BLOCK)):
+            parts.append(known[index * HASH_SIZE : (index + 1) * HASH_SIZE])
+            parts.append(data[index * BLOCK : (index + 1) * BLOCK])
+        return b"".join(parts)
 
 
 class _Line:
@@ -326,7 +350,7 @@ class _Line:
         self._unfinished = True
         for part in parts:
             pending += part
-            if len(pending) >= 2 * BLOCK:
+            if len(pending) >= LOT:
                 self._sock.sendall(pending)
                 pending.clear()
                 if self._answered():
@@ -463,11 +487,9 @@ class _Lines:
         self._forget_idle()
 
 
-def _read_exactly(answer: http.client.HTTPResponse, count: int) -> bytes:
-    data = answer.read(count)
-    if len(data) < count:
+def _read_into(answer: http.client.HTTPResponse, block: memoryview) -> None:
+    if answer.readinto(block) < len(block):
         raise ConnectionResetError("the line was cut within a block")
-    return data
 
 
 def _expect_blob(answer: http.client.HTTPResponse, path: str) -> None:

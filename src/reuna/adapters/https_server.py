@@ -14,13 +14,13 @@ Who asks is what the client's certificate says, looked up on every request. An u
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import hmac
 import logging
 import ssl
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import NamedTuple
 from weakref import WeakSet
 
 import msgspec
@@ -39,7 +39,7 @@ from reuna.core.errors import (
 )
 from reuna.core.ports import Blob, Depot, Receiver
 from reuna.core.records import Contribution, Receipt
-from reuna.wire import BLOCK, LIMITS, block_hash, decode, encode
+from reuna.wire import BLOCK, HASH_SIZE, LIMITS, LOT, block_hash, decode, encode, hashes_of
 
 log = logging.getLogger(__name__)
 
@@ -47,9 +47,8 @@ STALL_S = 30.0  #: a peer that neither sends nor takes a byte for so long is dro
 IDLE_S = 300.0  #: a connection without a request is closed after so long
 STOP_S = 2.0  #: what runs may finish for so long when the server stops
 UPLOADS_PER_PEER = 4
-BLOCK_LISTS = 64  #: block hash lists kept, 32 bytes a block
-CHUNK = 4 * BLOCK  #: bytes read from a blob at a time
-HASH_SIZE = 32
+BUFFER = LOT  #: bytes of a request that may wait to be read
+FRAME = HASH_SIZE + BLOCK  #: a whole block and its hash
 
 _STATUS: dict[type[ReunaError], int] = {
     PermissionDenied: 403,
@@ -89,7 +88,6 @@ class DepotServer:
         self._stall_s = stall_s
         self._uploads: dict[tuple[str, int, int, str], _Upload] = {}
         self._uploading: Counter[str] = Counter()
-        self._block_lists: OrderedDict[str, bytes] = OrderedDict()
         self._known: WeakSet[asyncio.Transport] = WeakSet()
         self._commits: set[asyncio.Task[Receipt]] = set()
         self._http = web.Server(
@@ -97,6 +95,7 @@ class DepotServer:
             access_log=None,
             keepalive_timeout=IDLE_S,
             lingering_time=1.0,
+            read_bufsize=BUFFER,
             auto_decompress=False,
         )
 
@@ -166,7 +165,7 @@ class DepotServer:
                 return await self._send_blob(request, await self._depot.blob(peer, digest))
             case "GET", ["", "v1", "blobs", digest, "blocks"]:
                 blob = await self._depot.blob(peer, digest)
-                return web.Response(body=await self._block_list(blob))
+                return web.Response(body=blob.hashes or await asyncio.to_thread(hashes_of, blob))
             case "PUT", ["", "v1", "contributions"]:
                 return await self._take(request, peer)
         return web.Response(status=404)
@@ -192,25 +191,15 @@ class DepotServer:
         return response
 
     async def _stream(self, response: web.StreamResponse, blob: Blob, start: int) -> None:
-        """Write the rest of a blob, no faster than the peer takes it."""
-        for at in range(start, blob.size, CHUNK):
-            data = await asyncio.to_thread(blob.read, at, min(CHUNK, blob.size - at))
+        """Write the rest of a blob, no faster than the peer takes it.
+
+        It is read on the event loop: what is offered was written moments ago and is in memory.
+        """
+        for at in range(start, blob.size, LOT):
+            data = blob.read(at, min(LOT, blob.size - at))
             async with asyncio.timeout(self._stall_s):
                 await response.write(data)
         await response.write_eof()
-
-    async def _block_list(self, blob: Blob) -> bytes:
-        known = self._block_lists.get(blob.digest)
-        if known is None:
-            known = await asyncio.to_thread(_hash_blocks, blob)
-            if hashlib.sha256(known).hexdigest() != blob.digest:
-                log.warning("blob_damaged digest=%s", blob.digest)
-                return known  # the peer finds out and asks again; kept, it would stay wrong
-            self._block_lists[blob.digest] = known
-        self._block_lists.move_to_end(blob.digest)
-        while len(self._block_lists) > BLOCK_LISTS:
-            self._block_lists.popitem(last=False)
-        return known
 
     # --- up ----------------------------------------------------------------------------------
 
@@ -320,11 +309,6 @@ def _is_number(text: str) -> bool:
     return text.isascii() and text.isdigit() and len(text) <= 15
 
 
-def _hash_blocks(blob: Blob) -> bytes:
-    hashes = [block_hash(blob.read(at, BLOCK)) for at in range(0, blob.size, BLOCK)]
-    return b"".join(hashes)
-
-
 class _Source:
     """Reads an upload's body; `_LineCutError` when it ends early or stalls."""
 
@@ -336,15 +320,13 @@ class _Source:
 
     async def read(self, count: int) -> bytes:
         """Exactly ``count`` bytes, however slowly they come."""
-        data = await self._some(count)
-        if len(data) == count:
-            return data
-        parts = bytearray(data)
-        while len(parts) < count:
-            parts += await self._some(count - len(parts))
-        return bytes(parts)
+        data = await self.some(count)
+        while len(data) < count:
+            data += await self.some(count - len(data))
+        return data
 
-    async def _some(self, count: int) -> bytes:
+    async def some(self, count: int) -> bytes:
+        """What there is, at most ``count`` bytes; waits for the first."""
         try:
             async with asyncio.timeout(self._stall_s):
                 data = await self._content.read(count)
@@ -375,15 +357,63 @@ async def _read_manifest(source: _Source) -> Contribution:
 async def _read_blocks(source: _Source, receiver: Receiver, size: int) -> None:
     """Take block after block; one that does not match its hash has to be sent again.
 
-    Hash and write stay on the event loop (about 0.1 ms a block): threads made one upload slower
-    and several no faster on two cores.
+    What has come is checked in a thread while more comes in. A cut loses less than one block.
     """
-    while receiver.offset < size:
-        count = min(BLOCK, size - receiver.offset)
-        frame = memoryview(await source.read(HASH_SIZE + count))
-        if not hmac.compare_digest(block_hash(frame[HASH_SIZE:]), frame[:HASH_SIZE]):
-            raise _WrongOffsetError(receiver.offset)
-        receiver.write(bytes(frame[HASH_SIZE:]))
+    left, pending = _frames_size(size - receiver.offset), bytearray()
+    checking = _Checking(receiver)
+    try:
+        while left:
+            pending += await source.some(min(left - len(pending), BUFFER))
+            ready = left if len(pending) == left else len(pending) // FRAME * FRAME
+            if ready:
+                await checking.next(memoryview(pending)[:ready])
+                left, pending = left - ready, pending[ready:]
+    except _LineCutError:
+        await checking.end()
+        raise
+    await checking.end()
+
+
+class _Checking:
+    """Checks frames in a thread, one lot at a time, and writes what is good."""
+
+    def __init__(self, receiver: Receiver) -> None:
+        self._receiver = receiver
+        self._running: asyncio.Future[_Lot] | None = None
+
+    async def next(self, frames: memoryview) -> None:
+        """Begin with ``frames`` when the lot before them is written. Raises `_WrongOffsetError`."""
+        await self.end()
+        self._running = asyncio.get_running_loop().run_in_executor(None, _checked, frames)
+
+    async def end(self) -> None:
+        """Write the good blocks up to the first that is not. Raises `_WrongOffsetError`."""
+        if self._running is None:
+            return
+        lot, self._running = await self._running, None
+        if lot.data:
+            self._receiver.write(lot.data, lot.hashes)
+        if not lot.good:
+            raise _WrongOffsetError(self._receiver.offset)
+
+
+class _Lot(NamedTuple):
+    """Leading good blocks of some frames, their hashes, whether that is all of them."""
+
+    data: bytes
+    hashes: bytes
+    good: bool
+
+
+def _checked(frames: memoryview) -> _Lot:
+    blocks, hashes = [], []
+    for at in range(0, len(frames), FRAME):
+        known, block = frames[at : at + HASH_SIZE], frames[at + HASH_SIZE : at + FRAME]
+        if not hmac.compare_digest(block_hash(block), known):
+            return _Lot(b"".join(blocks), b"".join(hashes), good=False)
+        blocks.append(block)
+        hashes.append(known)
+    return _Lot(b"".join(blocks), b"".join(hashes), good=True)
 
 
 def _frames_size(body_bytes: int) -> int:

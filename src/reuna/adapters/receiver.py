@@ -22,12 +22,12 @@ class SpoolReceiver:
         self._writer: BlobWriter | None = spool.begin(manifest) if manifest.size else None
         self.offset = spool.held(manifest) if manifest.size else 0
 
-    def write(self, block: bytes) -> None:
-        """Take the next whole block. Raises `Refused` for more bytes than announced, `DiskFull`."""
-        if self._writer is None or self.offset + len(block) > self._manifest.size:
+    def write(self, data: bytes | memoryview, hashes: bytes = b"") -> None:
+        """Take whole blocks. Raises `Refused` for more bytes than announced, `DiskFull`."""
+        if self._writer is None or self.offset + len(data) > self._manifest.size:
             raise Refused("oversized", f"{self._manifest.sender} sent more than it announced")
-        self._writer.write(block)
-        self.offset += len(block)
+        self._writer.write(data, hashes)
+        self.offset += len(data)
 
     def suspend(self) -> None:
         """Keep the whole blocks for a later try."""

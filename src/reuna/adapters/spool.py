@@ -21,11 +21,11 @@ import weakref
 from collections import deque
 from pathlib import Path
 
-from reuna.adapters.files import FileBlob, is_digest, storage_error, sync_folder, write_all
+from reuna.adapters.files import FileBlob, is_digest, remember, storage_error, sync_folder, write_all
 from reuna.core.errors import Corrupted, DiskFull, Refused, ReunaError, StorageError, Unreachable
 from reuna.core.ports import Blob
 from reuna.core.records import Contribution
-from reuna.wire import BLOCK, BlockHasher, block_hash, decode, encode
+from reuna.wire import BLOCK, BlockHasher, block_hash, decode, encode, hash_blocks
 
 #: Stands for a digest in the manifest of a body that is being made here: it is never resumed.
 DRAFT_DIGEST = "0" * 64
@@ -64,9 +64,9 @@ class Partial:
         start = index * BLOCK
         return start, min(BLOCK, self.total - start)
 
-    def take(self, block: bytes) -> None:
-        self.hasher.feed(block)
-        self.size += len(block)
+    def take(self, data: bytes | memoryview, hashes: bytes) -> None:
+        self.hasher.feed(data, hashes)
+        self.size += len(data)
 
     def remove(self) -> None:
         self.path.unlink(missing_ok=True)
@@ -86,6 +86,7 @@ class DiskSpool:
         self._read_lock = threading.Lock()
         self._waiting: deque[_Commit] = deque()
         self._partials: dict[Key, Partial] = {}
+        self._hashes: dict[str, bytes] = {}  #: of bodies committed lately, by digest
 
     # --- uploads -----------------------------------------------------------------------------
 
@@ -201,6 +202,7 @@ class DiskSpool:
             raise Corrupted(f"the body of {manifest.sender} was replaced before its commit")
         partial.path.rename(entry.path)
         entry.moved = True
+        remember(self._hashes, body.digest, body.hashes)
         self._forget_partial(manifest)
 
     def _forget_partial(self, manifest: Contribution) -> None:
@@ -241,7 +243,7 @@ class DiskSpool:
         path = self._path(row, row.digest)
         if not path.is_file():
             raise Corrupted(f"no body of {row.sender} for round {row.round}")
-        return FileBlob(path, row.digest, row.size)
+        return FileBlob(path, row.digest, row.size, self._hashes.get(row.digest, b""))
 
     def drop(self, run: str, before_round: int) -> None:
         """Forget bodies and unfinished uploads of earlier rounds of the run; rows stay."""
@@ -290,17 +292,18 @@ class SpoolWriter:
         write_all(fd, b"".join([self._partial.manifest_hash, *hashes]))
         return fd
 
-    def write(self, block: bytes) -> None:
-        """Take the next whole block.
+    def write(self, data: bytes | memoryview, hashes: bytes = b"") -> None:
+        """Take whole blocks.
 
         Raises `Unreachable` when a newer writer took over, `DiskFull` and then leaves nothing.
         """
         self._still_mine()
         try:
-            write_all(self._fd, block)
-            self._partial.take(block)
+            write_all(self._fd, data)
+            found = hashes or hash_blocks(data)
+            self._partial.take(data, found)
             if self._list_hashes:
-                write_all(self._hashes_fd, self._partial.hasher.hashes[-1])
+                write_all(self._hashes_fd, found)
         except OSError as error:
             self.abandon()
             raise storage_error(error, self._partial.path) from error
@@ -315,7 +318,8 @@ class SpoolWriter:
         except OSError as error:
             self.abandon()
             raise storage_error(error, partial.path) from error
-        partial.sealed = FileBlob(partial.path, partial.hasher.digest(), partial.size)
+        hashes = b"".join(partial.hasher.hashes)
+        partial.sealed = FileBlob(partial.path, partial.hasher.digest(), partial.size, hashes)
         return partial.sealed
 
     def abandon(self) -> None:
@@ -375,5 +379,5 @@ def _found(partial: Partial) -> Partial:
         block = blob.read(start, count) if 0 < count <= blob.size - start else b""
         if not block or block_hash(block) != recorded[at : at + _HASH_SIZE]:
             break
-        partial.take(block)
+        partial.take(block, recorded[at : at + _HASH_SIZE])
     return partial

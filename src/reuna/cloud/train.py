@@ -165,11 +165,11 @@ class _Values:
         self._pending = bytearray(header)
 
     def add(self, values: NDArray[np.float32]) -> None:
-        self._pending += values.astype("<f4").tobytes()
+        self._pending += values.astype("<f4", copy=False).tobytes()
         whole = len(self._pending) // BLOCK * BLOCK
-        for start in range(0, whole, BLOCK):
-            self._writer.write(bytes(self._pending[start : start + BLOCK]))
-        del self._pending[:whole]
+        if whole:
+            self._writer.write(bytes(self._pending[:whole]))
+            del self._pending[:whole]
 
     def seal(self) -> Blob:
         if self._pending:

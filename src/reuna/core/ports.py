@@ -61,6 +61,7 @@ class Blob(Protocol):
 
     digest: str
     size: int
+    hashes: bytes  #: SHA-256 of each 64 KiB block, joined; empty when nobody has them at hand
 
     def read(self, offset: int, count: int) -> bytes: ...
 
@@ -115,8 +116,8 @@ class Receiver(Protocol):
 
     offset: int  #: durable bytes already held; the sender goes on from here
 
-    def write(self, block: bytes) -> None:
-        """One whole block in order (64 KiB, the last may be shorter)."""
+    def write(self, data: bytes | memoryview, hashes: bytes = b"") -> None:
+        """Whole blocks in order, see `BlobWriter.write`."""
 
     def suspend(self) -> None:
         """The line was cut: keep what there is, durable, for a later try."""
@@ -153,8 +154,11 @@ class Blobs(Protocol):
 class BlobWriter(Protocol):
     """A blob in the making; nobody sees it before `seal`."""
 
-    def write(self, block: bytes) -> None:
-        """One whole block in order (64 KiB, the last may be shorter)."""
+    def write(self, data: bytes | memoryview, hashes: bytes = b"") -> None:
+        """Whole blocks in order (64 KiB; only the last of all may be shorter).
+
+        ``hashes`` are the SHA-256 of each, joined, when the caller has made them already.
+        """
 
     def seal(self, durable: bool = True) -> Blob: ...
     def abandon(self) -> None: ...

@@ -23,6 +23,7 @@ from reuna.wire import BLOCK, decode, digest_bytes, encode, message_digest
 HandlePlan = Callable[[bytes], Awaitable[None]]
 FIRST_RETRY_S = 0.1
 LAST_RETRY_S = 2.0
+ENCODED = BLOCK  #: values that are encoded at a time: whole blocks of each width
 
 
 class Egress:
@@ -190,16 +191,15 @@ def encode_difference(base: Blob, weights: Blob, params: int, grid: Grid, out: B
     `Refused` for another shape or a value that is not finite.
     """
     start = _same_header(base, weights, params)
-    per_block = BLOCK // fixed.update_width(grid)
     saturated = 0
-    for first in range(0, params, per_block):
-        count = min(per_block, params - first)
+    for first in range(0, params, ENCODED):  # whole blocks, but for the last
+        count = min(ENCODED, params - first)
         delta = _floats(weights, start, first, count) - _floats(base, start, first, count)
         if not np.isfinite(delta).all():
             raise Refused("not-finite", f"the update has values that are not finite after value {first}")
         integers, clipped = fixed.encode(delta, grid)
         saturated += clipped
-        out.write(integers.tobytes())
+        out.write(memoryview(integers).cast("B"))
     return saturated
 
 

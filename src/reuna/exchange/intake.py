@@ -169,7 +169,11 @@ class Intake:
             return held
         if self._fetch is None or size is None:
             raise BlobNotFound(f"no blob {digest[:12]} is offered to {peer}")
-        return await self._fetch(digest, size)
+        await self._fetch(digest, size)
+        held = self.blobs.get(digest)  # checked once here, then its block hashes are known to all who ask
+        if held is None:
+            raise BlobNotFound(f"the blob {digest[:12]} was damaged on its way")
+        return held
 
     def _offered(self, peer: str, digest: str) -> int | None:
         asked = self._asked.get(peer)

@@ -53,6 +53,7 @@ class Submit(msgspec.Struct, tag=True):
 class HandOver(msgspec.Struct, tag=True):
     manifest: Contribution
     body: str | None
+    hashes: bytes  #: of the body's blocks; the parent finds out when they are wrong
 
 
 class Emit(msgspec.Struct, tag=True):
@@ -101,6 +102,7 @@ class PathBlob(Protocol):
     path: Path
     digest: str
     size: int
+    hashes: bytes
 
     def read(self, offset: int, count: int) -> bytes: ...
 
@@ -177,7 +179,7 @@ class RemoteLink:
         return done.receipt
 
     async def hand_over(self, manifest: Contribution, body: Blob | None) -> Receipt | None:
-        return (await self._call(HandOver(manifest, _path(body)))).receipt
+        return (await self._call(HandOver(manifest, _path(body), body.hashes if body else b""))).receipt
 
     async def emit(self, event: Event) -> None:
         await self._call(Emit(event))
@@ -257,7 +259,7 @@ class LinkServer:
             return Done(number, receipt=receipt)
         if isinstance(request, HandOver):
             manifest = request.manifest
-            body = _blob(request.body, manifest.digest)
+            body = _blob(request.body, manifest.digest, request.hashes)
             return Done(number, receipt=await self._link.hand_over(manifest, body))
         if isinstance(request, Emit):
             await self._link.emit(request.event)
@@ -266,8 +268,8 @@ class LinkServer:
         return Done(number)
 
 
-def _blob(path: str | None, digest: str = "") -> FileBlob | None:
+def _blob(path: str | None, digest: str = "", hashes: bytes = b"") -> FileBlob | None:
     if path is None:
         return None
     file = Path(path)
-    return FileBlob(file, digest, file.stat().st_size)
+    return FileBlob(file, digest, file.stat().st_size, hashes)

@@ -15,7 +15,7 @@ from reuna.core.records import Contribution, Hello, Plan
 from reuna.exchange.intake import Intake
 from reuna.learn.grid import DTYPES
 from reuna.loop import train
-from reuna.wire import BLOCK, decode, message_digest
+from reuna.wire import decode, message_digest
 
 PRESENT_S = 30.0  #: an edge that was not heard of for so long is not named as present
 
@@ -97,7 +97,5 @@ class Combiner:
         draft = train.with_sum(row, plan, "0" * 64)
         writer = self._intake.spool.begin(draft)
         for values in self._intake.sum(rows, plan.params):  # whole blocks, but for the last
-            data = values.astype(DTYPES[draft.width]).tobytes()
-            for start in range(0, len(data), BLOCK):
-                writer.write(data[start : start + BLOCK])
+            writer.write(memoryview(values.astype(DTYPES[draft.width], copy=False)).cast("B"))
         return writer.seal()

@@ -41,6 +41,7 @@ class MemoryBlob:
     def __init__(self, data: bytes, digest: str) -> None:
         self.digest = digest
         self.size = len(data)
+        self.hashes = b""
         self.durable = True
         self._data = data
 
@@ -91,15 +92,15 @@ class MemoryWriter:
         self._data = bytearray()
         self._hasher = BlockHasher()
 
-    def write(self, block: bytes) -> None:
+    def write(self, data: bytes | memoryview, hashes: bytes = b"") -> None:
         """Raises `DiskFull`, and then leaves nothing behind."""
         try:
-            self._blobs.disk.take(len(block))
+            self._blobs.disk.take(len(data))
         except DiskFull:
             self.abandon()
             raise
-        self._data += block
-        self._hasher.feed(block)
+        self._data += data
+        self._hasher.feed(data, hashes)
 
     def seal(self, durable: bool = True) -> MemoryBlob:
         blob = MemoryBlob(bytes(self._data), self._hasher.digest())
@@ -221,16 +222,16 @@ class MemorySpoolWriter:
         """The process that wrote is gone."""
         self._ended = True
 
-    def write(self, block: bytes) -> None:
+    def write(self, data: bytes | memoryview, hashes: bytes = b"") -> None:
         """Raises `Unreachable` when a newer writer took over, `DiskFull`."""
         self._still_mine()
         try:
-            self._disk.take(len(block))
+            self._disk.take(len(data))
         except DiskFull:
             self._disk.give_back(len(self.data))
             self.data.clear()
             raise
-        self.data += block
+        self.data += data
 
     def seal(self, durable: bool = True) -> MemoryBlob:
         self._still_mine()

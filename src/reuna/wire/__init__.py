@@ -7,16 +7,20 @@
 """
 
 from reuna.wire.codec import LIMITS, VERSION, decode, encode, message_digest
-from reuna.wire.digest import BLOCK, BlockHasher, block_hash, digest_bytes
+from reuna.wire.digest import BLOCK, HASH_SIZE, LOT, BlockHasher, block_hash, digest_bytes, hash_blocks, hashes_of
 
 __all__ = [
     "BLOCK",
+    "HASH_SIZE",
     "LIMITS",
+    "LOT",
     "VERSION",
     "BlockHasher",
     "block_hash",
     "decode",
     "digest_bytes",
     "encode",
+    "hash_blocks",
+    "hashes_of",
     "message_digest",
 ]

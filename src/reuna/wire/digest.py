@@ -13,7 +13,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 
+from reuna.core.ports import Blob
+
 BLOCK = 64 * 1024  #: bytes in each block but the last
+LOT = 8 * BLOCK  #: bytes that are read, hashed, written or sent at a time
+HASH_SIZE = 32
 
 
 def block_hash(block: bytes | memoryview) -> bytes:
@@ -26,15 +30,32 @@ def digest_of_hashes(hashes: Iterable[bytes]) -> str:
     return hashlib.sha256(b"".join(hashes)).hexdigest()
 
 
+def hash_blocks(data: bytes | memoryview) -> bytes:
+    """SHA-256 of each block of whole blocks, joined."""
+    view = memoryview(data).cast("B")
+    return b"".join(block_hash(view[at : at + BLOCK]) for at in range(0, len(view), BLOCK))
+
+
+def hashes_of(blob: Blob) -> bytes:
+    """SHA-256 of each of the blob's blocks, 32 bytes each: those it knows, else of its bytes now."""
+    if blob.hashes:
+        return blob.hashes
+    return b"".join(hash_blocks(blob.read(at, LOT)) for at in range(0, blob.size, LOT))
+
+
 class BlockHasher:
     """Digest of a blob that comes block by block; keeps 32 bytes a block."""
 
     def __init__(self) -> None:
         self.hashes: list[bytes] = []
 
-    def feed(self, block: bytes | memoryview) -> BlockHasher:
-        """Take the next whole block (64 KiB; the last may be shorter)."""
-        self.hashes.append(block_hash(block))
+    def feed(self, data: bytes | memoryview, hashes: bytes = b"") -> BlockHasher:
+        """Take whole blocks (64 KiB; the last of all may be shorter).
+
+        ``hashes`` are their SHA-256, joined, when the caller has made them already.
+        """
+        found = hashes or hash_blocks(data)
+        self.hashes += [found[at : at + HASH_SIZE] for at in range(0, len(found), HASH_SIZE)]
         return self
 
     def digest(self) -> str:
@@ -44,8 +65,4 @@ class BlockHasher:
 
 def digest_bytes(data: bytes | memoryview) -> str:
     """Digest of bytes in memory."""
-    view = memoryview(data).cast("B")
-    hasher = BlockHasher()
-    for start in range(0, len(view), BLOCK):
-        hasher.feed(view[start : start + BLOCK])
-    return hasher.digest()
+    return BlockHasher().feed(data).digest()
