@@ -20,6 +20,7 @@ import hashlib
 import os
 import re
 import weakref
+from collections.abc import Collection
 from pathlib import Path
 from uuid import uuid4
 
@@ -135,6 +136,12 @@ class FileBlobs:
         if is_digest(digest):
             (self._folder / digest).unlink(missing_ok=True)
             self._checked.pop(digest, None)
+
+    def prune(self, keep: Collection[str]) -> None:
+        """Drop all blobs but those of ``keep``."""
+        for path in self._folder.iterdir():
+            if path.name not in keep:
+                self.drop(path.name)
 
 
 class FileWriter:

@@ -9,6 +9,9 @@ that match. Commits that wait for each other's disk go through as one group.
     bodies/<run>/<round>.<attempt>.<sender>.part     an upload on its way, or not yet committed
     bodies/<run>/<round>.<attempt>.<sender>.hashes   hash of its manifest, then of each block
     bodies/<run>/<round>.<attempt>.<sender>.<digest> a body whose row is, or was being, committed
+    spare/<number>                               bodies of earlier rounds, to be written over
+
+A file that is written over costs a third of a new one: its blocks and pages are there already.
 """
 
 from __future__ import annotations
@@ -30,6 +33,7 @@ from reuna.wire import BLOCK, BlockHasher, block_hash, decode, encode, hash_bloc
 #: Stands for a digest in the manifest of a body that is being made here: it is never resumed.
 DRAFT_DIGEST = "0" * 64
 
+SPARES = 16  #: files at most
 MAX_NUMBER = 2**31  #: of a round or attempt; anything above was not made by us
 
 Key = tuple[str, int, int, str]
@@ -73,6 +77,29 @@ class Partial:
         self.hashes_path.unlink(missing_ok=True)
 
 
+class Spares:
+    """Files of the past, to be written over; a few are kept."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        folder.mkdir(exist_ok=True, mode=0o700)
+        self._files = sorted(folder.iterdir())
+        self._given = 0
+
+    def give(self, path: Path) -> None:
+        """Take over a file that nobody needs any more."""
+        self._given += 1
+        spare = self._folder / str(self._given % SPARES)
+        path.replace(spare)
+        if spare not in self._files:
+            self._files.append(spare)
+
+    def take(self, path: Path) -> None:
+        """Put a spare, if there is one, in the place of a new file."""
+        if self._files and not path.exists():
+            self._files.pop().replace(path)
+
+
 class DiskSpool:
     """The `Spool` port on a folder, for one process; its threads may share it."""
 
@@ -86,6 +113,7 @@ class DiskSpool:
         self._read_lock = threading.Lock()
         self._waiting: deque[_Commit] = deque()
         self._partials: dict[Key, Partial] = {}
+        self._spares = Spares(folder / "spare")
         self._hashes: dict[str, bytes] = {}  #: of bodies committed lately, by digest
 
     # --- uploads -----------------------------------------------------------------------------
@@ -105,6 +133,8 @@ class DiskSpool:
         partial.writer += 1
         partial.sealed = None
         self._make_run_folder(partial.path.parent)
+        if partial.total > BLOCK:
+            self._spares.take(partial.path)
         return SpoolWriter(partial)
 
     def held(self, manifest: Contribution) -> int:
@@ -256,7 +286,13 @@ class DiskSpool:
                     self._partials.pop(key, None)
             for path in folder.iterdir():
                 if int(path.name.partition(".")[0]) < before_round:
-                    path.unlink(missing_ok=True)
+                    self._forget(path)
+
+    def _forget(self, path: Path) -> None:
+        if path.stat().st_size > BLOCK:
+            self._spares.give(path)
+        else:
+            path.unlink(missing_ok=True)
 
     def close(self) -> None:
         """Close the database; commits under way end first."""
@@ -273,22 +309,23 @@ class SpoolWriter:
         self._number = partial.writer
         self._list_hashes = partial.resumable and partial.total > BLOCK
         try:
-            self._fd = self._open(partial.path, partial.size)
+            self._fd = self._open(partial.path, partial.size, partial.total)
             self._hashes_fd = self._open_hashes() if self._list_hashes else -1
         except OSError as error:
             raise storage_error(error, partial.path) from error
 
-    def _open(self, path: Path, keep: int) -> int:
-        """Open a file, cut to the bytes that are known to be good."""
+    def _open(self, path: Path, keep: int, total: int) -> int:
+        """Open a file of at most ``total`` bytes to write behind those known to be good."""
         fd = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
         weakref.finalize(self, os.close, fd)
-        os.ftruncate(fd, keep)
+        if os.fstat(fd).st_size > total:
+            os.ftruncate(fd, total)
         os.lseek(fd, keep, os.SEEK_SET)
         return fd
 
     def _open_hashes(self) -> int:
         hashes = self._partial.hasher.hashes
-        fd = self._open(self._partial.hashes_path, 0)
+        fd = self._open(self._partial.hashes_path, 0, 0)
         write_all(fd, b"".join([self._partial.manifest_hash, *hashes]))
         return fd
 

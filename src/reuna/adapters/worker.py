@@ -40,6 +40,8 @@ LOG_LINES = 8
 LOG_TAIL = 16_384  #: bytes of a log that are looked at
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 ONE_THREAD = dict.fromkeys(_THREADS, "1")
+#: The memory of one round serves the next: the system is not asked for fresh pages each time (bytes).
+KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(1 << 28), "MALLOC_TRIM_THRESHOLD_": str(1 << 28)}
 PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "PYTHONPATH", "VIRTUAL_ENV", "LD_LIBRARY_PATH")
 
 
@@ -259,7 +261,7 @@ def worker_environment(environ: Mapping[str, str]) -> dict[str, str]:
     """What a worker may see of the environment: no secrets, one BLAS thread."""
     kept = {name: environ[name] for name in PASSED_ON if name in environ}
     coretype = {name: value for name, value in environ.items() if name.startswith("OPENBLAS_")}
-    return {**kept, **coretype, **ONE_THREAD, "PYTHONDONTWRITEBYTECODE": "1"}
+    return {**kept, **coretype, **ONE_THREAD, **KEEP_MEMORY, "PYTHONDONTWRITEBYTECODE": "1"}
 
 
 def last_lines(log: Path) -> str:

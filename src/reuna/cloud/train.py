@@ -53,8 +53,11 @@ class Conductor:
     async def body(self, journal: Journal, spec: RunSpec) -> Outcome:
         """The whole run as plain code over a journal: one commit a round."""
         state: Outcome = {"model": spec.model, "state": ""}
+        before = state
         for number in range(1, spec.rounds + 1):
-            state = await journal.step(f"round {number}", partial(self._round, spec, number, state))
+            after = await journal.step(f"round {number}", partial(self._round, spec, number, state))
+            self._forget(before, {spec.model, *state.values(), *after.values()})
+            before, state = state, after
         outcome: Outcome = {"model": state["model"], "rounds": spec.rounds}
         if spec.local:
             ask = partial(self._ask, spec, spec.rounds + 1, "local", spec.model)
@@ -63,6 +66,11 @@ class Conductor:
             ask = partial(self._ask, spec, spec.rounds + 2, "evaluate", state["model"])
             outcome["federated"] = await journal.step("evaluate", ask)
         return outcome
+
+    def _forget(self, state: Outcome, needed: set[str]) -> None:
+        """Drop the model that only rounds long journalled began from."""
+        for digest in set(state.values()) - needed:
+            self._blobs.drop(digest)
 
     async def on_hello(self, hello: Hello) -> None:
         """A fog is there (again): it gets the open plan at once."""

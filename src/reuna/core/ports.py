@@ -6,7 +6,7 @@ cancelled at any await; whatever was reported done stays done.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any, Protocol, TypeVar
 
 from numpy.typing import NDArray
@@ -149,6 +149,8 @@ class Blobs(Protocol):
     def get(self, digest: str) -> Blob | None: ...
     def new(self, size: int) -> BlobWriter: ...
     def drop(self, digest: str) -> None: ...
+    def prune(self, keep: Collection[str]) -> None:
+        """Drop all blobs but those of ``keep``."""
 
 
 class BlobWriter(Protocol):

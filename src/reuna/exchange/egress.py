@@ -51,6 +51,7 @@ class Egress:
         self._clock = clock
         self._offload = offload
         self.refused: dict[str, int] = {}
+        self._models = ("", "")  #: of the plan before and of this one
 
     async def listen(self, handle: HandlePlan) -> None:
         """Call ``handle`` with each plan for this node; what is no plan is counted and dropped."""
@@ -59,6 +60,7 @@ class Egress:
             try:
                 plan = decode(Plan, data)
                 self._keep_inline(plan)
+                self._forget_models(plan)
             except (BadMessage, Corrupted) as error:
                 self._count_refusal(error.code)
                 return
@@ -119,6 +121,12 @@ class Egress:
         if digest_bytes(plan.inline) != plan.model:
             raise Corrupted(f"the model inside the plan of round {plan.round} has another digest")
         self._cache.put(plan.inline)
+
+    def _forget_models(self, plan: Plan) -> None:
+        """Keep this plan's model and the one before it; a run of many rounds would fill the disk."""
+        if plan.model != self._models[-1]:
+            self._models = (self._models[-1], plan.model)
+            self._cache.prune((*self._models, plan.bundle))
 
     def _kept(self, plan: Plan, digest: str) -> Contribution | None:
         """The contribution made for this very plan before a restart, if there is one."""

@@ -6,7 +6,7 @@ nothing that was written; a power cut loses what was not forced to the disk.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from reuna.core.errors import Corrupted, DiskFull, Refused, Unreachable
 from reuna.core.ports import Blob
@@ -71,6 +71,10 @@ class MemoryBlobs:
         blob = self._blobs.pop(digest, None)
         if blob is not None:
             self.disk.give_back(blob.size)
+
+    def prune(self, keep: Collection[str]) -> None:
+        for digest in [digest for digest in self._blobs if digest not in keep]:
+            self.drop(digest)
 
     def crash(self, power: bool = True) -> None:
         """A power cut takes what was sealed without being durable."""
