@@ -44,6 +44,7 @@ TRIES = 5  #: without a new good block in between
 FIRST_WAIT_S = 0.05
 LAST_WAIT_S = 1.0
 THREADS = 4
+HEAD = 8_192  #: bytes of an answer that are buffered; what is larger is read into its place at once
 
 T = TypeVar("T")
 
@@ -382,7 +383,7 @@ class _Line:
 
     def makefile(self, mode: str) -> io.BufferedReader:
         """What `http.client` reads one answer from; closing it leaves the line open."""
-        return io.BufferedReader(_Incoming(self), BLOCK)
+        return io.BufferedReader(_Incoming(self), HEAD)
 
     def receive_into(self, buffer: memoryview) -> int:
         """Bytes received, first those that came early; 0 at the end of the line."""
