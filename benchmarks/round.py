@@ -5,6 +5,10 @@
 ``limit_s`` is the physical limit measured in the same run: N bodies up and N down over one
 loopback socket pair and their mean in numpy. ``disk_limit_s`` is one write and fsync of each body
 that a round makes durable (N at the edges, N at the fogs, one partial a fog twice, one model).
+
+Updates are random, dense and new each round, and fill the grid: the worst case, since an update
+whose values are small is sent in fewer bytes (`reuna.learn.grid.needed_width`). ``--value-bits``
+makes them smaller; the limits stay those of the whole grid.
 """
 
 from __future__ import annotations
@@ -38,10 +42,12 @@ NOOP = Path(__file__).parent / "noop"
 WARM_UP = 2  #: rounds not counted: processes, connections and caches warm up
 
 
-def job_for(folder: Path, params: int, nodes: int, rounds: int, fogs: int, bits: int) -> Job:
+def job_for(folder: Path, params: int, nodes: int, rounds: int, fogs: int, bits: int, value_bits: int) -> Job:
     """A run of the no-op project over ``nodes`` edges."""
     wanted = [f"train.params={params}", f"strategy.rounds={rounds + WARM_UP}", f"round.grid_bits={bits}"]
-    wanted += [f"round.max_weight={1}", "round.grid_exponent=-20" if bits > 16 else "round.grid_exponent=-12"]
+    exponent = -20 if bits > 16 else -12
+    wanted += ["round.max_weight=1", f"round.grid_exponent={exponent}"]
+    wanted += [f"train.amplitude={0.99 * 2.0 ** (value_bits - 1 + exponent)}"]
     sources: list[Source] = [read_toml(NOOP / "reuna.toml"), flags(wanted)]
     listed = [DataNode(f"edge-{i + 1}", f"edge-{i + 1}", folder) for i in range(nodes)]
     return Job(NOOP, project_settings(sources), listed, folder / "runs", fogs)
@@ -49,7 +55,7 @@ def job_for(folder: Path, params: int, nodes: int, rounds: int, fogs: int, bits:
 
 async def measure(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Start the fleet, run the rounds, stop it; the figures."""
-    job = job_for(folder, args.params, args.nodes, args.rounds, args.fogs, args.bits)
+    job = job_for(folder, args.params, args.nodes, args.rounds, args.fogs, args.bits, args.value_bits)
     fleet = make_fleet(folder / "fleet", "bench", spread(job.nodes, job.fogs))
     supervisor = Supervisor(fleet)
     await supervisor.start()
@@ -76,6 +82,7 @@ async def measure(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
         "p90_s": round(float(np.quantile(seconds, 0.9)), 5),
         **limits(args, folder),
         "bits": args.bits,
+        "value_bits": args.value_bits,
         "topology": f"{args.nodes} edges, {args.fogs} fogs, 1 cloud",
         "durable": True,
         "update_sha256": hashlib.sha256("".join(f["updates"] for f in rounds).encode()).hexdigest(),
@@ -168,9 +175,13 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--fogs", type=int, default=2)
     parser.add_argument("--bits", type=int, default=32, choices=(8, 16, 32))
+    parser.add_argument(
+        "--value-bits", type=int, help="bits the largest values take; default all of the grid"
+    )
     parser.add_argument("--idle", action="store_true", help="also measure an idle edge")
     parser.add_argument("--json", action="store_true", help="accepted for scripts; the output is JSON")
     args = parser.parse_args()
+    args.value_bits = args.value_bits or args.bits
     with tempfile.TemporaryDirectory(prefix="reuna-bench-") as folder:
         print(json.dumps(asyncio.run(measure(args, Path(folder)))))
 

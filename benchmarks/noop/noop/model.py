@@ -15,12 +15,13 @@ def load(folder: Path, settings: Mapping[str, Any]) -> None:
 
 def learner(settings: Mapping[str, Any]) -> Noop:
     """The learner with ``settings["params"]`` float32 parameters."""
-    return Noop(int(settings["params"]))
+    return Noop(int(settings["params"]), float(settings["amplitude"]))
 
 
 class Noop:
-    def __init__(self, params: int) -> None:
+    def __init__(self, params: int, amplitude: float) -> None:
         self._params = params
+        self._amplitude = np.float32(2 * amplitude)
 
     def init(self, seed: int) -> dict[str, np.ndarray]:
         return {"w": np.zeros(self._params, np.float32)}
@@ -28,7 +29,7 @@ class Noop:
     def fit(self, model: Mapping[str, np.ndarray], data: None, settings: Mapping[str, Any], seed: int) -> Any:
         change = np.random.default_rng(seed).random(self._params, np.float32)
         change -= 0.5
-        change *= 0.01
+        change *= self._amplitude
         return {"w": model["w"] + change}, 1, {"loss": 0.0}
 
     def evaluate(self, model: Any, data: None, settings: Mapping[str, Any]) -> dict[str, float]:

@@ -258,7 +258,9 @@ class Download:
             return len(found) if hashlib.sha256(found).hexdigest() == self._digest else 0
         first = self._offset // BLOCK * HASH_SIZE
         pairs = range(0, len(found), HASH_SIZE)
-        wrong = (at for at in pairs if found[at : at + HASH_SIZE] != hashes[first + at : first + at + HASH_SIZE])
+        wrong = (
+            at for at in pairs if found[at : at + HASH_SIZE] != hashes[first + at : first + at + HASH_SIZE]
+        )
         return next(wrong, len(found))
 
 
@@ -310,21 +312,10 @@ class Upload:
 
     def _frames(self, offset: int) -> Iterator[bytes]:
         yield self._head
-        if self._manifest.size and self._body is None:
-            raise Refused("digest", "the contribution announces a body that is not there")
         for at in range(offset, self._manifest.size, LOT):
-            yield self._lot(self._body, at, min(LOT, self._manifest.size - at))
-
-    def _lot(self, body: Blob, at: int, count: int) -> bytes:
-        """Blocks with their hashes before them."""
-        data = memoryview(body.read(at, count))
-        first = at // BLOCK * HASH_SIZE
-        known = body.hashes[first : first + HASH_SIZE * -(-count // BLOCK)] or hash_blocks(data)
-        parts: list[bytes | memoryview] = []
-        for index in range(-(-count // BLOCK)):
-            parts.append(known[index * HASH_SIZE : (index + 1) * HASH_SIZE])
-            parts.append(data[index * BLOCK : (index + 1) * BLOCK])
-        return b"".join(parts)
+            if self._body is None:
+                raise Refused("digest", "the contribution announces a body that is not there")
+            yield _lot(self._body, at, min(LOT, self._manifest.size - at))
 
 
 class _Line:
@@ -486,6 +477,18 @@ class _Lines:
 
     def close(self) -> None:
         self._forget_idle()
+
+
+def _lot(body: Blob, at: int, count: int) -> bytes:
+    """Blocks with their hashes before them."""
+    data = memoryview(body.read(at, count))
+    first = at // BLOCK * HASH_SIZE
+    known = body.hashes[first : first + HASH_SIZE * -(-count // BLOCK)] or hash_blocks(data)
+    parts: list[bytes | memoryview] = []
+    for index in range(-(-count // BLOCK)):
+        parts.append(known[index * HASH_SIZE : (index + 1) * HASH_SIZE])
+        parts.append(data[index * BLOCK : (index + 1) * BLOCK])
+    return b"".join(parts)
 
 
 def _read_into(answer: http.client.HTTPResponse, block: memoryview) -> None:

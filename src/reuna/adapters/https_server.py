@@ -406,7 +406,8 @@ class _Lot(NamedTuple):
 
 
 def _checked(frames: memoryview) -> _Lot:
-    blocks, hashes = [], []
+    blocks: list[memoryview] = []
+    hashes: list[memoryview] = []
     for at in range(0, len(frames), FRAME):
         known, block = frames[at : at + HASH_SIZE], frames[at + HASH_SIZE : at + FRAME]
         if not hmac.compare_digest(block_hash(block), known):

@@ -227,12 +227,12 @@ class DiskSpool:
             return
         if (body.digest, body.size) != (manifest.digest, manifest.size):
             raise Refused("digest", f"{manifest.sender}'s body does not match its digest")
+        remember(self._hashes, body.digest, body.hashes)
         partial = self._partials.get(manifest.key)
         if partial is None or partial.sealed is not body:
             raise Corrupted(f"the body of {manifest.sender} was replaced before its commit")
         partial.path.rename(entry.path)
         entry.moved = True
-        remember(self._hashes, body.digest, body.hashes)
         self._forget_partial(manifest)
 
     def _forget_partial(self, manifest: Contribution) -> None:

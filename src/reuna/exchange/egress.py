@@ -7,7 +7,8 @@ until the parent acknowledges it. Every payload is counted by kind before it lea
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import math
+from collections.abc import Awaitable, Callable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -150,13 +151,9 @@ class Egress:
         if base is None:
             raise Corrupted(f"the base model {plan.model[:12]} is not in the cache any more")
         capped = Member(node=self.name, weight=min(weight, plan.max_weight), metrics=member.metrics)
-        draft = train.answer(plan, digest, capped, digest="0" * 64)
-        writer = self._outbox.begin(draft)
-        try:
-            saturated = encode_difference(base, weights, plan.params, plan.grid, writer)
-        except Refused:
-            writer.abandon()
-            raise
+        width = fixed.needed_width(largest_difference(base, weights, plan.params), plan.grid)
+        writer = self._outbox.begin(train.answer(plan, digest, capped, "0" * 64, width))
+        saturated = encode_difference(base, weights, plan.params, plan.grid, width, writer)
         body = writer.seal()
         counted = Member(
             node=self.name,
@@ -165,7 +162,7 @@ class Egress:
             metrics=member.metrics,
             saturated=saturated,
         )
-        manifest = train.answer(plan, digest, counted, body.digest)
+        manifest = train.answer(plan, digest, counted, body.digest, width)
         self._outbox.commit(manifest, body)
         return manifest
 
@@ -192,23 +189,37 @@ def _event_id(event: Event) -> str:
     return f"{event.node}.{event.boot}.{event.seq}"
 
 
-def encode_difference(base: Blob, weights: Blob, params: int, grid: Grid, out: BlobWriter) -> int:
-    """Write ``weights - base`` on the grid, block by block; how many values were clipped.
+def largest_difference(base: Blob, weights: Blob, params: int) -> float:
+    """The largest ``abs(weights - base)``.
 
     Both blobs are models as `reuna.core.tensors.pack` writes them, with equal headers. Raises
     `Refused` for another shape or a value that is not finite.
     """
-    start = _same_header(base, weights, params)
-    saturated = 0
-    for first in range(0, params, ENCODED):  # whole blocks, but for the last
-        count = min(ENCODED, params - first)
-        delta = _floats(weights, start, first, count) - _floats(base, start, first, count)
-        if not np.isfinite(delta).all():
+    largest = 0.0
+    for first, delta in _differences(base, weights, params):
+        found = max(float(delta.max()), -float(delta.min()))
+        if not math.isfinite(found):  # a NaN is the largest and the smallest
             raise Refused("not-finite", f"the update has values that are not finite after value {first}")
-        integers, clipped = fixed.encode(delta, grid)
+        largest = max(largest, found)
+    return largest
+
+
+def encode_difference(base: Blob, weights: Blob, params: int, grid: Grid, width: int, out: BlobWriter) -> int:
+    """Write ``weights - base`` on the grid in ``width`` bytes each; how many values were clipped."""
+    saturated = 0
+    for _, delta in _differences(base, weights, params):
+        integers, clipped = fixed.encode(delta, grid, width)
         saturated += clipped
-        out.write(memoryview(integers).cast("B"))
+        out.write(integers.data.cast("B"))
     return saturated
+
+
+def _differences(base: Blob, weights: Blob, params: int) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    """Where each lot begins, and its values; whole blocks of any width but for the last."""
+    start = _same_header(base, weights, params)
+    for first in range(0, params, ENCODED):
+        count = min(ENCODED, params - first)
+        yield first, _floats(weights, start, first, count) - _floats(base, start, first, count)
 
 
 def _same_header(base: Blob, weights: Blob, params: int) -> int:

@@ -89,13 +89,13 @@ class Combiner:
         body = None
         if plan.task == "train" and train.taking_part(rows):
             body = self._fold(plan, row, rows)
-            row = train.with_sum(row, plan, body.digest)
+            row = train.with_sum(row, plan, rows, body.digest)
         self._intake.close(row, body)
         return row
 
     def _fold(self, plan: Plan, row: Contribution, rows: list[Contribution]) -> Blob:
-        draft = train.with_sum(row, plan, "0" * 64)
+        draft = train.with_sum(row, plan, rows, "0" * 64)
         writer = self._intake.spool.begin(draft)
         for values in self._intake.sum(rows, plan.params):  # whole blocks, but for the last
-            writer.write(memoryview(values.astype(DTYPES[draft.width], copy=False)).cast("B"))
+            writer.write(values.astype(DTYPES[draft.width], copy=False).data.cast("B"))
         return writer.seal()

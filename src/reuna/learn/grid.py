@@ -62,15 +62,29 @@ def update_width(grid: Grid) -> int:
 
 
 def sum_width(grid: Grid, max_weight: int, capacity: int) -> int:
-    """Fewest bytes per integer (2, 4 or 8) that hold every sum the plan allows."""
-    bound = largest_sum(grid, max_weight, capacity)
-    return next(width for width in (2, 4, 8) if bound < 2 ** (8 * width - 1))
+    """Bytes per integer that hold every sum the plan allows."""
+    return narrowest(largest_sum(grid, max_weight, capacity))
 
 
-def encode(delta: NDArray[np.floating], grid: Grid) -> tuple[Ints, int]:
+def narrowest(bound: int) -> int:
+    """Fewest bytes per integer (1, 2, 4 or 8) that hold ``-bound..bound``."""
+    return next(width for width in DTYPES if bound < 2 ** (8 * width - 1))
+
+
+def needed_width(largest: float, grid: Grid) -> int:
+    """Fewest bytes per integer for differences of at most ``largest`` in size.
+
+    Rounding and clipping keep the order of numbers, so the largest alone tells.
+    """
+    top = 2 ** (grid.bits - 1) - 1
+    return narrowest(int(min(np.rint(np.float64(largest) * 2.0**-grid.exponent), top)))
+
+
+def encode(delta: NDArray[np.floating], grid: Grid, width: int | None = None) -> tuple[Ints, int]:
     """Integers of the grid, shape as ``delta``, and how many values were clipped.
 
-    ``delta`` must be finite; see `reuna.core.tensors.finite`.
+    ``delta`` must be finite; see `reuna.core.tensors.finite`. ``width`` is bytes per integer:
+    `needed_width` of the whole update, or that of the grid.
     """
     top = 2 ** (grid.bits - 1) - 1
     scaled = np.multiply(delta, 2.0**-grid.exponent, dtype=np.float64)
@@ -79,7 +93,7 @@ def encode(delta: NDArray[np.floating], grid: Grid) -> tuple[Ints, int]:
     if scaled.size and max(scaled.max(), -scaled.min()) > top:
         saturated = int(np.count_nonzero(np.abs(scaled) > top))
         np.clip(scaled, -top, top, out=scaled)
-    return scaled.astype(DTYPES[update_width(grid)]), saturated
+    return scaled.astype(DTYPES[width or update_width(grid)]), saturated
 
 
 def decode(values: Ints, grid: Grid) -> NDArray[np.float64]:

@@ -13,7 +13,7 @@ from typing import NoReturn
 
 from reuna.core.errors import REFUSALS, Refused
 from reuna.core.records import Contribution, Member, Metrics, Plan
-from reuna.learn.grid import sum_width, update_width
+from reuna.learn.grid import DTYPES, narrowest, sum_width, update_width
 from reuna.learn.sums import Part
 
 MAX_METRICS = 64
@@ -54,15 +54,16 @@ def _check_shape(plan: Plan, manifest: Contribution) -> None:
         return
     if plan.task != "train":
         _refuse("shape", f"{manifest.sender} sent an {manifest.kind} where only reports are asked")
-    width = _width(plan, manifest)
-    if (manifest.params, manifest.width) != (plan.params, width):
+    widest = _widest(plan, manifest)
+    if manifest.params != plan.params or manifest.width not in DTYPES or manifest.width > widest:
         found = f"{manifest.params} values of {manifest.width} bytes"
-        _refuse("shape", f"{manifest.sender} sent {found}, asked are {plan.params} of {width}")
-    if manifest.size != plan.params * width:
+        _refuse("shape", f"{manifest.sender} sent {found}, asked are {plan.params} of at most {widest}")
+    if manifest.size != plan.params * manifest.width:
         _refuse("oversized", f"{manifest.sender} announced {manifest.size} bytes")
 
 
-def _width(plan: Plan, manifest: Contribution) -> int:
+def _widest(plan: Plan, manifest: Contribution) -> int:
+    """Bytes per integer that the plan allows; a body whose values are small has fewer."""
     if manifest.kind == "update":
         return update_width(plan.grid)
     return sum_width(plan.grid, plan.max_weight, plan.capacity)
@@ -152,9 +153,13 @@ def closing_row(
     )
 
 
-def with_sum(row: Contribution, plan: Plan, digest: str) -> Contribution:
-    """The closing row as the manifest of a partial sum whose bytes have ``digest``."""
-    width = sum_width(plan.grid, plan.max_weight, plan.capacity)
+def with_sum(row: Contribution, plan: Plan, rows: Iterable[Contribution], digest: str) -> Contribution:
+    """The closing row as the manifest of the partial sum over ``rows`` whose bytes have ``digest``.
+
+    The sum is as wide as the widths of its parts need, at most as wide as the plan's largest sum.
+    """
+    bound = sum(part.multiplier * 2 ** (8 * part.width - 1) for part in parts(rows))
+    width = min(narrowest(bound), sum_width(plan.grid, plan.max_weight, plan.capacity))
     return Contribution(
         run=row.run,
         round=row.round,
@@ -187,9 +192,8 @@ def newer(plan: Plan, current: Plan | None) -> bool:
     return (plan.round, plan.attempt) > (current.round, current.attempt)
 
 
-def answer(plan: Plan, plan_digest: str, member: Member, digest: str = "") -> Contribution:
-    """An edge's manifest: an update when there is a ``digest`` of a body, else a report."""
-    width = update_width(plan.grid) if digest else 0
+def answer(plan: Plan, plan_digest: str, member: Member, digest: str = "", width: int = 0) -> Contribution:
+    """An edge's manifest: with a ``digest`` an update, ``width`` bytes per integer, else a report."""
     return Contribution(
         run=plan.run,
         round=plan.round,

@@ -7,7 +7,16 @@
 """
 
 from reuna.wire.codec import LIMITS, VERSION, decode, encode, message_digest
-from reuna.wire.digest import BLOCK, HASH_SIZE, LOT, BlockHasher, block_hash, digest_bytes, hash_blocks, hashes_of
+from reuna.wire.digest import (
+    BLOCK,
+    HASH_SIZE,
+    LOT,
+    BlockHasher,
+    block_hash,
+    digest_bytes,
+    hash_blocks,
+    hashes_of,
+)
 
 __all__ = [
     "BLOCK",

@@ -34,13 +34,14 @@ DIGEST = "p" * 64
 
 
 def update(node: str = "a", **changes: Any) -> Contribution:
-    good = train.answer(PLAN, DIGEST, Member(node, weight=7, metrics={"loss": 0.5}), "d" * 64)
+    good = train.answer(PLAN, DIGEST, Member(node, weight=7, metrics={"loss": 0.5}), "d" * 64, 4)
     return msgspec.structs.replace(good, **changes)
 
 
 def partial(**changes: Any) -> Contribution:
-    row = train.closing_row(PLAN, DIGEST, "fog", PLAN.cohort, [update("a"), update("b")])
-    return msgspec.structs.replace(train.with_sum(row, PLAN, "d" * 64), **changes)
+    rows = [update("a"), update("b")]
+    row = train.closing_row(PLAN, DIGEST, "fog", PLAN.cohort, rows)
+    return msgspec.structs.replace(train.with_sum(row, PLAN, rows, "d" * 64), **changes)
 
 
 def judge(manifest: Contribution, plan: Plan | None = PLAN, peer: str = "", closed: bool = False) -> str:
@@ -115,10 +116,24 @@ def test_a_round_needs_its_quorum_of_nodes_that_gave_something() -> None:
 
 
 def test_the_closing_row_names_everybody_and_why_they_are_absent() -> None:
-    row = train.closing_row(PLAN, DIGEST, "fog", PLAN.cohort, [update("b")])
+    rows = [update("b")]
+    row = train.closing_row(PLAN, DIGEST, "fog", PLAN.cohort, rows)
     assert [member.node for member in row.members] == ["a", "b", "c"]
     assert [bool(member.absent) for member in row.members] == [True, False, True]
-    assert train.with_sum(row, PLAN, "d" * 64).weight == 7
+    assert train.with_sum(row, PLAN, rows, "d" * 64).weight == 7
+
+
+def test_a_body_whose_values_are_small_may_be_narrow_but_not_wider_than_the_grid() -> None:
+    assert judge(update(width=2, size=20)) == ""
+    assert judge(update(width=8, size=80)) == "shape"
+    assert judge(update(width=3, size=30)) == "shape"
+
+
+def test_a_sum_is_as_wide_as_its_parts_need() -> None:
+    narrow = [update("a", width=1, size=10), update("b", width=1, size=10)]
+    row = train.closing_row(PLAN, DIGEST, "fog", PLAN.cohort, narrow)
+    assert train.with_sum(row, PLAN, narrow, "d" * 64).width == 2
+    assert train.with_sum(row, PLAN, [update("a")], "d" * 64).width == 8
 
 
 def test_updates_are_weighted_once_and_partials_not_again() -> None:
