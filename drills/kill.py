@@ -57,7 +57,7 @@ class Watched:
 
 async def carry_out(folder: Path, rounds: int, kills: int, seed: int, say: Any) -> Watched:
     """Run once, killing ``kills`` processes on the way."""
-    job = job_for(folder, PARAMS, 6, rounds, 2, 32)
+    job = job_for(folder, PARAMS, 6, rounds, 2, 32, 14)
     fleet = make_fleet(folder / "fleet", "drill", spread(job.nodes, job.fogs), announce_s=0.5)
     supervisor = Supervisor(fleet)
     await supervisor.start()
