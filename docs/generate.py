@@ -77,6 +77,12 @@ def _errors() -> Iterator[str]:
     yield from ("", "| reason | meaning |", "|---|---|")
     for reason, meaning in sorted(errors.REFUSALS.items()):
         yield f"| `{reason}` | {_cell(meaning)} |"
+    yield from ("", "## Why a node does not trust what came down", "")
+    yield "A node that does not accept metadata, a target or a plan (`R308`) names one of these words."
+    yield "Nothing is taken over; what it trusted before stays."
+    yield from ("", "| reason | meaning |", "|---|---|")
+    for reason, meaning in sorted(errors.DISTRUST.items()):
+        yield f"| `{reason}` | {_cell(meaning)} |"
     yield ""
 
 
