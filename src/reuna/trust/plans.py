@@ -115,8 +115,17 @@ def verify_plan(gate: PlanGate, floor: Floor, signed: bytes, now: float, key_of:
         raise Untrusted("expired", "the key that signed the plan is over its time")
     if at - body.made > MAX_AGE_S:
         raise Untrusted("expired", f"the plan was signed {int(at - body.made)} s ago")
-    seen = Seen(*key_of(body.plan)[1:], hashlib.sha256(body.plan).hexdigest(), body.made, made_by)
-    return Accepted(body.plan, _raise_floor(_of_known_keys(floor, gate), key_of(body.plan)[0], seen))
+    run, round, attempt = key_of(body.plan)
+    seen = Seen(round, attempt, hashlib.sha256(body.plan).hexdigest(), body.made, made_by)
+    return Accepted(body.plan, _raise_floor(_of_known_keys(floor, gate), run, seen))
+
+
+def opened(signed: bytes) -> bytes:
+    """The plan inside, unjudged: for what stands behind the egress that has verified it.
+
+    Raises `Untrusted` (malformed).
+    """
+    return _decode(_Body, _decode(_Signed, signed[1:]).body).plan
 
 
 def _open(gate: PlanGate, signed: bytes) -> tuple[_Body, str]:

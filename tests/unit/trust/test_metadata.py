@@ -172,10 +172,10 @@ def test_a_node_without_a_battery_learns_the_time(house: House) -> None:
     assert trust.clock(state, 0.0) == NOW
 
 
-@pytest.mark.parametrize("made", [None, -1, "soon", True, 1.5, NOW + 2 * DAY, 2**60])
+@pytest.mark.parametrize("made", [None, -1, "soon", True, int(NOW + 2 * DAY), 2**60])
 def test_a_timestamp_that_lies_about_its_time_is_refused(house: House, made: Any) -> None:
     house.timestamp(lambda signed: signed.unrecognized_fields.update(reuna={"made": made}))
-    with pytest.raises(Untrusted, check=lambda error: error.reason in {"malformed", "signature"}):
+    with refused("malformed"):
         house.update()
 
 
