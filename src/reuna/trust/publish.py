@@ -26,6 +26,7 @@ from reuna.trust.parse import FIELD, public_keys, when
 from reuna.trust.roles import DELEGATED, patterns
 from reuna.trust.targets import Target
 
+SPECIFICATION = "1.0.31"  #: of TUF, that our files follow
 DAY = 86_400
 #: How long each role's files live, seconds. What people sign lives long, what a machine signs does not.
 LIFE = {
@@ -72,7 +73,7 @@ def root(fleet: str, version: int, rings: Mapping[str, Ring], now: float) -> Met
     }
     fields = {FIELD: {"fleet": fleet}}
     expires = when(now + LIFE["root"])
-    return Metadata(Root(version, None, expires, keys, roles, True, fields))
+    return Metadata(Root(version, SPECIFICATION, expires, keys, roles, True, fields))
 
 
 def root_rings(signed: Root) -> dict[str, Ring]:
@@ -90,7 +91,7 @@ def targets(
     keys = {key.keyid: key for ring in delegated.values() for key in map(key_of, ring.keys)}
     roles = {name: _delegated_role(name, delegated[name]) for name in DELEGATED}
     expires = when(now + LIFE["targets"])
-    return Metadata(Targets(version, None, expires, _files(listed), Delegations(keys, roles)))
+    return Metadata(Targets(version, SPECIFICATION, expires, _files(listed), Delegations(keys, roles)))
 
 
 def target_rings(signed: Targets) -> dict[str, Ring]:
@@ -106,7 +107,7 @@ def target_rings(signed: Targets) -> dict[str, Ring]:
 
 def delegated(role: str, version: int, listed: Iterable[Target], now: float) -> Metadata[Targets]:
     """The file of ``code`` or ``plans``."""
-    return Metadata(Targets(version, None, when(now + LIFE[role]), _files(listed)))
+    return Metadata(Targets(version, SPECIFICATION, when(now + LIFE[role]), _files(listed)))
 
 
 def snapshot(version: int, files: Mapping[str, tuple[int, bytes]], now: float) -> Metadata[Snapshot]:
@@ -114,14 +115,14 @@ def snapshot(version: int, files: Mapping[str, tuple[int, bytes]], now: float) -
     meta = {
         f"{role}.json": MetaFile.from_data(number, data, ["sha256"]) for role, (number, data) in files.items()
     }
-    return Metadata(Snapshot(version, None, when(now + LIFE["snapshot"]), meta))
+    return Metadata(Snapshot(version, SPECIFICATION, when(now + LIFE["snapshot"]), meta))
 
 
 def timestamp(version: int, of: tuple[int, bytes], now: float) -> Metadata[Timestamp]:
     """The newest snapshot (version and bytes), and the time at which this was made."""
     meta = MetaFile.from_data(of[0], of[1], ["sha256"])
     fields = {FIELD: {"made": int(now)}}
-    return Metadata(Timestamp(version, None, when(now + LIFE["timestamp"]), meta, fields))
+    return Metadata(Timestamp(version, SPECIFICATION, when(now + LIFE["timestamp"]), meta, fields))
 
 
 def _delegated_role(name: str, ring: Ring) -> DelegatedRole:

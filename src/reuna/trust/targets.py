@@ -6,7 +6,7 @@ import hashlib
 import re
 
 import msgspec
-from tuf.api.metadata import TargetFile
+from tuf.api.metadata import TargetFile, Targets
 
 from reuna.core.errors import Untrusted
 from reuna.trust.metadata import TrustState, clock, complete, targets_of
@@ -50,6 +50,11 @@ def targets(state: TrustState, now: float) -> list[Target]:
         listed = targets_of(state, role).targets
         found += [_read(item) for path, item in listed.items() if _role(path) == role]
     return sorted(found, key=lambda each: each.path)
+
+
+def read_all(signed: Targets) -> list[Target]:
+    """What one file lists, whether or not its role may. Raises `Untrusted` (kind, malformed)."""
+    return [_read(item) for item in signed.targets.values()]
 
 
 def check_bytes(expected: Target, data: bytes) -> bytes:
