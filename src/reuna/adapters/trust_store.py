@@ -11,7 +11,6 @@ never read as an empty one, which would forget what protects against replay.
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TypeVar
@@ -22,8 +21,8 @@ from reuna.adapters.files import replace_file, storage_error
 from reuna.core.errors import Corrupted
 from reuna.trust.metadata import TrustState
 from reuna.trust.plans import Floor
+from reuna.trust.roles import FILE_NAME, file_name
 
-FILE_NAME = re.compile(r"(timestamp|[1-9][0-9]{0,15}\.(root|snapshot|targets|code|plans))\.json")
 _HASH = 32
 
 S = TypeVar("S", bound=msgspec.Struct)
@@ -41,11 +40,18 @@ class TrustStore:
         return self._load("state", TrustState)
 
     def keep(self, state: TrustState, files: Mapping[str, bytes]) -> None:
-        """Make an accepted state durable, with the files it came from. Raises `DiskFull`."""
+        """Make an accepted state durable, with the files it came from. Raises `DiskFull`.
+
+        Roots stay, for nodes below that were long away; of the other roles only what the state holds.
+        """
         for name, data in files.items():
             if FILE_NAME.fullmatch(name) is not None:
                 replace_file(self._folder / "files" / name, data)
         self._save("state", state)
+        held = {file_name(role, file.version) for role, file in state.files.items()}
+        for path in (self._folder / "files").iterdir():
+            if path.name not in held and not path.name.endswith(".root.json"):
+                path.unlink()
 
     def floor(self) -> Floor:
         """What was accepted of each run. Raises `Corrupted`."""

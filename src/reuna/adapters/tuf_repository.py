@@ -7,28 +7,32 @@ FOLDER/timestamp.json    replaced last: what it does not name is not published y
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import fcntl
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from tuf.api.metadata import Metadata, Root, Snapshot, Targets, Timestamp
 
 from reuna.adapters.files import replace_file, storage_error
-from reuna.adapters.trust_store import FILE_NAME
 from reuna.core.errors import KeyProblem, Untrusted
 from reuna.trust import publish
 from reuna.trust.metadata import TrustState, begin, update
 from reuna.trust.parse import field, file_of, parse
-from reuna.trust.publish import LIFE, public_of
-from reuna.trust.roles import LIMITS
+from reuna.trust.plans import PlanSigner
+from reuna.trust.publish import LIFE, PrivateKey, public_of
+from reuna.trust.roles import FILE_NAME, LIMITS, file_name
 from reuna.trust.targets import read_all
 
 KEPT = 16  #: versions of a role that stay, for nodes in the middle of a walk
 LISTED = ("targets", "code", "plans")
 
+T = TypeVar("T", Snapshot, Targets, Timestamp)
+
 
 class TufRepository:
-    """Reads and writes the folder. One process writes it at a time."""
+    """Reads and writes the folder."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -53,7 +57,7 @@ class TufRepository:
 
     def newest(self, role: str) -> bytes:
         """The newest file of a role. Raises `KeyProblem` when there is none."""
-        data = self.file(_name(role, self.version(role)))
+        data = self.file(file_name(role, self.version(role)))
         if data is None:
             raise KeyProblem(f"no {role} is published in {self.folder}", "Begin with `reuna trust init`.")
         return data
@@ -76,88 +80,99 @@ class TufRepository:
             replace_file(self.folder / name, files[name], 0o644)
         for role in (*LISTED, "snapshot"):
             for old in sorted(self._versions(role))[:-KEPT]:
-                (self.folder / _name(role, old)).unlink(missing_ok=True)
+                (self.folder / file_name(role, old)).unlink(missing_ok=True)
 
     def check(self, now: float, also: Mapping[str, bytes] | None = None) -> TrustState:
         """What a node would say, with files that are not published yet. Raises `Untrusted`."""
         more = also or {}
         first = min(self._versions("root"), default=1)
-        pin = more.get("1.root.json") or self.file(_name("root", first))
+        pin = more.get("1.root.json") or self.file(file_name("root", first))
         if pin is None:
             raise KeyProblem(f"no root is published in {self.folder}", "Begin with `reuna trust init`.")
         fleet = str(field(parse(Root, "root", pin).signed.unrecognized_fields, "fleet"))
         return update(begin(fleet, pin), lambda name: more.get(name) or self.file(name), now)
 
     def freshen(
-        self,
-        online: Ed25519PrivateKey,
-        plans: Ed25519PrivateKey,
-        now: float,
-        also: Mapping[str, bytes] | None = None,
+        self, keys: Sequence[PrivateKey], now: float, also: Mapping[str, bytes] | None = None
     ) -> list[str]:
         """Sign anew what is past half its life or does not name the newest files; names of what is new.
 
-        ``also``: files to publish in the same go. Nothing is written unless a node would take it.
-        Raises `Untrusted` then, and `KeyProblem` when a key is not the one that the metadata names.
+        ``keys``: the online ones; those that the metadata names are used. ``also``: files to publish
+        in the same go. Nothing is written unless a node would take it. Raises `Untrusted` then, and
+        `KeyProblem` when no key is the one that the metadata names.
         """
-        new = dict(also or {})
-        self._renew_plans(new, plans, now)
-        self._renew_snapshot(new, online, now)
-        self._renew_timestamp(new, online, now)
-        if new:
-            self._check_key(new, online)
-            self.check(now, new)
-            self.put(new)
-        return list(new)
+        with self._alone():
+            new = dict(also or {})
+            self._renew_plans(new, keys, now)
+            self._renew_snapshot(new, keys, now)
+            self._renew_timestamp(new, keys, now)
+            if new:
+                self.check(now, new)
+                self.put(new)
+            return list(new)
 
-    def _renew_plans(self, new: dict[str, bytes], key: Ed25519PrivateKey, now: float) -> None:
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """One process at a time: two must not give one number to different files."""
+        with (self.folder / ".lock").open("wb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    def plan_signer(self, keys: Sequence[PrivateKey]) -> PlanSigner:
+        """Signs plans with the key that the published metadata names. Raises `KeyProblem`."""
+        key = self._key({}, "plans", keys)
+        return PlanSigner(self.fleet(), publish.key_of(public_of(key)).keyid, key)
+
+    def _renew_plans(self, new: dict[str, bytes], keys: Sequence[PrivateKey], now: float) -> None:
         version, data = self._newest(new, "plans")
         if data is not None and _fresh(Targets, "plans", data, now):
             return
         listed = read_all(parse(Targets, "plans", data).signed) if data else []
         metadata = publish.delegated("plans", version + 1, listed, now)
-        new[_name("plans", version + 1)] = publish.sign(metadata, [key])
+        new[file_name("plans", version + 1)] = publish.sign(metadata, [self._key(new, "plans", keys)])
 
-    def _renew_snapshot(self, new: dict[str, bytes], key: Ed25519PrivateKey, now: float) -> None:
+    def _renew_snapshot(self, new: dict[str, bytes], keys: Sequence[PrivateKey], now: float) -> None:
         version, data = self._newest(new, "snapshot")
         files = {role: _known(role, *self._newest(new, role)) for role in LISTED}
-        metadata = publish.snapshot(version + 1, files, now)
-        if data is not None and _fresh(Snapshot, "snapshot", data, now):
-            if parse(Snapshot, "snapshot", data).signed.meta == metadata.signed.meta:
-                return
-        new[_name("snapshot", version + 1)] = publish.sign(metadata, [key])
+        key, metadata = self._key(new, "snapshot", keys), publish.snapshot(version + 1, files, now)
+        if data is not None and _is_current(data, metadata, key, now):
+            return
+        new[file_name("snapshot", version + 1)] = publish.sign(metadata, [key])
 
-    def _renew_timestamp(self, new: dict[str, bytes], key: Ed25519PrivateKey, now: float) -> None:
+    def _renew_timestamp(self, new: dict[str, bytes], keys: Sequence[PrivateKey], now: float) -> None:
         version, data = self.version("timestamp"), self.file("timestamp.json")
         if not new and data is not None and _fresh(Timestamp, "timestamp", data, now):
             return
         of = _known("snapshot", *self._newest(new, "snapshot"))
+        key = self._key(new, "timestamp", keys)
         new["timestamp.json"] = publish.sign(publish.timestamp(version + 1, of, now), [key])
 
-    def _check_key(self, new: Mapping[str, bytes], online: Ed25519PrivateKey) -> None:
-        _, data = self._newest(new, "root")
-        assert data is not None
-        if public_of(online) not in publish.root_rings(parse(Root, "root", data).signed)["timestamp"].keys:
-            raise KeyProblem(
-                "this online key is not the one that the root names",
-                "Put the newest online-N.key beside the cloud, or rotate it with `reuna trust rotate online`.",
-            )
+    def _key(self, new: Mapping[str, bytes], role: str, keys: Sequence[PrivateKey]) -> PrivateKey:
+        delegator = "targets" if role == "plans" else "root"
+        data = _known(delegator, *self._newest(new, delegator))[1]
+        if role == "plans":
+            ring = publish.target_rings(parse(Targets, "targets", data).signed)[role]
+        else:
+            ring = publish.root_rings(parse(Root, "root", data).signed)[role]
+        for key in keys:
+            if public_of(key) in ring.keys:
+                return key
+        raise KeyProblem(
+            f"none of the online keys here may sign {role}",
+            "Bring the cloud its newest online keys, or make some with `reuna trust rotate online`.",
+        )
 
     def _newest(self, new: Mapping[str, bytes], role: str) -> tuple[int, bytes | None]:
         """Version and bytes of the newest file, those not published yet included."""
         versions = [*self._versions(role), *(_number(name) for name in new if name.endswith(f".{role}.json"))]
         if not versions:
             return 0, None
-        name = _name(role, max(versions))
+        name = file_name(role, max(versions))
         return max(versions), new.get(name) or self.file(name)
 
     def _versions(self, role: str) -> list[int]:
         found = (path.name for path in self.folder.glob(f"*.{role}.json"))
         return [_number(name) for name in found if FILE_NAME.fullmatch(name) is not None]
-
-
-def _name(role: str, version: int) -> str:
-    return "timestamp.json" if role == "timestamp" else f"{version}.{role}.json"
 
 
 def _number(name: str) -> int:
@@ -170,9 +185,14 @@ def _known(role: str, version: int, data: bytes | None) -> tuple[int, bytes]:
     return version, data
 
 
-def _fresh(
-    kind: type[Targets] | type[Snapshot] | type[Timestamp], role: str, data: bytes, now: float
-) -> bool:
+def _is_current(data: bytes, wanted: Metadata[Snapshot], key: PrivateKey, now: float) -> bool:
+    """Whether a snapshot is young, names what is wanted, and is signed by that key, not one it replaced."""
+    have = parse(Snapshot, "snapshot", data)
+    signed = publish.key_of(public_of(key)).keyid in have.signatures
+    return signed and have.signed.meta == wanted.signed.meta and _fresh(Snapshot, "snapshot", data, now)
+
+
+def _fresh(kind: type[T], role: str, data: bytes, now: float) -> bool:
     """Whether a file has more than half of its life before it."""
     file = file_of(parse(kind, role, data), data)
     return file.expires - now > LIFE[role] / 2

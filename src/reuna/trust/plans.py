@@ -115,8 +115,8 @@ def verify_plan(gate: PlanGate, floor: Floor, signed: bytes, now: float, key_of:
         raise Untrusted("expired", "the key that signed the plan is over its time")
     if at - body.made > MAX_AGE_S:
         raise Untrusted("expired", f"the plan was signed {int(at - body.made)} s ago")
-    run, round, attempt = key_of(body.plan)
-    seen = Seen(round, attempt, hashlib.sha256(body.plan).hexdigest(), body.made, made_by)
+    run, number, attempt = key_of(body.plan)
+    seen = Seen(number, attempt, hashlib.sha256(body.plan).hexdigest(), body.made, made_by)
     return Accepted(body.plan, _raise_floor(_of_known_keys(floor, gate), run, seen))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -22,7 +22,8 @@ from tuf.api.metadata import (
     Timestamp,
 )
 
-from reuna.trust.parse import FIELD, public_keys, when
+from reuna.core.errors import Untrusted
+from reuna.trust.parse import FIELD, parse, public_keys, verify, when
 from reuna.trust.roles import DELEGATED, patterns
 from reuna.trust.targets import Target
 
@@ -41,6 +42,9 @@ LIFE = {
 T = TypeVar("T", Root, Timestamp, Snapshot, Targets)
 
 
+PrivateKey = Ed25519PrivateKey
+
+
 class Ring(msgspec.Struct, frozen=True):
     """Who may sign for a role: 32 bytes of each Ed25519 public key, and how many must."""
 
@@ -53,12 +57,12 @@ def key_of(public: bytes) -> Key:
     return SSlibKey.from_crypto(Ed25519PublicKey.from_public_bytes(public))
 
 
-def public_of(private: Ed25519PrivateKey) -> bytes:
+def public_of(private: PrivateKey) -> bytes:
     """32 bytes of the public half."""
     return private.public_key().public_bytes_raw()
 
 
-def sign(metadata: Metadata[T], keys: Iterable[Ed25519PrivateKey]) -> bytes:
+def sign(metadata: Metadata[T], keys: Iterable[PrivateKey]) -> bytes:
     """The file with the signatures of these keys beside those it has."""
     for key in keys:
         metadata.sign(CryptoSigner(key), append=True)
@@ -123,6 +127,40 @@ def timestamp(version: int, of: tuple[int, bytes], now: float) -> Metadata[Times
     meta = MetaFile.from_data(of[0], of[1], ["sha256"])
     fields = {FIELD: {"made": int(now)}}
     return Metadata(Timestamp(version, SPECIFICATION, when(now + LIFE["timestamp"]), meta, fields))
+
+
+# --- files at hand ---------------------------------------------------------------------------------
+
+
+def read(role: str, data: bytes) -> Metadata[Any]:
+    """A file of root, targets, code or plans. Raises `Untrusted`."""
+    return parse(Root, role, data) if role == "root" else parse(Targets, role, data)
+
+
+def rings(role: str, data: bytes) -> dict[str, Ring]:
+    """The keys that a file of root or targets names, by role. Raises `Untrusted`."""
+    signed = read(role, data).signed
+    return root_rings(signed) if role == "root" else target_rings(signed)
+
+
+def add_signatures(role: str, data: bytes, keys: Iterable[PrivateKey]) -> bytes:
+    """The file with signatures of these keys beside those it has. Raises `Untrusted`."""
+    return sign(read(role, data), keys)
+
+
+def signatures(role: str, data: bytes) -> set[str]:
+    """Ids of the keys that claim to have signed a file. Raises `Untrusted`."""
+    return set(read(role, data).signatures)
+
+
+def lacking(role: str, data: bytes, above: bytes) -> str:
+    """What a file lacks in the eyes of the root or targets file above it; empty when it is good."""
+    try:
+        delegator = read("targets" if role in DELEGATED else "root", above).signed
+        verify(delegator, role, read(role, data))
+    except Untrusted as error:
+        return error.message
+    return ""
 
 
 def _delegated_role(name: str, ring: Ring) -> DelegatedRole:

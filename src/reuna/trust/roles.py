@@ -12,6 +12,7 @@ Roles as in the TUF specification 1.0.31, https://theupdateframework.github.io/s
 
 from __future__ import annotations
 
+import re
 from typing import Literal
 
 import msgspec
@@ -31,6 +32,15 @@ LIMITS = {
     "code": 1024 * 1024,
     "plans": 1024 * 1024,
 }
+
+
+#: What a metadata file may be called; nothing else is read from a folder or asked of a peer.
+FILE_NAME = re.compile(r"(timestamp|[1-9][0-9]{0,15}\.(root|snapshot|targets|code|plans))\.json")
+
+
+def file_name(role: str, version: int) -> str:
+    """The name under which a version of a role is published."""
+    return "timestamp.json" if role == "timestamp" else f"{version}.{role}.json"
 
 
 class Rule(msgspec.Struct, frozen=True):
