@@ -8,13 +8,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from tests.unit.trust.house import FLEET, NOW, House, key
-
 from reuna.trust.gate import plan_gate
 from reuna.trust.metadata import begin, complete, update
 from reuna.trust.plans import Floor, PlanSigner, sign_plan, verify_plan
 from reuna.trust.publish import key_of, public_of
 from reuna.trust.targets import target
+from tests.unit.trust.house import FLEET, NOW, House, key
 
 GOLDEN = Path(__file__).with_name("trust-1.json")
 PLAN = b"\x01\x01a plan"

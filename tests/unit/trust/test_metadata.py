@@ -7,7 +7,6 @@ from typing import Any
 
 import msgspec
 import pytest
-from tests.unit.trust.house import FLEET, NOW, House, key, thing
 
 from reuna.core.errors import DISTRUST, Untrusted
 from reuna.trust import metadata as trust
@@ -17,6 +16,7 @@ from reuna.trust.metadata import begin, complete, refresh, take, update, wanted
 from reuna.trust.publish import DAY, Ring, public_of
 from reuna.trust.roles import LIMITS
 from reuna.trust.targets import check_bytes, target, targets
+from tests.unit.trust.house import FLEET, NOW, House, key, thing
 
 
 @pytest.fixture
@@ -131,7 +131,8 @@ def test_an_older_root_is_refused(house: House) -> None:
 
 
 @pytest.mark.parametrize(
-    ("role", "days"), [("timestamp", 1), ("snapshot", 7), ("plans", 7), ("targets", 365), ("code", 365), ("root", 365)]
+    ("role", "days"),
+    [("timestamp", 1), ("snapshot", 7), ("plans", 7), ("targets", 365), ("code", 365), ("root", 365)],
 )
 def test_a_role_held_back_past_its_end_is_refused(
     house: House, monkeypatch: pytest.MonkeyPatch, role: str, days: int
@@ -383,7 +384,9 @@ def test_a_target_called_another_kind_than_its_folder_is_refused(house: House, k
         target(house.update(), "releases/pump", NOW)
 
 
-@pytest.mark.parametrize("path", ["", "/", "releases", "../x", "releases/../x", "releases/a/b", "releases/", "A/b"])
+@pytest.mark.parametrize(
+    "path", ["", "/", "releases", "../x", "releases/../x", "releases/a/b", "releases/", "A/b"]
+)
 def test_a_path_that_could_lead_elsewhere_is_unknown(house: House, path: str) -> None:
     with refused("unknown"):
         target(house.update(), path, NOW)
@@ -517,7 +520,9 @@ def test_a_root_that_skips_a_version_is_refused(house: House) -> None:
         house.update()
 
 
-def test_more_new_roots_at_once_than_allowed_are_refused(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_new_roots_at_once_than_allowed_are_refused(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(trust, "MAX_ROOTS", 2)
     for _ in range(3):
         house.root()

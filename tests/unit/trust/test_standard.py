@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.unit.trust.house import House, thing
 from tuf.api.exceptions import DownloadHTTPError, RepositoryError
 from tuf.ngclient import FetcherInterface, Updater
+
+from tests.unit.trust.house import House, thing
 
 
 class FromMemory(FetcherInterface):
