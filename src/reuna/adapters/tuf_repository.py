@@ -23,7 +23,7 @@ from reuna.trust.parse import field, file_of, parse
 from reuna.trust.plans import PlanSigner
 from reuna.trust.publish import LIFE, PrivateKey, public_of
 from reuna.trust.roles import FILE_NAME, LIMITS, file_name
-from reuna.trust.targets import read_all
+from reuna.trust.targets import Target, read_all
 
 KEPT = 16  #: versions of a role that stay, for nodes in the middle of a walk
 LISTED = ("targets", "code", "plans")
@@ -117,6 +117,15 @@ class TufRepository:
         with (self.folder / ".lock").open("wb") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
+
+    def assign(self, listed: Sequence[Target], keys: Sequence[PrivateKey], now: float) -> list[str]:
+        """Publish the rosters and plans of the moment in place of those before; names of what is new.
+
+        Raises as `freshen`.
+        """
+        version = self.version("plans") + 1
+        data = publish.sign(publish.delegated("plans", version, listed, now), [self._key({}, "plans", keys)])
+        return self.freshen(keys, now, {file_name("plans", version): data})
 
     def plan_signer(self, keys: Sequence[PrivateKey]) -> PlanSigner:
         """Signs plans with the key that the published metadata names. Raises `KeyProblem`."""

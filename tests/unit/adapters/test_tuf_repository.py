@@ -8,6 +8,7 @@ from reuna.adapters.tuf_repository import KEPT, TufRepository
 from reuna.core.errors import KeyProblem, Untrusted
 from reuna.trust.metadata import begin, complete, update
 from reuna.trust.publish import DAY
+from reuna.trust.targets import target
 from tests.unit.trust.house import FLEET, NOW, House, key, thing
 
 ONLINE = [key("online-1"), key("plans-1")]
@@ -48,6 +49,15 @@ def test_new_files_are_published_together(repository: TufRepository, house: Hous
     new = repository.freshen(ONLINE, NOW, {"2.code.json": data})
     assert new == ["2.code.json", "2.snapshot.json", "timestamp.json"]
     assert complete(repository.check(NOW))
+
+
+def test_a_roster_of_the_moment_replaces_the_one_before(repository: TufRepository, house: House) -> None:
+    state = update(begin(FLEET, house.pin), repository.file, NOW)
+    repository.assign([thing("rosters/r-2", "roster", b"e1 e2")], ONLINE, NOW)
+    state = update(state, repository.file, NOW)
+    assert target(state, "rosters/r-2", NOW).size == 5
+    with pytest.raises(Untrusted):
+        target(state, "rosters/r-1", NOW)
 
 
 def test_nothing_is_written_that_a_node_would_refuse(repository: TufRepository, house: House) -> None:
