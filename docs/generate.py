@@ -77,6 +77,12 @@ def _errors() -> Iterator[str]:
     yield from ("", "| reason | meaning |", "|---|---|")
     for reason, meaning in sorted(errors.REFUSALS.items()):
         yield f"| `{reason}` | {_cell(meaning)} |"
+    yield from ("", "## Why a node does not trust what came down", "")
+    yield "A node that does not accept metadata, a target or a plan (`R308`) names one of these words."
+    yield "Nothing is taken over; what it trusted before stays."
+    yield from ("", "| reason | meaning |", "|---|---|")
+    for reason, meaning in sorted(errors.DISTRUST.items()):
+        yield f"| `{reason}` | {_cell(meaning)} |"
     yield ""
 
 
@@ -101,18 +107,33 @@ def _commands() -> Iterator[str]:
     context = click.Context(group, info_name="reuna")
     yield from (NOTE, "# Commands", "", str(group.help))
     for name, command in sorted(vars(group)["commands"].items()):
-        yield from ("", f"## reuna {name}", "", " ".join((command.help or "").split()), "")
-        below = click.Context(command, info_name=name, parent=context)
-        usage = " ".join(("reuna", name, *command.collect_usage_pieces(below)))
-        yield from ("```text", usage, "```")
-        rows = [row for parameter in command.params if (row := _parameter(parameter))]
-        if rows:
-            yield from ("", "| what | default | meaning |", "|---|---|---|", *rows)
+        for words, each in _with_inner(name, command):
+            yield from _command(words, each, context)
     yield from (
         "",
         "Exit status 0: done; 1: a fault of ours; 2 to 5: see [Errors](errors.md); 130: stopped with Ctrl-C.",
         "",
     )
+
+
+def _with_inner(name: str, command: Any) -> Iterator[tuple[str, Any]]:
+    """A command, or those of a group by their whole name."""
+    inner = vars(command).get("commands")
+    if inner is None:
+        yield name, command
+        return
+    for below, each in sorted(inner.items()):
+        yield f"{name} {below}", each
+
+
+def _command(name: str, command: Any, context: click.Context) -> Iterator[str]:
+    yield from ("", f"## reuna {name}", "", " ".join((command.help or "").split()), "")
+    below = click.Context(command, info_name=name, parent=context)
+    usage = " ".join(("reuna", name, *command.collect_usage_pieces(below)))
+    yield from ("```text", usage, "```")
+    rows = [row for parameter in command.params if (row := _parameter(parameter))]
+    if rows:
+        yield from ("", "| what | default | meaning |", "|---|---|---|", *rows)
 
 
 def _parameter(parameter: Any) -> str:

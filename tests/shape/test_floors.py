@@ -27,8 +27,11 @@ FAULTS = [
     ("stages", "reuna/loop/train.py", "import reuna.loop.plan"),
     ("pure", "reuna/loop/train.py", "import sqlite3"),
     ("pure", "reuna/core/records.py", "import asyncio"),
+    ("floors", "reuna/trust/plans.py", "import reuna.wire"),
+    ("trust-pure", "reuna/trust/metadata.py", "def lazy():\n    import socket"),
     ("adapters-decide-nothing", "reuna/adapters/spool.py", "def lazy():\n    import reuna.learn.sums"),
     ("adapters-apart", "reuna/adapters/nats_bus.py", "import reuna.adapters.https_client"),
+    ("third-parties", "reuna/exchange/trust.py", "import tuf.ngclient"),
     ("third-parties", "reuna/edge/agent.py", "def lazy():\n    import aiohttp"),
 ]
 

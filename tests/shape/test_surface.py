@@ -20,8 +20,10 @@ FRAMEWORKS = {
     "onnx",
     "onnxruntime",
     "pyarrow",
+    "securesystemslib",
     "sklearn",
     "torch",
+    "tuf",
 }
 
 

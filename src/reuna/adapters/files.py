@@ -208,3 +208,23 @@ def _remove_abandoned(folder: Path) -> None:
             continue
         finally:
             os.close(fd)
+
+
+def replace_file(path: Path, data: bytes, mode: int = 0o600) -> None:
+    """Write beside and rename: whoever reads ``path`` finds the old bytes or the new, whole and durable.
+
+    Raises `DiskFull` and `Corrupted`.
+    """
+    beside = path.with_name(f".{path.name}.{uuid4().hex}{_TEMPORARY}")
+    try:
+        fd = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+        try:
+            write_all(fd, data)
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+        beside.replace(path)
+        sync_folder(path.parent)
+    except OSError as error:
+        beside.unlink(missing_ok=True)
+        raise storage_error(error, path) from error

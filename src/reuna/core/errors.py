@@ -8,7 +8,8 @@
     │   ├── PlanError          R104  a plan that could not be summed exactly
     │   ├── RunNotFound        R105  no run of that name
     │   ├── ExtraMissing       R106  an optional extra is not installed
-    │   └── LearnerError       R107  a learner breaks its port or failed
+    │   ├── LearnerError       R107  a learner breaks its port or failed
+    │   └── KeyProblem         R108  a key or the trust folder cannot be used so
     ├── DeviceError          this machine cannot do it                     exit 3
     │   ├── ServerMissing      R201  no nats-server
     │   ├── ServerTooOld       R202  a nats-server below the oldest we run on
@@ -22,7 +23,8 @@
     │   ├── Unreachable        R304  no connection to the peer
     │   ├── BadMessage         R305  bytes that are not a message of ours
     │   ├── BlobNotFound       R306  the peer does not hold that blob
-    │   └── RunFailed          R307  the run ended without a model
+    │   ├── RunFailed          R307  the run ended without a model
+    │   └── Untrusted          R308  what came down is not signed as it must be
     └── StorageError         the disk did not do its part                  exit 5
         ├── DiskFull           R401  no space left
         ├── Corrupted          R402  bytes on disk or on the wire changed
@@ -105,6 +107,13 @@ class LearnerError(UserError):
 
     code = "R107"
     default_next_step = "Run the shipped checks on it: `reuna.checks.check_learner(learner, data)`."
+
+
+class KeyProblem(UserError):
+    """A signing key, its passphrase or the trust folder cannot be used as asked."""
+
+    code = "R108"
+    default_next_step = "See the keys and roles with `reuna trust show`."
 
 
 class DeviceError(ReunaError):
@@ -205,6 +214,17 @@ class RunFailed(PeerError):
     default_next_step = "See the reasons with `reuna show`."
 
 
+class Untrusted(PeerError):
+    """What came down was not accepted; ``reason`` is a stable word, see ``DISTRUST``."""
+
+    code = "R308"
+    default_next_step = "Nothing was taken over. Look up the reason in docs/reference/errors.md."
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
 class StorageError(ReunaError):
     """The disk did not do its part."""
 
@@ -247,4 +267,21 @@ REFUSALS: dict[str, str] = {
     "digest": "the bytes do not match the digest",
     "conflict": "another contribution for the same key was already accepted",
     "not-finite": "the update has a value that is not a finite number",
+}
+
+#: Why what came down can be refused, and what the operator reads.
+DISTRUST: dict[str, str] = {
+    "malformed": "the bytes cannot be read as what they should be",
+    "oversized": "it is longer than its kind may be",
+    "missing": "something that must be there is not",
+    "signature": "too few of the keys that must sign have signed",
+    "version": "it is older than what is trusted already, or skips a version",
+    "expired": "its time is over; somebody may hold back newer ones",
+    "mismatch": "it is not the file that its parent names",
+    "keys": "the set of keys is not allowed: one twice, of another kind, or both offline and online",
+    "fleet": "it is of another fleet",
+    "kind": "this role may not say that",
+    "unknown": "no role names it",
+    "replayed": "it was accepted before and something newer came since",
+    "conflict": "two different ones carry the same number",
 }

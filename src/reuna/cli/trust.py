@@ -1,0 +1,197 @@
+"""``reuna trust``: the keys that nodes trust, and what is signed with them."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from reuna.cli.output import as_json
+
+if TYPE_CHECKING:
+    from reuna.fleet.trust import Ceremony
+
+app = typer.Typer(help="Keys, signatures and what nodes accept from above.", no_args_is_help=True)
+
+Folder = Annotated[Path, typer.Option("--folder", help="The fleet's trust folder.")]
+Secret = Annotated[
+    Path | None,
+    typer.Option(
+        "--passphrase-file",
+        envvar="REUNA_PASSPHRASE_FILE",
+        help="File with the passphrase of the offline keys; asked for without it.",
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print as JSON.")]
+TRUST = Path("trust")
+
+
+@app.command()
+def init(
+    fleet: Annotated[str, typer.Option("--fleet", help="Name of the fleet.")],
+    folder: Folder = TRUST,
+    keys: Annotated[int, typer.Option("--keys", help="Offline keys of each kind.")] = 3,
+    threshold: Annotated[int, typer.Option("--threshold", help="How many of them must sign.")] = 2,
+    passphrase_file: Secret = None,
+) -> None:
+    """Make a fleet's keys, its root and its first metadata."""
+    from reuna.fleet import trust
+
+    secret = _new_passphrase(passphrase_file)
+    trust.init(_ceremony(folder, passphrase_file), fleet, keys, threshold, secret)
+    typer.echo(f"{folder / 'root.json'}: the root, for every node; {threshold} of {keys} keys change it")
+    typer.echo(f"{folder / 'keys'}: move each key to its own medium now, with a copy elsewhere")
+    typer.echo(f"{folder / 'online'}: stays at the cloud, which signs with it by itself")
+
+
+@app.command()
+def show(folder: Folder = TRUST, json: Json = False) -> None:
+    """Show roles, keys, when each ends, what waits for signatures, what may come down."""
+    from reuna.fleet.trust import overview
+
+    found = overview(_ceremony(folder, None))
+    if json:
+        as_json(found)
+    else:
+        _print(found)
+
+
+@app.command()
+def add(
+    file: Annotated[Path, typer.Argument(metavar="TARGET", help="The file that may come down.")],
+    kind: Annotated[str, typer.Option("--kind", help="release, policy-template, code, plan or roster.")],
+    name: Annotated[str | None, typer.Option("--name", help="Its name; the file's without it.")] = None,
+    folder: Folder = TRUST,
+    passphrase_file: Secret = None,
+) -> None:
+    """List a file as something that nodes may accept, and sign the list."""
+    from reuna.fleet import trust
+
+    ceremony = _ceremony(folder, passphrase_file)
+    _say(folder, trust.add(ceremony, file, kind, name or file.name))
+
+
+@app.command()
+def withdraw(
+    path: Annotated[str, typer.Argument(help="Path of a target, as `reuna trust show` lists it.")],
+    folder: Folder = TRUST,
+    passphrase_file: Secret = None,
+) -> None:
+    """Take a target off its list, so that no node accepts it any more."""
+    from reuna.fleet import trust
+
+    _say(folder, trust.withdraw(_ceremony(folder, passphrase_file), path))
+
+
+@app.command()
+def rotate(
+    what: Annotated[str, typer.Argument(metavar="ROLE", help="root, release, code or online.")],
+    folder: Folder = TRUST,
+    passphrase_file: Secret = None,
+) -> None:
+    """Replace keys by new ones; the old threshold of the role above signs that."""
+    from reuna.fleet import trust
+
+    secret = None if what == "online" else _new_passphrase(passphrase_file)
+    _say(folder, trust.rotate(_ceremony(folder, passphrase_file), what, secret))
+
+
+@app.command()
+def renew(
+    what: Annotated[str, typer.Argument(metavar="ROLE", help="root, release or code.")],
+    folder: Folder = TRUST,
+    passphrase_file: Secret = None,
+) -> None:
+    """Sign a role's file again under the same keys, before it ends."""
+    from reuna.fleet import trust
+
+    _say(folder, trust.renew(_ceremony(folder, passphrase_file), what))
+
+
+@app.command()
+def sign(
+    file: Annotated[Path, typer.Argument(help="A staged file, also on another machine.")],
+    key: Annotated[Path, typer.Option("--key", help="The key to sign with.")],
+    passphrase_file: Secret = None,
+) -> None:
+    """Put one more signature on a staged file. It says first what the file is."""
+    from reuna.fleet import trust
+
+    for line in trust.describe(file):
+        typer.echo(line)
+    trust.sign_file(file, _ceremony(file.parent.parent, passphrase_file).key(key))
+    typer.echo(f"signed with {key}")
+
+
+@app.command()
+def publish(folder: Folder = TRUST, passphrase_file: Secret = None, json: Json = False) -> None:
+    """Publish what is staged, once every signature is there."""
+    lacking = _ceremony(folder, passphrase_file).settle()
+    if json:
+        as_json({"published": not lacking, "lacking": lacking})
+    else:
+        _say(folder, lacking)
+
+
+def _ceremony(folder: Path, passphrase_file: Path | None) -> Ceremony:
+    from reuna.fleet.trust import Ceremony
+
+    return Ceremony(folder, time.time(), lambda path: _passphrase(path, passphrase_file))
+
+
+def _passphrase(key: Path, file: Path | None) -> bytes:
+    if file is not None:
+        return _first_line(file)
+    entered: str = typer.prompt(f"passphrase of {key.name}", hide_input=True, err=True)
+    return entered.encode()
+
+
+def _new_passphrase(file: Path | None) -> bytes:
+    if file is not None:
+        return _first_line(file)
+    entered: str = typer.prompt(
+        "passphrase for the new keys", hide_input=True, confirmation_prompt=True, err=True
+    )
+    return entered.encode()
+
+
+def _first_line(file: Path) -> bytes:
+    from reuna.core.errors import KeyProblem
+
+    try:
+        lines = file.read_bytes().splitlines()
+    except OSError as error:
+        raise KeyProblem(f"cannot read the passphrase in {file}: {error.strerror}") from error
+    if not lines or not lines[0]:
+        raise KeyProblem(f"{file} holds no passphrase", "Write it on the first line.")
+    return lines[0]
+
+
+def _say(folder: Path, lacking: dict[str, str]) -> None:
+    if not lacking:
+        typer.echo("published; nodes take it over at their next look")
+        return
+    for role, what in lacking.items():
+        typer.echo(f"{folder / 'staged' / role}.json waits: {what}")
+    typer.echo("next: `reuna trust sign FILE --key KEY` where the keys are, then `reuna trust publish`")
+
+
+def _print(found: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    roles = Table("role", "version", "ends", "signatures", "keys", title=f"fleet {found['fleet']}")
+    for name, role in found["roles"].items():
+        ends = time.strftime("%Y-%m-%d %H:%M", time.gmtime(role["expires"]))
+        need = f"{role['threshold']} of {len(role['keys'])}"
+        roles.add_row(name, str(role["version"]), ends, need, " ".join(key[:8] for key in role["keys"]))
+    targets = Table("target", "version", "bytes", "digest")
+    for each in found["targets"]:
+        targets.add_row(each["path"], str(each["version"]), str(each["size"]), each["digest"][:12])
+    console = Console()
+    console.print(roles)
+    console.print(targets)
+    for role, what in found["staged"].items():
+        console.print(f"{role} waits: {what or 'nothing; publish it'}")

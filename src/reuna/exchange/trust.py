@@ -1,0 +1,125 @@
+"""What a node accepts from above: the metadata it keeps, the plans it lets through.
+
+The egress asks `TrustGuard` about each plan; what is fetched, and from whom, is an argument.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+
+from reuna.adapters.trust_store import TrustStore
+from reuna.core.errors import KeyProblem, Refused, StorageError, Unreachable, Untrusted
+from reuna.core.ports import Clock
+from reuna.core.records import Plan
+from reuna.trust.gate import plan_gate
+from reuna.trust.metadata import TrustState, begin, complete, refresh, take, wanted
+from reuna.trust.plans import PlanGate, PlanKey, verify_plan
+from reuna.trust.targets import Target, target
+from reuna.wire import decode
+
+log = logging.getLogger("reuna.trust")
+
+#: Name of a metadata file and the most bytes that may be read of it -> its bytes, None when the
+#: parent has none. Raises `Unreachable`.
+Fetch = Callable[[str, int], Awaitable[bytes | None]]
+SOON_S = 10.0  #: at least so long between two walks that refused plans ask for
+WORTH_A_WALK = {"signature", "expired", "missing"}  #: refusals that newer metadata may cure
+
+
+class TrustGuard:
+    """Holds what this node trusts, and moves it on."""
+
+    def __init__(self, store: TrustStore, state: TrustState, clock: Clock) -> None:
+        self._store = store
+        self._clock = clock
+        self._asked = asyncio.Event()
+        self._floor = store.floor()
+        self._take_over(state)
+
+    @classmethod
+    def open(cls, store: TrustStore, fleet: str, pin: bytes | None, clock: Clock) -> TrustGuard:
+        """Go on with what was accepted before; a new node begins with the root brought to it.
+
+        Raises `KeyProblem` when there is neither, `Untrusted` when the root is not the fleet's.
+        """
+        state = store.state()
+        if state is None:
+            if pin is None:
+                raise KeyProblem("this node has no root to trust", "Bring it the fleet's root.json.")
+            state = begin(fleet, pin)
+            store.keep(state, {f"{state.root.version}.root.json": pin})
+        if state.fleet != fleet:
+            raise KeyProblem(f"this node trusts fleet {state.fleet!r}, its settings say {fleet!r}")
+        return cls(store, state, clock)
+
+    def _take_over(self, state: TrustState) -> None:
+        self.state = state
+        self._gate: PlanGate | None = plan_gate(state) if complete(state) else None
+
+    async def refresh(self, fetch: Fetch) -> None:
+        """Walk to the newest metadata. A refusal leaves all as it was, but for new roots.
+
+        Raises `Untrusted`, `DiskFull` and what ``fetch`` raises.
+        """
+        step, files = refresh(self.state, self._clock.now()), {}
+        while (file := wanted(step)) is not None:
+            data = await fetch(file.name, file.limit)
+            step = take(step, data)
+            if data is not None:
+                files[file.name] = data
+            if step.stage == "root":
+                self._keep(step.state, files)
+        self._keep(step.state, files)
+
+    def _keep(self, state: TrustState, files: dict[str, bytes]) -> None:
+        if state != self.state:
+            self._store.keep(state, files)
+            self._take_over(state)
+
+    async def keep_fresh(self, fetch: Fetch, every_s: float) -> None:
+        """Walk now, every ``every_s`` seconds, and soon after a refusal that a walk may cure."""
+        while True:
+            self._asked.clear()
+            try:
+                await self.refresh(fetch)
+            except (Untrusted, Unreachable, Refused, StorageError) as error:
+                log.warning("metadata stays as it was: %s %s", error.code, error)
+            await self._clock.sleep(min(SOON_S, every_s))
+            await self._until_asked(every_s - SOON_S)
+
+    async def _until_asked(self, seconds: float) -> None:
+        waiting = asyncio.ensure_future(self._asked.wait())
+        sleeping = asyncio.ensure_future(self._clock.sleep(max(0.0, seconds)))
+        try:
+            await asyncio.wait((waiting, sleeping), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            waiting.cancel()
+            sleeping.cancel()
+
+    def plan(self, signed: bytes) -> bytes:
+        """The plan inside, once it is durable that nothing older of its run is accepted again.
+
+        Raises `Untrusted`, `BadMessage` and `DiskFull`.
+        """
+        try:
+            if self._gate is None:
+                raise Untrusted("missing", "this node has not yet accepted the fleet's metadata")
+            accepted = verify_plan(self._gate, self._floor, signed, self._clock.now(), _key_of)
+        except Untrusted as error:
+            if error.reason in WORTH_A_WALK:
+                self._asked.set()
+            raise
+        if accepted.floor != self._floor:
+            self._store.keep_floor(accepted.floor)
+            self._floor = accepted.floor
+        return accepted.plan
+
+    def target(self, path: str) -> Target:
+        """What may come down under that path, by the newest metadata. Raises `Untrusted`."""
+        return target(self.state, path, self._clock.now())
+
+
+def _key_of(plan: bytes) -> PlanKey:
+    return decode(Plan, plan).key

@@ -1,0 +1,98 @@
+"""What a trusted state says about one thing that may come down: its kind, size and digests."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+
+import msgspec
+from tuf.api.metadata import TargetFile, Targets
+
+from reuna.core.errors import Untrusted
+from reuna.trust.metadata import TrustState, clock, complete, targets_of
+from reuna.trust.parse import field
+from reuna.trust.roles import DELEGATED, KINDS
+
+PATH = re.compile(r"[a-z-]{1,32}/[a-z0-9][a-z0-9._-]{0,99}")
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+
+
+class Target(msgspec.Struct, frozen=True):
+    """A thing that may come down. ``digest``: of `reuna.wire.digest`; ``size`` in bytes.
+
+    ``lineage`` is the digest of an in-toto statement about how it came to be, or empty.
+    """
+
+    path: str
+    kind: str
+    version: int
+    size: int
+    digest: str
+    sha256: str
+    lineage: str = ""
+
+
+def target(state: TrustState, path: str, now: float) -> Target:
+    """The target of that path. Raises `Untrusted` (missing, expired, unknown, kind, malformed)."""
+    role = _role(path)
+    _check_usable(state, role, now)
+    listed = targets_of(state, role).targets.get(path)
+    if listed is None:
+        raise Untrusted("unknown", f"{role} does not name {path}")
+    return _read(listed)
+
+
+def targets(state: TrustState, now: float) -> list[Target]:
+    """Everything that may come down, by path. Raises `Untrusted` (missing, expired, kind, malformed)."""
+    found = []
+    for role in ("targets", *DELEGATED):
+        _check_usable(state, role, now)
+        listed = targets_of(state, role).targets
+        found += [_read(item) for path, item in listed.items() if _role(path) == role]
+    return sorted(found, key=lambda each: each.path)
+
+
+def read_all(signed: Targets) -> list[Target]:
+    """What one file lists, whether or not its role may. Raises `Untrusted` (kind, malformed)."""
+    return [_read(item) for item in signed.targets.values()]
+
+
+def check_bytes(expected: Target, data: bytes) -> bytes:
+    """The bytes again, when they are the target's. Raises `Untrusted` (mismatch)."""
+    if len(data) != expected.size or hashlib.sha256(data).hexdigest() != expected.sha256:
+        raise Untrusted("mismatch", f"these bytes are not {expected.path} as it was signed")
+    return data
+
+
+def _role(path: str) -> str:
+    """The one role that may name a path: its folder says which."""
+    folder = path.partition("/")[0]
+    roles = {rule.role for rule in KINDS.values() if rule.folder == folder}
+    if not roles or PATH.fullmatch(path) is None:
+        raise Untrusted("unknown", f"{path!r:.120} is no path of a target")
+    return roles.pop()
+
+
+def _check_usable(state: TrustState, role: str, now: float) -> None:
+    if not complete(state):
+        raise Untrusted("missing", "this node has not yet accepted the fleet's metadata")
+    for name in {"timestamp", "snapshot", "targets", role}:
+        if state.files[name].expires <= clock(state, now):
+            raise Untrusted("expired", f"{name} is over its time; nothing new is accepted under it")
+    if state.root.expires <= clock(state, now):
+        raise Untrusted("expired", "root is over its time; nothing new is accepted under it")
+
+
+def _read(item: TargetFile) -> Target:
+    custom = item.custom
+    kind, version = field(custom, "kind"), field(custom, "version")
+    digest, lineage = field(custom, "digest"), field(custom, "lineage") or ""
+    sha256 = item.hashes.get("sha256", "")
+    rule = KINDS.get(kind) if isinstance(kind, str) else None
+    if rule is None or rule.folder != item.path.partition("/")[0]:
+        raise Untrusted("kind", f"{item.path} is called a {kind!r:.40}, which does not belong there")
+    texts = [digest, sha256, lineage or sha256]
+    sound = all(isinstance(text, str) and _DIGEST.fullmatch(text) for text in texts)
+    if not sound or type(version) is not int or version < 1 or type(item.length) is not int:
+        raise Untrusted("malformed", f"{item.path} is listed without version, size and digests")
+    return Target(item.path, kind, version, item.length, digest, sha256, lineage)

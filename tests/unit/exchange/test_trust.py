@@ -1,0 +1,192 @@
+"""The guard in a node's egress: what it fetches, keeps and lets through."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from reuna.adapters.trust_store import TrustStore
+from reuna.core.errors import BadMessage, KeyProblem, Unreachable, Untrusted
+from reuna.core.records import Grid, Plan
+from reuna.exchange.trust import TrustGuard
+from reuna.trust.metadata import complete
+from reuna.trust.plans import PlanSigner, sign_plan
+from reuna.trust.publish import DAY, key_of, public_of
+from reuna.wire import encode
+from tests.unit.trust.house import FLEET, NOW, House, key
+
+PLAN = Plan("r-1", 2, 1, "train", "ab" * 32, 72, 10, ("e1",), 1, 30.0, Grid(16, -10), 100, 4, 7, "cd" * 32, 5)
+SIGNER = PlanSigner(FLEET, key_of(public_of(key("plans-1"))).keyid, key("plans-1"))
+
+
+class Clock:
+    def __init__(self, now: float = NOW) -> None:
+        self.at = now
+        self.slept: list[float] = []
+        self.gate = asyncio.Event()
+
+    def now(self) -> float:
+        return self.at
+
+    async def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        await self.gate.wait()
+
+
+class Parent:
+    """Serves a house's files; remembers what it was asked."""
+
+    def __init__(self, house: House) -> None:
+        self.house = house
+        self.asked: list[tuple[str, int]] = []
+        self.away = False
+
+    async def fetch(self, name: str, limit: int) -> bytes | None:
+        if self.away:
+            raise Unreachable("the parent is away")
+        self.asked.append((name, limit))
+        return self.house.files.get(name)
+
+
+def open_guard(folder: Path, house: House, clock: Any = None) -> TrustGuard:
+    return TrustGuard.open(TrustStore(folder), FLEET, house.pin, clock or Clock())
+
+
+def test_a_node_without_a_root_or_of_another_fleet_says_so(tmp_path: Path) -> None:
+    with pytest.raises(KeyProblem, match="no root"):
+        TrustGuard.open(TrustStore(tmp_path), FLEET, None, Clock())
+    open_guard(tmp_path, House())
+    with pytest.raises(KeyProblem, match="trusts fleet"):
+        TrustGuard.open(TrustStore(tmp_path), "line-5", None, Clock())
+
+
+async def test_before_the_first_walk_no_plan_is_accepted(tmp_path: Path) -> None:
+    guard = open_guard(tmp_path, House())
+    with pytest.raises(Untrusted, match="not yet accepted"):
+        guard.plan(sign_plan(encode(PLAN), SIGNER, NOW))
+
+
+async def test_after_a_walk_plans_pass_and_older_ones_do_not_also_after_a_restart(tmp_path: Path) -> None:
+    house = House()
+    guard = open_guard(tmp_path, house)
+    await guard.refresh(Parent(house).fetch)
+    signed = sign_plan(encode(PLAN), SIGNER, NOW)
+    assert guard.plan(signed) == encode(PLAN)
+    again = open_guard(tmp_path, house)
+    assert again.plan(signed) == encode(PLAN)
+    older = msgspec.structs.replace(PLAN, round=1)
+    with pytest.raises(Untrusted) as caught:
+        again.plan(sign_plan(encode(older), SIGNER, NOW))
+    assert caught.value.reason == "replayed"
+    assert again.target("releases/pump").kind == "release"
+
+
+async def test_signed_bytes_that_are_no_plan_are_a_bad_message(tmp_path: Path) -> None:
+    house = House()
+    guard = open_guard(tmp_path, house)
+    await guard.refresh(Parent(house).fetch)
+    with pytest.raises(BadMessage):
+        guard.plan(sign_plan(b"\x01\x05nothing", SIGNER, NOW))
+
+
+async def test_no_more_is_read_of_a_file_than_it_may_have(tmp_path: Path) -> None:
+    parent = Parent(House())
+    await open_guard(tmp_path, parent.house).refresh(parent.fetch)
+    assert all(0 < limit <= 2 * 1024 * 1024 for _, limit in parent.asked)
+
+
+async def test_a_refused_walk_leaves_all_as_it_was_but_for_new_roots(tmp_path: Path) -> None:
+    house = House()
+    guard = open_guard(tmp_path, house)
+    await guard.refresh(Parent(house).fetch)
+    held = guard.state
+    house.root()
+    house.list("code", signers=[key("online-1")])
+    house.online()
+    with pytest.raises(Untrusted):
+        await guard.refresh(Parent(house).fetch)
+    assert guard.state.root.version == 2
+    assert guard.state.files == held.files
+    assert open_guard(tmp_path, house).state == guard.state
+    assert guard.plan(sign_plan(encode(PLAN), SIGNER, NOW))
+
+
+async def test_what_a_fog_accepted_its_edges_can_take_over(tmp_path: Path) -> None:
+    house = House()
+    house.root()
+    fog = open_guard(tmp_path / "fog", house)
+    await fog.refresh(Parent(house).fetch)
+    served = TrustStore(tmp_path / "fog")
+
+    async def from_fog(name: str, limit: int) -> bytes | None:
+        return served.file(name)
+
+    edge = open_guard(tmp_path / "edge", house)
+    await edge.refresh(from_fog)
+    assert complete(edge.state)
+    assert edge.state == fog.state
+
+
+async def test_a_refused_plan_makes_the_node_look_for_newer_keys_soon(tmp_path: Path) -> None:
+    house, clock = House(), Clock()
+    guard = open_guard(tmp_path, house, clock)
+    parent = Parent(house)
+    working = asyncio.create_task(guard.keep_fresh(parent.fetch, 3600.0))
+    try:
+        while not clock.slept:
+            await asyncio.sleep(0)
+        walked = len(parent.asked)
+        house.names["plans"] = ["plans-2"]
+        house.list("targets")
+        house.list("plans")
+        house.online()
+        new = PlanSigner(FLEET, key_of(public_of(key("plans-2"))).keyid, key("plans-2"))
+        with pytest.raises(Untrusted):
+            guard.plan(sign_plan(encode(PLAN), new, NOW))
+        clock.gate.set()
+        while len(parent.asked) == walked or guard.state.files["plans"].version == 1:
+            await asyncio.sleep(0)
+        assert guard.plan(sign_plan(encode(PLAN), new, NOW)) == encode(PLAN)
+    finally:
+        working.cancel()
+        await asyncio.gather(working, return_exceptions=True)
+
+
+async def test_a_parent_that_is_away_or_lies_ends_nothing(tmp_path: Path) -> None:
+    house, clock = House(), Clock()
+    guard, parent = open_guard(tmp_path, house, clock), Parent(house)
+    parent.away = True
+    working = asyncio.create_task(guard.keep_fresh(parent.fetch, 3600.0))
+    try:
+        while not clock.slept:
+            await asyncio.sleep(0)
+        parent.away = False
+        whole, house.files = house.files, {"timestamp.json": b"[" * 9000}
+        clock.gate.set()
+        while not parent.asked:
+            await asyncio.sleep(0)
+        house.files = whole
+        while not complete(guard.state):
+            await asyncio.sleep(0)
+    finally:
+        working.cancel()
+        await asyncio.gather(working, return_exceptions=True)
+
+
+async def test_plans_end_with_the_metadata_and_go_on_after_a_walk(tmp_path: Path) -> None:
+    house, clock = House(), Clock()
+    guard, parent = open_guard(tmp_path, house, clock), Parent(house)
+    await guard.refresh(parent.fetch)
+    clock.at += 2 * DAY
+    signed = sign_plan(encode(PLAN), SIGNER, clock.at)
+    with pytest.raises(Untrusted) as caught:
+        guard.plan(signed)
+    assert caught.value.reason == "expired"
+    house.now = clock.at
+    house.online()
+    await guard.refresh(parent.fetch)
+    assert guard.plan(signed) == encode(PLAN)
