@@ -31,6 +31,7 @@ from reuna.core.errors import (
     Refused,
     ReunaError,
     Unreachable,
+    Untrusted,
 )
 from reuna.core.ports import Blob, Blobs, BlobWriter
 from reuna.core.records import Contribution, Receipt
@@ -122,6 +123,26 @@ class HttpsFreight:
     async def send(self, manifest: Contribution, body: Blob | None) -> Receipt:
         """See `BlobStore.send`."""
         return await self._run(lambda job: Upload(self._lines, job, manifest, body).run())
+
+    async def metadata(self, name: str, limit: int) -> bytes | None:
+        """See `BlobStore.metadata`."""
+        return await self._run(lambda job: self._metadata(job, name, limit))
+
+    def _metadata(self, job: _Job, name: str, limit: int) -> bytes | None:
+        path = f"/v1/trust/{name}"
+        try:
+            with self._lines.exchange(job) as line:
+                answer = line.get(path, 0)
+                data = answer.read(limit + 1)
+        except _CutError as error:
+            raise Unreachable(f"{path}: {error}") from error
+        if answer.status == 404:
+            return None
+        if answer.status != 200:
+            raise Unreachable(f"{path}: the parent answers {answer.status}")
+        if len(data) > limit:
+            raise Untrusted("oversized", f"{name} has more than {limit} bytes")
+        return data
 
     async def close(self) -> None:
         """Give up what runs and close every connection."""

@@ -2,6 +2,7 @@
 
     GET /v1/blobs/{digest}          the bytes; `Range: bytes=N-` goes on at byte N
     GET /v1/blobs/{digest}/blocks   SHA-256 of each 64 KiB block, 32 bytes each
+    GET /v1/trust/{name}            a file of the fleet's signed metadata; public to every peer
     PUT /v1/contributions           u32 manifest length (little-endian), manifest, then for each
                                     block its SHA-256 and its bytes; `Upload-Offset: N` says
                                     which byte of the body comes first
@@ -166,6 +167,9 @@ class DepotServer:
             case "GET", ["", "v1", "blobs", digest, "blocks"]:
                 blob = await self._depot.blob(peer, digest)
                 return web.Response(body=blob.hashes or await asyncio.to_thread(hashes_of, blob))
+            case "GET", ["", "v1", "trust", name]:
+                data = await asyncio.to_thread(self._depot.metadata, name)
+                return web.Response(status=404) if data is None else web.Response(body=data)
             case "PUT", ["", "v1", "contributions"]:
                 return await self._take(request, peer)
         return web.Response(status=404)

@@ -24,6 +24,7 @@ from reuna.adapters.nats_server import HubConfig, NatsServer, find_server
 from reuna.adapters.operator_api import serve_api
 from reuna.adapters.spool import DiskSpool
 from reuna.adapters.tls import KeyPair, client_context, server_context
+from reuna.cloud.sign import Signing
 from reuna.cloud.train import Conductor, Outcome
 from reuna.core.errors import BadMessage, BlobNotFound, Corrupted, ReunaError
 from reuna.core.ports import Journal
@@ -110,8 +111,9 @@ async def _run(settings: Mapping[str, Any], changes: Changes, stack: AsyncExitSt
     events = EventLog(folder / "events.sqlite")
     host = DbosHost(folder / "journal")
     coordinator = Coordinator(name, blobs, events, host)
-    intake = Intake(name, blobs, spool, None, settings["announce_s"], patience=1.25)
-    conductor = Conductor(name, bus, intake, blobs, clock, ThreadOffload(), coordinator.report)
+    signing = Signing(Path(settings["trust"]), clock)
+    intake = Intake(name, blobs, spool, None, settings["announce_s"], 1.25, metadata=signing.repository.file)
+    conductor = Conductor(name, bus, intake, blobs, clock, ThreadOffload(), coordinator.report, signing.seal)
     host.register("train", lambda journal, spec: _body(conductor, journal, spec))
     server = await serve_depot(
         intake, settings["listen.host"], settings["listen.freight_port"], server_context(*_tls(settings))
@@ -127,6 +129,8 @@ async def _run(settings: Mapping[str, Any], changes: Changes, stack: AsyncExitSt
     stack.push_async_callback(api.stop)
     taking = asyncio.create_task(_take_changes(changes, nats))
     stack.callback(taking.cancel)
+    signing_on = asyncio.create_task(signing.keep_fresh())
+    stack.callback(signing_on.cancel)
     log.info("ready")
     while True:
         await ThreadOffload()(lambda: events.prune(clock.now()))

@@ -17,6 +17,7 @@ CLOUD: tuple[Option, ...] = (
     Option("tls.certificate", str, REQUIRED, "the cloud's certificate, PEM"),
     Option("tls.key", str, REQUIRED, "the cloud's private key, PEM"),
     Option("tls.authority", str, REQUIRED, "the fleet's root certificate, PEM"),
+    Option("trust", str, REQUIRED, "folder of the fleet's trust, with its online keys; see reuna trust"),
     Option("nats_server", str, "", "path of a nats-server; empty: the system's or the wheel's"),
     Option("announce_s", float, 1.0, "how often an open round is announced again", "s", between(0.05, 60)),
 )

@@ -26,6 +26,7 @@ from reuna.wire import BLOCK, decode, message_digest
 
 Outcome = dict[str, Any]  #: what a journalled step returns; plain JSON values
 Report = Callable[[RunSpec, str, dict[str, Setting]], Awaitable[None]]
+Seal = Callable[[bytes], bytes]  #: a plan's bytes with the cloud's signature
 MAX_ATTEMPTS = 20
 
 
@@ -41,6 +42,7 @@ class Conductor:
         clock: Clock,
         offload: Offload,
         report: Report,
+        seal: Seal,
     ) -> None:
         self.name = name
         self._bus = bus
@@ -49,6 +51,7 @@ class Conductor:
         self._clock = clock
         self._offload = offload
         self._report = report
+        self._seal = seal
 
     async def body(self, journal: Journal, spec: RunSpec) -> Outcome:
         """The whole run as plain code over a journal: one commit a round."""
@@ -74,12 +77,12 @@ class Conductor:
 
     async def on_hello(self, hello: Hello) -> None:
         """A fog is there (again): it gets the open plan at once."""
-        data = self._intake.ask(hello.node)
-        if data is not None:
-            await self._announce(hello.node, data)
+        await self._announce(hello.node)
 
-    async def _announce(self, child: str, data: bytes) -> None:
-        await self._bus.publish(f"plan.{child}", data)
+    async def _announce(self, child: str) -> None:
+        data = self._intake.ask(child)
+        if data is not None:
+            await self._bus.publish(f"plan.{child}", self._seal(data))
 
     # --- a round of training -----------------------------------------------------------------
 

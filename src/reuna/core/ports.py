@@ -81,14 +81,24 @@ class BlobStore(Protocol):
         Raises `Refused` (final), `Unreachable` (try again).
         """
 
+    async def metadata(self, name: str, limit: int) -> bytes | None:
+        """A file of the fleet's metadata, of at most ``limit`` bytes and no byte read beyond.
+
+        None when the parent has none. Raises `Unreachable`, `Untrusted` for a larger one.
+        """
+
     async def close(self) -> None: ...
+
+
+#: What a node does with a plan: its bytes, and the signed bytes they came in.
+HandlePlan = Callable[[bytes, bytes], Awaitable[None]]
 
 
 class Link(Protocol):
     """All that a place may say to its parent and hear from it. The egress is behind it."""
 
-    async def listen(self, handle: Callable[[bytes], Awaitable[None]]) -> None:
-        """Call ``handle`` with the bytes of each plan that the parent publishes to this node."""
+    async def listen(self, handle: HandlePlan) -> None:
+        """Call ``handle`` with each plan for this node whose signature the egress has verified."""
 
     async def fetch(self, digest: str, size: int) -> Blob:
         """As `BlobStore.fetch`; tries again until it is there or the caller gives up."""
@@ -137,6 +147,9 @@ class Depot(Protocol):
 
         Raises `Refused`, `PermissionDenied`.
         """
+
+    def metadata(self, name: str) -> bytes | None:
+        """A file of the fleet's metadata; public, to every peer."""
 
     async def received(self, receipt: Receipt) -> None:
         """Told once after each commit, on the event loop."""

@@ -59,4 +59,6 @@ def egress_settings(settings: dict[str, Any], folder: Path) -> EgressSettings:
         key=settings["tls.key"],
         authority=settings["tls.authority"],
         folder=str(folder),
+        fleet=settings["fleet"],
+        root=settings["root"],
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from reuna.core.settings import REQUIRED, Option, between
 
 EDGE: tuple[Option, ...] = (
+    Option("fleet", str, REQUIRED, "name of the fleet, as in the certificates"),
     Option("name", str, REQUIRED, "name of this node, as in its certificate"),
     Option("folder", str, REQUIRED, "where this node keeps its state"),
     Option("data", str, REQUIRED, "folder with this node's own data; it never leaves"),
@@ -15,6 +16,7 @@ EDGE: tuple[Option, ...] = (
     Option("tls.certificate", str, REQUIRED, "this node's certificate, PEM"),
     Option("tls.key", str, REQUIRED, "this node's private key, PEM, mode 0600"),
     Option("tls.authority", str, REQUIRED, "the fleet's root certificate, PEM"),
+    Option("root", str, REQUIRED, "root.json of the fleet's trust; read when this node is new"),
     Option("hello_s", float, 5.0, "how often the node says that it is there", "s", between(0.1, 3600)),
     Option("idle_s", float, 60.0, "when a worker without work ends", "s", between(1, 86_400)),
 )

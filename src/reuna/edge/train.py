@@ -56,7 +56,7 @@ class Trainer:
         self._events = 0
         self.trained: list[tuple[str, int, int]] = []
 
-    async def on_plan(self, data: bytes) -> None:
+    async def on_plan(self, data: bytes, _signed: bytes) -> None:
         """Begin on a newer plan, dropping the older; go on with the one that runs."""
         plan = decode(Plan, data)
         if train.newer(plan, self._plan):

@@ -17,7 +17,7 @@ import msgspec
 
 from reuna.adapters.processes import end_with_parent
 from reuna.core.errors import Unreachable
-from reuna.core.ports import Blob
+from reuna.core.ports import Blob, HandlePlan
 from reuna.core.records import Contribution, Event, Hello, Member, Receipt
 from reuna.exchange.link import EgressSettings, Frames, RemoteLink
 
@@ -33,7 +33,7 @@ class EgressProcess:
         self._settings = settings
         self._log_path = log_path
         self._link: asyncio.Future[RemoteLink] = asyncio.get_running_loop().create_future()
-        self._handle: Callable[[bytes], Awaitable[None]] | None = None
+        self._handle: HandlePlan | None = None
         self._keeper: asyncio.Task[None] | None = None
         self.pid = 0
 
@@ -85,7 +85,7 @@ class EgressProcess:
                 process.terminate()
             await process.wait()
 
-    async def listen(self, handle: Callable[[bytes], Awaitable[None]]) -> None:
+    async def listen(self, handle: HandlePlan) -> None:
         self._handle = handle
         if self._link.done():
             await self._link.result().listen(handle)

@@ -7,21 +7,34 @@ until the parent acknowledges it. Every payload is counted by kind before it lea
 
 from __future__ import annotations
 
+import logging
 import math
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
-from reuna.core.errors import BadMessage, BusDown, Corrupted, DiskFull, Refused, Unreachable
-from reuna.core.ports import Blob, Blobs, BlobStore, BlobWriter, Bus, Clock, Offload, Spool
+from reuna.core.errors import (
+    BadMessage,
+    BusDown,
+    Corrupted,
+    DiskFull,
+    Refused,
+    ReunaError,
+    StorageError,
+    Unreachable,
+    Untrusted,
+)
+from reuna.core.ports import Blob, Blobs, BlobStore, BlobWriter, Bus, Clock, HandlePlan, Offload, Spool
 from reuna.core.records import Contribution, Event, Grid, Hello, Member, Plan, Receipt
 from reuna.exchange.meter import Meter
 from reuna.learn import grid as fixed
 from reuna.loop import train
 from reuna.wire import BLOCK, decode, digest_bytes, encode, message_digest
 
-HandlePlan = Callable[[bytes], Awaitable[None]]
+#: The plan inside signed bytes. Raises `Untrusted`, `BadMessage`, `DiskFull`.
+OpenPlan = Callable[[bytes], bytes]
+log = logging.getLogger("reuna.egress")
 FIRST_RETRY_S = 0.1
 LAST_RETRY_S = 2.0
 ENCODED = BLOCK  #: values that are encoded at a time: whole blocks of each width
@@ -41,6 +54,7 @@ class Egress:
         meter: Meter,
         clock: Clock,
         offload: Offload,
+        open_plan: OpenPlan,
     ) -> None:
         self.name = name
         self._link = f"{name} → {parent}"
@@ -51,21 +65,25 @@ class Egress:
         self._meter = meter
         self._clock = clock
         self._offload = offload
+        self._open_plan = open_plan
         self.refused: dict[str, int] = {}
         self._models = ("", "")  #: of the plan before and of this one
 
     async def listen(self, handle: HandlePlan) -> None:
-        """Call ``handle`` with each plan for this node; what is no plan is counted and dropped."""
+        """Call ``handle`` with each signed plan for this node; all else is counted and dropped."""
 
-        async def heard(_subject: str, data: bytes) -> None:
+        async def heard(_subject: str, signed: bytes) -> None:
             try:
+                data = self._open_plan(signed)
                 plan = decode(Plan, data)
                 self._keep_inline(plan)
                 self._forget_models(plan)
-            except (BadMessage, Corrupted) as error:
-                self._count_refusal(error.code)
-                return
-            await handle(data)
+            except Untrusted as error:
+                self._refuse_plan(error.reason, error)
+            except (BadMessage, StorageError) as error:
+                self._refuse_plan(error.code, error)
+            else:
+                await handle(data, signed)
 
         await self._bus.subscribe(f"plan.{self.name}", heard)
 
@@ -180,6 +198,10 @@ class Egress:
             except Unreachable:
                 await self._clock.sleep(wait)
                 wait = min(2 * wait, LAST_RETRY_S)
+
+    def _refuse_plan(self, reason: str, error: ReunaError) -> None:
+        self._count_refusal(reason)
+        log.warning("refused a plan: %s", error)
 
     def _count_refusal(self, reason: str) -> None:
         self.refused[reason] = self.refused.get(reason, 0) + 1

@@ -26,7 +26,16 @@ from reuna.loop import train
 from reuna.wire import BLOCK, decode, message_digest
 
 Fetch = Callable[[str, int], Awaitable[Blob]]
-Announce = Callable[[str, bytes], Awaitable[None]]
+Announce = Callable[[str], Awaitable[None]]  #: `Intake.ask` gives the plan of that child
+
+
+#: A file of the fleet's metadata by name, None when there is none.
+Metadata = Callable[[str], bytes | None]
+
+
+def _no_metadata(name: str) -> bytes | None:
+    """Where nothing is signed: simulations of the round alone."""
+    return None
 
 
 class Asked:
@@ -49,6 +58,7 @@ class Intake:
         fetch: Fetch | None = None,
         announce_s: float = 1.0,
         patience: float = 1.0,
+        metadata: Metadata = _no_metadata,
     ) -> None:
         self.name = name
         self.blobs = blobs
@@ -57,6 +67,7 @@ class Intake:
         self._fetch = fetch
         self._announce_s = announce_s
         self._patience = patience
+        self.metadata = metadata
         self._asked: dict[str, Asked] = {}
         self._rows: dict[str, Contribution] = {}  #: committed rows of the open round, as in the spool
         self._closed = False
@@ -97,7 +108,7 @@ class Intake:
             if waited - announced_at >= self._announce_s:
                 announced_at = waited
                 for child in missing:
-                    await announce(child, self._asked[child].data)
+                    await announce(child)
             await self._wait_for_change(min(left, announced_at + self._announce_s - waited))
 
     async def _wait_for_change(self, seconds: float) -> None:

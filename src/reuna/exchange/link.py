@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Protocol
 
@@ -18,10 +17,10 @@ import msgspec
 from reuna.adapters.files import FileBlob
 from reuna.core import errors
 from reuna.core.errors import BadMessage, Refused, ReunaError, Unreachable
-from reuna.core.ports import Blob, Link
+from reuna.core.ports import Blob, HandlePlan, Link
 from reuna.core.records import Contribution, Event, Hello, Member, Receipt
 
-MAX_FRAME = 2_000_000
+MAX_FRAME = 4_000_000
 
 
 class EgressSettings(msgspec.Struct, frozen=True):
@@ -36,6 +35,8 @@ class EgressSettings(msgspec.Struct, frozen=True):
     key: str
     authority: str
     folder: str
+    fleet: str
+    root: str
 
 
 class Fetch(msgspec.Struct, tag=True):
@@ -86,9 +87,10 @@ class Done(msgspec.Struct, tag=True):
 
 
 class Heard(msgspec.Struct, tag=True):
-    """A plan that the parent published."""
+    """A plan that the parent published, verified, and the signed bytes that it came in."""
 
     plan: bytes
+    signed: bytes
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -144,7 +146,7 @@ class RemoteLink:
         self._frames = frames
         self._number = 0
         self._waiting: dict[int, asyncio.Future[Done]] = {}
-        self._handle: Callable[[bytes], Awaitable[None]] | None = None
+        self._handle: HandlePlan | None = None
 
     async def run(self) -> None:
         """Take answers and plans until the egress is gone; then every open call fails."""
@@ -159,13 +161,13 @@ class RemoteLink:
     async def _take(self, answer: Done | Heard) -> None:
         if isinstance(answer, Heard):
             if self._handle is not None:
-                await self._handle(answer.plan)
+                await self._handle(answer.plan, answer.signed)
             return
         waiting = self._waiting.pop(answer.number, None)
         if waiting is not None and not waiting.done():
             waiting.set_result(answer)
 
-    async def listen(self, handle: Callable[[bytes], Awaitable[None]]) -> None:
+    async def listen(self, handle: HandlePlan) -> None:
         self._handle = handle
 
     async def fetch(self, digest: str, size: int) -> Blob:
@@ -236,8 +238,8 @@ class LinkServer:
         for task in self._tasks:
             task.cancel()
 
-    async def _heard(self, plan: bytes) -> None:
-        self._frames.write(Heard(plan))
+    async def _heard(self, plan: bytes, signed: bytes) -> None:
+        self._frames.write(Heard(plan, signed))
 
     async def _serve(self, call: Call) -> None:
         try:

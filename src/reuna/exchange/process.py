@@ -20,13 +20,16 @@ from reuna.adapters.https_client import HttpsFreight
 from reuna.adapters.nats_bus import NatsBus
 from reuna.adapters.spool import DiskSpool
 from reuna.adapters.tls import client_context
+from reuna.adapters.trust_store import TrustStore
 from reuna.core.errors import BusDown, PermissionDenied, ReunaError
 from reuna.exchange.egress import Egress
 from reuna.exchange.link import EgressSettings, Frames, LinkServer
 from reuna.exchange.meter import FileMeter
+from reuna.exchange.trust import TrustGuard
 
 log = logging.getLogger("reuna.egress")
 AWAY_S = 0.5  #: until the next try to reach a parent's server that is away
+FRESH_S = 3600.0  #: between two looks for newer metadata
 REFUSED_S = 5.0  #: until the next try at one that refuses us
 
 
@@ -39,14 +42,34 @@ async def serve(settings: EgressSettings, sock: socket.socket) -> None:
     meter = FileMeter(folder / "flows.jsonl")
     store = HttpsFreight(settings.freight_host, settings.freight_port, tls, cache)
     bus = await _connect(settings, tls)
+    guard = _guard(settings, folder / "trust")
+    keeping = asyncio.create_task(guard.keep_fresh(store.metadata, FRESH_S))
     egress = Egress(
-        settings.name, settings.parent, bus, store, cache, outbox, meter, SystemClock(), ThreadOffload()
+        settings.name,
+        settings.parent,
+        bus,
+        store,
+        cache,
+        outbox,
+        meter,
+        SystemClock(),
+        ThreadOffload(),
+        guard.plan,
     )
     try:
+        await guard.ready()
         await LinkServer(await Frames.over(sock), egress).run()
     finally:
+        keeping.cancel()
         await bus.close()
         await store.close()
+
+
+def _guard(settings: EgressSettings, folder: Path) -> TrustGuard:
+    """What this node trusts; a new one begins with the fleet's root. Raises `KeyProblem`, `Untrusted`."""
+    root = Path(settings.root)
+    pin = root.read_bytes() if root.is_file() else None
+    return TrustGuard.open(TrustStore(folder), settings.fleet, pin, SystemClock())
 
 
 async def _connect(settings: EgressSettings, tls: object) -> NatsBus:

@@ -24,6 +24,7 @@ log = logging.getLogger("reuna.trust")
 #: Name of a metadata file and the most bytes that may be read of it -> its bytes, None when the
 #: parent has none. Raises `Unreachable`.
 Fetch = Callable[[str, int], Awaitable[bytes | None]]
+FIRST_S = 0.2  #: between two walks of a node that has not accepted any metadata yet
 SOON_S = 10.0  #: at least so long between two walks that refused plans ask for
 WORTH_A_WALK = {"signature", "expired", "missing"}  #: refusals that newer metadata may cure
 
@@ -35,6 +36,7 @@ class TrustGuard:
         self._store = store
         self._clock = clock
         self._asked = asyncio.Event()
+        self._complete = asyncio.Event()
         self._floor = store.floor()
         self._take_over(state)
 
@@ -57,6 +59,8 @@ class TrustGuard:
     def _take_over(self, state: TrustState) -> None:
         self.state = state
         self._gate: PlanGate | None = plan_gate(state) if complete(state) else None
+        if self._gate is not None:
+            self._complete.set()
 
     async def refresh(self, fetch: Fetch) -> None:
         """Walk to the newest metadata. A refusal leaves all as it was, but for new roots.
@@ -86,8 +90,15 @@ class TrustGuard:
                 await self.refresh(fetch)
             except (Untrusted, Unreachable, Refused, StorageError) as error:
                 log.warning("metadata stays as it was: %s %s", error.code, error)
+            if self._gate is None:  # a new node, whose parent may be new as well
+                await self._clock.sleep(FIRST_S)
+                continue
             await self._clock.sleep(min(SOON_S, every_s))
             await self._until_asked(every_s - SOON_S)
+
+    async def ready(self) -> None:
+        """Return when this node has accepted the fleet's metadata once; later it needs no line for that."""
+        await self._complete.wait()
 
     async def _until_asked(self, seconds: float) -> None:
         waiting = asyncio.ensure_future(self._asked.wait())
@@ -99,9 +110,11 @@ class TrustGuard:
             sleeping.cancel()
 
     def plan(self, signed: bytes) -> bytes:
-        """The plan inside, once it is durable that nothing older of its run is accepted again.
+        """The plan inside. Nothing older of its run, and no older run, is accepted again.
 
-        Raises `Untrusted`, `BadMessage` and `DiskFull`.
+        The newest round of a run is kept in memory; that the run began is made durable. A node that
+        lost power may so hear a round of the same run again that it has answered: the row of its answer
+        is durable, and the parent refuses it as closed. Raises `Untrusted`, `BadMessage` and `DiskFull`.
         """
         try:
             if self._gate is None:
@@ -111,9 +124,9 @@ class TrustGuard:
             if error.reason in WORTH_A_WALK:
                 self._asked.set()
             raise
-        if accepted.floor != self._floor:
+        if accepted.floor.runs.keys() != self._floor.runs.keys():
             self._store.keep_floor(accepted.floor)
-            self._floor = accepted.floor
+        self._floor = accepted.floor
         return accepted.plan
 
     def target(self, path: str) -> Target:

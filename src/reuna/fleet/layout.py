@@ -2,6 +2,7 @@
 
 FLEET/fleet.toml
 FLEET/ca/…                        the fleet's own certificate authority
+FLEET/trust/…                     who may sign what: one key of each kind, unlocked, fine for a try
 FLEET/cloud/cloud.toml            one folder per place: settings, keys (0600), state
 FLEET/north/fog.toml
 FLEET/plant-1/edge.toml
@@ -12,6 +13,7 @@ from __future__ import annotations
 import json
 import re
 import socket
+import time
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -22,6 +24,7 @@ from reuna.adapters.certificates import CertificateAuthority
 from reuna.adapters.toml_file import read_toml
 from reuna.core.errors import SettingsError
 from reuna.core.settings import REQUIRED, Option, parse
+from reuna.fleet.trust import make_trust
 
 HOST = "127.0.0.1"
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
@@ -87,6 +90,7 @@ def make_fleet(
     check_names(["cloud", *fogs, *edges])
     folder.mkdir(parents=True, exist_ok=True)
     authority = CertificateAuthority.create(folder / "ca", name)
+    make_trust(folder / "trust", name, time.time())
     ports = iter(free_ports(4 + 2 * len(fogs)))
     cloud = _cloud(folder, name, list(fogs), authority, ports, announce_s)
     places = [PlaceFile("cloud", "cloud", cloud)]
@@ -94,7 +98,9 @@ def make_fleet(
     for fog, data in fogs.items():
         file = _fog(folder, name, fog, list(data), authority, ports, announce_s)
         places.append(PlaceFile("fog", fog, file))
-        below += [PlaceFile("edge", e, _edge(folder, e, fog, path, authority)) for e, path in data.items()]
+        below += [
+            PlaceFile("edge", e, _edge(folder, name, e, fog, path, authority)) for e, path in data.items()
+        ]
     places += below
     write_toml(folder / "fleet.toml", _index(name, folder, places))
     return Fleet(name, folder, tuple(places))
@@ -142,6 +148,7 @@ def _cloud(
             "freight_port": next(ports),
             "api_port": next(ports),
         },
+        "trust": str(folder / "trust"),
         "tls": _keys(ca, "cloud", "cloud"),
     }
     ca.issue("operator", "operator")
@@ -165,6 +172,7 @@ def _fog(
         "folder": str(folder / fog / "state"),
         "edges": edges,
         "announce_s": announce_s,
+        "root": str(folder / "trust" / "root.json"),
         "listen": {"host": HOST, "nats_port": next(ports), "freight_port": next(ports)},
         "parent": {
             "name": "cloud",
@@ -178,12 +186,14 @@ def _fog(
     return write_toml(folder / fog / "fog.toml", settings)
 
 
-def _edge(folder: Path, edge: str, fog: str, data: Path, ca: CertificateAuthority) -> Path:
+def _edge(folder: Path, fleet: str, edge: str, fog: str, data: Path, ca: CertificateAuthority) -> Path:
     listen = read_toml(folder / fog / "fog.toml").values["listen"]
     settings = {
+        "fleet": fleet,
         "name": edge,
         "folder": str(folder / edge / "state"),
         "data": str(data.absolute()),
+        "root": str(folder / "trust" / "root.json"),
         "parent": {
             "name": fog,
             "nats": f"tls://{HOST}:{listen['nats_port']}",

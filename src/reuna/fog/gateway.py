@@ -24,6 +24,7 @@ from reuna.adapters.nats_bus import NatsBus
 from reuna.adapters.nats_server import LeafConfig, NatsServer, find_server
 from reuna.adapters.spool import DiskSpool
 from reuna.adapters.tls import KeyPair, client_context, server_context
+from reuna.adapters.trust_store import TrustStore
 from reuna.core.errors import BadMessage, ReunaError
 from reuna.core.records import Event, Hello
 from reuna.exchange.child import EgressProcess
@@ -56,7 +57,8 @@ async def _run(settings: dict[str, Any], changes: Changes, stack: AsyncExitStack
     stack.push_async_callback(bus.close)
     egress = EgressProcess(egress_settings(settings, folder), str(folder / "egress.log"))
     blobs, spool = FileBlobs(folder / "blobs"), DiskSpool(folder / "spool")
-    intake = Intake(name, blobs, spool, egress.fetch, settings["announce_s"])
+    known = TrustStore(folder / "trust")  # the egress writes it, the edges read it
+    intake = Intake(name, blobs, spool, egress.fetch, settings["announce_s"], metadata=known.file)
     combiner = Combiner(name, settings["edges"], egress, bus, intake, ThreadOffload())
     await egress.listen(combiner.on_plan)
     await egress.start()
@@ -164,4 +166,6 @@ def egress_settings(settings: dict[str, Any], folder: Path) -> EgressSettings:
         key=settings["tls.key"],
         authority=settings["tls.authority"],
         folder=str(folder),
+        fleet=settings["fleet"],
+        root=settings["root"],
     )

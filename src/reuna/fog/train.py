@@ -34,24 +34,24 @@ class Combiner:
         self._intake = intake
         self._offload = offload
         self._plan: Plan | None = None
+        self._signed = b""
         self._work: asyncio.Task[None] | None = None
 
-    async def on_plan(self, data: bytes) -> None:
+    async def on_plan(self, data: bytes, signed: bytes) -> None:
         """Begin on a newer plan, dropping the older; go on with the one that runs."""
         plan = decode(Plan, data)
         if train.newer(plan, self._plan):
             await self.stop()
         elif (self._work and not self._work.done()) or plan.key != (self._plan.key if self._plan else None):
             return
-        self._plan = plan
+        self._plan, self._signed = plan, signed
         self._work = asyncio.create_task(self._combine(plan, data))
 
     async def on_hello(self, hello: Hello) -> None:
         """An edge is there (again): it gets the open plan at once."""
         self._heard[hello.node] = asyncio.get_running_loop().time()
-        data = self._intake.ask(hello.node) if self._plan else None
-        if data is not None:
-            await self._announce(hello.node, data)
+        if self._plan and self._intake.ask(hello.node) is not None:
+            await self._announce(hello.node)
 
     def present(self) -> tuple[str, ...]:
         """Edges heard of lately, sorted."""
@@ -65,8 +65,9 @@ class Combiner:
             await asyncio.gather(self._work, return_exceptions=True)
             self._work = None
 
-    async def _announce(self, child: str, data: bytes) -> None:
-        await self._bus.publish(f"plan.{child}", data)
+    async def _announce(self, child: str) -> None:
+        """Pass the plan down in the very bytes that the cloud signed."""
+        await self._bus.publish(f"plan.{child}", self._signed)
 
     async def _combine(self, plan: Plan, data: bytes) -> None:
         asked = {edge: data for edge in plan.cohort if edge in self.edges}

@@ -40,6 +40,11 @@ class Killed(asyncio.CancelledError):
     """Raised inside a process that was killed, at whatever port it called."""
 
 
+def unsealed(plan: bytes) -> bytes:
+    """A plan's seal where every line is honest about its sender: none."""
+    return plan
+
+
 class Incarnation:
     """One life of a node's process: the tasks it started, and whether it still lives."""
 
@@ -324,7 +329,7 @@ class SimFleet:
         blobs = guard(disk.blobs, life, faults, BLOB_EFFECTS)
         spool = guard(disk.spool, life, faults, SPOOL_EFFECTS)
         intake = Intake("cloud", blobs, spool, None, self._announce_s, patience=1.25)
-        conductor = Conductor("cloud", bus, intake, blobs, self._clock, InPlace(), self._report)
+        conductor = Conductor("cloud", bus, intake, blobs, self._clock, InPlace(), self._report, unsealed)
         self.depots["cloud"] = intake
         await bus.subscribe("hello.>", lambda _s, data: conductor.on_hello(decode(Hello, data)))
         journal = guard(self._journal(), life, faults, ())
@@ -389,6 +394,7 @@ class SimFleet:
             self.meters[name],
             self._clock,
             InPlace(),
+            unsealed,
         )
 
     def _depot(self, node: str) -> Depot:

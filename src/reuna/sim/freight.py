@@ -20,6 +20,7 @@ from reuna.core.errors import (
     Refused,
     StorageError,
     Unreachable,
+    Untrusted,
 )
 from reuna.core.ports import Blob, Blobs, BlobWriter, Depot, Receiver, Spool
 from reuna.core.records import Contribution, Receipt
@@ -81,6 +82,10 @@ class PlainDepot:
     def judge(self, manifest: Contribution, body: Blob | None) -> None:
         """Judge the whole contribution; this depot takes all."""
 
+    def metadata(self, name: str) -> bytes | None:
+        """There is none."""
+        return None
+
     async def received(self, receipt: Receipt) -> None:
         self.receipts.append(receipt)
 
@@ -126,6 +131,13 @@ class MemoryFreight:
         """See `BlobStore.send`."""
         message = encode(manifest)
         return await _again(lambda: self._upload(message, body))
+
+    async def metadata(self, name: str, limit: int) -> bytes | None:
+        """See `BlobStore.metadata`."""
+        data = self._depot().metadata(name)
+        if data is not None and len(data) > limit:
+            raise Untrusted("oversized", f"{name} has more than {limit} bytes")
+        return data
 
     async def close(self) -> None:
         """Give up what runs."""

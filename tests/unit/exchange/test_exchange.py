@@ -18,6 +18,7 @@ from reuna.exchange.meter import MemoryMeter, total
 from reuna.learn.grid import decode
 from reuna.sim.bus import MemoryBroker
 from reuna.sim.clock import InPlace, SimClock
+from reuna.sim.fleet import unsealed
 from reuna.sim.freight import MemoryFreight
 from reuna.sim.storage import MemoryBlob, MemoryBlobs, MemorySpool
 from reuna.wire import digest_bytes, encode
@@ -53,7 +54,9 @@ class Site:
     def egress(self) -> Egress:
         freight = MemoryFreight(lambda: self.intake, "a", self.cache)
         bus = MemoryBroker().connect("a")
-        return Egress("a", "fog", bus, freight, self.cache, self.outbox, self.meter, SimClock(), InPlace())
+        return Egress(
+            "a", "fog", bus, freight, self.cache, self.outbox, self.meter, SimClock(), InPlace(), unsealed
+        )
 
     async def submit(self, values: list[float], weight: int = 3, data: bytes | None = None) -> Receipt | None:
         trained = pack({"w": np.array(values, np.float32)})
@@ -179,7 +182,7 @@ async def test_a_neighbour_may_not_speak_for_a_node(site: Site) -> None:
 async def test_a_round_waits_for_the_silent_only_until_its_deadline(site: Site) -> None:
     announced: list[str] = []
 
-    async def announce(child: str, data: bytes) -> None:
+    async def announce(child: str) -> None:
         announced.append(child)
 
     site.open(plan(deadline_s=0.05))
