@@ -11,7 +11,7 @@ BIN := .venv/bin
 # Errors only: warnings about the machine's own package settings help nobody here.
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 
-.PHONY: help demo test check fix docs drill bench-quick bench lock clean
+.PHONY: help demo test test-extras check fix docs drill bench-quick bench lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -21,6 +21,12 @@ demo: .venv/demo.stamp ## Six plants learn together: real processes over mutual 
 
 test: .venv/dev.stamp ## The whole test suite
 	@$(BIN)/python -m pytest -n 2 --dist worksteal
+
+# torch is as large as everything else together, and tep-studio needs a C compiler: an environment of their own.
+EXTRAS := torch==2.13.0 onnxscript==0.7.2
+test-extras: .venv-extras/stamp ## The tests that need torch (and tep-studio, where there is a C compiler)
+	@.venv-extras/bin/python -m pytest -n 2 tests/contract/test_learners.py tests/unit/adapters/test_torch_learner.py \
+	  tests/unit/demo/test_plants.py
 
 check: .venv/dev.stamp ## Lint, format, types, floors, docs: what CI runs before the tests
 	@failed=; step() { echo "$$1"; shift; "$$@" > .venv/check.txt 2>&1 || { cat .venv/check.txt; failed=yes; }; }; \
@@ -64,7 +70,7 @@ lock: ## Write the lock files again from pyproject.toml (needs uv: pip install u
 	@uv pip compile $(LOCK) --extra dev --constraints requirements.lock --output-file requirements-dev.lock pyproject.toml
 
 clean: ## Remove everything that make made
-	@rm -rf .venv site .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	@rm -rf .venv .venv-extras site .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 
 # Complete or not at all: without ensurepip (Debian's python3 alone) venv leaves a half-made folder.
 .venv/bin/python:
@@ -83,4 +89,16 @@ clean: ## Remove everything that make made
 .venv/dev.stamp: requirements-dev.lock .venv/demo.stamp
 	@echo "installing from requirements-dev.lock (once, under a minute)" >&2
 	@$(PIP) install --require-hashes --no-deps -r requirements-dev.lock
+	@touch $@
+
+.venv-extras/stamp: PIP := .venv-extras/bin/python -m pip --disable-pip-version-check -qq
+.venv-extras/stamp: requirements-dev.lock pyproject.toml | .venv/bin/python
+	@echo "installing torch and tep-studio beside requirements-dev.lock (once, some minutes)" >&2
+	@.venv/bin/python -m venv --clear .venv-extras
+	@$(PIP) install --require-hashes --no-deps -r requirements-dev.lock
+	@$(PIP) freeze > .venv-extras/locked.txt
+	@$(PIP) install $(EXTRAS) -c .venv-extras/locked.txt
+	@if command -v cc >/dev/null; then $(PIP) install tep-studio==0.2.0 -c .venv-extras/locked.txt; \
+	  else echo "no C compiler: without tep-studio" >&2; fi
+	@$(PIP) install --no-deps --no-build-isolation -e .
 	@touch $@
