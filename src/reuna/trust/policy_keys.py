@@ -1,0 +1,290 @@
+"""Every key that may stand in a ``policy.toml``: the parser, its complaints and the reference read this.
+
+A section is a table of the file; ``*`` stands for a name that the site chooses.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+
+from reuna.core.subjects import is_name
+from reuna.trust.policy import ANY, FORMAT, KINDS, PROTECTIONS
+
+Check = Callable[[Any], str]
+WORDS = {
+    "text": "text",
+    "whole": "a whole number",
+    "number": "a number",
+    "date": "a date, as 2026-11-01",
+    "texts": "a list of texts",
+    "bytes": 'bytes, as 1000 or "50 MiB"',
+    "windows": 'a list, as ["Mon-Fri 22:00-05:00"]',
+    "table": "a table",
+    "tables": "a list of tables",
+    "names": "a table of names",
+}
+MAX_NUMBER = 2**53
+
+
+@dataclass(frozen=True)
+class Key:
+    """``kind`` is one of `WORDS`; ``check`` returns what is wrong, or ''; ``only``: kinds of flow."""
+
+    name: str
+    kind: str
+    help: str
+    required: bool = False
+    check: Check | None = None
+    only: tuple[str, ...] = ()
+
+
+def _at_least(low: int) -> Check:
+    return lambda value: "" if low <= value <= MAX_NUMBER else f"must be a whole number from {low} on"
+
+
+def _above_zero(value: float) -> str:
+    return "" if value > 0 and math.isfinite(value) else "must be more than 0 and finite"
+
+
+def _below_one(value: float) -> str:
+    return "" if 0 < value < 1 else "must be between 0 and 1"
+
+
+def _one_of(*words: str) -> Check:
+    return lambda value: "" if value in words else f"must be one of {', '.join(words)}"
+
+
+def _each(good: Callable[[str], bool], what: str, fewest: int = 0) -> Check:
+    def check(values: list[str]) -> str:
+        wrong = [value for value in values if not good(value)]
+        if wrong:
+            return f"has {wrong[0]!r:.80}, which is no {what}"
+        if len(set(values)) != len(values):
+            return f"names a {what} twice"
+        return "" if len(values) >= fewest else f"must name at least {fewest} {what}"
+
+    return check
+
+
+def _text(pattern: str, what: str) -> Check:
+    matcher = re.compile(pattern)
+    return lambda value: "" if matcher.fullmatch(value) else f"must be {what}"
+
+
+def is_word(value: str) -> bool:
+    """A name that a site chooses for a person, a recipient, a dataset, a metric or a purpose."""
+    return re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9 _./:%-]{0,63}", value) is not None
+
+
+def is_identity(value: str) -> bool:
+    """``spiffe://fleet/role/name``."""
+    parts = value.removeprefix("spiffe://").split("/")
+    return value.startswith("spiffe://") and len(parts) == 3 and all(map(is_name, parts))
+
+
+def _any_or_word(value: str) -> bool:
+    return value == ANY or is_word(value)
+
+
+def _is_target(value: str) -> bool:
+    return is_word(value) or re.fullmatch(r"(syslog://|file:/)[!-~]{1,200}", value) is not None
+
+
+def _name(value: str) -> str:
+    return "" if is_name(value) else "must be a name of a-z, 0-9 and -, at most 63"
+
+
+def _ordinary_day(value: date) -> str:
+    return "" if 1970 <= value.year <= 9000 else "must be a date from 1970 on"
+
+
+DIGEST = _text(r"[0-9a-f]{64}", "a digest: 64 digits of 0-9 and a-f")
+UPDATES = ("model_update",)
+NUMBERS = ("model_update", "metric", "statistic")
+
+SECTIONS: dict[str, tuple[Key, ...]] = {
+    "": (
+        Key("format", "text", f'always "{FORMAT}"', True, _one_of(FORMAT)),
+        Key("site", "text", "name of the site", True, _name),
+        Key(
+            "serial", "whole", "goes up by one with every change; a lower one is refused", True, _at_least(1)
+        ),
+        Key("valid", "table", "the days on which the policy holds", True),
+        Key("signers", "table", "who must sign this policy and the next", True),
+        Key("recipients", "names", "a name for each node that may receive, and its identity"),
+        Key("sources", "names", "what pushed code may read, by dataset; what is not here is not read"),
+        Key("flows", "tables", "what may leave; what matches no rule is refused"),
+        Key("code", "table", "which pushed code may run"),
+        Key("limits", "table", "bounds over everything that leaves"),
+        Key(
+            "kill_switch",
+            "text",
+            "a file; while it exists nothing leaves",
+            False,
+            _text("/.+", "a full path"),
+        ),
+        Key("ledger", "table", "the record of all that left"),
+    ),
+    "valid": (
+        Key("from", "date", "first day, from its start, UTC", True, _ordinary_day),
+        Key("until", "date", "last day, to its end, UTC", True, _ordinary_day),
+    ),
+    "signers": (
+        Key("threshold", "whole", "how many of the keys must sign", True, _at_least(1)),
+        Key("keys", "names", "a name for each signer, and its public key of 64 digits", True),
+    ),
+    "signers.keys.*": (Key("*", "text", "the public key, as `reuna policy key` prints it", True, DIGEST),),
+    "recipients.*": (
+        Key(
+            "*",
+            "text",
+            "the identity, as `spiffe://fleet/role/name`",
+            True,
+            lambda value: "" if is_identity(value) else "must be spiffe://fleet/role/name",
+        ),
+    ),
+    "sources.*": (
+        Key(
+            "columns",
+            "texts",
+            'columns that may be read; `["*"]`: all',
+            True,
+            _each(_any_or_word, "column", 1),
+        ),
+        Key("purpose", "texts", "what for; without it for anything", False, _each(is_word, "purpose", 1)),
+        Key("row_unit", "text", "what one row is about, as `asset-day`", False, _text(".{1,64}", "short")),
+    ),
+    "flows": (
+        Key("kind", "text", f"one of {', '.join(KINDS)}", True, _one_of(*KINDS)),
+        Key("to", "texts", "names of recipients; empty: nobody", True, _each(is_word, "recipient")),
+        Key(
+            "protection",
+            "text",
+            "the least that is acceptable: clear, split or secagg; a stronger one is too",
+            False,
+            _one_of(*PROTECTIONS),
+            NUMBERS,
+        ),
+        Key(
+            "min_cohort",
+            "whole",
+            "organisations in the sum, counted on the verified roster",
+            False,
+            _at_least(0),
+            NUMBERS,
+        ),
+        Key("min_samples", "whole", "local rows behind it", False, _at_least(0), NUMBERS),
+        Key(
+            "min_local_steps",
+            "whole",
+            "steps of training behind it, so that no single batch shows",
+            False,
+            _at_least(0),
+            UPDATES,
+        ),
+        Key("tensors", "table", "what a model update may consist of", False, None, UPDATES),
+        Key(
+            "dp",
+            "table",
+            "differential privacy: required, and how much of it may be spent",
+            False,
+            None,
+            ("model_update", "statistic"),
+        ),
+        Key(
+            "max_rounds_per_day",
+            "whole",
+            "rounds of this kind begun on one day, UTC",
+            False,
+            _at_least(0),
+            (*NUMBERS, "prediction"),
+        ),
+        Key(
+            "names",
+            "texts",
+            'metrics that may leave; `["*"]`: any',
+            False,
+            _each(_any_or_word, "metric"),
+            ("metric",),
+        ),
+        Key(
+            "max_values_per_round",
+            "whole",
+            "numbers of one round",
+            False,
+            _at_least(0),
+            ("metric", "statistic", "prediction"),
+        ),
+        Key(
+            "min_cell",
+            "whole",
+            "rows behind the smallest count or mean",
+            False,
+            _at_least(0),
+            ("metric", "statistic"),
+        ),
+    ),
+    "flows.tensors": (
+        Key("schema", "text", "SHA-256 of the tensors' names and shapes", False, DIGEST),
+        Key("dtypes", "texts", "number types, as `float32`", False, _each(is_word, "number type")),
+        Key("max_params", "whole", "numbers in the update", False, _at_least(0)),
+        Key("max_norm", "number", "its length (L2)", False, _above_zero),
+    ),
+    "flows.dp": (
+        Key("unit", "text", "what ε protects, as `asset-day`", True, _text(".{1,64}", "short")),
+        Key("max_epsilon_total", "number", "ε of this unit that the site ever spends", True, _above_zero),
+        Key("max_epsilon_round", "number", "ε of one update", True, _above_zero),
+        Key("delta", "number", "largest δ", True, _below_one),
+        Key(
+            "on_exhausted",
+            "text",
+            "`block` (without it): refused for good; `pause`: kept for the next policy",
+            False,
+            _one_of("block", "pause"),
+        ),
+    ),
+    "code": (
+        Key("allow", "tables", "bundles that may run"),
+        Key(
+            "new_code",
+            "text",
+            "`ask`: an unknown bundle waits for the officers; `deny` (without it): refused",
+            False,
+            _one_of("ask", "deny"),
+        ),
+        Key(
+            "min_sandbox_level", "whole", "least sandbox level in which pushed code runs", False, _at_least(0)
+        ),
+    ),
+    "code.allow": (
+        Key("digest", "text", "digest of the bundle", True, DIGEST),
+        Key("approved_by", "texts", "names of signers", True, _each(is_word, "signer", 1)),
+        Key("until", "date", "last day, to its end, UTC", True, _ordinary_day),
+    ),
+    "limits": (
+        Key("bytes_per_day", "bytes", "of all kinds together, by day, UTC", False, _at_least(0)),
+        Key("windows", "windows", "times of the week, UTC; without it any time, empty never"),
+    ),
+    "ledger": (
+        Key(
+            "heads_to",
+            "texts",
+            "recipients, `syslog://host` or `file:/path`",
+            False,
+            _each(_is_target, "target"),
+        ),
+        Key(
+            "report",
+            "text",
+            "how often: never, daily, weekly or monthly",
+            False,
+            _one_of("never", "daily", "weekly", "monthly"),
+        ),
+        Key("keep_days", "whole", "days", False, _at_least(1)),
+    ),
+}
