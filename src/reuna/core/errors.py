@@ -9,7 +9,8 @@
     │   ├── RunNotFound        R105  no run of that name
     │   ├── ExtraMissing       R106  an optional extra is not installed
     │   ├── LearnerError       R107  a learner breaks its port or failed
-    │   └── KeyProblem         R108  a key or the trust folder cannot be used so
+    │   ├── KeyProblem         R108  a key or the trust folder cannot be used so
+    │   └── LedgerProblem      R109  a ledger cannot be opened, written or exported so
     ├── DeviceError          this machine cannot do it                     exit 3
     │   ├── ServerMissing      R201  no nats-server
     │   ├── ServerTooOld       R202  a nats-server below the oldest we run on
@@ -114,6 +115,13 @@ class KeyProblem(UserError):
 
     code = "R108"
     default_next_step = "See the keys and roles with `reuna trust show`."
+
+
+class LedgerProblem(UserError):
+    """A ledger cannot be opened, written or exported as asked."""
+
+    code = "R109"
+    default_next_step = "Compare with docs/how-to/ledger.md; nothing was written."
 
 
 class DeviceError(ReunaError):

@@ -1,0 +1,226 @@
+"""Verifies a Reuna ledger without Reuna: Python 3.11 or newer and the package `cryptography`.
+
+    python verify.py FOLDER [--keys FILE] [--heads FILE]
+
+FOLDER holds the files NNNNNNNNNNNN.ledger. FILE of --keys has a line "node HEX" or "cloud HEX" for
+each public Ed25519 key (32 bytes); without it the node's key is the one in the first record. FILE of
+--heads is any text with heads or countersignatures in hexadecimal in it, kept outside the ledger:
+at the cloud, or in a SIEM. Ends with 0 when nothing is wrong, with 1 and the number of the first
+wrong record otherwise. The format is described in docs/reference/ledger.md.
+"""
+
+import hashlib
+import re
+import struct
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+HEAD_EVERY, MAX_RECORD, MAX_STATEMENT = 64, 16384, 2048
+#: How a head and a countersignature begin, in hexadecimal.
+STATEMENT = re.compile(r"93(?:a468656164|b0636f756e7465727369676e6174757265)(?:[0-9a-f]{2})+")
+BAD = (ValueError, IndexError, TypeError, struct.error)  # how bytes that are none of ours are met
+Keys = dict[str, list[bytes]]
+
+
+class Wrong(Exception):
+    """What is wrong: the record's number, a word, more."""
+
+
+def unpack(data: bytes, at: int = 0) -> tuple[Any, int]:
+    """One msgpack value of the kinds a ledger uses, and where it ends."""
+    tag, at = data[at], at + 1
+    if tag < 0x80 or tag == 0xC0:
+        return (tag if tag < 0x80 else None), at
+    if tag == 0xCB:
+        return struct.unpack_from(">d", data, at)[0], at + 8
+    if 0xCC <= tag <= 0xCF:
+        return number(data, at, 1 << tag - 0xCC)
+    if 0x90 <= tag <= 0x9F:
+        return several(data, at, tag & 15)
+    if 0x80 <= tag <= 0x8F or tag == 0xDE:
+        count, at = number(data, at, 2) if tag == 0xDE else (tag & 15, at)
+        items, at = several(data, at, 2 * count)
+        return dict(zip(items[::2], items[1::2], strict=True)), at
+    if tag not in {0xC4, 0xC5, 0xD9, 0xDA} and not 0xA0 <= tag <= 0xBF:
+        raise ValueError(f"msgpack tag {tag:#x}")
+    size, at = (tag & 31, at) if tag <= 0xBF else number(data, at, 2 if tag in {0xC5, 0xDA} else 1)
+    found = data[at : at + size]
+    if len(found) < size:
+        raise ValueError("the bytes end early")
+    return (found if tag in {0xC4, 0xC5} else found.decode()), at + size
+
+
+def number(data: bytes, at: int, width: int) -> tuple[int, int]:
+    """An unsigned number, big-endian, and where it ends."""
+    return int.from_bytes(data[at : at + width], "big"), at + width
+
+
+def several(data: bytes, at: int, count: int) -> tuple[list[Any], int]:
+    """So many values, and where they end."""
+    items = []
+    for _ in range(count):
+        item, at = unpack(data, at)
+        items.append(item)
+    return items, at
+
+
+def whole(data: bytes, length: int) -> list[Any]:
+    """The value that the bytes hold, an array of so many."""
+    value, end = unpack(data)
+    if end != len(data) or not isinstance(value, list) or len(value) != length:
+        raise ValueError(f"not an array of {length}")
+    return value
+
+
+def opened(statement: bytes, kind: str, keys: list[bytes]) -> list[Any]:
+    """The fields of a statement that one of the keys has signed."""
+    if len(statement) > MAX_STATEMENT:
+        raise ValueError("too long")
+    found, body, signature = whole(statement, 3)
+    if found != kind:
+        raise ValueError(f"a {found}, where a {kind} is wanted")
+    name = f"application/vnd.reuna.ledger-{kind}.v1".encode()
+    message = b"DSSEv1 %d %b %d %b" % (len(name), name, len(body), body)
+    for key in keys:
+        try:
+            Ed25519PublicKey.from_public_bytes(key).verify(signature, message)
+            return whole(body, 6 if kind == "head" else 3)
+        except InvalidSignature:
+            continue
+    raise ValueError(f"the {kind} is not signed by a key known here")
+
+
+def head_of(statement: bytes, keys: Keys) -> tuple[str, int, bytes]:
+    """(ledger, place, digest) of a head, or of the head under a countersignature."""
+    if whole(statement, 3)[0] == "countersignature":
+        statement = opened(statement, "countersignature", keys["cloud"])[0]
+    ledger, _, _, seq, digest, _ = opened(statement, "head", keys["node"])
+    return ledger, seq, digest
+
+
+def records(folder: str) -> Iterator[bytes]:
+    """Every record in order; bytes that are none come as they are."""
+    for path in sorted(Path(folder).glob("[0-9]" * 12 + ".ledger")):
+        data, at = path.read_bytes(), 0
+        while at < len(data):
+            size = int.from_bytes(data[at : at + 4], "big")
+            raw = data[at + 4 : at + 4 + size]
+            if len(raw) < size or not fits(raw):
+                yield data[at:]
+                break
+            yield raw
+            at += 4 + size
+
+
+def fits(raw: bytes) -> bool:
+    """Whether a record's hash is that of its body."""
+    return 32 < len(raw) <= MAX_RECORD and hashlib.sha256(raw[32:]).digest() == raw[:32]
+
+
+class Ledger:
+    """What was read so far. ``vouched``: the last record for which each of three vouches."""
+
+    def __init__(self, keys: Keys, kept: list[bytes]) -> None:
+        self.keys, self.kept, self.name = keys, kept, ""
+        self.count, self.last, self.head_at, self.since = 0, bytes(32), -1, 0
+        self.signed: dict[int, bytes] = {}  # place -> digest, of heads in the ledger
+        self.known: dict[int, bytes] = {}  # the same of heads kept elsewhere
+        self.vouched = {"node": -1, "cloud": -1, "elsewhere": -1}
+
+    def take(self, raw: bytes) -> None:
+        """Judge the next record."""
+        if not fits(raw):
+            raise Wrong(self.count, "changed", "its bytes are not those that its hash was made of")
+        try:
+            form, seq, previous, entry = whole(raw[32:], 4)
+            kind, statement = entry["kind"], entry.get("statement", b"")
+            if form != 1:
+                raise ValueError(f"format {form}")
+        except (*BAD, AttributeError, KeyError) as error:
+            raise Wrong(self.count, "unreadable", error) from error
+        if seq != self.count:
+            raise Wrong(self.count, "missing" if seq > self.count else "repeated", f"it is number {seq}")
+        if previous != self.last:
+            raise Wrong(seq, "link", "it names another record before it")
+        if (kind == "begin") != (seq == 0):
+            raise Wrong(seq, "begin", "a ledger says once, at first, whose it is")
+        self.since = 0 if kind == "head" else self.since + 1
+        if self.since > HEAD_EVERY:
+            raise Wrong(seq, "unsigned", "too many records without the node's signature")
+        try:
+            {"begin": self.begin, "head": self.head, "countersigned": self.countersigned}.get(kind, len)(
+                statement
+            )
+        except BAD as error:
+            raise Wrong(seq, "begin" if kind == "begin" else "head", error) from error
+        self.last, self.count = raw[:32], seq + 1
+        if self.known.get(seq, self.last) != self.last:
+            raise Wrong(self.vouched["elsewhere"] + 1, "rewritten", f"or one of those to {seq}")
+        self.vouched["elsewhere"] = seq if seq in self.known else self.vouched["elsewhere"]
+
+    def begin(self, statement: bytes) -> None:
+        self.name, _, _, key = whole(statement, 4)
+        self.keys["node"] = self.keys["node"] or [key]
+        heads = [head_of(each, self.keys) for each in self.kept]
+        for _, place, digest in (head for head in heads if head[0] == self.name):
+            if self.known.setdefault(place, digest) != digest:
+                raise Wrong(place, "rewritten", "two heads kept elsewhere contradict each other")
+        if heads and not self.known:
+            raise Wrong(0, "foreign", "the heads given are all of another ledger")
+
+    def head(self, statement: bytes) -> None:
+        name, place, digest = head_of(statement, self.keys)
+        if (name, place, whole(statement, 3)[0]) != (self.name, self.count - 1, "head"):
+            raise ValueError("it is about another ledger or place")
+        if digest != self.last:
+            raise Wrong(self.head_at + 1, "rewritten", f"or one of those to {place}")
+        self.signed[place], self.head_at, self.vouched["node"] = digest, place, place
+
+    def countersigned(self, statement: bytes) -> None:
+        outer, body, _ = whole(statement, 3)
+        inner, signed, _ = whole(whole(body, 3)[0], 3)
+        name, _, _, place, digest, _ = whole(signed, 6)
+        if (outer, inner, name) != ("countersignature", "head", self.name) or self.signed.get(
+            place
+        ) != digest:
+            raise ValueError("it is of a head that is not in this ledger")
+        if self.keys["cloud"]:
+            head_of(statement, self.keys)
+            self.vouched["cloud"] = max(self.vouched["cloud"], place)
+
+    def end(self) -> None:
+        """Judge the end."""
+        if not self.count:
+            raise Wrong(0, "empty", "there is no record")
+        if max(self.known, default=-1) >= self.count:
+            raise Wrong(self.count, "cut", f"a head names number {max(self.known)}")
+
+
+def main(words: list[str]) -> None:
+    """The command."""
+    options = dict(zip(words[1::2], words[2::2], strict=False))
+    if len(words) % 2 == 0 or not set(options) <= {"--keys", "--heads"}:
+        sys.exit(__doc__)
+    keys: Keys = {"node": [], "cloud": []}
+    text = Path(options["--keys"]).read_text(encoding="utf-8") if "--keys" in options else ""
+    for who, key in re.findall(r"^\s*(node|cloud)\s+([0-9a-fA-F]{64})\s*$", text, re.MULTILINE):
+        keys[who].append(bytes.fromhex(key))
+    text = Path(options["--heads"]).read_text(encoding="utf-8") if "--heads" in options else ""
+    kept = [bytes.fromhex(each) for each in STATEMENT.findall(text)]
+    ledger = Ledger(keys, kept)
+    try:
+        for raw in records(words[0]):
+            ledger.take(raw)
+        ledger.end()
+    except Wrong as wrong:
+        sys.exit("WRONG at record {}: {} ({})".format(*wrong.args))
+    print(f"good: {ledger.count} records; the last that each vouches for: {ledger.vouched}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
