@@ -14,7 +14,7 @@ from typing import Any
 
 from reuna import __version__
 from reuna.adapters.clock import SystemClock
-from reuna.core.records import Event, Hello
+from reuna.core.records import Event, Hello, Identity
 from reuna.edge.train import Trainer
 from reuna.edge.workshop import WorkerWorkshop
 from reuna.exchange.child import EgressProcess
@@ -52,6 +52,7 @@ def egress_settings(settings: dict[str, Any], folder: Path) -> EgressSettings:
     return EgressSettings(
         name=settings["name"],
         parent=settings["parent.name"],
+        parent_identity=Identity(settings["fleet"], "gateway", settings["parent.name"]).uri,
         nats_url=settings["parent.nats"],
         freight_host=settings["parent.freight_host"],
         freight_port=settings["parent.freight_port"],
@@ -61,4 +62,5 @@ def egress_settings(settings: dict[str, Any], folder: Path) -> EgressSettings:
         folder=str(folder),
         fleet=settings["fleet"],
         root=settings["root"],
+        policy=settings["policy"],
     )

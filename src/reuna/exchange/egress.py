@@ -8,11 +8,9 @@ until the parent acknowledges it. Every payload is counted by kind before it lea
 from __future__ import annotations
 
 import logging
-import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
-import numpy as np
-from numpy.typing import NDArray
+import msgspec
 
 from reuna.core.errors import (
     BadMessage,
@@ -25,19 +23,20 @@ from reuna.core.errors import (
     Unreachable,
     Untrusted,
 )
-from reuna.core.ports import Blob, Blobs, BlobStore, BlobWriter, Bus, Clock, HandlePlan, Offload, Spool
-from reuna.core.records import Contribution, Event, Grid, Hello, Member, Plan, Receipt
-from reuna.exchange.meter import Meter
+from reuna.core.ports import Blob, Blobs, BlobStore, Bus, Clock, HandlePlan, Offload, Spool
+from reuna.core.records import Contribution, Event, Hello, Member, Plan, Receipt
+from reuna.exchange.encode import encode_difference, extent, schema_of
+from reuna.exchange.flows import FlowControl, Leaving, Passage
+from reuna.exchange.payloads import Made, contribution, made_for, message
 from reuna.learn import grid as fixed
 from reuna.loop import train
-from reuna.wire import BLOCK, decode, digest_bytes, encode, message_digest
+from reuna.wire import decode, digest_bytes, encode, message_digest
 
 #: The plan inside signed bytes. Raises `Untrusted`, `BadMessage`, `DiskFull`.
 OpenPlan = Callable[[bytes], bytes]
 log = logging.getLogger("reuna.egress")
 FIRST_RETRY_S = 0.1
 LAST_RETRY_S = 2.0
-ENCODED = BLOCK  #: values that are encoded at a time: whole blocks of each width
 
 
 class Egress:
@@ -51,18 +50,18 @@ class Egress:
         store: BlobStore,
         cache: Blobs,
         outbox: Spool,
-        meter: Meter,
+        flows: FlowControl,
         clock: Clock,
         offload: Offload,
         open_plan: OpenPlan,
     ) -> None:
         self.name = name
-        self._link = f"{name} → {parent}"
+        self._parent = parent
         self._bus = bus
         self._store = store
         self._cache = cache
         self._outbox = outbox
-        self._meter = meter
+        self._flows = flows
         self._clock = clock
         self._offload = offload
         self._open_plan = open_plan
@@ -112,27 +111,34 @@ class Egress:
             body = self._outbox.body(manifest) if manifest.size else None
         except Corrupted:  # its bytes went when a later round began: a late plan, answered long ago
             return None
-        return await self._send(manifest, body)
+        return await self._send(manifest, body, made_for(plan, 0))
 
     async def hand_over(self, manifest: Contribution, body: Blob | None) -> Receipt | None:
         """Send a partial sum that the gateway has already made durable."""
-        return await self._send(manifest, body)
+        return await self._send(manifest, body, Made())
 
     async def emit(self, event: Event) -> None:
-        """Append to the durable stream, however long the parent's server is away."""
+        """Append to the durable stream, however long the parent's server is away.
+
+        What the site's policy refuses is dropped, counted, and stands in the ledger.
+        """
         data = encode(event)
-        self._meter.count(self._link, "log", len(data))
+        passage = await self._leave(self._message("log", data, run=event.run, round=event.round))
+        if passage is None:
+            return None
         while True:
             try:
-                return await self._bus.append(f"event.{self.name}", data, _event_id(event))
+                await self._bus.append(f"event.{self.name}", data, _event_id(event))
             except BusDown:
                 await self._clock.sleep(FIRST_RETRY_S)
+            else:
+                return self._flows.arrived(passage, "stored")
 
     async def hello(self, hello: Hello) -> None:
         """Ask for the current plan."""
         data = encode(hello)
-        self._meter.count(self._link, "presence", len(data))
-        await self._bus.publish(f"hello.{self.name}", data)
+        if await self._leave(self._message("presence", data)) is not None:
+            await self._bus.publish(f"hello.{self.name}", data)
 
     def _keep_inline(self, plan: Plan) -> None:
         if plan.inline is None or self._cache.get(plan.model) is not None:
@@ -157,47 +163,79 @@ class Egress:
     def _prepare(
         self, plan: Plan, digest: str, weights: Blob | None, weight: int, member: Member
     ) -> Contribution:
+        """The node's answer, durable and allowed by the site's policy. Raises `Refused`."""
         self._outbox.drop(plan.run, plan.round)
+        member = self._without_secret_metrics(member)
         if weights is None:
-            manifest = train.answer(plan, digest, member)
-            self._outbox.commit(manifest, None)
-            return manifest
-        return self._encode(plan, digest, weights, weight, member)
+            manifest, body, made = train.answer(plan, digest, member), None, made_for(plan, 0)
+        else:
+            manifest, body, made = self._encode(plan, digest, weights, weight, member)
+        self._flows.leave(*contribution(manifest, self._parent, self._clock.now(), made))
+        self._outbox.commit(manifest, body)
+        return manifest
 
-    def _encode(self, plan: Plan, digest: str, weights: Blob, weight: int, member: Member) -> Contribution:
+    def _without_secret_metrics(self, member: Member) -> Member:
+        """Metrics whose names the policy does not list stay here."""
+        listed = self._flows.names("metric", self._parent)
+        if listed is None:
+            return member
+        kept = {name: value for name, value in member.metrics.items() if name in listed}
+        return msgspec.structs.replace(member, metrics=kept)
+
+    def _encode(
+        self, plan: Plan, digest: str, weights: Blob, weight: int, member: Member
+    ) -> tuple[Contribution, Blob, Made]:
         base = self._cache.get(plan.model)
         if base is None:
             raise Corrupted(f"the base model {plan.model[:12]} is not in the cache any more")
         capped = Member(node=self.name, weight=min(weight, plan.max_weight), metrics=member.metrics)
-        width = fixed.needed_width(largest_difference(base, weights, plan.params), plan.grid)
+        facts = extent(base, weights, plan.params)
+        width = fixed.needed_width(facts.largest, plan.grid)
         writer = self._outbox.begin(train.answer(plan, digest, capped, "0" * 64, width))
         saturated = encode_difference(base, weights, plan.params, plan.grid, width, writer)
         body = writer.seal()
-        counted = Member(
-            node=self.name,
-            weight=capped.weight,
-            digest=body.digest,
-            metrics=member.metrics,
-            saturated=saturated,
-        )
+        counted = msgspec.structs.replace(capped, digest=body.digest, saturated=saturated)
         manifest = train.answer(plan, digest, counted, body.digest, width)
-        self._outbox.commit(manifest, body)
-        return manifest
+        return manifest, body, made_for(plan, 0, facts, schema_of(base))
 
-    async def _send(self, manifest: Contribution, body: Blob | None) -> Receipt | None:
-        self._meter.count(self._link, "metric", len(encode(manifest)))
-        if body is not None:
-            self._meter.count(self._link, "model_update", manifest.size)
+    async def _send(self, manifest: Contribution, body: Blob | None, made: Made) -> Receipt | None:
+        """Send under the entries that it has in the ledger, or under new ones."""
+        passage = await self._leave(*contribution(manifest, self._parent, self._clock.now(), made))
+        if passage is None:
+            return None
         wait = FIRST_RETRY_S
         while True:
             try:
-                return await self._store.send(manifest, body)
+                receipt = await self._store.send(manifest, body)
             except Refused as refusal:
                 self._count_refusal(refusal.reason)
+                self._flows.arrived(passage, f"refused: {refusal.reason}")
                 return None
             except Unreachable:
                 await self._clock.sleep(wait)
                 wait = min(2 * wait, LAST_RETRY_S)
+            else:
+                self._flows.arrived(passage, "acknowledged")
+                return receipt
+
+    # --- what leaves ---------------------------------------------------------------------------
+
+    async def _leave(self, *payloads: Leaving) -> Passage | None:
+        """The passage, None when the site's policy refuses. Waits for a disk that is full."""
+        wait = FIRST_RETRY_S
+        while True:
+            try:
+                return await self._offload(lambda: self._flows.leave(*payloads))
+            except Refused as refusal:
+                self._count_refusal(refusal.reason)
+                log.warning("%s", refusal)
+                return None
+            except DiskFull:
+                await self._clock.sleep(wait)
+                wait = min(2 * wait, LAST_RETRY_S)
+
+    def _message(self, kind: str, data: bytes, run: str = "", round: int = 0) -> Leaving:
+        return message(kind, self._parent, data, self._clock.now(), run, round)
 
     def _refuse_plan(self, reason: str, error: ReunaError) -> None:
         self._count_refusal(reason)
@@ -209,49 +247,3 @@ class Egress:
 
 def _event_id(event: Event) -> str:
     return f"{event.node}.{event.boot}.{event.seq}"
-
-
-def largest_difference(base: Blob, weights: Blob, params: int) -> float:
-    """The largest ``abs(weights - base)``.
-
-    Both blobs are models as `reuna.core.tensors.pack` writes them, with equal headers. Raises
-    `Refused` for another shape or a value that is not finite.
-    """
-    largest = 0.0
-    for first, delta in _differences(base, weights, params):
-        found = max(float(delta.max()), -float(delta.min()))
-        if not math.isfinite(found):  # a NaN is the largest and the smallest
-            raise Refused("not-finite", f"the update has values that are not finite after value {first}")
-        largest = max(largest, found)
-    return largest
-
-
-def encode_difference(base: Blob, weights: Blob, params: int, grid: Grid, width: int, out: BlobWriter) -> int:
-    """Write ``weights - base`` on the grid in ``width`` bytes each; how many values were clipped."""
-    saturated = 0
-    for _, delta in _differences(base, weights, params):
-        integers, clipped = fixed.encode(delta, grid, width)
-        saturated += clipped
-        out.write(integers.data.cast("B"))
-    return saturated
-
-
-def _differences(base: Blob, weights: Blob, params: int) -> Iterator[tuple[int, NDArray[np.float32]]]:
-    """Where each lot begins, and its values; whole blocks of any width but for the last."""
-    start = _same_header(base, weights, params)
-    for first in range(0, params, ENCODED):
-        count = min(ENCODED, params - first)
-        yield first, _floats(weights, start, first, count) - _floats(base, start, first, count)
-
-
-def _same_header(base: Blob, weights: Blob, params: int) -> int:
-    """Where the values start, once both headers are known to be equal."""
-    length = int.from_bytes(base.read(0, 8), "little") + 8
-    sizes = {base.size, weights.size}
-    if sizes != {length + 4 * params} or base.read(0, length) != weights.read(0, length):
-        raise Refused("shape", "the trained model's tensors are not those of the base model")
-    return length
-
-
-def _floats(blob: Blob, start: int, first: int, count: int) -> NDArray[np.float32]:
-    return np.frombuffer(blob.read(start + 4 * first, 4 * count), "<f4")

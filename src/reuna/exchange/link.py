@@ -28,6 +28,7 @@ class EgressSettings(msgspec.Struct, frozen=True):
 
     name: str
     parent: str
+    parent_identity: str
     nats_url: str
     freight_host: str
     freight_port: int
@@ -37,6 +38,7 @@ class EgressSettings(msgspec.Struct, frozen=True):
     folder: str
     fleet: str
     root: str
+    policy: str
 
 
 class Fetch(msgspec.Struct, tag=True):

@@ -1,63 +1,47 @@
-"""Counts what leaves: payload bytes by link and kind, from the first day.
-
-The real meter appends one JSON line for each payload before it is sent, so a killed egress
-forgets nothing; `total` adds the lines up.
-"""
+"""What left, added up by link and kind; and the flow control of simulations, which only counts."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
-from pathlib import Path
-from typing import Protocol
 
 from reuna.core.records import Flow
+from reuna.exchange.flows import Leaving, Passage
+from reuna.trust.ledger import Entry
 
 
-class Meter(Protocol):
-    def count(self, link: str, kind: str, payload_bytes: int) -> None:
-        """Note ``payload_bytes`` of ``kind`` about to be sent over ``link``."""
+class CountedFlows:
+    """`FlowControl` where no policy is: all may leave, and the bytes are counted."""
 
-
-class MemoryMeter:
-    """Keeps the counts in memory."""
-
-    def __init__(self) -> None:
+    def __init__(self, node: str) -> None:
+        self.node = node
         self.lines: list[Flow] = []
 
-    def count(self, link: str, kind: str, payload_bytes: int) -> None:
-        self.lines.append(Flow(link, kind, payload_bytes, 1))
+    def leave(self, *payloads: Leaving) -> Passage:
+        for each in payloads:
+            self.lines.append(flow(self.node, each.request.to, each.request.kind, each.request.bytes))
+        return ()
+
+    def arrived(self, passage: Passage, outcome: str) -> None:
+        """Nothing is written down."""
+
+    def names(self, kind: str, to: str) -> None:
+        """Any."""
 
 
-class FileMeter:
-    """Appends one line a payload to a file that only grows."""
-
-    def __init__(self, path: Path) -> None:
-        self._file = path.open("a", encoding="utf-8", buffering=1)
-
-    def count(self, link: str, kind: str, payload_bytes: int) -> None:
-        self._file.write(json.dumps([link, kind, payload_bytes]) + "\n")
-
-    def close(self) -> None:
-        self._file.close()
+def flow(node: str, to: str, kind: str, payload_bytes: int) -> Flow:
+    """One payload over the link from a node to the name at the end of an identity."""
+    return Flow(f"{node} → {to.rpartition('/')[2]}", kind, payload_bytes, 1)
 
 
-def read_flows(path: Path) -> list[Flow]:
-    """All whole lines of a meter's file; a line cut by a kill is left out."""
-    flows = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            link, kind, size = json.loads(line)
-        except ValueError:
-            continue
-        flows.append(Flow(link, kind, size, 1))
-    return flows
+def left(node: str, entries: Iterable[Entry]) -> list[Flow]:
+    """What left a node, by its ledger."""
+    return [flow(node, e.to, e.flow, e.payload_bytes) for e in entries if e.kind == "intent"]
 
 
 def total(flows: Iterable[Flow]) -> list[Flow]:
     """One flow for each link and kind, sorted."""
     sums: dict[tuple[str, str], tuple[int, int]] = {}
-    for flow in flows:
-        size, messages = sums.get((flow.link, flow.kind), (0, 0))
-        sums[flow.link, flow.kind] = (size + flow.payload_bytes, messages + flow.messages)
+    for each in flows:
+        size, messages = sums.get((each.link, each.kind), (0, 0))
+        sums[each.link, each.kind] = (size + each.payload_bytes, messages + each.messages)
     return [Flow(link, kind, *counts) for (link, kind), counts in sorted(sums.items())]

@@ -21,14 +21,16 @@ from reuna.adapters.nats_bus import NatsBus
 from reuna.adapters.spool import DiskSpool
 from reuna.adapters.tls import client_context
 from reuna.adapters.trust_store import TrustStore
-from reuna.core.errors import BusDown, PermissionDenied, ReunaError
+from reuna.core.errors import BusDown, PermissionDenied, ReunaError, StorageError
 from reuna.exchange.egress import Egress
 from reuna.exchange.link import EgressSettings, Frames, LinkServer
-from reuna.exchange.meter import FileMeter
+from reuna.exchange.flows import SiteFlows
+from reuna.exchange.site import open_flows
 from reuna.exchange.trust import TrustGuard
 
 log = logging.getLogger("reuna.egress")
 AWAY_S = 0.5  #: until the next try to reach a parent's server that is away
+OUTCOMES_S = 1.0  #: outcomes wait so long to be written down
 FRESH_S = 3600.0  #: between two looks for newer metadata
 REFUSED_S = 5.0  #: until the next try at one that refuses us
 
@@ -39,19 +41,20 @@ async def serve(settings: EgressSettings, sock: socket.socket) -> None:
     tls = client_context(Path(settings.certificate), Path(settings.key), Path(settings.authority))
     cache = FileBlobs(folder / "blobs")
     outbox = DiskSpool(folder / "outbox")
-    meter = FileMeter(folder / "flows.jsonl")
     store = HttpsFreight(settings.freight_host, settings.freight_port, tls, cache)
     bus = await _connect(settings, tls)
+    flows = open_flows(settings, folder, SystemClock())
     guard = _guard(settings, folder / "trust")
     keeping = asyncio.create_task(guard.keep_fresh(store.metadata, FRESH_S))
+    writing = asyncio.create_task(_write_outcomes(flows))
     egress = Egress(
         settings.name,
-        settings.parent,
+        settings.parent_identity,
         bus,
         store,
         cache,
         outbox,
-        meter,
+        flows,
         SystemClock(),
         ThreadOffload(),
         guard.plan,
@@ -61,6 +64,7 @@ async def serve(settings: EgressSettings, sock: socket.socket) -> None:
         await LinkServer(await Frames.over(sock), egress).run()
     finally:
         keeping.cancel()
+        writing.cancel()
         await bus.close()
         await store.close()
 
@@ -70,6 +74,16 @@ def _guard(settings: EgressSettings, folder: Path) -> TrustGuard:
     root = Path(settings.root)
     pin = root.read_bytes() if root.is_file() else None
     return TrustGuard.open(TrustStore(folder), settings.fleet, pin, SystemClock())
+
+
+async def _write_outcomes(flows: SiteFlows) -> None:
+    """Outcomes that no payload came after, and the signature over them."""
+    while True:
+        await SystemClock().sleep(OUTCOMES_S)
+        try:
+            await ThreadOffload()(flows.flush)
+        except StorageError as error:
+            log.error("%s %s", error.code, error)
 
 
 async def _connect(settings: EgressSettings, tls: object) -> NatsBus:

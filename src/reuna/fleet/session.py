@@ -21,7 +21,7 @@ from reuna.core.errors import ReunaError, RunFailed, Unreachable
 from reuna.core.project import ProjectSettings
 from reuna.core.records import Flow, RunSpec
 from reuna.core.tensors import layout_of, pack
-from reuna.exchange.meter import read_flows, total
+from reuna.exchange.meter import left, total
 from reuna.fleet.baseline import Centralised, run_centralised
 from reuna.fleet.client import Operator
 from reuna.fleet.data import DataNode, sites_of, spread
@@ -249,12 +249,12 @@ def assemble(
 
 
 def fleet_flows(fleet: Fleet) -> list[Flow]:
-    """What every egress of the fleet counted, added up."""
+    """What left every node of the fleet, by its ledger."""
     flows: list[Flow] = []
     for place in fleet.places:
-        file = place.folder / "state" / "flows.jsonl"
-        if file.exists():
-            flows += read_flows(file)
+        folder = place.folder / "state" / "ledger"
+        if folder.is_dir():
+            flows += left(place.name, (read_record(raw).entry for raw in read(folder)))
     return total(flows)
 
 

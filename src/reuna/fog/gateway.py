@@ -26,7 +26,7 @@ from reuna.adapters.spool import DiskSpool
 from reuna.adapters.tls import KeyPair, client_context, server_context
 from reuna.adapters.trust_store import TrustStore
 from reuna.core.errors import BadMessage, ReunaError
-from reuna.core.records import Event, Hello
+from reuna.core.records import Event, Hello, Identity
 from reuna.exchange.child import EgressProcess
 from reuna.exchange.intake import Intake
 from reuna.exchange.link import EgressSettings
@@ -159,6 +159,7 @@ def egress_settings(settings: dict[str, Any], folder: Path) -> EgressSettings:
     return EgressSettings(
         name=settings["name"],
         parent=settings["parent.name"],
+        parent_identity=Identity(settings["fleet"], "cloud", settings["parent.name"]).uri,
         nats_url=f"tls://{settings['listen.host']}:{settings['listen.nats_port']}",
         freight_host=settings["parent.freight_host"],
         freight_port=settings["parent.freight_port"],
@@ -168,4 +169,5 @@ def egress_settings(settings: dict[str, Any], folder: Path) -> EgressSettings:
         folder=str(folder),
         fleet=settings["fleet"],
         root=settings["root"],
+        policy=settings["policy"],
     )

@@ -21,6 +21,7 @@ FOG: tuple[Option, ...] = (
     Option("tls.certificate", str, REQUIRED, "the fog's certificate, shown to the cloud, PEM"),
     Option("tls.key", str, REQUIRED, "the fog's private key, PEM"),
     Option("tls.authority", str, REQUIRED, "the fleet's root certificate, PEM"),
+    Option("policy", str, REQUIRED, "the site's signed policy.toml: what may leave this node"),
     Option("root", str, REQUIRED, "root.json of the fleet's trust; read when this node is new"),
     Option("nats_server", str, "", "path of a nats-server; empty: the system's or the wheel's"),
     Option("announce_s", float, 1.0, "how often an open round is announced again", "s", between(0.05, 60)),

@@ -24,7 +24,7 @@ from reuna.core.tensors import pack, unpack
 from reuna.edge.train import Fitted, Trainer
 from reuna.exchange.egress import Egress
 from reuna.exchange.intake import Intake
-from reuna.exchange.meter import MemoryMeter
+from reuna.exchange.meter import CountedFlows
 from reuna.fog.train import Combiner
 from reuna.sim.bus import MemoryBroker, MemoryBus
 from reuna.sim.clock import InPlace
@@ -257,7 +257,7 @@ class SimFleet:
         self.disks: dict[str, Disk] = {}
         self.lives: dict[str, Incarnation] = {}
         self.depots: dict[str, Depot] = {}
-        self.meters: dict[str, MemoryMeter] = {}
+        self.meters: dict[str, CountedFlows] = {}
         self.trained: list[tuple[str, tuple[str, int, int]]] = []
         self.refused: Counter[str] = Counter()
         self.timeline: dict[tuple[str, int], dict[str, Setting]] = {}
@@ -271,7 +271,7 @@ class SimFleet:
         self.running = False
         for node in ("cloud", *fogs, *(edge for edges in fogs.values() for edge in edges)):
             self.disks[node] = Disk()
-            self.meters[node] = MemoryMeter()
+            self.meters[node] = CountedFlows(node)
 
     @property
     def nodes(self) -> list[str]:

@@ -76,6 +76,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbi
     unit: Text = ""  #: what epsilon protects: record, asset-day, …
     samples: Count = 0  #: local records behind it
     cohort: Count = 0  #: nodes, or organisations, whose sum hides it
+    values: Count = 0  #: numbers in it, where a policy bounds them
     level: Count | None = None  #: of the sandbox that the code ran in
     decision: Literal["", "allow", "deny", "wait"] = ""
     reason: Annotated[str, msgspec.Meta(max_length=MAX_REASON)] = ""

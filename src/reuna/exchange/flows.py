@@ -1,0 +1,275 @@
+"""Every payload asks here before it leaves, and says afterwards what became of it.
+
+decide → reserve → write down → send → outcome. The site's policy decides; what is allowed counts
+as spent from then on; the ledger has it on the disk before the first byte leaves. A crash in
+between costs the budget, never a second payload under it: the same bytes, sent again after a
+restart, leave under the entry they have.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from typing import Protocol
+
+import msgspec
+
+from reuna.core.errors import Refused
+from reuna.core.ports import Clock
+from reuna.trust.decide import decide
+from reuna.trust.ledger import Entry
+from reuna.trust.policy import ANY, Policy
+from reuna.trust.requests import Allow, Deny, Request, State, Wait, numbers, spend
+
+AGAIN_S = 60.0  #: the same refusal is written down again after so long
+REMEMBERED = 4096  #: payloads whose entry is known, so that the same bytes are not counted twice
+REPEATS = ("presence",)  #: kinds whose equal bytes are another payload each time
+
+
+class Leaving(msgspec.Struct, frozen=True):
+    """A payload that wants to leave: what the policy is asked, SHA-256 of its bytes, its plan's digest."""
+
+    request: Request
+    payload: str
+    plan: str = ""
+
+
+Passage = tuple[int, ...]  #: numbers of the ledger's entries under which payloads leave
+
+
+class FlowControl(Protocol):
+    """What the egress asks. Blocking."""
+
+    def leave(self, *payloads: Leaving) -> Passage:
+        """All of them or none; durable when it returns.
+
+        Raises `Refused` ('policy'), `DiskFull`, `Corrupted`.
+        """
+
+    def arrived(self, passage: Passage, outcome: str) -> None:
+        """What became of payloads that left; written down with the next ones."""
+
+    def names(self, kind: str, to: str) -> frozenset[str] | None:
+        """Names that payloads of a kind may carry; None: any."""
+
+
+class Standing(msgspec.Struct, frozen=True):
+    """The policy in force, its digest and whether its kill switch is on; without one, why there is none."""
+
+    policy: Policy | None
+    digest: str = ""
+    why: str = ""
+    stopped: bool = False
+
+
+class Ledger(Protocol):
+    """What is written down."""
+
+    def append_all(self, entries: Sequence[Entry]) -> list[int]:
+        """Numbers of the entries, on the disk. Raises `DiskFull`, `Corrupted`."""
+
+
+Rules = Callable[[float], Standing]  #: the policy in force at a time, seconds since the epoch
+
+
+class SiteFlows:
+    """`FlowControl` by the site's policy and into its ledger; its threads may share it."""
+
+    def __init__(self, ledger: Ledger, rules: Rules, clock: Clock, past: Iterable[tuple[int, Entry]]) -> None:
+        self._ledger = ledger
+        self._rules = rules
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._state = State()
+        self._known: dict[tuple[str, str], int] = {}
+        self._outcomes: list[Entry] = []
+        self._refusals: dict[tuple[str, str, str], float] = {}
+        self._policy = ""
+        for number, entry in past:
+            self._recall(number, entry)
+
+    def leave(self, *payloads: Leaving) -> Passage:
+        """See `FlowControl.leave`."""
+        with self._lock:
+            standing = self._rules(self._clock.now())
+            entries = [*self._changed(standing), *self._taken_outcomes()]
+            known = {index: self._number(each) for index, each in enumerate(payloads)}
+            new = [each for index, each in enumerate(payloads) if known[index] is None]
+            try:
+                state, intents = self._reserve(standing, new)
+            except _NoError as no:
+                self._ledger.append_all([*entries, *self._refusal(no)])
+                raise Refused("policy", no.why) from None
+            self._state = state
+            numbers = self._ledger.append_all([*entries, *intents])[len(entries) :]
+            for each, number in zip(new, numbers, strict=True):
+                self._remember(each.request.kind, each.payload, number)
+            fresh = iter(numbers)
+            return tuple(next(fresh) if number is None else number for number in known.values())
+
+    def arrived(self, passage: Passage, outcome: str) -> None:
+        """See `FlowControl.arrived`."""
+        now = self._now_ms()
+        with self._lock:
+            self._outcomes += [
+                Entry(time_ms=now, kind="outcome", intent=each, reason=outcome) for each in passage
+            ]
+
+    def names(self, kind: str, to: str) -> frozenset[str] | None:
+        """See `FlowControl.names`."""
+        policy = self._rules(self._clock.now()).policy
+        return frozenset() if policy is None else _names(policy, kind, to)
+
+    def flush(self) -> None:
+        """Write down outcomes that wait. Raises `DiskFull`, `Corrupted`, and then keeps them."""
+        with self._lock:
+            waiting = self._taken_outcomes()
+            try:
+                if waiting:
+                    self._ledger.append_all(waiting)
+            except BaseException:
+                self._outcomes = waiting + self._outcomes
+                raise
+
+    # --- deciding --------------------------------------------------------------------------------
+
+    def _reserve(self, standing: Standing, payloads: list[Leaving]) -> tuple[State, list[Entry]]:
+        state = msgspec.structs.replace(
+            self._state, valid=standing.policy is not None, why=standing.why, stopped=standing.stopped
+        )
+        intents = []
+        for each in payloads:
+            rule = _allowed(standing, state, each)
+            state = spend(state, each.request)
+            intents.append(_intent(each, standing, rule, self._now_ms()))
+        return state, intents
+
+    def _number(self, each: Leaving) -> int | None:
+        if each.request.kind in REPEATS:
+            return None
+        return self._known.get((each.request.kind, each.payload))
+
+    def _remember(self, kind: str, payload: str, number: int) -> None:
+        self._known[kind, payload] = number
+        if len(self._known) > REMEMBERED:
+            self._known.pop(next(iter(self._known)))
+
+    def _recall(self, number: int, entry: Entry) -> None:
+        """Count what left before a restart."""
+        if entry.kind == "policy":
+            self._policy = entry.policy
+        if entry.kind != "intent":
+            return
+        self._state = spend(self._state, _request(entry))
+        if entry.flow not in REPEATS:
+            self._remember(entry.flow, entry.payload, number)
+
+    # --- writing down ----------------------------------------------------------------------------
+
+    def _changed(self, standing: Standing) -> list[Entry]:
+        """An entry when another policy is in force than the ledger says."""
+        if standing.digest == self._policy:
+            return []
+        self._policy = standing.digest
+        serial = standing.policy.serial if standing.policy else 0
+        reason = standing.why or "another policy is in force"
+        return [
+            Entry(
+                time_ms=self._now_ms(),
+                kind="policy",
+                policy=standing.digest,
+                policy_serial=serial,
+                reason=reason,
+            )
+        ]
+
+    def _taken_outcomes(self) -> list[Entry]:
+        taken, self._outcomes = self._outcomes, []
+        return taken
+
+    def _refusal(self, no: _NoError) -> list[Entry]:
+        """An entry, unless the same refusal was written down moments ago."""
+        request, now = no.leaving.request, self._clock.now()
+        key = (request.kind, request.to, no.reason)
+        if now - self._refusals.get(key, -AGAIN_S) < AGAIN_S:
+            return []
+        self._refusals[key] = now
+        intent = _intent(no.leaving, no.standing, no.rule, self._now_ms())
+        return [
+            msgspec.structs.replace(
+                intent, kind="refused", decision=no.decision, reason=f"{no.reason}: {no.why}", epsilon=0.0
+            )
+        ]
+
+    def _now_ms(self) -> int:
+        return int(self._clock.now() * 1000)
+
+
+class _NoError(Exception):
+    """A payload may not leave."""
+
+    def __init__(self, leaving: Leaving, standing: Standing, verdict: Deny | Wait) -> None:
+        self.leaving = leaving
+        self.standing = standing
+        self.decision = "wait" if isinstance(verdict, Wait) else "deny"
+        self.reason, self.why, self.rule = verdict.reason, verdict.why, verdict.rule
+
+
+def _allowed(standing: Standing, state: State, leaving: Leaving) -> str:
+    """The rule under which it may leave. Raises `_NoError`."""
+    if standing.policy is None:
+        raise _NoError(leaving, standing, Deny("no-policy", standing.why, ""))
+    verdict = decide(standing.policy, state, leaving.request)
+    if not isinstance(verdict, Allow):
+        raise _NoError(leaving, standing, verdict)
+    return verdict.rule
+
+
+def _names(policy: Policy, kind: str, to: str) -> frozenset[str] | None:
+    """Names on the lists of all rules of a kind for a recipient; None: any."""
+    called = {name for name, identity in policy.recipients.items() if identity == to}
+    lists = [rule.names for rule in policy.flows if rule.kind == kind and called & set(rule.to)]
+    if any(names is None or ANY in names for names in lists):
+        return None
+    return frozenset(name for names in lists for name in names or ())
+
+
+def _intent(leaving: Leaving, standing: Standing, rule: str, now_ms: int) -> Entry:
+    request = leaving.request
+    return Entry(
+        time_ms=now_ms,
+        kind="intent",
+        flow=request.kind,
+        to=request.to,
+        payload_bytes=request.bytes,
+        payload=leaving.payload,
+        run=request.run,
+        round=request.round,
+        plan=leaving.plan,
+        code=request.code,
+        policy_serial=standing.policy.serial if standing.policy else 0,
+        policy=standing.digest,
+        rule=rule,
+        epsilon=request.epsilon or 0.0,
+        unit=request.epsilon_unit,
+        samples=request.samples,
+        cohort=request.cohort,
+        values=numbers(request),
+        level=request.sandbox or None,
+        decision="allow",
+    )
+
+
+def _request(entry: Entry) -> Request:
+    """What of an intent counts against budgets."""
+    return Request(
+        kind=entry.flow,
+        to=entry.to,
+        bytes=entry.payload_bytes,
+        now=entry.time_ms / 1000,
+        run=entry.run,
+        round=entry.round,
+        values=entry.values,
+        epsilon=entry.epsilon or None,
+        epsilon_unit=entry.unit,
+    )

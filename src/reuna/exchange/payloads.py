@@ -1,0 +1,82 @@
+"""What the site's policy is told about a payload: facts, never its content."""
+
+from __future__ import annotations
+
+import msgspec
+
+from reuna.core.records import Contribution, Plan
+from reuna.exchange.encode import Extent
+from reuna.exchange.flows import Leaving
+from reuna.trust.requests import Request
+from reuna.wire import digest_bytes, encode
+
+
+class Made(msgspec.Struct, frozen=True):
+    """How an update came to be: the bundle that made it, the cohort it hides in, steps, extent, tensors.
+
+    ``schema`` is the SHA-256 of the tensors' names and shapes; ``sandbox`` the level the code ran in.
+    """
+
+    code: str = ""
+    cohort: int = 0
+    steps: int = 0
+    extent: Extent | None = None
+    schema: str = ""
+    sandbox: int = 0
+
+
+def made_for(plan: Plan, sandbox: int, extent: Extent | None = None, schema: str = "") -> Made:
+    """An edge's answer to a plan. A learner takes at least as many steps as epochs."""
+    return Made(plan.bundle, len(plan.cohort), int(plan.settings.get("epochs", 0)), extent, schema, sandbox)
+
+
+def message(kind: str, to: str, data: bytes, now: float, run: str = "", round: int = 0) -> Leaving:
+    """An event or a hello."""
+    return Leaving(Request(kind, to, len(data), now, run, round), digest_bytes(data))
+
+
+def contribution(manifest: Contribution, to: str, now: float, made: Made) -> tuple[Leaving, ...]:
+    """A contribution's manifest, and its body if it has one.
+
+    A sum hides in those who took part in it, an update in the plan's cohort.
+    """
+    members = [member for member in manifest.members if not member.absent]
+    samples = sum(member.weight for member in members)
+    cohort = len(members) if manifest.kind == "partial" else made.cohort
+    data = encode(manifest)
+    names = sorted({name for member in members for name in member.metrics})
+    metric = Request(
+        "metric",
+        to,
+        len(data),
+        now,
+        manifest.run,
+        manifest.round,
+        cohort=cohort,
+        samples=samples,
+        metrics=tuple(names),
+        values=sum(len(member.metrics) for member in members),
+        code=made.code,
+        sandbox=made.sandbox,
+    )
+    found = [Leaving(metric, digest_bytes(data), manifest.plan)]
+    if manifest.size:
+        update = Request(
+            "model_update",
+            to,
+            manifest.size,
+            now,
+            manifest.run,
+            manifest.round,
+            cohort=cohort,
+            samples=samples,
+            local_steps=made.steps,
+            params=manifest.params,
+            dtype="float32",
+            norm=None if made.extent is None else made.extent.norm,
+            schema=made.schema,
+            code=made.code,
+            sandbox=made.sandbox,
+        )
+        found.append(Leaving(update, manifest.digest, manifest.plan))
+    return tuple(found)

@@ -1,0 +1,66 @@
+"""The site's part of an egress: its policy in force and its ledger, from the node's disk."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from reuna.adapters.ledger_file import LedgerFile, read, segments
+from reuna.adapters.policy_store import InForce, PolicyStore, is_stopped
+from reuna.adapters.trust_keys import new_key, read_key, write_key
+from reuna.core.ports import Clock
+from reuna.exchange.flows import SiteFlows, Standing
+from reuna.exchange.link import EgressSettings
+from reuna.trust.heads import Signer
+from reuna.trust.ledger import Entry, read_record
+
+LOOK_S = 1.0  #: how often the policy's files are looked at
+
+
+def open_flows(settings: EgressSettings, folder: Path, clock: Clock) -> SiteFlows:
+    """Flow control of a node. Raises `LedgerProblem`, `Corrupted`, `KeyProblem`, `DiskFull`."""
+    rules = Rules(PolicyStore(Path(settings.policy), folder / "policy"))
+    signer = Signer(rules.site(clock.now()), settings.name, ledger_key(folder / "ledger.key"))
+    past = list(entries(folder / "ledger"))
+    return SiteFlows(LedgerFile(folder / "ledger", signer, clock), rules, clock, past)
+
+
+def ledger_key(path: Path) -> Ed25519PrivateKey:
+    """What this node signs its ledger with; made once, never leaves."""
+    if not path.exists():
+        write_key(path, new_key(), None)
+    return read_key(path, None)
+
+
+def entries(folder: Path) -> Iterator[tuple[int, Entry]]:
+    """Entries of a ledger with their numbers; none when there is no ledger yet. Raises `Corrupted`."""
+    if segments(folder):
+        for number, raw in enumerate(read(folder)):
+            yield number, read_record(raw).entry
+
+
+class Rules:
+    """The policy in force; files are read again every second, the kill switch is looked at each time."""
+
+    def __init__(self, store: PolicyStore) -> None:
+        self._store = store
+        self._lock = threading.Lock()
+        self._looked = -LOOK_S
+        self._found = InForce(None)
+
+    def __call__(self, now: float) -> Standing:
+        """See `reuna.exchange.flows.Rules`. Raises `Corrupted`, `DiskFull`."""
+        with self._lock:
+            if not 0 <= now - self._looked < LOOK_S:
+                self._found, self._looked = self._store.load(now), now
+            found = self._found
+        stopped = found.policy is not None and is_stopped(found.policy)
+        return Standing(found.policy, found.digest, found.problem, stopped)
+
+    def site(self, now: float) -> str:
+        """The site's name, empty while there is no policy."""
+        policy = self(now).policy
+        return policy.site if policy else ""
