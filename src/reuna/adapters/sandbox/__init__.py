@@ -100,7 +100,7 @@ def _why_not(name: str, missing: dict[str, str]) -> str:
         return f"it needs Linux, this is {sys.platform}"
     if "landlock files" in missing:
         return missing["landlock files"]
-    return landlock.missing_of(())[name]
+    return landlock.why_not(name)
 
 
 def probe() -> Level:

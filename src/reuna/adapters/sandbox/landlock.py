@@ -12,7 +12,7 @@ import stat
 import struct
 import sys
 import sysconfig
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 from reuna.adapters.sandbox.kernel import NotReached, system_call, threads
@@ -36,7 +36,8 @@ SCOPES = 0b11  #: abstract sockets and signals, from ABI 6 on
 SYSTEM = (
     "/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib", "/usr/share/zoneinfo", "/usr/share/locale",
     "/etc/localtime", "/etc/timezone", "/etc/ld.so.cache", "/dev/null", "/dev/zero", "/dev/urandom",
-    "/dev/random", "/sys/devices/system/cpu", "/sys/devices/system/node", "/sys/kernel/mm/transparent_hugepage",
+    "/dev/random", "/sys/devices/system/cpu", "/sys/devices/system/node",
+    "/sys/kernel/mm/transparent_hugepage",
 )  # fmt: skip
 #: Of the process itself and of the machine; other processes stay out of sight.
 PROCESS = (
@@ -113,14 +114,12 @@ def python_paths() -> list[str]:
     return sorted(path for path in found if path != os.sep)
 
 
-def missing_of(layers: Sequence[str]) -> dict[str, str]:
-    """What the kernel's ABI does not give yet."""
-    versions = {"landlock network": 4, "landlock scopes": 6}
-    return {
-        name: f"the kernel's Landlock has ABI {abi()}, this needs {version}"
-        for name, version in versions.items()
-        if name not in layers
-    }
+def why_not(name: str) -> str:
+    """Why a layer that `restrict` gives with newer kernels is missing. Raises `NotReached`."""
+    needed = {"landlock network": 4, "landlock scopes": 6}
+    if name not in needed:
+        return "no step took it"
+    return f"the kernel's Landlock has ABI {abi()}, this needs {needed[name]}"
 
 
 def _allow(rules: int, path: str, rights: int) -> None:

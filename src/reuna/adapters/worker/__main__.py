@@ -6,8 +6,8 @@ import importlib
 import socket
 import sys
 from collections.abc import Sequence
+from io import BufferedRWPair
 from pathlib import Path
-from typing import BinaryIO
 
 import msgspec
 
@@ -28,7 +28,7 @@ def serve(sock: socket.socket, bench: Bench, level: Level) -> None:
         _send(stream, bench.serve(decoder.decode(stream.read(length))))
 
 
-def _send(stream: BinaryIO, message: Answer | Level) -> None:
+def _send(stream: BufferedRWPair, message: Answer | Level) -> None:
     data = msgspec.msgpack.encode(message)
     stream.write(len(data).to_bytes(4, "little") + data)
     stream.flush()
