@@ -35,7 +35,11 @@ libc = ctypes.CDLL(None, use_errno=True)
 
 @dataclass(frozen=True)
 class Attempt:
-    """``layers`` in its way; whether it takes root to succeed without them; whether that may be shown."""
+    """``layers`` in its way; whether it takes root to succeed without them; whether that may be shown.
+
+    The network namespace of a user other than root comes with a user namespace, which keeps the
+    worker from tracing the node's processes.
+    """
 
     run: Callable[[Aims], bool]
     layers: tuple[str, ...]
@@ -211,8 +215,7 @@ def chmod(aims: Aims) -> bool:
 @attempt("write a file that is too large", LIMITS)
 def file_size(aims: Aims) -> bool:
     with Path(aims["made"], "large").open("wb") as file:
-        for _ in range(2 * int(aims["file_mib"])):
-            file.write(bytes(1 << 20))
+        file.writelines(bytes(1 << 20) for _ in range(2 * int(aims["file_mib"])))
     return True
 
 
@@ -248,10 +251,11 @@ def thread_bomb(aims: Aims) -> bool:
         for _ in range(2 * int(aims["processes"])):
             made.append(threading.Thread(target=end.wait))
             made[-1].start()
-        return True
     except RuntimeError:  # "can't start new thread"
         made.pop()
         return False
+    else:
+        return True
     finally:
         end.set()
         for thread in made:
@@ -266,7 +270,7 @@ def memory(aims: Aims) -> bool:
         return False
 
 
-@attempt("trace a process of the node", CALLS, FILES, USER)
+@attempt("trace a process of the node", CALLS, FILES, USER, NET)
 def ptrace(aims: Aims) -> bool:
     seize = 0x4206
     return call(101, 117, seize, int(aims["neighbour"]), 0, 0) == 0
@@ -284,12 +288,12 @@ def kill(aims: Aims) -> bool:
     return True
 
 
-@attempt("read the agent's environment", FILES, USER)
+@attempt("read the agent's environment", FILES, USER, NET)
 def parent_environment(aims: Aims) -> bool:
     return b"=" in Path(f"/proc/{os.getppid()}/environ").read_bytes()
 
 
-@attempt("read the agent's memory by /proc", FILES, USER)
+@attempt("read the agent's memory by /proc", FILES, USER, NET)
 def parent_memory(aims: Aims) -> bool:
     with open(f"/proc/{os.getppid()}/mem", "rb", buffering=0) as file:
         file.seek(int(aims["address"]))
@@ -300,7 +304,7 @@ class _Span(ctypes.Structure):
     _fields_ = (("base", ctypes.c_void_p), ("length", ctypes.c_size_t))
 
 
-@attempt("read the agent's memory by process_vm_readv", CALLS, FILES, USER)
+@attempt("read the agent's memory by process_vm_readv", CALLS, FILES, USER, NET)
 def vm_read(aims: Aims) -> bool:
     found = ctypes.create_string_buffer(len(aims["secret"]))
     here = _Span(ctypes.addressof(found), len(found))
@@ -309,7 +313,7 @@ def vm_read(aims: Aims) -> bool:
     return found.raw == aims["secret"].encode()
 
 
-@attempt("take a descriptor out of the agent", CALLS, FILES, USER)
+@attempt("take a descriptor out of the agent", CALLS, FILES, USER, NET)
 def pidfd_getfd(aims: Aims) -> bool:
     return call(438, 438, call(434, 434, os.getppid(), 0), 0, 0) >= 0
 

@@ -77,12 +77,17 @@ def yard() -> Iterator[Yard]:
 
 def _files(made: Yard) -> None:
     desk = made.desk
-    for folder in (desk.project, desk.data, desk.lent, *(made.folder / n for n in ("other", "outside", "blobs"))):
+    for folder in (
+        desk.project,
+        desk.data,
+        desk.lent,
+        *(made.folder / n for n in ("other", "outside", "blobs")),
+    ):
         folder.mkdir(parents=True)
     restore(made)
     (made.folder / "other" / "rows.csv").write_text("1\n2\n")
     (made.folder / "blobs" / "other").write_bytes(b"a model")
-    os.chmod(made.folder, 0o711)  # so that a refusal to others is the sandbox's
+    made.folder.chmod(0o711)  # so that a refusal to others is the sandbox's
 
 
 def restore(made: Yard) -> None:
@@ -102,13 +107,17 @@ def _sockets(folder: Path, stack: contextlib.ExitStack) -> dict[str, Setting]:
     udp = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
     udp.bind(("127.0.0.1", 0))
     abstract = f"reuna-yard-{os.getpid()}"
-    for name, kind in (("unix", socket.SOCK_STREAM), ("datagrams", socket.SOCK_DGRAM), ("", socket.SOCK_STREAM)):
+    for name, kind in (
+        ("unix", socket.SOCK_STREAM),
+        ("datagrams", socket.SOCK_DGRAM),
+        ("", socket.SOCK_STREAM),
+    ):
         sock = stack.enter_context(socket.socket(socket.AF_UNIX, kind))
         sock.bind(str(folder / name) if name else f"\0{abstract}")
         if kind == socket.SOCK_STREAM:
             sock.listen()
         if name:
-            os.chmod(folder / name, 0o777)
+            (folder / name).chmod(0o777)
     return {
         "tcp": tcp.getsockname()[1],
         "udp": udp.getsockname()[1],
@@ -184,7 +193,9 @@ async def drill(say: Any) -> tuple[Level, dict[str, str]]:
     with yard() as made:
         async with worker_in(made) as worker:
             level: Level = worker.level
-            say(f"1. {len(escapes.ATTEMPTS)} attempts in a worker at sandbox level {level.number} of {HIGHEST}")
+            say(
+                f"1. {len(escapes.ATTEMPTS)} attempts in a worker at sandbox level {level.number} of {HIGHEST}"
+            )
             if level.missing:
                 say(f"   missing: {', '.join(f'{n} ({why})' for n, why in level.missing.items())}")
             for name in escapes.ATTEMPTS:
