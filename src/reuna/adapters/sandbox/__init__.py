@@ -69,7 +69,7 @@ def steps(room: Room, limits: SandboxLimits, keep: Collection[int]) -> Iterator[
         yield "cgroup", lambda: join_cgroup(limits)
         yield "network namespace", identity.leave_network
         yield "own user", lambda: identity.become_nobody(room.write)
-    yield "limits", lambda: set_limits(limits, identity.in_own_namespace())
+    yield "limits", lambda: set_limits(limits, identity.counted_apart())
     if LINUX:
         yield "no new privileges", identity.no_new_privileges
         yield "landlock files", lambda: landlock.restrict(room)

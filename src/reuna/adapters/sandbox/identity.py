@@ -43,8 +43,10 @@ def leave_network() -> None:
     keep_capabilities(0)
 
 
-def in_own_namespace() -> bool:
-    """Whether this is the user namespace that `leave_network` made, in which tasks are counted apart."""
+def counted_apart() -> bool:
+    """Whether the system counts this process's tasks alone: by a user or a user namespace of its own."""
+    if FIRST_USER <= os.geteuid() <= LAST_USER:
+        return True
     try:
         with open("/proc/self/uid_map", encoding="ascii") as file:
             return file.read().split() == [str(os.geteuid()), str(os.geteuid()), "1"]

@@ -38,7 +38,7 @@ class SandboxLimits(msgspec.Struct, frozen=True):
 
     memory_mib: int = 8192
     file_mib: int = 1024
-    processes: int = 64
+    processes: int = 256
     files: int = 1024
 
 
