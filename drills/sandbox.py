@@ -106,7 +106,7 @@ def _sockets(folder: Path, stack: contextlib.ExitStack) -> dict[str, Setting]:
     tcp = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
     udp = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
     udp.bind(("127.0.0.1", 0))
-    abstract = f"reuna-yard-{os.getpid()}"
+    abstract = folder.name
     for name, kind in (
         ("unix", socket.SOCK_STREAM),
         ("datagrams", socket.SOCK_DGRAM),

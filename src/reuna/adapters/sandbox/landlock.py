@@ -11,7 +11,6 @@ import os
 import stat
 import struct
 import sys
-import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -108,7 +107,7 @@ def wanted(room: Room) -> Iterator[tuple[str, int]]:
 
 def python_paths() -> list[str]:
     """Where modules and shared libraries of this Python lie."""
-    roots = [sys.prefix, sys.base_prefix, sys.exec_prefix, *sysconfig.get_paths().values(), *sys.path]
+    roots = [sys.prefix, sys.base_prefix, sys.exec_prefix, *sys.path]
     libraries = os.environ.get("LD_LIBRARY_PATH", "").split(os.pathsep)
     found = {os.path.realpath(path) for path in (*roots, *libraries) if path}
     return sorted(path for path in found if path != os.sep)
