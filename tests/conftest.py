@@ -1,17 +1,44 @@
-"""What every test gets: one thread of linear algebra, and examples that do not depend on the day."""
+"""What every test gets: one thread of linear algebra, examples that do not depend on the day, no pickles."""
 
 from __future__ import annotations
 
 import os
+import runpy
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
 
 # Before numpy is first imported: two test processes on two cores, and the same bits on every machine.
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
 
-from hypothesis import HealthCheck, settings  # noqa: E402 - the threads are fixed first
+import pytest  # noqa: E402 - the threads are fixed first
+from hypothesis import HealthCheck, settings  # noqa: E402 - as above
 
 # Shared machines stall: a slow example says nothing about the code, so there is no deadline.
 settings.register_profile("here", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 # CI runs the same examples each time; a developer's runs look for new ones.
 settings.register_profile("ci", parent=settings.get_profile("here"), derandomize=True, print_blob=True)
 settings.load_profile("ci" if os.environ.get("CI") else "here")
+
+# Loading a pickle fails in this process and, by PYTHONPATH, in those that tests start.
+AUDIT = Path(__file__).parent / "audit"
+_paths = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
+if str(AUDIT) not in _paths:
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(AUDIT), *_paths])
+_started_with: Mapping[str, Any] = vars(
+    sys.modules.get("sitecustomize", object)
+)  # as pytest-xdist's processes are
+if "FOUND" not in _started_with:
+    _started_with = runpy.run_path(str(AUDIT / "sitecustomize.py"))
+UNPICKLED: list[str] = _started_with["FOUND"]
+
+
+@pytest.fixture(autouse=True)
+def no_pickle() -> Iterator[None]:
+    """A test in which a pickle was loaded fails, also when somebody swallowed the error."""
+    yield
+    found = list(UNPICKLED)
+    UNPICKLED.clear()
+    assert not found, f"pickles were loaded: {found}"

@@ -16,7 +16,8 @@
     │   ├── ServerTooOld       R202  a nats-server below the oldest we run on
     │   ├── PortInUse          R203  another process listens there
     │   ├── ServerFailed       R204  a server ended or never became ready
-    │   └── WorkerFailed       R205  the training process ended
+    │   ├── WorkerFailed       R205  the training process ended
+    │   └── SandboxTooWeak     R206  this machine confines code less than the node asks
     ├── PeerError            the other side misbehaved or is away          exit 4
     │   ├── BusDown            R301  no message could be passed on in time
     │   ├── PermissionDenied   R302  this identity may not do that
@@ -162,6 +163,13 @@ class WorkerFailed(DeviceError):
 
     code = "R205"
     default_next_step = "See the node's log for the worker's last lines."
+
+
+class SandboxTooWeak(DeviceError):
+    """The sandbox of this machine reaches a lower level than the node asks for."""
+
+    code = "R206"
+    default_next_step = "See with `reuna sandbox` how to get what is missing, or lower `sandbox.min_level`."
 
 
 class PeerError(ReunaError):

@@ -103,9 +103,12 @@ class Link(Protocol):
     async def fetch(self, digest: str, size: int) -> Blob:
         """As `BlobStore.fetch`; tries again until it is there or the caller gives up."""
 
-    async def submit(self, plan: bytes, weights: Blob | None, weight: int, member: Member) -> Receipt | None:
+    async def submit(
+        self, plan: bytes, weights: Blob | None, weight: int, member: Member, level: int = 0
+    ) -> Receipt | None:
         """An edge's answer: encoded on the plan's grid, made durable, then sent until acknowledged.
 
+        ``level`` is that of the sandbox in which the project's code ran.
         ``weights`` is the trained model as `reuna.core.tensors.pack` writes it, None for a
         report. Returns None when the parent refused it for good. Raises `Refused` when our own
         side of the gate refuses it.

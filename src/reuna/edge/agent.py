@@ -1,7 +1,7 @@
 """The edge node's long-running process. Holds no key and no socket to the network.
 
 agent ──socket pair── egress ──TLS── fog
-  └────socket pair── worker (the project's code, resident during a run)
+  └────socket pair── worker (the project's code, sandboxed, resident during a run)
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 from reuna import __version__
 from reuna.adapters.clock import SystemClock
 from reuna.core.records import Event, Hello, Identity
+from reuna.edge.settings import sandbox_limits
 from reuna.edge.train import Trainer
 from reuna.edge.workshop import WorkerWorkshop
 from reuna.exchange.child import EgressProcess
@@ -32,7 +33,13 @@ async def run(settings: dict[str, Any], changes: asyncio.Queue[dict[str, Any]]) 
     folder.mkdir(parents=True, exist_ok=True)
     name, boot, clock = settings["name"], secrets.token_hex(4), SystemClock()
     egress = EgressProcess(egress_settings(settings, folder), str(folder / "egress.log"))
-    workshop = WorkerWorkshop(folder / "work", Path(settings["data"]).absolute(), settings["idle_s"])
+    workshop = WorkerWorkshop(
+        folder / "work",
+        Path(settings["data"]).absolute(),
+        settings["idle_s"],
+        sandbox_limits(settings),
+        settings["sandbox.min_level"],
+    )
     trainer = Trainer(name, boot, egress, workshop, clock)
     await egress.listen(trainer.on_plan)
     await egress.start()

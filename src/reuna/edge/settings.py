@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from reuna.adapters.sandbox import HIGHEST, SandboxLimits
 from reuna.core.settings import REQUIRED, Option, between
+
+LIMITS = SandboxLimits()
 
 EDGE: tuple[Option, ...] = (
     Option("fleet", str, REQUIRED, "name of the fleet, as in the certificates"),
@@ -20,4 +25,39 @@ EDGE: tuple[Option, ...] = (
     Option("root", str, REQUIRED, "root.json of the fleet's trust; read when this node is new"),
     Option("hello_s", float, 5.0, "how often the node says that it is there", "s", between(0.1, 3600)),
     Option("idle_s", float, 60.0, "when a worker without work ends", "s", between(1, 86_400)),
+    Option(
+        "sandbox.min_level",
+        int,
+        HIGHEST,
+        "lowest level of the sandbox that a project's code may run in; `reuna sandbox` shows what is reached",
+        check=between(0, HIGHEST),
+    ),
+    Option(
+        "sandbox.memory_mib",
+        int,
+        LIMITS.memory_mib,
+        "address space of a worker",
+        "MiB",
+        between(256, 1 << 24),
+    ),
+    Option(
+        "sandbox.file_mib",
+        int,
+        LIMITS.file_mib,
+        "largest file a worker may write",
+        "MiB",
+        between(1, 1 << 24),
+    ),
+    Option(
+        "sandbox.processes", int, LIMITS.processes, "threads a worker may have", check=between(1, 1 << 16)
+    ),
 )
+
+
+def sandbox_limits(settings: dict[str, Any]) -> SandboxLimits:
+    """How much a worker may take, from the settings of `EDGE`."""
+    return SandboxLimits(
+        memory_mib=settings["sandbox.memory_mib"],
+        file_mib=settings["sandbox.file_mib"],
+        processes=settings["sandbox.processes"],
+    )

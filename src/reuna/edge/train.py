@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from reuna.core.errors import ReunaError
+from reuna.core.errors import Refused, ReunaError
 from reuna.core.ports import Blob, Clock, Link
 from reuna.core.records import Event, Member, Metrics, Plan, Setting
 from reuna.loop import train
@@ -33,6 +33,10 @@ class Fitted:
 
 class Workshop(Protocol):
     """Where the learner runs: one worker per bundle, resident between rounds."""
+
+    @property
+    def level(self) -> int:
+        """Level of the sandbox in which the project's code runs."""
 
     async def open(self, run: str, bundle: Blob, settings: Mapping[str, Setting]) -> None:
         """Make ready the bundle's code and this node's data; a no-op when it is open already."""
@@ -79,7 +83,7 @@ class Trainer:
     async def _answer(self, plan: Plan, data: bytes) -> None:
         try:
             weights, weight, member = await self._carry_out(plan)
-            await self._link.submit(data, weights, weight, member)
+            await self._link.submit(data, weights, weight, member, self._workshop.level)
         except ReunaError as error:
             await self._sit_out(plan, data, error)
 
@@ -101,7 +105,10 @@ class Trainer:
         """Tell the parent why, so that the round need not wait for the deadline."""
         reason = f"{error.code} {error.message}"[: train.MAX_REASON]
         await self._emit("sat out", plan, {"reason": reason, "code": error.code})
-        await self._link.submit(data, None, 0, Member(self.name, absent=reason))
+        try:
+            await self._link.submit(data, None, 0, Member(self.name, absent=reason))
+        except Refused as refusal:
+            log.warning("silent in round %d of %s: %s", plan.round, plan.run, refusal)
 
     def _seed(self, plan: Plan) -> int:
         return work_seed(plan.seed, plan.round, self.name)

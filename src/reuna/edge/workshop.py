@@ -1,37 +1,52 @@
-"""The edge's workers: one process per (run, bundle), resident while it has work.
+"""The edge's workers: one process per (run, bundle), resident while it has work, in a sandbox.
 
 The worker is fresh for each run and bundle, keeps code, data and model in memory from round to
-round, and ends when it was idle long enough. Two bundles never share one.
+round, and ends when it was idle long enough. Two bundles never share one. It sees three folders to
+read and one to write:
+
+    work/project   the unpacked bundle          work/lent   the models it works on
+    DATA           this node's own data         work/made   what it makes, taken out after each fit
+
+A worker whose sandbox reaches less than the node asks for is ended before it imports a line of the
+project.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import shutil
+import stat
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
 from reuna.adapters.files import FileBlob
 from reuna.adapters.project import unpack_bundle
-from reuna.adapters.worker import Worker
-from reuna.core.errors import WorkerFailed
+from reuna.adapters.sandbox import SandboxLimits, sentence
+from reuna.adapters.worker import Desk, Worker
+from reuna.core.errors import LearnerError, SandboxTooWeak, WorkerFailed
 from reuna.core.ports import Blob
 from reuna.core.records import Metrics, Setting
 from reuna.edge.train import Fitted
 
 log = logging.getLogger("reuna.edge")
 T = TypeVar("T")
+TRAINED = "trained.safetensors"
 
 
 class WorkerWorkshop:
     """The `Workshop` over worker subprocesses."""
 
-    def __init__(self, folder: Path, data: Path, idle_s: float) -> None:
+    def __init__(
+        self, folder: Path, data: Path, idle_s: float, limits: SandboxLimits, min_level: int
+    ) -> None:
         self._folder = folder
-        self._data = data
+        self._desk = Desk(folder / "project", data, folder / "lent", folder / "made")
         self._idle_s = idle_s
+        self._limits = limits
+        self._min_level = min_level
         self._worker: Worker | None = None
         self._for: tuple[str, str] | None = None
         self._opened: tuple[str, Blob, Mapping[str, Setting]] | None = None
@@ -39,33 +54,42 @@ class WorkerWorkshop:
         self._closing: set[asyncio.Task[None]] = set()
 
     async def open(self, run: str, bundle: Blob, settings: Mapping[str, Setting]) -> None:
-        """A worker for this run and bundle; the one that runs already when it is the same."""
+        """A worker for this run and bundle; the one that runs already when it is the same.
+
+        Raises `SandboxTooWeak`, and what opening the project raises.
+        """
         self._busy()
         wanted = (run, bundle.digest)
         self._opened = (run, bundle, settings)
         if self._worker is not None and self._for == wanted and self._worker.alive:
             return
         await self.close()
-        project = self._folder / "project"
-        shutil.rmtree(project, ignore_errors=True)
-        unpack_bundle(bundle.read(0, bundle.size), project)
-        worker = await Worker.start(project, self._data, self._folder / "worker.log")
+        shutil.rmtree(self._desk.project, ignore_errors=True)
+        unpack_bundle(bundle.read(0, bundle.size), self._desk.project)
+        worker = await Worker.start(self._desk, self._folder / "worker.log", self._limits)
         try:
+            self._check(worker, run)
             await worker.open(str(settings["entry"]), settings)
         except BaseException:
             await worker.close()
             raise
         self._worker, self._for = worker, wanted
 
+    @property
+    def level(self) -> int:
+        """See `Workshop.level`; 0 while no worker runs."""
+        return self._worker.level.number if self._worker is not None else 0
+
     async def fit(self, model: Blob, settings: Mapping[str, Setting], seed: int) -> Fitted:
         """Train in the worker. Raises `LearnerError`, `WorkerFailed`, `DataError`."""
-        out = self._folder / "trained.safetensors"
-        result = await self._carry_out(lambda worker: worker.fit(_path(model), settings, seed, out))
-        return Fitted(FileBlob(out, "", out.stat().st_size), result.weight, result.metrics)
+        base, made = self._lend(model), self._desk.made / TRAINED
+        result = await self._carry_out(lambda worker: worker.fit(base, settings, seed, made))
+        return Fitted(take(made, self._folder / TRAINED), result.weight, result.metrics)
 
     async def evaluate(self, model: Blob, settings: Mapping[str, Setting]) -> Metrics:
         """Metrics of the model on this node's own data."""
-        return await self._carry_out(lambda worker: worker.evaluate(_path(model), settings))
+        lent = self._lend(model)
+        return await self._carry_out(lambda worker: worker.evaluate(lent, settings))
 
     async def close(self) -> None:
         """End the worker, if there is one."""
@@ -73,6 +97,30 @@ class WorkerWorkshop:
         worker, self._worker, self._for = self._worker, None, None
         if worker is not None:
             await worker.close()
+
+    def _check(self, worker: Worker, run: str) -> None:
+        level = worker.level
+        log.info("worker of %s: sandbox level %d (%s)", run, level.number, ", ".join(level.layers))
+        if level.number < self._min_level:
+            raise SandboxTooWeak(
+                f"the sandbox reaches level {level.number}, this node asks for {self._min_level}; "
+                f"missing: {sentence(level, self._min_level)}"
+            )
+
+    def _lend(self, model: Blob) -> Path:
+        """The model under a name that the worker can read; the one lent before is taken back."""
+        source: Path = model.path  # type: ignore[attr-defined]  # blobs of a real place lie in files
+        self._desk.lent.mkdir(parents=True, exist_ok=True)
+        lent = self._desk.lent / (model.digest or "own")
+        if lent.exists() and lent.samefile(source):
+            return lent
+        for old in self._desk.lent.iterdir():
+            old.unlink()
+        try:
+            os.link(source, lent)
+        except OSError:  # another file system, or one without links
+            shutil.copyfile(source, lent)
+        return lent
 
     async def _carry_out(self, work: Callable[[Worker], Awaitable[T]]) -> T:
         """Do the work; a worker that died under it is replaced once, and the work begun again."""
@@ -110,6 +158,19 @@ class WorkerWorkshop:
         task.add_done_callback(self._closing.discard)
 
 
-def _path(model: Blob) -> Path:
-    path: Path = model.path  # type: ignore[attr-defined]  # blobs of a real place lie in files
-    return path
+def take(made: Path, kept: Path) -> FileBlob:
+    """Move what a worker made out of its reach.
+
+    Raises `LearnerError` unless it is a plain file of one name: a link would have us read and send
+    what the worker itself may not see.
+    """
+    kept.unlink(missing_ok=True)
+    try:
+        made.rename(kept)
+        status = kept.lstat()
+    except OSError as error:
+        raise LearnerError(f"the worker left no model: {error.strerror}") from error
+    if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
+        kept.rename(made)
+        raise LearnerError("the worker left something other than a plain file for its model")
+    return FileBlob(kept, "", status.st_size)

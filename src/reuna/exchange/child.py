@@ -94,9 +94,9 @@ class EgressProcess:
         return await self._again(lambda link: link.fetch(digest, size))
 
     async def submit(
-        self, plan_bytes: bytes, weights: Blob | None, weight: int, member: Member
+        self, plan_bytes: bytes, weights: Blob | None, weight: int, member: Member, level: int = 0
     ) -> Receipt | None:
-        return await self._again(lambda link: link.submit(plan_bytes, weights, weight, member))
+        return await self._again(lambda link: link.submit(plan_bytes, weights, weight, member, level))
 
     async def hand_over(self, manifest: Contribution, body: Blob | None) -> Receipt | None:
         return await self._again(lambda link: link.hand_over(manifest, body))

@@ -100,18 +100,18 @@ class Egress:
                 wait = min(2 * wait, LAST_RETRY_S)
 
     async def submit(
-        self, plan_bytes: bytes, weights: Blob | None, weight: int, member: Member
+        self, plan_bytes: bytes, weights: Blob | None, weight: int, member: Member, level: int = 0
     ) -> Receipt | None:
         """Encode once, make durable, send until acknowledged. See `Link.submit`."""
         plan, digest = decode(Plan, plan_bytes), message_digest(plan_bytes)
         manifest = self._kept(plan, digest)
         if manifest is None:
-            manifest = await self._offload(lambda: self._prepare(plan, digest, weights, weight, member))
+            manifest = await self._offload(lambda: self._prepare(plan, digest, weights, weight, member, level))
         try:
             body = self._outbox.body(manifest) if manifest.size else None
         except Corrupted:  # its bytes went when a later round began: a late plan, answered long ago
             return None
-        return await self._send(manifest, body, made_for(plan, 0))
+        return await self._send(manifest, body, made_for(plan, level))
 
     async def hand_over(self, manifest: Contribution, body: Blob | None) -> Receipt | None:
         """Send a partial sum that the gateway has already made durable."""
@@ -161,15 +161,15 @@ class Egress:
         return None
 
     def _prepare(
-        self, plan: Plan, digest: str, weights: Blob | None, weight: int, member: Member
+        self, plan: Plan, digest: str, weights: Blob | None, weight: int, member: Member, level: int
     ) -> Contribution:
         """The node's answer, durable and allowed by the site's policy. Raises `Refused`."""
         self._outbox.drop(plan.run, plan.round)
         member = self._without_secret_metrics(member)
         if weights is None:
-            manifest, body, made = train.answer(plan, digest, member), None, made_for(plan, 0)
+            manifest, body, made = train.answer(plan, digest, member), None, made_for(plan, level)
         else:
-            manifest, body, made = self._encode(plan, digest, weights, weight, member)
+            manifest, body, made = self._encode(plan, digest, weights, weight, member, level)
         self._flows.leave(*contribution(manifest, self._parent, self._clock.now(), made))
         self._outbox.commit(manifest, body)
         return manifest
@@ -183,7 +183,7 @@ class Egress:
         return msgspec.structs.replace(member, metrics=kept)
 
     def _encode(
-        self, plan: Plan, digest: str, weights: Blob, weight: int, member: Member
+        self, plan: Plan, digest: str, weights: Blob, weight: int, member: Member, level: int
     ) -> tuple[Contribution, Blob, Made]:
         base = self._cache.get(plan.model)
         if base is None:
@@ -196,7 +196,7 @@ class Egress:
         body = writer.seal()
         counted = msgspec.structs.replace(capped, digest=body.digest, saturated=saturated)
         manifest = train.answer(plan, digest, counted, body.digest, width)
-        return manifest, body, made_for(plan, 0, facts, schema_of(base))
+        return manifest, body, made_for(plan, level, facts, schema_of(base))
 
     async def _send(self, manifest: Contribution, body: Blob | None, made: Made) -> Receipt | None:
         """Send under the entries that it has in the ledger, or under new ones."""

@@ -51,6 +51,7 @@ class Submit(msgspec.Struct, tag=True):
     weights: str | None
     weight: int
     member: Member
+    level: int
 
 
 class HandOver(msgspec.Struct, tag=True):
@@ -177,9 +178,9 @@ class RemoteLink:
         return FileBlob(Path(done.path or ""), digest, size)
 
     async def submit(
-        self, plan_bytes: bytes, weights: Blob | None, weight: int, member: Member
+        self, plan_bytes: bytes, weights: Blob | None, weight: int, member: Member, level: int = 0
     ) -> Receipt | None:
-        done = await self._call(Submit(plan_bytes, _path(weights), weight, member))
+        done = await self._call(Submit(plan_bytes, _path(weights), weight, member, level))
         return done.receipt
 
     async def hand_over(self, manifest: Contribution, body: Blob | None) -> Receipt | None:
@@ -259,7 +260,7 @@ class LinkServer:
             return Done(number, path=_path(blob))
         if isinstance(request, Submit):
             weights = _blob(request.weights)
-            receipt = await self._link.submit(request.plan, weights, request.weight, request.member)
+            receipt = await self._link.submit(request.plan, weights, request.weight, request.member, request.level)
             return Done(number, receipt=receipt)
         if isinstance(request, HandOver):
             manifest = request.manifest

@@ -11,6 +11,7 @@ FLEET/plant-1/edge.toml
 from __future__ import annotations
 
 import json
+import logging
 import re
 import socket
 import time
@@ -21,11 +22,13 @@ from pathlib import Path
 from typing import Any
 
 from reuna.adapters.certificates import CertificateAuthority
+from reuna.adapters.sandbox import HIGHEST, probe, sentence
 from reuna.adapters.toml_file import read_toml
 from reuna.core.errors import SettingsError
 from reuna.core.settings import REQUIRED, Option, parse
 from reuna.fleet.trust import make_trust
 
+log = logging.getLogger("reuna.up")
 HOST = "127.0.0.1"
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 KINDS = ("cloud", "fog", "edge")
@@ -85,12 +88,16 @@ def check_names(names: list[str]) -> None:
 def make_fleet(
     folder: Path, name: str, fogs: Mapping[str, Mapping[str, Path]], announce_s: float = 1.0
 ) -> Fleet:
-    """Write everything a fleet on this machine needs. ``fogs`` maps fog -> edge -> data folder."""
+    """Write everything a fleet on this machine needs. ``fogs`` maps fog -> edge -> data folder.
+
+    Its edges ask for the sandbox level that this machine reaches, so that it never gets less.
+    """
     edges = [edge for of_fog in fogs.values() for edge in of_fog]
     check_names(["cloud", *fogs, *edges])
     folder.mkdir(parents=True, exist_ok=True)
     authority = CertificateAuthority.create(folder / "ca", name)
     make_trust(folder / "trust", name, time.time())
+    level = _sandbox_level()
     ports = iter(free_ports(4 + 2 * len(fogs)))
     cloud = _cloud(folder, name, list(fogs), authority, ports, announce_s)
     places = [PlaceFile("cloud", "cloud", cloud)]
@@ -99,11 +106,25 @@ def make_fleet(
         file = _fog(folder, name, fog, list(data), authority, ports, announce_s)
         places.append(PlaceFile("fog", fog, file))
         below += [
-            PlaceFile("edge", e, _edge(folder, name, e, fog, path, authority)) for e, path in data.items()
+            PlaceFile("edge", e, _edge(folder, name, e, fog, path, authority, level))
+            for e, path in data.items()
         ]
     places += below
     write_toml(folder / "fleet.toml", _index(name, folder, places))
     return Fleet(name, folder, tuple(places))
+
+
+def _sandbox_level() -> int:
+    """What this machine reaches; when that is not all, it is said."""
+    level = probe()
+    if level.number < HIGHEST:
+        log.warning(
+            "project code runs at sandbox level %d of %d here; missing: %s. See `reuna sandbox`.",
+            level.number,
+            HIGHEST,
+            sentence(level),
+        )
+    return level.number
 
 
 def open_fleet(file: Path) -> Fleet:
@@ -186,7 +207,9 @@ def _fog(
     return write_toml(folder / fog / "fog.toml", settings)
 
 
-def _edge(folder: Path, fleet: str, edge: str, fog: str, data: Path, ca: CertificateAuthority) -> Path:
+def _edge(
+    folder: Path, fleet: str, edge: str, fog: str, data: Path, ca: CertificateAuthority, level: int
+) -> Path:
     listen = read_toml(folder / fog / "fog.toml").values["listen"]
     settings = {
         "fleet": fleet,
@@ -201,6 +224,7 @@ def _edge(folder: Path, fleet: str, edge: str, fog: str, data: Path, ca: Certifi
             "freight_port": listen["freight_port"],
         },
         "tls": _keys(ca, "edge", edge),
+        "sandbox": {"min_level": level},
     }
     return write_toml(folder / edge / "edge.toml", settings)
 

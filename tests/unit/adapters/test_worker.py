@@ -17,19 +17,23 @@ from typing import Any
 import numpy as np
 import pytest
 
+import reuna
 from reuna.adapters import project
-from reuna.adapters import worker as subject
 from reuna.adapters.linear import SoftmaxClassifier
+from reuna.adapters.sandbox import Level, worker_environment
 from reuna.adapters.worker import (
-    MAX_FRAME,
-    Bench,
+    Desk,
     FitResult,
     InlineWorker,
     Worker,
-    last_lines,
-    worker_environment,
+    __main__,
+    messages,
+    parent,
     write_model,
 )
+from reuna.adapters.worker.bench import Bench
+from reuna.adapters.worker.messages import MAX_FRAME
+from reuna.adapters.worker.parent import last_lines
 from reuna.core.data import Dataset, Samples
 from reuna.core.errors import (
     BadMessage,
@@ -108,12 +112,17 @@ def learner(settings):
 @pytest.fixture
 def places(tmp_path: Path) -> Path:
     """A project, a node's data, and a model."""
-    for name in ("project", "data"):
+    for name in ("project", "data", "lent"):
         (tmp_path / name).mkdir()
     (tmp_path / "project" / "model.py").write_text(MODEL)
     (tmp_path / "data" / "rows.txt").write_text("2.5")
-    (tmp_path / "base").write_bytes(pack({"w": np.ones(3, np.float32)}))
+    (tmp_path / "lent" / "base").write_bytes(pack({"w": np.ones(3, np.float32)}))
     return tmp_path
+
+
+def desk_in(places: Path) -> Desk:
+    """The folders of a worker."""
+    return Desk(places / "project", places / "data", places / "lent", places / "made")
 
 
 @pytest.fixture(params=[Worker, InlineWorker])
@@ -122,7 +131,7 @@ async def either(
 ) -> AsyncIterator[Any]:
     """A worker of each kind: both keep the same promises."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    worker = await request.param.start(places / "project", places / "data", places / "log" / "worker.log")
+    worker = await request.param.start(desk_in(places), places / "log" / "worker.log")
     yield worker
     await worker.close()
     project._forget_modules(project._on_path)
@@ -130,39 +139,39 @@ async def either(
 
 @pytest.fixture
 async def worker(places: Path) -> AsyncIterator[Worker]:
-    made = await Worker.start(places / "project", places / "data", places / "worker.log")
+    made = await Worker.start(desk_in(places), places / "worker.log")
     yield made
     await made.close()
 
 
 async def test_a_fit_writes_the_new_model_where_it_was_asked_to(either: Any, places: Path) -> None:
     await either.open("model", {})
-    result = await either.fit(places / "base", {}, 9, places / "out")
-    assert unpack((places / "out").read_bytes())["w"].tolist() == [3.5, 3.5, 3.5]
+    result = await either.fit(places / "lent" / "base", {}, 9, places / "made" / "out")
+    assert unpack((places / "made" / "out").read_bytes())["w"].tolist() == [3.5, 3.5, 3.5]
     assert isinstance(result, FitResult)
     assert result.weight == 5
     assert result.metrics == {"threads": 1.0, "loaded": 1.0, "seed": 9.0}
     assert result.peak_mib > 10
     assert 0 <= result.cpu_s < 10
-    assert not list(places.glob("*.part"))
+    assert not list(places.glob("made/*.part"))
 
 
 async def test_code_and_data_stay_loaded(either: Any, places: Path) -> None:
     await either.open("model", {})
     (places / "data" / "rows.txt").unlink()
     for seed in range(3):
-        result = await either.fit(places / "base", {}, seed, places / "out")
+        result = await either.fit(places / "lent" / "base", {}, seed, places / "made" / "out")
         assert result.metrics["loaded"] == 1.0
-    assert (await either.evaluate(places / "out", {}))["sum"] == 10.5
+    assert (await either.evaluate(places / "made" / "out", {}))["sum"] == 10.5
 
 
 async def test_a_model_that_changed_under_its_name_is_read_again(either: Any, places: Path) -> None:
     await either.open("model", {})
-    assert (await either.evaluate(places / "base", {}))["sum"] == 3.0
-    await either.fit(places / "base", {}, 1, places / "out")
-    assert (await either.evaluate(places / "out", {}))["sum"] == 10.5
-    await either.fit(places / "out", {}, 1, places / "out")
-    assert (await either.evaluate(places / "out", {}))["sum"] == 18.0
+    assert (await either.evaluate(places / "lent" / "base", {}))["sum"] == 3.0
+    await either.fit(places / "lent" / "base", {}, 1, places / "made" / "out")
+    assert (await either.evaluate(places / "made" / "out", {}))["sum"] == 10.5
+    await either.fit(places / "made" / "out", {}, 1, places / "made" / "out")
+    assert (await either.evaluate(places / "made" / "out", {}))["sum"] == 18.0
 
 
 @pytest.mark.parametrize(
@@ -186,17 +195,17 @@ async def test_a_learners_fault_is_told_and_the_worker_goes_on(
 ) -> None:
     await either.open("model", {})
     with pytest.raises(LearnerError, match=said):
-        await either.fit(places / "base", {"what": what}, 1, places / "out")
-    assert not (places / "out").exists()
+        await either.fit(places / "lent" / "base", {"what": what}, 1, places / "made" / "out")
+    assert not (places / "made" / "out").exists()
     assert either.alive
-    assert (await either.fit(places / "base", {}, 1, places / "out")).weight == 5
+    assert (await either.fit(places / "lent" / "base", {}, 1, places / "made" / "out")).weight == 5
 
 
 async def test_an_endless_message_is_cut(either: Any, places: Path) -> None:
     await either.open("model", {})
     with pytest.raises(LearnerError, match="ValueError: xxx") as caught:
-        await either.fit(places / "base", {"what": "scream"}, 1, places / "out")
-    assert len(caught.value.message) <= subject.MAX_MESSAGE
+        await either.fit(places / "lent" / "base", {"what": "scream"}, 1, places / "made" / "out")
+    assert len(caught.value.message) <= messages.MAX_MESSAGE
 
 
 async def test_an_error_of_ours_keeps_its_kind_and_its_advice(either: Any, places: Path) -> None:
@@ -205,7 +214,7 @@ async def test_an_error_of_ours_keeps_its_kind_and_its_advice(either: Any, place
     assert caught.value.next_step == "Ask the plant."
     await either.open("model", {})
     with pytest.raises(ExtraMissing) as missing:
-        await either.fit(places / "base", {"what": "extra"}, 1, places / "out")
+        await either.fit(places / "lent" / "base", {"what": "extra"}, 1, places / "made" / "out")
     assert missing.value.next_step == "Install pictures."
 
 
@@ -219,22 +228,22 @@ async def test_what_cannot_be_opened_is_the_projects_fault(either: Any, places: 
 
 async def test_a_worker_that_was_not_opened_says_so(either: Any, places: Path) -> None:
     with pytest.raises(LearnerError, match="before its project was opened"):
-        await either.fit(places / "base", {}, 1, places / "out")
+        await either.fit(places / "lent" / "base", {}, 1, places / "made" / "out")
 
 
 async def test_a_model_that_is_none_or_gone_is_told_apart(either: Any, places: Path) -> None:
     await either.open("model", {})
-    (places / "bad").write_bytes(b"no model")
+    (places / "lent" / "bad").write_bytes(b"no model")
     with pytest.raises(BadMessage):
-        await either.evaluate(places / "bad", {})
+        await either.evaluate(places / "lent" / "bad", {})
     with pytest.raises(Corrupted, match="absent"):
-        await either.evaluate(places / "absent", {})
+        await either.evaluate(places / "lent" / "absent", {})
 
 
 async def test_a_folder_that_is_gone_is_the_disks_fault(either: Any, places: Path) -> None:
     await either.open("model", {})
     with pytest.raises(Corrupted, match="No such file"):
-        await either.fit(places / "base", {}, 1, places / "nowhere" / "out")
+        await either.fit(places / "lent" / "base", {}, 1, places / "made" / "nowhere" / "out")
 
 
 # --- the process -----------------------------------------------------------------------------------
@@ -243,15 +252,17 @@ async def test_a_folder_that_is_gone_is_the_disks_fault(either: Any, places: Pat
 async def test_a_worker_that_dies_leaves_its_last_words(worker: Worker, places: Path) -> None:
     await worker.open("model", {})
     with pytest.raises(WorkerFailed, match="the last words of a worker"):
-        await worker.fit(places / "base", {"what": "die"}, 1, places / "out")
+        await worker.fit(places / "lent" / "base", {"what": "die"}, 1, places / "made" / "out")
     assert not worker.alive
     with pytest.raises(WorkerFailed):
-        await worker.evaluate(places / "base", {})
+        await worker.evaluate(places / "lent" / "base", {})
 
 
 async def test_a_killed_worker_is_noticed_at_once(worker: Worker, places: Path) -> None:
     await worker.open("model", {})
-    work = asyncio.create_task(worker.fit(places / "base", {"what": "sleep"}, 1, places / "out"))
+    work = asyncio.create_task(
+        worker.fit(places / "lent" / "base", {"what": "sleep"}, 1, places / "made" / "out")
+    )
     await asyncio.sleep(0.05)
     os.kill(worker.pid, signal.SIGKILL)
     with pytest.raises(WorkerFailed):
@@ -263,13 +274,17 @@ async def test_a_worker_whose_answer_nobody_awaited_takes_no_more_requests(
 ) -> None:
     await worker.open("model", {})
     with pytest.raises(TimeoutError):
-        await asyncio.wait_for(worker.fit(places / "base", {"what": "sleep"}, 1, places / "out"), 0.1)
+        await asyncio.wait_for(
+            worker.fit(places / "lent" / "base", {"what": "sleep"}, 1, places / "made" / "out"), 0.1
+        )
     assert not worker.alive
 
 
 async def test_closing_ends_a_worker_in_the_middle_of_work(worker: Worker, places: Path) -> None:
     await worker.open("model", {})
-    work = asyncio.create_task(worker.fit(places / "base", {"what": "sleep"}, 1, places / "out"))
+    work = asyncio.create_task(
+        worker.fit(places / "lent" / "base", {"what": "sleep"}, 1, places / "made" / "out")
+    )
     await asyncio.sleep(0.05)
     await asyncio.wait_for(worker.close(), 5)
     with pytest.raises(WorkerFailed):
@@ -282,10 +297,10 @@ async def test_a_worker_sees_no_secrets_of_the_environment(
     places: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SECRET_TOKEN", "s")
-    worker = await Worker.start(places / "project", places / "data", places / "worker.log")
+    worker = await Worker.start(desk_in(places), places / "worker.log")
     try:
         await worker.open("model", {})
-        assert (await worker.evaluate(places / "base", {}))["secret"] == 0.0
+        assert (await worker.evaluate(places / "lent" / "base", {}))["secret"] == 0.0
     finally:
         await worker.close()
     made = worker_environment({"SECRET_TOKEN": "s", "PATH": "p", "OMP_NUM_THREADS": "8"})
@@ -299,8 +314,8 @@ async def test_modules_of_the_folder_we_stand_in_are_not_found(
     (places / "elsewhere").mkdir()
     (places / "elsewhere" / "msgspec.py").write_text("raise RuntimeError('shadowed')")
     monkeypatch.chdir(places / "elsewhere")
-    monkeypatch.setenv("PYTHONPATH", str(Path(subject.__file__).parents[2]))
-    worker = await Worker.start(places / "project", places / "data", places / "worker.log")
+    monkeypatch.setenv("PYTHONPATH", str(Path(reuna.__file__).parents[1]))
+    worker = await Worker.start(desk_in(places), places / "worker.log")
     try:
         await worker.open("model", {})
     finally:
@@ -310,15 +325,15 @@ async def test_modules_of_the_folder_we_stand_in_are_not_found(
 async def test_too_long_a_request_is_refused_before_it_is_sent(worker: Worker, places: Path) -> None:
     await worker.open("model", {})
     with pytest.raises(LearnerError, match="settings take"):
-        await worker.fit(places / "base", {"text": "x" * MAX_FRAME}, 1, places / "out")
+        await worker.fit(places / "lent" / "base", {"text": "x" * MAX_FRAME}, 1, places / "made" / "out")
     assert worker.alive
-    assert (await worker.evaluate(places / "base", {}))["sum"] == 3.0
+    assert (await worker.evaluate(places / "lent" / "base", {}))["sum"] == 3.0
 
 
 def test_a_frame_that_announces_too_much_ends_the_worker(places: Path) -> None:
     ours, theirs = socket.socketpair()
     ours.sendall((MAX_FRAME + 1).to_bytes(4, "little"))
-    subject.serve(theirs, Bench(places, places))
+    __main__.serve(theirs, Bench(places, places), Level(0))
     ours.close()
     theirs.close()
 
@@ -326,20 +341,20 @@ def test_a_frame_that_announces_too_much_ends_the_worker(places: Path) -> None:
 def test_a_worker_ends_with_a_parent_that_was_killed(places: Path) -> None:
     script = f"""
         import asyncio, os, pathlib
-        from reuna.adapters.worker import Worker
+        from reuna.adapters.worker import Desk, Worker
         async def main():
             place = pathlib.Path({str(places)!r})
-            worker = await Worker.start(place / "project", place / "data", place / "worker.log")
+            worker = await Worker.start(Desk(*(place / name for name in ("project", "data", "lent", "made"))), place / "worker.log")
             await worker.open("model", {{}})
             print(worker.pid, flush=True)
-            await worker.fit(place / "base", {{"what": "sleep"}}, 1, place / "out")
+            await worker.fit(place / "lent" / "base", {{"what": "sleep"}}, 1, place / "made" / "out")
         asyncio.run(main())
     """
     parent = subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(script)],
         stdout=subprocess.PIPE,
         text=True,
-        env={**os.environ, "PYTHONPATH": str(Path(subject.__file__).parents[2])},
+        env={**os.environ, "PYTHONPATH": str(Path(reuna.__file__).parents[1])},
     )
     assert parent.stdout
     pid = int(parent.stdout.readline())
@@ -388,5 +403,5 @@ def test_only_the_end_of_a_log_is_read(tmp_path: Path) -> None:
     assert last_lines(log) == ""
     log.write_bytes(b"\xff\n" * 100_000 + b"one\ntwo\n")
     lines = last_lines(log).splitlines()
-    assert len(lines) == subject.LOG_LINES
+    assert len(lines) == parent.LOG_LINES
     assert lines[-2:] == ["one", "two"]

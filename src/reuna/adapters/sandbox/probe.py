@@ -1,0 +1,28 @@
+"""``python -m reuna.adapters.sandbox.probe``: confine this process and print the level as JSON."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+
+import msgspec
+
+from reuna.adapters.sandbox import Room, SandboxLimits, confine
+
+
+def main() -> int:
+    """Entry of the probe: a child is confined, so that this process can clear up after it."""
+    with tempfile.TemporaryDirectory(prefix="reuna-probe-") as folder:
+        child = os.fork()
+        if child == 0:
+            level = confine(Room((), folder), SandboxLimits())
+            sys.stdout.buffer.write(msgspec.json.encode(level) + b"\n")
+            sys.stdout.flush()
+            os._exit(0)
+        os.waitpid(child, 0)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,137 @@
+"""The worker's side: the project's learner and this node's data, asked for one thing after the other."""
+
+from __future__ import annotations
+
+import math
+import resource
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from reuna.adapters.processes import own_peak_mib
+from reuna.adapters.worker.messages import MAX_MESSAGE, MAX_METRICS, Answer, Evaluate, Fit, Open, Request
+from reuna.core.errors import LearnerError, ReunaError
+from reuna.core.records import Metrics
+
+if TYPE_CHECKING:
+    from reuna.core.ports import Learner, Tensors
+
+
+class Bench:
+    """The worker's side: learner and data stay loaded from request to request, and the last model."""
+
+    def __init__(self, project: Path, data: Path) -> None:
+        self._project = project
+        self._folder = data
+        self._learner: Learner | None = None
+        self._data: Any = None
+        self._read: tuple[tuple[object, ...], Any] = ((), None)
+
+    def hold(self, learner: Learner, data: Any) -> None:
+        """Work with these from now on."""
+        self._learner, self._data = learner, data
+
+    def serve(self, request: Request) -> Answer:
+        """Carry out one request; errors of ours become an answer."""
+        try:
+            return self._carry_out(request)
+        except ReunaError as error:
+            message = error.message[:MAX_MESSAGE]
+            return Answer(code=error.code, message=message, next_step=error.next_step[:MAX_MESSAGE])
+
+    def _carry_out(self, request: Request) -> Answer:
+        from reuna.adapters.project import blame_project
+
+        if isinstance(request, Open):
+            return self._load(request)
+        with blame_project(self._project, "training" if isinstance(request, Fit) else "evaluating"):
+            return self._fit(request) if isinstance(request, Fit) else self._evaluate(request)
+
+    def _load(self, request: Open) -> Answer:
+        from reuna.adapters.project import blame_project, load_entry
+
+        entry = load_entry(self._project, request.entry)
+        with blame_project(self._project, "loading this node's data"):
+            data = entry.load(self._folder, request.settings)
+        with blame_project(self._project, "making the learner"):
+            self.hold(entry.learner(request.settings), data)
+        return Answer(peak_mib=own_peak_mib())
+
+    def _fit(self, request: Fit) -> Answer:
+        from reuna.core.tensors import layout_of
+
+        began = _cpu_s()
+        learner, model = self._open(), self._model(request.model)
+        trained, weight, metrics = learner.fit(model, self._data, request.settings, request.seed)
+        if type(weight) is not int or weight < 1:
+            raise LearnerError(f"fit returned {weight!r} samples, expected a whole number from 1 on")
+        if layout_of(trained) != layout_of(model):
+            raise LearnerError("fit returned tensors of other names or shapes than it was given")
+        numbers = _numbers(metrics)
+        write_model(Path(request.out), trained)
+        return Answer(weight, numbers, own_peak_mib(), _cpu_s() - began)
+
+    def _evaluate(self, request: Evaluate) -> Answer:
+        began = _cpu_s()
+        metrics = self._open().evaluate(self._model(request.model), self._data, request.settings)
+        return Answer(metrics=_numbers(metrics), peak_mib=own_peak_mib(), cpu_s=_cpu_s() - began)
+
+    def _open(self) -> Learner:
+        if self._learner is None:
+            raise LearnerError("the worker was asked to train before its project was opened")
+        return self._learner
+
+    def _model(self, path: str) -> Any:
+        """The tensors in a file; those of the last request when the file is the very same."""
+        from reuna.adapters.files import storage_error
+        from reuna.core.tensors import unpack
+
+        file = Path(path)
+        try:
+            status = file.stat()
+            key = (path, status.st_ino, status.st_mtime_ns, status.st_size)
+            if self._read[0] != key:
+                self._read = ((), None)  # two models at once are one too many
+                self._read = (key, unpack(file.read_bytes()))
+        except OSError as error:
+            raise storage_error(error, file) from error
+        return dict(self._read[1])
+
+
+def write_model(path: Path, tensors: Tensors) -> None:
+    """A model's file, in the format of `reuna.core.tensors`; whole under its name or not at all.
+
+    It is not forced to the disk: the egress does that with what it makes of it. Raises `DiskFull`.
+    """
+    from reuna.adapters.files import storage_error
+    from reuna.core.tensors import packed_parts
+
+    part = path.with_name(f"{path.name}.part")
+    parts = packed_parts(tensors)
+    try:
+        with part.open("wb") as file:
+            file.writelines(parts)
+        part.replace(path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise storage_error(error, path) from error
+
+
+def _cpu_s() -> float:
+    """Processor time of this process so far, seconds."""
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_utime + usage.ru_stime
+
+
+def _numbers(metrics: Mapping[str, Any]) -> Metrics:
+    """Metrics as the port promises them: at most 64 finite numbers by name."""
+    try:
+        found = {str(name): float(value) for name, value in metrics.items()}
+    except (TypeError, ValueError, AttributeError) as error:
+        raise LearnerError(f"metrics must be numbers by name: {error}") from error
+    wrong = [name for name, value in found.items() if not math.isfinite(value)]
+    if wrong:
+        raise LearnerError(f"the metric {wrong[0]!r} is {found[wrong[0]]}, expected a finite number")
+    if len(found) > MAX_METRICS:
+        raise LearnerError(f"the learner gave {len(found)} metrics, {MAX_METRICS} are allowed")
+    return found

@@ -1,0 +1,93 @@
+"""What parent and worker say to each other: requests, answers, and a worker's folders."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from reuna.adapters.sandbox import Room, SandboxLimits
+from reuna.core.records import Metrics, Setting
+
+MAX_FRAME = 4 << 20  #: bytes of one request or answer
+MAX_METRICS = 64
+MAX_MESSAGE = 4_000  #: characters of an error's text
+
+
+@dataclass(frozen=True)
+class Desk:
+    """A worker's folders: the unpacked bundle, this node's data, models lent to it, what it makes.
+
+    It reads the first three and writes the last, which is empty when it starts; nothing else of the
+    node is in its sight.
+    """
+
+    project: Path
+    data: Path
+    lent: Path
+    made: Path
+
+    def room(self) -> Room:
+        """The same for the sandbox."""
+        read = (self.project, self.data, self.lent)
+        return Room(tuple(str(path.absolute()) for path in read), str(self.made.absolute()))
+
+
+class Start(msgspec.Struct, frozen=True):
+    """What a worker is told on its command line."""
+
+    project: str
+    data: str
+    room: Room
+    limits: SandboxLimits
+
+
+class Open(msgspec.Struct, tag=True):
+    """Import the project's entry and load this node's data."""
+
+    entry: str
+    settings: dict[str, Setting]
+
+
+class Fit(msgspec.Struct, tag=True):
+    """Train from the model in a file and write the new one to another."""
+
+    model: str
+    out: str
+    settings: dict[str, Setting]
+    seed: int
+
+
+class Evaluate(msgspec.Struct, tag=True):
+    """Metrics of the model in a file."""
+
+    model: str
+    settings: dict[str, Setting]
+
+
+class Answer(msgspec.Struct):
+    """What came of a request; ``code`` is an error's."""
+
+    weight: int = 0
+    metrics: Metrics = {}
+    peak_mib: float = 0.0
+    cpu_s: float = 0.0
+    code: str = ""
+    message: str = ""
+    next_step: str = ""
+
+
+Request = Open | Fit | Evaluate
+
+
+class FitResult(msgspec.Struct, frozen=True):
+    """Samples behind the new model, the learner's metrics, the worker's peak memory so far.
+
+    ``cpu_s`` is the processor time of this fit, reading and writing models included.
+    """
+
+    weight: int
+    metrics: Metrics
+    peak_mib: float
+    cpu_s: float = 0.0

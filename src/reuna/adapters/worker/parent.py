@@ -1,0 +1,250 @@
+"""The parent's side: a worker as a process, or for a notebook in this one."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import socket
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import msgspec
+
+from reuna.adapters.processes import end_with_parent
+from reuna.adapters.sandbox import Level, SandboxLimits, worker_environment
+from reuna.adapters.worker.bench import Bench
+from reuna.adapters.worker.messages import (
+    MAX_FRAME,
+    Answer,
+    Desk,
+    Evaluate,
+    Fit,
+    FitResult,
+    Open,
+    Request,
+    Start,
+)
+from reuna.core import errors
+from reuna.core.errors import LearnerError, ReunaError, WorkerFailed
+from reuna.core.records import Metrics, Setting
+
+if TYPE_CHECKING:
+    from reuna.core.ports import Learner
+
+LOG_LINES = 8
+LOG_TAIL = 16_384  #: bytes of a log that are looked at
+MAX_LOG = 8 << 20  #: bytes; a longer log is begun anew with the next worker
+PROGRAM = (
+    "-P",
+    "-m",
+    "reuna.adapters.worker",
+)  #: -P: the folder we happen to stand in is no place for modules
+T = TypeVar("T")
+
+
+class Worker:
+    """The parent's side of one training process."""
+
+    def __init__(
+        self,
+        process: asyncio.subprocess.Process,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        log: Path,
+        level: Level,
+    ) -> None:
+        self.level = level
+        self._process = process
+        self._reader = reader
+        self._writer = writer
+        self._log = log
+        self._turn = asyncio.Lock()
+        self._broken = False
+
+    @classmethod
+    async def start(cls, desk: Desk, log: Path, limits: SandboxLimits | None = None) -> Worker:
+        """Start the process and wait until it is confined. Raises `WorkerFailed`."""
+        ours, theirs = socket.socketpair()
+        start = Start(str(desk.project), str(desk.data), desk.room(), limits or SandboxLimits())
+        try:
+            process = await _spawn(theirs, start, desk, log)
+            reader, writer = await asyncio.open_unix_connection(sock=ours)
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+        try:
+            return cls(process, reader, writer, log, await _receive(reader, Level, log))
+        except BaseException:
+            await _end(process, writer)
+            raise
+
+    @property
+    def alive(self) -> bool:
+        """Whether it can take another request."""
+        return not self._broken and self._process.returncode is None
+
+    @property
+    def pid(self) -> int:
+        """Process id."""
+        return self._process.pid
+
+    async def open(self, entry: str, settings: Mapping[str, Setting]) -> None:
+        """Import the project and load the data. Raises `ProjectError`, `DataError`, `LearnerError`."""
+        await self._ask(Open(entry, dict(settings)))
+
+    async def fit(self, model: Path, settings: Mapping[str, Setting], seed: int, out: Path) -> FitResult:
+        """Train; the new model lies in ``out`` afterwards. Raises `LearnerError`, `WorkerFailed`."""
+        return _result(await self._ask(Fit(str(model), str(out), dict(settings), seed)))
+
+    async def evaluate(self, model: Path, settings: Mapping[str, Setting]) -> Metrics:
+        """Metrics of a model on this node's data. Raises `LearnerError`, `WorkerFailed`."""
+        return (await self._ask(Evaluate(str(model), dict(settings)))).metrics
+
+    async def close(self) -> None:
+        """End the process."""
+        await _end(self._process, self._writer)
+
+    async def _ask(self, request: Request) -> Answer:
+        async with self._turn:
+            self._broken = True  # until the answer to this very request is there
+            answer = await self._exchange(request)
+            self._broken = False
+        return _checked(answer)
+
+    async def _exchange(self, request: Request) -> Answer:
+        data = msgspec.msgpack.encode(request)
+        if len(data) > MAX_FRAME:
+            self._broken = False  # nothing was sent
+            raise LearnerError(f"the settings take {len(data)} bytes, {MAX_FRAME} are allowed")
+        try:
+            self._writer.write(len(data).to_bytes(4, "little") + data)
+        except ConnectionError as error:
+            raise _ended(self._log) from error
+        return await _receive(self._reader, Answer, self._log)
+
+
+async def _receive(reader: asyncio.StreamReader, kind: type[T], log: Path) -> T:
+    """The worker's next message. Raises `WorkerFailed`."""
+    try:
+        length = int.from_bytes(await reader.readexactly(4), "little")
+        if length > MAX_FRAME:
+            raise WorkerFailed(f"the worker sent a frame of {length} bytes")
+        return msgspec.msgpack.decode(await reader.readexactly(length), type=kind)
+    except (asyncio.IncompleteReadError, ConnectionError, msgspec.DecodeError) as error:
+        raise _ended(log) from error
+
+
+def _ended(log: Path) -> WorkerFailed:
+    return WorkerFailed(f"the worker ended:\n{last_lines(log)}")
+
+
+async def _end(process: asyncio.subprocess.Process, writer: asyncio.StreamWriter) -> None:
+    """End a worker's process, however busy it is, and wait until it is gone."""
+    writer.close()
+    if process.returncode is None:
+        process.kill()
+    await process.wait()
+
+
+async def _spawn(theirs: socket.socket, start: Start, desk: Desk, log: Path) -> asyncio.subprocess.Process:
+    """The worker's process; of our descriptors it gets one end of the pair and the log."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(desk.made, ignore_errors=True)
+    for folder in (desk.made, desk.lent):
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    mode = "wb" if log.exists() and log.stat().st_size > MAX_LOG else "ab"
+    with log.open(mode) as out:
+        return await asyncio.create_subprocess_exec(
+            sys.executable,
+            *PROGRAM,
+            str(theirs.fileno()),
+            msgspec.json.encode(start).decode(),
+            pass_fds=(theirs.fileno(),),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=out,
+            stderr=out,
+            env=worker_environment(os.environ),
+            preexec_fn=end_with_parent,
+        )
+
+
+class InlineWorker:
+    """A `Worker` without a process: the learner runs here, in the event loop's thread.
+
+    For notebooks and simulations, where the code is one's own: a crash is a crash of ours.
+    """
+
+    alive = True
+
+    def __init__(self, bench: Bench) -> None:
+        self._bench = bench
+        self.pid = os.getpid()
+
+    @classmethod
+    async def start(
+        cls,
+        desk: Desk,
+        log: Path | None = None,  # noqa: ARG003 - so that both start alike
+        limits: SandboxLimits | None = None,  # noqa: ARG003 - as above
+    ) -> InlineWorker:
+        """As `Worker.start`; what the project prints goes where this process prints."""
+        desk.made.mkdir(parents=True, exist_ok=True)
+        return cls(Bench(desk.project, desk.data))
+
+    @classmethod
+    def of(cls, learner: Learner, data: Any) -> InlineWorker:
+        """Over a learner and data at hand; needs no `open`."""
+        bench = Bench(Path(), Path())
+        bench.hold(learner, data)
+        return cls(bench)
+
+    async def open(self, entry: str, settings: Mapping[str, Setting]) -> None:
+        """As `Worker.open`."""
+        self._ask(Open(entry, dict(settings)))
+
+    async def fit(self, model: Path, settings: Mapping[str, Setting], seed: int, out: Path) -> FitResult:
+        """As `Worker.fit`."""
+        return _result(self._ask(Fit(str(model), str(out), dict(settings), seed)))
+
+    async def evaluate(self, model: Path, settings: Mapping[str, Setting]) -> Metrics:
+        """As `Worker.evaluate`."""
+        return self._ask(Evaluate(str(model), dict(settings))).metrics
+
+    async def close(self) -> None:
+        """Nothing is left running."""
+
+    def _ask(self, request: Request) -> Answer:
+        return _checked(self._bench.serve(request))
+
+
+def _checked(answer: Answer) -> Answer:
+    """The answer, or the error that it carries."""
+    if answer.code:
+        raise _error(answer)
+    return answer
+
+
+def _result(answer: Answer) -> FitResult:
+    return FitResult(answer.weight, answer.metrics, answer.peak_mib, answer.cpu_s)
+
+
+def last_lines(log: Path) -> str:
+    """The end of a worker's log."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, log.stat().st_size - LOG_TAIL))
+            return "\n".join(file.read().decode(errors="replace").splitlines()[-LOG_LINES:])
+    except OSError:
+        return ""
+
+
+def _error(answer: Answer) -> ReunaError:
+    for kind in vars(errors).values():
+        if isinstance(kind, type) and issubclass(kind, ReunaError) and kind.code == answer.code:
+            return kind(answer.message, answer.next_step or None)
+    return LearnerError(answer.message, answer.next_step or None)

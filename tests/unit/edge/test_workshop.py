@@ -1,0 +1,158 @@
+"""The edge's workshop: what a worker is lent, what is taken from it, and how confined it must be."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from reuna.adapters.files import FileBlob, FileBlobs
+from reuna.adapters.project import pack_bundle
+from reuna.adapters.sandbox import HIGHEST, SandboxLimits, probe
+from reuna.core.errors import DiskFull, LearnerError, SandboxTooWeak
+from reuna.core.tensors import pack, unpack
+from reuna.edge.settings import EDGE, sandbox_limits
+from reuna.edge.workshop import TRAINED, WorkerWorkshop, take
+
+MODEL = """
+import numpy as np
+
+def load(folder, settings):
+    return float((folder / "rows.txt").read_text())
+
+class Adds:
+    def fit(self, model, data, settings, seed):
+        if settings.get("what") == "large":
+            return {"w": np.zeros(1 << 20, np.float32)}, 1, {}
+        return {"w": model["w"] + np.float32(data)}, 5, {}
+
+    def evaluate(self, model, data, settings):
+        return {"sum": model["w"].sum()}
+
+def learner(settings):
+    return Adds()
+"""
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Path:
+    """A node's data, and a project."""
+    for name in ("data", "project"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "data" / "rows.txt").write_text("2.5")
+    (tmp_path / "project" / "model.py").write_text(MODEL)
+    return tmp_path
+
+
+@pytest.fixture
+def blobs(tmp_path: Path) -> FileBlobs:
+    return FileBlobs(tmp_path / "state" / "blobs")
+
+
+def workshop_in(site: Path, min_level: int = 0, limits: SandboxLimits | None = None) -> WorkerWorkshop:
+    return WorkerWorkshop(site / "state" / "work", site / "data", 60.0, limits or SandboxLimits(), min_level)
+
+
+@pytest.fixture
+async def workshop(site: Path) -> AsyncIterator[WorkerWorkshop]:
+    made = workshop_in(site)
+    yield made
+    await made.close()
+
+
+SETTINGS = {"entry": "model"}
+
+
+async def test_a_model_is_lent_trained_and_taken_out_of_the_workers_reach(
+    workshop: WorkerWorkshop, site: Path, blobs: FileBlobs
+) -> None:
+    base = blobs.put(pack({"w": np.ones(2, np.float32)}))
+    await workshop.open("r-1", blobs.put(pack_bundle(site / "project")), SETTINGS)
+    fitted = await workshop.fit(base, SETTINGS, 1)
+    assert fitted.weight == 5
+    assert unpack(fitted.weights.read(0, fitted.weights.size))["w"].tolist() == [3.5, 3.5]
+    assert (site / "state" / "work" / TRAINED).is_file()
+    assert not list((site / "state" / "work" / "made").glob("*.safetensors"))
+    assert await workshop.evaluate(fitted.weights, SETTINGS) == {"sum": 7.0}
+    assert [path.name for path in (site / "state" / "work" / "lent").iterdir()] == ["own"]
+    assert await workshop.evaluate(base, SETTINGS) == {"sum": 2.0}
+    assert [path.name for path in (site / "state" / "work" / "lent").iterdir()] == [base.digest]
+
+
+async def test_a_model_on_another_file_system_is_copied(
+    workshop: WorkerWorkshop, site: Path, blobs: FileBlobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EXDEV, "cross-device")
+
+    monkeypatch.setattr(os, "link", refuse)
+    await workshop.open("r-1", blobs.put(pack_bundle(site / "project")), SETTINGS)
+    assert await workshop.evaluate(blobs.put(pack({"w": np.ones(2, np.float32)})), SETTINGS) == {"sum": 2.0}
+
+
+async def test_a_sandbox_below_what_the_node_asks_for_trains_nothing(site: Path, blobs: FileBlobs) -> None:
+    (site / "project" / "model.py").write_text("raise RuntimeError('a line of the project ran')")
+    workshop = workshop_in(site, min_level=HIGHEST + 1)
+    with pytest.raises(SandboxTooWeak, match=r"reaches level \d, this node asks for 4") as caught:
+        await workshop.open("r-1", blobs.put(pack_bundle(site / "project")), SETTINGS)
+    assert "reuna sandbox" in caught.value.next_step
+    assert not (site / "state" / "work" / "worker.log").read_text()
+    await workshop.close()
+
+
+async def test_the_level_this_machine_reaches_is_enough_when_it_is_asked_for(
+    site: Path, blobs: FileBlobs
+) -> None:
+    workshop = workshop_in(site, min_level=probe().number)
+    await workshop.open("r-1", blobs.put(pack_bundle(site / "project")), SETTINGS)
+    await workshop.close()
+
+
+async def test_a_model_larger_than_a_file_may_be_is_told_as_a_full_disk(site: Path, blobs: FileBlobs) -> None:
+    workshop = workshop_in(site, limits=SandboxLimits(file_mib=1))
+    base = blobs.put(pack({"w": np.zeros(1 << 20, np.float32)}))
+    settings = {**SETTINGS, "what": "large"}
+    await workshop.open("r-1", blobs.put(pack_bundle(site / "project")), settings)
+    with pytest.raises(DiskFull):
+        await workshop.fit(base, settings, 1)
+    await workshop.close()
+
+
+@pytest.mark.parametrize("kind", ["symbolic link", "hard link", "pipe", "folder", "nothing"])
+def test_only_a_plain_file_of_one_name_is_taken_for_a_model(tmp_path: Path, kind: str) -> None:
+    (tmp_path / "key").write_text("the node's key")
+    made, kept = tmp_path / "made", tmp_path / "kept"
+    match kind:
+        case "symbolic link":
+            made.symlink_to(tmp_path / "key")
+        case "hard link":
+            made.hardlink_to(tmp_path / "key")
+        case "pipe":
+            os.mkfifo(made)
+        case "folder":
+            made.mkdir()
+    with pytest.raises(LearnerError, match="left no model|other than a plain file"):
+        take(made, kept)
+    assert not os.path.lexists(kept)
+
+
+def test_a_plain_file_is_taken_and_the_one_before_is_gone(tmp_path: Path) -> None:
+    (tmp_path / "kept").write_text("before")
+    (tmp_path / "made").write_text("model")
+    taken = take(tmp_path / "made", tmp_path / "kept")
+    assert isinstance(taken, FileBlob)
+    assert taken.read(0, 99) == b"model"
+    assert not (tmp_path / "made").exists()
+
+
+def test_a_node_asks_for_the_highest_level_unless_its_settings_say_less() -> None:
+    defaults = {option.name: option.default for option in EDGE}
+    assert defaults["sandbox.min_level"] == HIGHEST
+    assert sandbox_limits(defaults) == SandboxLimits()
+    levels = next(option.check for option in EDGE if option.name == "sandbox.min_level")
+    assert levels is not None
+    assert levels(HIGHEST + 1)
