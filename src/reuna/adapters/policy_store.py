@@ -73,6 +73,10 @@ class PolicyStore:
                 "Let the signers it knows sign a policy that names the new ones.",
             )
 
+    def version(self) -> tuple[tuple[int, int], ...]:
+        """Changes whenever the policy's files do: inode and time (ns) of each."""
+        return tuple(_stamp(path) for path in (self._file, self._file.with_suffix(".sig")))
+
     def load(self, now: float) -> InForce:
         """What is in force at ``now``, seconds since the epoch; durable before it is returned.
 
@@ -82,18 +86,18 @@ class PolicyStore:
         kept = self._load()
         if kept is None:
             return InForce(None, problem="this node was not told yet who may sign its policy")
-        if not self._file.exists():
-            return InForce(None, problem=f"there is no file {self._file}")
-        text = ""
+        text: str | None = ""
         verdict: Verdict
         try:
-            text = _read(self._file, MAX_POLICY) or ""
+            text = _read(self._file, MAX_POLICY)
+            if text is None:
+                return InForce(None, problem=f"there is no file {self._file}")
             policy = parse(text, self._file.name)
             verdict = verify(policy, read_signatures(self._file), kept.floor, now)
         except SettingsError as error:
             verdict = Rejected("malformed", error.message)
         if isinstance(verdict, Accepted):
-            self._save(_Kept(verdict.floor, text))
+            self._save(_Kept(verdict.floor, text or ""))
             return _in_force(verdict)
         return self._before(kept, verdict, now)
 
@@ -177,6 +181,14 @@ def _read(path: Path, most: int) -> str | None:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:
         raise SettingsError(f"{path.name} is no UTF-8 text: {error.reason} at byte {error.start}") from error
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    try:
+        status = path.stat()
+    except OSError:
+        return 0, 0
+    return status.st_ino, status.st_mtime_ns
 
 
 def _damaged(path: Path) -> Corrupted:

@@ -106,7 +106,9 @@ class Egress:
         plan, digest = decode(Plan, plan_bytes), message_digest(plan_bytes)
         manifest = self._kept(plan, digest)
         if manifest is None:
-            manifest = await self._offload(lambda: self._prepare(plan, digest, weights, weight, member, level))
+            manifest = await self._offload(
+                lambda: self._prepare(plan, digest, weights, weight, member, level)
+            )
         try:
             body = self._outbox.body(manifest) if manifest.size else None
         except Corrupted:  # its bytes went when a later round began: a late plan, answered long ago

@@ -260,7 +260,9 @@ class LinkServer:
             return Done(number, path=_path(blob))
         if isinstance(request, Submit):
             weights = _blob(request.weights)
-            receipt = await self._link.submit(request.plan, weights, request.weight, request.member, request.level)
+            receipt = await self._link.submit(
+                request.plan, weights, request.weight, request.member, request.level
+            )
             return Done(number, receipt=receipt)
         if isinstance(request, HandOver):
             manifest = request.manifest

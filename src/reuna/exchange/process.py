@@ -23,8 +23,8 @@ from reuna.adapters.tls import client_context
 from reuna.adapters.trust_store import TrustStore
 from reuna.core.errors import BusDown, PermissionDenied, ReunaError, StorageError
 from reuna.exchange.egress import Egress
-from reuna.exchange.link import EgressSettings, Frames, LinkServer
 from reuna.exchange.flows import SiteFlows
+from reuna.exchange.link import EgressSettings, Frames, LinkServer
 from reuna.exchange.site import open_flows
 from reuna.exchange.trust import TrustGuard
 

@@ -17,7 +17,7 @@ from reuna.exchange.link import EgressSettings
 from reuna.trust.heads import Signer
 from reuna.trust.ledger import Entry, read_record
 
-LOOK_S = 1.0  #: how often the policy's files are looked at
+LOOK_S = 60.0  #: files that did not change are judged again after so long: days pass
 
 
 def open_flows(settings: EgressSettings, folder: Path, clock: Clock) -> SiteFlows:
@@ -43,10 +43,11 @@ def entries(folder: Path) -> Iterator[tuple[int, Entry]]:
 
 
 class Rules:
-    """The policy in force; files are read again every second, the kill switch is looked at each time."""
+    """The policy in force; files and the kill switch are looked at each time."""
 
     def __init__(self, store: PolicyStore) -> None:
         self._store = store
+        self._seen: object = None
         self._lock = threading.Lock()
         self._looked = -LOOK_S
         self._found = InForce(None)
@@ -54,8 +55,9 @@ class Rules:
     def __call__(self, now: float) -> Standing:
         """See `reuna.exchange.flows.Rules`. Raises `Corrupted`, `DiskFull`."""
         with self._lock:
-            if not 0 <= now - self._looked < LOOK_S:
-                self._found, self._looked = self._store.load(now), now
+            seen = self._store.version()
+            if seen != self._seen or not 0 <= now - self._looked < LOOK_S:
+                self._found, self._looked, self._seen = self._store.load(now), now, seen
             found = self._found
         stopped = found.policy is not None and is_stopped(found.policy)
         return Standing(found.policy, found.digest, found.problem, stopped)

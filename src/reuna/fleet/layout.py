@@ -26,6 +26,7 @@ from reuna.adapters.sandbox import HIGHEST, probe, sentence
 from reuna.adapters.toml_file import read_toml
 from reuna.core.errors import SettingsError
 from reuna.core.settings import REQUIRED, Option, parse
+from reuna.fleet.officer import give_policy, make_officer
 from reuna.fleet.trust import make_trust
 
 log = logging.getLogger("reuna.up")
@@ -86,11 +87,15 @@ def check_names(names: list[str]) -> None:
 
 
 def make_fleet(
-    folder: Path, name: str, fogs: Mapping[str, Mapping[str, Path]], announce_s: float = 1.0
+    folder: Path,
+    name: str,
+    fogs: Mapping[str, Mapping[str, Path]],
+    announce_s: float = 1.0,
+    preset: str = "local",
 ) -> Fleet:
     """Write everything a fleet on this machine needs. ``fogs`` maps fog -> edge -> data folder.
 
-    Its edges ask for the sandbox level that this machine reaches, so that it never gets less.
+    ``preset``: which starter policy the sites have, see `reuna.fleet.policy.PRESETS`.
     """
     edges = [edge for of_fog in fogs.values() for edge in of_fog]
     check_names(["cloud", *fogs, *edges])
@@ -110,6 +115,11 @@ def make_fleet(
             for e, path in data.items()
         ]
     places += below
+    officer = make_officer(folder)
+    for fog, data in fogs.items():
+        for node in (fog, *data):
+            place = folder / node
+            give_policy(place, place / "state", officer, preset, node, name, fog)
     write_toml(folder / "fleet.toml", _index(name, folder, places))
     return Fleet(name, folder, tuple(places))
 
@@ -194,6 +204,7 @@ def _fog(
         "edges": edges,
         "announce_s": announce_s,
         "root": str(folder / "trust" / "root.json"),
+        "policy": str(folder / fog / "policy.toml"),
         "listen": {"host": HOST, "nats_port": next(ports), "freight_port": next(ports)},
         "parent": {
             "name": "cloud",
@@ -217,6 +228,7 @@ def _edge(
         "folder": str(folder / edge / "state"),
         "data": str(data.absolute()),
         "root": str(folder / "trust" / "root.json"),
+        "policy": str(folder / edge / "policy.toml"),
         "parent": {
             "name": fog,
             "nats": f"tls://{HOST}:{listen['nats_port']}",

@@ -7,6 +7,7 @@ new policy is news when no rule of the old one allows at least as much to the sa
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import date
 
 import msgspec
 
@@ -149,14 +150,14 @@ def minutes(limits: Limits) -> frozenset[int]:
 
 
 def _more_code(old: Policy, new: Policy) -> Iterator[str]:
-    before = {}
+    before: dict[str, date] = {}
     for entry in old.code.allow:
         before[entry.digest] = max(entry.until, before.get(entry.digest, entry.until))
     for entry in new.code.allow:
-        if entry.digest not in before:
-            yield f"results of the code {entry.digest[:12]}…, to the end of {entry.until}"
-        elif entry.until > before[entry.digest]:
-            yield f"results of the code {entry.digest[:12]}… to the end of {entry.until}, not only of {before[entry.digest]}"
+        last = before.get(entry.digest)
+        if last is None or entry.until > last:
+            only = "" if last is None else f", not only of {last}"
+            yield f"results of the code {entry.digest[:12]}… to the end of {entry.until}{only}"
     least, was = new.code.min_sandbox_level, old.code.min_sandbox_level
     if least < was:
         yield f"results of code that ran at sandbox level {least} instead of {was}"

@@ -17,7 +17,7 @@ PROTECTED = {
 def explain(policy: Policy) -> list[str]:
     """The whole policy, line by line."""
     lines = [
-        f"Policy {policy.serial} of {policy.site}, from {policy.valid.first} to the end of {policy.valid.last} (UTC).",
+        f"Policy {policy.serial} of {policy.site}, {_days(policy)}.",
         _signing(policy),
         "",
         "What may leave:",
@@ -32,6 +32,10 @@ def explain(policy: Policy) -> list[str]:
     lines += ["", "What never leaves:"]
     lines += [f"  {kind}: {KINDS[kind]}" for kind in closed_kinds(policy)]
     return [*lines, "", "For all of it:", *(f"  - {line}" for line in _overall(policy))]
+
+
+def _days(policy: Policy) -> str:
+    return f"from {policy.valid.first} to the end of {policy.valid.last} (UTC)"
 
 
 def closed_kinds(policy: Policy) -> list[str]:
@@ -94,8 +98,9 @@ def _privacy(rule: FlowRule) -> Iterator[str]:
     budget = rule.dp
     if budget is not None:
         yield (
-            f"with differential privacy that protects one {budget.unit}: ε at most {budget.max_epsilon_round:g} an "
-            f"update and {budget.max_epsilon_total:g} in all, δ at most {budget.delta:g}"
+            f"with differential privacy that protects one {budget.unit}: ε at most "
+            f"{budget.max_epsilon_round:g} an update and {budget.max_epsilon_total:g} in all, "
+            f"δ at most {budget.delta:g}"
         )
         yield {
             "block": "when the ε is spent, updates are refused",
