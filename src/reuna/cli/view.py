@@ -168,6 +168,8 @@ def _sentences(result: dict[str, Any], folder: Path | None) -> str:
     for row in result["sites"]:
         for node, reason in row.get("absent", {}).items():
             lines.append(f"{node} gave nothing: {reason}")
+    for each in result.get("refused_by_policy", []):
+        lines.append(f"{each['node']}'s policy refused {each['kind']}: {each['why']}")
     scaling = result.get("scaling")
     if scaling:
         lines.append(scaling["sentence"])

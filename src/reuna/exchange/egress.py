@@ -178,9 +178,7 @@ class Egress:
 
     def _without_secret_metrics(self, member: Member) -> Member:
         """Metrics whose names the policy does not list stay here."""
-        listed = self._flows.names("metric", self._parent)
-        if listed is None:
-            return member
+        listed = self._flows.listed("metric", self._parent, member.metrics)
         kept = {name: value for name, value in member.metrics.items() if name in listed}
         return msgspec.structs.replace(member, metrics=kept)
 

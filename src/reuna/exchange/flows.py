@@ -49,8 +49,11 @@ class FlowControl(Protocol):
     def arrived(self, passage: Passage, outcome: str) -> None:
         """What became of payloads that left; written down with the next ones."""
 
-    def names(self, kind: str, to: str) -> frozenset[str] | None:
-        """Names that payloads of a kind may carry; None: any."""
+    def listed(self, kind: str, to: str, names: Iterable[str]) -> frozenset[str]:
+        """Those of the names that payloads of a kind may carry; that others stay is written down.
+
+        Raises `DiskFull`, `Corrupted`.
+        """
 
 
 class Standing(msgspec.Struct, frozen=True):
@@ -115,10 +118,19 @@ class SiteFlows:
                 Entry(time_ms=now, kind="outcome", intent=each, reason=outcome) for each in passage
             ]
 
-    def names(self, kind: str, to: str) -> frozenset[str] | None:
-        """See `FlowControl.names`."""
-        policy = self._rules(self._clock.now()).policy
-        return frozenset() if policy is None else _names(policy, kind, to)
+    def listed(self, kind: str, to: str, names: Iterable[str]) -> frozenset[str]:
+        """See `FlowControl.listed`."""
+        wanted, now = frozenset(names), self._clock.now()
+        with self._lock:
+            standing = self._rules(now)
+            allowed = frozenset[str]() if standing.policy is None else _names(standing.policy, kind, to)
+            kept = wanted if allowed is None else wanted & allowed
+            if standing.policy is not None and kept != wanted:
+                stays = ", ".join(sorted(wanted - kept))
+                said = Deny("names", f"{stays} stays here: no rule lists it", f"{kind} names")
+                leaving = Leaving(Request(kind, to, 0, now, metrics=tuple(sorted(wanted - kept))), "")
+                self._ledger.append_all(self._refusal(_NoError(leaving, standing, said)))
+            return kept
 
     def flush(self) -> None:
         """Write down outcomes that wait. Raises `DiskFull`, `Corrupted`, and then keeps them."""

@@ -24,8 +24,9 @@ class CountedFlows:
     def arrived(self, passage: Passage, outcome: str) -> None:
         """Nothing is written down."""
 
-    def names(self, kind: str, to: str) -> None:
-        """Any."""
+    def listed(self, kind: str, to: str, names: Iterable[str]) -> frozenset[str]:
+        """All of them."""
+        return frozenset(names)
 
 
 def flow(node: str, to: str, kind: str, payload_bytes: int) -> Flow:

@@ -171,10 +171,44 @@ def _flows(result: Mapping[str, Any]) -> str:
         return ""
     raw = result.get("raw_rows_sent", 0)
     return (
-        f"<p>Raw rows sent: <b>{raw} bytes</b>. Every payload passes the node's egress, which counts it "
-        f"by kind before it leaves.</p><table><tr><th>link</th><th>kind</th><th>messages</th>"
-        f"<th>payload</th></tr>{rows}</table>"
+        f"<p>Raw rows sent: <b>{raw} bytes</b>. Every payload passes the node's egress, which asks the "
+        f"site's policy and writes it into the site's ledger before it leaves.</p>"
+        f"<table><tr><th>link</th><th>kind</th><th>messages</th><th>payload</th></tr>{rows}</table>"
+        f"{_refused(result)}{_rules(result)}"
     )
+
+
+def _refused(result: Mapping[str, Any]) -> str:
+    rows = "".join(
+        f"<tr><td>{escape(each['node'])}</td><td>{escape(each['kind'])}</td>"
+        f"<td>{escape(last(each['to']))}</td><td>{escape(each['why'])}</td></tr>"
+        for each in result.get("refused_by_policy", [])
+    )
+    if not rows:
+        return ""
+    return (
+        "<h3>What the sites' policies refused</h3><table><tr><th>node</th><th>kind</th><th>to</th>"
+        f"<th>why</th></tr>{rows}</table>"
+    )
+
+
+def _rules(result: Mapping[str, Any]) -> str:
+    rows = "".join(
+        f"<tr><td>{escape(each['node'])}</td><td>{escape(each['rule'])}</td><td>{escape(last(each['to']))}</td>"
+        f"<td>{each['messages']}</td><td>{size(each['bytes'])}</td></tr>"
+        for each in result.get("left_by_rule", [])
+    )
+    if not rows:
+        return ""
+    return (
+        "<h3>Under which rule</h3><table><tr><th>node</th><th>rule of its policy</th><th>to</th>"
+        f"<th>messages</th><th>payload</th></tr>{rows}</table>"
+    )
+
+
+def last(identity: str) -> str:
+    """The name at the end of an identity."""
+    return identity.rpartition("/")[2]
 
 
 def _processes(result: Mapping[str, Any]) -> str:

@@ -40,6 +40,28 @@ class FlowLine(msgspec.Struct, forbid_unknown_fields=True):
     messages: int
 
 
+class RuleLine(msgspec.Struct, forbid_unknown_fields=True):
+    """What left a node under one rule of its site's policy."""
+
+    node: str
+    kind: str
+    to: str
+    rule: str
+    bytes: int
+    messages: int
+
+
+class RefusedLine(msgspec.Struct, forbid_unknown_fields=True):
+    """What a site's policy refused; the same refusal is noted once a minute."""
+
+    node: str
+    kind: str
+    to: str
+    rule: str
+    why: str
+    noted: int
+
+
 class ResultFile(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     """A finished run."""
 
@@ -60,6 +82,8 @@ class ResultFile(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True)
     centralised_s: float | None
     processes: list[Process]
     model_digest: str
+    left_by_rule: list[RuleLine] = []
+    refused_by_policy: list[RefusedLine] = []
     split: int | None = None
     scaling: dict[str, Any] | None = None
 

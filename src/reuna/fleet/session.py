@@ -16,25 +16,24 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from reuna.adapters.ledger_file import read
 from reuna.adapters.project import load_entry, pack_bundle
 from reuna.adapters.trust_keys import read_key
 from reuna.core.errors import ReunaError, RunFailed, Unreachable
 from reuna.core.project import ProjectSettings
 from reuna.core.records import Flow, RunSpec
 from reuna.core.tensors import layout_of, pack
-from reuna.exchange.meter import left, total
+from reuna.fleet import departures
 from reuna.fleet.baseline import Centralised, run_centralised
 from reuna.fleet.client import Operator
 from reuna.fleet.data import DataNode, sites_of, spread
+from reuna.fleet.departures import entries_of
 from reuna.fleet.layout import Fleet, make_fleet
-from reuna.fleet.officer import approve, key_file
+from reuna.fleet.officer import amend, approve, key_file
 from reuna.fleet.result import check_result
 from reuna.fleet.scaling import measure_scaling
 from reuna.fleet.supervise import Supervisor, failed
 from reuna.loop.plan import run_id
 from reuna.loop.validate import site_rows, worst_site
-from reuna.trust.ledger import read_record
 from reuna.wire import digest_bytes
 
 READY_S = 60.0
@@ -52,6 +51,8 @@ class Job:
     runs: Path
     fogs: int | None = None
     notes: dict[str, Any] = field(default_factory=dict)
+    preset: str = "local"  #: starter policy of the sites
+    amend: dict[str, tuple[str, str]] = field(default_factory=dict)  #: node -> what its policy says otherwise
     scaling: bool = False  #: also measure the pooled data on eight equal devices
 
 
@@ -65,9 +66,9 @@ class Finished:
 
 @dataclass(frozen=True)
 class Measured:
-    """What was counted on the way: payloads, peak MiB by process, the timeline, seconds."""
+    """What was counted on the way: the nodes' ledgers, peak MiB by process, the timeline, seconds."""
 
-    flows: list[Flow]
+    left: departures.Entries
     peaks: dict[str, float]
     timeline: list[dict[str, Any]]
     wall_s: float
@@ -76,7 +77,9 @@ class Measured:
 async def carry_out(job: Job, watch: Watch) -> Finished:
     """Run the whole job on a fleet that lives just for it; ``watch`` is told every event of the timeline."""
     folder = new_run(job)
-    fleet = make_fleet(folder / "fleet", "local", spread(job.nodes, job.fogs))
+    fleet = make_fleet(folder / "fleet", "local", spread(job.nodes, job.fogs), preset=job.preset)
+    for node, (old, new) in job.amend.items():
+        amend(fleet.folder / node / "policy.toml", read_key(key_file(fleet.folder)), old, new)
     supervisor = Supervisor(fleet)
     try:
         await supervisor.start()
@@ -112,7 +115,7 @@ def new_run(job: Job) -> Path:
 async def _work(
     job: Job, fleet: Fleet, folder: Path, watch: Watch, supervisor: Supervisor | None
 ) -> Finished:
-    began, before = time.monotonic(), fleet_flows(fleet)
+    began, since = time.monotonic(), time.time() if supervisor is None else 0.0
     spec, model = await asyncio.to_thread(prepare, job, fleet, folder.name)
     operator = Operator.of(fleet)
     await ready(fleet, operator, supervisor)
@@ -125,9 +128,9 @@ async def _work(
     if job.scaling:
         watch({"what": "scaling"})
         notes["scaling"] = await measure_scaling(job)
-    flows = since(before, fleet_flows(fleet))
+    left = entries_of(fleet, since)
     events = await asyncio.to_thread(operator.timeline, spec.run, 0)
-    measured = Measured(flows, peaks, events, time.monotonic() - began)
+    measured = Measured(left, peaks, events, time.monotonic() - began)
     result = check_result({**assemble(job, spec, outcome, measured, central), **notes})
     write(folder, result, final)
     return Finished(folder, result)
@@ -238,7 +241,7 @@ def assemble(
     if central is not None:
         scores["centralised"] = central.scores
     rows = site_rows(sites_of(job.nodes), scores)
-    flows, peaks = measured.flows, dict(measured.peaks)
+    flows, peaks = departures.flows(measured.left), dict(measured.peaks)
     if central is not None:
         peaks["centralised"] = central.peak_mib
     return {
@@ -253,6 +256,8 @@ def assemble(
         "flows": [
             {"link": f.link, "kind": f.kind, "bytes": f.payload_bytes, "messages": f.messages} for f in flows
         ],
+        "left_by_rule": departures.rules(measured.left),
+        "refused_by_policy": departures.refused(measured.left),
         "raw_rows_sent": sum(flow.payload_bytes for flow in flows if flow.kind == "raw"),
         "wall_s": round(measured.wall_s, 2),
         "rounds": outcome["rounds"],
@@ -262,28 +267,6 @@ def assemble(
         "processes": [{"name": name, "peak_mib": round(peak, 1)} for name, peak in sorted(peaks.items())],
         "model_digest": outcome["model"],
     }
-
-
-def fleet_flows(fleet: Fleet) -> list[Flow]:
-    """What left every node of the fleet, by its ledger."""
-    flows: list[Flow] = []
-    for place in fleet.places:
-        folder = place.folder / "state" / "ledger"
-        if folder.is_dir():
-            flows += left(place.name, (read_record(raw).entry for raw in read(folder)))
-    return total(flows)
-
-
-def since(before: list[Flow], after: list[Flow]) -> list[Flow]:
-    """What was added to the counts of a fleet."""
-    old = {(flow.link, flow.kind): flow for flow in before}
-    added = []
-    for flow in after:
-        was = old.get((flow.link, flow.kind), Flow(flow.link, flow.kind, 0, 0))
-        size, messages = flow.payload_bytes - was.payload_bytes, flow.messages - was.messages
-        if messages:
-            added.append(Flow(flow.link, flow.kind, size, messages))
-    return added
 
 
 def _summed(flows: list[Flow], key: Callable[[Flow], str]) -> dict[str, int]:

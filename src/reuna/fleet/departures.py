@@ -1,0 +1,62 @@
+"""What left each node of a fleet, to whom and under which rule, and what was refused: from the ledgers."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from reuna.adapters.ledger_file import read, segments
+from reuna.core.records import Flow
+from reuna.exchange.meter import left, total
+from reuna.fleet.layout import Fleet
+from reuna.trust.ledger import Entry, read_record
+
+Entries = Mapping[str, Sequence[Entry]]  #: node -> entries of its ledger
+
+
+def entries_of(fleet: Fleet, since: float) -> dict[str, list[Entry]]:
+    """Entries from a time on, seconds since the epoch. Raises `Corrupted`."""
+    found = {}
+    for place in fleet.places:
+        folder = place.folder / "state" / "ledger"
+        if segments(folder):
+            entries = (read_record(raw).entry for raw in read(folder))
+            found[place.name] = [entry for entry in entries if entry.time_ms >= 1000 * since]
+    return found
+
+
+def flows(entries: Entries) -> list[Flow]:
+    """Payloads by link and kind."""
+    return total(flow for node, of_node in entries.items() for flow in left(node, of_node))
+
+
+def rules(entries: Entries) -> list[dict[str, Any]]:
+    """Payloads by node, kind, recipient and the rule that allowed them."""
+    found = []
+    for node, of_node in sorted(entries.items()):
+        sent = [entry for entry in of_node if entry.kind == "intent"]
+        sizes: Counter[tuple[str, str, str]] = Counter()
+        for entry in sent:
+            sizes[entry.flow, entry.to, entry.rule] += entry.payload_bytes
+        counts = Counter((entry.flow, entry.to, entry.rule) for entry in sent)
+        for (kind, to, rule), messages in sorted(counts.items()):
+            size = sizes[kind, to, rule]
+            found.append(
+                {"node": node, "kind": kind, "to": to, "rule": rule, "bytes": size, "messages": messages}
+            )
+    return found
+
+
+def refused(entries: Entries) -> list[dict[str, Any]]:
+    """What the sites' policies refused, and why; the same refusal is noted once a minute."""
+    counts = Counter(
+        (node, entry.flow, entry.to, entry.rule, entry.reason)
+        for node, of_node in entries.items()
+        for entry in of_node
+        if entry.kind == "refused"
+    )
+    return [
+        {"node": node, "kind": kind, "to": to, "rule": rule, "why": why, "noted": noted}
+        for (node, kind, to, rule, why), noted in sorted(counts.items())
+    ]
