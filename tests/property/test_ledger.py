@@ -14,7 +14,7 @@ import reuna.adapters.ledger_verifier as alone
 from reuna.adapters.ledger_file import read, segments
 from reuna.trust import ledger
 from reuna.trust.heads import sign_head
-from reuna.trust.ledger import Entry, framed
+from reuna.trust.ledger import Entry
 from reuna.trust.ledger_verify import verify
 from tests.unit.trust.books import KEYS, NODE, NOW_MS, Book, book, file_of, intent
 
@@ -128,7 +128,7 @@ def test_a_history_written_anew_is_noticed_by_the_head_kept_elsewhere(
         entry = ledger.read_record(raw).entry
         if entry.kind == "head":
             other.sign()
-        elif entry.kind != "countersigned":
+        elif entry.kind == "intent":
             other.add(entry)
     while other.state.seq < len(MADE.records) + 5:
         other.add(intent(1, payload_bytes=size + 1_000_000))
@@ -187,19 +187,20 @@ def test_what_is_appended_is_read_back_and_counted(folder: Path, entries: list[E
 # --- the script on its own -------------------------------------------------------------------------
 
 
+ALONE = """
+import runpy, sys
+sys.modules["reuna"] = sys.modules["msgspec"] = None
+del sys.argv[0]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
 def run_alone(tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """The script with -I, in a Python that cannot import us."""
     script = tmp_path / "verify.py"
-    if not script.exists():
-        guard = "import sys; sys.modules['reuna'] = None; sys.modules['msgspec'] = None\n"
-        script.write_text(guard + SCRIPT, encoding="utf-8")
-    return subprocess.run(
-        [sys.executable, "-I", str(script), *arguments],
-        capture_output=True,
-        text=True,
-        timeout=100,
-        cwd=tmp_path,
-    )
+    script.write_text(SCRIPT, encoding="utf-8")
+    words = [sys.executable, "-I", "-c", ALONE, str(script), *arguments]
+    return subprocess.run(words, capture_output=True, text=True, timeout=100, cwd=tmp_path)
 
 
 def test_the_script_stands_alone(tmp_path: Path) -> None:
@@ -208,7 +209,7 @@ def test_the_script_stands_alone(tmp_path: Path) -> None:
     assert len(SCRIPT.splitlines()) <= 200
     put(tmp_path, FILE)
     (tmp_path / "keys").write_text(
-        "# ours\n" + "".join(f"{who} {key.hex()}\n" for who, all in keys().items() for key in all)
+        "# ours\n" + "".join(f"{who} {key.hex()}\n" for who, held in keys().items() for key in held)
     )
     (tmp_path / "siem.log").write_text(
         f'<110>1 - - [x seq="3"] {{"statement": "{KEPT.hex()}"}} {"ab" * 60}\n'
