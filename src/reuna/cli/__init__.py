@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from reuna.cli import places, project, run, runs, sandbox, trust
+from reuna.cli import ledger, places, project, run, runs, sandbox, trust
 from reuna.cli.output import complain
 from reuna.core.errors import ReunaError
 
@@ -50,6 +50,7 @@ app.command()(places.cloud)
 app.command()(places.fog)
 app.command()(places.edge)
 app.command()(sandbox.sandbox)
+app.add_typer(ledger.app, name="ledger")
 app.add_typer(trust.app, name="trust")
 
 
