@@ -95,16 +95,15 @@ class SiteFlows:
         """See `FlowControl.leave`."""
         with self._lock:
             standing = self._rules(self._clock.now())
-            entries = [*self._changed(standing), *self._taken_outcomes()]
             known = {index: self._number(each) for index, each in enumerate(payloads)}
             new = [each for index, each in enumerate(payloads) if known[index] is None]
             try:
                 state, intents = self._reserve(standing, new)
             except _NoError as no:
-                self._ledger.append_all([*entries, *self._refusal(no)])
+                self._write(standing, self._refusal(no))
                 raise Refused("policy", no.why) from None
-            self._state = state
-            numbers = self._ledger.append_all([*entries, *intents])[len(entries) :]
+            self._state = state  # spent, whatever becomes of the disk
+            numbers = self._write(standing, intents)
             for each, number in zip(new, numbers, strict=True):
                 self._remember(each.request.kind, each.payload, number)
             fresh = iter(numbers)
@@ -129,19 +128,13 @@ class SiteFlows:
                 stays = ", ".join(sorted(wanted - kept))
                 said = Deny("names", f"{stays} stays here: no rule lists it", f"{kind} names")
                 leaving = Leaving(Request(kind, to, 0, now, metrics=tuple(sorted(wanted - kept))), "")
-                self._ledger.append_all(self._refusal(_NoError(leaving, standing, said)))
+                self._write(standing, self._refusal(_NoError(leaving, standing, said)))
             return kept
 
     def flush(self) -> None:
         """Write down outcomes that wait. Raises `DiskFull`, `Corrupted`, and then keeps them."""
         with self._lock:
-            waiting = self._taken_outcomes()
-            try:
-                if waiting:
-                    self._ledger.append_all(waiting)
-            except BaseException:
-                self._outcomes = waiting + self._outcomes
-                raise
+            self._write(self._rules(self._clock.now()), [])
 
     # --- deciding --------------------------------------------------------------------------------
 
@@ -178,11 +171,20 @@ class SiteFlows:
 
     # --- writing down ----------------------------------------------------------------------------
 
+    def _write(self, standing: Standing, entries: list[Entry]) -> list[int]:
+        """Numbers of the entries, with what waits before them: outcomes, another policy in force."""
+        waiting = [*self._changed(standing), *self._outcomes]
+        if not waiting and not entries:
+            return []
+        numbers = self._ledger.append_all([*waiting, *entries])
+        self._policy = standing.digest
+        self._outcomes = []
+        return numbers[len(waiting) :]
+
     def _changed(self, standing: Standing) -> list[Entry]:
         """An entry when another policy is in force than the ledger says."""
         if standing.digest == self._policy:
             return []
-        self._policy = standing.digest
         serial = standing.policy.serial if standing.policy else 0
         reason = standing.why or "another policy is in force"
         return [
@@ -194,10 +196,6 @@ class SiteFlows:
                 reason=reason,
             )
         ]
-
-    def _taken_outcomes(self) -> list[Entry]:
-        taken, self._outcomes = self._outcomes, []
-        return taken
 
     def _refusal(self, no: _NoError) -> list[Entry]:
         """An entry, unless the same refusal was written down moments ago."""

@@ -1,0 +1,182 @@
+"""What may leave, and that the ledger knows before it leaves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+import pytest
+
+from reuna.core.errors import DiskFull, Refused
+from reuna.exchange.flows import Leaving, SiteFlows, Standing
+from reuna.trust.ledger import Entry
+from reuna.trust.policy import digest
+from reuna.trust.policy_text import parse
+from reuna.trust.requests import Request
+from reuna.wire import digest_bytes
+
+TO = "spiffe://fleet/gateway/fog"
+POLICY = parse(
+    """
+format = "reuna/policy/v1"
+site = "mill"
+serial = 3
+valid = { from = 1970-01-01, until = 2100-01-01 }
+signers = { threshold = 1, keys = { officer = "%s" } }
+recipients = { fog = "spiffe://fleet/gateway/fog" }
+[[flows]]
+kind = "model_update"
+to = ["fog"]
+protection = "clear"
+max_rounds_per_day = 2
+[[flows]]
+kind = "metric"
+to = ["fog"]
+names = ["loss"]
+[[flows]]
+kind = "presence"
+to = ["fog"]
+"""
+    % ("ab" * 32),
+    "policy.toml",
+)
+
+
+class Written:
+    """A ledger in memory, on a disk that may be full."""
+
+    def __init__(self) -> None:
+        self.entries: list[Entry] = []
+        self.full = False
+
+    def append_all(self, entries: Sequence[Entry]) -> list[int]:
+        if self.full:
+            raise DiskFull("no space")
+        self.entries += entries
+        return list(range(len(self.entries) - len(entries), len(self.entries)))
+
+    def of(self, kind: str) -> list[Entry]:
+        return [entry for entry in self.entries if entry.kind == kind]
+
+
+class Noon:
+    """A clock that stands still."""
+
+    def now(self) -> float:
+        return 12 * 3600.0
+
+    async def sleep(self, seconds: float) -> None:
+        raise AssertionError("nobody waits here")
+
+
+class Site:
+    def __init__(self) -> None:
+        self.ledger = Written()
+        self.standing = Standing(POLICY, digest(POLICY))
+        self.clock = Noon()
+        self.flows = self.restarted()
+
+    def restarted(self) -> SiteFlows:
+        self.flows = SiteFlows(
+            self.ledger, lambda now: self.standing, self.clock, list(enumerate(self.ledger.entries))
+        )
+        return self.flows
+
+    def update(self, round: int, to: str = TO) -> Leaving:
+        data = f"update {round}".encode()
+        request = Request("model_update", to, len(data), self.clock.now(), "r-1", round)
+        return Leaving(request, digest_bytes(data))
+
+    def hello(self) -> Leaving:
+        return Leaving(Request("presence", TO, 7, self.clock.now()), digest_bytes(b"i am up"))
+
+
+@pytest.fixture
+def site() -> Site:
+    return Site()
+
+
+def test_an_intent_is_written_before_anything_leaves(site: Site) -> None:
+    (number,) = site.flows.leave(site.update(1))
+    entry = site.ledger.entries[number]
+    assert (entry.kind, entry.rule, entry.policy_serial) == ("intent", "flows[1] model_update", 3)
+
+
+def test_what_no_rule_allows_is_refused_and_written_down_once_a_minute(site: Site) -> None:
+    for _ in range(3):
+        with pytest.raises(Refused) as refusal:
+            site.flows.leave(site.update(1, to="spiffe://fleet/cloud/cloud"))
+    assert refusal.value.reason == "policy"
+    assert [entry.decision for entry in site.ledger.of("refused")] == ["deny"]
+    assert not site.ledger.of("intent")
+
+
+def test_all_payloads_leave_or_none(site: Site) -> None:
+    with pytest.raises(Refused):
+        site.flows.leave(site.update(1), site.update(2, to="spiffe://fleet/cloud/cloud"))
+    assert not site.ledger.of("intent")
+
+
+def test_the_same_bytes_leave_under_the_entry_they_have_also_after_a_restart(site: Site) -> None:
+    first = site.flows.leave(site.update(1))
+    assert site.flows.leave(site.update(1)) == first
+    assert site.restarted().leave(site.update(1)) == first
+    assert len(site.ledger.of("intent")) == 1
+
+
+def test_a_presence_is_another_one_each_time(site: Site) -> None:
+    assert site.flows.leave(site.hello()) != site.flows.leave(site.hello())
+
+
+def test_a_budget_is_spent_across_restarts_also_when_nobody_knows_what_became_of_it(site: Site) -> None:
+    site.flows.leave(site.update(1))
+    site.restarted().leave(site.update(2))
+    with pytest.raises(Refused, match="round"):
+        site.restarted().leave(site.update(3))
+
+
+def test_nothing_leaves_when_the_ledger_cannot_be_written(site: Site) -> None:
+    site.ledger.full = True
+    with pytest.raises(DiskFull):
+        site.flows.leave(site.update(1))
+    site.ledger.full = False
+    assert site.flows.leave(site.update(1))
+
+
+def test_nothing_leaves_without_a_policy_or_with_the_kill_switch_on(site: Site) -> None:
+    site.standing = Standing(None, why="there is no file policy.toml")
+    with pytest.raises(Refused, match="no file"):
+        site.flows.leave(site.hello())
+    site.standing = Standing(POLICY, digest(POLICY), stopped=True)
+    with pytest.raises(Refused, match="kill switch"):
+        site.flows.leave(site.hello())
+    site.standing = Standing(POLICY, digest(POLICY))
+    site.flows.leave(site.hello())
+    assert [entry.policy for entry in site.ledger.of("policy")] == [digest(POLICY)]
+
+
+def test_outcomes_are_written_with_what_leaves_next_or_by_flush(site: Site) -> None:
+    site.flows.arrived(site.flows.leave(site.update(1)), "acknowledged")
+    assert not site.ledger.of("outcome")
+    site.flows.flush()
+    (outcome,) = site.ledger.of("outcome")
+    assert outcome.reason == "acknowledged"
+    assert outcome.intent is not None
+    assert site.ledger.entries[outcome.intent].kind == "intent"
+
+
+def test_outcomes_outlive_a_full_disk(site: Site) -> None:
+    site.flows.arrived(site.flows.leave(site.update(1)), "acknowledged")
+    site.ledger.full = True
+    with pytest.raises(DiskFull):
+        site.flows.flush()
+    site.ledger.full = False
+    site.flows.flush()
+    assert len(site.ledger.of("outcome")) == 1
+
+
+def test_names_on_no_list_stay_and_that_is_written_down(site: Site) -> None:
+    assert site.flows.listed("metric", TO, ["loss", "rows"]) == {"loss"}
+    (refused,) = site.ledger.of("refused")
+    assert "rows" in refused.reason
+    assert datetime.fromtimestamp(refused.time_ms / 1000, UTC)
