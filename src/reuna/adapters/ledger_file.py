@@ -25,8 +25,8 @@ from reuna.core.errors import Corrupted, DiskFull, LedgerProblem, ReunaError, St
 from reuna.core.ports import Clock
 from reuna.trust import ledger
 from reuna.trust.heads import Keys, Owner, Signer, open_countersignature
-from reuna.trust.ledger import Entry, Spent, State
-from reuna.trust.ledger_verify import Fault, Step, follow
+from reuna.trust.ledger import Entry, State
+from reuna.trust.ledger_verify import Fault, follow
 
 SEGMENT_BYTES = 4 * 1024 * 1024  #: a file that has grown so far gets no more records
 FILE = re.compile(r"[0-9]{12}\.ledger")
@@ -49,9 +49,8 @@ class _Ticket:
 class _Batch:
     """Records that become durable together: the ledger as it will be, and its new bytes."""
 
-    def __init__(self, state: State, spent: Spent, signer: Signer, now_ms: int) -> None:
+    def __init__(self, state: State, signer: Signer, now_ms: int) -> None:
         self.state = state
-        self.spent = spent
         self.head: bytes | None = None
         self.data = b""
         self._signer = signer
@@ -61,7 +60,6 @@ class _Batch:
         """Its number. Raises `LedgerProblem`, and then the batch is as before."""
         self._sign_before()
         state, raw = (ledger.add_own if entry.kind in ledger.OWN else ledger.append)(self.state, entry)
-        self.spent = ledger.spend(self.spent, entry)
         self._take(state, raw)
         return state.seq - 1
 
@@ -86,8 +84,8 @@ class _Batch:
 class LedgerFile:
     """The writer; one process has one. Safe to use from several threads.
 
-    ``spent`` is what all intents so far have used up; ``dropped`` how many bytes of a torn record
-    were cut off at opening; ``head`` the newest signed head, for the cloud to countersign.
+    ``dropped`` is how many bytes of a torn record were cut off at opening, ``head`` the newest
+    signed head, for the cloud to countersign.
     """
 
     def __init__(
@@ -108,7 +106,6 @@ class LedgerFile:
         self._broken: str | None = None  #: why nothing can be written
         self._file: int | None = None
         self._size = 0
-        self.spent = Spent()
         self.dropped = 0
         self.head: bytes | None = None
         self._lock: int | None = _take_lock(folder)
@@ -194,14 +191,9 @@ class LedgerFile:
                 f"the ledger in {self._folder} was begun with another key",
                 "Give the node the key that it had, or another folder to begin a new ledger.",
             )
-        self._note(step)
+        if step.record.entry.kind == "head":
+            self.head = step.record.entry.statement
         return step.state
-
-    def _note(self, step: Step) -> None:
-        entry = step.record.entry
-        if entry.kind == "head":
-            self.head = entry.statement
-        self.spent = ledger.spend(self.spent, entry)
 
     def _drop(self, path: Path, rest: bytes, index: int, is_last: bool) -> None:
         if not is_last or not ledger.is_torn(rest, self._size):
@@ -248,12 +240,12 @@ class LedgerFile:
             ticket.error = outcome
 
     def _batch(self) -> _Batch:
-        return _Batch(self._state, self.spent, self._signer, self._now())
+        return _Batch(self._state, self._signer, self._now())
 
     def _commit(self, batch: _Batch) -> None:
         if batch.data:
             self._write(self._state.seq, batch.data)
-        self._state, self.spent = batch.state, batch.spent
+        self._state = batch.state
         self.head = batch.head or self.head
 
     def _write(self, first: int, data: bytes) -> None:

@@ -117,7 +117,7 @@ def _chart(days: Mapping[str, Mapping[str, int]]) -> str:
     if not days:
         return '<p class="note">Nothing left.</p>'
     shown = list(days.items())[-DAYS:]
-    flows = sorted({flow for _, sums in shown for flow in sums}, key=lambda flow: (flow not in COLOURS, flow))
+    flows = sorted({flow for _, sums in shown for flow in sums}, key=_order)
     top = max(sum(sums.values()) for _, sums in shown) or 1
     step = (WIDTH - LEFT) / max(len(shown), 7)
     bars = "".join(_bar(n, day, sums, flows, top, step) for n, (day, sums) in enumerate(shown))
@@ -164,6 +164,11 @@ def _days(shown: Sequence[tuple[str, Any]], step: float) -> str:
     )
 
 
+def _order(flow: str) -> tuple[int, str]:
+    """Known kinds first, in the order of their colours."""
+    return (list(COLOURS).index(flow) if flow in COLOURS else len(COLOURS)), flow
+
+
 def _colour(flow: str) -> str:
     return COLOURS.get(flow, OTHER)
 
@@ -176,11 +181,11 @@ def _flows(rows: Sequence[Row]) -> str:
             row["rule"],
             row["messages"],
             size(row["payload_bytes"]),
-            row["failed"] or "",
+            row["refused"] or "",
         ]
         for row in rows
     ]
-    return _table(["kind", "to", "rule", "#messages", "#payload", "#did not arrive"], cells, "Nothing left.")
+    return _table(["kind", "to", "rule", "#messages", "#payload", "#refused there"], cells, "Nothing left.")
 
 
 def _refused(rows: Sequence[Row]) -> str:

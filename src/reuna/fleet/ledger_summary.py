@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
-from reuna.trust.ledger import Entry, Record, day_of
+from reuna.trust.ledger import Entry, Record, Spent, count, day_of
 
+MAX_DAYS = 4000  #: listed one by one; a clock that was wrong once makes no page of a million days
 GAP_MS = 24 * 3_600_000  #: silence after which a reader should ask why
 
 
@@ -36,9 +37,9 @@ class _Sums:
         self._first = self._last = -1
         self._count = self._backwards = 0
         self._flows: dict[tuple[str, str, str], dict[str, Any]] = {}
-        self._days: dict[str, dict[str, int]] = {}
         self._refused: dict[tuple[str, str, str, str], dict[str, Any]] = {}
-        self._epsilon: dict[str, dict[str, Any]] = {}
+        self._spent = Spent({}, {}, {}, {})
+        self._left: dict[str, float | None] = {}
         self._code: dict[tuple[str, str, str], dict[str, Any]] = {}
         self._cohorts: dict[str, dict[str, Any]] = {}
         self._policies: list[dict[str, Any]] = []
@@ -69,9 +70,13 @@ class _Sums:
             "until": until or (stamp(self._last)[:10] if self._count else ""),
             "records": self._count,
             "flows": _sorted(self._flows),
-            "days": {day: self._days[day] for day in sorted(self._days)},
+            "days": self._days(),
+            "rounds": self._spent.rounds,
             "refused": _sorted(self._refused),
-            "epsilon": _sorted(self._epsilon),
+            "epsilon": [
+                {"unit": unit, "spent": self._spent.epsilon.get(unit, 0.0), "left": self._left[unit]}
+                for unit in sorted(self._left)
+            ],
             "code": _sorted(self._code),
             "cohorts": _sorted(self._cohorts),
             "policies": self._policies,
@@ -80,6 +85,16 @@ class _Sums:
             "clock_set_back": self._backwards,
             "unfinished": len(self._open),
         }
+
+    def _days(self) -> dict[str, dict[str, int]]:
+        """Bytes by kind of every day from the first to the last, also of those without any."""
+        found = self._spent.payload_bytes
+        if not found:
+            return {}
+        first, last = date.fromisoformat(min(found)), date.fromisoformat(max(found))
+        span = min((last - first).days, MAX_DAYS)
+        days = [(last - timedelta(days=back)).isoformat() for back in range(span, -1, -1)]
+        return {day: found.get(day, {}) for day in days}
 
     def _time(self, entry: Entry) -> None:
         at = entry.time_ms
@@ -96,16 +111,13 @@ class _Sums:
         flow = self._flows.setdefault(
             key,
             dict(zip(("flow", "to", "rule"), key, strict=True))
-            | {"messages": 0, "payload_bytes": 0, "failed": 0},
+            | {"messages": 0, "payload_bytes": 0, "refused": 0},
         )
         flow["messages"] += 1
         flow["payload_bytes"] += entry.payload_bytes
-        today = self._days.setdefault(day_of(entry.time_ms), {})
-        today[entry.flow] = today.get(entry.flow, 0) + entry.payload_bytes
+        count(self._spent, entry)
         if entry.epsilon or entry.epsilon_left is not None:
-            budget = self._epsilon.setdefault(entry.unit, {"unit": entry.unit, "spent": 0.0, "left": None})
-            budget["spent"] += entry.epsilon
-            budget["left"] = entry.epsilon_left
+            self._left[entry.unit] = entry.epsilon_left
         if entry.cohort or entry.samples:
             self._behind(entry)
         return flow
@@ -128,8 +140,8 @@ class _Sums:
 
     def _outcome(self, entry: Entry) -> None:
         flow = self._open.pop(-1 if entry.intent is None else entry.intent, None)
-        if flow is not None and entry.reason:
-            flow["failed"] += 1
+        if flow is not None and entry.reason.startswith("refused"):
+            flow["refused"] += 1
 
     def _refusal(self, entry: Entry) -> None:
         key = (entry.flow, entry.to, entry.rule, entry.reason)

@@ -79,6 +79,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbi
     values: Count = 0  #: numbers in it, where a policy bounds them
     level: Count | None = None  #: of the sandbox that the code ran in
     decision: Literal["", "allow", "deny", "wait"] = ""
+    #: why; of an outcome what became of the payload, beginning with "refused" when it was
     reason: Annotated[str, msgspec.Meta(max_length=MAX_REASON)] = ""
     intent: Count | None = None  #: number of the intent that an outcome belongs to
     statement: Annotated[bytes, msgspec.Meta(max_length=4096)] = b""  #: owner, head or countersignature
@@ -112,10 +113,10 @@ class Spent(msgspec.Struct, frozen=True):
     ``newest`` is the round last counted of each run.
     """
 
-    payload_bytes: dict[str, dict[str, int]] = {}  #: day -> flow -> bytes
-    rounds: dict[str, int] = {}  #: day -> rounds with a model update
-    epsilon: dict[str, float] = {}  #: unit -> sum over all days
-    newest: dict[str, int] = {}
+    payload_bytes: dict[str, dict[str, int]]  #: day -> flow -> bytes
+    rounds: dict[str, int]  #: day -> rounds with a model update
+    epsilon: dict[str, float]  #: unit -> sum over all days
+    newest: dict[str, int]
 
 
 class Split(msgspec.Struct, frozen=True):
@@ -272,25 +273,14 @@ def spent(entries: Iterable[Entry]) -> Spent:
     """What all entries together used up; an intent without an outcome counts as sent."""
     total = Spent({}, {}, {}, {})
     for entry in entries:
-        if entry.kind == "intent":
-            _count(total, entry)
+        count(total, entry)
     return total
 
 
-def spend(total: Spent, entry: Entry) -> Spent:
-    """``spent`` of one entry more."""
+def count(total: Spent, entry: Entry) -> None:
+    """Add what one entry more used up to ``total``, in place."""
     if entry.kind != "intent":
-        return total
-    day = day_of(entry.time_ms)
-    today = dict(total.payload_bytes.get(day, {}))
-    more = Spent(
-        {**total.payload_bytes, day: today}, dict(total.rounds), dict(total.epsilon), dict(total.newest)
-    )
-    _count(more, entry)
-    return more
-
-
-def _count(total: Spent, entry: Entry) -> None:
+        return
     day = day_of(entry.time_ms)
     today = total.payload_bytes.setdefault(day, {})
     today[entry.flow] = today.get(entry.flow, 0) + entry.payload_bytes
