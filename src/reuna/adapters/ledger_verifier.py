@@ -131,7 +131,7 @@ class Ledger:
             if kind in {"begin", "head", "countersigned"}:
                 getattr(self, kind)(statement)
         except BAD as error:
-            raise Wrong(seq, "begin" if kind == "begin" else "head", error) from error
+            raise Wrong(seq, "head" if self.name else "begin", error) from error
         self.last, self.count = raw[:32], seq + 1
         if self.known.get(seq, self.last) != self.last:
             raise Wrong(self.vouched["elsewhere"] + 1, "rewritten", f"or one of those to {seq}")
@@ -184,7 +184,7 @@ def main(words: list[str]) -> None:
     keys: Keys = {"node": [], "cloud": []}
     try:
         text = {name: Path(path).read_text(encoding="utf-8") for name, path in options.items()}
-        for who, key in re.findall(r"(?m)^\s*(node|cloud)\s+([0-9a-fA-F]{64})\s*$", text.get("--keys", "")):
+        for who, key in re.findall(r"(?m)^\s*(node|cloud)\s+([0-9a-fA-F]{64})\b", text.get("--keys", "")):
             keys[who].append(bytes.fromhex(key))
         ledger = Ledger(keys, [bytes.fromhex(each) for each in STATEMENT.findall(text.get("--heads", ""))])
         ledger.judge(records(words[0]))

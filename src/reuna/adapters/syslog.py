@@ -73,7 +73,8 @@ class Syslog:
 def _address(url: str) -> tuple[str, int, bool]:
     try:
         parts = urlsplit(url)
-        port = parts.port or PORTS[parts.scheme]
+        usual = PORTS[parts.scheme]
+        port = parts.port or usual
     except (ValueError, KeyError) as error:
         raise LedgerProblem(
             f"no address of a syslog server: {url}", f"One of {', '.join(PORTS)}://HOST:PORT."
