@@ -7,11 +7,12 @@ new policy is news when no rule of the old one allows at least as much to the sa
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import date
 
 import msgspec
 
 from reuna.trust.decide import is_inside
-from reuna.trust.explain import conditions, window_text
+from reuna.trust.explain import conditions, size_text, window_text
 from reuna.trust.policy import ANY, PROTECTIONS, FlowRule, Limits, Policy, digest
 
 WEEK_MINUTES = 7 * 1440
@@ -134,7 +135,7 @@ def _less_private(old: FlowRule, new: FlowRule) -> list[str]:
 def _more_of_limits(old: Limits, new: Limits) -> Iterator[str]:
     was, is_now = old.bytes_per_day, new.bytes_per_day
     if was is not None and (is_now is None or is_now > was):
-        yield f"{'any number of' if is_now is None else is_now} bytes a day instead of {was}"
+        yield f"{'any size' if is_now is None else size_text(is_now)} a day instead of {size_text(was)}"
     if old.windows is not None and minutes(new) - minutes(old):
         hours = "at any time" if new.windows is None else ", ".join(map(window_text, new.windows))
         yield f"at other times: {hours} instead of {', '.join(map(window_text, old.windows)) or 'never'}"
@@ -149,14 +150,14 @@ def minutes(limits: Limits) -> frozenset[int]:
 
 
 def _more_code(old: Policy, new: Policy) -> Iterator[str]:
-    before = {}
+    before: dict[str, date] = {}
     for entry in old.code.allow:
         before[entry.digest] = max(entry.until, before.get(entry.digest, entry.until))
     for entry in new.code.allow:
-        if entry.digest not in before:
-            yield f"results of the code {entry.digest[:12]}…, to the end of {entry.until}"
-        elif entry.until > before[entry.digest]:
-            yield f"results of the code {entry.digest[:12]}… to the end of {entry.until}, not only of {before[entry.digest]}"
+        last = before.get(entry.digest)
+        if last is None or entry.until > last:
+            only = "" if last is None else f", not only of {last}"
+            yield f"results of the code {entry.digest[:12]}… to the end of {entry.until}{only}"
     least, was = new.code.min_sandbox_level, old.code.min_sandbox_level
     if least < was:
         yield f"results of code that ran at sandbox level {least} instead of {was}"

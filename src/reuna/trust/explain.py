@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from reuna.trust.policy import ANY, KINDS, FlowRule, Policy, Window, rule_name
-from reuna.trust.policy_text import DAYS
+from reuna.trust.policy_text import DAYS, UNITS
 
 PROTECTED = {
     "clear": "the recipient sees it as it is",
@@ -17,7 +17,7 @@ PROTECTED = {
 def explain(policy: Policy) -> list[str]:
     """The whole policy, line by line."""
     lines = [
-        f"Policy {policy.serial} of {policy.site}, from {policy.valid.first} to the end of {policy.valid.last} (UTC).",
+        f"Policy {policy.serial} of {policy.site}, {_days(policy)}.",
         _signing(policy),
         "",
         "What may leave:",
@@ -32,6 +32,10 @@ def explain(policy: Policy) -> list[str]:
     lines += ["", "What never leaves:"]
     lines += [f"  {kind}: {KINDS[kind]}" for kind in closed_kinds(policy)]
     return [*lines, "", "For all of it:", *(f"  - {line}" for line in _overall(policy))]
+
+
+def _days(policy: Policy) -> str:
+    return f"from {policy.valid.first} to the end of {policy.valid.last} (UTC)"
 
 
 def closed_kinds(policy: Policy) -> list[str]:
@@ -75,6 +79,14 @@ def window_text(window: Window) -> str:
     return f"{days} {start}-{end}"
 
 
+def size_text(size: int) -> str:
+    """Bytes as a person writes them, without rounding."""
+    for unit in ("GiB", "MiB", "KiB"):
+        if size and size % UNITS[unit] == 0:
+            return f"{size // UNITS[unit]} {unit}"
+    return f"{size} bytes"
+
+
 def _signing(policy: Policy) -> str:
     keys = policy.signers.keys
     if not keys:
@@ -94,8 +106,9 @@ def _privacy(rule: FlowRule) -> Iterator[str]:
     budget = rule.dp
     if budget is not None:
         yield (
-            f"with differential privacy that protects one {budget.unit}: ε at most {budget.max_epsilon_round:g} an "
-            f"update and {budget.max_epsilon_total:g} in all, δ at most {budget.delta:g}"
+            f"with differential privacy that protects one {budget.unit}: ε at most "
+            f"{budget.max_epsilon_round:g} an update and {budget.max_epsilon_total:g} in all, "
+            f"δ at most {budget.delta:g}"
         )
         yield {
             "block": "when the ε is spent, updates are refused",
@@ -106,7 +119,7 @@ def _privacy(rule: FlowRule) -> Iterator[str]:
 def _overall(policy: Policy) -> Iterator[str]:
     limits, code = policy.limits, policy.code
     if limits.bytes_per_day is not None:
-        yield f"at most {limits.bytes_per_day} bytes a day (UTC)"
+        yield f"at most {size_text(limits.bytes_per_day)} a day (UTC)"
     if limits.windows is not None:
         yield f"only at these times (UTC): {_list(tuple(map(window_text, limits.windows)))}"
     yield (
@@ -118,8 +131,8 @@ def _overall(policy: Policy) -> Iterator[str]:
         by = ", ".join(entry.approved_by)
         yield f"code {entry.digest[:12]}… may run to the end of {entry.until}, approved by {by}"
     yield {
-        "ask": "results of any other code do not leave before an officer approved it",
-        "deny": "results of any other code do not leave",
+        "ask": "results of other pushed code do not leave before an officer approved it",
+        "deny": "results of other pushed code do not leave",
     }[code.new_code]
     if code.min_sandbox_level:
         yield f"pushed code runs in a sandbox of level {code.min_sandbox_level} or more"

@@ -56,14 +56,13 @@ class Floor(msgspec.Struct, frozen=True):
     signers: Signers
     serial: int = 0
     digest: str = ""
+    signed_by: tuple[str, ...] = ()
 
 
 class Accepted(msgspec.Struct, frozen=True):
-    """A policy that may come into force, who signed it, and the floor from then on."""
+    """A policy that may come into force, and the floor from then on; that also says who signed it."""
 
     policy: Policy
-    digest: str
-    signed_by: tuple[str, ...]
     floor: Floor
 
 
@@ -98,17 +97,18 @@ def verify(policy: Policy, signatures: tuple[Signature, ...], floor: Floor, now:
     """Whether the policy may come into force at ``now``, seconds since the epoch.
 
     ``now`` should be the later one of the node's clock and the newest time that was signed for it.
-    The same policy again is accepted again, with an equal floor.
+    The very policy that was accepted last is accepted again while it lasts, with the same floor: its
+    signatures were counted then, and those of signers that it replaced need not be known any more.
     """
+    mark = digest(policy)
+    if (policy.site, policy.serial, mark) == (floor.site, floor.serial, floor.digest):
+        return standing(policy, now) or Accepted(policy, floor)
     wrong = _identity(policy, floor) or _signatures(policy, signatures, floor) or _age(policy, floor, now)
     if wrong is not None:
         return wrong
-    mark = digest(policy)
-    by = {key: name for name, key in policy.signers.keys.items()} | {
-        key: name for name, key in floor.signers.keys.items()
-    }
-    names = tuple(sorted(by[each.key] for each in signatures))
-    return Accepted(policy, mark, names, Floor(policy.site, policy.signers, policy.serial, mark))
+    known = _names(policy, floor)
+    names = tuple(sorted(known[each.key] for each in signatures))
+    return Accepted(policy, Floor(policy.site, policy.signers, policy.serial, mark, names))
 
 
 def standing(policy: Policy, now: float) -> Rejected | None:
@@ -128,7 +128,7 @@ def _identity(policy: Policy, floor: Floor) -> Rejected | None:
 
 
 def _signatures(policy: Policy, signatures: tuple[Signature, ...], floor: Floor) -> Rejected | None:
-    names = {key: name for name, key in (*policy.signers.keys.items(), *floor.signers.keys.items())}
+    names = _names(policy, floor)
     for each in signatures:
         if each.key not in names:
             return Rejected(
@@ -147,6 +147,11 @@ def _signatures(policy: Policy, signatures: tuple[Signature, ...], floor: Floor)
     )
 
 
+def _names(policy: Policy, floor: Floor) -> dict[str, str]:
+    """Key -> whose it is, of all that may sign this policy."""
+    return {key: name for name, key in (*policy.signers.keys.items(), *floor.signers.keys.items())}
+
+
 def _enough(signatures: tuple[Signature, ...], signers: Signers, which: str) -> Rejected | None:
     counted = len({each.key for each in signatures} & set(signers.keys.values()))
     if signers.threshold < 1 or counted < signers.threshold:
@@ -159,7 +164,7 @@ def _enough(signatures: tuple[Signature, ...], signers: Signers, which: str) -> 
 def _age(policy: Policy, floor: Floor, now: float) -> Rejected | None:
     if policy.serial < floor.serial:
         return Rejected("serial", f"serial {policy.serial} is lower than {floor.serial}, which was in force")
-    if policy.serial == floor.serial and floor.digest != digest(policy):
+    if policy.serial == floor.serial:  # and not the same, which is accepted before it comes here
         return Rejected(
             "conflict", f"a different policy with serial {policy.serial} was in force: raise the serial"
         )
