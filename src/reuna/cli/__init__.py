@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from reuna.cli import ledger, places, project, run, runs, sandbox, trust
+from reuna.cli import places, policy, project, run, runs, trust
 from reuna.cli.output import complain
 from reuna.core.errors import ReunaError
 
@@ -49,8 +49,7 @@ app.command()(places.up)
 app.command()(places.cloud)
 app.command()(places.fog)
 app.command()(places.edge)
-app.command()(sandbox.sandbox)
-app.add_typer(ledger.app, name="ledger")
+app.add_typer(policy.app, name="policy")
 app.add_typer(trust.app, name="trust")
 
 

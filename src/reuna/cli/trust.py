@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from reuna.cli.output import as_json
+from reuna.cli.passphrase import new_passphrase, passphrase
 
 if TYPE_CHECKING:
     from reuna.fleet.trust import Ceremony
@@ -39,7 +40,7 @@ def init(
     """Make a fleet's keys, its root and its first metadata."""
     from reuna.fleet import trust
 
-    secret = _new_passphrase(passphrase_file)
+    secret = new_passphrase(passphrase_file)
     trust.init(_ceremony(folder, passphrase_file), fleet, keys, threshold, secret)
     typer.echo(f"{folder / 'root.json'}: the root, for every node; {threshold} of {keys} keys change it")
     typer.echo(f"{folder / 'keys'}: move each key to its own medium now, with a copy elsewhere")
@@ -94,7 +95,7 @@ def rotate(
     """Replace keys by new ones; the old threshold of the role above signs that."""
     from reuna.fleet import trust
 
-    secret = None if what == "online" else _new_passphrase(passphrase_file)
+    secret = None if what == "online" else new_passphrase(passphrase_file)
     _say(folder, trust.rotate(_ceremony(folder, passphrase_file), what, secret))
 
 
@@ -138,35 +139,7 @@ def publish(folder: Folder = TRUST, passphrase_file: Secret = None, json: Json =
 def _ceremony(folder: Path, passphrase_file: Path | None) -> Ceremony:
     from reuna.fleet.trust import Ceremony
 
-    return Ceremony(folder, time.time(), lambda path: _passphrase(path, passphrase_file))
-
-
-def _passphrase(key: Path, file: Path | None) -> bytes:
-    if file is not None:
-        return _first_line(file)
-    entered: str = typer.prompt(f"passphrase of {key.name}", hide_input=True, err=True)
-    return entered.encode()
-
-
-def _new_passphrase(file: Path | None) -> bytes:
-    if file is not None:
-        return _first_line(file)
-    entered: str = typer.prompt(
-        "passphrase for the new keys", hide_input=True, confirmation_prompt=True, err=True
-    )
-    return entered.encode()
-
-
-def _first_line(file: Path) -> bytes:
-    from reuna.core.errors import KeyProblem
-
-    try:
-        lines = file.read_bytes().splitlines()
-    except OSError as error:
-        raise KeyProblem(f"cannot read the passphrase in {file}: {error.strerror}") from error
-    if not lines or not lines[0]:
-        raise KeyProblem(f"{file} holds no passphrase", "Write it on the first line.")
-    return lines[0]
+    return Ceremony(folder, time.time(), lambda path: passphrase(path, passphrase_file))
 
 
 def _say(folder: Path, lacking: dict[str, str]) -> None:

@@ -111,7 +111,10 @@ def sign_file(file: Path, key: Ed25519PrivateKey) -> Signed:
 
 
 def overview(file: Path, now: float) -> dict[str, Any]:
-    """A policy's standing, signatures and rules, as plain values. Raises `SettingsError`."""
+    """A policy's standing, signatures and rules: plain values, for people and JSON.
+
+    Raises `SettingsError`.
+    """
     policy, signatures = read_policy(file), read_signatures(file)
     wrong = standing(policy, now)
     names = _signed_by(policy, signatures)

@@ -12,7 +12,7 @@ from datetime import date
 import msgspec
 
 from reuna.trust.decide import is_inside
-from reuna.trust.explain import conditions, window_text
+from reuna.trust.explain import conditions, size_text, window_text
 from reuna.trust.policy import ANY, PROTECTIONS, FlowRule, Limits, Policy, digest
 
 WEEK_MINUTES = 7 * 1440
@@ -135,7 +135,7 @@ def _less_private(old: FlowRule, new: FlowRule) -> list[str]:
 def _more_of_limits(old: Limits, new: Limits) -> Iterator[str]:
     was, is_now = old.bytes_per_day, new.bytes_per_day
     if was is not None and (is_now is None or is_now > was):
-        yield f"{'any number of' if is_now is None else is_now} bytes a day instead of {was}"
+        yield f"{'any size' if is_now is None else size_text(is_now)} a day instead of {size_text(was)}"
     if old.windows is not None and minutes(new) - minutes(old):
         hours = "at any time" if new.windows is None else ", ".join(map(window_text, new.windows))
         yield f"at other times: {hours} instead of {', '.join(map(window_text, old.windows)) or 'never'}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from reuna.trust.policy import ANY, KINDS, FlowRule, Policy, Window, rule_name
-from reuna.trust.policy_text import DAYS
+from reuna.trust.policy_text import DAYS, UNITS
 
 PROTECTED = {
     "clear": "the recipient sees it as it is",
@@ -79,6 +79,14 @@ def window_text(window: Window) -> str:
     return f"{days} {start}-{end}"
 
 
+def size_text(size: int) -> str:
+    """Bytes as a person writes them, without rounding."""
+    for unit in ("GiB", "MiB", "KiB"):
+        if size and size % UNITS[unit] == 0:
+            return f"{size // UNITS[unit]} {unit}"
+    return f"{size} bytes"
+
+
 def _signing(policy: Policy) -> str:
     keys = policy.signers.keys
     if not keys:
@@ -111,7 +119,7 @@ def _privacy(rule: FlowRule) -> Iterator[str]:
 def _overall(policy: Policy) -> Iterator[str]:
     limits, code = policy.limits, policy.code
     if limits.bytes_per_day is not None:
-        yield f"at most {limits.bytes_per_day} bytes a day (UTC)"
+        yield f"at most {size_text(limits.bytes_per_day)} a day (UTC)"
     if limits.windows is not None:
         yield f"only at these times (UTC): {_list(tuple(map(window_text, limits.windows)))}"
     yield (
@@ -123,8 +131,8 @@ def _overall(policy: Policy) -> Iterator[str]:
         by = ", ".join(entry.approved_by)
         yield f"code {entry.digest[:12]}… may run to the end of {entry.until}, approved by {by}"
     yield {
-        "ask": "results of any other code do not leave before an officer approved it",
-        "deny": "results of any other code do not leave",
+        "ask": "results of other pushed code do not leave before an officer approved it",
+        "deny": "results of other pushed code do not leave",
     }[code.new_code]
     if code.min_sandbox_level:
         yield f"pushed code runs in a sandbox of level {code.min_sandbox_level} or more"

@@ -6,12 +6,13 @@ The record is JSON lines, each a `reuna.trust.requests.Request`, in the order in
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from datetime import date
 
 import msgspec
 
 from reuna.core.errors import SettingsError
 from reuna.trust.decide import decide
-from reuna.trust.policy import Policy
+from reuna.trust.policy import Policy, Validity
 from reuna.trust.requests import Allow, Request, State, Verdict, spend
 
 MAX_LINE = 64 * 1024  #: bytes
@@ -45,8 +46,9 @@ def requests(lines: Iterable[bytes], name: str) -> Iterator[tuple[int, Request]]
 def rehearse(policy: Policy, asked: Iterable[tuple[int, Request]]) -> Iterator[Rehearsed]:
     """The verdicts, each request that is allowed counting against the quotas of the next.
 
-    The policy is taken to be in force; only its own days are judged.
+    The policy is taken to be in force on every day, so that a new one can be tried on last month.
     """
+    policy = msgspec.structs.replace(policy, valid=Validity(date.min, date.max))
     state = State(valid=True)
     for line, request in asked:
         verdict = decide(policy, state, request)
