@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
-from reuna.cli import places, policy, project, run, runs, trust
+from reuna.cli import code, ledger, places, policy, project, run, runs, trust
 from reuna.cli.output import complain
+from reuna.cli.sandbox import sandbox
 from reuna.core.errors import ReunaError
 
 app = typer.Typer(
@@ -49,7 +50,10 @@ app.command()(places.up)
 app.command()(places.cloud)
 app.command()(places.fog)
 app.command()(places.edge)
+app.command()(sandbox)
 app.add_typer(policy.app, name="policy")
+app.add_typer(code.app, name="code")
+app.add_typer(ledger.app, name="ledger")
 app.add_typer(trust.app, name="trust")
 
 

@@ -103,6 +103,12 @@ class Link(Protocol):
     async def fetch(self, digest: str, size: int) -> Blob:
         """As `BlobStore.fetch`; tries again until it is there or the caller gives up."""
 
+    async def approved(self, bundle: str) -> int:
+        """The lowest sandbox level that the site's policy asks for when this bundle runs.
+
+        Raises `Refused` ('policy') when it may not run here, or not yet.
+        """
+
     async def submit(
         self, plan: bytes, weights: Blob | None, weight: int, member: Member, level: int = 0
     ) -> Receipt | None:

@@ -38,8 +38,14 @@ class Workshop(Protocol):
     def level(self) -> int:
         """Level of the sandbox in which the project's code runs."""
 
-    async def open(self, run: str, bundle: Blob, settings: Mapping[str, Setting]) -> None:
-        """Make ready the bundle's code and this node's data; a no-op when it is open already."""
+    async def open(self, run: str, bundle: Blob, settings: Mapping[str, Setting], min_level: int) -> None:
+        """Make ready the bundle's code and this node's data; a no-op when it is open already.
+
+        Raises `SandboxTooWeak` below ``min_level``.
+        """
+
+    def hold(self, bundle: Blob) -> None:
+        """Keep a bundle that waits for the site's approval, for its officers to look at."""
 
     async def fit(self, model: Blob, settings: Mapping[str, Setting], seed: int) -> Fitted: ...
 
@@ -89,7 +95,12 @@ class Trainer:
 
     async def _carry_out(self, plan: Plan) -> tuple[Blob | None, int, Member]:
         bundle = await self._link.fetch(plan.bundle, plan.bundle_size)
-        await self._workshop.open(plan.run, bundle, plan.settings)
+        try:
+            level = await self._link.approved(plan.bundle)
+        except Refused:
+            self._workshop.hold(bundle)
+            raise
+        await self._workshop.open(plan.run, bundle, plan.settings, level)
         model = await self._link.fetch(plan.model, plan.model_size)
         if plan.task == "train":
             fitted = await self._workshop.fit(model, plan.settings, self._seed(plan))

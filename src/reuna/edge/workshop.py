@@ -22,7 +22,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
-from reuna.adapters.files import FileBlob
+from reuna.adapters.files import FileBlob, replace_file
 from reuna.adapters.project import unpack_bundle
 from reuna.adapters.sandbox import SandboxLimits, sentence
 from reuna.adapters.worker import Desk, Worker
@@ -34,6 +34,8 @@ from reuna.edge.train import Fitted
 log = logging.getLogger("reuna.edge")
 T = TypeVar("T")
 TRAINED = "trained.safetensors"
+WAITING = "waiting.zip"  #: a bundle that the site has not approved
+RAN = "ran.zip"  #: the bundle that ran last
 
 
 class WorkerWorkshop:
@@ -47,20 +49,26 @@ class WorkerWorkshop:
         self._idle_s = idle_s
         self._limits = limits
         self._min_level = min_level
+        self._asked = 0  #: by the site's policy
         self._worker: Worker | None = None
         self._for: tuple[str, str] | None = None
         self._opened: tuple[str, Blob, Mapping[str, Setting]] | None = None
         self._idle: asyncio.TimerHandle | None = None
         self._closing: set[asyncio.Task[None]] = set()
 
-    async def open(self, run: str, bundle: Blob, settings: Mapping[str, Setting]) -> None:
+    def hold(self, bundle: Blob) -> None:
+        """See `Workshop.hold`."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        replace_file(self._folder / WAITING, bundle.read(0, bundle.size))
+
+    async def open(self, run: str, bundle: Blob, settings: Mapping[str, Setting], min_level: int = 0) -> None:
         """A worker for this run and bundle; the one that runs already when it is the same.
 
         Raises `SandboxTooWeak`, and what opening the project raises.
         """
         self._busy()
         wanted = (run, bundle.digest)
-        self._opened = (run, bundle, settings)
+        self._opened, self._asked = (run, bundle, settings), min_level
         if self._worker is not None and self._for == wanted and self._worker.alive:
             return
         await self.close()
@@ -74,6 +82,7 @@ class WorkerWorkshop:
             await worker.close()
             raise
         self._worker, self._for = worker, wanted
+        replace_file(self._folder / RAN, bundle.read(0, bundle.size))
 
     @property
     def level(self) -> int:
@@ -101,10 +110,11 @@ class WorkerWorkshop:
     def _check(self, worker: Worker, run: str) -> None:
         level = worker.level
         log.info("worker of %s: sandbox level %d (%s)", run, level.number, ", ".join(level.layers))
-        if level.number < self._min_level:
+        wanted = max(self._min_level, self._asked)
+        if level.number < wanted:
             raise SandboxTooWeak(
-                f"the sandbox reaches level {level.number}, this node asks for {self._min_level}; "
-                f"missing: {sentence(level, self._min_level)}"
+                f"the sandbox reaches level {level.number}, this node and its policy ask for {wanted}; "
+                f"missing: {sentence(level, wanted)}"
             )
 
     def _lend(self, model: Blob) -> Path:
@@ -139,7 +149,7 @@ class WorkerWorkshop:
             return self._worker
         if self._opened is None:
             raise WorkerFailed("no project was opened on this node")
-        await self.open(*self._opened)
+        await self.open(*self._opened, self._asked)
         assert self._worker is not None
         return self._worker
 

@@ -93,6 +93,9 @@ class EgressProcess:
     async def fetch(self, digest: str, size: int) -> Blob:
         return await self._again(lambda link: link.fetch(digest, size))
 
+    async def approved(self, bundle: str) -> int:
+        return await self._again(lambda link: link.approved(bundle))
+
     async def submit(
         self, plan_bytes: bytes, weights: Blob | None, weight: int, member: Member, level: int = 0
     ) -> Receipt | None:

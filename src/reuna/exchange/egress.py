@@ -99,6 +99,10 @@ class Egress:
                 await self._clock.sleep(wait)
                 wait = min(2 * wait, LAST_RETRY_S)
 
+    async def approved(self, bundle: str) -> int:
+        """See `Link.approved`."""
+        return await self._offload(lambda: self._flows.approved(bundle))
+
     async def submit(
         self, plan_bytes: bytes, weights: Blob | None, weight: int, member: Member, level: int = 0
     ) -> Receipt | None:

@@ -16,7 +16,7 @@ import msgspec
 
 from reuna.core.errors import Refused
 from reuna.core.ports import Clock
-from reuna.trust.decide import decide
+from reuna.trust.decide import decide, decide_code
 from reuna.trust.ledger import Entry
 from reuna.trust.policy import ANY, Policy
 from reuna.trust.requests import Allow, Deny, Request, State, Wait, numbers, spend
@@ -55,6 +55,9 @@ class FlowControl(Protocol):
         Raises `DiskFull`, `Corrupted`.
         """
 
+    def approved(self, bundle: str) -> int:
+        """Lowest sandbox level in which a bundle may run here. Raises `Refused` ('policy')."""
+
 
 class Standing(msgspec.Struct, frozen=True):
     """The policy in force, its digest and whether its kill switch is on; without one, why there is none."""
@@ -88,6 +91,7 @@ class SiteFlows:
         self._outcomes: list[Entry] = []
         self._refusals: dict[tuple[str, str, str], float] = {}
         self._policy = ""
+        self._ran = ""  #: the bundle that the ledger says runs
         for number, entry in past:
             self._recall(number, entry)
 
@@ -108,6 +112,27 @@ class SiteFlows:
                 self._remember(each.request.kind, each.payload, number)
             fresh = iter(numbers)
             return tuple(next(fresh) if number is None else number for number in known.values())
+
+    def approved(self, bundle: str) -> int:
+        """See `FlowControl.approved`."""
+        now = self._clock.now()
+        with self._lock:
+            standing = self._rules(now)
+            state = State(standing.policy is not None, standing.why, standing.stopped)
+            if standing.policy is None:
+                verdict: Allow | Deny = Deny("no-policy", standing.why, "")
+            else:
+                verdict = decide_code(standing.policy, state, bundle, now)
+            leaving = Leaving(Request("code", "", 0, now, code=bundle), "")
+            if isinstance(verdict, Deny):
+                self._write(standing, self._refusal(_NoError(leaving, standing, verdict)))
+                raise Refused("policy", verdict.why)
+            if bundle != self._ran:
+                said = _intent(leaving, standing, verdict.rule, self._now_ms())
+                self._write(standing, [msgspec.structs.replace(said, kind="code", flow="", reason="runs")])
+                self._ran = bundle
+            assert standing.policy is not None
+            return standing.policy.code.min_sandbox_level
 
     def arrived(self, passage: Passage, outcome: str) -> None:
         """See `FlowControl.arrived`."""

@@ -46,6 +46,10 @@ class Fetch(msgspec.Struct, tag=True):
     size: int
 
 
+class Approved(msgspec.Struct, tag=True):
+    bundle: str
+
+
 class Submit(msgspec.Struct, tag=True):
     plan: bytes
     weights: str | None
@@ -68,7 +72,7 @@ class Say(msgspec.Struct, tag=True):
     hello: Hello
 
 
-Request = Fetch | Submit | HandOver | Emit | Say
+Request = Fetch | Approved | Submit | HandOver | Emit | Say
 
 
 class Call(msgspec.Struct, tag=True):
@@ -83,6 +87,7 @@ class Done(msgspec.Struct, tag=True):
 
     number: int
     path: str | None = None
+    level: int = 0
     receipt: Receipt | None = None
     code: str = ""
     reason: str = ""
@@ -177,6 +182,9 @@ class RemoteLink:
         done = await self._call(Fetch(digest, size))
         return FileBlob(Path(done.path or ""), digest, size)
 
+    async def approved(self, bundle: str) -> int:
+        return (await self._call(Approved(bundle))).level
+
     async def submit(
         self, plan_bytes: bytes, weights: Blob | None, weight: int, member: Member, level: int = 0
     ) -> Receipt | None:
@@ -258,6 +266,8 @@ class LinkServer:
         if isinstance(request, Fetch):
             blob = await self._link.fetch(request.digest, request.size)
             return Done(number, path=_path(blob))
+        if isinstance(request, Approved):
+            return Done(number, level=await self._link.approved(request.bundle))
         if isinstance(request, Submit):
             weights = _blob(request.weights)
             receipt = await self._link.submit(

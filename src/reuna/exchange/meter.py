@@ -24,6 +24,10 @@ class CountedFlows:
     def arrived(self, passage: Passage, outcome: str) -> None:
         """Nothing is written down."""
 
+    def approved(self, bundle: str) -> int:
+        """Any bundle, in any sandbox."""
+        return 0
+
     def listed(self, kind: str, to: str, names: Iterable[str]) -> frozenset[str]:
         """All of them."""
         return frozenset(names)

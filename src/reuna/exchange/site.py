@@ -6,8 +6,6 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
 from reuna.adapters.ledger_file import LedgerFile, read, segments
 from reuna.adapters.policy_store import InForce, PolicyStore, is_stopped
 from reuna.adapters.trust_keys import new_key, read_key, write_key
@@ -16,6 +14,7 @@ from reuna.exchange.flows import SiteFlows, Standing
 from reuna.exchange.link import EgressSettings
 from reuna.trust.heads import Signer
 from reuna.trust.ledger import Entry, read_record
+from reuna.trust.publish import PrivateKey
 
 LOOK_S = 60.0  #: files that did not change are judged again after so long: days pass
 
@@ -28,7 +27,7 @@ def open_flows(settings: EgressSettings, folder: Path, clock: Clock) -> SiteFlow
     return SiteFlows(LedgerFile(folder / "ledger", signer, clock), rules, clock, past)
 
 
-def ledger_key(path: Path) -> Ed25519PrivateKey:
+def ledger_key(path: Path) -> PrivateKey:
     """What this node signs its ledger with; made once, never leaves."""
     if not path.exists():
         write_key(path, new_key(), None)

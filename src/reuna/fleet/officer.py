@@ -14,8 +14,6 @@ from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
 from reuna.adapters.files import replace_file
 from reuna.adapters.policy_store import PolicyStore, read_policy
 from reuna.adapters.trust_keys import new_key, read_key, write_key
@@ -23,13 +21,14 @@ from reuna.core.errors import SettingsError
 from reuna.fleet.policy import code_entry, sign_file, starter
 from reuna.trust.policy import CodeEntry, Signers
 from reuna.trust.policy_text import parse
+from reuna.trust.publish import PrivateKey
 
 NAME = "officer"
 DAYS = 180  #: that an approval of code holds
 _SERIAL = re.compile(r"^serial = (\d+)", re.MULTILINE)
 
 
-def make_officer(folder: Path) -> Ed25519PrivateKey:
+def make_officer(folder: Path) -> PrivateKey:
     """A new key in a fleet's folder, not locked."""
     path = key_file(folder)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -43,7 +42,7 @@ def key_file(folder: Path) -> Path:
 
 
 def give_policy(
-    place: Path, state: Path, key: Ed25519PrivateKey, preset: str, site: str, fleet: str, fog: str
+    place: Path, state: Path, key: PrivateKey, preset: str, site: str, fleet: str, fog: str
 ) -> Path:
     """A signed policy for one node, which is told who signs it. The path of ``policy.toml``."""
     signers = {NAME: key.public_key().public_bytes_raw().hex()}
@@ -55,7 +54,7 @@ def give_policy(
     return file
 
 
-def approve(file: Path, key: Ed25519PrivateKey, digest: str, by: str = NAME) -> bool:
+def approve(file: Path, key: PrivateKey, digest: str, by: str = NAME) -> bool:
     """Let a site's policy allow a bundle, and sign it; False when it was allowed already.
 
     Raises `SettingsError`, `KeyProblem`.
@@ -68,14 +67,14 @@ def approve(file: Path, key: Ed25519PrivateKey, digest: str, by: str = NAME) -> 
     return True
 
 
-def amend(file: Path, key: Ed25519PrivateKey, old: str, new: str) -> None:
+def amend(file: Path, key: PrivateKey, old: str, new: str) -> None:
     """Change a policy's text and sign it. Raises `SettingsError` when there is nothing to change."""
     if old not in file.read_text(encoding="utf-8"):
         raise SettingsError(f"{file} does not say {old!r}")
     _rewrite(file, key, lambda text: text.replace(old, new))
 
 
-def _rewrite(file: Path, key: Ed25519PrivateKey, change: Callable[[str], str]) -> None:
+def _rewrite(file: Path, key: PrivateKey, change: Callable[[str], str]) -> None:
     text = file.read_text(encoding="utf-8")
     raised = _SERIAL.sub(lambda found: f"serial = {int(found[1]) + 1}", change(text), count=1)
     parse(raised, file.name)

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from reuna.adapters.files import replace_file
 from reuna.adapters.policy_store import read_policy, read_signatures
@@ -26,6 +25,7 @@ from reuna.trust.policy import CodeEntry, FlowRule, Policy, digest, rule_name
 from reuna.trust.policy_keys import DIGEST, is_word
 from reuna.trust.policy_sign import Signature, is_signed, sign, standing, write_signatures
 from reuna.trust.policy_text import parse
+from reuna.trust.publish import PrivateKey
 from reuna.trust.rehearse import rehearse, requests
 from reuna.trust.requests import Allow, Wait
 
@@ -93,7 +93,7 @@ class Signed(msgspec.Struct, frozen=True):
     named: bool
 
 
-def sign_file(file: Path, key: Ed25519PrivateKey) -> Signed:
+def sign_file(file: Path, key: PrivateKey) -> Signed:
     """Put a key's signature beside a policy file; those of an older text are dropped.
 
     A key that the policy does not name may sign too: it counts when the policy before named it.

@@ -204,8 +204,11 @@ class InlineWorkshop:
         self._learner = learner
         self._data = data
 
-    async def open(self, run: str, bundle: Blob, settings: Mapping[str, Setting]) -> None:
+    async def open(self, run: str, bundle: Blob, settings: Mapping[str, Setting], min_level: int) -> None:
         return
+
+    def hold(self, bundle: Blob) -> None:
+        """There are no officers here."""
 
     async def fit(self, model: Blob, settings: Mapping[str, Setting], seed: int) -> Fitted:
         tensors = unpack(model.read(0, model.size))

@@ -62,6 +62,12 @@ def decide_reading(policy: Policy, state: State, reading: Reading) -> Verdict:
 # --- what bounds everything ----------------------------------------------------------------------
 
 
+def decide_code(policy: Policy, state: State, digest: str, now: float) -> Allow | Deny:
+    """May a bundle run at this site? Never raises. Its sandbox is judged when it is known."""
+    request = Request("", "", 0, now, code=digest, sandbox=policy.code.min_sandbox_level)
+    return _in_force(policy, state, now) or _code(policy, request) or Allow("code.allow")
+
+
 def _in_force(policy: Policy, state: State, now: float) -> Deny | None:
     if state.stopped:
         return Deny("stopped", "the kill switch is on: nothing leaves until it is taken off", "kill_switch")

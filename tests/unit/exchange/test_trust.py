@@ -35,6 +35,7 @@ class Clock:
     async def sleep(self, seconds: float) -> None:
         self.slept.append(seconds)
         await self.gate.wait()
+        await asyncio.sleep(0)
 
 
 class Parent:

@@ -1,0 +1,57 @@
+"""``reuna code``: which pushed code may run at a site."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from reuna.cli.output import as_json
+from reuna.cli.passphrase import passphrase
+
+app = typer.Typer(help="Which pushed code may run at a site: its officers decide.", no_args_is_help=True)
+
+
+@app.command()
+def review(
+    state: Annotated[Path, typer.Argument(metavar="FOLDER", help="State folder of an edge.")],
+    json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
+) -> None:
+    """Show the code that waits, and how it differs from what ran before."""
+    import msgspec
+
+    from reuna.fleet.review import review as look
+
+    found = look(state)
+    if json:
+        as_json(msgspec.to_builtins(found))
+        return
+    before = f"ran before: {found.before}" if found.before else "no code ran here before"
+    typer.echo(f"waits: {found.digest}\n{before}\nfiles: {', '.join(found.files)}\n")
+    typer.echo("\n".join(found.changes) or "no difference")
+    typer.echo(f"\nTo let it run: reuna code approve {found.digest} --policy POLICY --key KEY --by NAME")
+
+
+@app.command()
+def approve(
+    digest: Annotated[str, typer.Argument(help="Digest of the bundle, as `reuna code review` says it.")],
+    key: Annotated[Path, typer.Option("--key", help="The officer's key file.")],
+    policy: Annotated[Path, typer.Option("--policy", help="The site's policy.")] = Path("policy.toml"),
+    by: Annotated[str, typer.Option("--by", help="Name of the officer, as in the policy.")] = "officer",
+    secret: Annotated[
+        Path | None,
+        typer.Option("--passphrase-file", envvar="REUNA_PASSPHRASE_FILE", help="File with its passphrase."),
+    ] = None,
+) -> None:
+    """Let a bundle run: it is added to the policy, with a higher serial and this officer's signature."""
+    from reuna.adapters.trust_keys import is_locked, read_key
+    from reuna.fleet import officer
+
+    private = read_key(key, passphrase(key, secret) if is_locked(key) else None)
+    if officer.approve(policy, private, digest, by):
+        typer.echo(
+            f"{policy} allows {digest[:12]} and is signed by {by}; others who must sign use policy sign"
+        )
+    else:
+        typer.echo(f"{policy} allows {digest[:12]} already")
