@@ -41,7 +41,7 @@ from nats.js.errors import APIError
 
 from reuna.core.errors import BadMessage, BusDown, PermissionDenied
 from reuna.core.ports import Handler, Subscription
-from reuna.core.subjects import MAX_PAYLOAD, STORED, STREAM, inbox
+from reuna.core.subjects import CONNECTIONS, KICK, MAX_PAYLOAD, STORED, STREAM, inbox
 
 log = logging.getLogger("reuna.bus")
 
@@ -198,6 +198,28 @@ class NatsBus:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await asyncio.gather(self._client.close(), return_exceptions=True)
+
+    async def disconnect(self, user: str) -> int:
+        """End every connection of another user of our server, a hub; how many there were.
+
+        Needs `reuna.core.subjects.keeper_rights`. Raises `BusDown` when the server does not answer.
+        """
+        found = await self._ask_server(CONNECTIONS, {"auth": True, "user": user})
+        server = str(found["server"]["id"])
+        connections = found["data"].get("connections") or []
+        for connection in connections:
+            await self._ask_server(KICK.format(server=server), {"cid": connection["cid"]})
+        return len(connections)
+
+    async def _ask_server(self, subject: str, question: dict[str, Any]) -> dict[str, Any]:
+        try:
+            reply = await self._client.request(subject, json.dumps(question).encode(), timeout=_API_S)
+            answer: dict[str, Any] = json.loads(reply.data)
+        except (NatsError, ValueError) as error:
+            raise BusDown(f"{self._url} does not answer {subject}: {error!r}") from error
+        if "error" in answer:
+            raise BusDown(f"{self._url} refuses {subject}: {answer['error'].get('description')}")
+        return answer
 
     def _jetstream(self) -> JetStreamContext:
         return self._client.jetstream(timeout=_API_S)

@@ -174,7 +174,7 @@ class Place:
             probe.bind((HOST, 0))
             self.port = probe.getsockname()[1]
         authority = CertificateAuthority.create(folder / "pki", "demo")
-        pair = authority.issue("gateway", "north", [HOST])
+        pair = authority.issue("gateway", "north", [HOST], site="north")
         self.config = LeafConfig("demo", "north", ("plant-1",), HOST, self.port, pair)
         self.folder = folder / "nats"
         self.restarts: list[str] = []
