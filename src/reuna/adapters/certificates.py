@@ -31,6 +31,7 @@ from reuna.core.errors import Corrupted, NotAdmitted, PermissionDenied, Settings
 from reuna.core.records import Identity
 from reuna.core.subjects import is_name
 
+Certificate = x509.Certificate
 ONE_YEAR = timedelta(days=365)
 _AUTHORITY_LIFE = timedelta(days=3650)
 _CLOCK_SKEW = timedelta(minutes=5)
@@ -125,14 +126,17 @@ class CertificateAuthority:
         identity = Identity(self.fleet, role, name, site or self.site_name)
         certificate = self.certify(key.public_key(), identity, hosts, lifetime)
         pair = self.pair(role, name)
-        write_private(pair.key, key_pem(key))
-        write_private(pair.certificate, b"".join(map(_pem, self.chain(certificate))), 0o644)
+        write_private(pair.key, key_pem(key) + to_pem(self.chain(certificate)))
         return pair
 
     def pair(self, role: str, name: str) -> KeyPair:
-        """Where an issued pair lies."""
-        stem = self.folder / f"{role}-{name}"
-        return KeyPair(stem.with_suffix(".crt"), stem.with_suffix(".key"), self.certificate)
+        """Where an issued key lies, with its chain: one file, so that both change at once."""
+        file = self.folder / f"{role}-{name}.pem"
+        return KeyPair(file, file, self.certificate)
+
+    def issued(self, certificate: x509.Certificate) -> bool:
+        """Whether this authority signed a certificate, whatever the time."""
+        return issued_by(certificate, self._certificate)
 
     def chain(self, certificate: x509.Certificate) -> tuple[x509.Certificate, ...]:
         """A certificate issued here and what stands between it and the root."""
@@ -252,6 +256,30 @@ def root_digest(certificate: x509.Certificate) -> str:
     return certificate.fingerprint(hashes.SHA256()).hex()
 
 
+def ordered(found: Sequence[bytes], key: ec.EllipticCurvePublicKey) -> list[x509.Certificate]:
+    """Certificates (DER) from the one for ``key`` upwards, the root left out. Raises `NotAdmitted`."""
+    loose = [from_der(der) for der in found]
+    chain = [leaf for leaf in loose if leaf.public_key() == key][:1]
+    if not chain:
+        raise NotAdmitted("certificate", "the authority sent no certificate for this node's key")
+    while above := [c for c in loose if c not in chain and issued_by(chain[-1], c)]:
+        chain.append(above[0])
+    return [certificate for certificate in chain if certificate.subject != certificate.issuer]
+
+
+def from_der(data: bytes) -> Certificate:
+    """One certificate. Raises `NotAdmitted` for bytes that are none."""
+    try:
+        return x509.load_der_x509_certificate(data)
+    except ValueError as error:
+        raise NotAdmitted("malformed", f"not a certificate: {error}") from error
+
+
+def to_der(certificate: Certificate) -> bytes:
+    """One certificate as DER."""
+    return certificate.public_bytes(serialization.Encoding.DER)
+
+
 def to_pem(chain: Sequence[x509.Certificate]) -> bytes:
     """A chain as PEM, the leaf first."""
     return b"".join(map(_pem, chain))
@@ -294,13 +322,11 @@ def hosts_in(certificate: x509.Certificate) -> tuple[str, ...]:
     )
 
 
-def issued_by(
-    chain: Sequence[x509.Certificate], issuer: x509.Certificate
-) -> bool:
-    """Whether ``issuer`` itself signed the first certificate of ``chain``, whatever the time."""
+def issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
+    """Whether ``issuer`` itself signed a certificate, whatever the time."""
     try:
-        chain[0].verify_directly_issued_by(issuer)
-    except (ValueError, TypeError, InvalidSignature, IndexError):
+        certificate.verify_directly_issued_by(issuer)
+    except (ValueError, TypeError, InvalidSignature):
         return False
     return True
 

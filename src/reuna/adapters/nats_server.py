@@ -291,9 +291,7 @@ def _services(account: str) -> Iterable[str]:
     return ("  SYS {", f"    exports: [ {exports} ]", "  }")
 
 
-def _account(
-    name: str, users: list[str], jetstream: bool, imports: Iterable[str] = ()
-) -> Iterable[str]:
+def _account(name: str, users: list[str], jetstream: bool, imports: Iterable[str] = ()) -> Iterable[str]:
     taken = ", ".join(f"{{ service: {{ account: SYS, subject: {_quoted(word)} }} }}" for word in imports)
     return (
         f"  {name} {{",

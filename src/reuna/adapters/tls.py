@@ -35,9 +35,7 @@ class KeyPair:
     authority: Path
 
 
-def server_context(
-    certificate: Path, key: Path, authority: Path, client: bool = True
-) -> ssl.SSLContext:
+def server_context(certificate: Path, key: Path, authority: Path, client: bool = True) -> ssl.SSLContext:
     """For a listener: refuses a peer without a certificate of ``authority``.
 
     With ``client`` False a peer may come without one (to enrol); a bad one is still refused.

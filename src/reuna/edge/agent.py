@@ -59,4 +59,7 @@ def egress_settings(settings: dict[str, Any], folder: Path) -> EgressSettings:
         key=settings["tls.key"],
         authority=settings["tls.authority"],
         folder=str(folder),
+        bus=("gateway", settings["parent.name"]),
+        freight=("gateway", settings["parent.name"]),
+        enrol=settings["enrol.parent"],
     )

@@ -15,6 +15,7 @@ EDGE: tuple[Option, ...] = (
     Option("tls.certificate", str, REQUIRED, "this node's certificate, PEM"),
     Option("tls.key", str, REQUIRED, "this node's private key, PEM, mode 0600"),
     Option("tls.authority", str, REQUIRED, "the fleet's root certificate, PEM"),
+    Option("enrol.parent", str, "", "host:port where this node renews its certificate; empty: it does not"),
     Option("hello_s", float, 5.0, "how often the node says that it is there", "s", between(0.1, 3600)),
     Option("idle_s", float, 60.0, "when a worker without work ends", "s", between(1, 86_400)),
 )

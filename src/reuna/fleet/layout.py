@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import re
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +24,7 @@ from reuna.core.errors import SettingsError
 from reuna.core.settings import REQUIRED, Option, parse
 
 HOST = "127.0.0.1"
+HOSTS = (HOST, "localhost")
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 KINDS = ("cloud", "fog", "edge")
 
@@ -87,14 +88,14 @@ def make_fleet(
     check_names(["cloud", *fogs, *edges])
     folder.mkdir(parents=True, exist_ok=True)
     authority = CertificateAuthority.create(folder / "ca", name)
-    ports = iter(free_ports(4 + 2 * len(fogs)))
+    ports = iter(free_ports(5 + 3 * len(fogs)))
     cloud = _cloud(folder, name, list(fogs), authority, ports, announce_s)
     places = [PlaceFile("cloud", "cloud", cloud)]
     below = []
     for fog, data in fogs.items():
         file = _fog(folder, name, fog, list(data), authority, ports, announce_s)
         places.append(PlaceFile("fog", fog, file))
-        below += [PlaceFile("edge", e, _edge(folder, e, fog, path, authority)) for e, path in data.items()]
+        below += [PlaceFile("edge", e, _edge(folder, e, fog, path)) for e, path in data.items()]
     places += below
     write_toml(folder / "fleet.toml", _index(name, folder, places))
     return Fleet(name, folder, tuple(places))
@@ -142,7 +143,8 @@ def _cloud(
             "freight_port": next(ports),
             "api_port": next(ports),
         },
-        "tls": _keys(ca, "cloud", "cloud"),
+        "enrol": {"authority": str(ca.folder), "port": next(ports)},
+        "tls": _keys(ca, "cloud", "cloud", HOSTS),
     }
     ca.issue("operator", "operator")
     return write_toml(place / "cloud.toml", settings)
@@ -157,8 +159,10 @@ def _fog(
     ports: Any,
     announce_s: float,
 ) -> Path:
-    listen = read_toml(folder / "cloud" / "cloud.toml").values["listen"]
-    site = _keys(ca, "gateway", fog)
+    above = read_toml(folder / "cloud" / "cloud.toml").values
+    listen = above["listen"]
+    issuer = ca.site(folder / fog / "issuer", fog, HOSTS)
+    site = _keys(issuer, "gateway", fog, HOSTS)
     settings = {
         "fleet": fleet,
         "name": fog,
@@ -172,14 +176,21 @@ def _fog(
             "freight_host": HOST,
             "freight_port": listen["freight_port"],
         },
+        "enrol": {
+            "authority": str(issuer.folder),
+            "port": next(ports),
+            "parent": f"{HOST}:{above['enrol']['port']}",
+        },
         "site": {"certificate": site["certificate"], "key": site["key"]},
         "tls": _keys(ca, "fog", fog),
     }
     return write_toml(folder / fog / "fog.toml", settings)
 
 
-def _edge(folder: Path, edge: str, fog: str, data: Path, ca: CertificateAuthority) -> Path:
-    listen = read_toml(folder / fog / "fog.toml").values["listen"]
+def _edge(folder: Path, edge: str, fog: str, data: Path) -> Path:
+    above = read_toml(folder / fog / "fog.toml").values
+    listen = above["listen"]
+    site = CertificateAuthority.load(folder / fog / "issuer")
     settings = {
         "name": edge,
         "folder": str(folder / edge / "state"),
@@ -190,13 +201,14 @@ def _edge(folder: Path, edge: str, fog: str, data: Path, ca: CertificateAuthorit
             "freight_host": HOST,
             "freight_port": listen["freight_port"],
         },
-        "tls": _keys(ca, "edge", edge),
+        "enrol": {"parent": f"{HOST}:{above['enrol']['port']}"},
+        "tls": _keys(site, "edge", edge),
     }
     return write_toml(folder / edge / "edge.toml", settings)
 
 
-def _keys(ca: CertificateAuthority, role: str, name: str) -> dict[str, str]:
-    pair = ca.issue(role, name, [HOST, "localhost"])
+def _keys(ca: CertificateAuthority, role: str, name: str, hosts: Sequence[str] = ()) -> dict[str, str]:
+    pair = ca.issue(role, name, hosts)
     return {
         "certificate": str(pair.certificate),
         "key": str(pair.key),
