@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from reuna.cli import places, project, run, runs, trust
+from reuna.cli import places, project, run, runs, site, trust
 from reuna.cli.output import complain
 from reuna.core.errors import ReunaError
 
@@ -49,6 +49,9 @@ app.command()(places.up)
 app.command()(places.cloud)
 app.command()(places.fog)
 app.command()(places.edge)
+app.command()(site.join)
+app.add_typer(site.site, name="site")
+app.add_typer(site.node, name="node")
 app.add_typer(trust.app, name="trust")
 
 
