@@ -54,6 +54,7 @@ _API_S = 2.0  # one question to the stream's keeper
 _ATTEMPTS_S = (0.5, 1.0, 2.0)  # tries of an append; one sent into a dying hub gets no answer
 _RETRY_S = 0.1
 _RECONNECT_S = (0.1, 0.3)
+_REFUSED_S = 2.0  # between tries at a server that refuses us: not in its list yet, or not any more
 _ALREADY_THERE = 10058  # JetStream: stream name already in use with a different configuration
 _CONFLICTS = (10013, 10099, 10100, 10148)  # JetStream: another consumer holds these messages
 _VIOLATION = re.compile(r'permissions violation for (publish|subscription) (?:to )?"([^"]*)"')
@@ -307,8 +308,9 @@ class NatsBus:
         if violation is not None:
             self._violated(violation[1], violation[2])
         elif any(word in text for word in _REFUSALS) and not self._online.is_set():
-            log.warning("%s was refused by %s: %s", self.name, self._url, error)
+            self._client.options["reconnect_time_wait"] = _REFUSED_S
             if not self._refused.done():
+                log.warning("%s was refused by %s: %s", self.name, self._url, error)
                 self._refused.set_result(str(error))
         else:
             log.debug("%s: %r", self.name, error)
@@ -330,6 +332,8 @@ class NatsBus:
 
     async def _on_reconnected(self) -> None:
         self.reconnects += 1
+        self._client.options["reconnect_time_wait"] = _spread()
+        self._refused = asyncio.get_running_loop().create_future()
         self._switch(online=True)
         self._start(self._restore())
 

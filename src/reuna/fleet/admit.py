@@ -65,7 +65,7 @@ class Desk:
 
     def invites(self, now: float) -> list[dict[str, Any]]:
         """All invitations, without what would let somebody in."""
-        return [_shown(invite, now) for invite in self.register.invites()]
+        return [_shown(found, now) for found in self.register.invites()]
 
     def cancel(self, what: str, now: float) -> dict[str, Any]:
         """End an invitation, by its id or name. Raises `NotAdmitted`."""
@@ -87,9 +87,9 @@ class Desk:
         names = {node.name for node in known}
         rows += [_plain(name, self.role, "listed") for name in self.listed if name not in names]
         rows += [
-            {**_plain(invite.name, invite.role, "invited"), "expires": invite.expires}
-            for invite in self.register.invites()
-            if invite.state(now) == "open"
+            {**_plain(waiting.name, waiting.role, "invited"), "expires": waiting.expires}
+            for waiting in self.register.invites()
+            if waiting.state(now) == "open"
         ]
         for row in rows:
             row["heard"] = heard.get(row["name"])
@@ -101,8 +101,8 @@ class Desk:
         waiting = [i for i in self.register.invites() if i.name == name and i.state(now) == "open"]
         if not waiting and name not in self.listed and self.register.node(name) is None:
             raise NotAdmitted("unknown", f"{name} is no node here", "See the names with `reuna node list`.")
-        for invite in waiting:
-            self.register.cancel(invite.id, now)
+        for open_one in waiting:
+            self.register.cancel(open_one.id, now)
         if name in self.listed or self.register.node(name) is not None:
             self.register.revoke(name, now, reason)
 

@@ -6,7 +6,6 @@ take in edges while the cloud is out of reach.
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -58,7 +57,7 @@ def join(
     try:
         make = _Join(token, work, target, host, flags(list(sets)))
         file = make.fog() if token.role == "fog" else make.edge(data)
-        os.rename(work, target)  # onto an empty folder, or as a new one
+        work.rename(target)  # onto an empty folder, or as a new one
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return Joined(token.role, token.name, target / file)
@@ -145,7 +144,7 @@ class _Join:
         site = CertificateAuthority.load(folder)
         life = timedelta(seconds=values["enrol.life_days"] * DAY)
         pair = site.issue("gateway", self._token.name, hosts, life)
-        os.rename(pair.key, self._work / "gateway.pem")
+        pair.key.rename(self._work / "gateway.pem")
 
     def _write(self, name: str, settings: dict[str, Any]) -> str:
         for key, value in _nested(self._sets.values).items():
