@@ -1,7 +1,7 @@
 """Who was invited, who is a node, who was revoked: SQLite, shared by the service and the commands.
 
 One file at the cloud, one at each fog. What is written is durable when a method returns; commands
-write while the service runs, which notices by `version`. Secrets are kept as hashes.
+write while the service runs. Secrets are kept as hashes.
 """
 
 from __future__ import annotations
@@ -62,10 +62,6 @@ class Register:
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("PRAGMA synchronous=FULL")
             self._db.executescript(_SCHEMA)
-
-    def version(self) -> tuple[int, int]:
-        """Changes with every write of this or another process."""
-        return self._rows("PRAGMA data_version")[0][0], self._db.total_changes
 
     # --- invitations -------------------------------------------------------------------------
 
