@@ -20,6 +20,7 @@ from reuna.core.records import Identity
 from reuna.core.subjects import is_name
 
 log = logging.getLogger("reuna.tls")
+PATIENCE = 4  #: pieces that a refused peer may still send before it is cut
 OF_A_SITE = ("gateway", "edge")  #: roles that a site's own authority may certify
 
 
@@ -80,7 +81,14 @@ def _context(protocol: int, certificate: Path, key: Path, authority: Path) -> ss
 
 
 class _LoggedObject(ssl.SSLObject):
-    """A server's side of a handshake that says why it refused."""
+    """A server's side of a handshake that says why it refused, here and to the other side.
+
+    asyncio aborts a connection whose handshake failed before it has sent the alert, so the peer
+    would hear nothing. Told that more is to be read it sends what waits; the peer then leaves, or
+    is aborted when it goes on talking or at the end of the handshake's time.
+    """
+
+    _failures = 0
 
     def do_handshake(self) -> None:
         try:
@@ -88,8 +96,12 @@ class _LoggedObject(ssl.SSLObject):
         except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
             raise
         except ssl.SSLError as error:
-            log.warning("refused a connection: %s", _said(error))
-            raise
+            self._failures += 1
+            if self._failures == 1:
+                log.warning("refused a connection: %s", _said(error))
+            if self._failures > PATIENCE:
+                raise
+            raise ssl.SSLWantReadError(ssl.SSL_ERROR_WANT_READ, "the alert is to be sent") from error
 
 
 def _said(error: ssl.SSLError) -> str:

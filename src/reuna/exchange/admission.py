@@ -69,10 +69,13 @@ class Admission:
         """Who asks, when it may. Raises `PermissionDenied`, or `ConnectionResetError` when the
         certificate of the connection has ended: the child comes again with its new one.
         """
-        identity = identity_of(peercert)
-        if identity != self.identity(identity.name) or identity.name not in self.names:
-            log.warning("refused a request of %s: not admitted here", identity.uri)
-            raise PermissionDenied(f"{identity.uri} is not admitted here")
+        try:
+            identity = identity_of(peercert)
+            if identity != self.identity(identity.name) or identity.name not in self.names:
+                raise PermissionDenied(f"{identity.uri} is not admitted here")
+        except PermissionDenied as error:
+            log.warning("refused a request: %s", error)
+            raise
         if ssl.cert_time_to_seconds(peercert["notAfter"]) <= self._clock.now():
             raise ConnectionResetError(f"the certificate of {identity.uri} has ended")
         return identity

@@ -81,7 +81,9 @@ def test_a_name_that_replaces_another_ends_it_in_the_same_moment(register: Regis
     assert (old.revoked, old.reason) == (150.0, "renamed to mill-4")
 
 
-def test_a_revoked_node_is_not_recorded_again_and_stays_revoked_from_the_first_time(register: Register) -> None:
+def test_a_revoked_node_is_not_recorded_again_and_stays_revoked_from_the_first_time(
+    register: Register,
+) -> None:
     register.record(NODE)
     register.revoke("mill-3", 5.0, "stolen")
     register.revoke("mill-3", 9.0, "again")

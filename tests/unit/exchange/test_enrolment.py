@@ -210,7 +210,9 @@ def test_a_name_in_the_settings_file_is_not_given_away(place: Place) -> None:
 # --- a site's own authority ------------------------------------------------------------------
 
 
-def site_of(place: Place, tmp_path: Path, name: str = "mill-3", host: str = "gw.mill") -> CertificateAuthority:
+def site_of(
+    place: Place, tmp_path: Path, name: str = "mill-3", host: str = "gw.mill"
+) -> CertificateAuthority:
     file = place.enrolled(tmp_path, name)
     folder = tmp_path / f"{name}-issuer"
     folder.mkdir()

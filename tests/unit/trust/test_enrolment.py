@@ -64,7 +64,9 @@ def test_a_token_with_one_character_changed_is_refused(data: st.DataObject) -> N
         assert found == TOKEN, "only unused bits of base64 may differ"
 
 
-@pytest.mark.parametrize("text", ["", "x", "reuna-1-", "reuna-1-????", "reuna-2-" + TOKEN.text()[8:], "a" * 2000])
+@pytest.mark.parametrize(
+    "text", ["", "x", "reuna-1-", "reuna-1-????", "reuna-2-" + TOKEN.text()[8:], "a" * 2000]
+)
 def test_text_that_is_no_token_is_refused(text: str) -> None:
     with refused("malformed"):
         Token.parse(text)
@@ -140,7 +142,9 @@ def test_a_revoked_node_never_renews(now: float, known: bool) -> None:
 
 
 def test_a_host_is_certified_for_one_node_but_loopback_for_all() -> None:
-    judge_hosts(["gw.mill", "127.0.0.1", "localhost", "::1"], {"gw.mill": "mill-3", "127.0.0.1": "x"}, "mill-3")
+    judge_hosts(
+        ["gw.mill", "127.0.0.1", "localhost", "::1"], {"gw.mill": "mill-3", "127.0.0.1": "x"}, "mill-3"
+    )
     with refused("taken"):
         judge_hosts(["gw.mill"], {"gw.mill": "mill-4"}, "mill-3")
 
