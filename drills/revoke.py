@@ -49,8 +49,18 @@ class Node:
     def __init__(self, fleet: Fleet, name: str) -> None:
         self.name = name
         self.values = read_toml(next(p.settings for p in fleet.places if p.name == name)).values
-        self.own = tuple(Path(self.values["tls"][what]) for what in ("certificate", "key", "authority"))
+        tls = self.values["tls"]
+        self.own = Path(tls["certificate"]), Path(tls["key"]), Path(tls["authority"])
         self.line: http.client.HTTPSConnection | None = None
+        self.held: NatsBus | None = None
+
+    async def hold_bus(self) -> None:
+        """A NATS connection that is open from before the revocation."""
+        self.held = await NatsBus.connect(self.values["parent"]["nats"], client_context(*self.own), self.name)
+
+    async def old_bus(self) -> bool:
+        """Whether that connection is still up."""
+        return self.held is not None and self.held.connected
 
     async def open_line(self) -> None:
         """An HTTPS connection that stays open from before the revocation."""
@@ -162,12 +172,15 @@ async def carry_out(fleet: Fleet, supervisor: Supervisor, job: Any, say: Any) ->
     edge = Node(fleet, "edge-1")
     home = next(p for p in fleet.of("fog") if "edge-1" in fleet.setting("edges", p.name))
     await edge.open_line()
+    await edge.hold_bus()
     say(f"2. reuna node revoke edge-1 (at {home.name})")
     ways: dict[str, Probe] = {
-        "NATS": edge.bus, "HTTPS": edge.freight, "an open HTTPS connection": edge.old_freight,
+        "an open NATS connection": edge.old_bus, "NATS": edge.bus, "HTTPS": edge.freight, "an open HTTPS connection": edge.old_freight,
         "renewal": edge.renewal,
     }  # fmt: skip
     times = {f"edge {way}": s for way, s in (await revoke(edge, home.settings, ways, say)).items()}
+    if edge.held is not None:
+        await edge.held.close()
     fog_name = next(p.name for p in fleet.of("fog") if p.name != home.name)
     fog = Node(fleet, fog_name)
     await fog.open_line()

@@ -12,7 +12,7 @@ from typing import Any
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import ExtendedKeyUsageOID as EKU
+from cryptography.x509.oid import ExtendedKeyUsageOID as Usage
 from cryptography.x509.oid import NameOID, ObjectIdentifier
 
 from reuna.adapters.certificates import CertificateAuthority, key_pem, new_key, site_constraints
@@ -45,7 +45,7 @@ class Wish:
     hosts: Sequence[str] = ()
     begins: datetime = field(default_factory=lambda: NOW - HOUR)
     ends: datetime = field(default_factory=lambda: NOW + HOUR)
-    usages: Sequence[ObjectIdentifier] | None = (EKU.CLIENT_AUTH,)
+    usages: Sequence[ObjectIdentifier] | None = (Usage.CLIENT_AUTH,)
     ca: bool = False
     path_length: int | None = None
     signs: bool = True  # keyUsage digitalSignature

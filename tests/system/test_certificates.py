@@ -21,7 +21,7 @@ import pytest_asyncio
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.x509.oid import ExtendedKeyUsageOID as EKU
+from cryptography.x509.oid import ExtendedKeyUsageOID as Usage
 
 from reuna.adapters.certificates import CertificateAuthority
 from reuna.adapters.clock import SystemClock
@@ -269,8 +269,8 @@ REFUSED: dict[str, Craft] = {
     "with another scheme": edge_of("https://north.demo/edge/plant-1"),
     "with a port in its name": edge_of("spiffe://north.demo:1/edge/plant-1"),
     "with a query in its name": edge_of(GOOD + "?x=1"),
-    "for servers only": by_north(usages=[EKU.SERVER_AUTH]),
-    "for signing code": by_north(usages=[EKU.CODE_SIGNING]),
+    "for servers only": by_north(usages=[Usage.SERVER_AUTH]),
+    "for signing code": by_north(usages=[Usage.CODE_SIGNING]),
     "below an authority too deep": too_long,
     "below an unconstrained authority of a site": unconstrained_below,
     "without the authority between": without_the_middle,
@@ -368,7 +368,7 @@ async def test_the_key_of_another_certificate_is_an_error_where_it_lies(lab: Lab
 # --- the servers' certificates ---------------------------------------------------------------
 
 GATEWAY = "spiffe://north.demo/gateway/north"
-SERVES = [EKU.CLIENT_AUTH, EKU.SERVER_AUTH]
+SERVES = [Usage.CLIENT_AUTH, Usage.SERVER_AUTH]
 
 
 def server(**wish: Any) -> Craft:
@@ -394,7 +394,7 @@ IMPOSTORS: dict[str, Craft] = {
     "expired": server(begins=NOW - 3 * HOUR, ends=NOW - HOUR),
     "not yet valid": server(begins=NOW + HOUR, ends=NOW + 2 * HOUR),
     "self-signed": stranger_server,
-    "for clients only": server(usages=[EKU.CLIENT_AUTH]),
+    "for clients only": server(usages=[Usage.CLIENT_AUTH]),
     "an edge of the same site": server(uris=[GOOD]),
     "another gateway of the same authority": server(uris=["spiffe://north.demo/gateway/other"]),
     "the gateway of another site": by_south_for("spiffe://south.demo/gateway/south", HOST),

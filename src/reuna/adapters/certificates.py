@@ -30,11 +30,11 @@ from reuna.adapters.tls import OF_A_SITE, KeyPair, parse_identity
 from reuna.core.errors import Corrupted, NotAdmitted, PermissionDenied, SettingsError
 from reuna.core.records import Identity
 from reuna.core.subjects import is_name
+from reuna.trust.enrolment import CLOCK_SKEW
 
 Certificate = x509.Certificate
 ONE_YEAR = timedelta(days=365)
 _AUTHORITY_LIFE = timedelta(days=3650)
-_CLOCK_SKEW = timedelta(minutes=5)
 _CURVES = (ec.SECP256R1, ec.SECP384R1)
 
 
@@ -360,7 +360,7 @@ def _builder(
     now = now or datetime.now(UTC)
     builder = x509.CertificateBuilder().subject_name(subject).issuer_name(issuer)
     builder = builder.public_key(public).serial_number(x509.random_serial_number())
-    builder = builder.not_valid_before(now - _CLOCK_SKEW).not_valid_after(now + lifetime)
+    builder = builder.not_valid_before(now - timedelta(seconds=CLOCK_SKEW)).not_valid_after(now + lifetime)
     return builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
 
 

@@ -41,6 +41,7 @@ async def keep(file: Path, renew: Callable[[float], object], clock: Clock, offlo
                 continue
             await offload(partial(renew, clock.now()))
             failures = 0
+            await clock.sleep(1.0)  # at most one a second, whatever lives are set
         except (ReunaError, OSError) as error:
             log.warning("%s is not renewed yet: %s", file.name, error)
             await clock.sleep(retry_after(clock.now(), ends, failures))

@@ -89,11 +89,11 @@ class _Join:
             **self._told,
             "tls": self._tls(),
         }
-        self._check(EDGE, settings)
+        values = self._check(EDGE, settings)
         self._enrol()
         if data is None:
             (self._work / "data").mkdir()
-        return self._write("edge.toml", settings)
+        return self._write("edge.toml", settings, values)
 
     def fog(self) -> str:
         issuer = self._target / "issuer"
@@ -109,7 +109,7 @@ class _Join:
         values = self._check(FOG, settings)
         self._enrol()
         self._site(values)
-        return self._write("fog.toml", settings)
+        return self._write("fog.toml", settings, values)
 
     def _tls(self) -> dict[str, str]:
         own = str(self._target / "identity.pem")
@@ -146,24 +146,11 @@ class _Join:
         pair = site.issue("gateway", self._token.name, hosts, life)
         pair.key.rename(self._work / "gateway.pem")
 
-    def _write(self, name: str, settings: dict[str, Any]) -> str:
-        for key, value in _nested(self._sets.values).items():
-            if isinstance(value, dict):
-                settings.setdefault(key, {}).update(value)
-            else:
-                settings[key] = value
-        write_toml(self._work / name, settings)
-        return name
-
-
-def _nested(values: Mapping[str, Any]) -> dict[str, Any]:
-    """``listen.port`` as a table; whole numbers as such."""
-    found: dict[str, Any] = {}
-    for name, text in values.items():
-        section, _, key = name.rpartition(".")
-        value = int(text) if str(text).isdigit() else text
-        if section:
-            found.setdefault(section, {})[key] = value
-        else:
-            found[key] = value
-    return found
+    def _write(self, file: str, settings: dict[str, Any], values: Mapping[str, Any]) -> str:
+        """The settings with what was set on the command line, as it was understood."""
+        for name in self._sets.values:
+            section, _, key = name.rpartition(".")
+            table = settings.setdefault(section, {}) if section else settings
+            table[key] = values[name]
+        write_toml(self._work / file, settings)
+        return file

@@ -26,6 +26,7 @@ PREFIX = "reuna-1-"  #: of a token's text; the number is its version
 MAX_TOKEN = 1_024  #: characters
 RENEW_AT = 2 / 3  #: of a certificate's life
 DAY = 86_400.0
+CLOCK_SKEW = 300.0  #: seconds by which certificates begin before they are issued
 
 
 class Token(msgspec.Struct, frozen=True, array_like=True):
@@ -204,8 +205,9 @@ def _is_local(host: str) -> bool:
 
 
 def renew_at(not_before: float, not_after: float) -> float:
-    """When a certificate's holder asks for the next one."""
-    return not_before + (not_after - not_before) * RENEW_AT
+    """When a certificate's holder asks for the next one; its life begins when it was issued."""
+    issued = min(not_before + CLOCK_SKEW, not_after)
+    return issued + (not_after - issued) * RENEW_AT
 
 
 def retry_after(now: float, not_after: float, failures: int) -> float:

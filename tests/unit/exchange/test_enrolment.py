@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography import x509
@@ -37,7 +38,7 @@ class Clock:
 class Place:
     """A cloud and one site's fog, as their processes hold them."""
 
-    def __init__(self, folder: Path, clock: object | None = None) -> None:
+    def __init__(self, folder: Path, clock: Any = None) -> None:
         self.clock = clock or Clock()
         self.root = CertificateAuthority.create(folder / "ca", "demo")
         self.register = Register(folder / "cloud.sqlite")
