@@ -60,7 +60,7 @@ class NatsSite:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self._port = probe.getsockname()[1]
-        tls = self._authority.issue("gateway", "north", ["127.0.0.1"])
+        tls = self._authority.issue("gateway", "north", ["127.0.0.1"], site="north")
         config = LeafConfig("demo", "north", EDGES, "127.0.0.1", self._port, tls)
         self._server = NatsServer(find_server(), config, folder / "nats")
         self._open: list[AnyBus] = []
@@ -69,7 +69,7 @@ class NatsSite:
         role = "gateway" if name == "north" else "edge"
         pair = self._authority.pair(role, name)
         if role == "edge":
-            pair = self._authority.issue(role, name)
+            pair = self._authority.issue(role, name, site="north")
         tls = client_context(pair.certificate, pair.key, pair.authority)
         url = f"tls://127.0.0.1:{self._port}"
         bus = await NatsBus.connect(url, tls, name, append_timeout_s=append_timeout_s)

@@ -7,6 +7,7 @@ everything, a cloud that asks for everything, an edge that speaks the protocol b
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import re
 import signal
@@ -62,7 +63,7 @@ class Fleet:
         return kind("demo", "cloud", ("north", "south"), HOST, self.port, self.leaf_port, tls)
 
     def site_config(self, kind: type[LeafConfig] = LeafConfig) -> LeafConfig:
-        tls = self.authority.issue("gateway", "north", [HOST])
+        tls = self.authority.issue("gateway", "north", [HOST], site="north")
         uplink = self.authority.issue("fog", "north")
         edges = ("plant-1", "plant-2")
         hub = f"{HOST}:{self.leaf_port}"
@@ -79,7 +80,7 @@ class Fleet:
     ) -> NatsBus:
         pair = pair or self.authority.pair(role, name)
         if not pair.certificate.exists():
-            self.authority.issue(role, name)
+            self.authority.issue(role, name, site="north" if role == "edge" else "")
         tls = client_context(pair.certificate, pair.key, self.authority.certificate)
         url = f"tls://{HOST}:{port or (self.port if role == 'cloud' else self.site_port)}"
         bus = await NatsBus.connect(url, tls, name, timeout_s=3.0, append_timeout_s=SOON_S)
@@ -242,7 +243,7 @@ async def test_a_hub_takes_fogs_as_links_only_and_edges_not_at_all(fleet: Fleet)
 
 async def test_an_edge_cannot_pose_as_a_fogs_link(fleet: Fleet) -> None:
     hub = await fleet.start(fleet.hub_config())
-    thief = replace(fleet.site_config(OpenFog), uplink=fleet.authority.issue("edge", "plant-1"))
+    thief = replace(fleet.site_config(OpenFog), uplink=fleet.authority.issue("edge", "plant-1", site="north"))
     await fleet.start(thief)
     async with asyncio.timeout(SOON_S):
         while b"authentication error" not in hub.log_file.read_bytes():
@@ -300,7 +301,7 @@ async def test_not_even_the_gateway_can_empty_or_delete_the_stream(fleet: Fleet)
 async def test_a_client_of_another_authority_is_refused(fleet: Fleet) -> None:
     await fleet.start(fleet.site_config())
     strangers = CertificateAuthority.create(fleet.folder / "other", "demo")
-    pair = strangers.issue("edge", "plant-1")
+    pair = strangers.issue("edge", "plant-1", site="north")
     with pytest.raises(PermissionDenied):
         await fleet.connect("edge", "plant-1", pair)
 
@@ -308,7 +309,7 @@ async def test_a_client_of_another_authority_is_refused(fleet: Fleet) -> None:
 async def test_a_server_of_another_authority_is_refused(fleet: Fleet) -> None:
     strangers = CertificateAuthority.create(fleet.folder / "other", "demo")
     config = fleet.site_config()
-    await fleet.start(replace(config, tls=strangers.issue("gateway", "north", [HOST])))
+    await fleet.start(replace(config, tls=strangers.issue("gateway", "north", [HOST], site="north")))
     with pytest.raises(PermissionDenied):
         await fleet.connect("edge", "plant-1")
 
@@ -350,6 +351,52 @@ async def test_a_fog_is_added_without_dropping_the_links_of_others(fleet: Fleet)
     await fog.append("event.north", b"2", "m2")
     assert hub.log_file.read_bytes().count(b"Leafnode connection created") == 1
     assert cloud.reconnects == 0
+
+
+async def test_a_removed_fogs_link_is_cut_and_the_others_stays(fleet: Fleet) -> None:
+    config = fleet.hub_config()
+    hub = await fleet.start(config)
+    north = await fleet.start(fleet.site_config())
+    south_port = free_ports(1)[0]
+    south = replace(
+        fleet.site_config(),
+        name="south",
+        port=south_port,
+        tls=fleet.authority.issue("gateway", "south", [HOST], site="south"),
+        uplink=fleet.authority.issue("fog", "south"),
+    )
+    beside = await fleet.start(south)
+    cloud, fog = await fleet.connect("cloud", "cloud"), await fleet.connect("fog", "north")
+    other = await fleet.connect("fog", "south", port=south_port)
+    await (await cloud.follow("event.>", "cloud", Heard())).stop()
+    await fog.append("event.north", b"1", "n1")
+    await other.append("event.south", b"1", "s1")
+    await hub.reload(replace(config, fogs=("south",)))
+    assert await cloud.disconnect("spiffe://demo/fog/north") == 1  # the reload alone leaves it open
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(fog.append("event.north", b"2", "n2"), 1.0)
+    await other.append("event.south", b"2", "s2")
+    assert "Leafnode connection closed" not in beside.log_file.read_text()
+    assert "authentication error" in hub.log_file.read_text()
+    assert "Authorization Violation" in north.log_file.read_text()
+
+
+async def test_a_fog_cannot_end_connections_of_the_hub(fleet: Fleet) -> None:
+    await fleet.start(fleet.hub_config())
+    await fleet.start(fleet.site_config(OpenFog))
+    cloud, fog = await fleet.connect("cloud", "cloud"), await fleet.connect("fog", "north")
+    await (await cloud.follow("event.>", "cloud", Heard())).stop()
+    await fog.append("event.north", b"1", "m1")
+    assert await fog.disconnect("spiffe://demo/cloud/cloud") == 0  # its own server answers, of itself
+    hub = await raw(cloud).request("$SYS.REQ.SERVER.PING.CONNZ", b"{}", timeout=2)
+    server = json.loads(hub.data)["server"]["id"]
+    for number in range(1, 50):
+        await raw(fog).publish(f"$SYS.REQ.SERVER.{server}.KICK", b'{"cid": %d}' % number)
+    await fog.append("event.north", b"2", "m2")
+    await raw(cloud).flush()
+    assert cloud.reconnects == 0
+    assert await cloud.disconnect("spiffe://demo/fog/nobody") == 0
+    assert await cloud.disconnect("spiffe://demo/fog/north") == 1  # who may, can
 
 
 async def test_a_removed_edge_is_cut_off_and_let_in_again(fleet: Fleet) -> None:
@@ -431,7 +478,7 @@ async def test_a_full_stream_refuses_new_events_and_keeps_the_old(fleet: Fleet) 
 
 
 async def test_a_server_that_is_not_there_is_said_so(fleet: Fleet) -> None:
-    fleet.authority.issue("edge", "plant-1")
+    fleet.authority.issue("edge", "plant-1", site="north")
     pair = fleet.authority.pair("edge", "plant-1")
     tls = client_context(pair.certificate, pair.key, pair.authority)
     with pytest.raises(BusDown, match=str(fleet.site_port)):

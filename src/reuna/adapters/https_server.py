@@ -19,9 +19,9 @@ import hmac
 import logging
 import ssl
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from weakref import WeakSet
 
 import msgspec
@@ -39,10 +39,11 @@ from reuna.core.errors import (
     ReunaError,
 )
 from reuna.core.ports import Blob, Depot, Receiver
-from reuna.core.records import Contribution, Receipt
+from reuna.core.records import Contribution, Identity, Receipt
 from reuna.wire import BLOCK, HASH_SIZE, LIMITS, LOT, block_hash, decode, encode, hashes_of
 
 log = logging.getLogger(__name__)
+Admit = Callable[[Mapping[str, Any]], Identity]  #: see `reuna.exchange.admission.Admission.admit`
 
 STALL_S = 30.0  #: a peer that neither sends nor takes a byte for so long is dropped
 IDLE_S = 300.0  #: a connection without a request is closed after so long
@@ -83,8 +84,9 @@ class _Upload:
 class DepotServer:
     """A running server. Made by `serve_depot`."""
 
-    def __init__(self, depot: Depot, stall_s: float = STALL_S) -> None:
+    def __init__(self, depot: Depot, stall_s: float = STALL_S, admit: Admit = identity_of) -> None:
         self.port = 0
+        self._admit = admit
         self._depot = depot
         self._stall_s = stall_s
         self._uploads: dict[tuple[str, int, int, str], _Upload] = {}
@@ -130,6 +132,17 @@ class DepotServer:
                 transport.abort()  # a peer that does not answer the TLS goodbye would hold it
         await asyncio.gather(self._reaper, *self._commits, return_exceptions=True)
 
+    def recheck(self) -> None:
+        """Cut the connections of peers that are not admitted any more."""
+        for connection in self._http.connections:
+            transport = connection.transport
+            certificate = transport.get_extra_info("peercert") if transport is not None else None
+            try:
+                self._admit(certificate or {})
+            except (PermissionDenied, ConnectionResetError):
+                if transport is not None:
+                    transport.abort()
+
     async def _reap(self) -> None:
         """Drop connections that ended their handshake and then said nothing."""
         silent: WeakSet[asyncio.Transport] = WeakSet()
@@ -150,7 +163,7 @@ class DepotServer:
             self._known.add(request.transport)
         try:
             return await self._route(request)
-        except _LineCutError:
+        except (_LineCutError, ConnectionResetError):
             if request.transport is not None:
                 request.transport.abort()
             return web.Response(status=408)
@@ -160,7 +173,7 @@ class DepotServer:
             return _problem(error)
 
     async def _route(self, request: web.BaseRequest) -> web.StreamResponse:
-        peer = _peer(request)
+        peer = self._admit(_certificate(request)).name
         match request.method, request.path.split("/"):
             case "GET", ["", "v1", "blobs", digest]:
                 return await self._send_blob(request, await self._depot.blob(peer, digest))
@@ -263,24 +276,31 @@ class DepotServer:
 
 
 async def serve_depot(
-    depot: Depot, host: str, port: int, ssl_context: ssl.SSLContext, stall_s: float = STALL_S
+    depot: Depot,
+    host: str,
+    port: int,
+    ssl_context: ssl.SSLContext,
+    stall_s: float = STALL_S,
+    admit: Admit = identity_of,
 ) -> DepotServer:
     """Serve a depot; ``port`` 0 takes a free one. Raises `PortInUse`.
 
-    ``ssl_context`` must ask for a client certificate (`reuna.adapters.tls.server_context`).
+    ``ssl_context`` must ask for a client certificate (`reuna.adapters.tls.server_context`);
+    ``admit`` is asked about the certificate on each request.
     """
-    server = DepotServer(depot, stall_s)
+    server = DepotServer(depot, stall_s, admit)
     await server.start(host, port, ssl_context)
     return server
 
 
-def _peer(request: web.BaseRequest) -> str:
-    """The name in the client's certificate. Raises `PermissionDenied`."""
+def _certificate(request: web.BaseRequest) -> Mapping[str, Any]:
+    """What the client's certificate says. Raises `PermissionDenied`."""
     transport = request.transport
     certificate = transport.get_extra_info("peercert") if transport is not None else None
     if not certificate:
         raise PermissionDenied("the connection has no client certificate")
-    return identity_of(certificate).name
+    found: Mapping[str, Any] = certificate
+    return found
 
 
 def _problem(error: ReunaError) -> web.Response:

@@ -41,7 +41,7 @@ from nats.js.errors import APIError
 
 from reuna.core.errors import BadMessage, BusDown, PermissionDenied
 from reuna.core.ports import Handler, Subscription
-from reuna.core.subjects import MAX_PAYLOAD, STORED, STREAM, inbox
+from reuna.core.subjects import CONNECTIONS, KICK, MAX_PAYLOAD, STORED, STREAM, inbox
 
 log = logging.getLogger("reuna.bus")
 
@@ -54,6 +54,7 @@ _API_S = 2.0  # one question to the stream's keeper
 _ATTEMPTS_S = (0.5, 1.0, 2.0)  # tries of an append; one sent into a dying hub gets no answer
 _RETRY_S = 0.1
 _RECONNECT_S = (0.1, 0.3)
+_REFUSED_S = 2.0  # between tries at a server that refuses us: not in its list yet, or not any more
 _ALREADY_THERE = 10058  # JetStream: stream name already in use with a different configuration
 _CONFLICTS = (10013, 10099, 10100, 10148)  # JetStream: another consumer holds these messages
 _VIOLATION = re.compile(r'permissions violation for (publish|subscription) (?:to )?"([^"]*)"')
@@ -199,6 +200,28 @@ class NatsBus:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await asyncio.gather(self._client.close(), return_exceptions=True)
 
+    async def disconnect(self, user: str) -> int:
+        """End every connection of another user of our server, a hub; how many there were.
+
+        Needs `reuna.core.subjects.keeper_rights`. Raises `BusDown` when the server does not answer.
+        """
+        found = await self._ask_server(CONNECTIONS, {"auth": True, "user": user})
+        server = str(found["server"]["id"])
+        connections = found["data"].get("connections") or []
+        for connection in connections:
+            await self._ask_server(KICK.format(server=server), {"cid": connection["cid"]})
+        return len(connections)
+
+    async def _ask_server(self, subject: str, question: dict[str, Any]) -> dict[str, Any]:
+        try:
+            reply = await self._client.request(subject, json.dumps(question).encode(), timeout=_API_S)
+            answer: dict[str, Any] = json.loads(reply.data)
+        except (NatsError, ValueError) as error:
+            raise BusDown(f"{self._url} does not answer {subject}: {error!r}") from error
+        if "error" in answer:
+            raise BusDown(f"{self._url} refuses {subject}: {answer['error'].get('description')}")
+        return answer
+
     def _jetstream(self) -> JetStreamContext:
         return self._client.jetstream(timeout=_API_S)
 
@@ -285,8 +308,9 @@ class NatsBus:
         if violation is not None:
             self._violated(violation[1], violation[2])
         elif any(word in text for word in _REFUSALS) and not self._online.is_set():
-            log.warning("%s was refused by %s: %s", self.name, self._url, error)
+            self._client.options["reconnect_time_wait"] = _REFUSED_S
             if not self._refused.done():
+                log.warning("%s was refused by %s: %s", self.name, self._url, error)
                 self._refused.set_result(str(error))
         else:
             log.debug("%s: %r", self.name, error)
@@ -308,6 +332,8 @@ class NatsBus:
 
     async def _on_reconnected(self) -> None:
         self.reconnects += 1
+        self._client.options["reconnect_time_wait"] = _spread()
+        self._refused = asyncio.get_running_loop().create_future()
         self._switch(online=True)
         self._start(self._restore())
 

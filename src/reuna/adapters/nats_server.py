@@ -34,7 +34,16 @@ from reuna.adapters.processes import end_with_parent
 from reuna.adapters.tls import KeyPair
 from reuna.core.errors import PortInUse, ServerFailed, ServerMissing, ServerTooOld, SettingsError
 from reuna.core.records import Identity
-from reuna.core.subjects import MAX_PAYLOAD, Rights, child_rights, is_name, parent_rights
+from reuna.core.subjects import (
+    CONNECTIONS,
+    KICK,
+    MAX_PAYLOAD,
+    Rights,
+    child_rights,
+    is_name,
+    keeper_rights,
+    parent_rights,
+)
 
 log = logging.getLogger("reuna.nats")
 
@@ -46,6 +55,7 @@ RELOAD_S = 5.0
 RESTART_S = (0.1, 5.0)  # first wait and longest wait between restarts
 _POLL_S = 0.01
 _TAIL_LINES = 8
+_KEEPER = (CONNECTIONS, KICK.format(server="*"))
 _SERVICES = '["$JS.>", "$KV.>", "$O.>", "$SYS.>", "$SRV.>"]'
 
 
@@ -142,7 +152,7 @@ class HubConfig:
         """The configuration file's text; the server keeps its state in ``folder``."""
         _check_names(self.fleet, self.name, self.fogs)
         cloud = Identity(self.fleet, "cloud", self.name)
-        users = [_user(cloud, parent_rights(self.name), "STANDARD")]
+        users = [_user(cloud, keeper_rights(self.name), "STANDARD")]
         users += [_child(self.fleet, "fog", fog, "LEAFNODE") for fog in self.fogs]
         return "\n".join(
             (
@@ -151,8 +161,10 @@ class HubConfig:
                 f"  listen: {_quoted(f'{self.host}:{self.leaf_port}')}",
                 *_tls(self.tls),
                 "}",
+                "system_account: SYS",
                 "accounts {",
-                *_account("FLEET", users, jetstream=True),
+                *_services("FLEET"),
+                *_account("FLEET", users, jetstream=True, imports=_KEEPER),
                 "}",
                 "",
             )
@@ -184,9 +196,9 @@ class LeafConfig:
     def text(self, folder: Path) -> str:
         """The configuration file's text; the server keeps its state in ``folder``."""
         _check_names(self.fleet, self.name, self.edges)
-        gateway = Identity(self.fleet, "gateway", self.name)
+        gateway = Identity(self.fleet, "gateway", self.name, self.name)
         inside = [_user(gateway, parent_rights(self.name), "STANDARD")]
-        inside += [_child(self.fleet, "edge", edge, "STANDARD") for edge in self.edges]
+        inside += [_child(self.fleet, "edge", edge, "STANDARD", self.name) for edge in self.edges]
         egress = _child(self.fleet, "fog", self.name, "STANDARD")
         return "\n".join(
             (
@@ -273,10 +285,18 @@ def _tls(pair: KeyPair, verify_and_map: bool = True) -> Iterable[str]:
     )
 
 
-def _account(name: str, users: list[str], jetstream: bool) -> Iterable[str]:
+def _services(account: str) -> Iterable[str]:
+    """The server's own account, which offers what a keeper needs to one account and no more."""
+    exports = ", ".join(f"{{ service: {_quoted(subject)}, accounts: [{account}] }}" for subject in _KEEPER)
+    return ("  SYS {", f"    exports: [ {exports} ]", "  }")
+
+
+def _account(name: str, users: list[str], jetstream: bool, imports: Iterable[str] = ()) -> Iterable[str]:
+    taken = ", ".join(f"{{ service: {{ account: SYS, subject: {_quoted(word)} }} }}" for word in imports)
     return (
         f"  {name} {{",
         *(("    jetstream: enabled",) if jetstream else ()),
+        *((f"    imports: [ {taken} ]",) if taken else ()),
         "    users: [",
         *users,
         "    ]",
@@ -284,8 +304,8 @@ def _account(name: str, users: list[str], jetstream: bool) -> Iterable[str]:
     )
 
 
-def _child(fleet: str, role: str, name: str, connection: str) -> str:
-    return _user(Identity(fleet, role, name), child_rights(name), connection)
+def _child(fleet: str, role: str, name: str, connection: str, site: str = "") -> str:
+    return _user(Identity(fleet, role, name, site), child_rights(name), connection)
 
 
 def _user(identity: Identity, rights: Rights, connection: str) -> str:

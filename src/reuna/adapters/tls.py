@@ -1,11 +1,13 @@
 """TLS contexts and the identity in a peer's certificate, with the standard library alone.
 
-Both ends show a certificate of the fleet's own authority; nothing below TLS 1.3 is spoken.
-Issuing certificates is in `reuna.adapters.certificates`, which a device does not need.
+Both ends show a certificate that chains to the fleet's root; nothing below TLS 1.3 is spoken. What
+either end refuses in a handshake it logs with its reason. Issuing certificates is in
+`reuna.adapters.certificates`.
 """
 
 from __future__ import annotations
 
+import logging
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,24 +19,55 @@ from reuna.core.errors import PermissionDenied
 from reuna.core.records import Identity
 from reuna.core.subjects import is_name
 
+log = logging.getLogger("reuna.tls")
+PATIENCE = 4  #: pieces that a refused peer may still send before it is cut
+OF_A_SITE = ("gateway", "edge")  #: roles that a site's own authority may certify
+
 
 @dataclass(frozen=True)
 class KeyPair:
-    """Where an identity's certificate, private key and authority's certificate lie (PEM)."""
+    """Where an identity's certificate, private key and authority's certificate lie (PEM).
+
+    Certificate (with the chain below the root) and key may be one file, see `one_file`.
+    """
 
     certificate: Path
     key: Path
     authority: Path
 
 
-def server_context(certificate: Path, key: Path, authority: Path) -> ssl.SSLContext:
-    """For a listener: refuses a peer without a certificate of ``authority``."""
-    return _context(ssl.PROTOCOL_TLS_SERVER, certificate, key, authority)
+def server_context(certificate: Path, key: Path, authority: Path, client: bool = True) -> ssl.SSLContext:
+    """For a listener: refuses a peer without a certificate of ``authority``.
+
+    With ``client`` False a peer may come without one (to enrol); a bad one is still refused.
+    """
+    context = _context(ssl.PROTOCOL_TLS_SERVER, certificate, key, authority)
+    context.verify_mode = ssl.CERT_REQUIRED if client else ssl.CERT_OPTIONAL
+    context.sslobject_class = _LoggedObject
+    return context
 
 
-def client_context(certificate: Path, key: Path, authority: Path) -> ssl.SSLContext:
-    """For a dialler: the server must be of ``authority`` and carry the host's name or address."""
-    return _context(ssl.PROTOCOL_TLS_CLIENT, certificate, key, authority)
+def client_context(
+    certificate: Path, key: Path, authority: Path, parent: tuple[str, str] | None = None
+) -> ssl.SSLContext:
+    """For a dialler: the server must be of ``authority`` and carry the host's name or address.
+
+    With ``parent``, the role and name it must have, its identity is checked as well: another node
+    of the fleet that can be reached under the parent's address is refused.
+    """
+    context = _context(ssl.PROTOCOL_TLS_CLIENT, certificate, key, authority)
+    if parent is not None:
+        context.sslobject_class, context.sslsocket_class = _expecting(*parent)
+    return context
+
+
+def reload_context(context: ssl.SSLContext, certificate: Path, key: Path, authority: Path) -> None:
+    """Show a renewed certificate on new connections of an existing context.
+
+    Raises `OSError` (also `ssl.SSLError`) and then changes nothing when the files do not fit.
+    """
+    _context(ssl.PROTOCOL_TLS_CLIENT, certificate, key, authority)
+    context.load_cert_chain(certificate, key)
 
 
 def _context(protocol: int, certificate: Path, key: Path, authority: Path) -> ssl.SSLContext:
@@ -47,11 +80,69 @@ def _context(protocol: int, certificate: Path, key: Path, authority: Path) -> ss
     return context
 
 
+class _LoggedObject(ssl.SSLObject):
+    """A server's side of a handshake that says why it refused, here and to the other side.
+
+    asyncio aborts a connection whose handshake failed before it has sent the alert, so the peer
+    would hear nothing. Told that more is to be read it sends what waits; the peer then leaves, or
+    is aborted when it goes on talking or at the end of the handshake's time.
+    """
+
+    _failures = 0
+
+    def do_handshake(self) -> None:
+        try:
+            super().do_handshake()
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            raise
+        except ssl.SSLError as error:
+            self._failures += 1
+            if self._failures == 1:
+                log.warning("refused a connection: %s", _said(error))
+            if self._failures > PATIENCE:
+                raise
+            raise ssl.SSLWantReadError(ssl.SSL_ERROR_WANT_READ, "the alert is to be sent") from error
+
+
+def _said(error: ssl.SSLError) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return error.verify_message
+    return error.reason or str(error)
+
+
+def _expecting(role: str, name: str) -> tuple[type[ssl.SSLObject], type[ssl.SSLSocket]]:
+    """Classes whose handshake ends with a look at who the server is."""
+
+    class Memory(ssl.SSLObject):
+        def do_handshake(self) -> None:
+            super().do_handshake()
+            _expect(self.getpeercert(), role, name)
+
+    class Socket(ssl.SSLSocket):
+        def do_handshake(self, block: bool = False) -> None:
+            super().do_handshake(block)
+            _expect(self.getpeercert(), role, name)
+
+    return Memory, Socket
+
+
+def _expect(peercert: Mapping[str, Any] | None, role: str, name: str) -> None:
+    """Raises `ssl.SSLCertVerificationError`, which the stacks above handle as any other."""
+    try:
+        found = identity_of(peercert)
+    except PermissionDenied as error:
+        raise ssl.SSLCertVerificationError(1, error.message) from error
+    if (found.role, found.name) != (role, name):
+        said = f"the server is {found.uri}, expected {role} {name}"
+        log.warning("certificate verify failed: %s", said)
+        raise ssl.SSLCertVerificationError(1, f"certificate verify failed: {said}")
+
+
 def identity_of(peercert: Mapping[str, Any] | None) -> Identity:
     """Who the peer is, from what ``SSLObject.getpeercert()`` returned.
 
     Raises `PermissionDenied` unless there is exactly one URI of the form
-    ``spiffe://<fleet>/<role>/<name>``.
+    ``spiffe://<fleet>/<role>/<name>`` or, for what a site certifies, with the site's host.
     """
     names = (peercert or {}).get("subjectAltName", ())
     uris = [value for kind, value in names if kind == "URI"]
@@ -61,13 +152,18 @@ def identity_of(peercert: Mapping[str, Any] | None) -> Identity:
 
 
 def parse_identity(uri: str) -> Identity:
-    """The identity a ``spiffe://`` URI spells; raises `PermissionDenied` for any other text."""
+    """The identity a ``spiffe://`` URI spells; raises `PermissionDenied` for any other text.
+
+    A site's host stands before `OF_A_SITE` roles only: what a site's authority certifies under
+    another role is nobody.
+    """
     parts = urlsplit(uri)
     path = parts.path.split("/")
-    found = [parts.netloc, *path[1:]]
-    if parts.scheme != "spiffe" or len(found) != 3 or not all(map(is_name, found)):
+    site, _, fleet = parts.netloc.rpartition(".")
+    found = [fleet, *path[1:], *([site] if site else [])]
+    if parts.scheme != "spiffe" or len(path) != 3 or not all(map(is_name, found)):
         raise PermissionDenied(f"{uri!r} is not an identity of the form spiffe://fleet/role/name")
     identity = Identity(*found)
-    if identity.uri != uri:
+    if identity.uri != uri or (site and identity.role not in OF_A_SITE):
         raise PermissionDenied(f"{uri!r} is not an identity of the form spiffe://fleet/role/name")
     return identity

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from reuna.cli import code, ledger, places, policy, project, run, runs, trust
+from reuna.cli import code, ledger, places, policy, project, run, runs, site, trust
 from reuna.cli.output import complain
 from reuna.cli.sandbox import sandbox
 from reuna.core.errors import ReunaError
@@ -54,6 +54,9 @@ app.command()(sandbox)
 app.add_typer(policy.app, name="policy")
 app.add_typer(code.app, name="code")
 app.add_typer(ledger.app, name="ledger")
+app.command()(site.join)
+app.add_typer(site.site, name="site")
+app.add_typer(site.node, name="node")
 app.add_typer(trust.app, name="trust")
 
 

@@ -30,7 +30,7 @@ def cloud(settings: SettingsFile, sets: Sets = None) -> None:
     from reuna.cloud import coordinator
     from reuna.cloud.settings import CLOUD
 
-    _serve(coordinator.run, lambda: _settings(CLOUD, "REUNA_CLOUD_", settings, sets))
+    _serve(coordinator.run, lambda: read_settings(CLOUD, "REUNA_CLOUD_", settings, sets))
 
 
 def fog(settings: SettingsFile, sets: Sets = None) -> None:
@@ -38,7 +38,7 @@ def fog(settings: SettingsFile, sets: Sets = None) -> None:
     from reuna.fog import gateway
     from reuna.fog.settings import FOG
 
-    _serve(gateway.run, lambda: _settings(FOG, "REUNA_FOG_", settings, sets))
+    _serve(gateway.run, lambda: read_settings(FOG, "REUNA_FOG_", settings, sets))
 
 
 def edge(settings: SettingsFile, sets: Sets = None) -> None:
@@ -46,7 +46,7 @@ def edge(settings: SettingsFile, sets: Sets = None) -> None:
     from reuna.edge import agent
     from reuna.edge.settings import EDGE
 
-    _serve(agent.run, lambda: _settings(EDGE, "REUNA_EDGE_", settings, sets))
+    _serve(agent.run, lambda: read_settings(EDGE, "REUNA_EDGE_", settings, sets))
 
 
 def up(
@@ -71,7 +71,10 @@ def up(
     until_done(keep_up(opened))
 
 
-def _settings(table: tuple[Option, ...], prefix: str, file: Path, sets: list[str] | None) -> dict[str, Any]:
+def read_settings(
+    table: tuple[Option, ...], prefix: str, file: Path, sets: list[str] | None
+) -> dict[str, Any]:
+    """A place's settings from its file, the environment and flags. Raises `SettingsError`."""
     from reuna.adapters.toml_file import read_toml
     from reuna.core.settings import environment, parse
 

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,20 +18,24 @@ import msgspec
 from reuna.adapters.clock import SystemClock, ThreadOffload
 from reuna.adapters.events import EventLog
 from reuna.adapters.files import FileBlobs
-from reuna.adapters.https_server import serve_depot
+from reuna.adapters.https_server import DepotServer, serve_depot
 from reuna.adapters.journal_dbos import DbosHost
 from reuna.adapters.nats_bus import NatsBus
 from reuna.adapters.nats_server import HubConfig, NatsServer, find_server
 from reuna.adapters.operator_api import serve_api
+from reuna.adapters.register import Register
 from reuna.adapters.spool import DiskSpool
 from reuna.adapters.tls import KeyPair, client_context, server_context
 from reuna.cloud.sign import Signing
 from reuna.cloud.train import Conductor, Outcome
-from reuna.core.errors import BadMessage, BlobNotFound, Corrupted, ReunaError
+from reuna.core.errors import BadMessage, BlobNotFound, Corrupted
 from reuna.core.ports import Journal
 from reuna.core.records import Event, Hello, RunSpec, Setting
+from reuna.exchange.admission import Admission, read_alarm, read_node
+from reuna.exchange.door import Door, address_of, host_of
 from reuna.exchange.intake import Intake
 from reuna.loop.plan import check_spec
+from reuna.trust.enrolment import Invite
 from reuna.wire import decode, digest_bytes
 
 log = logging.getLogger("reuna.cloud")
@@ -94,7 +99,8 @@ Changes = asyncio.Queue[dict[str, Any]]
 async def run(settings: Mapping[str, Any], changes: Changes) -> None:
     """Serve until cancelled. ``settings`` as `reuna.cloud.settings.CLOUD` parses them.
 
-    Of each of ``changes`` the list of fogs is taken over; nobody who stays is disconnected.
+    Of each of ``changes`` the list of fogs is taken over, and so is the register, by itself; nobody
+    who stays is disconnected.
     """
     async with AsyncExitStack() as stack:
         await _run(settings, changes, stack)
@@ -104,8 +110,11 @@ async def _run(settings: Mapping[str, Any], changes: Changes, stack: AsyncExitSt
     folder = Path(settings["folder"]).absolute()
     folder.mkdir(parents=True, exist_ok=True)
     name, clock = settings["name"], SystemClock()
-    nats = await start_nats(settings, folder, stack)
-    bus = await NatsBus.connect(_nats_url(settings), client_context(*_tls(settings)), name)
+    door = Door(settings, "fog", folder, lambda invite: settings_of_a_fog(settings, invite))
+    stack.callback(door.register.close)
+    nats = await start_nats(settings, folder, door.admission.names, stack)
+    serving, dialling = server_context(*_tls(settings)), client_context(*_tls(settings), ("cloud", name))
+    bus = await NatsBus.connect(_nats_url(settings), dialling, name)
     stack.push_async_callback(bus.close)
     blobs, spool = FileBlobs(folder / "blobs"), DiskSpool(folder / "spool")
     events = EventLog(folder / "events.sqlite")
@@ -116,18 +125,25 @@ async def _run(settings: Mapping[str, Any], changes: Changes, stack: AsyncExitSt
     conductor = Conductor(name, bus, intake, blobs, clock, ThreadOffload(), coordinator.report, signing.seal)
     host.register("train", lambda journal, spec: _body(conductor, journal, spec))
     server = await serve_depot(
-        intake, settings["listen.host"], settings["listen.freight_port"], server_context(*_tls(settings))
+        intake,
+        settings["listen.host"],
+        settings["listen.freight_port"],
+        serving,
+        admit=door.admission.admit,
     )
     stack.push_async_callback(server.stop)
-    await bus.follow("event.>", "cloud", lambda subject, data: _take_event(events, subject, data))
-    await bus.subscribe("hello.>", lambda _subject, data: _hello(coordinator, conductor, data))
+    await bus.follow(
+        "event.>", "cloud", lambda subject, data: _take_event(events, door.register, subject, data)
+    )
+    hear = partial(_hello, door.admission, coordinator, conductor)
+    await bus.subscribe("hello.>", hear)
     await host.start()
     stack.push_async_callback(host.stop)
-    api = await serve_api(
-        coordinator, settings["listen.host"], settings["listen.api_port"], server_context(*_tls(settings))
-    )
+    api = await serve_api(coordinator, settings["listen.host"], settings["listen.api_port"], serving)
     stack.push_async_callback(api.stop)
-    taking = asyncio.create_task(_take_changes(changes, nats))
+    desk = Desk(settings, nats, bus, server, door.admission)
+    await door.keep(_tls(settings), [serving, dialling], desk.on_names, desk.on_files, stack)
+    taking = asyncio.create_task(_take_changes(changes, door.admission))
     stack.callback(taking.cancel)
     signing_on = asyncio.create_task(signing.keep_fresh())
     stack.callback(signing_on.cancel)
@@ -141,36 +157,89 @@ async def _body(conductor: Conductor, journal: Journal, spec: str) -> Outcome:
     return await conductor.body(journal, msgspec.json.decode(spec, type=RunSpec))
 
 
-async def _take_changes(changes: Changes, nats: NatsServer) -> None:
-    """Take over fogs that were added or removed, without dropping the others."""
+class Desk:
+    """What follows when fogs come or go, or the cloud's certificate is renewed."""
+
+    def __init__(
+        self,
+        settings: Mapping[str, Any],
+        nats: NatsServer,
+        bus: NatsBus,
+        server: DepotServer,
+        admission: Admission,
+    ) -> None:
+        self._settings = settings
+        self._nats = nats
+        self._bus = bus
+        self._server = server
+        self._admission = admission
+
+    async def on_names(self, before: frozenset[str], names: frozenset[str]) -> None:
+        """The hub's reload leaves a leaf link open, so the links of who is gone are ended by name."""
+        self._server.recheck()
+        await self._nats.reload(hub_config(self._settings, names))
+        for name in sorted(before - names):
+            await self._bus.disconnect(self._admission.identity(name).uri)
+
+    async def on_files(self) -> None:
+        await self._nats.reload(hub_config(self._settings, self._admission.names))
+
+
+async def _take_changes(changes: Changes, admission: Admission) -> None:
+    """Take over fogs that were added to or removed from the settings file."""
     while True:
-        settings = await changes.get()
-        try:
-            await nats.reload(hub_config(settings))
-        except ReunaError as error:
-            log.error("fogs stay as they were: %s", error)
-            continue
-        log.info("fogs are now %s", ", ".join(sorted(settings["fogs"])))
+        admission.listed = frozenset((await changes.get())["fogs"])
 
 
-async def _take_event(events: EventLog, subject: str, data: bytes) -> None:
+async def _take_event(events: EventLog, register: Register, subject: str, data: bytes) -> None:
     """Record an event once; what is no event of ours is dropped and said."""
     try:
         event = decode(Event, data)
+        if subject == f"event.{event.node}":  # a fog speaks of its own site
+            await ThreadOffload()(lambda: _learn(register, event))
         await ThreadOffload()(lambda: events.record(event))
     except BadMessage as error:
         log.warning("refused an event on %s: %s", subject, error)
 
 
-async def _hello(coordinator: Coordinator, conductor: Conductor, data: bytes) -> None:
+def _learn(register: Register, event: Event) -> None:
+    """Keep what a fog says of its edges. Raises `BadMessage`."""
+    if event.what == "node":
+        node = read_node(event.node, event.fields)
+        if not register.learn(node):
+            raise BadMessage(f"{event.node} tells of {node.name}, which is not of its site")
+    elif event.what == "alarm":
+        register.alarm(read_alarm(event.fields))
+
+
+async def _hello(
+    admission: Admission, coordinator: Coordinator, conductor: Conductor, subject: str, data: bytes
+) -> None:
     try:
         hello = decode(Hello, data)
     except BadMessage as error:
         log.warning("refused a hello: %s", error)
         return
+    if not admission.hear(subject, hello):
+        return
     for node in (hello.node, *hello.children):
         coordinator.present[node] = SystemClock().now()
     await conductor.on_hello(hello)
+
+
+def settings_of_a_fog(settings: Mapping[str, Any], invite: Invite) -> dict[str, Any]:
+    """What a machine that becomes a fog here needs to know."""
+    host = host_of(settings)
+    return {
+        "fleet": settings["fleet"],
+        "parent": {
+            "name": settings["name"],
+            "leaf": f"{host}:{settings['listen.leaf_port']}",
+            "freight_host": host,
+            "freight_port": settings["listen.freight_port"],
+        },
+        "enrol": {"parent": address_of(settings), "edges": invite.edges},
+    }
 
 
 def _nats_url(settings: Mapping[str, Any]) -> str:
@@ -185,21 +254,23 @@ def _tls(settings: Mapping[str, Any]) -> tuple[Path, Path, Path]:
     )
 
 
-async def start_nats(settings: Mapping[str, Any], folder: Path, stack: AsyncExitStack) -> NatsServer:
+async def start_nats(
+    settings: Mapping[str, Any], folder: Path, fogs: Collection[str], stack: AsyncExitStack
+) -> NatsServer:
     """The hub's nats-server, kept running."""
     binary = find_server(Path(settings["nats_server"]) if settings["nats_server"] else None)
-    server = NatsServer(binary, hub_config(settings), folder / "nats")
+    server = NatsServer(binary, hub_config(settings, fogs), folder / "nats")
     await server.start()
     stack.push_async_callback(server.stop)
     return server
 
 
-def hub_config(settings: Mapping[str, Any]) -> HubConfig:
+def hub_config(settings: Mapping[str, Any], fogs: Collection[str]) -> HubConfig:
     """The hub's server: the cloud inside, the fogs' leaf links outside."""
     return HubConfig(
         fleet=settings["fleet"],
         name=settings["name"],
-        fogs=tuple(settings["fogs"]),
+        fogs=tuple(sorted(fogs)),
         host=settings["listen.host"],
         port=settings["listen.nats_port"],
         leaf_port=settings["listen.leaf_port"],

@@ -8,7 +8,7 @@ CLOUD: tuple[Option, ...] = (
     Option("fleet", str, REQUIRED, "name of the fleet, as in the certificates"),
     Option("name", str, "cloud", "name of this node, as in its certificate"),
     Option("folder", str, REQUIRED, "where this node keeps its state"),
-    Option("fogs", list, REQUIRED, "names of the fogs"),
+    Option("fogs", list, [], "names of fogs beside those that enrolled"),
     Option("listen.host", str, "127.0.0.1", "address the fogs reach"),
     Option("listen.nats_port", int, REQUIRED, "TCP port of the hub's nats-server"),
     Option("listen.leaf_port", int, REQUIRED, "TCP port where the fogs' leaf links arrive"),
@@ -18,6 +18,13 @@ CLOUD: tuple[Option, ...] = (
     Option("tls.key", str, REQUIRED, "the cloud's private key, PEM"),
     Option("tls.authority", str, REQUIRED, "the fleet's root certificate, PEM"),
     Option("trust", str, REQUIRED, "folder of the fleet's trust, with its online keys; see reuna trust"),
+    Option("enrol.authority", str, "", "folder of the fleet's authority; empty: nobody is taken in here"),
+    Option("enrol.address", str, "", "host:port where invited machines enrol"),
+    Option("enrol.port", int, 0, "TCP port of the enrolment server"),
+    Option("enrol.life_days", float, 7.0, "life of a fog's certificate", "days", between(0.0001, 400)),
+    Option(
+        "enrol.grace_days", float, 90.0, "how long after its end it may be renewed", "days", between(0, 3650)
+    ),
     Option("nats_server", str, "", "path of a nats-server; empty: the system's or the wheel's"),
     Option("announce_s", float, 1.0, "how often an open round is announced again", "s", between(0.05, 60)),
 )

@@ -26,7 +26,8 @@
     │   ├── BadMessage         R305  bytes that are not a message of ours
     │   ├── BlobNotFound       R306  the peer does not hold that blob
     │   ├── RunFailed          R307  the run ended without a model
-    │   └── Untrusted          R308  what came down is not signed as it must be
+    │   ├── Untrusted          R308  what came down is not signed as it must be
+    │   └── NotAdmitted        R309  a token, request or certificate was refused
     └── StorageError         the disk did not do its part                  exit 5
         ├── DiskFull           R401  no space left
         ├── Corrupted          R402  bytes on disk or on the wire changed
@@ -241,6 +242,17 @@ class Untrusted(PeerError):
         self.reason = reason
 
 
+class NotAdmitted(PeerError):
+    """A token, request or certificate was refused; ``reason`` is a stable word, see ``ADMISSION``."""
+
+    code = "R309"
+    default_next_step = "Ask whoever runs the fleet for a new token: `reuna site invite`."
+
+    def __init__(self, reason: str, message: str, next_step: str | None = None) -> None:
+        super().__init__(message, next_step)
+        self.reason = reason
+
+
 class StorageError(ReunaError):
     """The disk did not do its part."""
 
@@ -300,4 +312,20 @@ DISTRUST: dict[str, str] = {
     "unknown": "no role names it",
     "replayed": "it was accepted before and something newer came since",
     "conflict": "two different ones carry the same number",
+}
+
+#: Why a node is not admitted to the fleet, and what the operator reads.
+ADMISSION: dict[str, str] = {
+    "malformed": "the token or the request cannot be read",
+    "unknown": "no such invitation or node here",
+    "used": "the token was used before",
+    "expired": "the token's time is over, or a certificate ended longer ago than the grace period",
+    "cancelled": "the invitation was cancelled",
+    "fingerprint": "the server that answers is not of the fleet that the token names",
+    "revoked": "the node was revoked",
+    "taken": "the name or the host belongs to another node",
+    "limit": "the site has as many edges as it may",
+    "key": "the key is of a kind or size that is not certified, or does not sign its request",
+    "certificate": "the certificate is not one that this authority gave to this node",
+    "role": "this identity may not ask for that",
 }

@@ -219,6 +219,28 @@ class Journal(Protocol):
         """The next message for ``topic``, or None after ``timeout_s``."""
 
 
+class CertificateSource(Protocol):
+    """Where a node's certificates come from. Requests are PKCS #10, certificates X.509, both DER.
+
+    The one implementation speaks EST (`reuna.adapters.enrol_client`). This is the seam for other
+    ways to come by an identity: an EST server of the plant, BRSKI vouchers, a SPIFFE workload API.
+    All block, and raise `NotAdmitted` (final) or `Unreachable` (try again). Certificates come in
+    no order.
+    """
+
+    def renew(self, request: bytes) -> list[bytes]:
+        """The next certificate, and what stands between it and the root."""
+
+    def renew_site(self, request: bytes) -> list[bytes]:
+        """A certificate for the authority of this fog's site."""
+
+    def recover(self, certificate: bytes, request: bytes) -> list[bytes]:
+        """As `renew`, after the certificate has ended; the request is by its own key."""
+
+    def revoked(self) -> list[str]:
+        """Names that the parent has revoked."""
+
+
 class Learner(Protocol):
     """Four methods; `reuna.checks.check_learner` tells whether they keep their promises.
 

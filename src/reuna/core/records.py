@@ -21,16 +21,26 @@ Kind = Literal["update", "partial", "report"]
 
 
 class Identity(msgspec.Struct, frozen=True):
-    """Who somebody is, as its certificate says: ``spiffe://<fleet>/<role>/<name>``."""
+    """Who somebody is, as its certificate says: ``spiffe://<fleet>/<role>/<name>``.
+
+    What a site certifies itself (its gateway and its edges) has the site's host before the fleet's:
+    ``spiffe://<site>.<fleet>/edge/<name>``. Name constraints hold a site's authority to that host.
+    """
 
     fleet: str
     role: str
     name: str
+    site: str = ""
+
+    @property
+    def host(self) -> str:
+        """The URI's host: the fleet's trust domain, or the site's below it."""
+        return f"{self.site}.{self.fleet}" if self.site else self.fleet
 
     @property
     def uri(self) -> str:
         """The URI that stands in the certificate's subject alternative name."""
-        return f"spiffe://{self.fleet}/{self.role}/{self.name}"
+        return f"spiffe://{self.host}/{self.role}/{self.name}"
 
 
 class Grid(msgspec.Struct, frozen=True):

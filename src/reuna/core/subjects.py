@@ -47,6 +47,16 @@ def parent_rights(name: str) -> Rights:
     return Rights(("plan.>", *_stream_api()), ("event.>", "hello.>", f"{inbox(name)}.>"))
 
 
+CONNECTIONS = "$SYS.REQ.SERVER.PING.CONNZ"  #: asks a hub who is connected
+KICK = "$SYS.REQ.SERVER.{server}.KICK"  #: asks it to end one connection
+
+
+def keeper_rights(name: str) -> Rights:
+    """The cloud at its own hub: it also ends connections, for a reload leaves leaf links open."""
+    rights = parent_rights(name)
+    return Rights((*rights.publish, CONNECTIONS, KICK.format(server="*")), rights.subscribe)
+
+
 def _stream_api() -> tuple[str, ...]:
     """What keeping and following the one stream takes; deleting and purging are not in it."""
     return (

@@ -70,4 +70,7 @@ def egress_settings(settings: dict[str, Any], folder: Path) -> EgressSettings:
         fleet=settings["fleet"],
         root=settings["root"],
         policy=settings["policy"],
+        bus=("gateway", settings["parent.name"]),
+        freight=("gateway", settings["parent.name"]),
+        enrol=settings["enrol.parent"],
     )

@@ -23,6 +23,7 @@ EDGE: tuple[Option, ...] = (
     Option("tls.authority", str, REQUIRED, "the fleet's root certificate, PEM"),
     Option("policy", str, REQUIRED, "the site's signed policy.toml: what may leave this node"),
     Option("root", str, REQUIRED, "root.json of the fleet's trust; read when this node is new"),
+    Option("enrol.parent", str, "", "host:port where this node renews its certificate; empty: it does not"),
     Option("hello_s", float, 5.0, "how often the node says that it is there", "s", between(0.1, 3600)),
     Option("idle_s", float, 60.0, "when a worker without work ends", "s", between(1, 86_400)),
     Option(

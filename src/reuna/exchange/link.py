@@ -24,7 +24,12 @@ MAX_FRAME = 4_000_000
 
 
 class EgressSettings(msgspec.Struct, frozen=True):
-    """Where the parent is and who this node is. Paths are absolute."""
+    """Where the parent is and who this node is. Paths are absolute.
+
+    ``bus`` and ``freight`` are role and name of the servers behind ``nats_url`` and
+    ``freight_host``. With ``enrol`` (``host:port``) the certificate is renewed there; ``site`` is
+    the folder of the site's authority, which is renewed too and serves under ``hosts``.
+    """
 
     name: str
     parent: str
@@ -39,6 +44,11 @@ class EgressSettings(msgspec.Struct, frozen=True):
     fleet: str
     root: str
     policy: str
+    bus: tuple[str, str]
+    freight: tuple[str, str]
+    enrol: str = ""
+    site: str = ""
+    hosts: tuple[str, ...] = ()
 
 
 class Fetch(msgspec.Struct, tag=True):

@@ -9,7 +9,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+import ssl
 import sys
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -19,7 +22,7 @@ from reuna.adapters.files import FileBlobs
 from reuna.adapters.https_client import HttpsFreight
 from reuna.adapters.nats_bus import NatsBus
 from reuna.adapters.spool import DiskSpool
-from reuna.adapters.tls import client_context
+from reuna.adapters.tls import client_context, reload_context
 from reuna.adapters.trust_store import TrustStore
 from reuna.core.errors import BusDown, PermissionDenied, ReunaError, StorageError
 from reuna.exchange.egress import Egress
@@ -38,11 +41,12 @@ REFUSED_S = 5.0  #: until the next try at one that refuses us
 async def serve(settings: EgressSettings, sock: socket.socket) -> None:
     """Serve the place at the other end of ``sock`` until it is gone."""
     folder = Path(settings.folder)
-    tls = client_context(Path(settings.certificate), Path(settings.key), Path(settings.authority))
+    own = Path(settings.certificate), Path(settings.key), Path(settings.authority)
+    to_bus, to_freight = client_context(*own, settings.bus), client_context(*own, settings.freight)
     cache = FileBlobs(folder / "blobs")
     outbox = DiskSpool(folder / "outbox")
-    store = HttpsFreight(settings.freight_host, settings.freight_port, tls, cache)
-    bus = await _connect(settings, tls)
+    store = HttpsFreight(settings.freight_host, settings.freight_port, to_freight, cache)
+    bus = await _connect(settings, to_bus)
     flows = open_flows(settings, folder, SystemClock())
     guard = _guard(settings, folder / "trust")
     keeping = asyncio.create_task(guard.keep_fresh(store.metadata, FRESH_S))
@@ -59,12 +63,14 @@ async def serve(settings: EgressSettings, sock: socket.socket) -> None:
         ThreadOffload(),
         guard.plan,
     )
+    renewing = asyncio.create_task(_renew(settings, own, (to_bus, to_freight)))
     try:
         await guard.ready()
         await LinkServer(await Frames.over(sock), egress).run()
     finally:
         keeping.cancel()
         writing.cancel()
+        renewing.cancel()
         await bus.close()
         await store.close()
 
@@ -86,17 +92,44 @@ async def _write_outcomes(flows: SiteFlows) -> None:
             log.error("%s %s", error.code, error)
 
 
-async def _connect(settings: EgressSettings, tls: object) -> NatsBus:
+async def _connect(settings: EgressSettings, tls: ssl.SSLContext) -> NatsBus:
     """The parent's server, however long it takes to appear."""
     while True:
         try:
-            return await NatsBus.connect(settings.nats_url, tls, settings.name)  # type: ignore[arg-type]
+            return await NatsBus.connect(settings.nats_url, tls, settings.name)
         except BusDown as error:
             log.warning("parent's server is away: %s", error)
             await SystemClock().sleep(AWAY_S)
         except PermissionDenied as error:  # not in the parent's list yet, or not any more
             log.warning("parent's server refuses this node: %s", error)
             await SystemClock().sleep(REFUSED_S)
+
+
+async def _renew(
+    settings: EgressSettings, own: tuple[Path, Path, Path], contexts: Sequence[ssl.SSLContext]
+) -> None:
+    """Keep this node's certificates fresh, and a fog's list of revoked names. Until cancelled."""
+    if not settings.enrol:
+        return
+    from reuna.adapters.enrol_client import EstSource  # the rest of the egress needs no X.509
+    from reuna.exchange import renewal
+
+    clock, offload = SystemClock(), ThreadOffload()
+    source = EstSource(settings.enrol, own[2], own[0])
+
+    def again(now: float) -> None:
+        renewal.renew_own(own[0], source, now)
+        for context in contexts:
+            reload_context(context, *own)
+
+    work = [renewal.keep(own[0], again, clock, offload)]
+    if settings.site:
+        site = Path(settings.site)
+        renew = partial(renewal.renew_site, site, source, settings.hosts)
+        work.append(renewal.keep(site / "authority.crt", lambda _now: renew(), clock, offload))
+        revoked = Path(settings.folder) / "revoked.json"
+        work.append(renewal.follow_revoked(source, revoked, clock, offload))
+    await asyncio.gather(*work)
 
 
 def main() -> int:

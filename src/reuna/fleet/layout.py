@@ -15,7 +15,7 @@ import logging
 import re
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +31,7 @@ from reuna.fleet.trust import make_trust
 
 log = logging.getLogger("reuna.up")
 HOST = "127.0.0.1"
+HOSTS = (HOST, "localhost")
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 KINDS = ("cloud", "fog", "edge")
 
@@ -103,17 +104,15 @@ def make_fleet(
     authority = CertificateAuthority.create(folder / "ca", name)
     make_trust(folder / "trust", name, time.time())
     level = _sandbox_level()
-    ports = iter(free_ports(4 + 2 * len(fogs)))
+    ports = iter(free_ports(5 + 3 * len(fogs)))
     cloud = _cloud(folder, name, list(fogs), authority, ports, announce_s)
     places = [PlaceFile("cloud", "cloud", cloud)]
     below = []
     for fog, data in fogs.items():
         file = _fog(folder, name, fog, list(data), authority, ports, announce_s)
         places.append(PlaceFile("fog", fog, file))
-        below += [
-            PlaceFile("edge", e, _edge(folder, name, e, fog, path, authority, level))
-            for e, path in data.items()
-        ]
+        for edge, path in data.items():
+            below.append(PlaceFile("edge", edge, _edge(folder, name, edge, fog, path, level)))
     places += below
     officer = make_officer(folder)
     for fog, data in fogs.items():
@@ -180,7 +179,8 @@ def _cloud(
             "api_port": next(ports),
         },
         "trust": str(folder / "trust"),
-        "tls": _keys(ca, "cloud", "cloud"),
+        "enrol": {"authority": str(ca.folder), "port": next(ports)},
+        "tls": _keys(ca, "cloud", "cloud", HOSTS),
     }
     ca.issue("operator", "operator")
     return write_toml(place / "cloud.toml", settings)
@@ -195,8 +195,10 @@ def _fog(
     ports: Any,
     announce_s: float,
 ) -> Path:
-    listen = read_toml(folder / "cloud" / "cloud.toml").values["listen"]
-    site = _keys(ca, "gateway", fog)
+    above = read_toml(folder / "cloud" / "cloud.toml").values
+    listen = above["listen"]
+    issuer = ca.site(folder / fog / "issuer", fog, HOSTS)
+    site = _keys(issuer, "gateway", fog, HOSTS)
     settings = {
         "fleet": fleet,
         "name": fog,
@@ -212,16 +214,21 @@ def _fog(
             "freight_host": HOST,
             "freight_port": listen["freight_port"],
         },
+        "enrol": {
+            "authority": str(issuer.folder),
+            "port": next(ports),
+            "parent": f"{HOST}:{above['enrol']['port']}",
+        },
         "site": {"certificate": site["certificate"], "key": site["key"]},
         "tls": _keys(ca, "fog", fog),
     }
     return write_toml(folder / fog / "fog.toml", settings)
 
 
-def _edge(
-    folder: Path, fleet: str, edge: str, fog: str, data: Path, ca: CertificateAuthority, level: int
-) -> Path:
-    listen = read_toml(folder / fog / "fog.toml").values["listen"]
+def _edge(folder: Path, fleet: str, edge: str, fog: str, data: Path, level: int) -> Path:
+    above = read_toml(folder / fog / "fog.toml").values
+    listen = above["listen"]
+    site = CertificateAuthority.load(folder / fog / "issuer")
     settings = {
         "fleet": fleet,
         "name": edge,
@@ -235,14 +242,15 @@ def _edge(
             "freight_host": HOST,
             "freight_port": listen["freight_port"],
         },
-        "tls": _keys(ca, "edge", edge),
+        "enrol": {"parent": f"{HOST}:{above['enrol']['port']}"},
+        "tls": _keys(site, "edge", edge),
         "sandbox": {"min_level": level},
     }
     return write_toml(folder / edge / "edge.toml", settings)
 
 
-def _keys(ca: CertificateAuthority, role: str, name: str) -> dict[str, str]:
-    pair = ca.issue(role, name, [HOST, "localhost"])
+def _keys(ca: CertificateAuthority, role: str, name: str, hosts: Sequence[str] = ()) -> dict[str, str]:
+    pair = ca.issue(role, name, hosts)
     return {
         "certificate": str(pair.certificate),
         "key": str(pair.key),

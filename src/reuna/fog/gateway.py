@@ -12,29 +12,36 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+from collections.abc import Collection, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
 from reuna import __version__
+from reuna.adapters.certificates import hosts_in, read_chain
 from reuna.adapters.clock import SystemClock, ThreadOffload
 from reuna.adapters.files import FileBlobs
-from reuna.adapters.https_server import serve_depot
+from reuna.adapters.https_server import DepotServer, serve_depot
 from reuna.adapters.nats_bus import NatsBus
 from reuna.adapters.nats_server import LeafConfig, NatsServer, find_server
+from reuna.adapters.register import Alarm, Register
 from reuna.adapters.spool import DiskSpool
 from reuna.adapters.tls import KeyPair, client_context, server_context
 from reuna.adapters.trust_store import TrustStore
-from reuna.core.errors import BadMessage, ReunaError
+from reuna.core.errors import BadMessage
+from reuna.core.ports import Clock
 from reuna.core.records import Event, Hello, Identity
+from reuna.exchange.admission import Admission, alarm_fields, node_fields
 from reuna.exchange.child import EgressProcess
+from reuna.exchange.door import Door, address_of, host_of
 from reuna.exchange.intake import Intake
 from reuna.exchange.link import EgressSettings
 from reuna.fog.train import Combiner
+from reuna.trust.enrolment import Node
 from reuna.wire import decode
 
 log = logging.getLogger("reuna.fog")
-
+REPORT_S = 5.0  #: how often the cloud is told of new nodes
 
 Changes = asyncio.Queue[dict[str, Any]]
 
@@ -42,7 +49,8 @@ Changes = asyncio.Queue[dict[str, Any]]
 async def run(settings: dict[str, Any], changes: Changes) -> None:
     """Serve until cancelled. ``settings`` as `reuna.fog.settings.FOG` parses them.
 
-    Of each of ``changes`` the list of edges is taken over; nobody who stays is disconnected.
+    Of each of ``changes`` the list of edges is taken over, and so is the register, by itself; nobody
+    who stays is disconnected.
     """
     async with AsyncExitStack() as stack:
         await _run(settings, changes, stack)
@@ -52,52 +60,91 @@ async def _run(settings: dict[str, Any], changes: Changes, stack: AsyncExitStack
     folder = Path(settings["folder"]).absolute()
     folder.mkdir(parents=True, exist_ok=True)
     name, boot, clock = settings["name"], secrets.token_hex(4), SystemClock()
-    nats = await start_nats(settings, folder, stack)
-    bus = await connect(settings, name)
+    door = Door(settings, "edge", folder, lambda _invite: settings_of_an_edge(settings))
+    stack.callback(door.register.close)
+    nats = await start_nats(settings, folder, door.admission.names, stack)
+    serving, dialling = _site_server_context(settings), client_context(*_site(settings), ("gateway", name))
+    bus = await NatsBus.connect(nats_url(settings), dialling, name)
     stack.push_async_callback(bus.close)
     egress = EgressProcess(egress_settings(settings, folder), str(folder / "egress.log"))
     blobs, spool = FileBlobs(folder / "blobs"), DiskSpool(folder / "spool")
     known = TrustStore(folder / "trust")  # the egress writes it, the edges read it
     intake = Intake(name, blobs, spool, egress.fetch, settings["announce_s"], metadata=known.file)
-    combiner = Combiner(name, settings["edges"], egress, bus, intake, ThreadOffload())
+    combiner = Combiner(name, door.admission.names, egress, bus, intake, ThreadOffload())
     await egress.listen(combiner.on_plan)
     await egress.start()
     stack.push_async_callback(egress.stop)
     server = await serve_depot(
-        intake, settings["listen.host"], settings["listen.freight_port"], _site_server_context(settings)
+        intake,
+        settings["listen.host"],
+        settings["listen.freight_port"],
+        serving,
+        admit=door.admission.admit,
     )
     stack.push_async_callback(server.stop)
     stack.push_async_callback(combiner.stop)
-    await bus.subscribe("hello.>", lambda _subject, data: _hello(combiner, data))
+    await bus.subscribe("hello.>", lambda subject, data: _hello(door.admission, combiner, subject, data))
     await bus.follow("event.>", "up", lambda subject, data: _pass_event(egress, subject, data))
-    taking = asyncio.create_task(_take_changes(changes, nats, combiner))
+    desk = Desk(settings, nats, server, combiner)
+    await door.keep(_site(settings), [serving, dialling], desk.on_names, desk.on_files, stack)
+    taking = asyncio.create_task(_take_changes(changes, door.admission))
     stack.callback(taking.cancel)
+    reporting = asyncio.create_task(_report(door.register, egress, name, boot, clock))
+    stack.callback(reporting.cancel)
     await egress.emit(Event(name, boot, 0, clock.now(), "started"))
     while True:
         await egress.hello(Hello(name, boot, __version__, combiner.present()))
         await clock.sleep(settings["hello_s"])
 
 
-async def _take_changes(changes: Changes, nats: NatsServer, combiner: Combiner) -> None:
-    """Take over edges that were added or removed, without dropping the others."""
+class Desk:
+    """What follows when edges come or go, or the gateway's certificate is renewed."""
+
+    def __init__(
+        self, settings: Mapping[str, Any], nats: NatsServer, server: DepotServer, combiner: Combiner
+    ) -> None:
+        self._settings = settings
+        self._nats = nats
+        self._server = server
+        self._combiner = combiner
+
+    async def on_names(self, _before: frozenset[str], names: frozenset[str]) -> None:
+        """The server's reload cuts who is gone and touches nobody else."""
+        self._server.recheck()
+        self._combiner.edges = names
+        await self._nats.reload(leaf_config(self._settings, names))
+
+    async def on_files(self) -> None:
+        await self._nats.reload(leaf_config(self._settings, self._combiner.edges))
+
+
+async def _take_changes(changes: Changes, admission: Admission) -> None:
+    """Take over edges that were added to or removed from the settings file."""
     while True:
-        settings = await changes.get()
-        try:
-            await nats.reload(leaf_config(settings))
-        except ReunaError as error:
-            log.error("edges stay as they were: %s", error)
-            continue
-        combiner.edges = frozenset(settings["edges"])
-        log.info("edges are now %s", ", ".join(sorted(combiner.edges)))
+        admission.listed = frozenset((await changes.get())["edges"])
 
 
-async def _hello(combiner: Combiner, data: bytes) -> None:
+async def _report(register: Register, egress: EgressProcess, name: str, boot: str, clock: Clock) -> None:
+    """Tell the cloud of this site's nodes and alarms, also of those taken in while it was away."""
+    told: set[Node | Alarm] = set()
+    while True:
+        items: set[Node | Alarm] = {*register.nodes(), *register.alarms()}
+        for item in items - told:
+            fields = node_fields(item) if isinstance(item, Node) else alarm_fields(item)
+            what = "node" if isinstance(item, Node) else "alarm"
+            await egress.emit(Event(name, f"{boot}/nodes", len(told), clock.now(), what, fields=fields))
+            told.add(item)
+        await clock.sleep(REPORT_S)
+
+
+async def _hello(admission: Admission, combiner: Combiner, subject: str, data: bytes) -> None:
     try:
         hello = decode(Hello, data)
     except BadMessage as error:
         log.warning("refused a hello: %s", error)
         return
-    await combiner.on_hello(hello)
+    if admission.hear(subject, hello):
+        await combiner.on_hello(hello)
 
 
 async def _pass_event(egress: EgressProcess, subject: str, data: bytes) -> None:
@@ -115,7 +162,7 @@ def _site_server_context(settings: dict[str, Any]) -> Any:
     return server_context(*_site(settings))
 
 
-def _site(settings: dict[str, Any]) -> tuple[Path, Path, Path]:
+def _site(settings: Mapping[str, Any]) -> tuple[Path, Path, Path]:
     return (
         Path(settings["site.certificate"]),
         Path(settings["site.key"]),
@@ -123,27 +170,42 @@ def _site(settings: dict[str, Any]) -> tuple[Path, Path, Path]:
     )
 
 
-async def connect(settings: dict[str, Any], name: str) -> NatsBus:
-    """The gateway's own connection to the site's server."""
-    url = f"tls://{settings['listen.host']}:{settings['listen.nats_port']}"
-    return await NatsBus.connect(url, client_context(*_site(settings)), name)
+def nats_url(settings: dict[str, Any]) -> str:
+    """The site's server, for the gateway itself."""
+    return f"tls://{settings['listen.host']}:{settings['listen.nats_port']}"
 
 
-async def start_nats(settings: dict[str, Any], folder: Path, stack: AsyncExitStack) -> NatsServer:
+def settings_of_an_edge(settings: dict[str, Any]) -> dict[str, Any]:
+    """What a machine that becomes an edge here needs to know."""
+    host = host_of(settings)
+    return {
+        "parent": {
+            "name": settings["name"],
+            "nats": f"tls://{host}:{settings['listen.nats_port']}",
+            "freight_host": host,
+            "freight_port": settings["listen.freight_port"],
+        },
+        "enrol": {"parent": address_of(settings)},
+    }
+
+
+async def start_nats(
+    settings: dict[str, Any], folder: Path, edges: Collection[str], stack: AsyncExitStack
+) -> NatsServer:
     """The site's nats-server, kept running."""
     binary = find_server(Path(settings["nats_server"]) if settings["nats_server"] else None)
-    server = NatsServer(binary, leaf_config(settings), folder / "nats")
+    server = NatsServer(binary, leaf_config(settings, edges), folder / "nats")
     await server.start()
     stack.push_async_callback(server.stop)
     return server
 
 
-def leaf_config(settings: dict[str, Any]) -> LeafConfig:
+def leaf_config(settings: Mapping[str, Any], edges: Collection[str]) -> LeafConfig:
     """The site's server: account SITE for the edges, OUT for the link to the hub."""
     return LeafConfig(
         fleet=settings["fleet"],
         name=settings["name"],
-        edges=tuple(settings["edges"]),
+        edges=tuple(sorted(edges)),
         host=settings["listen.host"],
         port=settings["listen.nats_port"],
         tls=KeyPair(*_site(settings)),
@@ -160,7 +222,7 @@ def egress_settings(settings: dict[str, Any], folder: Path) -> EgressSettings:
         name=settings["name"],
         parent=settings["parent.name"],
         parent_identity=Identity(settings["fleet"], "cloud", settings["parent.name"]).uri,
-        nats_url=f"tls://{settings['listen.host']}:{settings['listen.nats_port']}",
+        nats_url=nats_url(settings),
         freight_host=settings["parent.freight_host"],
         freight_port=settings["parent.freight_port"],
         certificate=settings["tls.certificate"],
@@ -170,4 +232,9 @@ def egress_settings(settings: dict[str, Any], folder: Path) -> EgressSettings:
         fleet=settings["fleet"],
         root=settings["root"],
         policy=settings["policy"],
+        bus=("gateway", settings["name"]),
+        freight=("cloud", settings["parent.name"]),
+        enrol=settings["enrol.parent"],
+        site=settings["enrol.authority"],
+        hosts=hosts_in(read_chain(Path(settings["site.certificate"]).read_bytes())[0]),
     )

@@ -174,7 +174,7 @@ class Place:
             probe.bind((HOST, 0))
             self.port = probe.getsockname()[1]
         authority = CertificateAuthority.create(folder / "pki", "demo")
-        pair = authority.issue("gateway", "north", [HOST])
+        pair = authority.issue("gateway", "north", [HOST], site="north")
         self.config = LeafConfig("demo", "north", ("plant-1",), HOST, self.port, pair)
         self.folder = folder / "nats"
         self.restarts: list[str] = []
@@ -270,7 +270,7 @@ from pathlib import Path
 from reuna.adapters.nats_server import *
 from reuna.adapters.tls import KeyPair
 folder, port = Path(sys.argv[1]), int(sys.argv[2])
-names = "gateway-north.crt", "gateway-north.key", "authority.crt"
+names = "gateway-north.pem", "gateway-north.pem", "authority.crt"
 pair = KeyPair(*(folder / "pki" / name for name in names))
 async def main():
     config = LeafConfig("demo", "north", (), "127.0.0.1", port, pair)

@@ -1,0 +1,212 @@
+"""Who was invited, who is a node, who was revoked: SQLite, shared by the service and the commands.
+
+One file at the cloud, one at each fog. What is written is durable when a method returns; commands
+write while the service runs. Secrets are kept as hashes.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+
+from reuna.core.errors import Corrupted, DiskFull, NotAdmitted
+from reuna.trust.enrolment import Invite, Node, judge_invite
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS invites (
+    id TEXT PRIMARY KEY, hash BLOB NOT NULL UNIQUE, role TEXT NOT NULL, name TEXT NOT NULL,
+    created REAL NOT NULL, expires REAL NOT NULL, edges INTEGER NOT NULL, replaces TEXT NOT NULL,
+    used REAL, cancelled REAL
+);
+CREATE TABLE IF NOT EXISTS nodes (
+    name TEXT PRIMARY KEY, role TEXT NOT NULL, site TEXT NOT NULL, serial TEXT NOT NULL,
+    key TEXT NOT NULL, issued REAL NOT NULL, expires REAL NOT NULL, revoked REAL, reason TEXT NOT NULL
+);
+CREATE TABLE IF NOT EXISTS hosts (host TEXT PRIMARY KEY, name TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS heard (name TEXT PRIMARY KEY, at REAL NOT NULL);
+CREATE TABLE IF NOT EXISTS alarms (
+    name TEXT NOT NULL, boot TEXT NOT NULL, at REAL NOT NULL, what TEXT NOT NULL, UNIQUE (name, boot)
+);
+"""
+_INVITE = "id, hash, role, name, created, expires, edges, replaces, used, cancelled"
+_NODE = "name, role, site, serial, key, issued, expires, revoked, reason"
+_PUT_NODE = f"INSERT OR REPLACE INTO nodes ({_NODE}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608  # our own words
+WAIT_S = 10.0  #: for another process that writes
+
+
+class Alarm(NamedTuple):
+    """Something about a node that a person should look at."""
+
+    name: str
+    boot: str
+    at: float
+    what: str
+
+
+class Register:
+    """Safe to use from several threads and processes. Raises `DiskFull` or `Corrupted`."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        path.touch(0o600)
+        self._path = path
+        self._lock = threading.Lock()
+        self._db = sqlite3.connect(path, WAIT_S, check_same_thread=False, isolation_level=None)
+        with self._own_errors():
+            self._db.execute("PRAGMA journal_mode=WAL")
+            self._db.execute("PRAGMA synchronous=FULL")
+            self._db.executescript(_SCHEMA)
+
+    # --- invitations -------------------------------------------------------------------------
+
+    def invite(self, invite: Invite) -> None:
+        """Keep an invitation."""
+        values = msgspec.structs.asdict(invite)
+        row = [values[name] for name in _INVITE.split(", ")]
+        with self._transaction():
+            self._db.execute(f"INSERT INTO invites ({_INVITE}) VALUES ({_marks(row)})", row)  # noqa: S608  # our own words
+
+    def invites(self) -> list[Invite]:
+        """All that are kept, the newest first."""
+        return [_invite(row) for row in self._rows(f"SELECT {_INVITE} FROM invites ORDER BY created DESC")]  # noqa: S608  # our own words
+
+    def find(self, hashed: bytes) -> Invite | None:
+        """The invitation whose secret has this hash."""
+        rows = self._rows(f"SELECT {_INVITE} FROM invites WHERE hash = ?", hashed)  # noqa: S608  # our own words
+        return _invite(rows[0]) if rows else None
+
+    def cancel(self, id: str, now: float) -> Invite:
+        """End an invitation that was not used. Raises `NotAdmitted`."""
+        with self._transaction():
+            invite = self._one(id)
+            judge_invite(invite, now)
+            assert invite is not None
+            self._db.execute("UPDATE invites SET cancelled = ? WHERE id = ?", (now, id))
+        return invite
+
+    def redeem(self, id: str, node: Node, now: float) -> None:
+        """Use an invitation up and take its node in: both or neither, once. Raises `NotAdmitted`."""
+        with self._transaction():
+            invite = judge_invite(self._one(id), now)
+            self._db.execute("UPDATE invites SET used = ? WHERE id = ?", (now, id))
+            self._db.execute(_PUT_NODE, _values(node))
+            if invite.replaces:
+                self._revoke(invite.replaces, now, f"renamed to {invite.name}")
+
+    def _one(self, id: str) -> Invite | None:
+        rows = self._db.execute(f"SELECT {_INVITE} FROM invites WHERE id = ?", (id,)).fetchall()  # noqa: S608  # our own words
+        return _invite(rows[0]) if rows else None
+
+    # --- nodes -------------------------------------------------------------------------------
+
+    def record(self, node: Node) -> None:
+        """Note the newest certificate of a node. Raises `NotAdmitted` when it was revoked meanwhile."""
+        with self._transaction():
+            found = self._db.execute("SELECT revoked FROM nodes WHERE name = ?", (node.name,)).fetchone()
+            if found is not None and found[0] is not None:
+                raise NotAdmitted("revoked", f"{node.name} was revoked")
+            self._db.execute(_PUT_NODE, _values(node))
+
+    def learn(self, node: Node) -> bool:
+        """Note what a fog said of an edge of its site; False when the name is somebody else's."""
+        with self._transaction():
+            found = self._db.execute("SELECT role, site FROM nodes WHERE name = ?", (node.name,)).fetchone()
+            if found is not None and found != (node.role, node.site):
+                return False
+            self._db.execute(_PUT_NODE, _values(node))
+        return True
+
+    def node(self, name: str) -> Node | None:
+        """What is known of a name."""
+        rows = self._rows(f"SELECT {_NODE} FROM nodes WHERE name = ?", name)  # noqa: S608  # our own words
+        return Node(*rows[0]) if rows else None
+
+    def nodes(self) -> list[Node]:
+        """All names known, sorted."""
+        return [Node(*row) for row in self._rows(f"SELECT {_NODE} FROM nodes ORDER BY name")]  # noqa: S608  # our own words
+
+    def revoke(self, name: str, now: float, reason: str) -> None:
+        """Refuse a name from now on; one not yet known is refused as well. For good."""
+        with self._transaction():
+            self._revoke(name, now, reason)
+
+    def _revoke(self, name: str, now: float, reason: str) -> None:
+        self._db.execute(
+            "INSERT INTO nodes (name, role, site, serial, key, issued, expires, revoked, reason)"
+            " VALUES (?, '', '', '', '', 0, 0, ?, ?) ON CONFLICT (name) DO"
+            " UPDATE SET revoked = coalesce(revoked, excluded.revoked), reason = excluded.reason",
+            (name, now, reason),
+        )
+
+    # --- hosts and alarms --------------------------------------------------------------------
+
+    def hosts(self) -> Mapping[str, str]:
+        """Hosts that were certified, and for whom."""
+        return dict(self._rows("SELECT host, name FROM hosts"))
+
+    def serve_under(self, name: str, hosts: tuple[str, ...]) -> None:
+        """Note the hosts that a node serves under, instead of those before."""
+        with self._transaction():
+            self._db.execute("DELETE FROM hosts WHERE name = ?", (name,))
+            self._db.executemany("INSERT OR REPLACE INTO hosts VALUES (?, ?)", [(h, name) for h in hosts])
+
+    def heard(self, at: Mapping[str, float]) -> None:
+        """Note when names were last heard of."""
+        with self._transaction():
+            self._db.executemany("INSERT OR REPLACE INTO heard VALUES (?, ?)", list(at.items()))
+
+    def last_heard(self) -> dict[str, float]:
+        """When each name was last heard of."""
+        return dict(self._rows("SELECT name, at FROM heard"))
+
+    def alarm(self, alarm: Alarm) -> bool:
+        """Keep an alarm; False when the same was kept before."""
+        with self._transaction():
+            done = self._db.execute("INSERT INTO alarms VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING", alarm)
+            return done.rowcount > 0
+
+    def alarms(self) -> list[Alarm]:
+        """All alarms, the oldest first."""
+        return [Alarm(*row) for row in self._rows("SELECT name, boot, at, what FROM alarms ORDER BY at")]
+
+    def close(self) -> None:
+        """After the last call of anything else."""
+        self._db.close()
+
+    def _rows(self, query: str, *values: object) -> list[Any]:
+        with self._lock, self._own_errors():
+            return self._db.execute(query, values).fetchall()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        with self._lock, self._own_errors(), self._db:
+            self._db.execute("BEGIN IMMEDIATE")
+            yield
+
+    @contextmanager
+    def _own_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL:
+                raise DiskFull(f"no space left in {self._path.parent}") from error
+            raise Corrupted(f"{self._path}: {error}") from error
+
+
+def _marks(row: list[Any]) -> str:
+    return ", ".join("?" * len(row))
+
+
+def _invite(row: tuple[Any, ...]) -> Invite:
+    return Invite(**dict(zip(_INVITE.split(", "), row, strict=True)))
+
+
+def _values(node: Node) -> tuple[Any, ...]:
+    values = msgspec.structs.asdict(node)
+    return tuple(values[name] for name in _NODE.split(", "))

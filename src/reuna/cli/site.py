@@ -1,0 +1,192 @@
+"""``reuna site``: take machines in. ``reuna node``: who is there. ``reuna join``: become one."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from reuna.cli.output import as_json
+from reuna.core.errors import SettingsError
+
+if TYPE_CHECKING:
+    from reuna.fleet.admit import Desk
+    from reuna.trust.enrolment import Token
+
+site = typer.Typer(help="Take sites and machines in.", no_args_is_help=True)
+node = typer.Typer(help="See, refuse and rename nodes.", no_args_is_help=True)
+
+SettingsFile = Annotated[
+    Path | None,
+    typer.Option("--settings", help="cloud.toml or fog.toml (default: the one in this folder)."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print as JSON.")]
+Expires = Annotated[str, typer.Option("--expires", help="How long the token is good: 30m, 24h, 7d.")]
+UNITS = {"m": 60.0, "h": 3_600.0, "d": 86_400.0}
+
+
+@site.command()
+def cloud(
+    fleet: Annotated[str, typer.Argument(help="Name of the new fleet.")],
+    folder: Annotated[Path, typer.Option("--folder", help="Folder to make.")] = Path("cloud"),
+    host: Annotated[
+        str, typer.Option("--host", help="Name or address under which fogs reach this machine.")
+    ] = "127.0.0.1",
+) -> None:
+    """Make the cloud of a new fleet: its authority, certificates and settings."""
+    from reuna.fleet.admit import make_cloud
+
+    file = make_cloud(folder, fleet, host)
+    typer.echo(f"{file.parent / 'ca'}: the fleet's authority; keep a copy of it offline")
+    typer.echo(f"next:  reuna cloud --settings {file}")
+    typer.echo(f"then:  reuna site invite SITE --settings {file}")
+
+
+@site.command()
+def invite(
+    name: Annotated[
+        str, typer.Argument(metavar="SITE", help="At the cloud a new site; at a fog a new edge of it.")
+    ],
+    edges: Annotated[
+        int, typer.Option("--edges", min=0, help="At the cloud: how many edges the site may have; 0: any.")
+    ] = 0,
+    expires: Expires = "24h",
+    settings: SettingsFile = None,
+    json: Json = False,
+) -> None:
+    """Print a token with which one machine can join once: at the cloud a fog, at a fog an edge."""
+    now, life_s = time.time(), seconds(expires)
+    token = _desk(settings).invite(name, now, life_s, edges)
+    _print_token(token, now + life_s, json)
+
+
+@site.command(name="invites")
+def list_invites(settings: SettingsFile = None, json: Json = False) -> None:
+    """List invitations: open, used, expired, cancelled."""
+    found = _desk(settings).invites(time.time())
+    if json:
+        as_json(found)
+        return
+    for row in found:
+        typer.echo(f"{row['id']}  {row['role']:5} {row['name']:20} {row['state']:10} {_day(row['expires'])}")
+
+
+@site.command()
+def cancel(
+    what: Annotated[str, typer.Argument(metavar="INVITE", help="Id or name, as `site invites` lists it.")],
+    settings: SettingsFile = None,
+) -> None:
+    """Make a token worthless that was not used yet."""
+    row = _desk(settings).cancel(what, time.time())
+    typer.echo(f"the token for {row['role']} {row['name']} is worthless now")
+
+
+@node.command(name="list")
+def list_nodes(settings: SettingsFile = None, json: Json = False) -> None:
+    """List nodes: state, end of their certificate, when they were heard, alarms."""
+    now = time.time()
+    found = _desk(settings).nodes(now)
+    if json:
+        as_json(found)
+        return
+    for row in found:
+        heard = "never" if row["heard"] is None else f"{now - row['heard']:.0f} s ago"
+        line = (
+            f"{row['role']:5} {row['name']:20} {row['state']:8} until {_day(row['expires'])}  heard {heard}"
+        )
+        typer.echo(line + "".join(f"\n      ALARM: {alarm}" for alarm in row["alarms"]))
+
+
+@node.command()
+def revoke(
+    name: Annotated[str, typer.Argument(help="Name of the node.")],
+    reason: Annotated[str, typer.Option("--reason", help="Why, for the record.")] = "",
+    settings: SettingsFile = None,
+) -> None:
+    """Refuse a node from now on, for good; its live connections end within a minute."""
+    _desk(settings).revoke(name, time.time(), reason)
+    typer.echo(f"{name} is refused from now on; a replacement joins under another name")
+
+
+@node.command()
+def rename(
+    old: Annotated[str, typer.Argument(help="Name of a node.")],
+    new: Annotated[str, typer.Argument(help="Its new name.")],
+    expires: Expires = "24h",
+    settings: SettingsFile = None,
+    json: Json = False,
+) -> None:
+    """Print a token with which a node joins again under a new name; the old name then ends."""
+    now, life_s = time.time(), seconds(expires)
+    token = _desk(settings).rename(old, new, now, life_s)
+    _print_token(token, now + life_s, json)
+
+
+def join(
+    token: Annotated[str, typer.Argument(help="What `reuna site invite` printed.")],
+    folder: Annotated[
+        Path | None, typer.Option("--folder", help="Folder to make (default: the node's name).")
+    ] = None,
+    host: Annotated[
+        str, typer.Option("--host", help="A fog: name or address under which its edges reach it.")
+    ] = "127.0.0.1",
+    data: Annotated[Path | None, typer.Option("--data", help="An edge: folder of its own data.")] = None,
+    sets: Annotated[list[str] | None, typer.Option("--set", help="One setting, NAME=VALUE.")] = None,
+    json: Json = False,
+) -> None:
+    """Make this machine a node: its key is made here and stays here."""
+    from reuna.fleet.join import join as enrol
+
+    done = enrol(token, folder, host, data, sets or [])
+    if json:
+        as_json({"role": done.role, "name": done.name, "settings": str(done.settings)})
+        return
+    typer.echo(f"{done.role} {done.name} is enrolled; its key is in {done.settings.parent}")
+    typer.echo(f"next:  reuna {done.role} --settings {done.settings}")
+
+
+def seconds(text: str) -> float:
+    """A span like ``90m``. Raises `SettingsError`."""
+    number, unit = text[:-1], text[-1:]
+    if unit not in UNITS or not number.isdigit() or int(number) < 1:
+        raise SettingsError(f"{text!r} is no span of time", "Write it like 30m, 24h or 7d.")
+    return int(number) * UNITS[unit]
+
+
+def _print_token(token: Token, ends: float, json: bool) -> None:
+    text = token.text()
+    if json:
+        found = {"token": text, "role": token.role, "name": token.name, "address": token.address}
+        as_json({**found, "root": token.root, "expires": ends})
+        return
+    typer.echo(text)
+    typer.echo(f"good once, for {token.role} {token.name}, until {_day(ends)}; on that machine:", err=True)
+    typer.echo("  reuna join TOKEN", err=True)
+
+
+def _desk(file: Path | None) -> Desk:
+    """The register of the cloud or fog whose settings these are. Raises `SettingsError`."""
+    from reuna.adapters.toml_file import read_toml
+    from reuna.cli.places import read_settings
+    from reuna.cloud.settings import CLOUD
+    from reuna.fleet.admit import Desk
+    from reuna.fog.settings import FOG
+
+    file = file or _found()
+    if "parent" in read_toml(file).values:
+        return Desk.of(read_settings(FOG, "REUNA_FOG_", file, None), "edge")
+    return Desk.of(read_settings(CLOUD, "REUNA_CLOUD_", file, None), "fog")
+
+
+def _found() -> Path:
+    for name in ("cloud.toml", "fog.toml"):
+        if Path(name).exists():
+            return Path(name)
+    raise SettingsError("no cloud.toml or fog.toml here", "Name the place's file with --settings.")
+
+
+def _day(when: Any) -> str:
+    return "-" if when is None else datetime.fromtimestamp(when, UTC).strftime("%Y-%m-%d %H:%M UTC")

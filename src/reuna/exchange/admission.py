@@ -1,0 +1,175 @@
+"""Who may speak at a parent right now, and what follows when that changes.
+
+Names come from the settings file and from the register, without those revoked here or above and
+those whose certificate has ended. `watch` looks once a second, so that a command, a renewal and a
+revocation take effect without a restart and without touching anybody else.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import ssl
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from reuna.adapters.register import Alarm, Register
+from reuna.adapters.tls import identity_of
+from reuna.core.errors import BadMessage, PermissionDenied, ReunaError
+from reuna.core.ports import Clock
+from reuna.core.records import Hello, Identity, Setting
+from reuna.trust.enrolment import Boots, Node, hear
+
+log = logging.getLogger("reuna.admission")
+LOOK_S = 1.0
+HEARD_S = 10.0  #: how often the register is told who was heard
+
+
+class Admission:
+    """The names of one parent's children; `admit` is asked about each request.
+
+    ``role`` and ``site`` are of those children; ``above`` a file of names revoked by the parent.
+    """
+
+    def __init__(
+        self,
+        fleet: str,
+        role: str,
+        site: str,
+        register: Register,
+        listed: Collection[str],
+        clock: Clock,
+        above: Path | None = None,
+    ) -> None:
+        self.listed = frozenset(listed)
+        self.register = register
+        self._of = (fleet, role, site)
+        self._clock = clock
+        self._above = above
+        self._boots: dict[str, Boots] = {}
+        self._heard: dict[str, float] = {}
+        self.names = self.now_admitted()
+
+    def now_admitted(self) -> frozenset[str]:
+        """Names admitted at this moment, from what is written down."""
+        now, role = self._clock.now(), self._of[1]
+        known = {node.name: node.state(now) for node in self.register.nodes() if node.role in {role, ""}}
+        active = {name for name, state in known.items() if state == "active"}
+        return (self.listed - known.keys() | active) - _names_in(self._above)
+
+    def identity(self, name: str) -> Identity:
+        """Who a child of that name is."""
+        fleet, role, site = self._of
+        return Identity(fleet, role, name, site)
+
+    def admit(self, peercert: Mapping[str, Any]) -> Identity:
+        """Who asks, when it may. Raises `PermissionDenied`, or `ConnectionResetError` when the
+        certificate of the connection has ended: the child comes again with its new one.
+        """
+        try:
+            identity = identity_of(peercert)
+            if identity != self.identity(identity.name) or identity.name not in self.names:
+                raise PermissionDenied(f"{identity.uri} is not admitted here")
+        except PermissionDenied as error:
+            log.warning("refused a request: %s", error)
+            raise
+        if ssl.cert_time_to_seconds(peercert["notAfter"]) <= self._clock.now():
+            raise ConnectionResetError(f"the certificate of {identity.uri} has ended")
+        return identity
+
+    def hear(self, subject: str, hello: Hello) -> bool:
+        """Take in a hello; False when it is not for its own name. A cloned node raises an alarm."""
+        if subject != f"hello.{hello.node}":
+            log.warning("refused a hello of %s on %s", hello.node, subject)
+            return False
+        self._heard[hello.node] = self._clock.now()
+        self._boots[hello.node], doubled = hear(self._boots.get(hello.node, Boots()), hello.boot)
+        if doubled:
+            said = "the same key speaks from two places; revoke it"
+            if self.register.alarm(Alarm(hello.node, hello.boot, self._clock.now(), said)):
+                log.error("alarm: %s: %s", hello.node, said)
+        return True
+
+    def note_heard(self) -> None:
+        """Write down who was heard since the last time."""
+        heard, self._heard = self._heard, {}
+        if heard:
+            self.register.heard(heard)
+
+
+Names = frozenset[str]
+OnNames = Callable[[Names, Names], Awaitable[None]]  #: before, after
+
+
+async def watch(
+    admission: Admission,
+    files: Sequence[Path],
+    on_names: OnNames,
+    on_files: Callable[[], Awaitable[None]],
+    clock: Clock,
+) -> None:
+    """Tell of changed names and of renewed certificate files. Runs until cancelled.
+
+    What failed is tried again a second later.
+    """
+    seen, told, noted = _stamps(files), admission.names, clock.now()
+    while True:
+        await clock.sleep(LOOK_S)
+        try:
+            names = admission.now_admitted()
+            admission.names = names & told  # who is out is out at once, who is new waits for the servers
+            if names != told:
+                await on_names(told, names)
+                admission.names = told = names
+                log.info("admitted are now %s", ", ".join(sorted(names)) or "none")
+            if (stamps := _stamps(files)) != seen:
+                await on_files()
+                seen = stamps
+            if clock.now() - noted >= HEARD_S:
+                noted = clock.now()
+                admission.note_heard()
+        except (ReunaError, OSError) as error:
+            log.error("a change was not taken over yet: %s", error)
+
+
+def _stamps(files: Sequence[Path]) -> list[tuple[int, int]]:
+    return [(stat.st_mtime_ns, stat.st_ino) for stat in (file.stat() for file in files)]
+
+
+def _names_in(file: Path | None) -> frozenset[str]:
+    """Names in a list kept by `reuna.exchange.renewal.follow_revoked`; one not there yet is empty."""
+    if file is None or not file.exists():
+        return frozenset()
+    return frozenset(json.loads(file.read_bytes()))
+
+
+def node_fields(node: Node) -> dict[str, Setting]:
+    """A node of a site, as the fields of an event to the cloud."""
+    ended = -1.0 if node.revoked is None else node.revoked
+    return {**msgspec.structs.asdict(node), "revoked": ended}
+
+
+def read_node(site: str, fields: Mapping[str, Setting]) -> Node:
+    """The edge that a fog told of. Raises `BadMessage`."""
+    ended = fields.get("revoked")
+    values = {**fields, "revoked": None if ended == -1.0 else ended, "role": "edge", "site": site}
+    try:
+        return msgspec.convert(values, Node)
+    except msgspec.ValidationError as error:
+        raise BadMessage(f"a node of {site} cannot be read: {error}") from error
+
+
+def alarm_fields(alarm: Alarm) -> dict[str, Setting]:
+    """An alarm of a site, as the fields of an event to the cloud."""
+    return dict(alarm._asdict())
+
+
+def read_alarm(fields: Mapping[str, Setting]) -> Alarm:
+    """The alarm that a fog told of. Raises `BadMessage`."""
+    try:
+        return msgspec.convert(fields, Alarm)
+    except msgspec.ValidationError as error:
+        raise BadMessage(f"an alarm cannot be read: {error}") from error

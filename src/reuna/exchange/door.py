@@ -1,0 +1,137 @@
+"""A parent's door: its register, who is admitted, where machines enrol, its own server certificate.
+
+Fog and cloud use the same class. `open` comes first, for the servers ask `Door.admission`; `keep`
+runs when they serve.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+from reuna.adapters.certificates import CertificateAuthority
+from reuna.adapters.clock import SystemClock, ThreadOffload
+from reuna.adapters.enrol_server import serve_enrolment
+from reuna.adapters.register import Register
+from reuna.adapters.tls import reload_context, server_context
+from reuna.exchange import renewal
+from reuna.exchange.admission import Admission, OnNames, watch
+from reuna.exchange.enrolment import Enrolment, Terms
+from reuna.trust.enrolment import DAY, Invite
+
+log = logging.getLogger("reuna.enrolment")
+Files = tuple[Path, Path, Path]  #: certificate, key, root
+
+
+class Door:
+    """``role`` is of the children: ``fog`` at the cloud, ``edge`` at a fog.
+
+    ``tell`` gives what an invited machine needs to know to make its settings.
+    """
+
+    def __init__(
+        self, settings: Mapping[str, Any], role: str, folder: Path, tell: Callable[[Invite], dict[str, Any]]
+    ) -> None:
+        self._settings = settings
+        self._tell = tell
+        self._role = role
+        self.register = open_register(settings)
+        self.admission = Admission(
+            fleet=settings["fleet"],
+            role=role,
+            site=settings["name"] if role == "edge" else "",
+            register=self.register,
+            listed=settings[f"{role}s"],
+            clock=SystemClock(),
+            above=folder / "revoked.json",
+        )
+
+    async def keep(
+        self,
+        own: Files,
+        contexts: list[ssl.SSLContext],
+        on_names: OnNames,
+        on_files: Callable[[], Awaitable[None]],
+        stack: AsyncExitStack,
+    ) -> None:
+        """Serve enrolment, renew ``own``, follow changes, until ``stack`` closes.
+
+        Renewed files are loaded into ``contexts``; ``on_files`` is called afterwards.
+        """
+        clock, files = SystemClock(), [own[0]]
+        enrolment = self._enrolment()
+        if enrolment is not None:
+            folder, host = Path(self._settings["enrol.authority"]), self._settings["listen.host"]
+            context = server_context(*own, client=False)
+            contexts = [*contexts, context]
+            server = await serve_enrolment(enrolment, host, self._settings["enrol.port"], context)
+            stack.push_async_callback(server.stop)
+            files.append(folder / "authority.crt")
+            life = self._settings["enrol.life_days"] * DAY
+            self._start(
+                stack,
+                renewal.keep(
+                    own[0],
+                    lambda now: renewal.renew_locally(own[0], folder, life, now),
+                    clock,
+                    ThreadOffload(),
+                ),
+            )
+
+        async def taken_over() -> None:
+            for context in contexts:
+                reload_context(context, *own)
+            if enrolment is not None:
+                enrolment.use(open_authority(self._settings))
+            await on_files()
+            log.info("a renewed certificate is shown from now on")
+
+        self._start(stack, watch(self.admission, files, on_names, taken_over, clock))
+
+    def _start(self, stack: AsyncExitStack, work: Any) -> None:
+        stack.callback(asyncio.create_task(work).cancel)
+
+    def _enrolment(self) -> Enrolment | None:
+        if not self._settings["enrol.authority"]:
+            return None
+        return Enrolment(
+            open_authority(self._settings),
+            self.register,
+            terms_of(self._settings, self._role),
+            self._tell,
+            lambda: self.admission.listed,
+            SystemClock(),
+        )
+
+
+def open_register(settings: Mapping[str, Any]) -> Register:
+    """The register in a place's state folder."""
+    return Register(Path(settings["folder"]) / "register.sqlite")
+
+
+def open_authority(settings: Mapping[str, Any]) -> CertificateAuthority:
+    """The authority of a place. Raises `Corrupted`."""
+    return CertificateAuthority.load(Path(settings["enrol.authority"]))
+
+
+def terms_of(settings: Mapping[str, Any], role: str) -> Terms:
+    """How a place certifies, from its settings."""
+    return Terms(
+        role, address_of(settings), settings["enrol.life_days"] * DAY, settings["enrol.grace_days"] * DAY
+    )
+
+
+def address_of(settings: Mapping[str, Any]) -> str:
+    """Where machines enrol, as they see it."""
+    address: str = settings["enrol.address"] or f"{settings['listen.host']}:{settings['enrol.port']}"
+    return address
+
+
+def host_of(settings: Mapping[str, Any]) -> str:
+    """The host under which children reach this place."""
+    return address_of(settings).rpartition(":")[0]

@@ -1,0 +1,149 @@
+"""What a person does about the nodes of a fleet: invite, list, revoke, rename; make its cloud.
+
+Works on the register of a cloud or a fog, whether that place runs or not; a running one follows
+within seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from reuna.adapters.certificates import CertificateAuthority
+from reuna.adapters.register import Register
+from reuna.core.errors import NotAdmitted, SettingsError
+from reuna.exchange.door import open_authority, open_register, terms_of
+from reuna.exchange.enrolment import invite
+from reuna.fleet.layout import check_names, write_toml
+from reuna.trust.enrolment import Invite, Token
+
+PORTS = {"nats_port": 4222, "leaf_port": 7422, "freight_port": 8443, "api_port": 8445}
+ENROL_PORT = 8444
+
+
+@dataclass(frozen=True)
+class Desk:
+    """The register of one place. ``role`` is of those it takes in: ``fog`` or ``edge``."""
+
+    settings: Mapping[str, Any]
+    role: str
+    register: Register
+
+    @classmethod
+    def of(cls, settings: Mapping[str, Any], role: str) -> Desk:
+        """Open the register of a place by its settings."""
+        return cls(settings, role, open_register(settings))
+
+    @property
+    def listed(self) -> Collection[str]:
+        """Names in the settings file."""
+        found: list[str] = self.settings[f"{self.role}s"]
+        return found
+
+    def invite(self, name: str, now: float, life_s: float, edges: int = 0, replaces: str = "") -> Token:
+        """A token for one machine. Raises `NotAdmitted`, `SettingsError`."""
+        if not self.settings["enrol.authority"]:
+            raise SettingsError(
+                "enrol.authority is empty: this place takes nobody in", "Set it, then restart."
+            )
+        limit = edges if self.role == "fog" else self.settings["enrol.edges"]
+        return invite(
+            self.register,
+            open_authority(self.settings),
+            terms_of(self.settings, self.role),
+            name,
+            now,
+            life_s,
+            limit,
+            replaces,
+            self.listed,
+        )
+
+    def invites(self, now: float) -> list[dict[str, Any]]:
+        """All invitations, without what would let somebody in."""
+        return [_shown(found, now) for found in self.register.invites()]
+
+    def cancel(self, what: str, now: float) -> dict[str, Any]:
+        """End an invitation, by its id or name. Raises `NotAdmitted`."""
+        for found in self.register.invites():
+            if what == found.id or (what == found.name and found.state(now) == "open"):
+                return _shown(self.register.cancel(found.id, now), now)
+        raise NotAdmitted("unknown", f"no invitation {what} here", "See them with `reuna site invites`.")
+
+    def nodes(self, now: float) -> list[dict[str, Any]]:
+        """Every node that is or was, and every open invitation."""
+        alarms: dict[str, list[str]] = {}
+        for alarm in self.register.alarms():
+            alarms.setdefault(alarm.name, []).append(alarm.what)
+        heard, known = self.register.last_heard(), self.register.nodes()
+        rows = [
+            {**msgspec.structs.asdict(node), "state": node.state(now), "role": node.role or self.role}
+            for node in known
+        ]
+        names = {node.name for node in known}
+        rows += [_plain(name, self.role, "listed") for name in self.listed if name not in names]
+        rows += [
+            {**_plain(waiting.name, waiting.role, "invited"), "expires": waiting.expires}
+            for waiting in self.register.invites()
+            if waiting.state(now) == "open"
+        ]
+        for row in rows:
+            row["heard"] = heard.get(row["name"])
+            row["alarms"] = alarms.get(row["name"], [])
+        return sorted(rows, key=lambda row: str(row["name"]))
+
+    def revoke(self, name: str, now: float, reason: str = "") -> None:
+        """Refuse a node from now on, and every invitation of its name. Raises `NotAdmitted`."""
+        waiting = [i for i in self.register.invites() if i.name == name and i.state(now) == "open"]
+        if not waiting and name not in self.listed and self.register.node(name) is None:
+            raise NotAdmitted("unknown", f"{name} is no node here", "See the names with `reuna node list`.")
+        for open_one in waiting:
+            self.register.cancel(open_one.id, now)
+        if name in self.listed or self.register.node(name) is not None:
+            self.register.revoke(name, now, reason)
+
+    def rename(self, old: str, new: str, now: float, life_s: float) -> Token:
+        """A token with which the node joins again under its new name; the old one ends with it."""
+        node = self.register.node(old)
+        if (node is None and old not in self.listed) or (node is not None and node.role != self.role):
+            raise NotAdmitted("unknown", f"{old} is no node here", "See the names with `reuna node list`.")
+        return self.invite(new, now, life_s, replaces=old)
+
+
+def _shown(invite: Invite, now: float) -> dict[str, Any]:
+    found = {**msgspec.structs.asdict(invite), "state": invite.state(now)}
+    del found["hash"]
+    return found
+
+
+def _plain(name: str, role: str, state: str) -> dict[str, Any]:
+    return {"name": name, "role": role, "state": state, "site": "", "expires": None}
+
+
+def make_cloud(folder: Path, fleet: str, host: str) -> Path:
+    """The cloud of a new fleet: authority, its certificate, an operator's, settings; its file.
+
+    Raises `SettingsError`.
+    """
+    check_names([fleet])
+    folder = folder.absolute()
+    authority = CertificateAuthority.create(folder / "ca", fleet)
+    own = authority.issue("cloud", "cloud", [host])
+    authority.issue("operator", "operator")
+    settings = {
+        "fleet": fleet,
+        "name": "cloud",
+        "folder": str(folder / "state"),
+        "listen": {"host": host, **PORTS},
+        "enrol": {"authority": str(authority.folder), "port": ENROL_PORT},
+        "tls": {
+            "certificate": str(own.certificate),
+            "key": str(own.key),
+            "authority": str(authority.certificate),
+        },
+    }
+    return write_toml(folder / "cloud.toml", settings)
