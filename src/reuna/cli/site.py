@@ -145,6 +145,10 @@ def join(
         as_json({"role": done.role, "name": done.name, "settings": str(done.settings)})
         return
     typer.echo(f"{done.role} {done.name} is enrolled; its key is in {done.settings.parent}")
+    folder = done.settings.parent
+    typer.echo(
+        f"until your officers sign a policy nothing leaves: {folder / 'policy.toml'}, see reuna policy"
+    )
     typer.echo(f"next:  reuna {done.role} --settings {done.settings}")
 
 

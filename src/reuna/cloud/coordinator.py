@@ -232,6 +232,7 @@ def settings_of_a_fog(settings: Mapping[str, Any], invite: Invite) -> dict[str, 
     host = host_of(settings)
     return {
         "fleet": settings["fleet"],
+        "root_json": (Path(settings["trust"]) / "root.json").read_text(encoding="utf-8"),
         "parent": {
             "name": settings["name"],
             "leaf": f"{host}:{settings['listen.leaf_port']}",

@@ -6,6 +6,7 @@ within seconds.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from reuna.core.errors import NotAdmitted, SettingsError
 from reuna.exchange.door import open_authority, open_register, terms_of
 from reuna.exchange.enrolment import invite
 from reuna.fleet.layout import check_names, write_toml
+from reuna.fleet.trust import make_trust
 from reuna.trust.enrolment import Invite, Token
 
 PORTS = {"nats_port": 4222, "leaf_port": 7422, "freight_port": 8443, "api_port": 8445}
@@ -134,11 +136,13 @@ def make_cloud(folder: Path, fleet: str, host: str) -> Path:
     authority = CertificateAuthority.create(folder / "ca", fleet)
     own = authority.issue("cloud", "cloud", [host])
     authority.issue("operator", "operator")
+    make_trust(folder / "trust", fleet, time.time())
     settings = {
         "fleet": fleet,
         "name": "cloud",
         "folder": str(folder / "state"),
         "listen": {"host": host, **PORTS},
+        "trust": str(folder / "trust"),
         "enrol": {"authority": str(authority.folder), "port": ENROL_PORT},
         "tls": {
             "certificate": str(own.certificate),

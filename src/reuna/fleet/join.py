@@ -77,8 +77,17 @@ class _Join:
         self._source = EstSource(token.address, root)
         self._own = EstSource(token.address, root, work / "identity.pem")
         self._told = self._source.invitation(token.secret)
+        self._keep_root(self._told.pop("root_json", ""))
         if (self._told.pop("role", None), self._told.pop("name", None)) != (token.role, token.name):
             raise NotAdmitted("malformed", "the authority and the token speak of different nodes")
+
+    def _keep_root(self, text: object) -> None:
+        """What the node will trust for plans and releases; it came over the line that the token pins."""
+        if not isinstance(text, str) or not text:
+            raise NotAdmitted("malformed", "the authority gave no root of trust")
+        certificates.write_private(self._work / "root.json", text.encode(), 0o644)
+        self._told["root"] = str(self._target / "root.json")
+        self._told["policy"] = str(self._target / "policy.toml")
 
     def edge(self, data: Path | None) -> str:
         own = self._target / "data"

@@ -179,6 +179,8 @@ def settings_of_an_edge(settings: dict[str, Any]) -> dict[str, Any]:
     """What a machine that becomes an edge here needs to know."""
     host = host_of(settings)
     return {
+        "fleet": settings["fleet"],
+        "root_json": Path(settings["root"]).read_text(encoding="utf-8"),
         "parent": {
             "name": settings["name"],
             "nats": f"tls://{host}:{settings['listen.nats_port']}",

@@ -76,10 +76,13 @@ class Served:
 
 FOG_TOLD = {
     "fleet": "demo",
+    "root_json": "{}",
     "parent": {"name": "cloud", "leaf": "c:7422", "freight_host": "c", "freight_port": 8443},
     "enrol": {"parent": "c:8444", "edges": 3},
 }
 EDGE_TOLD = {
+    "fleet": "demo",
+    "root_json": "{}",
     "parent": {"name": "mill-3", "nats": "tls://f:4222", "freight_host": "f", "freight_port": 8443},
     "enrol": {"parent": "f:8444"},
 }
