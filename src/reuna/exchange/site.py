@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
-from reuna.adapters.ledger_file import LedgerFile, read, segments
+from reuna.adapters.ledger_file import LedgerFile, entries
 from reuna.adapters.policy_store import InForce, PolicyStore, is_stopped
 from reuna.adapters.trust_keys import new_key, read_key, write_key
 from reuna.core.ports import Clock
 from reuna.exchange.flows import SiteFlows, Standing
 from reuna.exchange.link import EgressSettings
 from reuna.trust.heads import Signer
-from reuna.trust.ledger import Entry, read_record
 from reuna.trust.publish import PrivateKey
 
 LOOK_S = 60.0  #: files that did not change are judged again after so long: days pass
@@ -32,13 +30,6 @@ def ledger_key(path: Path) -> PrivateKey:
     if not path.exists():
         write_key(path, new_key(), None)
     return read_key(path, None)
-
-
-def entries(folder: Path) -> Iterator[tuple[int, Entry]]:
-    """Entries of a ledger with their numbers; none when there is no ledger yet. Raises `Corrupted`."""
-    if segments(folder):
-        for number, raw in enumerate(read(folder)):
-            yield number, read_record(raw).entry
 
 
 class Rules:

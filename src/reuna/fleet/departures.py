@@ -6,11 +6,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from reuna.adapters.ledger_file import read, segments
+from reuna.adapters.ledger_file import entries, segments
 from reuna.core.records import Flow
 from reuna.exchange.meter import left, total
 from reuna.fleet.layout import Fleet
-from reuna.trust.ledger import Entry, read_record
+from reuna.trust.ledger import Entry
 
 Entries = Mapping[str, Sequence[Entry]]  #: node -> entries of its ledger
 
@@ -21,8 +21,7 @@ def entries_of(fleet: Fleet, since: float) -> dict[str, list[Entry]]:
     for place in fleet.places:
         folder = place.folder / "state" / "ledger"
         if segments(folder):
-            entries = (read_record(raw).entry for raw in read(folder))
-            found[place.name] = [entry for entry in entries if entry.time_ms >= 1000 * since]
+            found[place.name] = [entry for _, entry in entries(folder) if entry.time_ms >= 1000 * since]
     return found
 
 

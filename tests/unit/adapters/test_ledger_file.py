@@ -162,35 +162,77 @@ def test_a_folder_without_a_ledger_is_said(tmp_path: Path) -> None:
         list(read(tmp_path / "nowhere"))
 
 
+def test_entries_are_counted_also_after_a_crash_and_not_after_damage(tmp_path: Path) -> None:
+    assert list(ledger_file.entries(tmp_path)) == []
+    written(tmp_path, 20, segment_bytes=2000)
+    good = list(ledger_file.entries(tmp_path))
+    assert good == [(number, entry) for number, entry in enumerate(entries(tmp_path))]
+    files = segments(tmp_path)
+    with files[-1].open("ab") as file:
+        file.write(ledger.framed(bytes(100))[:50])
+    assert list(ledger_file.entries(tmp_path)) == good
+    damaged = bytearray(files[0].read_bytes())
+    damaged[100] ^= 1
+    files[0].write_bytes(damaged)
+    with pytest.raises(Corrupted, match="record 0"):
+        list(ledger_file.entries(tmp_path))
+
+
+def test_several_entries_are_one_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made, calls, real = opened(tmp_path), [], os.fsync
+    monkeypatch.setattr(ledger_file.os, "fsync", lambda fd: (calls.append(fd), real(fd)))
+    assert made.append_all([intent(1), intent(2), intent(3)]) == [1, 2, 3]
+    assert len(calls) == 1
+    assert made.append_all([]) == []
+    with pytest.raises(LedgerProblem):
+        made.append_all([intent(4), Entry(time_ms=NOW_MS, kind="head")])
+    assert made.state.seq == 4
+
+
 # --- many threads ----------------------------------------------------------------------------------
 
 
-def test_threads_that_append_at_once_share_an_fsync(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = opened(tmp_path)
-    syncs, waiting, real = [], threading.Event(), os.fsync
-    threads = 16
+class Noticed(list):
+    """A queue that says when somebody joins it."""
 
-    def counted(fd: int) -> None:
-        if not syncs:
-            assert waiting.wait(60)  # the first leader's disk is slow until all others queue
+    def __init__(self) -> None:
+        super().__init__()
+        self.joined = threading.Semaphore(0)
+
+    def __iadd__(self, more: Any) -> Noticed:
+        self.extend(more)
+        self.joined.release()
+        return self
+
+
+def test_threads_that_append_at_once_share_an_fsync(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made, queue, others = opened(tmp_path), Noticed(), 15
+    syncs, begun, go_on, real = [], threading.Event(), threading.Event(), os.fsync
+
+    def slow(fd: int) -> None:
         syncs.append(fd)
+        begun.set()
+        assert go_on.wait(60)
         real(fd)
 
-    monkeypatch.setattr(ledger_file.os, "fsync", counted)
+    monkeypatch.setattr(ledger_file.os, "fsync", slow)
     numbers: list[int] = []
     workers = [
-        threading.Thread(target=lambda n=n: numbers.append(made.append(intent(n)))) for n in range(threads)
+        threading.Thread(target=lambda n=n: numbers.append(made.append(intent(n)))) for n in range(others + 1)
     ]
-    for worker in workers:
+    workers[0].start()
+    assert begun.wait(60)
+    made._queue = queue
+    for worker in workers[1:]:
         worker.start()
-    while len(made._queue) < threads - 1 and not (len(syncs) > 0):
-        threading.Event().wait(0.001)
-    waiting.set()
+    for _ in range(others):
+        assert queue.joined.acquire(timeout=60)
+    go_on.set()
     for worker in workers:
         worker.join()
-    assert sorted(numbers) == list(range(1, threads + 1))
+    assert sorted(numbers) == list(range(1, others + 2))
     assert len(syncs) == 2
-    assert verify(read(tmp_path), KEYS).records == threads + 1
+    assert verify(read(tmp_path), KEYS).records == others + 2
 
 
 def test_many_threads_lose_nothing(tmp_path: Path) -> None:
