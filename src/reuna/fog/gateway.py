@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from reuna import __version__
-from reuna.adapters.certificates import hosts_in, read_chain
+from reuna.adapters.certificates import flaw, hosts_in, read_chain
 from reuna.adapters.clock import SystemClock, ThreadOffload
 from reuna.adapters.files import FileBlobs
 from reuna.adapters.https_server import DepotServer, serve_depot
@@ -159,7 +159,7 @@ async def _pass_event(egress: EgressProcess, subject: str, data: bytes) -> None:
 
 
 def _site_server_context(settings: dict[str, Any]) -> Any:
-    return server_context(*_site(settings))
+    return server_context(*_site(settings), flaw=flaw)
 
 
 def _site(settings: Mapping[str, Any]) -> tuple[Path, Path, Path]:
