@@ -211,7 +211,11 @@ def _learn(register: Register, event: Event) -> None:
         if not register.learn(node):
             raise BadMessage(f"{event.node} tells of {node.name}, which is not of its site")
     elif event.what == "alarm":
-        register.alarm(read_alarm(event.fields))
+        alarm = read_alarm(event.fields)
+        known = register.node(alarm.name)
+        if known is None or known.site != event.node:
+            raise BadMessage(f"{event.node} raises an alarm about {alarm.name}, which is not of its site")
+        register.alarm(alarm)
 
 
 async def _hello(

@@ -128,8 +128,10 @@ async def _report(register: Register, egress: EgressProcess, name: str, boot: st
     """Tell the cloud of this site's nodes and alarms, also of those taken in while it was away."""
     told: set[Node | Alarm] = set()
     while True:
-        items: set[Node | Alarm] = {*register.nodes(), *register.alarms()}
-        for item in items - told:
+        items: list[Node | Alarm] = [*register.nodes(), *register.alarms()]  # a name before its alarm
+        for item in items:
+            if item in told:
+                continue
             fields = node_fields(item) if isinstance(item, Node) else alarm_fields(item)
             what = "node" if isinstance(item, Node) else "alarm"
             await egress.emit(Event(name, f"{boot}/nodes", len(told), clock.now(), what, fields=fields))
