@@ -83,6 +83,12 @@ def _errors() -> Iterator[str]:
     yield from ("", "| reason | meaning |", "|---|---|")
     for reason, meaning in sorted(errors.DISTRUST.items()):
         yield f"| `{reason}` | {_cell(meaning)} |"
+    yield from ("", "## Why a node is not admitted", "")
+    yield "A token, a request for a certificate or a renewal that is refused (`R309`) gets one of these"
+    yield "words, on the machine and in the log of the cloud or fog."
+    yield from ("", "| reason | meaning |", "|---|---|")
+    for reason, meaning in sorted(errors.ADMISSION.items()):
+        yield f"| `{reason}` | {_cell(meaning)} |"
     yield ""
 
 

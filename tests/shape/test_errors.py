@@ -82,6 +82,6 @@ def test_every_error_says_what_to_do_next() -> None:
 
 
 def test_every_reason_of_a_refusal_is_a_word_with_a_meaning() -> None:
-    for reason, meaning in errors.REFUSALS.items():
+    for reason, meaning in {**errors.REFUSALS, **errors.ADMISSION}.items():
         assert re.fullmatch(r"[a-z]+(-[a-z]+)*", reason)
         assert meaning

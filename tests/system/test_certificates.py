@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID as Usage
 
-from reuna.adapters.certificates import CertificateAuthority
+from reuna.adapters.certificates import CertificateAuthority, flaw
 from reuna.adapters.clock import SystemClock
 from reuna.adapters.https_server import serve_depot
 from reuna.adapters.nats_bus import NatsBus
@@ -91,7 +91,7 @@ async def lab(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Lab]:
     await nats.start()
     server = await serve_depot(
         PlainDepot(MemoryBlobs(), MemorySpool()), HOST, 0,
-        server_context(own.certificate, own.key, own.authority), admit=admission.admit,
+        server_context(own.certificate, own.key, own.authority, flaw=flaw), admit=admission.admit,
     )  # fmt: skip
     yield Lab(folder, root, north, south, nats, config, server.port)
     await server.stop()
@@ -319,6 +319,10 @@ async def test_a_certificate_is_refused_and_both_sides_say_why(
 ONLY_HTTPS: dict[str, Craft] = {
     "of two, one of them good": by_north(uris=[GOOD, "spiffe://north.demo/edge/plant-9"]),
     "without a key identifier": by_north(aki=False),
+    "of an authority, as a client": by_north(ca=True),
+    "for no purpose": by_north(usages=None),
+    "not for signing": by_north(signs=False),
+    "with a key of another kind": by_north(key=rsa.generate_private_key(65537, 2048)),
     "with a key of 1024 bits": by_north(key=rsa.generate_private_key(65537, 1024)),
 }
 

@@ -311,6 +311,28 @@ def validity(pem: bytes) -> tuple[float, float]:
     return found.not_valid_before_utc.timestamp(), found.not_valid_after_utc.timestamp()
 
 
+def flaw(der: bytes) -> str:
+    """What tells a node's certificate from those that our authorities make; empty when nothing does.
+
+    TLS lets these pass: it takes an authority's certificate for anybody's, and a missing purpose
+    for every purpose (RFC 5280, 4.2.1.12).
+    """
+    try:
+        found = x509.load_der_x509_certificate(der)
+        bounds = found.extensions.get_extension_for_class(x509.BasicConstraints).value
+        usages = found.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+        key = found.public_key()
+    except (ValueError, x509.ExtensionNotFound, x509.DuplicateExtension) as error:
+        return f"does not say what it is for: {error}"
+    if bounds.ca:
+        return "is an authority's and no node's"
+    if ExtendedKeyUsageOID.CLIENT_AUTH not in usages:
+        return "is not for clients"
+    if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, _CURVES):
+        return "has a key of a kind that is not certified"
+    return ""
+
+
 def hosts_in(certificate: x509.Certificate) -> tuple[str, ...]:
     """DNS names and addresses that a certificate serves under."""
     names = _alternative_names(certificate.extensions)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from reuna.core.records import Identity
 from reuna.core.subjects import is_name
 
 log = logging.getLogger("reuna.tls")
+Flaw = Callable[[bytes], str]
 PATIENCE = 4  #: pieces that a refused peer may still send before it is cut
 OF_A_SITE = ("gateway", "edge")  #: roles that a site's own authority may certify
 
@@ -36,14 +37,17 @@ class KeyPair:
     authority: Path
 
 
-def server_context(certificate: Path, key: Path, authority: Path, client: bool = True) -> ssl.SSLContext:
+def server_context(
+    certificate: Path, key: Path, authority: Path, client: bool = True, flaw: Flaw | None = None
+) -> ssl.SSLContext:
     """For a listener: refuses a peer without a certificate of ``authority``.
 
     With ``client`` False a peer may come without one (to enrol); a bad one is still refused.
+    ``flaw`` says of a peer's certificate (DER) what makes it nobody's, see `identity_of`.
     """
     context = _context(ssl.PROTOCOL_TLS_SERVER, certificate, key, authority)
     context.verify_mode = ssl.CERT_REQUIRED if client else ssl.CERT_OPTIONAL
-    context.sslobject_class = _LoggedObject
+    context.sslobject_class = _judging(flaw)
     return context
 
 
@@ -104,6 +108,18 @@ class _LoggedObject(ssl.SSLObject):
             raise ssl.SSLWantReadError(ssl.SSL_ERROR_WANT_READ, "the alert is to be sent") from error
 
 
+def _judging(flaw: Flaw | None) -> type[_LoggedObject]:
+    """A class whose peers' certificates say nothing but their flaw, when they have one."""
+
+    class Judged(_LoggedObject):
+        def getpeercert(self, binary_form: bool = False) -> Any:
+            found, der = super().getpeercert(binary_form), super().getpeercert(True)
+            said = flaw(der) if flaw is not None and der and not binary_form else ""
+            return {"flaw": said} if said else found
+
+    return Judged
+
+
 def _said(error: ssl.SSLError) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         return error.verify_message
@@ -144,7 +160,10 @@ def identity_of(peercert: Mapping[str, Any] | None) -> Identity:
     Raises `PermissionDenied` unless there is exactly one URI of the form
     ``spiffe://<fleet>/<role>/<name>`` or, for what a site certifies, with the site's host.
     """
-    names = (peercert or {}).get("subjectAltName", ())
+    peercert = peercert or {}
+    if "flaw" in peercert:
+        raise PermissionDenied(f"the peer's certificate {peercert['flaw']}")
+    names = peercert.get("subjectAltName", ())
     uris = [value for kind, value in names if kind == "URI"]
     if len(uris) != 1:
         raise PermissionDenied(f"the peer's certificate names {len(uris)} identities instead of one")

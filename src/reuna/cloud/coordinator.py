@@ -15,6 +15,7 @@ from typing import Any
 
 import msgspec
 
+from reuna.adapters.certificates import flaw
 from reuna.adapters.clock import SystemClock, ThreadOffload
 from reuna.adapters.events import EventLog
 from reuna.adapters.files import FileBlobs
@@ -113,7 +114,8 @@ async def _run(settings: Mapping[str, Any], changes: Changes, stack: AsyncExitSt
     door = Door(settings, "fog", folder, lambda invite: settings_of_a_fog(settings, invite))
     stack.callback(door.register.close)
     nats = await start_nats(settings, folder, door.admission.names, stack)
-    serving, dialling = server_context(*_tls(settings)), client_context(*_tls(settings), ("cloud", name))
+    serving = server_context(*_tls(settings), flaw=flaw)
+    dialling = client_context(*_tls(settings), ("cloud", name))
     bus = await NatsBus.connect(_nats_url(settings), dialling, name)
     stack.push_async_callback(bus.close)
     blobs, spool = FileBlobs(folder / "blobs"), DiskSpool(folder / "spool")
@@ -209,7 +211,11 @@ def _learn(register: Register, event: Event) -> None:
         if not register.learn(node):
             raise BadMessage(f"{event.node} tells of {node.name}, which is not of its site")
     elif event.what == "alarm":
-        register.alarm(read_alarm(event.fields))
+        alarm = read_alarm(event.fields)
+        known = register.node(alarm.name)
+        if known is None or known.site != event.node:
+            raise BadMessage(f"{event.node} raises an alarm about {alarm.name}, which is not of its site")
+        register.alarm(alarm)
 
 
 async def _hello(

@@ -170,6 +170,6 @@ def alarm_fields(alarm: Alarm) -> dict[str, Setting]:
 def read_alarm(fields: Mapping[str, Setting]) -> Alarm:
     """The alarm that a fog told of. Raises `BadMessage`."""
     try:
-        return msgspec.convert(fields, Alarm)
+        return msgspec.convert([fields.get(name) for name in Alarm._fields], Alarm)
     except msgspec.ValidationError as error:
         raise BadMessage(f"an alarm cannot be read: {error}") from error

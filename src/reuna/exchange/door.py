@@ -14,7 +14,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
-from reuna.adapters.certificates import CertificateAuthority
+from reuna.adapters.certificates import CertificateAuthority, flaw
 from reuna.adapters.clock import SystemClock, ThreadOffload
 from reuna.adapters.enrol_server import serve_enrolment
 from reuna.adapters.register import Register
@@ -67,7 +67,7 @@ class Door:
         enrolment = self._enrolment()
         if enrolment is not None:
             folder, host = Path(self._settings["enrol.authority"]), self._settings["listen.host"]
-            context = server_context(*own, client=False)
+            context = server_context(*own, client=False, flaw=flaw)
             contexts = [*contexts, context]
             server = await serve_enrolment(enrolment, host, self._settings["enrol.port"], context)
             stack.push_async_callback(server.stop)

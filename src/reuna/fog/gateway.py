@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from reuna import __version__
-from reuna.adapters.certificates import hosts_in, read_chain
+from reuna.adapters.certificates import flaw, hosts_in, read_chain
 from reuna.adapters.clock import SystemClock, ThreadOffload
 from reuna.adapters.files import FileBlobs
 from reuna.adapters.https_server import DepotServer, serve_depot
@@ -128,8 +128,10 @@ async def _report(register: Register, egress: EgressProcess, name: str, boot: st
     """Tell the cloud of this site's nodes and alarms, also of those taken in while it was away."""
     told: set[Node | Alarm] = set()
     while True:
-        items: set[Node | Alarm] = {*register.nodes(), *register.alarms()}
-        for item in items - told:
+        items: list[Node | Alarm] = [*register.nodes(), *register.alarms()]  # a name before its alarm
+        for item in items:
+            if item in told:
+                continue
             fields = node_fields(item) if isinstance(item, Node) else alarm_fields(item)
             what = "node" if isinstance(item, Node) else "alarm"
             await egress.emit(Event(name, f"{boot}/nodes", len(told), clock.now(), what, fields=fields))
@@ -159,7 +161,7 @@ async def _pass_event(egress: EgressProcess, subject: str, data: bytes) -> None:
 
 
 def _site_server_context(settings: dict[str, Any]) -> Any:
-    return server_context(*_site(settings))
+    return server_context(*_site(settings), flaw=flaw)
 
 
 def _site(settings: Mapping[str, Any]) -> tuple[Path, Path, Path]:

@@ -1,0 +1,136 @@
+"""Who may speak right now: the settings file, the register, what was revoked here and above."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reuna.adapters.register import Alarm, Register
+from reuna.core.errors import BadMessage, BusDown
+from reuna.core.records import Hello
+from reuna.exchange.admission import Admission, alarm_fields, node_fields, read_alarm, read_node, watch
+from reuna.sim.clock import EPOCH, SimClock, run_virtual
+from reuna.trust.enrolment import Node
+
+
+def node(name: str, ends: float = EPOCH + 1e6) -> Node:
+    return Node(name, "edge", "north", "5d", "k", EPOCH, ends)
+
+
+class World:
+    def __init__(self, folder: Path, listed: list[str]) -> None:
+        self.register = Register(folder / "r.sqlite")
+        self.above = folder / "revoked.json"
+        self.admission = Admission("demo", "edge", "north", self.register, listed, SimClock(), self.above)
+        self.told: list[tuple[set[str], set[str]]] = []
+        self.loaded = 0
+        self.failures = 0
+        self.file = folder / "own.pem"
+        self.file.write_text("1")
+
+    async def on_names(self, before: frozenset[str], names: frozenset[str]) -> None:
+        if self.failures:
+            self.failures -= 1
+            raise BusDown("the server does not answer")
+        self.told.append((set(before), set(names)))
+
+    async def on_files(self) -> None:
+        self.loaded += 1
+
+    def start(self) -> asyncio.Task[None]:
+        return asyncio.create_task(
+            watch(self.admission, [self.file], self.on_names, self.on_files, SimClock())
+        )
+
+
+def living(folder: Path, listed: list[str], script: Any) -> World:
+    async def live() -> World:
+        world = World(folder, listed)
+        task = world.start()
+        await script(world)
+        task.cancel()
+        return world
+
+    return run_virtual(live())
+
+
+def test_names_come_from_file_and_register_without_those_revoked_or_ended(tmp_path: Path) -> None:
+    async def script(world: World) -> None:
+        assert world.admission.names == {"a", "b"}
+        world.register.record(node("c"))
+        world.register.record(node("d", EPOCH + 100))
+        await asyncio.sleep(2)
+        assert world.admission.names == {"a", "b", "c", "d"}
+        world.register.revoke("a", EPOCH, "stolen")
+        world.above.write_text(json.dumps(["c"]))
+        await asyncio.sleep(2)
+        assert world.admission.names == {"b", "d"}
+        await asyncio.sleep(100)
+        assert world.admission.names == {"b"}
+
+    world = living(tmp_path, ["a", "b"], script)
+    assert world.told[-1] == ({"b", "d"}, {"b"})
+
+
+def test_who_is_out_is_out_although_the_server_cannot_be_told_and_it_is_told_later(tmp_path: Path) -> None:
+    async def script(world: World) -> None:
+        world.failures = 3
+        world.register.revoke("a", EPOCH, "")
+        world.register.record(node("c"))
+        await asyncio.sleep(2.5)
+        assert world.admission.names == {"b"}, "neither the revoked nor, yet, the new one"
+        await asyncio.sleep(3)
+        assert world.admission.names == {"b", "c"}
+
+    world = living(tmp_path, ["a", "b"], script)
+    assert world.told == [({"a", "b"}, {"b", "c"})]
+
+
+def test_a_changed_file_is_loaded_once(tmp_path: Path) -> None:
+    async def script(world: World) -> None:
+        await asyncio.sleep(3)
+        assert world.loaded == 0
+        world.file.with_name("new").write_text("2")
+        world.file.with_name("new").rename(world.file)
+        await asyncio.sleep(3)
+
+    assert living(tmp_path, [], script).loaded == 1
+
+
+def test_a_hello_for_another_name_is_refused_and_raises_no_alarm(tmp_path: Path) -> None:
+    async def script(world: World) -> None:
+        for boot in ("b1", "b2", "b1"):
+            assert not world.admission.hear("hello.b", Hello("a", boot, "1"))
+        assert world.register.alarms() == []
+        for boot in ("b1", "b2", "b1"):
+            assert world.admission.hear("hello.a", Hello("a", boot, "1"))
+        assert [alarm.name for alarm in world.register.alarms()] == ["a"]
+        await asyncio.sleep(30)
+        assert set(world.register.last_heard()) == {"a"}
+
+    living(tmp_path, ["a", "b"], script)
+
+
+def test_what_a_fog_tells_of_its_site_is_read_as_it_was_said() -> None:
+    gone = Node("a", "edge", "north", "5d", "k", 1.0, 2.0, revoked=1.5, reason="stolen")
+    for known in (node("a"), gone):
+        assert read_node("north", node_fields(known)) == known
+    alarm = Alarm("a", "b1", 5.0, "doubled")
+    assert read_alarm(alarm_fields(alarm)) == alarm
+
+
+def test_a_fog_cannot_tell_of_another_site_or_role() -> None:
+    lie = {**node_fields(node("a")), "site": "south", "role": "cloud"}
+    assert (read_node("north", lie).site, read_node("north", lie).role) == ("north", "edge")
+
+
+@pytest.mark.parametrize("fields", [{}, {"name": 5}, {"name": "a", "revoked": "x"}])
+def test_what_cannot_be_read_is_refused(fields: dict[str, Any]) -> None:
+    with pytest.raises(BadMessage):
+        read_node("north", fields)
+    with pytest.raises(BadMessage):
+        read_alarm(fields)
