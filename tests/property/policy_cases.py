@@ -153,7 +153,7 @@ def make_request(random: Random) -> Request:
         metrics=some(random, ("loss", "mae", "row")),
         values=few(random),
         cell=random.choice((None, 0, 3)),
-        epsilon=random.choice((None, 0.25, 0.5, 1.0)),
+        epsilon=random.choice((None, 0.25, 0.5, 1.0, 2.0)),
         epsilon_unit=random.choice(UNITS),
         delta=random.choice((None, 1e-6, 1e-5)),
         code=random.choice(("", *CODES, "dd" * 32)),
