@@ -21,6 +21,10 @@ from reuna.core.project import OWN_SECTIONS, PROJECT
 from reuna.core.settings import REQUIRED, Option
 from reuna.edge.settings import EDGE
 from reuna.fog.settings import FOG
+from reuna.trust import policy_keys
+from reuna.trust.policy import KINDS
+from reuna.trust.policy_sign import REJECTIONS
+from reuna.trust.requests import REASONS, Request
 
 REFERENCE = Path(__file__).parent / "reference"
 NOTE = "<!-- Written by docs/generate.py; change the code instead and run `make docs`. -->"
@@ -47,6 +51,7 @@ def pages() -> dict[Path, str]:
         REFERENCE / "errors.md": "\n".join(_errors()),
         REFERENCE / "settings.md": "\n".join(_settings()),
         REFERENCE / "commands.md": "\n".join(_commands()),
+        REFERENCE / "policy.md": "\n".join(_policy()),
     }
 
 
@@ -106,6 +111,49 @@ def _settings() -> Iterator[str]:
     own = " and ".join(f"`[{section}]`" for section in OWN_SECTIONS)
     yield from ("", f"In `reuna.toml` the sections {own} are the project's own: any key with a plain value")
     yield from ("goes to its `load` and `learner`.", "")
+
+
+def _policy() -> Iterator[str]:
+    yield from (NOTE, "# Policy", "")
+    yield "Every key of a site's `policy.toml`; a key that is not here is refused. How to write one is in"
+    yield "[Decide what leaves your site](../how-to/site-policy.md)."
+    yield from ("", "## Kinds of flow", "", "| kind | what it is |", "|---|---|")
+    for kind, meaning in KINDS.items():
+        yield f"| `{kind}` | {_cell(meaning)} |"
+    for section, keys in policy_keys.SECTIONS.items():
+        title = "Top of the file" if not section else f"`{section.replace('*', 'NAME')}`"
+        yield from (
+            "",
+            f"## {title}",
+            "",
+            "| key | value | needed | for kinds | meaning |",
+            "|---|---|---|---|---|",
+        )
+        for key in keys:
+            name = key.name.replace("*", "NAME")
+            only, needed = ", ".join(key.only), "yes" if key.required else ""
+            yield f"| `{name}` | {policy_keys.WORDS[key.kind]} | {needed} | {only} | {_cell(key.help)} |"
+    yield from _policy_answers()
+
+
+def _policy_answers() -> Iterator[str]:
+    yield from ("", "## Why something may not leave", "")
+    yield "The egress answers a request with `allow`, `deny` or `wait`, and names the rule and one of these words."
+    yield from ("", "| reason | meaning |", "|---|---|")
+    yield from (f"| `{reason}` | {_cell(meaning)} |" for reason, meaning in sorted(REASONS.items()))
+    yield from ("", "## Why a policy is not accepted", "", "| reason | meaning |", "|---|---|")
+    yield from (f"| `{reason}` | {_cell(meaning)} |" for reason, meaning in sorted(REJECTIONS.items()))
+    yield from ("", "## A line for `reuna policy simulate`", "")
+    yield "One JSON object a line, in the order in which they were asked. `kind`, `to`, `bytes` and `now` are"
+    yield "needed, any other field may be left out."
+    yield from ("", _cell((Request.__doc__ or "").partition("reads.")[2]), "")
+    yield "Fields: " + ", ".join(f"`{name}`" for name in Request.__struct_fields__) + "."
+    yield from (
+        "",
+        "```json",
+        '{"kind": "metric", "to": "spiffe://line-4/cloud/cloud", "bytes": 90, "now": 1795600000}',
+    )
+    yield from ("```", "")
 
 
 def _commands() -> Iterator[str]:

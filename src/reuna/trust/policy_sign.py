@@ -21,13 +21,13 @@ from reuna.core.errors import SettingsError
 from reuna.trust.policy import Policy, Signers, canonical, day_number, day_of, digest
 from reuna.trust.policy_keys import DIGEST
 
+PrivateKey = Ed25519PrivateKey
 PAYLOAD_TYPE = b"application/vnd.reuna.policy.v1"
 MAX_SIGNATURES = 64
 MAX_SIGNATURE_FILE = 64 * 1024  #: bytes
 
 #: Why a policy is not accepted, and what the officer reads.
 REJECTIONS: dict[str, str] = {
-    "unpinned": "this node was not told yet who may sign its policy",
     "site": "it is the policy of another site",
     "unknown-signer": "it carries a signature of a key that may not sign it",
     "twice": "it carries two signatures of one key",
@@ -37,7 +37,6 @@ REJECTIONS: dict[str, str] = {
     "conflict": "a different policy with the same serial was in force",
     "early": "its first day has not come",
     "expired": "its last day is over",
-    "missing": "there is no policy or no signature file",
     "malformed": "the policy or signature file has mistakes",
 }
 
@@ -76,7 +75,7 @@ class Rejected(msgspec.Struct, frozen=True):
 Verdict = Accepted | Rejected
 
 
-def sign(policy: Policy, private: Ed25519PrivateKey) -> Signature:
+def sign(policy: Policy, private: PrivateKey) -> Signature:
     """One signature over what the policy says."""
     return Signature(
         private.public_key().public_bytes_raw().hex(), private.sign(_authenticated(policy)).hex()

@@ -1,0 +1,191 @@
+"""The starter policies: each is read, and lets an ordinary run through and nothing beside it."""
+
+from __future__ import annotations
+
+import json
+from datetime import date
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from reuna.core.errors import SettingsError
+from reuna.fleet.policy import PRESETS, overview, sign_file, simulate, starter
+from reuna.trust.decide import decide
+from reuna.trust.policy import KINDS, CodeEntry, Policy
+from reuna.trust.policy_text import parse
+from reuna.trust.requests import Allow, Deny, Request
+from tests.unit.trust.site import CLOUD, CODE, FOG, IN_FORCE, NOW, key, metric, public
+
+TODAY = date(2026, 11, 25)
+KEYS = {"dpo": public("dpo"), "ot-owner": public("ot")}
+METRICS = ("loss", "all", "seen", "unseen", "false_alarms", "rmse")
+
+
+def started(preset: str) -> Policy:
+    text = starter(
+        preset,
+        "mill-3",
+        TODAY,
+        fleet="line-4",
+        fog="north",
+        signers=KEYS,
+        code=[CodeEntry(CODE, ("dpo",), date(2027, 1, 1))],
+    )
+    return parse(text, "policy.toml")
+
+
+def asks(kind: str, to: str, **other: object) -> Request:
+    fields = {
+        "kind": kind,
+        "to": to,
+        "bytes": 1000,
+        "now": NOW,
+        "run": "r-1",
+        "round": 1,
+        "code": CODE,
+        "sandbox": 3,
+    }
+    return Request(**{**fields, **other})  # type: ignore[arg-type]
+
+
+def update(to: str, **other: object) -> Request:
+    fields = {"samples": 1000, "params": 12_000, "dtype": "float32"}
+    return asks("model_update", to, **{**fields, **other})
+
+
+#: What a run in the clear sends, from an edge to its fog and from the fog to the cloud.
+RUN = [
+    each
+    for to in (FOG, CLOUD)
+    for each in (
+        update(to),
+        asks("metric", to, metrics=METRICS, values=60),
+        asks("log", to, code=""),
+        asks("presence", to, code=""),
+    )
+]
+
+
+@pytest.mark.parametrize("preset", ["research", "company"])
+@pytest.mark.parametrize("request_", RUN)
+def test_an_ordinary_run_goes_through(preset: str, request_: Request) -> None:
+    assert isinstance(decide(started(preset), IN_FORCE, request_), Allow)
+
+
+def test_between_companies_updates_leave_the_site_masked_and_logs_stay() -> None:
+    policy = started("companies")
+    refused = [each for each in RUN if isinstance(decide(policy, IN_FORCE, each), Deny)]
+    assert {(each.kind, each.to) for each in refused} == {("model_update", CLOUD), ("log", CLOUD)}
+    masked = update(CLOUD, protection="secagg", cohort=3)
+    assert isinstance(decide(policy, IN_FORCE, masked), Allow)
+    assert isinstance(decide(policy, IN_FORCE, update(CLOUD, protection="secagg", cohort=2)), Deny)
+    assert isinstance(decide(policy, IN_FORCE, update(CLOUD, protection="split", cohort=3)), Deny)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_starter_lets_nothing_to_a_stranger_and_no_other_kind(preset: str, kind: str) -> None:
+    strong = {
+        "protection": "secagg",
+        "cohort": 9,
+        "samples": 10**6,
+        "params": 1,
+        "dtype": "float32",
+        "cell": 99,
+    }
+    policy = started(preset)
+    assert isinstance(decide(policy, IN_FORCE, asks(kind, "spiffe://line-4/cloud/mallory", **strong)), Deny)
+    if kind in ("raw", "statistic", "prediction"):
+        assert isinstance(decide(policy, IN_FORCE, asks(kind, CLOUD, **strong)), Deny)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_code_that_no_officer_approved_gets_nothing_out(preset: str) -> None:
+    verdict = decide(started(preset), IN_FORCE, update(FOG, code="ef" * 32))
+    assert isinstance(verdict, Deny)
+    assert verdict.reason == "code-ask"
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_starter_without_signers_is_a_draft(preset: str) -> None:
+    policy = parse(starter(preset, "mill-3", TODAY), "policy.toml")
+    assert policy.signers.keys == {}
+    assert policy.recipients["gateway"] == "spiffe://fleet/gateway/mill-3"
+
+
+def test_names_of_the_templates_do_not_stay_behind() -> None:
+    for preset in PRESETS:
+        text = starter(preset, "my-site", TODAY, fleet="my-fleet-2", fog="my-fog")
+        assert "spiffe://my-fleet-2/gateway/my-fog" in text
+        assert "my-" not in starter(preset, "mill-3", TODAY)
+
+
+@pytest.mark.parametrize(
+    ("preset", "site", "other"),
+    [
+        ("factory", "mill-3", {}),
+        ("company", 'x"\nserial = 2', {}),
+        ("company", "mill-3", {"fleet": "Line 4"}),
+        ("company", "mill-3", {"signers": {"dpo": "short"}}),
+        ("company", "mill-3", {"signers": {'a"b': public("dpo")}}),
+        ("company", "mill-3", {"signers": KEYS, "threshold": 3}),
+    ],
+)
+def test_what_cannot_become_a_policy_is_refused(preset: str, site: str, other: dict) -> None:
+    with pytest.raises(SettingsError):
+        starter(preset, site, TODAY, **other)
+
+
+def test_signatures_are_counted_and_those_of_an_older_text_dropped(tmp_path: Path) -> None:
+    file = tmp_path / "policy.toml"
+    text = starter("company", "mill-3", TODAY, signers=KEYS)
+    file.write_text(text)
+    assert sign_file(file, key("dpo")).signed_by == ("dpo",)
+    assert sign_file(file, key("dpo")).signed_by == ("dpo",)
+    assert sign_file(file, key("ot")).signed_by == ("dpo", "ot-owner")
+    assert overview(file, NOW)["signed"] is True
+    assert not sign_file(file, key("it")).named
+    file.write_text("# a comment changes nothing\n" + text)
+    assert overview(file, NOW)["signed"] is True
+    file.write_text(text.replace("min_samples = 50", "min_samples = 1"))
+    found = overview(file, NOW)
+    assert (found["signed"], found["of_another_text"]) == (False, 3)
+    done = sign_file(file, key("dpo"))
+    assert (done.signed_by, done.dropped) == (("dpo",), 3)
+
+
+def test_an_export_is_tried_on_a_policy(tmp_path: Path) -> None:
+    export = tmp_path / "asked.jsonl"
+    asked = [*RUN, metric(metrics=("shift_leader",)), metric(now=0.0), metric(bytes=2**40)]
+    export.write_bytes(b"\n".join(map(msgspec.json.encode, asked)) + b"\n\n")
+    found = simulate(started("company"), export)
+    assert (found["allowed"], found["refused"], found["later"]) == (len(RUN) + 1, 2, 0)
+    assert found["reasons"] == {"names": 1, "size": 1}
+    assert [each["line"] for each in found["stopped"]] == [9, 11]
+
+
+def test_quotas_count_what_the_export_was_allowed_before(tmp_path: Path) -> None:
+    export = tmp_path / "asked.jsonl"
+    large = msgspec.json.encode(asks("log", FOG, bytes=30 * 2**30, code=""))
+    export.write_bytes(large + b"\n" + large)
+    found = simulate(started("company"), export)
+    assert (found["allowed"], found["later"]) == (1, 1)
+
+
+@pytest.mark.parametrize("line", [b"{", b"[]", b'{"kind": "log"}', b'{"x": 1}', b'"' + b"a" * 70_000 + b'"'])
+def test_a_line_that_is_no_request_is_named(tmp_path: Path, line: bytes) -> None:
+    export = tmp_path / "asked.jsonl"
+    export.write_bytes(msgspec.json.encode(RUN[0]) + b"\n" + line)
+    with pytest.raises(SettingsError, match=r"asked\.jsonl line 2 is no request"):
+        simulate(started("company"), export)
+    with pytest.raises(SettingsError, match="cannot be read"):
+        simulate(started("company"), tmp_path / "nothing")
+
+
+def test_the_overview_is_plain_json(tmp_path: Path) -> None:
+    file = tmp_path / "policy.toml"
+    file.write_text(starter("companies", "mill-3", TODAY, signers=KEYS))
+    found = json.loads(json.dumps(overview(file, NOW + 365 * 86_400)))
+    assert found["problem"].startswith("the policy held to the end of")
+    assert found["flows"][1]["rule"] == "flows[2] model_update"
