@@ -138,7 +138,7 @@ def _policy() -> Iterator[str]:
 
 def _policy_answers() -> Iterator[str]:
     yield from ("", "## Why something may not leave", "")
-    yield "The egress answers a request with `allow`, `deny` or `wait`, and names the rule and one of these words."
+    yield "The egress answers `allow`, `deny` or `wait`, and names the rule and one of these words."
     yield from ("", "| reason | meaning |", "|---|---|")
     yield from (f"| `{reason}` | {_cell(meaning)} |" for reason, meaning in sorted(REASONS.items()))
     yield from ("", "## Why a policy is not accepted", "", "| reason | meaning |", "|---|---|")

@@ -199,7 +199,7 @@ class Noticed(list):
         super().__init__()
         self.joined = threading.Semaphore(0)
 
-    def __iadd__(self, more: Any) -> Noticed:
+    def __iadd__(self, more: Any) -> Noticed:  # type: ignore[misc] # a list that only grows
         self.extend(more)
         self.joined.release()
         return self
