@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -17,6 +18,7 @@ from typing import Any
 import pytest
 
 from reuna.adapters import certificates as c
+from reuna.fleet.officer import give_policy, make_officer
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(170)]
 HOST = "127.0.0.1"
@@ -46,6 +48,7 @@ class Plant:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.officer = make_officer(folder)
         self.running: dict[str, subprocess.Popen[bytes]] = {}
 
     def reuna(self, *args: str, fails: bool = False) -> str:
@@ -95,11 +98,18 @@ class Plant:
         sets = [f"{setting}={port}" for setting, port in zip(names, ports(3), strict=True)]
         flags = [word for pair in (*sets, *more) for word in ("--set", pair)]
         self.reuna("join", self.token("cloud", "cloud", name), "--folder", name, *flags)
+        self.policy(name, name)
         self.start("fog", name, "hello_s=0.5")
 
     def make_edge(self, fog: str, name: str) -> None:
         self.reuna("join", self.token(fog, "fog", name), "--folder", name)
+        self.policy(name, fog)
         self.start("edge", name, "hello_s=0.5")
+
+    def policy(self, node: str, fog: str) -> None:
+        """What the site's officer does by hand."""
+        place = self.folder / node
+        give_policy(place, place / "state", self.officer, "local", node, "demo", fog)
 
     def heard(self, place: str, role: str, name: str) -> bool:
         found = self.nodes(place, role).get(name)
@@ -175,6 +185,7 @@ def test_the_same_key_in_two_places_raises_an_alarm(plant: Plant) -> None:
     settings = (plant.folder / "press-1" / "edge.toml").read_text()
     own = str(plant.folder / "press-1" / "state")
     (thief / "edge.toml").write_text(settings.replace(own, str(thief / "state")))
+    shutil.copytree(plant.folder / "press-1" / "state" / "policy", thief / "state" / "policy")
     plant.start("edge", "thief", "hello_s=0.5")
     alarms = until(lambda: plant.nodes("mill-3", "fog")["press-1"]["alarms"])
     assert "two places" in alarms[0]
@@ -190,6 +201,7 @@ def test_a_renamed_node_ends_under_its_old_name_and_others_stay_connected(plant:
     until(lambda: plant.heard("mill-3", "fog", "press-1") and plant.heard("mill-3", "fog", "press-2"))
     said = plant.reuna("node", "rename", "press-1", "stamp-1", "--settings", "mill-3/fog.toml", "--json")
     plant.reuna("join", json.loads(said)["token"], "--folder", "stamp-1")
+    plant.policy("stamp-1", "mill-3")
     plant.start("edge", "stamp-1", "hello_s=0.5")
     until(lambda: plant.heard("mill-3", "fog", "stamp-1"))
     nodes = plant.nodes("mill-3", "fog")

@@ -26,7 +26,7 @@ FOG: tuple[Option, ...] = (
     Option("enrol.authority", str, "", "folder of the site's authority; empty: nobody is taken in here"),
     Option("enrol.address", str, "", "host:port where invited machines enrol"),
     Option("enrol.port", int, 0, "TCP port of the enrolment server"),
-    Option("enrol.life_days", float, 7.0, "life of a edge's certificate", "days", between(0.0001, 400)),
+    Option("enrol.life_days", float, 7.0, "life of an edge's certificate", "days", between(0.0001, 400)),
     Option(
         "enrol.grace_days", float, 90.0, "how long after its end it may be renewed", "days", between(0, 3650)
     ),
