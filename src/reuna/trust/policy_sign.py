@@ -21,7 +21,6 @@ from reuna.core.errors import SettingsError
 from reuna.trust.policy import Policy, Signers, canonical, day_number, day_of, digest
 from reuna.trust.policy_keys import DIGEST
 
-PrivateKey = Ed25519PrivateKey
 PAYLOAD_TYPE = b"application/vnd.reuna.policy.v1"
 MAX_SIGNATURES = 64
 MAX_SIGNATURE_FILE = 64 * 1024  #: bytes
@@ -75,7 +74,7 @@ class Rejected(msgspec.Struct, frozen=True):
 Verdict = Accepted | Rejected
 
 
-def sign(policy: Policy, private: PrivateKey) -> Signature:
+def sign(policy: Policy, private: Ed25519PrivateKey) -> Signature:
     """One signature over what the policy says."""
     return Signature(
         private.public_key().public_bytes_raw().hex(), private.sign(_authenticated(policy)).hex()

@@ -16,6 +16,7 @@ import re
 import tomllib
 from collections.abc import Iterator
 from datetime import date
+from operator import itemgetter
 from typing import Any
 
 from reuna.core.errors import SettingsError
@@ -63,7 +64,7 @@ def parse(text: str, name: str) -> Policy:
     values = reader.table((), "", tree)
     reader.cross_check(tree, values)
     if reader.mistakes:
-        raise SettingsError("\n".join(line for _, line in sorted(reader.mistakes)), NEXT)
+        raise SettingsError("\n".join(line for _, line in sorted(reader.mistakes, key=itemgetter(0))), NEXT)
     return _policy(values)
 
 
