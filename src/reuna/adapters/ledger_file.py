@@ -26,8 +26,8 @@ from reuna.adapters.files import storage_error, sync_folder
 from reuna.core.errors import Corrupted, DiskFull, LedgerProblem, ReunaError, StorageError
 from reuna.core.ports import Clock
 from reuna.trust import ledger
-from reuna.trust.heads import Keys, Owner, Signer, open_countersignature
-from reuna.trust.ledger import Entry, State
+from reuna.trust.heads import Keys, Signer, add_head, open_countersignature
+from reuna.trust.ledger import Entry, Owner, State
 from reuna.trust.ledger_verify import Fault, follow
 
 SEGMENT_BYTES = 4 * 1024 * 1024  #: a file that has grown so far gets no more records
@@ -66,7 +66,7 @@ class _Batch:
         return state.seq - 1
 
     def sign(self) -> None:
-        state, raw = ledger.add_head(self.state, self._signer, self._now_ms)
+        state, raw = add_head(self.state, self._signer, self._now_ms)
         self.head = ledger.read_record(raw).entry.statement
         self._take(state, raw)
 

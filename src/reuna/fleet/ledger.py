@@ -15,8 +15,8 @@ from reuna.adapters.files import replace_file, storage_error
 from reuna.adapters.ledger_file import read
 from reuna.adapters.syslog import INFORMATIONAL, NOTICE, WARNING, Syslog, message
 from reuna.core.errors import Corrupted, LedgerProblem
-from reuna.trust.heads import Head, Keys, known_heads
-from reuna.trust.ledger import HASH, Record, read_record
+from reuna.trust.heads import Keys, known_heads
+from reuna.trust.ledger import HASH, Head, Record, read_record
 from reuna.trust.ledger_verify import Verdict, verify
 
 #: How a head and a countersignature begin, as msgpack in hexadecimal.

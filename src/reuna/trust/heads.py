@@ -15,41 +15,18 @@ Ed25519: RFC 8032; the encoding: https://github.com/secure-systems-lab/dsse/blob
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from typing import Annotated, Literal, TypeVar
+from typing import Literal, TypeVar
 
 import msgspec
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from reuna.core.errors import Untrusted
+from reuna.trust.ledger import Entry, Hash, Head, Millis, State, add_own
 
 MAX_STATEMENT = 2048  #: bytes; ours have at most some 700
 Kind = Literal["head", "countersignature"]
-Name = Annotated[str, msgspec.Meta(max_length=120)]
-Hash = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
-Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
-Millis = Annotated[int, msgspec.Meta(ge=0, lt=253_402_300_800_000)]  #: before the year 10000
 S = TypeVar("S", bound=msgspec.Struct)
-
-
-class Owner(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """Whose ledger it is: its own random name, site, node, and the node's public key (32 bytes)."""
-
-    ledger: Name
-    site: Name
-    node: Name
-    key: Hash
-
-
-class Head(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """Place and digest (SHA-256, 32 bytes) of a record of one ledger, at a time (ms since the epoch)."""
-
-    ledger: Name
-    site: Name
-    node: Name
-    seq: Count
-    digest: Hash
-    time_ms: Millis
 
 
 class Countersignature(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -92,6 +69,14 @@ _encode = msgspec.msgpack.Encoder().encode
 def sign_head(head: Head, private: Ed25519PrivateKey) -> bytes:
     """A statement of the node about its ledger."""
     return _sign("head", head, private)
+
+
+def add_head(state: State, signer: Signer, now_ms: int) -> tuple[State, bytes]:
+    """Sign all records so far."""
+    owner = state.owner
+    head = Head(owner.ledger, owner.site, owner.node, state.seq - 1, state.digest, now_ms)
+    statement = sign_head(head, signer.private)
+    return add_own(state, Entry(time_ms=now_ms, kind="head", statement=statement))
 
 
 def open_head(statement: bytes, keys: Collection[bytes]) -> Head:

@@ -9,11 +9,12 @@ head that somebody else keeps can be cut off (`reuna.trust.heads`).
     entry   = msgpack map, fields in the order below, without those that have their default
     file    = records, each behind its length as 4 bytes, big-endian
 
->>> from reuna.trust.heads import Owner
 >>> state, first = begin(Owner("l-1", "mill-3", "edge-1", bytes(32)), 0)
 >>> state, second = append(state, Entry(time_ms=5, kind="intent", flow="metric", payload_bytes=7))
 >>> spent(read_record(raw).entry for raw in (first, second)).payload_bytes
 {'1970-01-01': {'metric': 7}}
+
+No signature is made or judged here, so that what only writes entries loads no cryptography.
 """
 
 from __future__ import annotations
@@ -26,7 +27,6 @@ from typing import Annotated, Final, Literal
 import msgspec
 
 from reuna.core.errors import LedgerProblem
-from reuna.trust.heads import Count, Hash, Head, Millis, Owner, Signer, sign_head
 
 FORMAT: Final = 1  #: of a record; raised when an older reader could misread it
 HASH = 32
@@ -50,9 +50,33 @@ EntryKind = Literal[
 ]
 OWN = ("begin", "head", "countersigned", "recovered")  #: kinds that only the ledger itself writes
 STATEMENTS = ("head", "countersigned")
+Name = Annotated[str, msgspec.Meta(max_length=120)]
+Hash = Annotated[bytes, msgspec.Meta(min_length=HASH, max_length=HASH)]
+Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+Millis = Annotated[int, msgspec.Meta(ge=0, lt=253_402_300_800_000)]  #: before the year 10000
 Text = Annotated[str, msgspec.Meta(max_length=200)]
 Digest = Annotated[str, msgspec.Meta(pattern=r"\A([0-9a-f]{64})?\Z")]
 Amount = Annotated[float, msgspec.Meta(ge=0, lt=1e300)]
+
+
+class Owner(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """Whose ledger it is: its own random name, site, node, and the node's public key (32 bytes)."""
+
+    ledger: Name
+    site: Name
+    node: Name
+    key: Hash
+
+
+class Head(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """Place and digest (SHA-256, 32 bytes) of a record of one ledger, at a time (ms since the epoch)."""
+
+    ledger: Name
+    site: Name
+    node: Name
+    seq: Count
+    digest: Hash
+    time_ms: Millis
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -159,14 +183,6 @@ def add_own(state: State, entry: Entry) -> tuple[State, bytes]:
     record = Record(FORMAT, state.seq, state.digest, entry)
     raw = _raw(record)
     return advance(state, record, raw[:HASH]), raw
-
-
-def add_head(state: State, signer: Signer, now_ms: int) -> tuple[State, bytes]:
-    """Sign all records so far."""
-    owner = state.owner
-    head = Head(owner.ledger, owner.site, owner.node, state.seq - 1, state.digest, now_ms)
-    statement = sign_head(head, signer.private)
-    return add_own(state, Entry(time_ms=now_ms, kind="head", statement=statement))
 
 
 def head_needed(state: State) -> bool:

@@ -11,11 +11,13 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from reuna.core.errors import Untrusted
-from reuna.trust.heads import Head, Keys, Owner, open_countersignature, open_head, read_head
+from reuna.trust.heads import Keys, open_countersignature, open_head, read_head
 from reuna.trust.ledger import (
     FIRST,
     HASH,
     HEAD_EVERY,
+    Head,
+    Owner,
     Record,
     State,
     advance,

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from reuna.trust import ledger
-from reuna.trust.heads import Head, Keys, Owner, Signer, countersign, open_head
-from reuna.trust.ledger import Entry, State
+from reuna.trust.heads import Keys, Signer, add_head, countersign, open_head
+from reuna.trust.ledger import Entry, Head, Owner, State
 from tests.unit.trust.house import key
 
 NOW_MS = 1_795_000_000_000
@@ -61,7 +61,7 @@ class Book:
         return self.state.seq - 1
 
     def sign(self) -> bytes:
-        self.state, raw = ledger.add_head(self.state, SIGNER, self.state.time_ms)
+        self.state, raw = add_head(self.state, SIGNER, self.state.time_ms)
         self.records.append(raw)
         self.heads.append(ledger.read_record(raw).entry.statement)
         return self.heads[-1]
@@ -73,7 +73,7 @@ class Book:
 
     def last(self) -> Head:
         """A head over every record, as somebody else would keep it."""
-        _, raw = ledger.add_head(self.state, SIGNER, self.state.time_ms)
+        _, raw = add_head(self.state, SIGNER, self.state.time_ms)
         return open_head(ledger.read_record(raw).entry.statement, KEYS.node)
 
 

@@ -10,8 +10,8 @@ import pytest
 
 from reuna.core.errors import LedgerProblem, Untrusted
 from reuna.trust import heads, ledger, ledger_verify
-from reuna.trust.heads import Keys, Owner, Signer, known_heads
-from reuna.trust.ledger import Entry, framed, is_torn, split
+from reuna.trust.heads import Keys, Signer, known_heads
+from reuna.trust.ledger import Entry, Owner, framed, is_torn, split
 from reuna.trust.ledger_verify import FAULTS, Verdict, verify
 from tests.unit.trust.books import CLOUD, KEYS, NOW_MS, OWNER, Book, book, file_of, intent, outcome
 from tests.unit.trust.house import key
@@ -215,7 +215,7 @@ def test_a_head_by_another_key_or_of_another_place_is_no_head() -> None:
             msgspec.structs.replace(made.state, owner=Owner("another", "mill-3", "edge-1", OWNER.key)),
         ),
     ):
-        _, raw = ledger.add_head(state, signer, NOW_MS)
+        _, raw = heads.add_head(state, signer, NOW_MS)
         statement = ledger.read_record(raw).entry.statement
         _, raw = ledger.add_own(made.state, Entry(time_ms=NOW_MS, kind="head", statement=statement))
         assert found(verify([*made.records, raw], KEYS)) == ("head", len(made.records))
@@ -267,7 +267,7 @@ def test_there_is_one_way_to_write_a_record() -> None:
 
 def test_without_checking_signatures_a_forged_head_would_pass(monkeypatch: pytest.MonkeyPatch) -> None:
     made = book(3, signed=False)
-    _, raw = ledger.add_head(made.state, Signer("mill-3", "edge-1", key("thief")), NOW_MS)
+    _, raw = heads.add_head(made.state, Signer("mill-3", "edge-1", key("thief")), NOW_MS)
     assert not verify([*made.records, raw], KEYS).good
     monkeypatch.setattr(heads, "_is_signed", lambda *_: True)
     assert verify([*made.records, raw], KEYS).good
