@@ -111,7 +111,7 @@ def test_code_that_no_officer_approved_gets_nothing_out(preset: str) -> None:
 def test_a_starter_without_signers_is_a_draft(preset: str) -> None:
     policy = parse(starter(preset, "mill-3", TODAY), "policy.toml")
     assert policy.signers.keys == {}
-    assert policy.recipients["gateway"] == "spiffe://fleet/gateway/mill-3"
+    assert policy.recipients["gateway"] == "spiffe://mill-3.fleet/gateway/mill-3"
 
 
 def test_names_of_the_templates_do_not_stay_behind() -> None:
