@@ -54,6 +54,11 @@ async def run(settings: dict[str, Any], changes: asyncio.Queue[dict[str, Any]]) 
         await egress.stop()
 
 
+def gateway_of(fleet: str, fog: str) -> Identity:
+    """What a fog's own site calls it."""
+    return Identity(fleet, "gateway", fog, fog)
+
+
 def egress_settings(settings: dict[str, Any], folder: Path) -> EgressSettings:
     """The egress's part of the edge's settings."""
     return EgressSettings(

@@ -82,9 +82,12 @@ def is_word(value: str) -> bool:
 
 
 def is_identity(value: str) -> bool:
-    """``spiffe://fleet/role/name``."""
+    """``spiffe://fleet/role/name``, or with the site before the fleet: ``spiffe://site.fleet/…``."""
     parts = value.removeprefix("spiffe://").split("/")
-    return value.startswith("spiffe://") and len(parts) == 3 and all(map(is_name, parts))
+    if not value.startswith("spiffe://") or len(parts) != 3:
+        return False
+    host = parts[0].split(".")
+    return len(host) <= 2 and all(map(is_name, (*host, *parts[1:])))
 
 
 def _any_or_word(value: str) -> bool:
