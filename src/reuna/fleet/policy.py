@@ -23,8 +23,9 @@ from reuna.core.subjects import is_name
 from reuna.trust.explain import conditions
 from reuna.trust.policy import CodeEntry, FlowRule, Policy, digest, rule_name
 from reuna.trust.policy_keys import DIGEST, is_word
-from reuna.trust.policy_sign import PrivateKey, Signature, is_signed, sign, standing, write_signatures
+from reuna.trust.policy_sign import Signature, is_signed, sign, standing, write_signatures
 from reuna.trust.policy_text import parse
+from reuna.trust.publish import PrivateKey
 from reuna.trust.rehearse import rehearse, requests
 from reuna.trust.requests import Allow, Wait
 
