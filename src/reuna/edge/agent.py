@@ -64,9 +64,7 @@ def egress_settings(settings: dict[str, Any], folder: Path) -> EgressSettings:
     return EgressSettings(
         name=settings["name"],
         parent=settings["parent.name"],
-        parent_identity=Identity(
-            settings["fleet"], "gateway", settings["parent.name"], settings["parent.name"]
-        ).uri,
+        parent_identity=gateway_of(settings["fleet"], settings["parent.name"]).uri,
         nats_url=settings["parent.nats"],
         freight_host=settings["parent.freight_host"],
         freight_port=settings["parent.freight_port"],
