@@ -146,9 +146,13 @@ SECTIONS: dict[str, tuple[Key, ...]] = {
         Key(
             "*",
             "text",
-            "the identity, as `spiffe://fleet/role/name`",
+            "the identity in its certificate: `spiffe://fleet/role/name`, at a site `spiffe://site.fleet/role/name`",
             True,
-            lambda value: "" if is_identity(value) else "must be spiffe://fleet/role/name",
+            lambda value: (
+                ""
+                if is_identity(value)
+                else "must be spiffe://fleet/role/name or spiffe://site.fleet/role/name"
+            ),
         ),
     ),
     "sources.*": (

@@ -15,9 +15,10 @@ from reuna.trust.decide import decide
 from reuna.trust.policy import KINDS, CodeEntry, Policy
 from reuna.trust.policy_text import parse
 from reuna.trust.requests import Allow, Deny, Request
-from tests.unit.trust.site import CLOUD, CODE, FOG, IN_FORCE, NOW, key, metric, public
+from tests.unit.trust.site import CLOUD, CODE, IN_FORCE, NOW, key, metric, public
 
 TODAY = date(2026, 11, 25)
+FOG = "spiffe://north.line-4/gateway/north"  # the gateway as its edges know it
 KEYS = {"dpo": public("dpo"), "ot-owner": public("ot")}
 METRICS = ("loss", "all", "seen", "unseen", "false_alarms", "rmse")
 
@@ -117,7 +118,7 @@ def test_a_starter_without_signers_is_a_draft(preset: str) -> None:
 def test_names_of_the_templates_do_not_stay_behind() -> None:
     for preset in PRESETS:
         text = starter(preset, "my-site", TODAY, fleet="my-fleet-2", fog="my-fog")
-        assert "spiffe://my-fleet-2/gateway/my-fog" in text
+        assert "spiffe://my-fog.my-fleet-2/gateway/my-fog" in text
         assert "my-" not in starter(preset, "mill-3", TODAY)
 
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from reuna.core.errors import SettingsError
 from reuna.trust.policy import MAX_POLICY, Budget, CodeEntry, Tensors, Window
+from reuna.trust.policy_keys import is_identity
 from reuna.trust.policy_text import lines_of, parse
 
 WHOLE = """\
@@ -234,3 +235,20 @@ def test_lines_are_found_also_in_later_entries_of_a_list() -> None:
     assert found[("flows", 0, "dp", "delta")] == 34
     assert found[("flows", 1, "names")] == 39
     assert found[("code", "allow", 0, "until")] == 47
+
+
+@pytest.mark.parametrize(
+    ("identity", "good"),
+    [
+        ("spiffe://line-4/cloud/cloud", True),
+        ("spiffe://north.line-4/gateway/north", True),
+        ("spiffe://a.b.line-4/gateway/north", False),
+        ("spiffe://.line-4/gateway/north", False),
+        ("spiffe://line-4/cloud", False),
+        ("spiffe://line-4/cloud/cloud/x", False),
+        ("https://line-4/cloud/cloud", False),
+        ("spiffe://line-4/cloud/*", False),
+    ],
+)
+def test_an_identity_is_that_of_a_certificate(identity: str, good: bool) -> None:
+    assert is_identity(identity) is good
