@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from reuna.core.records import Flow
-from reuna.exchange.flows import Leaving, Passage
+from reuna.exchange.flows import REPEATS, Leaving, Passage
 from reuna.trust.ledger import Entry
 
 
@@ -15,9 +15,13 @@ class CountedFlows:
     def __init__(self, node: str) -> None:
         self.node = node
         self.lines: list[Flow] = []
+        self._left: set[tuple[str, str]] = set()
 
     def leave(self, *payloads: Leaving) -> Passage:
         for each in payloads:
+            if each.request.kind not in REPEATS and (each.request.kind, each.payload) in self._left:
+                continue
+            self._left.add((each.request.kind, each.payload))
             self.lines.append(flow(self.node, each.request.to, each.request.kind, each.request.bytes))
         return ()
 

@@ -14,7 +14,7 @@ from reuna.core.records import Contribution, Grid, Member, Plan, Receipt
 from reuna.core.tensors import pack
 from reuna.exchange.egress import Egress
 from reuna.exchange.intake import Intake
-from reuna.exchange.meter import MemoryMeter, total
+from reuna.exchange.meter import CountedFlows, total
 from reuna.learn.grid import decode
 from reuna.sim.bus import MemoryBroker
 from reuna.sim.clock import InPlace, SimClock
@@ -43,7 +43,7 @@ class Site:
 
     def __init__(self) -> None:
         self.spool, self.outbox, self.cache = MemorySpool(), MemorySpool(), MemoryBlobs()
-        self.meter = MemoryMeter()
+        self.meter = CountedFlows("a")
         self.intake = Intake("fog", MemoryBlobs(), self.spool)
         self.cache.put(BASE)
         self.sent: list[bytes] = []
