@@ -87,7 +87,7 @@ class SiteFlows:
         self._clock = clock
         self._lock = threading.Lock()
         self._state = State()
-        self._known: dict[tuple[str, str], int] = {}
+        self._known: dict[tuple[str, str, str], int] = {}  #: kind, payload, plan
         self._outcomes: list[Entry] = []
         self._refusals: dict[tuple[str, str, str], float] = {}
         self._policy = ""
@@ -109,7 +109,7 @@ class SiteFlows:
             self._state = state  # spent, whatever becomes of the disk
             numbers = self._write(standing, intents)
             for each, number in zip(new, numbers, strict=True):
-                self._remember(each.request.kind, each.payload, number)
+                self._remember(each.request.kind, each.payload, each.plan, number)
             fresh = iter(numbers)
             return tuple(next(fresh) if number is None else number for number in known.values())
 
@@ -177,10 +177,11 @@ class SiteFlows:
     def _number(self, each: Leaving) -> int | None:
         if each.request.kind in REPEATS:
             return None
-        return self._known.get((each.request.kind, each.payload))
+        return self._known.get((each.request.kind, each.payload, each.plan))
 
-    def _remember(self, kind: str, payload: str, number: int) -> None:
-        self._known[kind, payload] = number
+    def _remember(self, kind: str, payload: str, plan: str, number: int) -> None:
+        """Equal bytes for another plan hide in another cohort, so they are another payload."""
+        self._known[kind, payload, plan] = number
         if len(self._known) > REMEMBERED:
             self._known.pop(next(iter(self._known)))
 
@@ -192,7 +193,7 @@ class SiteFlows:
             return
         self._state = spend(self._state, _request(entry))
         if entry.flow not in REPEATS:
-            self._remember(entry.flow, entry.payload, number)
+            self._remember(entry.flow, entry.payload, entry.plan, number)
 
     # --- writing down ----------------------------------------------------------------------------
 

@@ -15,13 +15,14 @@ class CountedFlows:
     def __init__(self, node: str) -> None:
         self.node = node
         self.lines: list[Flow] = []
-        self._left: set[tuple[str, str]] = set()
+        self._left: set[tuple[str, str, str]] = set()
 
     def leave(self, *payloads: Leaving) -> Passage:
         for each in payloads:
-            if each.request.kind not in REPEATS and (each.request.kind, each.payload) in self._left:
+            known = (each.request.kind, each.payload, each.plan)
+            if each.request.kind not in REPEATS and known in self._left:
                 continue
-            self._left.add((each.request.kind, each.payload))
+            self._left.add(known)
             self.lines.append(flow(self.node, each.request.to, each.request.kind, each.request.bytes))
         return ()
 

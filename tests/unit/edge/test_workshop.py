@@ -97,7 +97,9 @@ async def test_a_model_on_another_file_system_is_copied(
 async def test_a_sandbox_below_what_the_node_asks_for_trains_nothing(site: Path, blobs: FileBlobs) -> None:
     (site / "project" / "model.py").write_text("raise RuntimeError('a line of the project ran')")
     workshop = workshop_in(site, min_level=HIGHEST + 1)
-    with pytest.raises(SandboxTooWeak, match=r"reaches level \d, this node and its policy ask for 4") as caught:
+    with pytest.raises(
+        SandboxTooWeak, match=r"reaches level \d, this node and its policy ask for 4"
+    ) as caught:
         await workshop.open("r-1", blobs.put(pack_bundle(site / "project")), SETTINGS)
     assert "reuna sandbox" in caught.value.next_step
     assert not (site / "state" / "work" / "worker.log").read_text()

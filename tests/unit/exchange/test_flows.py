@@ -124,6 +124,12 @@ def test_the_same_bytes_leave_under_the_entry_they_have_also_after_a_restart(sit
     assert len(site.ledger.of("intent")) == 1
 
 
+def test_equal_bytes_for_another_plan_are_another_payload(site: Site) -> None:
+    first = site.update(1)
+    for_another = Leaving(first.request, first.payload, "b" * 64)
+    assert site.flows.leave(first) != site.flows.leave(for_another)
+
+
 def test_a_presence_is_another_one_each_time(site: Site) -> None:
     assert site.flows.leave(site.hello()) != site.flows.leave(site.hello())
 
