@@ -91,7 +91,7 @@ def test_ctrl_c_ends_every_process_and_removes_the_keys(project: Path, after: st
     session = running.pid
     wait_until(lambda: len(of_session(session)) > (3 if after == "starting" else 14))
     if after == "training":
-        wait_until(lambda: any(project.glob("runs/*/fleet/pump-1/state/flows.jsonl")))
+        wait_until(lambda: any(project.glob("runs/*/fleet/pump-1/state/ledger/*.ledger")))
     running.send_signal(signal.SIGINT)
     _, said = running.communicate(timeout=60)
     assert running.returncode == 130
