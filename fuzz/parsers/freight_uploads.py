@@ -1,0 +1,52 @@
+"""`reuna.adapters.https_server`: the body of an upload, manifest and blocks, into a real spool's fake."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any, cast
+
+from msgspec.structs import replace
+
+from fuzz.kit import UPDATE, attempt, run
+from reuna.adapters import https_server
+from reuna.core.errors import Refused
+from reuna.wire import BLOCK, block_hash, encode
+
+
+def seeds() -> Iterator[bytes]:
+    body = bytes(16)
+    head = encode(UPDATE)
+    yield len(head).to_bytes(4, "little") + head + block_hash(body) + body
+    report = encode(replace(UPDATE, kind="report", size=0, params=0, width=0))
+    yield len(report).to_bytes(4, "little") + report
+
+
+def check(data: bytes) -> None:
+    attempt(lambda: run(_take(data)), Refused)
+
+
+async def _take(data: bytes) -> None:
+    reader = asyncio.StreamReader()
+    reader.feed_data(data)
+    reader.feed_eof()
+    source = https_server._Source(cast("Any", SimpleNamespace(content=reader, content_length=len(data))), 5.0)
+    receiver = _Receiver()
+    try:
+        manifest = await https_server._read_manifest(source)
+        source.expect(manifest.size)
+        await https_server._read_blocks(source, cast("Any", receiver), manifest.size)
+    except (https_server._LineCutError, https_server._WrongOffsetError):
+        return
+    assert receiver.offset == manifest.size
+
+
+class _Receiver:
+    """Counts good blocks."""
+
+    offset = 0
+
+    def write(self, data: bytes, hashes: bytes) -> None:
+        assert len(hashes) == 32 * -(-len(data) // BLOCK)
+        self.offset += len(data)

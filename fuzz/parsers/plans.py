@@ -1,0 +1,45 @@
+"""`reuna.trust.plans`: signed plans as they come, and with a good signature over foreign bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import msgspec
+
+from fuzz.kit import PLAN, attempt
+from reuna.core.errors import BadMessage, Untrusted
+from reuna.core.records import Plan
+from reuna.trust import plans
+from reuna.trust.plans import Floor, PlanGate, PlanKey, PlanSigner, opened, sign_plan, verify_plan
+from reuna.trust.publish import DAY, key_of, public_of
+from reuna.wire import decode, encode
+from tests.unit.trust.house import FLEET, NOW, key
+
+PRIVATE = key("plans-1")
+SIGNER = PlanSigner(FLEET, key_of(public_of(PRIVATE)).keyid, PRIVATE)
+GATE = PlanGate(FLEET, {SIGNER.key: public_of(PRIVATE)}, int(NOW + DAY), int(NOW))
+
+
+def seeds() -> Iterator[bytes]:
+    signed = sign_plan(encode(PLAN), SIGNER, NOW)
+    yield b"\0" + signed
+    yield b"\1" + msgspec.msgpack.decode(signed[1:])[0]
+    yield b"\2" + encode(PLAN)
+
+
+def check(data: bytes) -> None:
+    signed = data[1:]
+    if data[:1] == b"\1":  # any body under a good signature
+        signature = PRIVATE.sign(plans._authenticated(data[1:]))
+        signed = bytes((plans.FORMAT,)) + msgspec.msgpack.encode((data[1:], signature))
+    elif data[:1] == b"\2":  # any plan
+        signed = sign_plan(data[1:], SIGNER, NOW)
+    attempt(lambda: opened(signed), Untrusted)
+    accepted = attempt(lambda: verify_plan(GATE, Floor(), signed, NOW, _key_of), Untrusted, BadMessage)
+    if accepted is not None:
+        assert accepted.plan == opened(signed)
+        assert verify_plan(GATE, accepted.floor, signed, NOW, _key_of).floor == accepted.floor
+
+
+def _key_of(plan: bytes) -> PlanKey:
+    return decode(Plan, plan).key

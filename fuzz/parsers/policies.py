@@ -1,0 +1,65 @@
+"""`reuna.trust`: the text of a policy, of its signatures, and a record for `reuna policy simulate`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from fuzz.kit import attempt
+from reuna.core.errors import SettingsError
+from reuna.trust.explain import explain
+from reuna.trust.policy import Policy, canonical
+from reuna.trust.policy_sign import parse_signatures, write_signatures
+from reuna.trust.policy_text import parse
+from reuna.trust.rehearse import rehearse, requests
+
+RECORD = (
+    b'{"kind": "metric", "to": "spiffe://line-4/cloud/cloud", "bytes": 90, "now": 1795600000,'
+    b' "metrics": ["loss"], "values": 1, "samples": 3000, "cohort": 5}'
+)
+TEXT = """\
+format = "reuna/policy/v1"
+site = "mill-3"
+serial = 17
+kill_switch = "/etc/reuna/STOP"
+[valid]
+from = 2026-11-01
+until = 2027-02-01
+[signers]
+threshold = 1
+keys = { dpo = "KEY" }
+[recipients]
+cloud = "spiffe://line-4/cloud/cloud"
+[[flows]]
+kind = "metric"
+to = ["cloud"]
+names = ["loss"]
+[limits]
+bytes_per_day = "50 MiB"
+windows = ["Mon-Sun 22:00-05:00"]
+""".replace("KEY", "ab" * 32)
+
+
+def seeds() -> Iterator[bytes]:
+    yield TEXT.encode()
+    yield f'[[signature]]\nkey = "{"ab" * 32}"\nsignature = "{"cd" * 64}"\n'.encode()
+    yield RECORD
+
+
+def check(data: bytes) -> None:
+    policy = _policy()
+    attempt(lambda: list(rehearse(policy, requests(data.splitlines(), "record"))), SettingsError)
+    try:
+        text = data.decode()
+    except UnicodeDecodeError:
+        return
+    signatures = attempt(lambda: parse_signatures(text, "policy.sig"), SettingsError)
+    if signatures is not None:
+        assert parse_signatures(write_signatures(signatures), "policy.sig") == signatures
+    found = attempt(lambda: parse(text, "policy.toml"), SettingsError)
+    if found is not None:
+        canonical(found)
+        "\n".join(explain(found)).encode()
+
+
+def _policy() -> Policy:
+    return parse(TEXT, "policy.toml")
