@@ -42,7 +42,8 @@ def check(data: bytes) -> None:
         body = attempt(lambda: _signed(role, body), Untrusted) or b""
     if role == "root":
         attempt(lambda: begin(FLEET, body), Untrusted)
-    attempt(lambda: parse(KINDS.get(role, Targets), role, body), Untrusted)
+    if attempt(lambda: parse(KINDS.get(role, Targets), role, body), Untrusted) is None:
+        return
     attempt(lambda: take(_step(role), body), Untrusted)
     state = attempt(lambda: _walk(role, body), Untrusted)
     if state is not None and complete(state):

@@ -43,6 +43,9 @@ def seeds() -> Iterator[bytes]:
     yield TEXT.encode()
     yield f'[[signature]]\nkey = "{"ab" * 32}"\nsignature = "{"cd" * 64}"\n'.encode()
     yield RECORD
+    yield TEXT.replace("17", "0x" + "f" * 4_000).encode()
+    yield TEXT.replace("17", str(2**63)).encode()
+    yield TEXT.replace("threshold = 1", "threshold = 0x" + "f" * 4_000).encode()
 
 
 def check(data: bytes) -> None:

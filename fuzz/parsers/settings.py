@@ -20,6 +20,9 @@ def seeds() -> Iterator[bytes]:
     yield b'[project]\nname = "pump"\n[strategy]\nserver_rate = 1\n[train]\nrate = 0.5\n[data]\nx = [1]\n'
     yield b'[listen]\nport = 9000\nhost = "::"\n[tls]\nkey = 1979-05-27T07:32:00Z\n'
     yield b"round.quorum=0.5\nrun.seed=1\ntrain.rate=1e3\ndata.flag=true\n"
+    yield b"[round]\nquorum = 0x" + b"f" * 4_000 + b"\n[run]\nseed = " + b"9" * 400
+    yield b"[project]\nname = " + b"9" * 5_000
+    yield b"[train]\nx = " + b"[" * 2_000 + b"]" * 2_000
     for table in TABLES:
         yield "\n".join(f"{option.name} = {_value(option)}" for option in table).encode()
 

@@ -21,7 +21,7 @@ from ipaddress import ip_address, ip_network
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -36,6 +36,14 @@ Certificate = x509.Certificate
 ONE_YEAR = timedelta(days=365)
 _AUTHORITY_LIFE = timedelta(days=3650)
 _CURVES = (ec.SECP256R1, ec.SECP384R1)
+#: What reading a certificate or request of others may raise, of whatever kind it is.
+_UNREADABLE = (
+    ValueError,
+    InvalidSignature,
+    UnsupportedAlgorithm,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+)
 
 
 class CertificateAuthority:
@@ -232,7 +240,7 @@ def read_request(data: bytes) -> tuple[ec.EllipticCurvePublicKey, tuple[str, ...
         found = x509.load_der_x509_csr(data)
         valid, key = found.is_signature_valid, found.public_key()
         names = _alternative_names(found.extensions)
-    except (ValueError, InvalidSignature, x509.DuplicateExtension) as error:
+    except _UNREADABLE as error:
         raise NotAdmitted("malformed", f"not a certificate request: {error}") from error
     if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, _CURVES):
         raise NotAdmitted("key", "only ECDSA keys on P-256 or P-384 are certified")
@@ -322,7 +330,7 @@ def flaw(der: bytes) -> str:
         bounds = found.extensions.get_extension_for_class(x509.BasicConstraints).value
         usages = found.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
         key = found.public_key()
-    except (ValueError, x509.ExtensionNotFound, x509.DuplicateExtension) as error:
+    except (x509.ExtensionNotFound, *_UNREADABLE) as error:
         return f"does not say what it is for: {error}"
     if bounds.ca:
         return "is an authority's and no node's"
@@ -348,14 +356,17 @@ def issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
     """Whether ``issuer`` itself signed a certificate, whatever the time."""
     try:
         certificate.verify_directly_issued_by(issuer)
-    except (ValueError, TypeError, InvalidSignature):
+    except (TypeError, *_UNREADABLE):
         return False
     return True
 
 
 def identity_in(certificate: x509.Certificate) -> Identity:
     """Who a certificate is for. Raises `PermissionDenied` unless it names exactly one identity."""
-    names = _alternative_names(certificate.extensions)
+    try:
+        names = _alternative_names(certificate.extensions)
+    except _UNREADABLE as error:
+        raise PermissionDenied(f"the certificate cannot be read: {error}") from error
     if names is None:
         raise PermissionDenied("the certificate names no identity")
     uris = names.get_values_for_type(x509.UniformResourceIdentifier)

@@ -10,25 +10,35 @@ What the authority answers is documented in `reuna.adapters.enrol_server`.
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import hmac
 import http.client
-import json
 import ssl
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
 
 from reuna.adapters.tls import identity_of
 from reuna.core.errors import ADMISSION, NotAdmitted, PermissionDenied, Unreachable
+from reuna.core.foreign import UNREADABLE
 
 TIMEOUT_S = 20.0
 MAX_ANSWER = 262_144  #: bytes
 EST = "/.well-known/est"
 PARENTS = ("cloud", "gateway")  #: roles that certify others
+MAX_SAID = 1_000  #: characters of a refusal that are shown
+T = TypeVar("T")
+
+
+class _Said(msgspec.Struct):
+    """Body of an answer that refuses."""
+
+    reason: str
+    message: str
+    next_step: str
 
 
 def fetch_root(address: str, fingerprint: str) -> bytes:
@@ -65,11 +75,7 @@ class EstSource:
     def invitation(self, secret: str) -> dict[str, Any]:
         """What the authority tells a machine with a token about its place. Raises `NotAdmitted`."""
         data = self._ask("GET", "/v1/invitation", _basic(secret), None, None)
-        try:
-            found: dict[str, Any] = json.loads(data)
-        except ValueError as error:
-            raise NotAdmitted("malformed", f"the server's answer cannot be read: {error}") from error
-        return found
+        return _decoded(data, dict[str, Any])
 
     def enrol(self, secret: str, request: bytes) -> list[bytes]:
         """Certificates (DER) for a request (PKCS #10, DER), in no order. Raises `NotAdmitted`."""
@@ -93,8 +99,7 @@ class EstSource:
 
     def revoked(self) -> list[str]:
         """Names that the authority has revoked."""
-        found: list[str] = json.loads(self._ask("GET", "/v1/revoked", {}, None, self._own))
-        return found
+        return _decoded(self._ask("GET", "/v1/revoked", {}, None, self._own), list[str])
 
     def _ask(
         self, method: str, path: str, headers: dict[str, str], body: bytes | None, own: Path | None
@@ -163,17 +168,25 @@ def _certificates(data: bytes) -> list[bytes]:
     """DER of each certificate in a certificates-only answer. Raises `NotAdmitted`."""
     try:
         found = pkcs7.load_der_pkcs7_certificates(base64.b64decode(data))
-    except (ValueError, binascii.Error) as error:
+    except (ValueError, UnsupportedAlgorithm) as error:
         raise NotAdmitted("malformed", f"the server's answer holds no certificates: {error}") from error
     return [certificate.public_bytes(Encoding.DER) for certificate in found]
 
 
+def _decoded(data: bytes, kind: type[T]) -> T:
+    """The JSON in an answer. Raises `NotAdmitted`."""
+    try:
+        return msgspec.json.decode(data, type=kind)
+    except UNREADABLE as error:
+        raise NotAdmitted("malformed", f"the server's answer cannot be read: {error}") from error
+
+
 def _refusal(status: int, data: bytes) -> NotAdmitted | Unreachable:
     try:
-        body = json.loads(data)
-        reason, message, step = str(body["reason"]), str(body["message"]), str(body["next_step"])
-    except (ValueError, KeyError, TypeError):
+        said = msgspec.json.decode(data, type=_Said)
+    except UNREADABLE:
         return Unreachable(f"the enrolment server answered with status {status}")
-    if reason in ADMISSION:
-        return NotAdmitted(reason, message, step)
+    message, step = said.message[:MAX_SAID], said.next_step[:MAX_SAID]
+    if said.reason in ADMISSION:
+        return NotAdmitted(said.reason, message, step)
     return Unreachable(f"the enrolment server cannot answer now: {message}", step)

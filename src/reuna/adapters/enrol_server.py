@@ -31,6 +31,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
 
 from reuna.adapters.tls import identity_of
 from reuna.core.errors import NotAdmitted, PermissionDenied, PortInUse, ReunaError
+from reuna.core.foreign import UNREADABLE
 from reuna.core.records import Identity
 
 log = logging.getLogger("reuna.enrolment")
@@ -164,7 +165,7 @@ async def _request(request: web.Request) -> bytes:
 def _recovery(data: bytes) -> Recovery:
     try:
         return msgspec.msgpack.decode(data, type=Recovery)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise NotAdmitted("malformed", f"the request cannot be read: {error}") from error
 
 

@@ -33,6 +33,7 @@ from reuna.core.errors import (
     Unreachable,
     Untrusted,
 )
+from reuna.core.foreign import UNREADABLE
 from reuna.core.ports import Blob, Blobs, BlobWriter
 from reuna.core.records import Contribution, Receipt
 from reuna.wire import BLOCK, HASH_SIZE, LOT, decode, encode, hash_blocks
@@ -561,5 +562,5 @@ def _refusal(status: int, body: bytes) -> Refused | Unreachable | _CutError:
 def _problem(body: bytes) -> _Problem:
     try:
         return msgspec.msgpack.decode(body, type=_Problem)
-    except msgspec.DecodeError:
+    except UNREADABLE:
         return _Problem()

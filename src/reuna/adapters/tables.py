@@ -52,14 +52,25 @@ class Table:
     def matrix(self, names: Sequence[str]) -> NDArray[np.float32]:
         """(rows, names) float32, NaN where a cell is empty.
 
-        Raises `DataError` for a missing column or one that holds text.
+        Raises `DataError` for a missing column, one that holds text, a number beyond float32.
         """
-        return np.stack([column.astype(np.float32) for column in self._numbers(names)], axis=1)
+        found = self._numbers(names)
+        with np.errstate(over="ignore"):  # what is too large becomes infinite, which is refused below
+            columns = [column.astype(np.float32) for column in found]
+        for name, exact, column in zip(names, found, columns, strict=True):
+            wrong = np.flatnonzero(np.isinf(column) & np.isfinite(exact))
+            if len(wrong):
+                place = self.place(int(wrong[0]), name)
+                raise DataError(f"{place}: {exact[wrong[0]]} is larger than float32 holds")
+        return np.stack(columns, axis=1)
 
     def whole(self, name: str) -> NDArray[np.int64]:
-        """(rows,) int64, for labels and counters. Raises `DataError` for an empty cell or a fraction."""
+        """(rows,) int64, for labels and counters.
+
+        Raises `DataError` for an empty cell, a fraction, a number beyond int64.
+        """
         (values,) = self._numbers([name])
-        wrong = np.flatnonzero(~(np.isfinite(values) & (values == np.floor(values))))
+        wrong = np.flatnonzero(~((np.abs(values) < 2.0**63) & (values == np.floor(values))))
         if len(wrong):
             place = self.place(int(wrong[0]), name)
             raise DataError(f"{place}: {values[wrong[0]]} where a whole number is needed")
@@ -154,7 +165,7 @@ def _read_parquet(path: Path) -> Table:
     try:
         table = parquet.read_table(path, use_threads=False, partitioning=None)
         columns = {name: _from_arrow(arrow, table.column(name)) for name in table.column_names}
-    except (OSError, KeyError, arrow.ArrowException) as error:
+    except (OSError, KeyError, UnicodeDecodeError, arrow.ArrowException) as error:
         raise DataError(f"{path} cannot be read: {error}") from error
     return Table(path, columns)
 

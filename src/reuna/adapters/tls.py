@@ -176,13 +176,17 @@ def parse_identity(uri: str) -> Identity:
     A site's host stands before `OF_A_SITE` roles only: what a site's authority certifies under
     another role is nobody.
     """
-    parts = urlsplit(uri)
+    wrong = PermissionDenied(f"{uri!r:.300} is not an identity of the form spiffe://fleet/role/name")
+    try:
+        parts = urlsplit(uri)
+    except ValueError as error:  # half an IPv6 address
+        raise wrong from error
     path = parts.path.split("/")
     site, _, fleet = parts.netloc.rpartition(".")
     found = [fleet, *path[1:], *([site] if site else [])]
     if parts.scheme != "spiffe" or len(path) != 3 or not all(map(is_name, found)):
-        raise PermissionDenied(f"{uri!r} is not an identity of the form spiffe://fleet/role/name")
+        raise wrong
     identity = Identity(*found)
     if identity.uri != uri or (site and identity.role not in OF_A_SITE):
-        raise PermissionDenied(f"{uri!r} is not an identity of the form spiffe://fleet/role/name")
+        raise wrong
     return identity

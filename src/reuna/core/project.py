@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from reuna.core.errors import SettingsError
+from reuna.core.foreign import shown
 from reuna.core.records import Grid, Setting
 from reuna.core.settings import REQUIRED, Option, Source, between, one_of, parse
 
@@ -100,7 +101,7 @@ def _settings(values: Mapping[str, Any]) -> dict[str, Setting]:
         if section not in (*OWN_SECTIONS, "strategy") or name == "strategy.name":
             continue
         if not isinstance(value, bool | int | float | str):
-            wrong.append(f"{name} is {value!r}, expected a plain value")
+            wrong.append(f"{name} is {shown(value)}, expected a plain value")
         settings[key] = value
     if wrong:
         raise SettingsError("\n".join(wrong))

@@ -15,11 +15,13 @@ reuna.core.errors.SettingsError: fog.toml: listen.prot is not a setting; did you
 from __future__ import annotations
 
 import difflib
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from reuna.core.errors import SettingsError
+from reuna.core.foreign import shown
 
 REQUIRED = object()  #: default of an option that must be given
 Check = Callable[[Any], str]
@@ -109,11 +111,11 @@ def _flat(
 def _take(option: Option, value: Any, origin: str, values: dict[str, Any], mistakes: list[str]) -> None:
     converted = _convert(option.kind, value, origin)
     if converted is None:
-        mistakes.append(f"{origin}: {option.name} is {value!r}, expected {_words(option.kind)}")
+        mistakes.append(f"{origin}: {option.name} is {shown(value)}, expected {_words(option.kind)}")
         return
     wrong = option.check(converted) if option.check else ""
     if wrong:
-        mistakes.append(f"{origin}: {option.name} is {value!r}, {wrong}")
+        mistakes.append(f"{origin}: {option.name} is {shown(value)}, {wrong}")
         return
     values[option.name] = converted
 
@@ -122,7 +124,7 @@ def _convert(kind: type, value: Any, origin: str) -> Any:
     if isinstance(value, str) and origin in TEXT_ORIGINS and kind is not str:
         return _from_text(kind, value)
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        return float(value) if abs(value) < sys.float_info.max else None
     if isinstance(value, bool) and kind is not bool:
         return None
     return value if isinstance(value, kind) else None

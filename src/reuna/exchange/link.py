@@ -10,13 +10,14 @@ from __future__ import annotations
 import asyncio
 import socket
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import msgspec
 
 from reuna.adapters.files import FileBlob
 from reuna.core import errors
-from reuna.core.errors import BadMessage, Refused, ReunaError, Unreachable
+from reuna.core.errors import BadMessage, Corrupted, Refused, ReunaError, Unreachable
+from reuna.core.foreign import UNREADABLE
 from reuna.core.ports import Blob, HandlePlan, Link
 from reuna.core.records import Contribution, Event, Hello, Member, Receipt
 
@@ -114,6 +115,15 @@ class Heard(msgspec.Struct, tag=True):
 _encode = msgspec.msgpack.Encoder().encode
 _calls = msgspec.msgpack.Decoder(Call)
 _answers = msgspec.msgpack.Decoder(Done | Heard)
+M = TypeVar("M")
+
+
+def _read(decoder: msgspec.msgpack.Decoder[M], frame: bytes) -> M:
+    """The message in a frame. Raises `BadMessage`."""
+    try:
+        return decoder.decode(frame)
+    except UNREADABLE as error:
+        raise BadMessage(f"a frame between place and egress that cannot be read: {error}") from error
 
 
 class PathBlob(Protocol):
@@ -170,7 +180,7 @@ class RemoteLink:
         """Take answers and plans until the egress is gone; then every open call fails."""
         try:
             while (frame := await self._frames.read()) is not None:
-                await self._take(_answers.decode(frame))
+                await self._take(_read(_answers, frame))
         finally:
             for waiting in self._waiting.values():
                 if not waiting.done():
@@ -253,7 +263,7 @@ class LinkServer:
         """Until the place is gone."""
         await self._link.listen(self._heard)
         while (frame := await self._frames.read()) is not None:
-            task = asyncio.create_task(self._serve(_calls.decode(frame)))
+            task = asyncio.create_task(self._serve(_read(_calls, frame)))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
         for task in self._tasks:
@@ -299,4 +309,7 @@ def _blob(path: str | None, digest: str = "", hashes: bytes = b"") -> FileBlob |
     if path is None:
         return None
     file = Path(path)
-    return FileBlob(file, digest, file.stat().st_size, hashes)
+    try:
+        return FileBlob(file, digest, file.stat().st_size, hashes)
+    except (OSError, ValueError) as error:  # a path with a zero byte is a ValueError
+        raise Corrupted(f"a body of the place cannot be opened: {error}") from error

@@ -13,7 +13,7 @@ from typing import NoReturn
 
 from reuna.core.errors import REFUSALS, Refused
 from reuna.core.records import Contribution, Member, Metrics, Plan
-from reuna.learn.grid import DTYPES, narrowest, sum_width, update_width
+from reuna.learn.grid import DTYPES, largest_sum, narrowest, sum_width, update_width
 from reuna.learn.sums import Part
 
 MAX_METRICS = 64
@@ -159,7 +159,7 @@ def with_sum(row: Contribution, plan: Plan, rows: Iterable[Contribution], digest
     The sum is as wide as the widths of its parts need, at most as wide as the plan's largest sum.
     """
     bound = sum(part.multiplier * 2 ** (8 * part.width - 1) for part in parts(rows))
-    width = min(narrowest(bound), sum_width(plan.grid, plan.max_weight, plan.capacity))
+    width = narrowest(min(bound, largest_sum(plan.grid, plan.max_weight, plan.capacity)))
     return Contribution(
         run=row.run,
         round=row.round,

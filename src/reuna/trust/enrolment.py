@@ -12,7 +12,6 @@ True
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 from collections.abc import Iterable, Mapping
 from ipaddress import ip_address
@@ -20,6 +19,7 @@ from ipaddress import ip_address
 import msgspec
 
 from reuna.core.errors import NotAdmitted
+from reuna.core.foreign import UNREADABLE
 from reuna.core.subjects import is_name
 
 PREFIX = "reuna-1-"  #: of a token's text; the number is its version
@@ -58,7 +58,7 @@ class Token(msgspec.Struct, frozen=True, array_like=True):
         try:
             data = base64.b64decode(word + "=" * (-len(word) % 4), b"-_", validate=True)
             token = msgspec.msgpack.decode(data[:-4], type=cls)
-        except (binascii.Error, msgspec.DecodeError, ValueError) as error:
+        except (ValueError, *UNREADABLE) as error:
             raise wrong from error
         if data[-4:] != _check(data[:-4]) or not _sound(token):
             raise wrong

@@ -22,6 +22,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from reuna.core.errors import Untrusted
+from reuna.core.foreign import UNREADABLE
 from reuna.trust.ledger import Entry, Hash, Head, Millis, State, add_own
 
 MAX_STATEMENT = 2048  #: bytes; ours have at most some 700
@@ -178,7 +179,7 @@ def _decode(kind: type[S], data: bytes) -> S:
         raise Untrusted("oversized", f"a statement of {len(data)} bytes, more than {MAX_STATEMENT}")
     try:
         return msgspec.msgpack.decode(data, type=kind)
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+    except UNREADABLE as error:
         raise Untrusted("malformed", f"a statement about a ledger that cannot be read: {error}") from error
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from reuna.core.errors import Untrusted
+from reuna.core.foreign import UNREADABLE
 from reuna.trust.heads import Keys, open_countersignature, open_head, read_head
 from reuna.trust.ledger import (
     FIRST,
@@ -208,7 +209,7 @@ def _first(record: Record, digest: bytes) -> Step | Fault:
         return _fault(0, "begin")
     try:
         owner = msgspec.msgpack.decode(record.entry.statement, type=Owner)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         return _fault(0, "begin", str(error))
     at = record.entry.time_ms
     return Step(State(owner, 1, digest, at, head_ms=at, since_head=1, unsaid=True), record)

@@ -21,6 +21,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from reuna.core.errors import Untrusted
+from reuna.core.foreign import UNREADABLE
 
 FORMAT = 1  #: first byte of a signed plan
 PAYLOAD_TYPE = b"application/vnd.reuna.plan.v1"
@@ -153,7 +154,7 @@ def _is_signed(public: bytes, outer: _Signed) -> bool:
 def _decode(kind: type[S], data: bytes) -> S:
     try:
         return msgspec.msgpack.decode(data, type=kind)
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+    except UNREADABLE as error:
         raise Untrusted("malformed", f"a signed plan that cannot be read: {error}") from error
 
 

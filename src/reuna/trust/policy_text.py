@@ -20,6 +20,7 @@ from operator import itemgetter
 from typing import Any
 
 from reuna.core.errors import SettingsError
+from reuna.core.foreign import shown
 from reuna.trust.policy import (
     KINDS,
     MAX_POLICY,
@@ -89,7 +90,7 @@ class _Reader:
         """The known keys of a table; the others are mistakes."""
         keys = {key.name: key for key in SECTIONS[section]}
         if not isinstance(found, dict):
-            self.complain(path, f"{show(path)} is {found!r:.60}, expected a table")
+            self.complain(path, f"{show(path)} is {shown(found, 60)}, expected a table")
             return {}
         for each in found:
             if each not in keys:
@@ -113,13 +114,13 @@ class _Reader:
             return self._several(path, section, key, found)
         converted = _convert(key.kind, found)
         if converted is None:
-            self.complain(path, f"{show(path)} is {found!r:.60}, expected {WORDS[key.kind]}")
+            self.complain(path, f"{show(path)} is {shown(found, 60)}, expected {WORDS[key.kind]}")
             return None
         wrong = key.check(converted) if key.check else ""
         if wrong:
             self.complain(
                 path,
-                f"{show(path)} is {found!r:.60}, {wrong}"
+                f"{show(path)} is {shown(found, 60)}, {wrong}"
                 if not isinstance(found, list)
                 else f"{show(path)} {wrong}",
             )

@@ -13,6 +13,7 @@ from typing import TypeVar, cast
 import msgspec
 
 from reuna.core.errors import BadMessage
+from reuna.core.foreign import UNREADABLE
 from reuna.core.records import Contribution, Event, Hello, Plan, Receipt, RunSpec
 
 VERSION = 1  #: protocol number; the first byte of every message
@@ -66,7 +67,7 @@ def decode(kind: type[M], data: bytes) -> M:
         raise BadMessage(f"expected {kind.__name__}, got a message of type {data[1]}")
     try:
         return cast("M", _DECODERS[kind].decode(memoryview(data)[2:]))
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+    except UNREADABLE as error:
         raise BadMessage(f"malformed {kind.__name__}: {error}") from error
 
 

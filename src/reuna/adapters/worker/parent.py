@@ -29,6 +29,7 @@ from reuna.adapters.worker.messages import (
 )
 from reuna.core import errors
 from reuna.core.errors import LearnerError, ReunaError, WorkerFailed
+from reuna.core.foreign import UNREADABLE
 from reuna.core.records import Metrics, Setting
 
 if TYPE_CHECKING:
@@ -135,7 +136,7 @@ async def _receive(reader: asyncio.StreamReader, kind: type[T], log: Path) -> T:
         if length > MAX_FRAME:
             raise WorkerFailed(f"the worker sent a frame of {length} bytes")
         return msgspec.msgpack.decode(await reader.readexactly(length), type=kind)
-    except (asyncio.IncompleteReadError, ConnectionError, msgspec.DecodeError) as error:
+    except (asyncio.IncompleteReadError, ConnectionError, *UNREADABLE) as error:
         raise _ended(log) from error
 
 

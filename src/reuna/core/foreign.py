@@ -1,0 +1,21 @@
+"""Bytes and values that others wrote: what reading them may raise, and how they are shown."""
+
+from __future__ import annotations
+
+import msgspec
+
+#: What msgspec raises for bytes that are no record of ours; text that is not UTF-8 and too many
+#: levels are no `msgspec.DecodeError`. Wherever foreign bytes are decoded all of these are caught.
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
+
+def shown(value: object, limit: int = 200) -> str:
+    """A value for a complaint, at most ``limit`` characters.
+
+    Python writes no number of more than 4300 digits, which TOML's hexadecimal numbers can have.
+    """
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):
+        return f"a {type(value).__name__} too large to show"
+    return text if len(text) <= limit else text[: limit - 1] + "…"
