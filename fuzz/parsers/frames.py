@@ -22,7 +22,12 @@ REQUESTS: tuple[link.Request, ...] = (
     link.Emit(EVENT),
     link.Say(HELLO),
 )
-ANSWERS = (Done(1, path="blob", receipt=RECEIPT), Done(2, code="R303", reason="plan"), Heard(b"p", b"s"))
+ANSWERS: tuple[Done | Heard, ...] = (
+    Done(1, path="blob", receipt=RECEIPT),
+    Done(2, code="R303", reason="plan"),
+    Done(1, code="R308", reason="expired", message="too old"),
+    Heard(b"p", b"s"),
+)
 
 
 def seeds() -> Iterator[bytes]:

@@ -6,6 +6,7 @@ POST /v1/runs                       a run's spec (JSON)
 GET  /v1/runs/{run}                 its state
 GET  /v1/runs/{run}/events?after=N  its timeline
 GET  /v1/nodes                      nodes heard of
+GET  /openapi.json                  these in the words of OpenAPI (`reuna.wire.openapi`)
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ from aiohttp import web
 
 from reuna.adapters.tls import identity_of
 from reuna.core.errors import BlobNotFound, PermissionDenied, ReunaError, RunNotFound, UserError
+from reuna.core.foreign import UNREADABLE
 from reuna.core.records import RunSpec
+from reuna.wire.openapi import openapi
 
 MAX_BLOB = 1 << 30  #: bytes; a model or bundle an operator may put
 
@@ -72,11 +75,14 @@ def api_app(actions: Actions) -> web.Application:
         return web.json_response(await actions.status(request.match_info["run"]))
 
     async def timeline(request: web.Request) -> web.Response:
-        after = int(request.query.get("after", "0"))
+        after = _number(request.query.get("after", "0"))
         return web.json_response(actions.timeline(request.match_info["run"], after))
 
     async def nodes(_request: web.Request) -> web.Response:
         return web.json_response(actions.nodes())
+
+    async def described(_request: web.Request) -> web.Response:
+        return web.json_response(openapi())
 
     app.router.add_put("/v1/blobs/{digest}", put_blob)
     app.router.add_get("/v1/blobs/{digest}", get_blob)
@@ -84,14 +90,21 @@ def api_app(actions: Actions) -> web.Application:
     app.router.add_get("/v1/runs/{run}", status)
     app.router.add_get("/v1/runs/{run}/events", timeline)
     app.router.add_get("/v1/nodes", nodes)
+    app.router.add_get("/openapi.json", described)
     return app
 
 
 def _spec(data: bytes) -> RunSpec:
     try:
         return msgspec.json.decode(data, type=RunSpec)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise UserError(f"this is no run: {error}", "Compare with docs/reference/api.md.") from error
+
+
+def _number(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) <= 15):
+        raise UserError("`after` is no number of events", "Compare with docs/reference/api.md.")
+    return int(text)
 
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]

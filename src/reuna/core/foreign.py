@@ -1,8 +1,11 @@
-"""Bytes and values that others wrote: what reading them may raise, and how they are shown."""
+"""Bytes, values and errors that others wrote: what reading them may raise, how they are shown."""
 
 from __future__ import annotations
 
 import msgspec
+
+from reuna.core import errors
+from reuna.core.errors import NotAdmitted, Refused, ReunaError, Untrusted
 
 #: What msgspec raises for bytes that are no record of ours; text that is not UTF-8 and too many
 #: levels are no `msgspec.DecodeError`. Wherever foreign bytes are decoded all of these are caught.
@@ -19,3 +22,13 @@ def shown(value: object, limit: int = 200) -> str:
     except (ValueError, RecursionError):
         return f"a {type(value).__name__} too large to show"
     return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def told(code: str, message: str, next_step: str | None = None, reason: str = "") -> ReunaError | None:
+    """The error that another process of ours names by its code; None when we know no such code."""
+    for kind in vars(errors).values():
+        if isinstance(kind, type) and issubclass(kind, ReunaError) and kind.code == code:
+            if issubclass(kind, Refused | Untrusted | NotAdmitted):
+                return kind(reason, message)
+            return kind(message, next_step)
+    return None

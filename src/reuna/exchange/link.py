@@ -15,9 +15,8 @@ from typing import Protocol, TypeVar
 import msgspec
 
 from reuna.adapters.files import FileBlob
-from reuna.core import errors
-from reuna.core.errors import BadMessage, Corrupted, Refused, ReunaError, Unreachable
-from reuna.core.foreign import UNREADABLE
+from reuna.core.errors import BadMessage, Corrupted, ReunaError, Unreachable
+from reuna.core.foreign import UNREADABLE, told
 from reuna.core.ports import Blob, HandlePlan, Link
 from reuna.core.records import Contribution, Event, Hello, Member, Receipt
 
@@ -243,12 +242,7 @@ def _path(blob: Blob | None) -> str | None:
 
 
 def _error(done: Done) -> ReunaError:
-    if done.reason:
-        return Refused(done.reason, done.message)
-    for kind in vars(errors).values():
-        if isinstance(kind, type) and issubclass(kind, ReunaError) and kind.code == done.code:
-            return kind(done.message)
-    return Unreachable(done.message)
+    return told(done.code, done.message, reason=done.reason) or Unreachable(done.message)
 
 
 class LinkServer:
@@ -275,10 +269,9 @@ class LinkServer:
     async def _serve(self, call: Call) -> None:
         try:
             done = await self._carry_out(call)
-        except Refused as refusal:
-            done = Done(call.number, code=refusal.code, reason=refusal.reason, message=refusal.message)
         except ReunaError as error:
-            done = Done(call.number, code=error.code, message=error.message)
+            reason = getattr(error, "reason", "")
+            done = Done(call.number, code=error.code, reason=reason, message=error.message)
         self._frames.write(done)
 
     async def _carry_out(self, call: Call) -> Done:

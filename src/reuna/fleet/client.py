@@ -11,8 +11,8 @@ import msgspec
 
 from reuna.adapters.certificates import CertificateAuthority
 from reuna.adapters.tls import client_context
-from reuna.core import errors
 from reuna.core.errors import ReunaError, Unreachable
+from reuna.core.foreign import told
 from reuna.core.records import RunSpec
 from reuna.fleet.layout import Fleet
 from reuna.wire import digest_bytes
@@ -88,7 +88,4 @@ def _error(status: int, data: bytes) -> ReunaError:
         code, message, next_step = body["code"], body["message"], body["next_step"]
     except (ValueError, KeyError, TypeError):
         return Unreachable(f"the cloud answered with status {status}")
-    for kind in vars(errors).values():
-        if isinstance(kind, type) and issubclass(kind, ReunaError) and kind.code == code:
-            return kind(message, next_step)
-    return Unreachable(message, next_step)
+    return told(code, message, next_step) or Unreachable(message, next_step)

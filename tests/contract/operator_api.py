@@ -1,0 +1,72 @@
+"""A real API over mutual TLS, with the coordinator's own actions behind it."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+from reuna.adapters.certificates import CertificateAuthority, flaw
+from reuna.adapters.events import EventLog
+from reuna.adapters.files import FileBlobs
+from reuna.adapters.journal_dbos import DbosHost
+from reuna.adapters.operator_api import serve_api
+from reuna.adapters.tls import KeyPair, server_context
+from reuna.cloud.coordinator import Coordinator
+from reuna.core.errors import RunNotFound
+from reuna.core.records import Event
+
+
+@dataclass
+class Journal:
+    """Runs that were submitted; the real one is DBOS."""
+
+    runs: dict[str, str] = field(default_factory=dict)
+
+    async def submit(self, name: str, run: str, spec: str) -> None:
+        self.runs.setdefault(run, spec)
+
+    async def status(self, run: str) -> dict[str, Any]:
+        if run not in self.runs:
+            raise RunNotFound(f"the cloud knows no run {run!r}")
+        return {"state": "running"}
+
+
+@dataclass
+class Served:
+    port: int
+    operator: KeyPair
+    gateway: KeyPair
+
+
+@contextmanager
+def served(folder: Path) -> Iterator[Served]:
+    """Until the end of the block, in a thread of its own."""
+    authority = CertificateAuthority.create(folder / "ca", "demo")
+    own = authority.issue("cloud", "cloud", hosts=["127.0.0.1"])
+    blobs, events = FileBlobs(folder / "blobs"), EventLog(folder / "events.sqlite")
+    blobs.put(b"a model")
+    events.record(Event("cloud", "b", 1, 1.0, "round", "r-1", 1, {"loss": 0.5}))
+    coordinator = Coordinator("cloud", blobs, events, cast("DbosHost", Journal({"r-1": ""})))
+    coordinator.present["fog-1"] = 1.0
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    context = server_context(own.certificate, own.key, own.authority, flaw=flaw)
+    loop = asyncio.new_event_loop()
+    api = loop.run_until_complete(serve_api(coordinator, "127.0.0.1", port, context))
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    try:
+        yield Served(port, authority.issue("operator", "operator"), authority.issue("fog", "north"))
+    finally:
+        asyncio.run_coroutine_threadsafe(api.stop(), loop).result(10)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
+        events.close()
