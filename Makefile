@@ -11,7 +11,7 @@ BIN := .venv/bin
 # Errors only: warnings about the machine's own package settings help nobody here.
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 
-.PHONY: help demo test test-extras check fix docs drill bench-quick bench lock clean
+.PHONY: help demo test test-extras fuzz check fix docs drill bench-quick bench lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -24,9 +24,20 @@ test: .venv/dev.stamp ## The whole test suite
 
 # torch is as large as everything else together, and tep-studio needs a C compiler: an environment of their own.
 EXTRAS := torch==2.13.0 onnxscript==0.7.2
-test-extras: .venv-extras/stamp ## The tests that need torch (and tep-studio, where there is a C compiler)
+test-extras: .venv-extras/stamp ## The tests that need torch, fuzzers, tep-studio (where there is a C compiler)
 	@.venv-extras/bin/python -m pytest -n 2 tests/contract/test_learners.py tests/unit/adapters/test_torch_learner.py \
-	  tests/unit/demo/test_plants.py
+	  tests/unit/demo/test_plants.py tests/contract/test_operator_schema.py
+	@if .venv-extras/bin/python -c 'import atheris' 2>/dev/null; then \
+	  .venv-extras/bin/python -m fuzz --seconds 1; else echo "no Atheris here: without fuzzing" >&2; fi
+
+# Atheris has wheels for Linux on x86-64 only; elsewhere the harnesses run with hypothesis alone, in the suite.
+ATHERIS := platform_machine == "x86_64" and sys_platform == "linux"
+FUZZERS := schemathesis==4.32.5 'atheris==3.0.0; python_version < "3.12" and $(ATHERIS)' \
+  'atheris==3.1.0; python_version >= "3.12" and $(ATHERIS)'
+FUZZ_S ?= 120
+fuzz: .venv-extras/stamp ## Every parser with foreign bytes, FUZZ_S=120 seconds each; TARGET=tensors for one
+	@.venv-extras/bin/python -m fuzz --seconds $(FUZZ_S) $(TARGET)
+	@SCHEMA_EXAMPLES=300 .venv-extras/bin/python -m pytest tests/contract/test_operator_schema.py
 
 check: .venv/dev.stamp ## Lint, format, types, floors, docs: what CI runs before the tests
 	@failed=; step() { echo "$$1"; shift; "$$@" > .venv/check.txt 2>&1 || { cat .venv/check.txt; failed=yes; }; }; \
@@ -93,11 +104,11 @@ clean: ## Remove everything that make made
 
 .venv-extras/stamp: PIP := .venv-extras/bin/python -m pip --disable-pip-version-check -qq
 .venv-extras/stamp: requirements-dev.lock pyproject.toml | .venv/bin/python
-	@echo "installing torch and tep-studio beside requirements-dev.lock (once, some minutes)" >&2
+	@echo "installing torch, fuzzers and tep-studio beside requirements-dev.lock (once, some minutes)" >&2
 	@.venv/bin/python -m venv --clear .venv-extras
 	@$(PIP) install --require-hashes --no-deps -r requirements-dev.lock
 	@$(PIP) freeze > .venv-extras/locked.txt
-	@$(PIP) install $(EXTRAS) -c .venv-extras/locked.txt
+	@$(PIP) install $(EXTRAS) $(FUZZERS) -c .venv-extras/locked.txt
 	@if command -v cc >/dev/null; then $(PIP) install tep-studio==0.2.0 -c .venv-extras/locked.txt; \
 	  else echo "no C compiler: without tep-studio" >&2; fi
 	@$(PIP) install --no-deps --no-build-isolation -e .

@@ -25,6 +25,7 @@ from reuna.trust import policy_keys
 from reuna.trust.policy import KINDS
 from reuna.trust.policy_sign import REJECTIONS
 from reuna.trust.requests import REASONS, Request
+from reuna.wire.openapi import ROUTES, STATUSES, openapi, parameters
 
 REFERENCE = Path(__file__).parent / "reference"
 NOTE = "<!-- Written by docs/generate.py; change the code instead and run `make docs`. -->"
@@ -52,6 +53,7 @@ def pages() -> dict[Path, str]:
         REFERENCE / "settings.md": "\n".join(_settings()),
         REFERENCE / "commands.md": "\n".join(_commands()),
         REFERENCE / "policy.md": "\n".join(_policy()),
+        REFERENCE / "api.md": "\n".join(_api()),
     }
 
 
@@ -154,6 +156,55 @@ def _policy_answers() -> Iterator[str]:
         '{"kind": "metric", "to": "spiffe://line-4/cloud/cloud", "bytes": 90, "now": 1795600000}',
     )
     yield from ("```", "")
+
+
+def _api() -> Iterator[str]:
+    yield from (NOTE, "# The operator's API", "")
+    yield "HTTPS at the cloud's `listen.api_port`, with a client certificate of role `operator`; any other is"
+    yield "answered 403. The same in the words of OpenAPI 3.1 is served at `/openapi.json`."
+    yield from ("", "| request | what it does | takes | answers | refuses with |", "|---|---|---|---|---|")
+    described = openapi()["paths"]
+    for route in ROUTES:
+        said = described[route.path][route.method]
+        takes = [f"`{name}`" for name in (*parameters(route), *route.query)]
+        takes += [_body(said["requestBody"])] if route.takes is not None else []
+        refuses = ", ".join(map(str, (403, *route.refuses)))
+        yield (
+            f"| `{route.method.upper()} {route.path}` | {_cell(route.summary)} | {', '.join(takes)} "
+            f"| {_body(said['responses']['200'])} | {refuses} |"
+        )
+    yield from ("", "| status | meaning |", "|---|---|")
+    yield from (f"| {status} | {_cell(meaning)} |" for status, meaning in STATUSES.items())
+    yield from (
+        "",
+        "What is refused is answered with `code`, `message` and `next_step`, see [Errors](errors.md).",
+    )
+    for name, schema in openapi()["components"]["schemas"].items():
+        if name in {"RunSpec", "Event"}:
+            needed = set(schema.get("required", ()))
+            yield from ("", f"## {name}", "", "| field | value | needed |", "|---|---|---|")
+            for field, each in schema["properties"].items():
+                yield f"| `{field}` | {_type(each)} | {'yes' if field in needed else ''} |"
+    yield ""
+
+
+def _body(said: dict[str, Any]) -> str:
+    ((kind, content),) = said["content"].items()
+    return "bytes" if "octet" in kind else _type(content["schema"])
+
+
+def _type(schema: dict[str, Any]) -> str:
+    """A JSON schema in a few words."""
+    if "$ref" in schema:
+        return f"`{schema['$ref'].rpartition('/')[2]}`"
+    if schema.get("maxProperties") == 0:
+        return "nothing"
+    if "properties" in schema:
+        return ", ".join(f"`{name}`" for name in schema["properties"])
+    if "anyOf" in schema:
+        return " or ".join(_type(each) for each in schema["anyOf"])
+    inner = schema.get("items") or schema.get("additionalProperties")
+    return f"{schema.get('type', 'any')} of {_type(inner)}" if inner else str(schema.get("type", "any"))
 
 
 def _commands() -> Iterator[str]:

@@ -9,7 +9,7 @@ from typing import Any, cast
 import msgspec
 
 from fuzz.kit import DIGEST, EVENT, HELLO, MEMBER, RECEIPT, UPDATE, attempt, run
-from reuna.core.errors import BadMessage, Unreachable
+from reuna.core.errors import BadMessage, ReunaError, Unreachable
 from reuna.core.ports import Link
 from reuna.exchange import link
 from reuna.exchange.link import Call, Done, Frames, Heard, LinkServer, RemoteLink
@@ -82,7 +82,7 @@ async def _listen(data: bytes) -> None:
         await place.run()
     finally:
         for error in await asyncio.gather(*waiting, return_exceptions=True):
-            if isinstance(error, BaseException) and not isinstance(error, link.ReunaError):
+            if isinstance(error, BaseException) and not isinstance(error, ReunaError):
                 raise error
 
 

@@ -10,11 +10,10 @@ import msgspec
 from fuzz.kit import attempt
 from reuna.adapters import ledger_verifier as alone
 from reuna.core.errors import Untrusted
-from reuna.trust import ledger
+from reuna.trust import heads, ledger
 from reuna.trust.heads import countersign, known_heads, open_head, read_head
 from reuna.trust.ledger_verify import verify
 from tests.unit.trust.books import CLOUD, KEYS, NODE, NOW_MS, book, file_of
-from reuna.trust import heads
 
 
 def seeds() -> Iterator[bytes]:

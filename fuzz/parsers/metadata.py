@@ -10,6 +10,7 @@ import copy
 import json
 from collections.abc import Iterator
 from functools import cache
+from typing import Any
 
 from tuf.api.metadata import Root, Snapshot, Targets, Timestamp
 from tuf.api.serialization import SerializationError
@@ -24,7 +25,7 @@ from reuna.trust.targets import target
 from tests.unit.trust.house import FLEET, NOW, House
 
 ROLES = ("root", "timestamp", "snapshot", "targets", "code", "plans")
-KINDS = {"root": Root, "timestamp": Timestamp, "snapshot": Snapshot}
+KINDS: dict[str, type[Any]] = {"root": Root, "timestamp": Timestamp, "snapshot": Snapshot}
 
 
 def seeds() -> Iterator[bytes]:
@@ -92,4 +93,3 @@ def _walk(role: str, body: bytes) -> TrustState:
             house.snapshot()
         house.timestamp()
     return update(house.begin(), house.files.get, NOW)
-

@@ -5,15 +5,14 @@ from __future__ import annotations
 import http.client
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from tests.contract.operator_api import Served, served
 
 from reuna.adapters.operator_api import Actions, api_app
 from reuna.adapters.tls import KeyPair, client_context
 from reuna.wire.openapi import ROUTES, openapi, parameters
+from tests.contract.operator_api import Served, served
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +21,9 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         yield running
 
 
-def ask(api: Served, method: str, path: str, body: bytes = b"", own: KeyPair | None = None) -> tuple[int, Any]:
+def ask(
+    api: Served, method: str, path: str, body: bytes = b"", own: KeyPair | None = None
+) -> tuple[int, Any]:
     pair = own or api.operator
     context = client_context(pair.certificate, pair.key, pair.authority)
     connection = http.client.HTTPSConnection("127.0.0.1", api.port, context=context, timeout=10)

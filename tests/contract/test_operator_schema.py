@@ -10,9 +10,9 @@ from collections.abc import Iterator
 
 import pytest
 from hypothesis import HealthCheck, settings
-from tests.contract.operator_api import Served, served
 
 from reuna.wire.openapi import openapi
+from tests.contract.operator_api import Served, served
 
 schemathesis = pytest.importorskip("schemathesis")
 positive_data_acceptance = pytest.importorskip("schemathesis.specs.openapi.checks").positive_data_acceptance

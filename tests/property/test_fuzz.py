@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
 from collections.abc import Iterator
 from functools import cache
 from io import BytesIO
@@ -11,17 +9,16 @@ from io import BytesIO
 import msgspec
 import pyarrow as arrow
 import pytest
-from fuzz.kit import DIGEST, UPDATE, attempt, harness, names
-from fuzz.parsers import admit, frames, requests
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 from pyarrow import parquet
 
+from fuzz.kit import UPDATE, attempt, harness, names
+from fuzz.parsers import admit, frames, requests
 from reuna.core.errors import BadMessage, Untrusted
-from reuna.exchange.link import Call, Done, Fetch, HandOver
+from reuna.exchange.link import Call, Done, Fetch, HandOver, LinkServer
 from reuna.trust import ledger
-from reuna.wire import encode
 from tests.unit.trust.books import OWNER, book
 
 
@@ -31,7 +28,11 @@ def found() -> Iterator[tuple[str, str, bytes]]:
     yield "csv_tables", "a number beyond float32 became infinite", b"a\n2e300\n"
     yield "csv_tables", "a number beyond int64 became another one", b"a\n1e19\n"
     yield "frames", "text that is not UTF-8 ended the egress", b"\0" + framed(call_with(b"\xff\xff"))
-    yield "frames", "the same at the place", b"\1" + framed(b"\x83\xa4type\xa4Done\xa6number\x01\xa4path\xa2\xff\xff")
+    yield (
+        "frames",
+        "the same at the place",
+        b"\1" + framed(b"\x83\xa4type\xa4Done\xa6number\x01\xa4path\xa2\xff\xff"),
+    )
     yield "frames", "a body that is not there left the call without an answer", b"\0" + handed("no-such-file")
     yield "frames", "a path with a zero byte too", b"\0" + handed("no\0file")
     yield "frames", "a refusal with a reason could not be told", b"\1" + framed(packed(Done(1, code="R308")))
@@ -140,7 +141,7 @@ def test_an_error_that_is_not_named_is_a_find() -> None:
 
 
 def test_a_call_without_an_answer_is_a_find(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Silent(frames.LinkServer):
+    class Silent(LinkServer):
         async def _serve(self, call: Call) -> None:
             """Says nothing."""
 

@@ -31,7 +31,8 @@ from dbos import DBOS, DBOSConfig, Serializer, SetWorkflowID
 from dbos import error as dbos_error
 from sqlalchemy.exc import DBAPIError
 
-from reuna.core.errors import Corrupted, DiskFull, JournalError, Refused, ReunaError, RunFailed, RunNotFound
+from reuna.core.errors import Corrupted, DiskFull, JournalError, ReunaError, RunFailed, RunNotFound
+from reuna.core.foreign import told
 from reuna.core.ports import Journal
 
 T = TypeVar("T")
@@ -330,20 +331,12 @@ def _error_fields(error: BaseException) -> dict[str, str]:
     if not isinstance(error, ReunaError):
         return {"code": RunFailed.code, "message": f"the run met {type(error).__name__}: {error}"}
     fields = {"code": error.code, "message": error.message, "next_step": error.next_step}
-    if isinstance(error, Refused):
-        fields["reason"] = error.reason
+    if reason := getattr(error, "reason", ""):
+        fields["reason"] = reason
     return fields
 
 
 def _error(fields: dict[str, str]) -> ReunaError:
     """The error that was stored; one of a later version's codes as `RunFailed`."""
-    kind = {kind.code: kind for kind in _kinds(ReunaError)}.get(fields["code"], RunFailed)
-    if issubclass(kind, Refused):
-        return kind(fields["reason"], fields["message"])
-    return kind(fields["message"], fields.get("next_step"))
-
-
-def _kinds(root: type[ReunaError]) -> Iterator[type[ReunaError]]:
-    for kind in root.__subclasses__():
-        yield kind
-        yield from _kinds(kind)
+    code, message, next_step = fields["code"], fields["message"], fields.get("next_step")
+    return told(code, message, next_step, fields.get("reason", "")) or RunFailed(message, next_step)

@@ -57,7 +57,9 @@ _SEEN = {"type": "object", "additionalProperties": {"type": "number"}}
 ROUTES: tuple[Route, ...] = (
     Route("put", "/v1/blobs/{digest}", "Hand over a bundle or initial model", _NOTHING, _BYTES, (413, 422)),
     Route("get", "/v1/blobs/{digest}", "A model's bytes", _BYTES, refuses=(404,)),
-    Route("post", "/v1/runs", "Begin a run, or go on with the run of that name", _NOTHING, RunSpec, (404, 422)),
+    Route(
+        "post", "/v1/runs", "Begin a run, or go on with the run of that name", _NOTHING, RunSpec, (404, 422)
+    ),
     Route("get", "/v1/runs/{run}", "Where a run is; its result or error at the end", _STATE, refuses=(404,)),
     Route(
         "get",
