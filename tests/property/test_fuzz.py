@@ -44,6 +44,8 @@ def found() -> Iterator[tuple[str, str, bytes]]:
     request = next(iter(requests.seeds()))
     curve = bytes.fromhex("2a8648ce3d030107")
     yield "requests", "a key on a curve nobody knows", request.replace(curve, curve[:-1] + b"\x7f")
+    ended = list(requests.seeds())[1].replace(b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x42", 1)
+    yield "requests", "a certificate of version 66", ended
     yield "requests", "a refusal nested deeper than Python reads", b"\4" + b"[" * 5_000
     yield "settings", "a whole number larger than any float", b"[round]\nquorum = 1" + b"0" * 400
     yield "settings", "a hexadecimal number too long to be written", b"[run]\nseed = 0x" + b"f" * 4_000

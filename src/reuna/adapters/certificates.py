@@ -42,6 +42,7 @@ _UNREADABLE = (
     InvalidSignature,
     UnsupportedAlgorithm,
     x509.DuplicateExtension,
+    x509.InvalidVersion,
     x509.UnsupportedGeneralNameType,
 )
 
@@ -279,7 +280,7 @@ def from_der(data: bytes) -> Certificate:
     """One certificate. Raises `NotAdmitted` for bytes that are none."""
     try:
         return x509.load_der_x509_certificate(data)
-    except ValueError as error:
+    except _UNREADABLE as error:
         raise NotAdmitted("malformed", f"not a certificate: {error}") from error
 
 
@@ -297,7 +298,7 @@ def read_chain(pem: bytes) -> list[x509.Certificate]:
     """Certificates of a file of PEM blocks, others passed over. Raises `Corrupted`."""
     try:
         return x509.load_pem_x509_certificates(pem)
-    except ValueError as error:
+    except _UNREADABLE as error:
         raise Corrupted(f"no readable certificate: {error}") from error
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
+from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
 
@@ -168,7 +169,7 @@ def _certificates(data: bytes) -> list[bytes]:
     """DER of each certificate in a certificates-only answer. Raises `NotAdmitted`."""
     try:
         found = pkcs7.load_der_pkcs7_certificates(base64.b64decode(data))
-    except (ValueError, UnsupportedAlgorithm) as error:
+    except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion) as error:
         raise NotAdmitted("malformed", f"the server's answer holds no certificates: {error}") from error
     return [certificate.public_bytes(Encoding.DER) for certificate in found]
 
