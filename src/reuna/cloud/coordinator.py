@@ -35,6 +35,8 @@ from reuna.core.records import Event, Hello, RunSpec, Setting
 from reuna.exchange.admission import Admission, read_alarm, read_node
 from reuna.exchange.door import Door, address_of, host_of
 from reuna.exchange.intake import Intake
+from reuna.exchange.room import when_there_is_room
+from reuna.exchange.stored import keep_stored
 from reuna.loop.plan import check_spec
 from reuna.trust.enrolment import Invite
 from reuna.wire import decode, digest_bytes
@@ -151,7 +153,7 @@ async def _run(settings: Mapping[str, Any], changes: Changes, stack: AsyncExitSt
     stack.callback(signing_on.cancel)
     log.info("ready")
     while True:
-        await ThreadOffload()(lambda: events.prune(clock.now()))
+        await when_there_is_room(lambda: ThreadOffload()(lambda: events.prune(clock.now())), clock, log)
         await clock.sleep(PRUNE_S)
 
 
@@ -199,7 +201,7 @@ async def _take_event(events: EventLog, register: Register, subject: str, data: 
         event = decode(Event, data)
         if subject == f"event.{event.node}":  # a fog speaks of its own site
             await ThreadOffload()(lambda: _learn(register, event))
-        await ThreadOffload()(lambda: events.record(event))
+        await when_there_is_room(lambda: ThreadOffload()(lambda: events.record(event)), SystemClock(), log)
     except BadMessage as error:
         log.warning("refused an event on %s: %s", subject, error)
 
@@ -269,6 +271,8 @@ async def start_nats(
     server = NatsServer(binary, hub_config(settings, fogs), folder / "nats")
     await server.start()
     stack.push_async_callback(server.stop)
+    watching = asyncio.create_task(keep_stored(server, SystemClock(), log))
+    stack.callback(watching.cancel)
     return server
 
 

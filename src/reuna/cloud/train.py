@@ -7,6 +7,7 @@ round out again and ends with the same bits.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
@@ -14,16 +15,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from reuna.core.errors import Corrupted, RunFailed
+from reuna.core.errors import Corrupted, DiskFull, RunFailed
 from reuna.core.ports import Blob, Blobs, Bus, Clock, Journal, Offload
 from reuna.core.records import Contribution, Hello, Member, Plan, RunSpec, Setting, Task
 from reuna.exchange.intake import Intake
+from reuna.exchange.room import when_there_is_room
 from reuna.learn import grid as fixed
 from reuna.learn.strategies import strategy
 from reuna.loop import plan as planning
 from reuna.loop import train
 from reuna.wire import BLOCK, decode, message_digest
 
+log = logging.getLogger("reuna.cloud")
 Outcome = dict[str, Any]  #: what a journalled step returns; plain JSON values
 Report = Callable[[RunSpec, str, dict[str, Setting]], Awaitable[None]]
 Seal = Callable[[bytes], bytes]  #: a plan's bytes with the cloud's signature
@@ -58,17 +61,28 @@ class Conductor:
         state: Outcome = {"model": spec.model, "state": ""}
         before = state
         for number in range(1, spec.rounds + 1):
-            after = await journal.step(f"round {number}", partial(self._round, spec, number, state))
+            work = partial(self._in_time, spec, number, partial(self._round, spec, number, state))
+            after = await journal.step(f"round {number}", work)
             self._forget(before, {spec.model, *state.values(), *after.values()})
             before, state = state, after
         outcome: Outcome = {"model": state["model"], "rounds": spec.rounds}
         if spec.local:
             ask = partial(self._ask, spec, spec.rounds + 1, "local", spec.model)
-            outcome["local"] = await journal.step("local", ask)
+            outcome["local"] = await journal.step("local", partial(self._in_time, spec, spec.rounds + 1, ask))
         if spec.evaluate:
             ask = partial(self._ask, spec, spec.rounds + 2, "evaluate", state["model"])
-            outcome["federated"] = await journal.step("evaluate", ask)
+            work = partial(self._in_time, spec, spec.rounds + 2, ask)
+            outcome["federated"] = await journal.step("evaluate", work)
         return outcome
+
+    async def _in_time(self, spec: RunSpec, number: int, work: Callable[[], Awaitable[Outcome]]) -> Outcome:
+        """A step of the run, waiting for a disk that is full; a step carried out again is the same."""
+
+        async def told(seconds: float) -> None:
+            fields: dict[str, Setting] = {"round": number, "seconds": seconds, "code": DiskFull.code}
+            await self._report(spec, "disk was full", fields)
+
+        return await when_there_is_room(work, self._clock, log, told)
 
     def _forget(self, state: Outcome, needed: set[str]) -> None:
         """Drop the model that only rounds long journalled began from."""

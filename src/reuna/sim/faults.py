@@ -20,11 +20,12 @@ from reuna.cloud.train import Outcome
 from reuna.core.errors import Unreachable
 from reuna.core.records import Metrics, Setting
 from reuna.sim.clock import SimClock, run_virtual
-from reuna.sim.fleet import Faults, Killed, SimEdge, SimFleet, adopting_tasks, make_spec, random_of
+from reuna.sim.fleet import Disk, Faults, Killed, SimEdge, SimFleet, adopting_tasks, make_spec, random_of
 from reuna.sim.freight import Weather
 from reuna.sim.journal import JournalStore, SimJournal
 
 DOWN_S = (0.05, 8.0)  #: how long a killed node stays down, s
+FULL_S = (0.05, 30.0)  #: how long a disk stays full, s
 LONGEST_S = 100_000.0  #: virtual seconds after which a run is taken to hang
 
 
@@ -40,9 +41,10 @@ class Chances:
     cut: float = 0.1
     answer_lost: float = 0.1
     line_down: float = 0.02
+    full_disk: float = 0.01
 
 
-CALM = Chances(0, 0, 0, 0, 0, 0, 0, 0)
+CALM = Chances(0, 0, 0, 0, 0, 0, 0, 0, 0)
 
 
 class PlantedFaults(Faults):
@@ -55,12 +57,14 @@ class PlantedFaults(Faults):
         self._most_kills = most_kills
         self._kills = random_of(seed, "kills")
         self._words = random_of(seed, "words")
+        self._disks = random_of(seed, "disks")
         self.fleet: SimFleet | None = None
 
     def point(self, node: str, what: str) -> None:
         """Maybe kill the node right here, and start it again later."""
         if self.fleet is None or node not in self.fleet.lives:
             return
+        self._maybe_fill(self.fleet.disks[node])
         if self.counts["kill"] >= self._most_kills or self._kills.random() >= self._chances.kill:
             return
         self.counts["kill"] += 1
@@ -68,6 +72,12 @@ class PlantedFaults(Faults):
         self.fleet.kill(node, power=self._kills.random() < self._chances.power)
         asyncio.get_running_loop().call_later(self._kills.uniform(*DOWN_S), self._revive, node)
         raise Killed
+
+    def _maybe_fill(self, disk: Disk) -> None:
+        if not disk.full and self._disks.random() < self._chances.full_disk:
+            self.counts["full disk"] += 1
+            disk.fill()
+            asyncio.get_running_loop().call_later(self._disks.uniform(*FULL_S), disk.clear)
 
     def _revive(self, node: str) -> None:
         if self.fleet is not None and self.fleet.running and node not in self.fleet.lives:

@@ -227,6 +227,20 @@ class Disk:
     spool: MemorySpool = field(default_factory=MemorySpool)
     outbox: MemorySpool = field(default_factory=MemorySpool)
 
+    @property
+    def full(self) -> bool:
+        return self.spool.disk.capacity is not None
+
+    def fill(self) -> None:
+        """Not one byte more, until `clear`."""
+        for part in (self.blobs, self.spool, self.outbox):
+            part.disk.fill()
+
+    def clear(self) -> None:
+        """Room again."""
+        for part in (self.blobs, self.spool, self.outbox):
+            part.disk.capacity = None
+
     def crash(self, power: bool) -> None:
         for part in (self.blobs, self.spool, self.outbox):
             part.crash(power)
@@ -357,7 +371,7 @@ class SimFleet:
         link = self._egress(life, self._connect(life, self._hub))
         spool = guard(disk.spool, life, self.faults, SPOOL_EFFECTS)
         intake = Intake(name, disk.blobs, spool, link.fetch, self._announce_s)
-        combiner = Combiner(name, self.fogs[name], link, bus, intake, InPlace())
+        combiner = Combiner(name, self.fogs[name], link, bus, intake, InPlace(), self._clock)
         self.depots[name] = intake
         await link.listen(combiner.on_plan)
         await bus.subscribe("hello.>", lambda _s, data: combiner.on_hello(decode(Hello, data)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import resource
 from collections.abc import Mapping
@@ -101,7 +102,8 @@ class Bench:
 def write_model(path: Path, tensors: Tensors) -> None:
     """A model's file, in the format of `reuna.core.tensors`; whole under its name or not at all.
 
-    It is not forced to the disk: the egress does that with what it makes of it. Raises `DiskFull`.
+    It is not forced to the disk: the egress does that with what it makes of it. Raises `DiskFull`,
+    and `LearnerError` for more than the sandbox lets into a file.
     """
     from reuna.adapters.files import storage_error
     from reuna.core.tensors import packed_parts
@@ -114,6 +116,8 @@ def write_model(path: Path, tensors: Tensors) -> None:
         part.replace(path)
     except OSError as error:
         part.unlink(missing_ok=True)
+        if error.errno == errno.EFBIG:
+            raise LearnerError("the model is larger than a file may be in this node's sandbox") from error
         raise storage_error(error, path) from error
 
 
