@@ -28,10 +28,6 @@ class Bench:
         self._data: Any = None
         self._read: tuple[tuple[object, ...], Any] = ((), None)
 
-    def hold(self, learner: Learner, data: Any) -> None:
-        """Work with these from now on."""
-        self._learner, self._data = learner, data
-
     def serve(self, request: Request) -> Answer:
         """Carry out one request; errors of ours become an answer."""
         try:
@@ -55,7 +51,7 @@ class Bench:
         with blame_project(self._project, "loading this node's data"):
             data = entry.load(self._folder, request.settings)
         with blame_project(self._project, "making the learner"):
-            self.hold(entry.learner(request.settings), data)
+            self._learner, self._data = entry.learner(request.settings), data
         return Answer(peak_mib=own_peak_mib())
 
     def _fit(self, request: Fit) -> Answer:
