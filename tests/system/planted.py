@@ -128,7 +128,6 @@ PLANTED: dict[str, Plant] = {
     "the sum is made of floats": replace(intake, "fold", _float_fold),
     "finished steps are not journalled": replace(SimJournal, "step", _never_journalled),
     "momentum is lost when the cloud restarts": _momentum_lost_after_a_crash,
-    "an edge with a full disk sits out": replace(edge_train, "when_there_is_room", _at_once),
     "a full disk ends the run": replace(cloud_train, "when_there_is_room", _at_once),
     "the fog never hands its partial over": replace(
         fog_train.Combiner, "_combine", lambda self, plan, data: _nothing()

@@ -19,7 +19,9 @@ SEEDS = 200
 CHUNK = 25
 CAUGHT_WITHIN = 60  #: seeds
 KINDS = (
-    "kill",
+    "kill all",
+    "kill place",
+    "kill egress",
     "full disk",
     "lost word",
     "doubled word",

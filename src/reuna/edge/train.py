@@ -128,7 +128,8 @@ class Trainer:
         reason = f"{error.code} {error.message}"[: train.MAX_REASON]
         await self._emit("sat out", plan, {"reason": reason, "code": error.code})
         try:
-            await self._link.submit(data, None, 0, Member(self.name, absent=reason))
+            absent = Member(self.name, absent=reason)
+            await self._in_time(plan, lambda: self._link.submit(data, None, 0, absent))
         except Refused as refusal:
             log.warning("silent in round %d of %s: %s", plan.round, plan.run, refusal)
 
