@@ -27,6 +27,7 @@ from reuna.adapters.operator_api import serve_api
 from reuna.adapters.register import Register
 from reuna.adapters.spool import DiskSpool
 from reuna.adapters.tls import KeyPair, client_context, server_context
+from reuna.cloud.plan import Planner
 from reuna.cloud.sign import Signing
 from reuna.cloud.train import Conductor, Outcome
 from reuna.core.errors import BadMessage, BlobNotFound, Corrupted
@@ -126,7 +127,8 @@ async def _run(settings: Mapping[str, Any], changes: Changes, stack: AsyncExitSt
     coordinator = Coordinator(name, blobs, events, host)
     signing = Signing(Path(settings["trust"]), clock)
     intake = Intake(name, blobs, spool, None, settings["announce_s"], 1.25, metadata=signing.repository.file)
-    conductor = Conductor(name, bus, intake, blobs, clock, ThreadOffload(), coordinator.report, signing.seal)
+    planner = Planner(bus, intake, signing.seal)
+    conductor = Conductor(name, planner, intake, blobs, clock, ThreadOffload(), coordinator.report)
     host.register("train", lambda journal, spec: _body(conductor, journal, spec))
     server = await serve_depot(
         intake,
@@ -139,7 +141,7 @@ async def _run(settings: Mapping[str, Any], changes: Changes, stack: AsyncExitSt
     await bus.follow(
         "event.>", "cloud", lambda subject, data: _take_event(events, door.register, subject, data)
     )
-    hear = partial(_hello, door.admission, coordinator, conductor)
+    hear = partial(_hello, door.admission, coordinator, planner)
     await bus.subscribe("hello.>", hear)
     await host.start()
     stack.push_async_callback(host.stop)
@@ -221,7 +223,7 @@ def _learn(register: Register, event: Event) -> None:
 
 
 async def _hello(
-    admission: Admission, coordinator: Coordinator, conductor: Conductor, subject: str, data: bytes
+    admission: Admission, coordinator: Coordinator, planner: Planner, subject: str, data: bytes
 ) -> None:
     try:
         hello = decode(Hello, data)
@@ -232,7 +234,7 @@ async def _hello(
         return
     for node in (hello.node, *hello.children):
         coordinator.present[node] = SystemClock().now()
-    await conductor.on_hello(hello)
+    await planner.on_hello(hello)
 
 
 def settings_of_a_fog(settings: Mapping[str, Any], invite: Invite) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from reuna.cloud.plan import Planner
 from reuna.cloud.train import Conductor, Outcome
 from reuna.core.errors import Unreachable
 from reuna.core.ports import Blob, Bus, Clock, Depot, Handler, Journal, Learner, Link, Subscription
@@ -330,9 +331,10 @@ class SimFleet:
         blobs = guard(disk.blobs, life, faults, BLOB_EFFECTS)
         spool = guard(disk.spool, life, faults, SPOOL_EFFECTS)
         intake = Intake("cloud", blobs, spool, None, self._announce_s, patience=1.25)
-        conductor = Conductor("cloud", bus, intake, blobs, self._clock, InPlace(), self._report, unsealed)
+        planner = Planner(bus, intake, unsealed)
+        conductor = Conductor("cloud", planner, intake, blobs, self._clock, InPlace(), self._report)
         self.depots["cloud"] = intake
-        await bus.subscribe("hello.>", lambda _s, data: conductor.on_hello(decode(Hello, data)))
+        await bus.subscribe("hello.>", lambda _s, data: planner.on_hello(decode(Hello, data)))
         journal = guard(self._journal(), life, faults, ())
         try:
             outcome = await conductor.body(journal, self._spec)
