@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from reuna.cloud import validate
 from reuna.cloud.plan import Planner
-from reuna.core.errors import Corrupted, DiskFull, RunFailed
+from reuna.core.errors import Corrupted, DiskFull, RunFailed, StorageError
 from reuna.core.ports import Blob, Blobs, Clock, Journal, Offload
 from reuna.core.records import Contribution, Member, Plan, RunSpec, Setting, Task
 from reuna.exchange.intake import Intake
@@ -132,24 +132,30 @@ class Conductor:
         model = _Values(self._blobs, old.read(0, head), 4 * spec.params)
         slots = len(chosen.slots)
         memory = _Values(self._blobs, b"", 4 * spec.params * slots) if slots else None
-        first = 0
-        for block in self._intake.sum(rows, spec.params):
-            count = len(block)
-            delta = np.divide(fixed.decode(block, spec.grid), total)
-            before = _floats(old, head + 4 * first, count)
-            past = {
-                name: _floats(kept, 4 * (slots * first + index * count), count)
-                if kept
-                else np.zeros(count, np.float32)
-                for index, name in enumerate(chosen.slots)
-            }
-            after, moved = chosen.apply(past, before, delta, number, spec.settings)
-            model.add(moved)
-            for name in chosen.slots:
-                assert memory is not None
-                memory.add(after[name])
-            first += count
-        return {"model": model.seal().digest, "state": memory.seal().digest if memory else ""}
+        try:
+            first = 0
+            for block in self._intake.sum(rows, spec.params):
+                count = len(block)
+                delta = np.divide(fixed.decode(block, spec.grid), total)
+                before = _floats(old, head + 4 * first, count)
+                past = {
+                    name: _floats(kept, 4 * (slots * first + index * count), count)
+                    if kept
+                    else np.zeros(count, np.float32)
+                    for index, name in enumerate(chosen.slots)
+                }
+                after, moved = chosen.apply(past, before, delta, number, spec.settings)
+                model.add(moved)
+                for name in chosen.slots:
+                    assert memory is not None
+                    memory.add(after[name])
+                first += count
+            return {"model": model.seal().digest, "state": memory.seal().digest if memory else ""}
+        except StorageError:  # what is half made would fill the disk further with each try
+            model.abandon()
+            if memory:
+                memory.abandon()
+            raise
 
     def _held(self, digest: str) -> Blob:
         blob = self._blobs.get(digest)
@@ -187,6 +193,9 @@ class _Values:
         if self._pending:
             self._writer.write(bytes(self._pending))
         return self._writer.seal()
+
+    def abandon(self) -> None:
+        self._writer.abandon()
 
 
 def _header_size(model: Blob) -> int:
