@@ -22,7 +22,7 @@ import sqlite3
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -285,9 +285,8 @@ def _make_file(path: Path) -> None:
     SQLite's default ``synchronous=FULL`` stays: a journalled step outlives a power cut.
     """
     try:
-        database = sqlite3.connect(path)
-        database.execute("PRAGMA journal_mode=WAL").fetchone()
-        database.close()
+        with closing(sqlite3.connect(path)) as database:
+            database.execute("PRAGMA journal_mode=WAL").fetchone()
     except sqlite3.DatabaseError as error:
         if _is_full(error):
             raise DiskFull(f"no space left for {path.name} in {path.parent}") from error
