@@ -19,8 +19,9 @@ from reuna.core.records import Metrics, Setting
 from reuna.core.tensors import unpack
 from reuna.loop.plan import check_spec
 from reuna.sim.clock import SimClock, run_virtual
-from reuna.sim.fleet import FairWeather, SimEdge, SimFleet, adopting_tasks, make_spec
+from reuna.sim.fleet import FairWeather, SimEdge, SimFleet, make_spec
 from reuna.sim.journal import JournalStore, SimJournal
+from reuna.sim.lives import adopting_tasks
 
 EDGES_PER_FOG = 40
 

@@ -85,6 +85,10 @@ async def _never_journalled(self: Any, name: str, work: Any) -> Any:
     return await work()
 
 
+async def _at_once(work: Any, clock: Any, log: Any, told: Any = None) -> Any:
+    return await work()
+
+
 @contextmanager
 def _momentum_lost_after_a_crash() -> Iterator[None]:
     right = cloud_train.Conductor._apply
@@ -124,6 +128,7 @@ PLANTED: dict[str, Plant] = {
     "the sum is made of floats": replace(intake, "fold", _float_fold),
     "finished steps are not journalled": replace(SimJournal, "step", _never_journalled),
     "momentum is lost when the cloud restarts": _momentum_lost_after_a_crash,
+    "a full disk ends the run": replace(cloud_train, "when_there_is_room", _at_once),
     "the fog never hands its partial over": replace(
         fog_train.Combiner, "_combine", lambda self, plan, data: _nothing()
     ),

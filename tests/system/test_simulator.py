@@ -18,7 +18,18 @@ from tests.system.planted import PLANTED
 SEEDS = 200
 CHUNK = 25
 CAUGHT_WITHIN = 60  #: seeds
-KINDS = ("kill", "lost word", "doubled word", "late word", "cut transfer", "lost answer", "line down")
+KINDS = (
+    "kill all",
+    "kill place",
+    "kill egress",
+    "full disk",
+    "lost word",
+    "doubled word",
+    "late word",
+    "cut transfer",
+    "lost answer",
+    "line down",
+)
 
 
 @pytest.mark.parametrize("first", range(0, SEEDS, CHUNK))

@@ -21,7 +21,7 @@ from typing import Any
 import msgspec
 
 from reuna.adapters.clock import SystemClock
-from reuna.core.errors import BadMessage, Corrupted, DiskFull
+from reuna.core.errors import BadMessage, Corrupted, DiskFull, StorageError
 from reuna.core.ports import Clock
 from reuna.core.records import Event
 
@@ -55,10 +55,14 @@ class EventLog:
         self._clock = clock or SystemClock()
         self._lock = threading.Lock()
         self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
-        with self._own_errors():
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA synchronous=FULL")
-            self._db.executescript(_SCHEMA)
+        try:
+            with self._own_errors():
+                self._db.execute("PRAGMA journal_mode=WAL")
+                self._db.execute("PRAGMA synchronous=FULL")
+                self._db.executescript(_SCHEMA)
+        except StorageError:
+            self._db.close()
+            raise
 
     def record(self, event: Event, effect: Effect | None = None) -> bool:
         """Record the event and do its effect, both or neither; False when it was seen before.

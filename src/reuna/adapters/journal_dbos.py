@@ -22,7 +22,7 @@ import sqlite3
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -129,7 +129,12 @@ class DbosHost:
         self._workflow = DBOS.workflow(name=WORKFLOW, max_recovery_attempts=None)(self._executor())
         # In this thread, although it blocks for 50 ms: DBOS adopts the loop that runs here.
         # Launched from another thread it would carry out recovered runs on a loop of its own.
-        DBOS.launch()
+        try:
+            DBOS.launch()
+        except DBAPIError as error:
+            if not _is_full(error.orig):
+                raise
+            raise DiskFull(f"no space left for {self._file.name} in {self._file.parent}") from error
 
     async def stop(self) -> None:
         """Close the journal; unfinished runs are interrupted and go on at the next start."""
@@ -220,7 +225,8 @@ class DbosHost:
             self._try_again(run, error)  # the run's end could not be journalled
 
     def _try_again(self, run: str, error: DBAPIError) -> None:
-        log.error("journal of run %s cannot be written, next try in %g s: %s", run, RETRY_S, error.orig)
+        code = DiskFull.code if _is_full(error.orig) else JournalError.code
+        log.error("%s journal of run %s cannot be written, again in %g s: %s", code, run, RETRY_S, error.orig)
         retry = asyncio.ensure_future(_resume(run))
         self._retries.add(retry)
         retry.add_done_callback(self._retries.discard)
@@ -280,12 +286,17 @@ def _make_file(path: Path) -> None:
     SQLite's default ``synchronous=FULL`` stays: a journalled step outlives a power cut.
     """
     try:
-        database = sqlite3.connect(path)
-        database.execute("PRAGMA journal_mode=WAL").fetchone()
-        database.close()
+        with closing(sqlite3.connect(path)) as database:
+            database.execute("PRAGMA journal_mode=WAL").fetchone()
     except sqlite3.DatabaseError as error:
+        if _is_full(error):
+            raise DiskFull(f"no space left for {path.name} in {path.parent}") from error
         raise Corrupted(f"{path} cannot be opened as a journal: {error}") from error
     path.chmod(0o600)
+
+
+def _is_full(error: object) -> bool:
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL
 
 
 def _log_as_ours() -> None:

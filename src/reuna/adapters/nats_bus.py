@@ -39,7 +39,7 @@ from nats.js.api import (
 )
 from nats.js.errors import APIError
 
-from reuna.core.errors import BadMessage, BusDown, PermissionDenied
+from reuna.core.errors import BadMessage, BusDown, PermissionDenied, ReunaError
 from reuna.core.ports import Handler, Subscription
 from reuna.core.subjects import CONNECTIONS, KICK, MAX_PAYLOAD, STORED, STREAM, inbox
 
@@ -511,7 +511,8 @@ class _Follower:
             self._done = sequence
             await _answer(message.ack())
             return
-        log.warning("follower %s: %s comes again", self._name, message.subject, exc_info=error)
+        trace = None if isinstance(error, ReunaError) else error
+        log.warning("follower %s: %s comes again: %s", self._name, message.subject, error, exc_info=trace)
         await _answer(message.nak(delay=REDELIVER_S))
 
 

@@ -368,7 +368,7 @@ class NatsServer:
         self._write_config()
         if self._process is None or not self.pid:
             return
-        seen = self._log_size()
+        seen = self.log_size()
         self._process.send_signal(signal.SIGHUP)
         try:
             await self._reloaded(seen)
@@ -376,6 +376,19 @@ class NatsServer:
             self._config = previous
             self._write_config()
             raise
+
+    async def restart(self) -> None:
+        """End the server; it is started again at once, and clients come back by themselves."""
+        await self._end()
+
+    @property
+    def name(self) -> str:
+        """The node's name."""
+        return self._config.name
+
+    def free_bytes(self) -> int:
+        """What is left where the server keeps its state."""
+        return shutil.disk_usage(self._folder).free
 
     async def stop(self) -> None:
         """End the server and wait until it is gone."""
@@ -398,7 +411,7 @@ class NatsServer:
         for port in self._config.ports:
             _check_free(self._config.host, port)
         self._forget_ports()
-        seen = self._log_size()
+        seen = self.log_size()
         with self.log_file.open("ab") as out:
             self._process = await asyncio.create_subprocess_exec(
                 self._binary.path,
@@ -431,7 +444,7 @@ class NatsServer:
         """The server answers a reload by a line in its log and in no other way."""
         deadline = asyncio.get_running_loop().time() + RELOAD_S
         while True:
-            said = self._log_since(seen)
+            said = self.log_since(seen)
             if "Reloaded server configuration" in said:
                 return
             if "Failed to reload" in said:
@@ -477,19 +490,20 @@ class NatsServer:
         for stale in self._folder.glob("nats-server_*.ports"):
             stale.unlink(missing_ok=True)
 
-    def _log_size(self) -> int:
+    def log_size(self) -> int:
+        """Bytes of the log so far."""
         return self.log_file.stat().st_size if self.log_file.exists() else 0
 
-    def _log_since(self, offset: int) -> str:
+    def log_since(self, offset: int) -> str:
         """The log from ``offset``; all of it when the file was rotated meanwhile."""
-        if self._log_size() < offset:
+        if self.log_size() < offset:
             offset = 0
         with self.log_file.open("rb") as file:
             file.seek(offset)
             return file.read().decode(errors="replace")
 
     def _failed(self, what: str, seen: int) -> ServerFailed:
-        lines = self._log_since(seen).splitlines()[-_TAIL_LINES:]
+        lines = self.log_since(seen).splitlines()[-_TAIL_LINES:]
         tail = "\n  ".join(lines) or "(it logged nothing)"
         return ServerFailed(
             f"nats-server of {self._config.name} {what}; {self.log_file} ends with\n  {tail}",

@@ -11,6 +11,7 @@ projects give equal bytes. It holds no data.
 
 from __future__ import annotations
 
+import errno
 import importlib
 import io
 import os
@@ -28,7 +29,7 @@ from pathlib import Path, PurePosixPath
 from types import ModuleType
 from typing import Any
 
-from reuna.core.errors import LearnerError, ProjectError, ReunaError
+from reuna.core.errors import DiskFull, LearnerError, ProjectError, ReunaError
 from reuna.core.ports import Learner
 from reuna.core.records import Setting
 
@@ -39,6 +40,7 @@ MAX_TOTAL = 16 << 20  #: bytes of all files in a bundle
 MAX_FILES = 1000
 _TIME = (1980, 1, 1, 0, 0, 0)
 _ENTRY = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", re.ASCII)
+FULL = (errno.ENOSPC, errno.EDQUOT)
 _UNIX = 3  # "made on", in a zip's entry: the same on every machine
 #: What a damaged zip makes the standard library raise.
 _BROKEN = (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError, ValueError, struct.error)
@@ -120,9 +122,16 @@ def blame_project(folder: Path, doing: str, kind: type[ReunaError] = LearnerErro
         yield
     except ReunaError:
         raise
+    except OSError as error:
+        if error.errno in FULL:
+            raise DiskFull(f"{doing}: no space left on the device") from error
+        raise _blamed(folder, doing, kind, error) from error
     except (Exception, SystemExit) as error:  # project code may raise anything; this is the one place for it
-        said = f"{type(error).__name__}: {error}"
-        raise kind(f"{doing}: {_where(folder, error)}: {said}") from error
+        raise _blamed(folder, doing, kind, error) from error
+
+
+def _blamed(folder: Path, doing: str, kind: type[ReunaError], error: BaseException) -> ReunaError:
+    return kind(f"{doing}: {_where(folder, error)}: {type(error).__name__}: {error}")
 
 
 def _where(folder: Path, error: BaseException) -> str:
@@ -194,7 +203,7 @@ def unpack_bundle(data: bytes, into: Path) -> None:
     """Write a bundle's files below ``into``. Raises `ProjectError` for anything but a bundle of ours.
 
     Nothing is written before every name and size was judged; what a file turns out to hold over
-    its announced size is an error too.
+    its announced size is an error too. Raises `DiskFull`.
     """
     if len(data) > MAX_TOTAL:
         raise ProjectError("the bundle is larger than a bundle may be")
@@ -208,6 +217,8 @@ def unpack_bundle(data: bytes, into: Path) -> None:
             for info in infos:
                 _unpack_one(bundle, info, into)
     except _BROKEN as error:
+        if isinstance(error, OSError) and error.errno in FULL:
+            raise DiskFull(f"no space left for the project in {into}") from error
         raise ProjectError(f"the bundle cannot be unpacked: {error}", "Pack it again.") from error
 
 

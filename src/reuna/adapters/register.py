@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from reuna.core.errors import Corrupted, DiskFull, NotAdmitted
+from reuna.core.errors import Corrupted, DiskFull, NotAdmitted, StorageError
 from reuna.trust.enrolment import Invite, Node, judge_invite
 
 _SCHEMA = """
@@ -57,11 +57,15 @@ class Register:
         path.touch(0o600)
         self._path = path
         self._lock = threading.Lock()
-        self._db = sqlite3.connect(path, WAIT_S, check_same_thread=False, isolation_level=None)
-        with self._own_errors():
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA synchronous=FULL")
-            self._db.executescript(_SCHEMA)
+        self._db = sqlite3.connect(path, timeout=WAIT_S, check_same_thread=False, isolation_level=None)
+        try:
+            with self._own_errors():
+                self._db.execute("PRAGMA journal_mode=WAL")
+                self._db.execute("PRAGMA synchronous=FULL")
+                self._db.executescript(_SCHEMA)
+        except StorageError:
+            self._db.close()
+            raise
 
     # --- invitations -------------------------------------------------------------------------
 

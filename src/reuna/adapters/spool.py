@@ -384,12 +384,13 @@ class _Commit:
 
 
 def _open(path: Path) -> sqlite3.Connection:
+    database = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=30)
     try:
-        database = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=30)
         database.execute("PRAGMA journal_mode = WAL")
         database.execute("PRAGMA synchronous = FULL")
         database.execute(_SCHEMA)
     except sqlite3.Error as error:
+        database.close()
         raise _database_error(error, path) from error
     return database
 

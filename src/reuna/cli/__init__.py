@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from typing import Annotated
 
@@ -10,8 +11,9 @@ import typer
 from reuna.cli import code, ledger, places, policy, project, run, runs, site, trust
 from reuna.cli.output import complain
 from reuna.cli.sandbox import sandbox
-from reuna.core.errors import ReunaError
+from reuna.core.errors import DiskFull, ReunaError
 
+FULL = (errno.ENOSPC, errno.EDQUOT)
 app = typer.Typer(
     name="reuna",
     help="Train machine-learning models where the data is made: edge, fog and cloud.",
@@ -67,5 +69,14 @@ def main() -> None:
     except ReunaError as error:
         complain(error)
         sys.exit(error.exit_status)
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        complain(DiskFull(f"no space left on the device{_named(error)}"))
+        sys.exit(DiskFull.exit_status)
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _named(error: OSError) -> str:
+    return f" for {error.filename}" if error.filename else ""

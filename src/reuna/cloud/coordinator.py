@@ -27,6 +27,7 @@ from reuna.adapters.operator_api import serve_api
 from reuna.adapters.register import Register
 from reuna.adapters.spool import DiskSpool
 from reuna.adapters.tls import KeyPair, client_context, server_context
+from reuna.cloud.plan import Planner
 from reuna.cloud.sign import Signing
 from reuna.cloud.train import Conductor, Outcome
 from reuna.core.errors import BadMessage, BlobNotFound, Corrupted
@@ -35,6 +36,8 @@ from reuna.core.records import Event, Hello, RunSpec, Setting
 from reuna.exchange.admission import Admission, read_alarm, read_node
 from reuna.exchange.door import Door, address_of, host_of
 from reuna.exchange.intake import Intake
+from reuna.exchange.room import when_there_is_room
+from reuna.exchange.stored import keep_stored
 from reuna.loop.plan import check_spec
 from reuna.trust.enrolment import Invite
 from reuna.wire import decode, digest_bytes
@@ -124,7 +127,8 @@ async def _run(settings: Mapping[str, Any], changes: Changes, stack: AsyncExitSt
     coordinator = Coordinator(name, blobs, events, host)
     signing = Signing(Path(settings["trust"]), clock)
     intake = Intake(name, blobs, spool, None, settings["announce_s"], 1.25, metadata=signing.repository.file)
-    conductor = Conductor(name, bus, intake, blobs, clock, ThreadOffload(), coordinator.report, signing.seal)
+    planner = Planner(bus, intake, signing.seal)
+    conductor = Conductor(name, planner, intake, blobs, clock, ThreadOffload(), coordinator.report)
     host.register("train", lambda journal, spec: _body(conductor, journal, spec))
     server = await serve_depot(
         intake,
@@ -137,7 +141,7 @@ async def _run(settings: Mapping[str, Any], changes: Changes, stack: AsyncExitSt
     await bus.follow(
         "event.>", "cloud", lambda subject, data: _take_event(events, door.register, subject, data)
     )
-    hear = partial(_hello, door.admission, coordinator, conductor)
+    hear = partial(_hello, door.admission, coordinator, planner)
     await bus.subscribe("hello.>", hear)
     await host.start()
     stack.push_async_callback(host.stop)
@@ -151,7 +155,7 @@ async def _run(settings: Mapping[str, Any], changes: Changes, stack: AsyncExitSt
     stack.callback(signing_on.cancel)
     log.info("ready")
     while True:
-        await ThreadOffload()(lambda: events.prune(clock.now()))
+        await when_there_is_room(lambda: ThreadOffload()(lambda: events.prune(clock.now())), clock, log)
         await clock.sleep(PRUNE_S)
 
 
@@ -199,7 +203,7 @@ async def _take_event(events: EventLog, register: Register, subject: str, data: 
         event = decode(Event, data)
         if subject == f"event.{event.node}":  # a fog speaks of its own site
             await ThreadOffload()(lambda: _learn(register, event))
-        await ThreadOffload()(lambda: events.record(event))
+        await when_there_is_room(lambda: ThreadOffload()(lambda: events.record(event)), SystemClock(), log)
     except BadMessage as error:
         log.warning("refused an event on %s: %s", subject, error)
 
@@ -219,7 +223,7 @@ def _learn(register: Register, event: Event) -> None:
 
 
 async def _hello(
-    admission: Admission, coordinator: Coordinator, conductor: Conductor, subject: str, data: bytes
+    admission: Admission, coordinator: Coordinator, planner: Planner, subject: str, data: bytes
 ) -> None:
     try:
         hello = decode(Hello, data)
@@ -230,7 +234,7 @@ async def _hello(
         return
     for node in (hello.node, *hello.children):
         coordinator.present[node] = SystemClock().now()
-    await conductor.on_hello(hello)
+    await planner.on_hello(hello)
 
 
 def settings_of_a_fog(settings: Mapping[str, Any], invite: Invite) -> dict[str, Any]:
@@ -269,6 +273,8 @@ async def start_nats(
     server = NatsServer(binary, hub_config(settings, fogs), folder / "nats")
     await server.start()
     stack.push_async_callback(server.stop)
+    watching = asyncio.create_task(keep_stored(server, SystemClock(), log))
+    stack.callback(watching.cancel)
     return server
 
 

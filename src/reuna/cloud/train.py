@@ -7,6 +7,7 @@ round out again and ends with the same bits.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
@@ -14,19 +15,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from reuna.core.errors import Corrupted, RunFailed
-from reuna.core.ports import Blob, Blobs, Bus, Clock, Journal, Offload
-from reuna.core.records import Contribution, Hello, Member, Plan, RunSpec, Setting, Task
+from reuna.cloud import validate
+from reuna.cloud.plan import Planner
+from reuna.core.errors import Corrupted, DiskFull, RunFailed, StorageError
+from reuna.core.ports import Blob, Blobs, Clock, Journal, Offload
+from reuna.core.records import Contribution, Member, Plan, RunSpec, Setting, Task
 from reuna.exchange.intake import Intake
+from reuna.exchange.room import when_there_is_room
 from reuna.learn import grid as fixed
 from reuna.learn.strategies import strategy
-from reuna.loop import plan as planning
 from reuna.loop import train
+from reuna.loop.plan import edges_of
 from reuna.wire import BLOCK, decode, message_digest
 
+log = logging.getLogger("reuna.cloud")
 Outcome = dict[str, Any]  #: what a journalled step returns; plain JSON values
 Report = Callable[[RunSpec, str, dict[str, Setting]], Awaitable[None]]
-Seal = Callable[[bytes], bytes]  #: a plan's bytes with the cloud's signature
 MAX_ATTEMPTS = 20
 
 
@@ -36,53 +40,53 @@ class Conductor:
     def __init__(
         self,
         name: str,
-        bus: Bus,
+        planner: Planner,
         intake: Intake,
         blobs: Blobs,
         clock: Clock,
         offload: Offload,
         report: Report,
-        seal: Seal,
     ) -> None:
         self.name = name
-        self._bus = bus
+        self._planner = planner
         self._intake = intake
         self._blobs = blobs
         self._clock = clock
         self._offload = offload
         self._report = report
-        self._seal = seal
 
     async def body(self, journal: Journal, spec: RunSpec) -> Outcome:
         """The whole run as plain code over a journal: one commit a round."""
         state: Outcome = {"model": spec.model, "state": ""}
         before = state
         for number in range(1, spec.rounds + 1):
-            after = await journal.step(f"round {number}", partial(self._round, spec, number, state))
+            work = partial(self._in_time, spec, number, partial(self._round, spec, number, state))
+            after = await journal.step(f"round {number}", work)
             self._forget(before, {spec.model, *state.values(), *after.values()})
             before, state = state, after
         outcome: Outcome = {"model": state["model"], "rounds": spec.rounds}
         if spec.local:
             ask = partial(self._ask, spec, spec.rounds + 1, "local", spec.model)
-            outcome["local"] = await journal.step("local", ask)
+            outcome["local"] = await journal.step("local", partial(self._in_time, spec, spec.rounds + 1, ask))
         if spec.evaluate:
             ask = partial(self._ask, spec, spec.rounds + 2, "evaluate", state["model"])
-            outcome["federated"] = await journal.step("evaluate", ask)
+            work = partial(self._in_time, spec, spec.rounds + 2, ask)
+            outcome["federated"] = await journal.step("evaluate", work)
         return outcome
+
+    async def _in_time(self, spec: RunSpec, number: int, work: Callable[[], Awaitable[Outcome]]) -> Outcome:
+        """A step of the run, waiting for a disk that is full; a step carried out again is the same."""
+
+        async def told(seconds: float) -> None:
+            fields: dict[str, Setting] = {"round": number, "seconds": seconds, "code": DiskFull.code}
+            await self._report(spec, "disk was full", fields)
+
+        return await when_there_is_room(work, self._clock, log, told)
 
     def _forget(self, state: Outcome, needed: set[str]) -> None:
         """Drop the model that only rounds long journalled began from."""
         for digest in set(state.values()) - needed:
             self._blobs.drop(digest)
-
-    async def on_hello(self, hello: Hello) -> None:
-        """A fog is there (again): it gets the open plan at once."""
-        await self._announce(hello.node)
-
-    async def _announce(self, child: str) -> None:
-        data = self._intake.ask(child)
-        if data is not None:
-            await self._bus.publish(f"plan.{child}", self._seal(data))
 
     # --- a round of training -----------------------------------------------------------------
 
@@ -100,10 +104,10 @@ class Conductor:
     async def _collect(self, spec: RunSpec, number: int, task: Task, model: str) -> list[Contribution]:
         """Rows of the first attempt that reaches the quorum. Raises `RunFailed`."""
         for attempt in range(1, MAX_ATTEMPTS + 1):
-            asked = self._plans(spec, number, attempt, task, model)
+            asked = self._planner.plans(spec, number, attempt, task, self._held(model))
             plan = decode(Plan, next(iter(asked.values())))
             if not self._intake.open(asked):
-                await self._intake.collect(self._announce)
+                await self._intake.collect(self._planner.announce)
                 await self._offload(partial(self._close, spec, plan))
             rows = self._intake.rows()
             if train.reaches_quorum(plan, rows):
@@ -113,13 +117,8 @@ class Conductor:
 
     def _close(self, spec: RunSpec, plan: Plan) -> None:
         rows = self._intake.freeze(plan.key)
-        row = train.closing_row(plan, "", self.name, planning.edges_of(spec), rows)
+        row = train.closing_row(plan, "", self.name, edges_of(spec), rows)
         self._intake.close(row)
-
-    def _plans(self, spec: RunSpec, number: int, attempt: int, task: Task, model: str) -> dict[str, bytes]:
-        blob = self._held(model)
-        inline = blob.read(0, blob.size) if blob.size <= planning.INLINE_LIMIT else None
-        return planning.plans(spec, number, attempt, task, model, inline)
 
     # --- the new model -----------------------------------------------------------------------
 
@@ -133,24 +132,30 @@ class Conductor:
         model = _Values(self._blobs, old.read(0, head), 4 * spec.params)
         slots = len(chosen.slots)
         memory = _Values(self._blobs, b"", 4 * spec.params * slots) if slots else None
-        first = 0
-        for block in self._intake.sum(rows, spec.params):
-            count = len(block)
-            delta = np.divide(fixed.decode(block, spec.grid), total)
-            before = _floats(old, head + 4 * first, count)
-            past = {
-                name: _floats(kept, 4 * (slots * first + index * count), count)
-                if kept
-                else np.zeros(count, np.float32)
-                for index, name in enumerate(chosen.slots)
-            }
-            after, moved = chosen.apply(past, before, delta, number, spec.settings)
-            model.add(moved)
-            for name in chosen.slots:
-                assert memory is not None
-                memory.add(after[name])
-            first += count
-        return {"model": model.seal().digest, "state": memory.seal().digest if memory else ""}
+        try:
+            first = 0
+            for block in self._intake.sum(rows, spec.params):
+                count = len(block)
+                delta = np.divide(fixed.decode(block, spec.grid), total)
+                before = _floats(old, head + 4 * first, count)
+                past = {
+                    name: _floats(kept, 4 * (slots * first + index * count), count)
+                    if kept
+                    else np.zeros(count, np.float32)
+                    for index, name in enumerate(chosen.slots)
+                }
+                after, moved = chosen.apply(past, before, delta, number, spec.settings)
+                model.add(moved)
+                for name in chosen.slots:
+                    assert memory is not None
+                    memory.add(after[name])
+                first += count
+            return {"model": model.seal().digest, "state": memory.seal().digest if memory else ""}
+        except StorageError:  # what is half made would fill the disk further with each try
+            model.abandon()
+            if memory:
+                memory.abandon()
+            raise
 
     def _held(self, digest: str) -> Blob:
         blob = self._blobs.get(digest)
@@ -163,9 +168,11 @@ class Conductor:
     async def _ask(self, spec: RunSpec, number: int, task: Task, model: str) -> Outcome:
         """Metrics of each edge for a model; absences with their reason."""
         rows = await self._collect(spec, number, task, model)
-        members = sorted((m for row in rows for m in row.members), key=lambda m: m.node)
-        await self._report(spec, task, {"nodes": len([m for m in members if not m.absent])})
-        return {m.node: {"absent": m.absent} if m.absent else dict(m.metrics) for m in members}
+        found = validate.scores(rows)
+        await self._report(
+            spec, task, {"nodes": len([node for node in found if "absent" not in found[node]])}
+        )
+        return found
 
 
 class _Values:
@@ -186,6 +193,9 @@ class _Values:
         if self._pending:
             self._writer.write(bytes(self._pending))
         return self._writer.seal()
+
+    def abandon(self) -> None:
+        self._writer.abandon()
 
 
 def _header_size(model: Blob) -> int:

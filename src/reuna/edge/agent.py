@@ -32,7 +32,7 @@ async def run(settings: dict[str, Any], changes: asyncio.Queue[dict[str, Any]]) 
     folder = Path(settings["folder"]).absolute()
     folder.mkdir(parents=True, exist_ok=True)
     name, boot, clock = settings["name"], secrets.token_hex(4), SystemClock()
-    egress = EgressProcess(egress_settings(settings, folder), str(folder / "egress.log"))
+    egress = EgressProcess(egress_settings(settings, folder))
     workshop = WorkerWorkshop(
         folder / "work",
         Path(settings["data"]).absolute(),

@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
-from reuna.core.errors import Refused, ReunaError
+from reuna.core.errors import DiskFull, Refused, ReunaError
 from reuna.core.ports import Blob, Clock, Link
 from reuna.core.records import Event, Member, Metrics, Plan, Setting
+from reuna.exchange.room import when_there_is_room
 from reuna.loop import train
 from reuna.loop.plan import work_seed
 from reuna.wire import decode
 
 log = logging.getLogger("reuna.edge")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -88,10 +90,19 @@ class Trainer:
 
     async def _answer(self, plan: Plan, data: bytes) -> None:
         try:
-            weights, weight, member = await self._carry_out(plan)
-            await self._link.submit(data, weights, weight, member, self._workshop.level)
+            weights, weight, member = await self._in_time(plan, lambda: self._carry_out(plan))
+            level = self._workshop.level
+            await self._in_time(plan, lambda: self._link.submit(data, weights, weight, member, level))
         except ReunaError as error:
             await self._sit_out(plan, data, error)
+
+    async def _in_time(self, plan: Plan, work: Callable[[], Awaitable[T]]) -> T:
+        """Work for a plan, waiting for a disk that is full; the cloud is told of it afterwards."""
+
+        async def told(seconds: float) -> None:
+            await self._emit("disk was full", plan, {"seconds": seconds, "code": DiskFull.code})
+
+        return await when_there_is_room(work, self._clock, log, told)
 
     async def _carry_out(self, plan: Plan) -> tuple[Blob | None, int, Member]:
         bundle = await self._link.fetch(plan.bundle, plan.bundle_size)
@@ -117,7 +128,8 @@ class Trainer:
         reason = f"{error.code} {error.message}"[: train.MAX_REASON]
         await self._emit("sat out", plan, {"reason": reason, "code": error.code})
         try:
-            await self._link.submit(data, None, 0, Member(self.name, absent=reason))
+            absent = Member(self.name, absent=reason)
+            await self._in_time(plan, lambda: self._link.submit(data, None, 0, absent))
         except Refused as refusal:
             log.warning("silent in round %d of %s: %s", plan.round, plan.run, refusal)
 

@@ -18,11 +18,12 @@ import logging
 import os
 import shutil
 import stat
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
-from reuna.adapters.files import FileBlob, replace_file
+from reuna.adapters.files import FileBlob, replace_file, storage_error
 from reuna.adapters.project import unpack_bundle
 from reuna.adapters.sandbox import SandboxLimits, sentence
 from reuna.adapters.worker import Desk, Worker
@@ -64,7 +65,7 @@ class WorkerWorkshop:
     async def open(self, run: str, bundle: Blob, settings: Mapping[str, Setting], min_level: int = 0) -> None:
         """A worker for this run and bundle; the one that runs already when it is the same.
 
-        Raises `SandboxTooWeak`, and what opening the project raises.
+        Raises `SandboxTooWeak`, `DiskFull`, and what opening the project raises.
         """
         self._busy()
         wanted = (run, bundle.digest)
@@ -73,8 +74,9 @@ class WorkerWorkshop:
             return
         await self.close()
         shutil.rmtree(self._desk.project, ignore_errors=True)
-        unpack_bundle(bundle.read(0, bundle.size), self._desk.project)
-        worker = await Worker.start(self._desk, self._folder / "worker.log", self._limits)
+        with own_errors(self._folder):
+            unpack_bundle(bundle.read(0, bundle.size), self._desk.project)
+            worker = await Worker.start(self._desk, self._folder / "worker.log", self._limits)
         try:
             self._check(worker, run)
             await worker.open(str(settings["entry"]), settings)
@@ -129,7 +131,7 @@ class WorkerWorkshop:
         try:
             os.link(source, lent)
         except OSError:  # another file system, or one without links
-            shutil.copyfile(source, lent)
+            replace_file(lent, source.read_bytes())
         return lent
 
     async def _carry_out(self, work: Callable[[Worker], Awaitable[T]]) -> T:
@@ -166,6 +168,15 @@ class WorkerWorkshop:
         task = asyncio.create_task(self.close())
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
+
+
+@contextmanager
+def own_errors(path: Path) -> Iterator[None]:
+    """The system's errors as ours. Raises `DiskFull`, `Corrupted`."""
+    try:
+        yield
+    except OSError as error:
+        raise storage_error(error, path) from error
 
 
 def take(made: Path, kept: Path) -> FileBlob:

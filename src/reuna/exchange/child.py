@@ -1,7 +1,8 @@
 """Starts the egress beside a place and starts it again when it ends.
 
 The place talks to it through a `RemoteLink` that outlives restarts: calls that were open when
-the egress ended are made again, which is safe because each is idempotent.
+the egress ended are made again, which is safe because each is idempotent. What it has to say goes
+where the place's own log goes: its folder may be on a disk that is full.
 """
 
 from __future__ import annotations
@@ -29,9 +30,8 @@ RESTART_S = 0.2
 class EgressProcess:
     """The `Link` port over an egress process that is kept running."""
 
-    def __init__(self, settings: EgressSettings, log_path: str) -> None:
+    def __init__(self, settings: EgressSettings) -> None:
         self._settings = settings
-        self._log_path = log_path
         self._link: asyncio.Future[RemoteLink] = asyncio.get_running_loop().create_future()
         self._handle: HandlePlan | None = None
         self._keeper: asyncio.Task[None] | None = None
@@ -56,19 +56,16 @@ class EgressProcess:
     async def _run_once(self) -> None:
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
-        with open(self._log_path, "ab") as out:  # noqa: ASYNC230  # a local log, opened once a start
-            process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
-                "reuna.exchange.process",
-                str(theirs.fileno()),
-                msgspec.json.encode(self._settings).decode(),
-                pass_fds=(theirs.fileno(),),
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=out,
-                stderr=out,
-                preexec_fn=end_with_parent,
-            )
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "reuna.exchange.process",
+            str(theirs.fileno()),
+            msgspec.json.encode(self._settings).decode(),
+            pass_fds=(theirs.fileno(),),
+            stdin=asyncio.subprocess.DEVNULL,
+            preexec_fn=end_with_parent,
+        )
         theirs.close()
         self.pid = process.pid
         frames = await Frames.over(ours)

@@ -16,7 +16,6 @@ from reuna.core.errors import (
     BadMessage,
     BusDown,
     Corrupted,
-    DiskFull,
     Refused,
     ReunaError,
     StorageError,
@@ -28,6 +27,7 @@ from reuna.core.records import Contribution, Event, Hello, Member, Plan, Receipt
 from reuna.exchange.encode import encode_difference, extent, schema_of
 from reuna.exchange.flows import FlowControl, Leaving, Passage
 from reuna.exchange.payloads import Made, contribution, made_for, message
+from reuna.exchange.room import when_there_is_room
 from reuna.learn import grid as fixed
 from reuna.loop import train
 from reuna.wire import decode, digest_bytes, encode, message_digest
@@ -87,7 +87,10 @@ class Egress:
         await self._bus.subscribe(f"plan.{self.name}", heard)
 
     async def fetch(self, digest: str, size: int) -> Blob:
-        """The blob from the cache, else from the parent, however often the line is cut."""
+        """The blob from the cache, else from the parent, however often the line is cut.
+
+        Raises `DiskFull`.
+        """
         held = self._cache.get(digest)
         if held is not None:
             return held
@@ -95,7 +98,7 @@ class Egress:
         while True:
             try:
                 return await self._store.fetch(digest, size)
-            except (Unreachable, DiskFull):
+            except Unreachable:
                 await self._clock.sleep(wait)
                 wait = min(2 * wait, LAST_RETRY_S)
 
@@ -226,24 +229,21 @@ class Egress:
 
     async def _leave(self, *payloads: Leaving) -> Passage | None:
         """The passage, None when the site's policy refuses. Waits for a disk that is full."""
-        wait = FIRST_RETRY_S
-        while True:
-            try:
-                return await self._offload(lambda: self._flows.leave(*payloads))
-            except Refused as refusal:
-                self._count_refusal(refusal.reason)
-                log.warning("%s", refusal)
-                return None
-            except DiskFull:
-                await self._clock.sleep(wait)
-                wait = min(2 * wait, LAST_RETRY_S)
+        try:
+            return await when_there_is_room(
+                lambda: self._offload(lambda: self._flows.leave(*payloads)), self._clock, log
+            )
+        except Refused as refusal:
+            self._count_refusal(refusal.reason)
+            log.warning("%s", refusal)
+            return None
 
     def _message(self, kind: str, data: bytes, run: str = "", round: int = 0) -> Leaving:
         return message(kind, self._parent, data, self._clock.now(), run, round)
 
     def _refuse_plan(self, reason: str, error: ReunaError) -> None:
         self._count_refusal(reason)
-        log.warning("refused a plan: %s", error)
+        log.warning("refused a plan: %s %s", error.code, error)
 
     def _count_refusal(self, reason: str) -> None:
         self.refused[reason] = self.refused.get(reason, 0) + 1

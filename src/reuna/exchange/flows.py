@@ -106,8 +106,8 @@ class SiteFlows:
             except _NoError as no:
                 self._write(standing, self._refusal(no))
                 raise Refused("policy", no.why) from None
-            self._state = state  # spent, whatever becomes of the disk
             numbers = self._write(standing, intents)
+            self._state = state  # a full disk took no entry: each try would spend the budget again
             for each, number in zip(new, numbers, strict=True):
                 self._remember(each.request.kind, each.payload, each.plan, number)
             fresh = iter(numbers)

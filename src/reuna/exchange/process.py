@@ -7,6 +7,7 @@ settings as JSON. It alone opens the node's private key and the network. It ends
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import socket
 import ssl
@@ -24,14 +25,16 @@ from reuna.adapters.nats_bus import NatsBus
 from reuna.adapters.spool import DiskSpool
 from reuna.adapters.tls import client_context, reload_context
 from reuna.adapters.trust_store import TrustStore
-from reuna.core.errors import BusDown, PermissionDenied, ReunaError, StorageError
+from reuna.core.errors import BusDown, DiskFull, PermissionDenied, ReunaError, StorageError
 from reuna.exchange.egress import Egress
 from reuna.exchange.flows import SiteFlows
 from reuna.exchange.link import EgressSettings, Frames, LinkServer
+from reuna.exchange.room import when_there_is_room
 from reuna.exchange.site import open_flows
 from reuna.exchange.trust import TrustGuard
 
 log = logging.getLogger("reuna.egress")
+FULL = (errno.ENOSPC, errno.EDQUOT)
 AWAY_S = 0.5  #: until the next try to reach a parent's server that is away
 OUTCOMES_S = 1.0  #: outcomes wait so long to be written down
 FRESH_S = 3600.0  #: between two looks for newer metadata
@@ -87,7 +90,7 @@ async def _write_outcomes(flows: SiteFlows) -> None:
     while True:
         await SystemClock().sleep(OUTCOMES_S)
         try:
-            await ThreadOffload()(flows.flush)
+            await when_there_is_room(lambda: ThreadOffload()(flows.flush), SystemClock(), log)
         except StorageError as error:
             log.error("%s %s", error.code, error)
 
@@ -134,14 +137,21 @@ async def _renew(
 
 def main() -> int:
     """Entry of the process."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s egress %(levelname)s %(message)s")
     settings = msgspec.json.decode(sys.argv[2], type=EgressSettings)
+    logging.basicConfig(
+        level=logging.INFO, format=f"%(asctime)s {settings.name} %(levelname)s %(name)s %(message)s"
+    )
     sock = socket.socket(fileno=int(sys.argv[1]))
     try:
         asyncio.run(serve(settings, sock))
     except ReunaError as error:
         log.error("%s %s %s", error.code, error.message, error.next_step)
         return error.exit_status
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        log.error("%s no space left in %s. %s", DiskFull.code, settings.folder, DiskFull.default_next_step)
+        return DiskFull.exit_status
     return 0
 
 

@@ -36,6 +36,7 @@ from reuna.exchange.child import EgressProcess
 from reuna.exchange.door import Door, address_of, host_of
 from reuna.exchange.intake import Intake
 from reuna.exchange.link import EgressSettings
+from reuna.exchange.stored import keep_stored
 from reuna.fog.train import Combiner
 from reuna.trust.enrolment import Node
 from reuna.wire import decode
@@ -66,11 +67,11 @@ async def _run(settings: dict[str, Any], changes: Changes, stack: AsyncExitStack
     serving, dialling = _site_server_context(settings), client_context(*_site(settings), ("gateway", name))
     bus = await NatsBus.connect(nats_url(settings), dialling, name)
     stack.push_async_callback(bus.close)
-    egress = EgressProcess(egress_settings(settings, folder), str(folder / "egress.log"))
+    egress = EgressProcess(egress_settings(settings, folder))
     blobs, spool = FileBlobs(folder / "blobs"), DiskSpool(folder / "spool")
     known = TrustStore(folder / "trust")  # the egress writes it, the edges read it
     intake = Intake(name, blobs, spool, egress.fetch, settings["announce_s"], metadata=known.file)
-    combiner = Combiner(name, door.admission.names, egress, bus, intake, ThreadOffload())
+    combiner = Combiner(name, door.admission.names, egress, bus, intake, ThreadOffload(), clock)
     await egress.listen(combiner.on_plan)
     await egress.start()
     stack.push_async_callback(egress.stop)
@@ -201,6 +202,8 @@ async def start_nats(
     server = NatsServer(binary, leaf_config(settings, edges), folder / "nats")
     await server.start()
     stack.push_async_callback(server.stop)
+    watching = asyncio.create_task(keep_stored(server, SystemClock(), log))
+    stack.callback(watching.cancel)
     return server
 
 

@@ -7,16 +7,19 @@ same bytes are handed over again.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Collection
 
 from reuna.core.errors import Corrupted
-from reuna.core.ports import Blob, Bus, Link, Offload
+from reuna.core.ports import Blob, Bus, Clock, Link, Offload
 from reuna.core.records import Contribution, Hello, Plan
 from reuna.exchange.intake import Intake
+from reuna.exchange.room import when_there_is_room
 from reuna.learn.grid import DTYPES
 from reuna.loop import train
 from reuna.wire import decode, message_digest
 
+log = logging.getLogger("reuna.fog")
 PRESENT_S = 30.0  #: an edge that was not heard of for so long is not named as present
 
 
@@ -24,7 +27,14 @@ class Combiner:
     """Carries out the newest plan of the fog, one at a time."""
 
     def __init__(
-        self, name: str, edges: Collection[str], link: Link, bus: Bus, intake: Intake, offload: Offload
+        self,
+        name: str,
+        edges: Collection[str],
+        link: Link,
+        bus: Bus,
+        intake: Intake,
+        offload: Offload,
+        clock: Clock,
     ) -> None:
         self.name = name
         self.edges = frozenset(edges)
@@ -33,6 +43,7 @@ class Combiner:
         self._bus = bus
         self._intake = intake
         self._offload = offload
+        self._clock = clock
         self._plan: Plan | None = None
         self._signed = b""
         self._work: asyncio.Task[None] | None = None
@@ -45,7 +56,9 @@ class Combiner:
         elif (self._work and not self._work.done()) or plan.key != (self._plan.key if self._plan else None):
             return
         self._plan, self._signed = plan, signed
-        self._work = asyncio.create_task(self._combine(plan, data))
+        self._work = asyncio.create_task(
+            when_there_is_room(lambda: self._combine(plan, data), self._clock, log)
+        )
 
     async def on_hello(self, hello: Hello) -> None:
         """An edge is there (again): it gets the open plan at once."""

@@ -3,8 +3,8 @@
     plan -> data -> train -> validate -> release -> deploy -> operate -> monitor -> plan
 
 Each is pure: records in, records out; time, randomness and bytes are arguments. `STAGES` says
-which place decides what today; a place's file that is named after a stage must stand there
-(``tests/shape``). The cloud plans and validates inside its `train` and the run's session.
+which place runs what today, and each place has a file named after each stage it runs
+(``tests/shape`` holds both ways).
 """
 
 #: stage -> the places that run it today

@@ -1,4 +1,6 @@
-"""Faults from a seed: kills at effects, lost, doubled and late words, cut lines, lying nodes.
+"""Faults from a seed: kills at effects, full disks, lost, doubled and late words, cut lines, lying nodes.
+
+A node below the cloud is killed whole, or its place or its egress alone.
 
 Every kind draws from a generator of its own, so a seed is a one-line reproduction:
 
@@ -20,11 +22,15 @@ from reuna.cloud.train import Outcome
 from reuna.core.errors import Unreachable
 from reuna.core.records import Metrics, Setting
 from reuna.sim.clock import SimClock, run_virtual
-from reuna.sim.fleet import Faults, Killed, SimEdge, SimFleet, adopting_tasks, make_spec, random_of
+from reuna.sim.fleet import Disk, Faults, SimEdge, SimFleet, make_spec, random_of
 from reuna.sim.freight import Weather
 from reuna.sim.journal import JournalStore, SimJournal
+from reuna.sim.lives import adopting_tasks
 
 DOWN_S = (0.05, 8.0)  #: how long a killed node stays down, s
+SEES_S = (0.0, 0.1)  #: until an egress sees that its place is gone, s
+PARTS = ("all", "place", "egress")  #: what of a node below the cloud is killed
+FULL_S = (0.05, 30.0)  #: how long a disk stays full, s
 LONGEST_S = 100_000.0  #: virtual seconds after which a run is taken to hang
 
 
@@ -40,9 +46,10 @@ class Chances:
     cut: float = 0.1
     answer_lost: float = 0.1
     line_down: float = 0.02
+    full_disk: float = 0.01
 
 
-CALM = Chances(0, 0, 0, 0, 0, 0, 0, 0)
+CALM = Chances(0, 0, 0, 0, 0, 0, 0, 0, 0)
 
 
 class PlantedFaults(Faults):
@@ -54,20 +61,53 @@ class PlantedFaults(Faults):
         self._chances = chances
         self._most_kills = most_kills
         self._kills = random_of(seed, "kills")
+        self._parts = random_of(seed, "parts")
         self._words = random_of(seed, "words")
+        self._disks = random_of(seed, "disks")
         self.fleet: SimFleet | None = None
 
     def point(self, node: str, what: str) -> None:
-        """Maybe kill the node right here, and start it again later."""
+        """Maybe kill the node right here, or one of its two processes, and start it again later."""
         if self.fleet is None or node not in self.fleet.lives:
             return
+        self._maybe_fill(self.fleet.disks[node])
         if self.counts["kill"] >= self._most_kills or self._kills.random() >= self._chances.kill:
             return
+        part = "all" if node == "cloud" else self._parts.choice(PARTS)
         self.counts["kill"] += 1
+        self.counts[f"kill {part}"] += 1
         self.counts[f"kill {what}"] += 1
-        self.fleet.kill(node, power=self._kills.random() < self._chances.power)
-        asyncio.get_running_loop().call_later(self._kills.uniform(*DOWN_S), self._revive, node)
-        raise Killed
+        self._kill(self.fleet, node, part)
+
+    def _kill(self, fleet: SimFleet, node: str, part: str) -> None:
+        """A place is started again by its supervisor, an egress by its place."""
+        loop, down_s = asyncio.get_running_loop(), self._kills.uniform(*DOWN_S)
+        if part == "egress":
+            fleet.kill_egress(node)
+            loop.call_later(down_s, self._revive_egress, node)
+            return
+        if part == "place":
+            fleet.kill_place(node)
+            loop.call_later(self._parts.uniform(*SEES_S), self._end_orphan, node)
+        else:
+            fleet.kill(node, power=self._kills.random() < self._chances.power)
+        loop.call_later(down_s, self._revive, node)
+
+    def _end_orphan(self, node: str) -> None:
+        if self.fleet is not None and node not in self.fleet.lives:
+            self.fleet.kill_egress(node)
+
+    def _revive_egress(self, node: str) -> None:
+        if self.fleet is None or not self.fleet.running or node not in self.fleet.lives:
+            return
+        if node not in self.fleet.egresses:
+            self.fleet.start_egress(node)
+
+    def _maybe_fill(self, disk: Disk) -> None:
+        if not disk.full and self._disks.random() < self._chances.full_disk:
+            self.counts["full disk"] += 1
+            disk.fill()
+            asyncio.get_running_loop().call_later(self._disks.uniform(*FULL_S), disk.clear)
 
     def _revive(self, node: str) -> None:
         if self.fleet is not None and self.fleet.running and node not in self.fleet.lives:

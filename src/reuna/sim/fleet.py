@@ -1,24 +1,23 @@
 """A whole fleet in one process: the real edge, fog and cloud code over the fakes of this package.
 
-Every node has a disk that survives a crash and a process that does not. `Incarnation` is the
-life of a process between start and kill: when it is killed its tasks are cancelled and whatever
-it still calls on a port is refused, as after ``kill -9``. What is not planted does not go wrong,
-and the same seed gives the same history.
+Every node has a disk that survives a crash, and processes that do not: the place's own and, below
+the cloud, its egress. Each can be killed alone (`reuna.sim.lives`). What is not planted does not go
+wrong, and the same seed gives the same history.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import random
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from reuna.cloud.plan import Planner
 from reuna.cloud.train import Conductor, Outcome
 from reuna.core.errors import Unreachable
-from reuna.core.ports import Blob, Bus, Clock, Depot, Handler, Journal, Learner, Subscription
+from reuna.core.ports import Blob, Bus, Clock, Depot, Handler, Journal, Learner, Link, Subscription
 from reuna.core.records import Event, Hello, Metrics, RunSpec, Setting
 from reuna.core.tensors import pack, unpack
 from reuna.edge.train import Fitted, Trainer
@@ -29,61 +28,16 @@ from reuna.fog.train import Combiner
 from reuna.sim.bus import MemoryBroker, MemoryBus
 from reuna.sim.clock import InPlace
 from reuna.sim.freight import MemoryFreight, Weather
+from reuna.sim.lives import Incarnation, Killed, SimLink
 from reuna.sim.storage import MemoryBlob, MemoryBlobs, MemorySpool
 from reuna.wire import decode, digest_bytes
 
 HELLO_S = 5.0
-_life: contextvars.ContextVar[Incarnation | None] = contextvars.ContextVar("life", default=None)
-
-
-class Killed(asyncio.CancelledError):
-    """Raised inside a process that was killed, at whatever port it called."""
 
 
 def unsealed(plan: bytes) -> bytes:
     """A plan's seal where every line is honest about its sender: none."""
     return plan
-
-
-class Incarnation:
-    """One life of a node's process: the tasks it started, and whether it still lives."""
-
-    def __init__(self, node: str) -> None:
-        self.node = node
-        self.alive = True
-        self.connections: list[MemoryBus] = []
-        self._tasks: set[asyncio.Task[Any]] = set()
-
-    def adopt(self, task: asyncio.Task[Any]) -> None:
-        """Remember a task started by this process."""
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    def start(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
-        """Run ``work`` as this process; what it starts belongs to it as well."""
-        context = contextvars.copy_context()
-        context.run(_life.set, self)
-        return asyncio.get_running_loop().create_task(work, context=context)
-
-    def kill(self) -> None:
-        """End it without letting it clean up."""
-        self.alive = False
-        for connection in self.connections:
-            connection.drop()
-        for task in list(self._tasks):
-            task.cancel()
-
-
-def adopting_tasks(
-    loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, Any], **kwargs: Any
-) -> asyncio.Task[Any]:
-    """Task factory: every task belongs to the process that started it."""
-    task: asyncio.Task[Any] = asyncio.Task(work, loop=loop, **kwargs)
-    context = kwargs.get("context")
-    life = context.get(_life) if context is not None else _life.get()
-    if life is not None:
-        life.adopt(task)
-    return task
 
 
 class Faults:
@@ -227,6 +181,20 @@ class Disk:
     spool: MemorySpool = field(default_factory=MemorySpool)
     outbox: MemorySpool = field(default_factory=MemorySpool)
 
+    @property
+    def full(self) -> bool:
+        return self.spool.disk.capacity is not None
+
+    def fill(self) -> None:
+        """Not one byte more, until `clear`."""
+        for part in (self.blobs, self.spool, self.outbox):
+            part.disk.fill()
+
+    def clear(self) -> None:
+        """Room again."""
+        for part in (self.blobs, self.spool, self.outbox):
+            part.disk.capacity = None
+
     def crash(self, power: bool) -> None:
         for part in (self.blobs, self.spool, self.outbox):
             part.crash(power)
@@ -260,7 +228,9 @@ class SimFleet:
         self.fogs = fogs
         self.faults = faults or Faults()
         self.disks: dict[str, Disk] = {}
-        self.lives: dict[str, Incarnation] = {}
+        self.lives: dict[str, Incarnation] = {}  #: of the places
+        self.egresses: dict[str, Incarnation] = {}  #: of the egress beside each place below the cloud
+        self._links: dict[str, SimLink] = {}
         self.depots: dict[str, Depot] = {}
         self.meters: dict[str, CountedFlows] = {}
         self.trained: list[tuple[str, tuple[str, int, int]]] = []
@@ -306,7 +276,8 @@ class SimFleet:
                 self.kill(node)
 
     def start(self, node: str) -> None:
-        """Begin a life of a node's process."""
+        """Begin a life of a node's place, and of its egress."""
+        self.kill_egress(node)
         life = Incarnation(node)
         self.lives[node] = life
         if node == "cloud":
@@ -317,13 +288,39 @@ class SimFleet:
             life.start(self._edge(life))
 
     def kill(self, node: str, power: bool = False) -> None:
-        """End a node's process at once; with ``power`` what was not forced to disk is lost too."""
+        """End a node's processes at once; with ``power`` what was not forced to disk is lost too."""
+        self.kill_place(node)
+        self.kill_egress(node)
+        self.disks[node].crash(power)
+
+    def kill_place(self, node: str) -> None:
+        """End a place alone. Its egress ends when it sees that, so somebody must end it soon."""
         life = self.lives.pop(node, None)
         if life is None:
             return
         life.kill()
         self.depots.pop(node, None)
-        self.disks[node].crash(power)
+        self.disks[node].spool.crash(power=False)
+        link = self._links.pop(node, None)
+        if link is not None:
+            link.end()
+
+    def kill_egress(self, node: str) -> None:
+        """End an egress alone; the place's open calls are made again at the next one."""
+        life = self.egresses.pop(node, None)
+        if life is None:
+            return
+        life.kill()
+        self.disks[node].outbox.crash(power=False)
+        link = self._links.get(node)
+        if link is not None:
+            link.lose()
+
+    def start_egress(self, node: str) -> None:
+        """Begin another life of the egress beside a place that lives."""
+        life = Incarnation(node)
+        self.egresses[node] = life
+        life.start(self._links[node].serve(self._egress(life), life))
 
     # --- the places, as their main files put them together -------------------------------------
 
@@ -334,9 +331,10 @@ class SimFleet:
         blobs = guard(disk.blobs, life, faults, BLOB_EFFECTS)
         spool = guard(disk.spool, life, faults, SPOOL_EFFECTS)
         intake = Intake("cloud", blobs, spool, None, self._announce_s, patience=1.25)
-        conductor = Conductor("cloud", bus, intake, blobs, self._clock, InPlace(), self._report, unsealed)
+        planner = Planner(bus, intake, unsealed)
+        conductor = Conductor("cloud", planner, intake, blobs, self._clock, InPlace(), self._report)
         self.depots["cloud"] = intake
-        await bus.subscribe("hello.>", lambda _s, data: conductor.on_hello(decode(Hello, data)))
+        await bus.subscribe("hello.>", lambda _s, data: planner.on_hello(decode(Hello, data)))
         journal = guard(self._journal(), life, faults, ())
         try:
             outcome = await conductor.body(journal, self._spec)
@@ -354,10 +352,10 @@ class SimFleet:
     async def _fog(self, life: Incarnation) -> None:
         name, disk = life.node, self.disks[life.node]
         bus = LossyBus(self._connect(life, self._sites[name]), name, self.faults)
-        link = self._egress(life, self._connect(life, self._hub))
+        link = self._link(life)
         spool = guard(disk.spool, life, self.faults, SPOOL_EFFECTS)
         intake = Intake(name, disk.blobs, spool, link.fetch, self._announce_s)
-        combiner = Combiner(name, self.fogs[name], link, bus, intake, InPlace())
+        combiner = Combiner(name, self.fogs[name], link, bus, intake, InPlace(), self._clock)
         self.depots[name] = intake
         await link.listen(combiner.on_plan)
         await bus.subscribe("hello.>", lambda _s, data: combiner.on_hello(decode(Hello, data)))
@@ -366,9 +364,8 @@ class SimFleet:
 
     async def _edge(self, life: Incarnation) -> None:
         name = life.node
-        fog = self.parent(name)
-        link = self._egress(life, self._connect(life, self._sites[fog]))
-        edge = self.fogs[fog][name]
+        link = self._link(life)
+        edge = self.fogs[self.parent(name)][name]
         trainer = Trainer(name, name, link, InlineWorkshop(edge.learner, edge.data), self._clock)
         trainer.trained = _Noted(name, self.trained)
         await link.listen(trainer.on_plan)
@@ -380,14 +377,24 @@ class SimFleet:
         life.connections.append(connection)
         return connection
 
-    async def _say_hello(self, link: Egress, name: str) -> None:
+    async def _say_hello(self, link: Link, name: str) -> None:
         while True:
             await link.hello(Hello(name, "sim", "0"))
             await self._clock.sleep(HELLO_S)
 
-    def _egress(self, life: Incarnation, bus: Bus) -> Egress:
+    def _link(self, life: Incarnation) -> Link:
+        """What a place reaches its egress by; where nothing is killed, the egress itself."""
+        if isinstance(self.faults, FairWeather):
+            return self._egress(life)
+        link = SimLink(life)
+        self._links[life.node] = link
+        self.start_egress(life.node)
+        return link
+
+    def _egress(self, life: Incarnation) -> Egress:
         name, disk, faults = life.node, self.disks[life.node], self.faults
         parent = self.parent(name)
+        bus = self._connect(life, self._sites.get(parent, self._hub))
         freight = MemoryFreight(lambda: self._depot(parent), name, disk.blobs, faults.weather(name))
         return Egress(
             name,

@@ -158,7 +158,10 @@ class MemoryFreight:
     async def _fetch_rest(self, digest: str, size: int, data: bytearray) -> None:
         """Go on at the last good block. A bad block is fetched once more."""
         await self._weather.before("fetch")
-        blob = await self._depot().blob(self._peer, digest)
+        try:
+            blob = await self._depot().blob(self._peer, digest)
+        except DiskFull as error:
+            raise Unreachable(f"the parent cannot give it now: {error.message}") from error
         cut = self._weather.cut_at("fetch", size)
         if blob.size != size:
             raise Corrupted(f"the parent's blob {digest[:12]} has {blob.size} bytes, not {size}")

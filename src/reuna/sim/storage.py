@@ -13,6 +13,7 @@ from reuna.core.ports import Blob
 from reuna.core.records import Contribution
 from reuna.wire import BlockHasher, digest_bytes
 
+ROW = 1  #: bytes that a row is counted with
 _DRAFT_DIGEST = "0" * 64
 
 Key = tuple[str, int, int, str]
@@ -30,6 +31,10 @@ class MemoryDisk:
         if self.capacity is not None and self.used + count > self.capacity:
             raise DiskFull(f"no space left for {count} bytes on the simulated disk")
         self.used += count
+
+    def fill(self) -> None:
+        """Not one byte more, until ``capacity`` is changed."""
+        self.capacity = self.used
 
     def give_back(self, count: int) -> None:
         self.used -= count
@@ -146,7 +151,7 @@ class MemorySpool:
         return len(upload.data)
 
     def commit(self, manifest: Contribution, body: Blob | None) -> None:
-        """Raises `Refused` ('conflict', 'digest'), `Corrupted`."""
+        """Raises `Refused` ('conflict', 'digest'), `Corrupted`, `DiskFull`."""
         row, _ = self._rows.get(manifest.key, (None, None))
         if row is not None and row.digest != manifest.digest:
             raise Refused("conflict", f"{manifest.sender} already gave to round {manifest.round}")
@@ -155,6 +160,8 @@ class MemorySpool:
             return
         if body is not None:
             self._judge(manifest, body)
+        self.disk.take(ROW)
+        if body is not None:
             del self._uploads[manifest.key]
         self._rows[manifest.key] = (manifest, body)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import signal
 import socket
@@ -10,21 +11,17 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 import reuna
-from reuna.adapters import project
-from reuna.adapters.linear import SoftmaxClassifier
 from reuna.adapters.sandbox import Level, worker_environment
 from reuna.adapters.worker import (
     Desk,
     FitResult,
-    InlineWorker,
     Worker,
     __main__,
     messages,
@@ -34,7 +31,6 @@ from reuna.adapters.worker import (
 from reuna.adapters.worker.bench import Bench
 from reuna.adapters.worker.messages import MAX_FRAME
 from reuna.adapters.worker.parent import last_lines
-from reuna.core.data import Dataset, Samples
 from reuna.core.errors import (
     BadMessage,
     Corrupted,
@@ -125,18 +121,6 @@ def desk_in(places: Path) -> Desk:
     return Desk(places / "project", places / "data", places / "lent", places / "made")
 
 
-@pytest.fixture(params=[Worker, InlineWorker])
-async def either(
-    request: pytest.FixtureRequest, places: Path, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[Any]:
-    """A worker of each kind: both keep the same promises."""
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    worker = await request.param.start(desk_in(places), places / "log" / "worker.log")
-    yield worker
-    await worker.close()
-    project._forget_modules(project._on_path)
-
-
 @pytest.fixture
 async def worker(places: Path) -> AsyncIterator[Worker]:
     made = await Worker.start(desk_in(places), places / "worker.log")
@@ -144,9 +128,9 @@ async def worker(places: Path) -> AsyncIterator[Worker]:
     await made.close()
 
 
-async def test_a_fit_writes_the_new_model_where_it_was_asked_to(either: Any, places: Path) -> None:
-    await either.open("model", {})
-    result = await either.fit(places / "lent" / "base", {}, 9, places / "made" / "out")
+async def test_a_fit_writes_the_new_model_where_it_was_asked_to(worker: Worker, places: Path) -> None:
+    await worker.open("model", {})
+    result = await worker.fit(places / "lent" / "base", {}, 9, places / "made" / "out")
     assert unpack((places / "made" / "out").read_bytes())["w"].tolist() == [3.5, 3.5, 3.5]
     assert isinstance(result, FitResult)
     assert result.weight == 5
@@ -156,22 +140,22 @@ async def test_a_fit_writes_the_new_model_where_it_was_asked_to(either: Any, pla
     assert not list(places.glob("made/*.part"))
 
 
-async def test_code_and_data_stay_loaded(either: Any, places: Path) -> None:
-    await either.open("model", {})
+async def test_code_and_data_stay_loaded(worker: Worker, places: Path) -> None:
+    await worker.open("model", {})
     (places / "data" / "rows.txt").unlink()
     for seed in range(3):
-        result = await either.fit(places / "lent" / "base", {}, seed, places / "made" / "out")
+        result = await worker.fit(places / "lent" / "base", {}, seed, places / "made" / "out")
         assert result.metrics["loaded"] == 1.0
-    assert (await either.evaluate(places / "made" / "out", {}))["sum"] == 10.5
+    assert (await worker.evaluate(places / "made" / "out", {}))["sum"] == 10.5
 
 
-async def test_a_model_that_changed_under_its_name_is_read_again(either: Any, places: Path) -> None:
-    await either.open("model", {})
-    assert (await either.evaluate(places / "lent" / "base", {}))["sum"] == 3.0
-    await either.fit(places / "lent" / "base", {}, 1, places / "made" / "out")
-    assert (await either.evaluate(places / "made" / "out", {}))["sum"] == 10.5
-    await either.fit(places / "made" / "out", {}, 1, places / "made" / "out")
-    assert (await either.evaluate(places / "made" / "out", {}))["sum"] == 18.0
+async def test_a_model_that_changed_under_its_name_is_read_again(worker: Worker, places: Path) -> None:
+    await worker.open("model", {})
+    assert (await worker.evaluate(places / "lent" / "base", {}))["sum"] == 3.0
+    await worker.fit(places / "lent" / "base", {}, 1, places / "made" / "out")
+    assert (await worker.evaluate(places / "made" / "out", {}))["sum"] == 10.5
+    await worker.fit(places / "made" / "out", {}, 1, places / "made" / "out")
+    assert (await worker.evaluate(places / "made" / "out", {}))["sum"] == 18.0
 
 
 @pytest.mark.parametrize(
@@ -191,59 +175,59 @@ async def test_a_model_that_changed_under_its_name_is_read_again(either: Any, pl
     ],
 )
 async def test_a_learners_fault_is_told_and_the_worker_goes_on(
-    either: Any, places: Path, what: str, said: str
+    worker: Worker, places: Path, what: str, said: str
 ) -> None:
-    await either.open("model", {})
+    await worker.open("model", {})
     with pytest.raises(LearnerError, match=said):
-        await either.fit(places / "lent" / "base", {"what": what}, 1, places / "made" / "out")
+        await worker.fit(places / "lent" / "base", {"what": what}, 1, places / "made" / "out")
     assert not (places / "made" / "out").exists()
-    assert either.alive
-    assert (await either.fit(places / "lent" / "base", {}, 1, places / "made" / "out")).weight == 5
+    assert worker.alive
+    assert (await worker.fit(places / "lent" / "base", {}, 1, places / "made" / "out")).weight == 5
 
 
-async def test_an_endless_message_is_cut(either: Any, places: Path) -> None:
-    await either.open("model", {})
+async def test_an_endless_message_is_cut(worker: Worker, places: Path) -> None:
+    await worker.open("model", {})
     with pytest.raises(LearnerError, match="ValueError: xxx") as caught:
-        await either.fit(places / "lent" / "base", {"what": "scream"}, 1, places / "made" / "out")
+        await worker.fit(places / "lent" / "base", {"what": "scream"}, 1, places / "made" / "out")
     assert len(caught.value.message) <= messages.MAX_MESSAGE
 
 
-async def test_an_error_of_ours_keeps_its_kind_and_its_advice(either: Any, places: Path) -> None:
+async def test_an_error_of_ours_keeps_its_kind_and_its_advice(worker: Worker, places: Path) -> None:
     with pytest.raises(DataError, match="^this node has no rows$") as caught:
-        await either.open("model", {"rows": "none"})
+        await worker.open("model", {"rows": "none"})
     assert caught.value.next_step == "Ask the plant."
-    await either.open("model", {})
+    await worker.open("model", {})
     with pytest.raises(ExtraMissing) as missing:
-        await either.fit(places / "lent" / "base", {"what": "extra"}, 1, places / "made" / "out")
+        await worker.fit(places / "lent" / "base", {"what": "extra"}, 1, places / "made" / "out")
     assert missing.value.next_step == "Install pictures."
 
 
-async def test_what_cannot_be_opened_is_the_projects_fault(either: Any, places: Path) -> None:
+async def test_what_cannot_be_opened_is_the_projects_fault(worker: Worker, places: Path) -> None:
     with pytest.raises(ProjectError, match="no module nothing"):
-        await either.open("nothing", {})
+        await worker.open("nothing", {})
     (places / "data" / "rows.txt").write_text("many")
     with pytest.raises(LearnerError, match=r"loading this node's data: model\.py:\d+: ValueError"):
-        await either.open("model", {})
+        await worker.open("model", {})
 
 
-async def test_a_worker_that_was_not_opened_says_so(either: Any, places: Path) -> None:
+async def test_a_worker_that_was_not_opened_says_so(worker: Worker, places: Path) -> None:
     with pytest.raises(LearnerError, match="before its project was opened"):
-        await either.fit(places / "lent" / "base", {}, 1, places / "made" / "out")
+        await worker.fit(places / "lent" / "base", {}, 1, places / "made" / "out")
 
 
-async def test_a_model_that_is_none_or_gone_is_told_apart(either: Any, places: Path) -> None:
-    await either.open("model", {})
+async def test_a_model_that_is_none_or_gone_is_told_apart(worker: Worker, places: Path) -> None:
+    await worker.open("model", {})
     (places / "lent" / "bad").write_bytes(b"no model")
     with pytest.raises(BadMessage):
-        await either.evaluate(places / "lent" / "bad", {})
+        await worker.evaluate(places / "lent" / "bad", {})
     with pytest.raises(Corrupted, match="absent"):
-        await either.evaluate(places / "lent" / "absent", {})
+        await worker.evaluate(places / "lent" / "absent", {})
 
 
-async def test_a_folder_that_is_gone_is_the_disks_fault(either: Any, places: Path) -> None:
-    await either.open("model", {})
+async def test_a_folder_that_is_gone_is_the_disks_fault(worker: Worker, places: Path) -> None:
+    await worker.open("model", {})
     with pytest.raises(Corrupted, match="No such file"):
-        await either.fit(places / "lent" / "base", {}, 1, places / "made" / "nowhere" / "out")
+        await worker.fit(places / "lent" / "base", {}, 1, places / "made" / "nowhere" / "out")
 
 
 # --- the process -----------------------------------------------------------------------------------
@@ -379,13 +363,20 @@ def _runs(pid: int) -> bool:
 # --- parts -----------------------------------------------------------------------------------------
 
 
-async def test_a_learner_at_hand_needs_no_project(tmp_path: Path) -> None:
-    samples = Samples(np.eye(2, dtype=np.float32), np.array([0, 1]))
-    learner = SoftmaxClassifier(2, 2)
-    write_model(tmp_path / "base", learner.init(1))
-    worker = InlineWorker.of(learner, Dataset(samples, samples, samples))
-    await worker.fit(tmp_path / "base", {"epochs": 3}, 1, tmp_path / "out")
-    assert (await worker.evaluate(tmp_path / "out", {}))["all"] == 1.0
+def test_a_model_over_the_sandboxs_limit_is_the_learners_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("reuna.core.tensors.packed_parts", lambda _tensors: TooLarge())
+    with pytest.raises(LearnerError, match="larger than a file may be"):
+        write_model(tmp_path / "m", {})
+    assert not list(tmp_path.iterdir())
+
+
+class TooLarge:
+    """Parts of a model that no file takes."""
+
+    def __iter__(self) -> Iterator[bytes]:
+        raise OSError(errno.EFBIG, "File too large")
 
 
 def test_a_model_is_whole_under_its_name_or_not_there(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 from reuna.adapters.files import FileBlob, FileBlobs
 from reuna.adapters.project import pack_bundle
 from reuna.adapters.sandbox import HIGHEST, SandboxLimits, probe
-from reuna.core.errors import DiskFull, LearnerError, SandboxTooWeak
+from reuna.core.errors import LearnerError, SandboxTooWeak
 from reuna.core.tensors import pack, unpack
 from reuna.edge.settings import EDGE, sandbox_limits
 from reuna.edge.workshop import TRAINED, WorkerWorkshop, take
@@ -114,12 +114,12 @@ async def test_the_level_this_machine_reaches_is_enough_when_it_is_asked_for(
     await workshop.close()
 
 
-async def test_a_model_larger_than_a_file_may_be_is_told_as_a_full_disk(site: Path, blobs: FileBlobs) -> None:
+async def test_a_model_larger_than_a_file_may_be_is_the_projects_fault(site: Path, blobs: FileBlobs) -> None:
     workshop = workshop_in(site, limits=SandboxLimits(file_mib=1))
     base = blobs.put(pack({"w": np.zeros(1 << 20, np.float32)}))
     settings = {**SETTINGS, "what": "large"}
     await workshop.open("r-1", blobs.put(pack_bundle(site / "project")), settings)
-    with pytest.raises(DiskFull):
+    with pytest.raises(LearnerError, match="larger than a file may be"):
         await workshop.fit(base, settings, 1)
     await workshop.close()
 

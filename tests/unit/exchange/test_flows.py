@@ -149,6 +149,16 @@ def test_nothing_leaves_when_the_ledger_cannot_be_written(site: Site) -> None:
     assert site.flows.leave(site.update(1))
 
 
+def test_a_full_disk_spends_no_budget_however_often_it_is_tried(site: Site) -> None:
+    site.ledger.full = True
+    for _ in range(5):
+        with pytest.raises(DiskFull):
+            site.flows.leave(site.update(1))
+    site.ledger.full = False
+    site.flows.leave(site.update(1))
+    site.flows.leave(site.update(2))
+
+
 def test_nothing_leaves_without_a_policy_or_with_the_kill_switch_on(site: Site) -> None:
     site.standing = Standing(None, why="there is no file policy.toml")
     with pytest.raises(Refused, match="no file"):

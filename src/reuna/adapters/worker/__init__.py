@@ -10,14 +10,12 @@ same bits. The worker ends when its parent is gone. What the project prints goes
     worker.level.number                           # whoever started it judges whether that is enough
     await worker.open("detector.model", settings)
     result = await worker.fit(lent / "base", settings, seed, made / "new")
-
-`InlineWorker` does the same in this process, for a notebook; nothing holds its code back.
 """
 
 from __future__ import annotations
 
 from reuna.adapters.worker.bench import write_model
 from reuna.adapters.worker.messages import Desk, FitResult
-from reuna.adapters.worker.parent import InlineWorker, Worker
+from reuna.adapters.worker.parent import Worker
 
-__all__ = ("Desk", "FitResult", "InlineWorker", "Worker", "write_model")
+__all__ = ("Desk", "FitResult", "Worker", "write_model")

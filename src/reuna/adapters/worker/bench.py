@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import resource
 from collections.abc import Mapping
@@ -27,10 +28,6 @@ class Bench:
         self._data: Any = None
         self._read: tuple[tuple[object, ...], Any] = ((), None)
 
-    def hold(self, learner: Learner, data: Any) -> None:
-        """Work with these from now on."""
-        self._learner, self._data = learner, data
-
     def serve(self, request: Request) -> Answer:
         """Carry out one request; errors of ours become an answer."""
         try:
@@ -54,7 +51,7 @@ class Bench:
         with blame_project(self._project, "loading this node's data"):
             data = entry.load(self._folder, request.settings)
         with blame_project(self._project, "making the learner"):
-            self.hold(entry.learner(request.settings), data)
+            self._learner, self._data = entry.learner(request.settings), data
         return Answer(peak_mib=own_peak_mib())
 
     def _fit(self, request: Fit) -> Answer:
@@ -101,7 +98,8 @@ class Bench:
 def write_model(path: Path, tensors: Tensors) -> None:
     """A model's file, in the format of `reuna.core.tensors`; whole under its name or not at all.
 
-    It is not forced to the disk: the egress does that with what it makes of it. Raises `DiskFull`.
+    It is not forced to the disk: the egress does that with what it makes of it. Raises `DiskFull`,
+    and `LearnerError` for more than the sandbox lets into a file.
     """
     from reuna.adapters.files import storage_error
     from reuna.core.tensors import packed_parts
@@ -114,6 +112,8 @@ def write_model(path: Path, tensors: Tensors) -> None:
         part.replace(path)
     except OSError as error:
         part.unlink(missing_ok=True)
+        if error.errno == errno.EFBIG:
+            raise LearnerError("the model is larger than a file may be in this node's sandbox") from error
         raise storage_error(error, path) from error
 
 

@@ -1,4 +1,4 @@
-"""The parent's side: a worker as a process, or for a notebook in this one."""
+"""The parent's side: a worker as a process."""
 
 from __future__ import annotations
 
@@ -9,13 +9,12 @@ import socket
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TypeVar
 
 import msgspec
 
 from reuna.adapters.processes import end_with_parent
 from reuna.adapters.sandbox import Level, SandboxLimits, worker_environment
-from reuna.adapters.worker.bench import Bench
 from reuna.adapters.worker.messages import (
     MAX_FRAME,
     Answer,
@@ -31,9 +30,6 @@ from reuna.core import errors
 from reuna.core.errors import LearnerError, ReunaError, WorkerFailed
 from reuna.core.foreign import UNREADABLE
 from reuna.core.records import Metrics, Setting
-
-if TYPE_CHECKING:
-    from reuna.core.ports import Learner
 
 LOG_LINES = 8
 LOG_TAIL = 16_384  #: bytes of a log that are looked at
@@ -172,55 +168,6 @@ async def _spawn(theirs: socket.socket, start: Start, desk: Desk, log: Path) -> 
             env=worker_environment(os.environ),
             preexec_fn=end_with_parent,
         )
-
-
-class InlineWorker:
-    """A `Worker` without a process: the learner runs here, in the event loop's thread.
-
-    For notebooks and simulations, where the code is one's own: a crash is a crash of ours.
-    """
-
-    alive = True
-
-    def __init__(self, bench: Bench) -> None:
-        self._bench = bench
-        self.pid = os.getpid()
-
-    @classmethod
-    async def start(
-        cls,
-        desk: Desk,
-        log: Path | None = None,  # noqa: ARG003 - so that both start alike
-        limits: SandboxLimits | None = None,  # noqa: ARG003 - as above
-    ) -> InlineWorker:
-        """As `Worker.start`; what the project prints goes where this process prints."""
-        desk.made.mkdir(parents=True, exist_ok=True)
-        return cls(Bench(desk.project, desk.data))
-
-    @classmethod
-    def of(cls, learner: Learner, data: Any) -> InlineWorker:
-        """Over a learner and data at hand; needs no `open`."""
-        bench = Bench(Path(), Path())
-        bench.hold(learner, data)
-        return cls(bench)
-
-    async def open(self, entry: str, settings: Mapping[str, Setting]) -> None:
-        """As `Worker.open`."""
-        self._ask(Open(entry, dict(settings)))
-
-    async def fit(self, model: Path, settings: Mapping[str, Setting], seed: int, out: Path) -> FitResult:
-        """As `Worker.fit`."""
-        return _result(self._ask(Fit(str(model), str(out), dict(settings), seed)))
-
-    async def evaluate(self, model: Path, settings: Mapping[str, Setting]) -> Metrics:
-        """As `Worker.evaluate`."""
-        return self._ask(Evaluate(str(model), dict(settings))).metrics
-
-    async def close(self) -> None:
-        """Nothing is left running."""
-
-    def _ask(self, request: Request) -> Answer:
-        return _checked(self._bench.serve(request))
 
 
 def _checked(answer: Answer) -> Answer:

@@ -1,0 +1,40 @@
+"""The cloud's plans: what each fog is asked in a round, signed and published until it has answered.
+
+`reuna.loop.plan` decides what a plan says. Published is what the intake holds open: a plan that was
+answered, or whose round is closed, is announced no more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from reuna.core.ports import Blob, Bus
+from reuna.core.records import Hello, RunSpec, Task
+from reuna.exchange.intake import Intake
+from reuna.loop import plan as planning
+
+Seal = Callable[[bytes], bytes]  #: a plan's bytes with the cloud's signature
+
+
+class Planner:
+    """Makes the plans of a round, and tells fogs of them."""
+
+    def __init__(self, bus: Bus, intake: Intake, seal: Seal) -> None:
+        self._bus = bus
+        self._intake = intake
+        self._seal = seal
+
+    def plans(self, spec: RunSpec, number: int, attempt: int, task: Task, model: Blob) -> dict[str, bytes]:
+        """The bytes of each fog's plan; a small model rides in them."""
+        inline = model.read(0, model.size) if model.size <= planning.INLINE_LIMIT else None
+        return planning.plans(spec, number, attempt, task, model.digest, inline)
+
+    async def on_hello(self, hello: Hello) -> None:
+        """A fog is there (again): it gets the open plan at once."""
+        await self.announce(hello.node)
+
+    async def announce(self, child: str) -> None:
+        """Publish the open plan of one fog, if it has not answered yet."""
+        data = self._intake.ask(child)
+        if data is not None:
+            await self._bus.publish(f"plan.{child}", self._seal(data))

@@ -1,0 +1,45 @@
+"""A full disk is waited for: said once, tried again, and the work goes on by itself.
+
+    body = await when_there_is_room(lambda: offload(write), clock, log)
+
+Work that is carried out again must be idempotent; every round's is.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from reuna.core.errors import DiskFull
+from reuna.core.ports import Clock
+
+T = TypeVar("T")
+Told = Callable[[float], Awaitable[None]]  #: afterwards, with the seconds it lasted
+FIRST_S = 0.1
+LAST_S = 2.0
+
+
+async def when_there_is_room(
+    work: Callable[[], Awaitable[T]], clock: Clock, log: logging.Logger, told: Told | None = None
+) -> T:
+    """Carry out ``work`` until the disk takes it. Raises whatever else it raises."""
+    began: float | None = None
+    wait = FIRST_S
+    while True:
+        try:
+            done = await work()
+        except DiskFull as full:
+            if began is None:
+                began = clock.now()
+                log.error("%s %s; waiting. %s", full.code, full, full.next_step)
+            await clock.sleep(wait)
+            wait = min(2 * wait, LAST_S)
+        else:
+            break
+    if began is not None:
+        seconds = clock.now() - began
+        log.info("there is room on the disk again, after %.1f s", seconds)
+        if told is not None:
+            await when_there_is_room(lambda: told(seconds), clock, log)
+    return done

@@ -1,0 +1,90 @@
+"""What an edge does with a plan while its disk is full."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import pytest
+
+from reuna.core.errors import DiskFull, LearnerError
+from reuna.core.records import Event, Member
+from reuna.edge.train import Trainer
+from reuna.loop.plan import round_plan
+from reuna.sim.clock import SimClock, run_virtual
+from reuna.sim.faults import Walker, fleet_of
+from reuna.sim.fleet import InlineWorkshop, make_spec
+from reuna.sim.storage import MemoryBlob
+from reuna.wire import encode
+
+
+class Link:
+    """An egress whose disk is full for the first tries of each call."""
+
+    def __init__(self, model: bytes, full: int) -> None:
+        self.model = model
+        self.left = {"fetch": full, "submit": full}
+        self.events: list[Event] = []
+        self.answers: list[tuple[bool, Member]] = []
+
+    def take(self, what: str) -> None:
+        if self.left[what]:
+            self.left[what] -= 1
+            raise DiskFull("no space left")
+
+    async def fetch(self, digest: str, size: int) -> MemoryBlob:
+        self.take("fetch")
+        return MemoryBlob(self.model, digest)
+
+    async def approved(self, bundle: str) -> int:
+        return 0
+
+    async def submit(self, plan: bytes, weights: Any, weight: int, member: Member, level: int = 0) -> None:
+        self.take("submit")
+        self.answers.append((weights is not None, member))
+
+    async def emit(self, event: Event) -> None:
+        self.events.append(event)
+
+
+class Broken(InlineWorkshop):
+    """A workshop whose learner cannot train."""
+
+    async def fit(self, *_: Any) -> Any:
+        raise LearnerError("it does not converge")
+
+
+def answered(link: Link, workshop: Any, model: bytes) -> Link:
+    """The link after an edge heard one plan."""
+    fogs = fleet_of(1, 1)
+    spec, _, _ = make_spec(fogs, Walker(), 1)
+    plan = encode(round_plan(spec, "fog-0", 1, 1, "train", spec.model))
+
+    async def hear() -> None:
+        clock = SimClock()
+        trainer = Trainer("edge-0-0", "boot", link, workshop, clock)  # type: ignore[arg-type]
+        await trainer.on_plan(plan, plan)
+        await clock.sleep(60)
+        await trainer.stop()
+
+    run_virtual(hear())
+    return link
+
+
+def test_an_edge_with_a_full_disk_waits_trains_and_tells_of_it(caplog: pytest.LogCaptureFixture) -> None:
+    _, model, _ = make_spec(fleet_of(1, 1), Walker(), 1)
+    link = answered(Link(model, full=3), InlineWorkshop(Walker(), 5), model)
+    ((with_weights, member),) = link.answers
+    assert with_weights
+    assert not member.absent
+    assert [event.what for event in link.events] == ["disk was full", "disk was full"]
+    assert [event.fields["code"] for event in link.events] == ["R401", "R401"]
+    assert [r.levelno for r in caplog.records] == [logging.ERROR, logging.ERROR]
+
+
+def test_an_edge_that_sits_out_waits_for_room_to_say_so() -> None:
+    _, model, _ = make_spec(fleet_of(1, 1), Walker(), 1)
+    link = answered(Link(model, full=2), Broken(Walker(), 5), model)
+    ((with_weights, member),) = link.answers
+    assert not with_weights
+    assert "does not converge" in member.absent
