@@ -22,7 +22,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
-from weakref import WeakSet
+from weakref import WeakKeyDictionary, WeakSet
 
 import msgspec
 from aiohttp import web
@@ -40,6 +40,7 @@ from reuna.core.errors import (
 )
 from reuna.core.ports import Blob, Depot, Receiver
 from reuna.core.records import Contribution, Identity, Receipt
+from reuna.core.tally import Tally
 from reuna.wire import BLOCK, HASH_SIZE, LIMITS, LOT, block_hash, decode, encode, hashes_of
 
 log = logging.getLogger(__name__)
@@ -49,6 +50,8 @@ STALL_S = 30.0  #: a peer that neither sends nor takes a byte for so long is dro
 IDLE_S = 300.0  #: a connection without a request is closed after so long
 STOP_S = 2.0  #: what runs may finish for so long when the server stops
 UPLOADS_PER_PEER = 4
+CONNECTIONS_PER_PEER = 32  #: more of one peer are dropped, so that it cannot take all there are
+LOOK_S = 1.0  #: between two looks at connections that are silent or too many
 BUFFER = LOT  #: bytes of a request that may wait to be read
 FRAME = HASH_SIZE + BLOCK  #: a whole block and its hash
 
@@ -92,6 +95,8 @@ class DepotServer:
         self._uploads: dict[tuple[str, int, int, str], _Upload] = {}
         self._uploading: Counter[str] = Counter()
         self._known: WeakSet[asyncio.Transport] = WeakSet()
+        self._since: WeakKeyDictionary[asyncio.Transport, float] = WeakKeyDictionary()
+        self._tally = Tally()
         self._commits: set[asyncio.Task[Receipt]] = set()
         self._http = web.Server(
             self._handle,
@@ -144,17 +149,37 @@ class DepotServer:
                     transport.abort()
 
     async def _reap(self) -> None:
-        """Drop connections that ended their handshake and then said nothing."""
-        silent: WeakSet[asyncio.Transport] = WeakSet()
+        """Drop connections that ended their handshake and then said nothing, and those too many."""
         while True:
-            await asyncio.sleep(self._stall_s)
-            for connection in self._http.connections:
-                transport = connection.transport
-                if transport is None or transport in self._known:
-                    continue
-                if transport in silent:
-                    transport.abort()
-                silent.add(transport)
+            await asyncio.sleep(min(LOOK_S, self._stall_s))
+            self._drop_silent(asyncio.get_running_loop().time())
+            self._drop_crowds()
+
+    def _transports(self) -> list[asyncio.Transport]:
+        """Of every connection, the oldest first."""
+        found = (connection.transport for connection in self._http.connections)
+        return [transport for transport in found if transport is not None]
+
+    def _drop_silent(self, now: float) -> None:
+        for transport in self._transports():
+            if transport in self._known:
+                continue
+            if now - self._since.setdefault(transport, now) >= self._stall_s:
+                self._drop(transport, f"it has asked for nothing in {self._stall_s:g} s")
+
+    def _drop_crowds(self) -> None:
+        crowd: Counter[str] = Counter()
+        for transport in self._transports():
+            peer = _name(transport)
+            crowd[peer] += 1
+            if crowd[peer] > CONNECTIONS_PER_PEER:
+                self._drop(transport, f"it has more than {CONNECTIONS_PER_PEER} of them")
+
+    def _drop(self, transport: asyncio.Transport, why: str) -> None:
+        peer = _name(transport)
+        if times := self._tally.count(peer, why):
+            log.warning("dropped a connection of %s: %s; %d times", peer, why, times)
+        transport.abort()
 
     # --- requests ----------------------------------------------------------------------------
 
@@ -170,7 +195,15 @@ class DepotServer:
         except _WrongOffsetError as wrong:
             return web.Response(status=409, headers={"Upload-Offset": str(wrong.offset)})
         except ReunaError as error:
+            self._note(request, error)
             return _problem(error)
+
+    def _note(self, request: web.BaseRequest, error: ReunaError) -> None:
+        """A line for the operator about who was refused what and why."""
+        peer = _name(request.transport)
+        why = error.reason if isinstance(error, Refused) else error.code
+        if times := self._tally.count(peer, why):
+            log.warning("refused %s: %s: %s; %d times", peer, why, error.message, times)
 
     async def _route(self, request: web.BaseRequest) -> web.StreamResponse:
         peer = self._admit(_certificate(request)).name
@@ -185,7 +218,7 @@ class DepotServer:
                 return web.Response(status=404) if data is None else web.Response(body=data)
             case "PUT", ["", "v1", "contributions"]:
                 return await self._take(request, peer)
-        return web.Response(status=404)
+        raise BlobNotFound(f"nothing is at {request.path!r:.120}")
 
     # --- down --------------------------------------------------------------------------------
 
@@ -303,10 +336,17 @@ def _certificate(request: web.BaseRequest) -> Mapping[str, Any]:
     return found
 
 
+def _name(transport: asyncio.BaseTransport | None) -> str:
+    """Whose connection that is, for a line in the log."""
+    certificate = transport.get_extra_info("peercert") if transport is not None else None
+    try:
+        return identity_of(certificate).name
+    except PermissionDenied:
+        return "a peer without a name"
+
+
 def _problem(error: ReunaError) -> web.Response:
     status = next((code for kind, code in _STATUS.items() if isinstance(error, kind)), 503)
-    if status >= 500:
-        log.warning("freight_failed code=%s message=%s", error.code, error.message)
     reason = error.reason if isinstance(error, Refused) else "malformed"
     body = msgspec.msgpack.encode({"reason": reason, "message": error.message})
     return web.Response(status=status, body=body)

@@ -11,6 +11,7 @@ GET  /openapi.json                  these in the words of OpenAPI (`reuna.wire.o
 
 from __future__ import annotations
 
+import logging
 import ssl
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
@@ -24,6 +25,7 @@ from reuna.core.foreign import UNREADABLE
 from reuna.core.records import RunSpec
 from reuna.wire.openapi import openapi
 
+log = logging.getLogger("reuna.api")
 MAX_BLOB = 1 << 30  #: bytes; a model or bundle an operator may put
 
 
@@ -114,6 +116,8 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 async def _only_operators(request: web.Request, handler: Handler) -> web.StreamResponse:
     certificate = request.transport.get_extra_info("peercert") if request.transport else None
     if not certificate or identity_of(certificate).role != "operator":
+        names = certificate.get("subjectAltName", ()) if certificate else ()
+        log.warning("refused %s to %s %s", names, request.method, request.path)
         error = PermissionDenied("this API is for certificates of role operator")
         return web.json_response(error_body(error), status=403)
     return await handler(request)

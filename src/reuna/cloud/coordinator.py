@@ -43,6 +43,7 @@ from reuna.trust.enrolment import Invite
 from reuna.wire import decode, digest_bytes
 
 log = logging.getLogger("reuna.cloud")
+OWN_WORDS = frozenset({"round", "short", "local", "evaluate"})  #: what the cloud says of a run
 PRUNE_S = 86_400.0  #: how often events past their time are forgotten
 
 
@@ -55,6 +56,7 @@ class Coordinator:
         self._events = events
         self._host = host
         self.present: dict[str, float] = {}
+        self.sites: dict[str, str] = {}  #: edge -> the fog under which a run has it
 
     def put_blob(self, data: bytes, digest: str) -> None:
         """Keep a bundle or an initial model. Raises `Corrupted` when the digest differs."""
@@ -83,6 +85,15 @@ class Coordinator:
     def timeline(self, run: str, after: int) -> list[dict[str, Any]]:
         """What happened in a run, from the ``after``-th event on."""
         return [msgspec.to_builtins(event) for event in self._events.read(run, after)]
+
+    def may_tell(self, fog: str, event: Event, fogs: Collection[str]) -> bool:
+        """Whether a fog may tell of an event. What the cloud says of a run, nobody else may say."""
+        return event.what not in OWN_WORDS and self.is_of(fog, event.node, fogs)
+
+    def is_of(self, fog: str, node: str, fogs: Collection[str]) -> bool:
+        """Whether a fog may speak of a node: itself, or an edge that no run has under another fog."""
+        others = {self._name, *fogs} - {fog}
+        return node not in others and self.sites.get(node, fog) == fog
 
     def nodes(self) -> dict[str, float]:
         """Nodes heard of and when, seconds since the epoch."""
@@ -129,7 +140,7 @@ async def _run(settings: Mapping[str, Any], changes: Changes, stack: AsyncExitSt
     intake = Intake(name, blobs, spool, None, settings["announce_s"], 1.25, metadata=signing.repository.file)
     planner = Planner(bus, intake, signing.seal)
     conductor = Conductor(name, planner, intake, blobs, clock, ThreadOffload(), coordinator.report)
-    host.register("train", lambda journal, spec: _body(conductor, journal, spec))
+    host.register("train", lambda journal, spec: _body(coordinator, conductor, journal, spec))
     server = await serve_depot(
         intake,
         settings["listen.host"],
@@ -138,9 +149,7 @@ async def _run(settings: Mapping[str, Any], changes: Changes, stack: AsyncExitSt
         admit=door.admission.admit,
     )
     stack.push_async_callback(server.stop)
-    await bus.follow(
-        "event.>", "cloud", lambda subject, data: _take_event(events, door.register, subject, data)
-    )
+    await bus.follow("event.>", "cloud", partial(_take_event, coordinator, door.admission, events))
     hear = partial(_hello, door.admission, coordinator, planner)
     await bus.subscribe("hello.>", hear)
     await host.start()
@@ -159,8 +168,10 @@ async def _run(settings: Mapping[str, Any], changes: Changes, stack: AsyncExitSt
         await clock.sleep(PRUNE_S)
 
 
-async def _body(conductor: Conductor, journal: Journal, spec: str) -> Outcome:
-    return await conductor.body(journal, msgspec.json.decode(spec, type=RunSpec))
+async def _body(coordinator: Coordinator, conductor: Conductor, journal: Journal, text: str) -> Outcome:
+    spec = msgspec.json.decode(text, type=RunSpec)
+    coordinator.sites.update({edge: fog for fog, edges in spec.fogs.items() for edge in edges})
+    return await conductor.body(journal, spec)
 
 
 class Desk:
@@ -197,13 +208,20 @@ async def _take_changes(changes: Changes, admission: Admission) -> None:
         admission.listed = frozenset((await changes.get())["fogs"])
 
 
-async def _take_event(events: EventLog, register: Register, subject: str, data: bytes) -> None:
+async def _take_event(
+    coordinator: Coordinator, admission: Admission, events: EventLog, subject: str, data: bytes
+) -> None:
     """Record an event once; what is no event of ours is dropped and said."""
+    fog = subject.removeprefix("event.")
     try:
         event = decode(Event, data)
-        if subject == f"event.{event.node}":  # a fog speaks of its own site
-            await ThreadOffload()(lambda: _learn(register, event))
-        await when_there_is_room(lambda: ThreadOffload()(lambda: events.record(event)), SystemClock(), log)
+        if not coordinator.may_tell(fog, event, admission.names):
+            raise BadMessage(f"{event.what!r:.40} of {event.node!r:.80} is not its to tell")
+        if event.node == fog:  # a fog speaks of its own site
+            await ThreadOffload()(lambda: _learn(admission.register, event))
+        record = partial(ThreadOffload(), lambda: events.record(event))
+        if not await when_there_is_room(record, SystemClock(), log):
+            log.info("an event came again on %s: %r %s of %r", subject, event.boot, event.seq, event.node)
     except BadMessage as error:
         log.warning("refused an event on %s: %s", subject, error)
 
@@ -232,7 +250,8 @@ async def _hello(
         return
     if not admission.hear(subject, hello):
         return
-    for node in (hello.node, *hello.children):
+    names = (hello.node, *hello.children)
+    for node in (each for each in names if coordinator.is_of(hello.node, each, admission.names)):
         coordinator.present[node] = SystemClock().now()
     await planner.on_hello(hello)
 

@@ -113,9 +113,14 @@ class Egress:
         plan, digest = decode(Plan, plan_bytes), message_digest(plan_bytes)
         manifest = self._kept(plan, digest)
         if manifest is None:
-            manifest = await self._offload(
-                lambda: self._prepare(plan, digest, weights, weight, member, level)
-            )
+            try:
+                manifest = await self._offload(
+                    lambda: self._prepare(plan, digest, weights, weight, member, level)
+                )
+            except Refused as refusal:
+                self._count_refusal(refusal.reason)
+                log.warning("nothing leaves for round %d of %s: %s", plan.round, plan.run, refusal)
+                raise
         try:
             body = self._outbox.body(manifest) if manifest.size else None
         except Corrupted:  # its bytes went when a later round began: a late plan, answered long ago

@@ -26,8 +26,11 @@ class Made(msgspec.Struct, frozen=True):
 
 
 def made_for(plan: Plan, sandbox: int, extent: Extent | None = None, schema: str = "") -> Made:
-    """An edge's answer to a plan. A learner takes at least as many steps as epochs."""
-    return Made(plan.bundle, len(plan.cohort), int(plan.settings.get("epochs", 0)), extent, schema, sandbox)
+    """An edge's answer to a plan. A learner takes at least as many steps as epochs; who is asked twice
+    is one."""
+    return Made(
+        plan.bundle, len(set(plan.cohort)), int(plan.settings.get("epochs", 0)), extent, schema, sandbox
+    )
 
 
 def message(kind: str, to: str, data: bytes, now: float, run: str = "", round: int = 0) -> Leaving:

@@ -157,8 +157,10 @@ async def _pass_event(egress: EgressProcess, subject: str, data: bytes) -> None:
     except BadMessage as error:
         log.warning("refused an event on %s: %s", subject, error)
         return
-    if subject == f"event.{event.node}":
-        await egress.emit(event)
+    if subject != f"event.{event.node}":
+        log.warning("refused an event of %s on %s", event.node, subject)
+        return
+    await egress.emit(event)
 
 
 def _site_server_context(settings: dict[str, Any]) -> Any:

@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from reuna.adapters.certificates import CertificateAuthority
 from reuna.adapters.https_client import TRIES, HttpsFreight
-from reuna.adapters.https_server import UPLOADS_PER_PEER, DepotServer, serve_depot
+from reuna.adapters.https_server import CONNECTIONS_PER_PEER, UPLOADS_PER_PEER, DepotServer, serve_depot
 from reuna.adapters.tls import KeyPair, client_context, server_context
 from reuna.core.errors import Corrupted, DiskFull, PermissionDenied, PortInUse, Refused, Unreachable
 from reuna.core.ports import Blob
@@ -567,3 +567,28 @@ def nameless_context(authority: CertificateAuthority, folder: Path) -> ssl.SSLCo
         )
     )
     return client_context(folder / "c.crt", folder / "c.key", authority.certificate)
+
+
+# --- what the operator sees, and one peer among many ----------------------------------------------
+
+
+async def test_one_peer_cannot_take_all_connections(
+    patient_site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    site, asks = patient_site, "GET /v1/trust/timestamp.json HTTP/1.1\nHost: x"
+    crowd = [await site.line() for _ in range(CONNECTIONS_PER_PEER + 3)]
+    other = await site.line(site.context("edge-2"))
+    ends = [await line.ended() for line in crowd[CONNECTIONS_PER_PEER:]]
+    assert all(ends)
+    for line in (crowd[0], crowd[CONNECTIONS_PER_PEER - 1], other):
+        assert (await line.ask(asks)).status == 404
+    assert f"dropped a connection of {PEER}: it has more than" in caplog.text
+
+
+async def test_who_was_refused_what_stands_in_the_log(site: Site, caplog: pytest.LogCaptureFixture) -> None:
+    line = await site.line()
+    assert (await line.ask("GET /v1/trust/..%2f..%2fledger.key HTTP/1.1\nHost: x")).status == 404
+    assert f"refused {PEER}: R306: nothing is at '/v1/trust/../../ledger.key'; 1 times" in caplog.text
+    message = (2**31).to_bytes(4, "little")
+    assert reason(await line.ask(put(len(message)), message)) == "oversized"
+    assert f"refused {PEER}: oversized: a manifest of 2147483648 bytes" in caplog.text

@@ -1,0 +1,149 @@
+"""What a hostile coordinator, or a hostile fog below an honest one, sends down as a plan.
+
+What they want: that a node trains for a plan that the cloud has not signed now, for it, once, or
+that what it learnt leaves in a cohort in which it does not hide.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+
+import msgspec
+
+from drills.hostile_peers.attack import Attack
+from drills.hostile_peers.world import Round, World
+from reuna.adapters.ledger_file import read
+from reuna.adapters.nats_bus import NatsBus
+from reuna.core.errors import Corrupted
+from reuna.core.records import Plan
+from reuna.trust.ledger import read_record
+from reuna.trust.plans import opened
+from reuna.wire import decode, encode
+
+AGAIN_S = 0.5
+AGENT, EGRESS = "edge-1/place.log", "edge-1/state/egress.log"
+
+
+def _evil(beside: Round, **changes: object) -> Plan:
+    """The honest plan under another run's name, with changes."""
+    return msgspec.structs.replace(beside.plan, **{"run": f"{beside.run}-evil", **changes})
+
+
+async def _trains(world: World, beside: Round, signed: bytes, run: str, times: int = 1) -> bool:
+    """Hand edge-1 a plan as its fog does; whether it then trains for the run once more."""
+    fog = await world.bus("gateway", "fog-1")
+    log = world.path(AGENT)
+
+    def trained() -> bool:
+        return log.read_text().count(f"trained round 1 attempt 1 of {run}\n") >= times
+
+    await _answered(world, beside)
+    return await _insists(world, fog, "plan.edge-1", signed, trained)
+
+
+async def _insists(
+    world: World, bus: NatsBus, subject: str, signed: bytes, success: Callable[[], bool]
+) -> bool:
+    """Say it until it is refused or has success: who is busy with the honest plan does not listen."""
+
+    async def again_and_again() -> None:
+        while True:
+            await bus.publish(subject, signed)
+            await asyncio.sleep(AGAIN_S)
+
+    saying = asyncio.create_task(again_and_again())
+    try:
+        return await world.settled(success)
+    finally:
+        saying.cancel()
+
+
+async def unsigned(world: World, beside: Round) -> bool:
+    plan = _evil(beside)
+    return await _trains(world, beside, encode(plan), plan.run)
+
+
+async def old_key(world: World, beside: Round) -> bool:
+    plan = _evil(beside)
+    return await _trains(world, beside, world.trust.sign_with_old_key(encode(plan)), plan.run)
+
+
+async def changed(world: World, beside: Round) -> bool:
+    """The signature of the honest plan over another one."""
+    plan = _evil(beside)
+    outer = msgspec.msgpack.decode(beside.signed[1:])
+    body = msgspec.msgpack.decode(outer[0])
+    body[3] = encode(plan)
+    outer[0] = msgspec.msgpack.encode(body)
+    return await _trains(world, beside, beside.signed[:1] + msgspec.msgpack.encode(outer), plan.run)
+
+
+async def other_fleet(world: World, beside: Round) -> bool:
+    plan = _evil(beside)
+    return await _trains(world, beside, world.trust.sign(encode(plan), fleet="line-5"), plan.run)
+
+
+async def replayed(world: World, beside: Round) -> bool:
+    """The first round of a run that went on: the fog has kept the cloud's own bytes."""
+    plans = {signed: decode(Plan, opened(signed)) for signed in world.heard}
+    newest = {plan.run: plan.round for plan in plans.values()}
+    old = next(s for s, plan in plans.items() if plan.round == 1 and newest[plan.run] > 1)
+    return await _trains(world, beside, old, plans[old].run, times=2)
+
+
+async def second_plan(world: World, beside: Round) -> bool:
+    """Another plan for the round that edge-1 has answered: two updates, whose difference tells."""
+    plan = msgspec.structs.replace(beside.plan, seed=beside.plan.seed + 1)
+    return await _trains(world, beside, world.trust.sign(encode(plan)), beside.run, times=2)
+
+
+async def _answered(world: World, beside: Round) -> None:
+    """Edge-1 has done its honest part, so that nothing calls it back from what comes now."""
+    line = f"trained round 1 attempt 1 of {beside.run}\n"
+    assert await world.wait(lambda: line in world.path(AGENT).read_text())
+
+
+async def _leaves(world: World, cohort: tuple[str, ...], beside: Round) -> bool:
+    """A plan of the cloud itself for that cohort; whether edge-1's update leaves."""
+    await _answered(world, beside)
+    plan = _evil(beside, cohort=cohort)
+    cloud = await world.bus("cloud", "cloud", "cloud")
+    signed = world.trust.sign(encode(plan))
+
+    def left() -> bool:
+        entries = []
+        with contextlib.suppress(Corrupted):  # its last record is being written
+            entries = [read_record(raw).entry for raw in read(world.path("edge-1/state/ledger"))]
+        return any(e.kind == "intent" and e.flow == "model_update" and e.run == plan.run for e in entries)
+
+    return await _insists(world, cloud, "plan.fog-1", signed, left)
+
+
+async def cohort_of_one(world: World, beside: Round) -> bool:
+    return await _leaves(world, ("edge-1",), beside)
+
+
+async def cohort_of_doubles(world: World, beside: Round) -> bool:
+    return await _leaves(world, ("edge-1", "edge-1", "edge-1"), beside)
+
+
+ATTACKS = (
+    Attack("unsigned-plan", "fog", "gives its edge a plan that nobody has signed",
+           ("plan-signature",), (EGRESS, "refused a plan: .*cannot be read|refused a plan: .*no signed"), unsigned),
+    Attack("changed-plan", "fog", "puts another plan under the cloud's signature",
+           ("plan-signature",), (EGRESS, "refused a plan: .*not signed by a key"), changed),
+    Attack("stolen-old-key", "neighbour", "signs a plan with a stolen key that was replaced since",
+           ("plan-signature",), (EGRESS, "refused a plan: .*not signed by a key"), old_key),
+    Attack("plan-of-another-fleet", "coordinator", "uses one key for two fleets and mixes up their plans",
+           ("plan-fleet",), (EGRESS, "refused a plan: .*for fleet 'line-5'"), other_fleet),
+    Attack("replayed-plan", "fog", "lets its edge train again for a round of a run that went on",
+           ("plan-floor",), (EGRESS, "refused a plan: .*was accepted before"), replayed),
+    Attack("second-plan-for-a-round", "coordinator", "asks a node twice in one round, with other work",
+           ("plan-floor",), (EGRESS, "refused a plan: two different plans"), second_plan),
+    Attack("cohort-of-one", "coordinator", "asks one edge alone, so that the sum is its update",
+           ("cohort",), (EGRESS, "1 organisations take part, at least 2"), cohort_of_one),
+    Attack("cohort-of-doubles", "coordinator", "fills up the cohort with the same name",
+           ("cohort-names",), (EGRESS, "1 organisations take part, at least 2"), cohort_of_doubles),
+)  # fmt: skip

@@ -1,0 +1,37 @@
+"""The drill, short: one attack of each kind on a real fleet, refused, and successful without its guard."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = [pytest.mark.system, pytest.mark.timeout(280)]
+SOME = (
+    "changed-plan", "cohort-of-one", "metadata-rollback", "upload-in-anothers-name", "weight-negative",
+    "path-upwards", "report-in-the-clouds-name", "publish-under-anothers-subject",
+)  # fmt: skip
+
+
+def test_attacks_are_refused_seen_and_without_effect_and_each_guard_is_needed() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "drills.hostile", "--only", ",".join(SOME), "--json"],
+        cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=270,
+    )  # fmt: skip
+    assert done.stdout, done.stderr
+    result = json.loads(done.stdout.splitlines()[-1])
+    assert result.pop("names") == list(SOME)
+    assert set(result.values()) == {len(SOME)}, result
+    assert done.returncode == 0
+
+
+def test_an_attack_that_is_not_there_is_named() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "drills.hostile", "--only", "no-such-attack"],
+        cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "no attack 'no-such-attack'" in done.stderr
