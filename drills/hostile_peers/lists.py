@@ -20,7 +20,7 @@ from reuna.trust.publish import PrivateKey
 from reuna.trust.roles import LIMITS
 from reuna.trust.targets import Target
 
-EGRESS = "edge-1/state/egress.log"
+EDGE = "edge-1/place.log"
 HELD, SERVED = "edge-1/state/trust", "fog-1/state/trust/files"
 Taken = Callable[[TrustState], bool]
 
@@ -117,11 +117,11 @@ async def endless(world: World, beside: Round) -> bool:
     files = {"timestamp.json": world.trust.present["timestamp.json"] + b" " * (4 * LIMITS["timestamp"])}
     with _served(world, files):
         await world.restart_egress("edge-1")
-        return await world.settled(lambda: world.said(EGRESS, r"R308 timestamp has \d+ bytes"))
+        return await world.settled(lambda: world.said(EDGE, r"R308 timestamp has \d+ bytes"))
 
 
 def _attack(name: str, by: str, story: str, guard: str, line: str, do: Do) -> Attack:
-    return Attack(name, by, story, (guard,), (EGRESS, f"metadata stays as it was: R308 .*{line}"), do)
+    return Attack(name, by, story, (guard,), (EDGE, f"metadata stays as it was: R308 .*{line}"), do)
 
 
 ATTACKS = (

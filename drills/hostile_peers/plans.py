@@ -23,7 +23,7 @@ from reuna.trust.plans import opened
 from reuna.wire import decode, encode
 
 AGAIN_S = 0.5
-AGENT, EGRESS = "edge-1/place.log", "edge-1/state/egress.log"
+EDGE = "edge-1/place.log"
 
 
 def _evil(beside: Round, **changes: object) -> Plan:
@@ -34,7 +34,7 @@ def _evil(beside: Round, **changes: object) -> Plan:
 async def _trains(world: World, beside: Round, signed: bytes, run: str, times: int = 1) -> bool:
     """Hand edge-1 a plan as its fog does; whether it then trains for the run once more."""
     fog = await world.bus("gateway", "fog-1")
-    log = world.path(AGENT)
+    log = world.path(EDGE)
 
     def trained() -> bool:
         return log.read_text().count(f"trained round 1 attempt 1 of {run}\n") >= times
@@ -102,7 +102,7 @@ async def second_plan(world: World, beside: Round) -> bool:
 async def _answered(world: World, beside: Round) -> None:
     """Edge-1 has done its honest part, so that nothing calls it back from what comes now."""
     line = f"trained round 1 attempt 1 of {beside.run}\n"
-    assert await world.wait(lambda: line in world.path(AGENT).read_text())
+    assert await world.wait(lambda: line in world.path(EDGE).read_text())
 
 
 async def _leaves(world: World, cohort: tuple[str, ...], beside: Round) -> bool:
@@ -131,19 +131,19 @@ async def cohort_of_doubles(world: World, beside: Round) -> bool:
 
 ATTACKS = (
     Attack("unsigned-plan", "fog", "gives its edge a plan that nobody has signed",
-           ("plan-signature",), (EGRESS, "refused a plan: .*cannot be read|refused a plan: .*no signed"), unsigned),
+           ("plan-signature",), (EDGE, "refused a plan: .*cannot be read|refused a plan: .*no signed"), unsigned),
     Attack("changed-plan", "fog", "puts another plan under the cloud's signature",
-           ("plan-signature",), (EGRESS, "refused a plan: .*not signed by a key"), changed),
+           ("plan-signature",), (EDGE, "refused a plan: .*not signed by a key"), changed),
     Attack("stolen-old-key", "neighbour", "signs a plan with a stolen key that was replaced since",
-           ("plan-signature",), (EGRESS, "refused a plan: .*not signed by a key"), old_key),
+           ("plan-signature",), (EDGE, "refused a plan: .*not signed by a key"), old_key),
     Attack("plan-of-another-fleet", "coordinator", "uses one key for two fleets and mixes up their plans",
-           ("plan-fleet",), (EGRESS, "refused a plan: .*for fleet 'line-5'"), other_fleet),
+           ("plan-fleet",), (EDGE, "refused a plan: .*for fleet 'line-5'"), other_fleet),
     Attack("replayed-plan", "fog", "lets its edge train again for a round of a run that went on",
-           ("plan-floor",), (EGRESS, "refused a plan: .*was accepted before"), replayed),
+           ("plan-floor",), (EDGE, "refused a plan: .*was accepted before"), replayed),
     Attack("second-plan-for-a-round", "coordinator", "asks a node twice in one round, with other work",
-           ("plan-floor",), (EGRESS, "refused a plan: two different plans"), second_plan),
+           ("plan-floor",), (EDGE, "refused a plan: two different plans"), second_plan),
     Attack("cohort-of-one", "coordinator", "asks one edge alone, so that the sum is its update",
-           ("cohort",), (EGRESS, "1 organisations take part, at least 2"), cohort_of_one),
+           ("cohort",), (EDGE, "1 organisations take part, at least 2"), cohort_of_one),
     Attack("cohort-of-doubles", "coordinator", "fills up the cohort with the same name",
-           ("cohort-names",), (EGRESS, "1 organisations take part, at least 2"), cohort_of_doubles),
+           ("cohort-names",), (EDGE, "1 organisations take part, at least 2"), cohort_of_doubles),
 )  # fmt: skip
