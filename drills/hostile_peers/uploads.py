@@ -151,6 +151,14 @@ async def anothers_members(world: World, beside: Round) -> bool:
     return _counts(await world.freight("fog", "fog-1", "cloud").put(manifest, body))
 
 
+async def neighbours_sum(world: World, beside: Round) -> bool:
+    """Edge-2 gives a sum as fogs do, in which its neighbour counts as well."""
+    manifest, body = _update(beside)
+    members = (Member("edge-1", 1, "", {"loss": 0.0}), *manifest.members)
+    summed = replace(manifest, kind="partial", weight=2, members=members)
+    return _counts(await world.freight("edge", "edge-2").put(summed, body))
+
+
 async def name_of_a_fog(world: World, beside: Round) -> bool:
     """Fog-1's own authority makes an edge that is called fog-2, which asks the cloud for its model."""
     issuer = CertificateAuthority.load(world.path("fog-1/issuer"))
@@ -182,6 +190,8 @@ def _attack(name: str, story: str, guard: str, reason: str, do: Do, **more: Any)
 ATTACKS = (
     _attack("upload-in-anothers-name", "hands up an update in the name of its neighbour",
             "sender", "identity", as_another, paused=("edge-1",)),
+    _attack("sum-with-a-neighbour", "gives a sum, as only fogs do, in which its neighbour counts",
+            "members", "identity", neighbours_sum),
     _attack("weight-zero", "gives a body that counts nothing", "weight", "weight", _weight(0)),
     _attack("weight-negative", "counts less than nothing, which takes away a neighbour's",
             "weight", "weight", _weight(-1)),

@@ -70,11 +70,14 @@ def _widest(plan: Plan, manifest: Contribution) -> int:
 
 
 def _check_members(plan: Plan, manifest: Contribution) -> None:
+    """An edge of the cohort speaks for itself; who is not one combines, and speaks for the cohort."""
+    edge = manifest.sender in plan.cohort
+    own = {manifest.sender} if edge else set(plan.cohort)
     names = [member.node for member in manifest.members]
-    if len(set(names)) != len(names) or not names or not set(names) <= set(plan.cohort):
+    if len(set(names)) != len(names) or not names or not set(names) <= own:
         _refuse("identity", f"{manifest.sender} names members that are not its own")
-    if manifest.kind == "update" and names != [manifest.sender]:
-        _refuse("identity", f"{manifest.sender} sent an update in another's name")
+    if manifest.kind == ("partial" if edge else "update"):
+        _refuse("shape", f"{manifest.sender} sent what only {'a fog' if edge else 'an edge'} sends")
     for member in manifest.members:
         _check_member(plan, manifest, member)
     if manifest.weight != sum(member.weight for member in manifest.members):

@@ -83,6 +83,13 @@ def test_honest_contributions_are_admitted() -> None:
         ("malformed", update(members=(Member("a", 7, saturated=-1),))),
         ("identity", partial(members=(Member("a", 7), Member("a", 7)))),
         ("identity", partial(members=(Member("z", 14),))),
+        ("identity", partial(sender="a")),
+        (
+            "identity",
+            msgspec.structs.replace(train.answer(PLAN, DIGEST, Member("b", absent="-")), sender="a"),
+        ),
+        ("shape", partial(sender="a", members=(Member("a", 14),))),
+        ("shape", update("fog", members=(Member("a", 7),))),
         ("weight", partial(weight=15)),
         ("shape", msgspec.structs.replace(train.answer(PLAN, DIGEST, Member("a")), size=4)),
     ],
