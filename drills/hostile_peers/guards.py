@@ -98,7 +98,14 @@ def _any_cohort(real: Any, policy: Any, state: Any, request: Any) -> Any:
 
 @instead("cohort-names", EGRESS, "made_for")
 def _counts_doubles(real: Any, plan: Any, *args: Any) -> Any:
-    return msgspec.structs.replace(real(plan, *args), cohort=len(plan.cohort))
+    from reuna.trust.targets import Hidden
+
+    return msgspec.structs.replace(real(plan, *args), cohort=Hidden(len(plan.cohort)))
+
+
+@instead("roster", TRUST, "among")
+def _believes_names(real: Any, state: Any, names: Any) -> Any:
+    return real(None, names)
 
 
 @instead("metadata-floor", TRUST, "refresh")

@@ -129,6 +129,10 @@ async def cohort_of_doubles(world: World, beside: Round) -> bool:
     return await _leaves(world, ("edge-1", "edge-1", "edge-1"), beside)
 
 
+async def invented_neighbours(world: World, beside: Round) -> bool:
+    return await _leaves(world, ("edge-1", "ghost-1", "ghost-2"), beside)
+
+
 ATTACKS = (
     Attack("unsigned-plan", "fog", "gives its edge a plan that nobody has signed",
            ("plan-signature",), (EDGE, "refused a plan: .*cannot be read|refused a plan: .*no signed"), unsigned),
@@ -143,7 +147,9 @@ ATTACKS = (
     Attack("second-plan-for-a-round", "coordinator", "asks a node twice in one round, with other work",
            ("plan-floor",), (EDGE, "refused a plan: two different plans"), second_plan),
     Attack("cohort-of-one", "coordinator", "asks one edge alone, so that the sum is its update",
-           ("cohort",), (EDGE, "1 organisations take part, at least 2"), cohort_of_one),
+           ("cohort",), (EDGE, "nodes in the sum: 1, at least 2"), cohort_of_one),
     Attack("cohort-of-doubles", "coordinator", "fills up the cohort with the same name",
-           ("cohort-names",), (EDGE, "1 organisations take part, at least 2"), cohort_of_doubles),
+           ("cohort-names", "roster"), (EDGE, "nodes in the sum: 1, at least 2"), cohort_of_doubles),
+    Attack("invented-neighbours", "coordinator", "asks one edge in a cohort with names that it made up",
+           ("roster",), (EDGE, "nodes in the sum: 1, at least 2"), invented_neighbours),
 )  # fmt: skip

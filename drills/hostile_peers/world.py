@@ -312,6 +312,9 @@ class Trust:
         rotate(self._ceremony(folder), "online", None)
         thing = scratch / "thing"
         thing.write_bytes(b"a pump's model")
+        names = scratch / "names"
+        names.write_text('{"edge-1": "acme", "edge-2": "acme", "edge-3": "borg"}')
+        add(self._ceremony(folder), names, "roster", "fleet")
         self.past = self._files(folder)
         add(self._ceremony(folder), thing, "release", "pump")
         self.present = self._files(folder)

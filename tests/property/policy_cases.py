@@ -67,6 +67,7 @@ def make_rule(random: Random) -> FlowRule:
         to=some(random, NAMES),
         protection=random.choice(("clear", *PROTECTIONS)),  # type: ignore[arg-type]
         min_cohort=few(random),
+        min_organisations=few(random),
         min_samples=few(random),
         min_local_steps=few(random),
         tensors=Tensors(
@@ -144,6 +145,7 @@ def make_request(random: Random) -> Request:
         round=random.randint(1, 2),
         protection=random.choice(PROTECTIONS),  # type: ignore[arg-type]
         cohort=few(random),
+        organisations=few(random) or None,
         samples=few(random),
         local_steps=few(random),
         params=random.choice((None, 0, 3)),

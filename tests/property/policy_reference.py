@@ -19,7 +19,11 @@ def reference(policy, state, ask):  # type: ignore[no-untyped-def]
     midnight = (today + 1) * 86_400
     same_day = state.day == today
     amounts = [ask.bytes, ask.round, ask.cohort, ask.samples, ask.local_steps, ask.values]
-    amounts += [x for x in (ask.params, ask.norm, ask.cell, ask.epsilon, ask.delta) if x is not None]
+    amounts += [
+        x
+        for x in (ask.organisations, ask.params, ask.norm, ask.cell, ask.epsilon, ask.delta)
+        if x is not None
+    ]
     if any(math.isnan(x) or x < 0 for x in amounts):
         return False
     if state.stopped or not state.valid or not policy.valid.first <= at.date() <= policy.valid.last:
@@ -65,7 +69,9 @@ def one_rule(policy, state, ask, rule, same_day, midnight):  # type: ignore[no-u
         rule.kind == ask.kind,
         ask.to in {policy.recipients[name] for name in rule.to if name in policy.recipients},
         STRENGTH[ask.protection] >= STRENGTH[rule.protection],
-        ask.cohort >= rule.min_cohort and ask.samples >= rule.min_samples,
+        ask.cohort >= rule.min_cohort
+        and (ask.organisations or 0) >= rule.min_organisations
+        and ask.samples >= rule.min_samples,
         ask.local_steps >= rule.min_local_steps,
         (-1 if ask.cell is None else ask.cell) >= rule.min_cell or not rule.min_cell,
         not tensors.schema or tensors.schema == ask.schema,

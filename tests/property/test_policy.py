@@ -45,7 +45,7 @@ def test_whatever_is_refused_has_a_known_reason_and_a_sentence(random: Random) -
 
 def test_the_cases_are_of_every_kind() -> None:
     """Laws over cases that are all refused would say nothing."""
-    verdicts = [decide(*case(Random(seed))) for seed in range(15_000)]
+    verdicts = [decide(*case(Random(seed))) for seed in range(18_000)]
     seen = Counter("allowed" if isinstance(each, Allow) else each.reason for each in verdicts)
     rare = {"no-policy", "source", "columns", "purpose"}
     assert seen["allowed"] > 1000
@@ -76,6 +76,7 @@ def stricter_rule(random: Random, rule: FlowRule) -> FlowRule:
     choices: list[dict[str, Any]] = [
         {"protection": "secagg"},
         {"min_cohort": rule.min_cohort + 1},
+        {"min_organisations": rule.min_organisations + 1},
         {"min_samples": rule.min_samples + 1},
         {"min_local_steps": rule.min_local_steps + 1},
         {"min_cell": rule.min_cell + 1},

@@ -119,7 +119,7 @@ class TufRepository:
             yield
 
     def assign(self, listed: Sequence[Target], keys: Sequence[PrivateKey], now: float) -> list[str]:
-        """Publish the rosters and plans of the moment in place of those before; names of what is new.
+        """Publish the plans of the moment in place of those before; names of what is new.
 
         Raises as `freshen`.
         """

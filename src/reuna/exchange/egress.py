@@ -26,7 +26,7 @@ from reuna.core.ports import Blob, Blobs, BlobStore, Bus, Clock, HandlePlan, Off
 from reuna.core.records import Contribution, Event, Hello, Member, Plan, Receipt
 from reuna.exchange.encode import encode_difference, extent, schema_of
 from reuna.exchange.flows import FlowControl, Leaving, Passage
-from reuna.exchange.payloads import Made, contribution, made_for, message
+from reuna.exchange.payloads import Among, Made, contribution, made_for, message
 from reuna.exchange.room import when_there_is_room
 from reuna.learn import grid as fixed
 from reuna.loop import train
@@ -54,6 +54,7 @@ class Egress:
         clock: Clock,
         offload: Offload,
         open_plan: OpenPlan,
+        among: Among,
     ) -> None:
         self.name = name
         self._parent = parent
@@ -65,6 +66,7 @@ class Egress:
         self._clock = clock
         self._offload = offload
         self._open_plan = open_plan
+        self._among = among
         self.refused: dict[str, int] = {}
         self._models = ("", "")  #: of the plan before and of this one
 
@@ -125,7 +127,7 @@ class Egress:
             body = self._outbox.body(manifest) if manifest.size else None
         except Corrupted:  # its bytes went when a later round began: a late plan, answered long ago
             return None
-        return await self._send(manifest, body, made_for(plan, level))
+        return await self._send(manifest, body, made_for(plan, self._among, level))
 
     async def hand_over(self, manifest: Contribution, body: Blob | None) -> Receipt | None:
         """Send a partial sum that the gateway has already made durable."""
@@ -181,10 +183,14 @@ class Egress:
         self._outbox.drop(plan.run, plan.round)
         member = self._without_secret_metrics(member)
         if weights is None:
-            manifest, body, made = train.answer(plan, digest, member), None, made_for(plan, level)
+            manifest, body, made = (
+                train.answer(plan, digest, member),
+                None,
+                made_for(plan, self._among, level),
+            )
         else:
             manifest, body, made = self._encode(plan, digest, weights, weight, member, level)
-        self._flows.leave(*contribution(manifest, self._parent, self._clock.now(), made))
+        self._flows.leave(*contribution(manifest, self._parent, self._clock.now(), made, self._among))
         self._outbox.commit(manifest, body)
         return manifest
 
@@ -208,11 +214,13 @@ class Egress:
         body = writer.seal()
         counted = msgspec.structs.replace(capped, digest=body.digest, saturated=saturated)
         manifest = train.answer(plan, digest, counted, body.digest, width)
-        return manifest, body, made_for(plan, level, facts, schema_of(base))
+        return manifest, body, made_for(plan, self._among, level, facts, schema_of(base))
 
     async def _send(self, manifest: Contribution, body: Blob | None, made: Made) -> Receipt | None:
         """Send under the entries that it has in the ledger, or under new ones."""
-        passage = await self._leave(*contribution(manifest, self._parent, self._clock.now(), made))
+        passage = await self._leave(
+            *contribution(manifest, self._parent, self._clock.now(), made, self._among)
+        )
         if passage is None:
             return None
         wait = FIRST_RETRY_S

@@ -290,6 +290,7 @@ def _intent(leaving: Leaving, standing: Standing, rule: str, now_ms: int) -> Ent
         unit=request.epsilon_unit,
         samples=request.samples,
         cohort=request.cohort,
+        organisations=request.organisations,
         values=numbers(request),
         level=request.sandbox or None,
         decision="allow",

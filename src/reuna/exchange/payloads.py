@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+
 import msgspec
 
 from reuna.core.records import Contribution, Plan
 from reuna.exchange.encode import Extent
 from reuna.exchange.flows import Leaving
 from reuna.trust.requests import Request
+from reuna.trust.targets import Hidden
 from reuna.wire import digest_bytes, encode
+
+Among = Callable[[Iterable[str]], Hidden]  #: who of these names is of the fleet
 
 
 class Made(msgspec.Struct, frozen=True):
@@ -18,19 +23,17 @@ class Made(msgspec.Struct, frozen=True):
     """
 
     code: str = ""
-    cohort: int = 0
+    cohort: Hidden = Hidden(0)
     steps: int = 0
     extent: Extent | None = None
     schema: str = ""
     sandbox: int = 0
 
 
-def made_for(plan: Plan, sandbox: int, extent: Extent | None = None, schema: str = "") -> Made:
-    """An edge's answer to a plan. A learner takes at least as many steps as epochs; who is asked twice
-    is one."""
-    return Made(
-        plan.bundle, len(set(plan.cohort)), int(plan.settings.get("epochs", 0)), extent, schema, sandbox
-    )
+def made_for(plan: Plan, among: Among, sandbox: int, extent: Extent | None = None, schema: str = "") -> Made:
+    """An edge's answer to a plan. A learner takes at least as many steps as epochs."""
+    steps = int(plan.settings.get("epochs", 0))
+    return Made(plan.bundle, among(plan.cohort), steps, extent, schema, sandbox)
 
 
 def message(kind: str, to: str, data: bytes, now: float, run: str = "", round: int = 0) -> Leaving:
@@ -38,14 +41,16 @@ def message(kind: str, to: str, data: bytes, now: float, run: str = "", round: i
     return Leaving(Request(kind, to, len(data), now, run, round), digest_bytes(data))
 
 
-def contribution(manifest: Contribution, to: str, now: float, made: Made) -> tuple[Leaving, ...]:
+def contribution(
+    manifest: Contribution, to: str, now: float, made: Made, among: Among
+) -> tuple[Leaving, ...]:
     """A contribution's manifest, and its body if it has one.
 
     A sum hides in those who took part in it, an update in the plan's cohort.
     """
     members = [member for member in manifest.members if not member.absent]
     samples = sum(member.weight for member in members)
-    cohort = len(members) if manifest.kind == "partial" else made.cohort
+    hidden = among(member.node for member in members) if manifest.kind == "partial" else made.cohort
     data = encode(manifest)
     names = sorted({name for member in members for name in member.metrics})
     metric = Request(
@@ -55,7 +60,8 @@ def contribution(manifest: Contribution, to: str, now: float, made: Made) -> tup
         now,
         manifest.run,
         manifest.round,
-        cohort=cohort,
+        cohort=hidden.nodes,
+        organisations=hidden.organisations,
         samples=samples,
         metrics=tuple(names),
         values=sum(len(member.metrics) for member in members),
@@ -71,7 +77,8 @@ def contribution(manifest: Contribution, to: str, now: float, made: Made) -> tup
             now,
             manifest.run,
             manifest.round,
-            cohort=cohort,
+            cohort=hidden.nodes,
+            organisations=hidden.organisations,
             samples=samples,
             local_steps=made.steps,
             params=manifest.params,

@@ -65,6 +65,7 @@ async def serve(settings: EgressSettings, sock: socket.socket) -> None:
         SystemClock(),
         ThreadOffload(),
         guard.plan,
+        guard.among,
     )
     renewing = asyncio.create_task(_renew(settings, own, (to_bus, to_freight)))
     try:

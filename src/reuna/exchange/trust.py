@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 
 from reuna.adapters.trust_store import TrustStore
 from reuna.core.errors import KeyProblem, Refused, StorageError, Unreachable, Untrusted
@@ -16,7 +16,7 @@ from reuna.core.records import Plan
 from reuna.trust.gate import plan_gate
 from reuna.trust.metadata import TrustState, begin, complete, refresh, take, wanted
 from reuna.trust.plans import PlanGate, PlanKey, verify_plan
-from reuna.trust.targets import Target, target
+from reuna.trust.targets import Hidden, Target, among, target
 from reuna.wire import decode
 
 log = logging.getLogger("reuna.trust")
@@ -128,6 +128,10 @@ class TrustGuard:
             self._store.keep_floor(accepted.floor)
         self._floor = accepted.floor
         return accepted.plan
+
+    def among(self, names: Iterable[str]) -> Hidden:
+        """Among how many nodes of the fleet's signed roster something hides. Raises `Untrusted`."""
+        return among(self.state, names)
 
     def target(self, path: str) -> Target:
         """What may come down under that path, by the newest metadata. Raises `Untrusted`."""

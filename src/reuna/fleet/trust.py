@@ -23,11 +23,11 @@ import msgspec
 from reuna.adapters.files import replace_file
 from reuna.adapters.trust_keys import is_locked, new_key, read_key, write_key
 from reuna.adapters.tuf_repository import TufRepository
-from reuna.core.errors import KeyProblem
+from reuna.core.errors import KeyProblem, Untrusted
 from reuna.trust import publish
 from reuna.trust.publish import PrivateKey, Ring, key_of, public_of
 from reuna.trust.roles import DELEGATED, KINDS, file_name
-from reuna.trust.targets import PATH, Target, read_all
+from reuna.trust.targets import PATH, ROSTER, Target, read_all, read_roster
 from reuna.wire import digest_bytes
 
 #: What a person calls a set of keys -> the roles it signs.
@@ -263,7 +263,7 @@ def add(ceremony: Ceremony, file: Path, kind: str, name: str) -> dict[str, str]:
     rule = KINDS.get(kind)
     if rule is None:
         raise KeyProblem(f"{kind!r} is no kind of target", f"Use one of {', '.join(KINDS)}.")
-    path = f"{rule.folder}/{name}"
+    path = ROSTER if kind == "roster" else f"{rule.folder}/{name}"
     if PATH.fullmatch(path) is None:
         raise KeyProblem(f"{name!r} is no name of a target", "Use a-z, 0-9, dot, hyphen and underscore.")
     try:
@@ -273,11 +273,23 @@ def add(ceremony: Ceremony, file: Path, kind: str, name: str) -> dict[str, str]:
     listed = {each.path: each for each in ceremony.listed(rule.role)}
     digest = digest_bytes(data)
     version = listed[path].version + 1 if path in listed else 1
-    listed[path] = Target(path, kind, version, len(data), digest, hashlib.sha256(data).hexdigest())
+    organisations = _roster(file, data) if kind == "roster" else {}
+    sha256 = hashlib.sha256(data).hexdigest()
+    listed[path] = Target(path, kind, version, len(data), digest, sha256, organisations=organisations)
     (ceremony.folder / "targets").mkdir(parents=True, exist_ok=True)
     replace_file(ceremony.folder / "targets" / digest, data, 0o644)
     ceremony.restage(rule.role, list(listed.values()))
     return ceremony.settle()
+
+
+def _roster(file: Path, data: bytes) -> dict[str, str]:
+    try:
+        return read_roster(msgspec.json.decode(data))
+    except (Untrusted, msgspec.DecodeError, RecursionError) as error:
+        raise KeyProblem(
+            f"{file} is no roster: {error}",
+            'Write JSON with each node and its organisation: {"press-1": "acme", "oven-2": "borg"}.',
+        ) from error
 
 
 def withdraw(ceremony: Ceremony, path: str) -> dict[str, str]:

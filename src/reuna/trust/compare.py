@@ -89,7 +89,8 @@ def loosened_by(old: FlowRule, new: FlowRule) -> list[str]:
 
 
 _FEWEST = {
-    "min_cohort": "organisations taking part:",
+    "min_cohort": "nodes in the sum:",
+    "min_organisations": "organisations in the sum:",
     "min_samples": "rows behind it:",
     "min_local_steps": "steps of training behind it:",
     "min_cell": "rows behind the smallest count:",

@@ -84,6 +84,7 @@ def _sound(request: Request) -> Deny | None:
         "bytes": request.bytes,
         "round": request.round,
         "cohort": request.cohort,
+        "organisations": request.organisations,
         "samples": request.samples,
         "local_steps": request.local_steps,
         "params": request.params,

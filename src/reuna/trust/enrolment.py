@@ -212,7 +212,7 @@ def renew_at(not_before: float, not_after: float) -> float:
 
 def retry_after(now: float, not_after: float, failures: int) -> float:
     """Seconds until the next try of a renewal that failed: soon, then less often, hourly at most."""
-    longest = 3_600.0 if now < not_after else 60.0
+    longest = 3_600.0 if now < not_after else 600.0
     return min(5.0 * 2.0 ** min(failures, 10), longest)
 
 

@@ -54,7 +54,8 @@ def conditions(rule: FlowRule) -> list[str]:
     tensors = rule.tensors
     found = [
         PROTECTED[rule.protection] if rule.kind in ("model_update", "metric", "statistic") else "",
-        f"at least {rule.min_cohort} organisations take part" if rule.min_cohort > 1 else "",
+        f"the sum is over at least {rule.min_cohort} nodes" if rule.min_cohort > 1 else "",
+        f"it is over at least {rule.min_organisations} organisations" if rule.min_organisations > 1 else "",
         f"at least {rule.min_samples} rows are behind it" if rule.min_samples else "",
         f"at least {rule.min_local_steps} steps of training are behind it" if rule.min_local_steps else "",
         f"only tensors of the schema {tensors.schema[:12]}…" if tensors.schema else "",

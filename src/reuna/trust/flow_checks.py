@@ -56,7 +56,12 @@ def _protection(policy: Policy, state: State, rule: FlowRule, request: Request) 
 
 
 def _cohort(policy: Policy, state: State, rule: FlowRule, request: Request) -> Stop | None:
-    return _fewest("cohort", "{} organisations take part", request.cohort, rule.min_cohort)
+    return _fewest("cohort", "nodes in the sum: {}", request.cohort, rule.min_cohort)
+
+
+def _organisations(policy: Policy, state: State, rule: FlowRule, request: Request) -> Stop | None:
+    said = "organisations in the sum: {}" if request.organisations is not None else "no roster is known: {}"
+    return _fewest("organisations", said, request.organisations or 0, rule.min_organisations)
 
 
 def _samples(policy: Policy, state: State, rule: FlowRule, request: Request) -> Stop | None:
@@ -158,6 +163,7 @@ _CHECKS: tuple[_Check, ...] = (
     _recipient,
     _protection,
     _cohort,
+    _organisations,
     _samples,
     _steps,
     _schema,

@@ -99,7 +99,8 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbi
     epsilon_left: Amount | None = None  #: after this
     unit: Text = ""  #: what epsilon protects: record, asset-day, …
     samples: Count = 0  #: local records behind it
-    cohort: Count = 0  #: nodes, or organisations, whose sum hides it
+    cohort: Count = 0  #: nodes whose sum hides it
+    organisations: Count | None = None  #: of those nodes, where a roster is known
     values: Count = 0  #: numbers in it, where a policy bounds them
     level: Count | None = None  #: of the sandbox that the code ran in
     decision: Literal["", "allow", "deny", "wait"] = ""

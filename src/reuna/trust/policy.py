@@ -95,6 +95,7 @@ class FlowRule(msgspec.Struct, frozen=True, omit_defaults=True):
     to: tuple[str, ...]
     protection: Protection = "clear"
     min_cohort: int = 0
+    min_organisations: int = 0
     min_samples: int = 0
     min_local_steps: int = 0
     tensors: Tensors = Tensors()

@@ -180,7 +180,15 @@ SECTIONS: dict[str, tuple[Key, ...]] = {
         Key(
             "min_cohort",
             "whole",
-            "organisations in the sum, counted on the verified roster",
+            "nodes in the sum, of those on the fleet's roster if there is one",
+            False,
+            _at_least(0),
+            NUMBERS,
+        ),
+        Key(
+            "min_organisations",
+            "whole",
+            "organisations in the sum, by the fleet's roster",
             False,
             _at_least(0),
             NUMBERS,

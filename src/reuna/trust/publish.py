@@ -173,7 +173,9 @@ def _files(listed: Iterable[Target]) -> dict[str, TargetFile]:
 
 
 def _file(each: Target) -> TargetFile:
-    own = {"kind": each.kind, "version": each.version, "digest": each.digest}
+    own: dict[str, Any] = {"kind": each.kind, "version": each.version, "digest": each.digest}
     if each.lineage:
         own["lineage"] = each.lineage
+    if each.organisations:
+        own["organisations"] = each.organisations
     return TargetFile(each.size, {"sha256": each.sha256}, each.path, {"custom": {FIELD: own}})

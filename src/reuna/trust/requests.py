@@ -22,7 +22,8 @@ REASONS: dict[str, str] = {
     "kind": "no rule is for this kind",
     "recipient": "no rule of this kind is for this recipient",
     "protection": "it is less protected than the rule asks for",
-    "cohort": "too few organisations take part",
+    "cohort": "too few nodes in the sum",
+    "organisations": "too few organisations in the sum",
     "samples": "too few rows are behind it",
     "steps": "too few steps of training are behind it",
     "schema": "the tensors are not those of the rule",
@@ -53,7 +54,8 @@ class Request(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fi
     """What an egress is about to send; as JSON one line of what `reuna policy simulate` reads.
 
     ``to``: identity of the recipient as its certificate says; ``bytes``: payload; ``now``: seconds
-    since the epoch. ``cohort``: distinct organisations on the verified roster; ``dtype``, ``params``,
+    since the epoch. ``cohort``: nodes in the sum, and their
+    ``organisations``, as the fleet's roster knows them; ``dtype``, ``params``,
     ``norm`` (L2) and ``schema`` describe the clear tensors; ``cell``: rows behind the smallest count;
     ``epsilon`` and ``delta`` of ``epsilon_unit``; ``code``: digest of the pushed bundle that made
     it, empty without one; ``sandbox``: level it ran in. None: not known, which no bound accepts.
@@ -67,6 +69,7 @@ class Request(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fi
     round: int = 0
     protection: Protection = "clear"
     cohort: int = 1
+    organisations: int | None = None
     samples: int = 0
     local_steps: int = 0
     params: int | None = None

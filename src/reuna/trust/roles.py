@@ -1,9 +1,9 @@
 """The roles of a fleet's metadata, what each may sign, and how long a file of each may be.
 
     root        offline, k of n   names the keys of every other role
-    ├── targets     offline       releases and policy templates; names the keys of code and plans
+    ├── targets     offline       releases, the roster, policy templates; names the keys of code and plans
     │   ├── code        offline   code bundles, signed by officers
-    │   └── plans       online    plans and rosters of the round
+    │   └── plans       online    plans
     ├── snapshot    online        which versions belong together
     └── timestamp   online        what is newest, and what time it is
 
@@ -55,7 +55,7 @@ KINDS: dict[str, Rule] = {
     "policy-template": Rule("targets", "policy-templates"),
     "code": Rule("code", "code"),
     "plan": Rule("plans", "plans"),
-    "roster": Rule("plans", "rosters"),
+    "roster": Rule("targets", "rosters"),
 }
 
 

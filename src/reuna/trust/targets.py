@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Iterable
 
 import msgspec
 from tuf.api.metadata import TargetFile, Targets
@@ -14,13 +15,17 @@ from reuna.trust.parse import field
 from reuna.trust.roles import DELEGATED, KINDS
 
 PATH = re.compile(r"[a-z-]{1,32}/[a-z0-9][a-z0-9._-]{0,99}")
+ROSTER = "rosters/fleet"  #: the one path of a roster
+MAX_NODES = 10_000
 _DIGEST = re.compile(r"[0-9a-f]{64}")
+_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 
 
 class Target(msgspec.Struct, frozen=True):
     """A thing that may come down. ``digest``: of `reuna.wire.digest`; ``size`` in bytes.
 
-    ``lineage`` is the digest of an in-toto statement about how it came to be, or empty.
+    ``lineage`` is the digest of an in-toto statement about how it came to be, or empty. A roster
+    stands in the list itself: ``organisations``, node -> organisation.
     """
 
     path: str
@@ -30,6 +35,14 @@ class Target(msgspec.Struct, frozen=True):
     digest: str
     sha256: str
     lineage: str = ""
+    organisations: dict[str, str] = {}
+
+
+class Hidden(msgspec.Struct, frozen=True):
+    """Among whom a payload hides: how many nodes, of how many organisations (None: no roster says)."""
+
+    nodes: int
+    organisations: int | None = None
 
 
 def target(state: TrustState, path: str, now: float) -> Target:
@@ -50,6 +63,33 @@ def targets(state: TrustState, now: float) -> list[Target]:
         listed = targets_of(state, role).targets
         found += [_read(item) for path, item in listed.items() if _role(path) == role]
     return sorted(found, key=lambda each: each.path)
+
+
+def among(state: TrustState | None, names: Iterable[str]) -> Hidden:
+    """How many of the names the fleet's roster knows; without a roster, how many names there are.
+
+    A plan's cohort is what the cloud says; the roster is signed by offline keys, so that a hostile
+    cloud cannot invent neighbours. Raises `Untrusted` (kind, malformed).
+    """
+    different = set(names)
+    listed = (
+        None if state is None or not complete(state) else targets_of(state, "targets").targets.get(ROSTER)
+    )
+    if listed is None:
+        return Hidden(len(different))
+    known = _read(listed).organisations
+    return Hidden(len(different & known.keys()), len({known[name] for name in different & known.keys()}))
+
+
+def read_roster(value: object) -> dict[str, str]:
+    """Node -> organisation, out of decoded JSON. Raises `Untrusted` (malformed)."""
+    if not isinstance(value, dict) or not 1 <= len(value) <= MAX_NODES:
+        raise Untrusted("malformed", f"a roster names 1 to {MAX_NODES} nodes and their organisations")
+    for node, organisation in value.items():
+        for name in (node, organisation):
+            if not isinstance(name, str) or _NAME.fullmatch(name) is None:
+                raise Untrusted("malformed", f"{name!r:.80} in the roster is no name")
+    return value
 
 
 def read_all(signed: Targets) -> list[Target]:
@@ -95,4 +135,7 @@ def _read(item: TargetFile) -> Target:
     sound = all(isinstance(text, str) and _DIGEST.fullmatch(text) for text in texts)
     if not sound or type(version) is not int or version < 1 or type(item.length) is not int:
         raise Untrusted("malformed", f"{item.path} is listed without version, size and digests")
-    return Target(item.path, kind, version, item.length, digest, sha256, lineage)
+    if (kind == "roster") != (item.path == ROSTER):
+        raise Untrusted("kind", f"{item.path} is called a {kind}; a roster is {ROSTER}")
+    organisations = read_roster(field(custom, "organisations")) if kind == "roster" else {}
+    return Target(item.path, kind, version, item.length, digest, sha256, lineage, organisations)

@@ -51,13 +51,13 @@ def test_new_files_are_published_together(repository: TufRepository, house: Hous
     assert complete(repository.check(NOW))
 
 
-def test_a_roster_of_the_moment_replaces_the_one_before(repository: TufRepository, house: House) -> None:
+def test_a_plan_of_the_moment_replaces_the_one_before(repository: TufRepository, house: House) -> None:
     state = update(begin(FLEET, house.pin), repository.file, NOW)
-    repository.assign([thing("rosters/r-2", "roster", b"e1 e2")], ONLINE, NOW)
+    repository.assign([thing("plans/r-2", "plan", b"e1 e2")], ONLINE, NOW)
     state = update(state, repository.file, NOW)
-    assert target(state, "rosters/r-2", NOW).size == 5
+    assert target(state, "plans/r-2", NOW).size == 5
     with pytest.raises(Untrusted):
-        target(state, "rosters/r-1", NOW)
+        target(state, "plans/r-1", NOW)
 
 
 def test_nothing_is_written_that_a_node_would_refuse(repository: TufRepository, house: House) -> None:

@@ -71,7 +71,7 @@ def test_a_policy_is_explained_without_a_word_of_a_program() -> None:
     started("companies")
     said = reuna("explain")
     assert "to cloud (spiffe://line-4/cloud/cloud)" in said
-    assert "at least 3 organisations take part" in said
+    assert "the sum is over at least 3 nodes" in said
     assert "raw: rows of data" in said.split("What never leaves:")[1]
     assert json.loads(reuna("explain", "--json")) == said.splitlines()
 

@@ -46,6 +46,20 @@ def test_the_ceremony_from_the_page(place: Path) -> None:
     assert json.loads(reuna("publish", "--json"))["published"]
 
 
+def test_a_roster_is_read_when_it_is_listed_and_stays_in_the_list(place: Path) -> None:
+    reuna("init", "--fleet", "line-4")
+    (place / "nodes.json").write_text('{"press-1": "acme", "oven-2": "borg"}')
+    assert "published" in reuna("add", "nodes.json", "--kind", "roster")
+    assert "published" in reuna("renew", "release")
+    found = json.loads(reuna("show", "--json"))["targets"]
+    assert [(each["path"], each["organisations"]) for each in found] == [
+        ("rosters/fleet", {"press-1": "acme", "oven-2": "borg"})
+    ]
+    (place / "nodes.json").write_text("press-1 = acme")
+    with pytest.raises(KeyProblem, match="is no roster"):
+        reuna("add", "nodes.json", "--kind", "roster")
+
+
 def test_a_signature_from_another_medium(place: Path) -> None:
     reuna("init", "--fleet", "line-4")
     stick = place / "stick"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -21,6 +22,7 @@ from reuna.sim.clock import InPlace, SimClock
 from reuna.sim.fleet import unsealed
 from reuna.sim.freight import MemoryFreight
 from reuna.sim.storage import MemoryBlob, MemoryBlobs, MemorySpool
+from reuna.trust.targets import among
 from reuna.wire import digest_bytes, encode
 
 PARAMS = 4
@@ -55,8 +57,9 @@ class Site:
         freight = MemoryFreight(lambda: self.intake, "a", self.cache)
         bus = MemoryBroker().connect("a")
         return Egress(
-            "a", "fog", bus, freight, self.cache, self.outbox, self.meter, SimClock(), InPlace(), unsealed
-        )
+            "a", "fog", bus, freight, self.cache, self.outbox, self.meter, SimClock(), InPlace(), unsealed,
+            partial(among, None),
+        )  # fmt: skip
 
     async def submit(self, values: list[float], weight: int = 3, data: bytes | None = None) -> Receipt | None:
         trained = pack({"w": np.array(values, np.float32)})

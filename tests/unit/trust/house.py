@@ -47,7 +47,7 @@ class House:
         self.listed: dict[str, list[Target]] = {
             "targets": [thing("releases/pump", "release")],
             "code": [thing("code/detector", "code")],
-            "plans": [thing("rosters/r-1", "roster")],
+            "plans": [thing("plans/r-1", "plan")],
         }
         self.root()
         self.pin = self.files["1.root.json"]

@@ -42,7 +42,7 @@ FOG_UPDATE = "model_update to fog (spiffe://line-4/gateway/north): "
 #: A looser policy, and what it says it allows now.
 LOOSER = [
     (rule(0, protection="split"), FOG_UPDATE + "protected by split instead of secagg"),
-    (rule(0, min_cohort=3), FOG_UPDATE + "organisations taking part: at least 3 instead of 5"),
+    (rule(0, min_cohort=3), FOG_UPDATE + "nodes in the sum: at least 3 instead of 5"),
     (rule(0, min_samples=0), FOG_UPDATE + "rows behind it: at least 0 instead of 2000"),
     (rule(0, max_rounds_per_day=None), FOG_UPDATE + "rounds a day without a bound instead of 24"),
     (rule(0, dp=None), FOG_UPDATE + "without differential privacy"),

@@ -44,7 +44,7 @@ def test_a_node_with_the_root_takes_everything_over_and_knows_what_may_come_down
     state = house.update()
     assert complete(state)
     assert state.signed_time == NOW
-    assert [each.path for each in targets(state, NOW)] == ["code/detector", "releases/pump", "rosters/r-1"]
+    assert [each.path for each in targets(state, NOW)] == ["code/detector", "plans/r-1", "releases/pump"]
     assert target(state, "releases/pump", NOW).kind == "release"
     assert check_bytes(target(state, "code/detector", NOW), b"bytes") == b"bytes"
 
@@ -364,7 +364,7 @@ def test_the_plans_key_cannot_name_code_or_a_release(house: House) -> None:
     for path in ("code/evil", "releases/evil"):
         with refused("unknown"):
             target(state, path, NOW)
-    assert [each.path for each in targets(state, NOW)] == ["code/detector", "releases/pump", "rosters/r-1"]
+    assert [each.path for each in targets(state, NOW)] == ["code/detector", "plans/r-1", "releases/pump"]
 
 
 def test_the_release_key_cannot_name_code(house: House) -> None:

@@ -34,7 +34,7 @@ def test_the_reference_client_accepts_a_fleets_metadata_and_targets(tmp_path: Pa
     house = House(now=float(int(time.time())))
     found = updater(house, tmp_path)
     found.refresh()
-    for path in ("releases/pump", "code/detector", "rosters/r-1"):
+    for path in ("releases/pump", "code/detector", "plans/r-1"):
         assert found.get_targetinfo(path) is not None, path
 
 
