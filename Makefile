@@ -68,10 +68,11 @@ drill: .venv/demo.stamp ## A scenario that proves a promise: make drill NAME=kil
 bench-quick: .venv/demo.stamp ## The cost of a small round, in some seconds
 	@$(BIN)/python -m benchmarks.round --params 10000 --nodes 8 --rounds 10 --json
 
-bench: .venv/demo.stamp ## The cost of a round and of a simulated client, as in the documentation
+bench: .venv/demo.stamp ## The cost of a round, a simulated client and the site's gate, as in the documentation
 	@$(BIN)/python -m benchmarks.round --params 10000 --nodes 8 --rounds 30 --idle --json
 	@$(BIN)/python -m benchmarks.round --params 1000000 --nodes 8 --rounds 20 --json
 	@$(BIN)/python -m benchmarks.simulate --clients 1000 --json
+	@$(BIN)/python -m benchmarks.gate --params 10000 --json
 
 LOCK := --quiet --universal --generate-hashes --no-header --no-annotate --no-emit-index-url \
   --no-emit-find-links --group build
