@@ -1,0 +1,260 @@
+"""All that leaves the sites is recorded on the wire and held against the ledgers, byte for byte.
+
+A fleet of one cloud, two fogs and four edges trains on data in which words and rows are planted. On
+every line up (edge to fog, fog to cloud; HTTPS, NATS and the leaf link between the servers) stands a
+peer that holds the keys of both sides and records what passes, in the clear. Then, for each node and
+kind, the payload bytes on its lines must be those of its ledger, exactly; and nothing that was
+planted may be found: not in any recorded byte of either direction, nor in a log, nor on the disks of
+fogs and cloud. First the search shows that it finds each form of each canary when it is there.
+
+Not recorded is the line for certificates, over which no payload goes: a request for the next one
+at two thirds of a life, and a fog's question for revoked names.
+
+    python -m drills.flows [--json]
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import shutil
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from drills.recording import canaries
+from drills.recording.relay import Relay
+from drills.recording.wire import payloads
+from reuna.adapters.ledger_file import entries
+from reuna.adapters.tls import client_context, server_context
+from reuna.adapters.toml_file import read_toml
+from reuna.fleet.client import Operator
+from reuna.fleet.data import find_nodes, spread
+from reuna.fleet.layout import Fleet, PlaceFile, make_fleet, write_toml
+from reuna.fleet.open_project import open_settings
+from reuna.fleet.session import Job, prepare, ready, train
+from reuna.fleet.supervise import Supervisor
+from reuna.template import COLUMNS, make_project
+
+ROUNDS = 6
+TYPICAL = (1.4, 51.0, 26.0, 9.0)  #: vibration, temperature, flow, current of the sample's pumps
+QUIET_S = 1.0  #: a node whose line and ledger both stand still for so long is compared
+PATIENCE_S = 60.0
+
+
+class Planted:
+    """Canaries of the whole fleet."""
+
+    def __init__(self) -> None:
+        self.words: list[str] = []
+        self.rows: list[NDArray[np.float64]] = []
+
+    def word(self) -> str:
+        self.words.append(canaries.new_word())
+        return self.words[-1]
+
+    def plant(self, node: Path) -> None:
+        """In one node's data: in a file's name, in a note beside it, in three rows of a recording."""
+        first = min((node / "train").glob("*.csv"))
+        lines = first.read_text(encoding="utf-8").splitlines()
+        rows = canaries.new_rows(TYPICAL)
+        for number, row in enumerate(rows, start=41):
+            second, *_, fault = lines[number].split(",")
+            lines[number] = ",".join([second, *map(canaries.text_of, row), fault])
+        assert lines[0].split(",") == list(COLUMNS)
+        (first.parent / f"{self.word()}.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        first.unlink()
+        (node / "note.txt").write_text(f"press operator: {self.word()}\n", encoding="utf-8")
+        self.rows.append(rows)
+
+    @property
+    def forms(self) -> dict[str, list[bytes]]:
+        found: dict[str, list[bytes]] = {}
+        for rows in self.rows:
+            for form, patterns in canaries.forms(self.words, rows).items():
+                found.setdefault(form, []).extend(patterns)
+        return {form: list(dict.fromkeys(patterns)) for form, patterns in found.items()}
+
+
+async def relays_of(fleet: Fleet) -> list[Relay]:
+    """A relay on every line up, with the children's settings changed to dial it."""
+    found = []
+    for place in fleet.of("edge"):
+        values = read_toml(place.settings).values
+        parent = values["parent"]
+        site = _served_by(fleet, parent["name"], "site")
+        nats = await _between(place, "nats", int(parent["nats"].rpartition(":")[2]), site)
+        http = await _between(place, "http", parent["freight_port"], site)
+        parent |= {"nats": f"tls://127.0.0.1:{nats.port}", "freight_port": http.port}
+        write_toml(place.settings, values)
+        found += [nats, http]
+    for place in fleet.of("fog"):
+        values = read_toml(place.settings).values
+        parent = values["parent"]
+        cloud = _served_by(fleet, parent["name"], "tls")
+        leaf = await _between(place, "leaf", int(parent["leaf"].rpartition(":")[2]), cloud)
+        http = await _between(place, "http", parent["freight_port"], cloud)
+        parent |= {"leaf": f"127.0.0.1:{leaf.port}", "freight_port": http.port}
+        write_toml(place.settings, values)
+        found += [leaf, http]
+    return found
+
+
+def _served_by(fleet: Fleet, name: str, table: str) -> tuple[Path, Path]:
+    """Certificate and key under which a parent is known to its children."""
+    return Path(fleet.setting(f"{table}.certificate", name)), Path(fleet.setting(f"{table}.key", name))
+
+
+async def _between(place: PlaceFile, protocol: str, target: int, parent: tuple[Path, Path]) -> Relay:
+    own = read_toml(place.settings).values["tls"]
+    authority = Path(own["authority"])
+    relay = Relay(place.name, protocol, target)
+    await relay.start(
+        server_context(*parent, authority),
+        client_context(Path(own["certificate"]), Path(own["key"]), authority),
+    )
+    return relay
+
+
+def on_wire(relays: list[Relay], node: str) -> Counter[str]:
+    """Kind -> payload bytes on a node's lines."""
+    found = Counter[str]()
+    for relay in relays:
+        if relay.sender == node:
+            for data in relay.up:
+                found += payloads(relay.protocol, bytes(data))
+    return found
+
+
+def in_ledger(fleet: Fleet, node: str) -> Counter[str]:
+    """Kind -> payload bytes of what left by the node's ledger."""
+    found = Counter[str]()
+    for _, entry in entries(fleet.folder / node / "state" / "ledger"):
+        if entry.kind == "intent":
+            found[entry.flow] += entry.payload_bytes
+    return found
+
+
+async def both(fleet: Fleet, relays: list[Relay], node: str) -> tuple[Counter[str], Counter[str], int]:
+    """Wire, ledger and bytes said, at a moment when the node is silent."""
+    before: Any = None
+    async with asyncio.timeout(PATIENCE_S):
+        while True:
+            said = sum(relay.said() for relay in relays if relay.sender == node)
+            now = (said, in_ledger(fleet, node))
+            if now == before:
+                return on_wire(relays, node), now[1], said
+            before = now
+            await asyncio.sleep(QUIET_S)
+
+
+async def compare(fleet: Fleet, relays: list[Relay], say: Any) -> dict[str, int]:
+    """Sums over all nodes; ``difference`` adds up what any node's kind has too much or too little."""
+    wire, ledger, difference, said = 0, 0, 0, 0
+    for place in fleet.places[1:]:
+        found, written, count = await both(fleet, relays, place.name)
+        kinds = sorted(found.keys() | written.keys())
+        difference += sum(abs(found[kind] - written[kind]) for kind in kinds)
+        wire, ledger, said = wire + found.total(), ledger + written.total(), said + count
+        for kind in kinds:
+            say(
+                f"   {place.name:8} {kind:13} {found[kind]:>9} bytes on the wire, {written[kind]:>9} in the ledger"
+            )
+    return {
+        "payload_bytes_on_wire": wire,
+        "payload_bytes_in_ledger": ledger,
+        "difference": difference,
+        "protocol_bytes_apart": said - wire,
+    }
+
+
+def searched(fleet: Fleet, relays: list[Relay]) -> Iterator[tuple[str, bytes]]:
+    """All that a canary may not be in: both directions of every line, every log, disks of fogs and cloud."""
+    for relay in relays:
+        for data in (*relay.up, *relay.down):
+            yield f"the line of {relay.sender} ({relay.protocol})", bytes(data)
+    for place in fleet.places:
+        for path in sorted(place.folder.rglob("*")):
+            if path.is_file() and (place.kind != "edge" or path.suffix == ".log"):
+                yield str(path.relative_to(fleet.folder)), path.read_bytes()
+
+
+async def drill(folder: Path, rounds: int, say: Any) -> dict[str, Any]:
+    """Plant, train, compare, search."""
+    planted = Planted()
+    project = folder / "pumps"
+    make_project(project, sample=True)
+    nodes = find_nodes(project / "data")
+    for node in nodes:
+        planted.plant(node.folder)
+    os.environ["SITE_WORD"] = planted.word()
+    wanted = planted.forms
+    missed = await asyncio.to_thread(canaries.controls, wanted)
+    say(f"1. {sum(map(len, wanted.values()))} forms of what is planted; the search misses {missed} of them")
+    job = Job(project, open_settings(project, [f"strategy.rounds={rounds}"]), nodes, folder / "runs", 2)
+    fleet = make_fleet(folder / "fleet", "drill", spread(nodes, 2))
+    relays = await relays_of(fleet)
+    supervisor = Supervisor(fleet)
+    try:
+        await supervisor.start()
+        operator = Operator.of(fleet)
+        await ready(fleet, operator, supervisor)
+        spec, parts = await asyncio.to_thread(prepare, job, fleet, "r-flows")
+        await train(operator, spec, parts, job, lambda _event: None)
+        say(f"2. {rounds} rounds over {len(relays)} recorded lines; each node's lines against its ledger")
+        result: dict[str, Any] = await compare(fleet, relays, say)
+    finally:
+        await supervisor.stop()
+        for relay in relays:
+            await relay.stop()
+    hits, size = 0, 0
+    for where, data in searched(fleet, relays):
+        size += len(data)
+        for form in await asyncio.to_thread(canaries.hits, data, wanted):
+            hits += 1
+            say(f"   FOUND as {form} in {where}")
+    say(f"3. searched {size / 2**20:.1f} MiB for them: {hits} found")
+    lines = len(relays)
+    return {
+        **result,
+        "canary_hits": hits,
+        "canaries_missed_by_search": missed,
+        "searched_bytes": size,
+        "lines": lines,
+    }
+
+
+def held(result: dict[str, Any]) -> bool:
+    """Whether not a byte is missing or too much, and nothing that was planted was found."""
+    zero = ("difference", "canary_hits", "canaries_missed_by_search")
+    return result["payload_bytes_on_wire"] > 0 and not any(result[name] for name in zero)
+
+
+def main() -> int:
+    """Run the drill; the last line is JSON."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help=f"of training, {ROUNDS} by default")
+    parser.add_argument("--json", action="store_true", help="print the JSON line alone")
+    args = parser.parse_args()
+    say = (lambda _text: None) if args.json else (lambda text: print(text, flush=True))
+    folder = Path(tempfile.mkdtemp(prefix="reuna-flows-"))
+    try:
+        result = asyncio.run(drill(folder, args.rounds, say))
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    print(json.dumps(result))
+    return 0 if held(result) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
