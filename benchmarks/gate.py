@@ -16,7 +16,6 @@ import os
 import statistics
 import tempfile
 import time
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +35,7 @@ from reuna.exchange.site import Rules, ledger_key
 from reuna.fleet.officer import approve, give_policy, make_officer
 from reuna.loop import train
 from reuna.trust.heads import Signer
-from reuna.trust.targets import among
+from reuna.trust.requests import without_roster
 from reuna.wire import digest_bytes
 
 FOG = "spiffe://fog-1.bench/gateway/fog-1"
@@ -65,16 +64,15 @@ def plan_of(number: int, base: Blob, params: int) -> Plan:
 
 def one(flows: SiteFlows, plan: Plan, base: Blob, weights: Blob, body: bytes) -> float:
     """Seconds that the gate takes for one update."""
-    names = partial(among, None)
     began = time.perf_counter()
     level = max(flows.approved(plan.bundle), 3)
     member = Member("edge-1", 500, metrics={"loss": 0.5})
     flows.listed("metric", FOG, member.metrics)
-    made = made_for(plan, names, level, extent(base, weights, plan.params), schema_of(base))
+    made = made_for(plan, without_roster, level, extent(base, weights, plan.params), schema_of(base))
     facts = time.perf_counter() - began
     manifest = train.answer(plan, "d" * 64, member, digest_bytes(body), 4)
     began = time.perf_counter()
-    passage = flows.leave(*contribution(manifest, FOG, SystemClock().now(), made, names))
+    passage = flows.leave(*contribution(manifest, FOG, SystemClock().now(), made, without_roster))
     flows.arrived(passage, "acknowledged")
     return facts + time.perf_counter() - began
 

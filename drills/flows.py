@@ -5,7 +5,7 @@ every line up (edge to fog, fog to cloud; HTTPS, NATS and the leaf link between 
 peer that holds the keys of both sides and records what passes, in the clear. Then, for each node and
 kind, the payload bytes on its lines must be those of its ledger, exactly; and nothing that was
 planted may be found: not in any recorded byte of either direction, nor in a log, nor on the disks of
-fogs and cloud. First the search shows that it finds each form of each canary when it is there.
+fogs and cloud. The cloud must have countersigned every ledger past its last update. First the search shows that it finds each form of each canary when it is there.
 
 Not recorded is the line for certificates, over which no payload goes: a request for the next one
 at two thirds of a life, and a fog's question for revoked names.
@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
 import os
 import shutil
@@ -33,21 +34,26 @@ from numpy.typing import NDArray
 from drills.recording import canaries
 from drills.recording.relay import Relay
 from drills.recording.wire import payloads
-from reuna.adapters.ledger_file import entries
+from reuna.adapters.ledger_file import entries, read
 from reuna.adapters.tls import client_context, server_context
 from reuna.adapters.toml_file import read_toml
+from reuna.adapters.tuf_repository import TufRepository
 from reuna.fleet.client import Operator
 from reuna.fleet.data import find_nodes, spread
 from reuna.fleet.layout import Fleet, PlaceFile, make_fleet, write_toml
+from reuna.fleet.ledger import read_heads
 from reuna.fleet.open_project import open_settings
 from reuna.fleet.session import Job, prepare, ready, train
 from reuna.fleet.supervise import Supervisor
 from reuna.template import COLUMNS, make_project
+from reuna.trust.heads import Keys
+from reuna.trust.ledger_verify import verify
 
 ROUNDS = 6
 TYPICAL = (1.4, 51.0, 26.0, 9.0)  #: vibration, temperature, flow, current of the sample's pumps
 QUIET_S = 1.0  #: a node whose line and ledger both stand still for so long is compared
 PATIENCE_S = 60.0
+HEADS_S = 0.7  #: between two heads of a ledger, so that some go up while it is looked
 
 
 class Planted:
@@ -94,7 +100,7 @@ async def relays_of(fleet: Fleet) -> list[Relay]:
         nats = await _between(place, "nats", int(parent["nats"].rpartition(":")[2]), site)
         http = await _between(place, "http", parent["freight_port"], site)
         parent |= {"nats": f"tls://127.0.0.1:{nats.port}", "freight_port": http.port}
-        write_toml(place.settings, values)
+        write_toml(place.settings, {**values, "heads_s": HEADS_S})
         found += [nats, http]
     for place in fleet.of("fog"):
         values = read_toml(place.settings).values
@@ -103,7 +109,7 @@ async def relays_of(fleet: Fleet) -> list[Relay]:
         leaf = await _between(place, "leaf", int(parent["leaf"].rpartition(":")[2]), cloud)
         http = await _between(place, "http", parent["freight_port"], cloud)
         parent |= {"leaf": f"127.0.0.1:{leaf.port}", "freight_port": http.port}
-        write_toml(place.settings, values)
+        write_toml(place.settings, {**values, "heads_s": HEADS_S})
         found += [leaf, http]
     return found
 
@@ -176,6 +182,34 @@ async def compare(fleet: Fleet, relays: list[Relay], say: Any) -> dict[str, int]
     }
 
 
+async def countersigned(fleet: Fleet, say: Any) -> int:
+    """How many nodes' ledgers the cloud has countersigned up to the last update and further.
+
+    Judged with the cloud's key and the heads that the cloud kept, as an auditor would.
+    """
+    cloud = TufRepository(fleet.folder / "trust" / "public").plan_keys()
+    missing = [place.name for place in fleet.places[1:]]
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(PATIENCE_S):
+            while missing:
+                missing = [
+                    name for name in missing if not await asyncio.to_thread(_vouched, fleet, name, cloud)
+                ]
+                await asyncio.sleep(HEADS_S)
+    good = len(fleet.places) - 1 - len(missing)
+    say(f"   the cloud has countersigned the ledgers of {good} of {len(fleet.places) - 1} nodes")
+    return good
+
+
+def _vouched(fleet: Fleet, name: str, cloud: frozenset[bytes]) -> bool:
+    folder, log = fleet.folder / name / "state" / "ledger", fleet.folder / "cloud/state/heads" / f"{name}.log"
+    node = bytes.fromhex(log.with_suffix(".key").read_text()) if log.exists() else b""
+    keys = Keys(frozenset({node}), cloud)
+    verdict = verify(read(folder), keys, read_heads(log, folder, keys) if log.exists() else ())
+    last = max(number for number, entry in entries(folder) if entry.flow == "model_update")
+    return verdict.good and (verdict.countersigned or 0) >= last and (verdict.kept_elsewhere or 0) >= last
+
+
 def searched(fleet: Fleet, relays: list[Relay]) -> Iterator[tuple[str, bytes]]:
     """All that a canary may not be in: both directions of every line, every log, disks of fogs and cloud."""
     for relay in relays:
@@ -211,6 +245,8 @@ async def drill(folder: Path, rounds: int, say: Any) -> dict[str, Any]:
         await train(operator, spec, parts, job, lambda _event: None)
         say(f"2. {rounds} rounds over {len(relays)} recorded lines; each node's lines against its ledger")
         result: dict[str, Any] = await compare(fleet, relays, say)
+        result["nodes"] = len(fleet.places) - 1
+        result["nodes_countersigned"] = await countersigned(fleet, say)
     finally:
         await supervisor.stop()
         for relay in relays:
@@ -234,6 +270,8 @@ async def drill(folder: Path, rounds: int, say: Any) -> dict[str, Any]:
 
 def held(result: dict[str, Any]) -> bool:
     """Whether not a byte is missing or too much, and nothing that was planted was found."""
+    if result["nodes_countersigned"] != result["nodes"]:
+        return False
     zero = ("difference", "canary_hits", "canaries_missed_by_search")
     return result["payload_bytes_on_wire"] > 0 and not any(result[name] for name in zero)
 

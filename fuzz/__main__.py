@@ -54,6 +54,7 @@ def fuzz(target: str, folder: Path, seconds: int) -> int:
         "max_total_time": seconds,
         "max_len": MAX_BYTES,
         "rss_limit_mb": MEMORY_MIB,
+        "malloc_limit_mb": 1 << 20,  # the address space is what bounds a single piece
         "timeout": SLOW_S,
         "artifact_prefix": f"{folder}/{target}-",
         "print_final_stats": 1,

@@ -5,12 +5,15 @@ Only what is imported below ``instrument_imports`` guides it, so nothing of ours
 
 from __future__ import annotations
 
+import resource
 import sys
 import warnings
 
 import atheris
 
 OURS = ["fuzz", "reuna", "tuf", "securesystemslib", "tomllib", "csv", "zipfile", "http", "email", "urllib"]
+
+SPACE = 4 << 30  #: bytes of addresses, as a worker has: a reader asked for more has to say so itself
 
 
 def main(target: str, arguments: list[str]) -> None:
@@ -19,6 +22,7 @@ def main(target: str, arguments: list[str]) -> None:
         from fuzz.kit import harness
 
         found = harness(target)
+    resource.setrlimit(resource.RLIMIT_AS, (SPACE, SPACE))
     warnings.simplefilter("error")  # as in the tests
     atheris.Setup([target, *arguments], found.check)
     atheris.Fuzz()

@@ -98,14 +98,16 @@ def _any_cohort(real: Any, policy: Any, state: Any, request: Any) -> Any:
 
 @instead("cohort-names", EGRESS, "made_for")
 def _counts_doubles(real: Any, plan: Any, *args: Any) -> Any:
-    from reuna.trust.targets import Hidden
+    from reuna.trust.requests import Hidden
 
     return msgspec.structs.replace(real(plan, *args), cohort=Hidden(len(plan.cohort)))
 
 
 @instead("roster", TRUST, "among")
 def _believes_names(real: Any, state: Any, names: Any) -> Any:
-    return real(None, names)
+    from reuna.trust.requests import without_roster
+
+    return without_roster(names)
 
 
 @instead("metadata-floor", TRUST, "refresh")

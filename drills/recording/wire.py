@@ -67,11 +67,18 @@ def _nats(data: bytes) -> Iterator[tuple[str, int]]:
         if _SILENT.fullmatch(line) is not None:
             continue
         subject, headers, total = _announced(line)
-        at += total + 2
+        payload, at = data[at + headers : at + total], at + total + 2
         if at > len(data):
             raise UnreadableError("a message was cut")
-        if total > headers:
-            yield KINDS.get(subject.partition(".")[0], "unknown"), total - headers
+        if payload:
+            yield _kind(subject, payload), len(payload)
+
+
+def _kind(subject: str, payload: bytes) -> str:
+    """Heads of ledgers go on the subject of events; what they say is that a node is there."""
+    if subject.startswith("event.") and b"\xa9statement" in payload:
+        return "presence"
+    return KINDS.get(subject.partition(".")[0], "unknown")
 
 
 def _announced(line: bytes) -> tuple[str, int, int]:

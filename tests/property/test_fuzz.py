@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import struct
 from collections.abc import Iterator
 from functools import cache
 from io import BytesIO
@@ -15,7 +17,7 @@ from msgspec.structs import replace
 from pyarrow import parquet
 
 from fuzz.kit import UPDATE, attempt, harness, names
-from fuzz.parsers import admit, frames, requests
+from fuzz.parsers import admit, events, frames, requests
 from reuna.core.errors import BadMessage, Untrusted
 from reuna.exchange.link import Call, Done, Fetch, HandOver, LinkServer
 from reuna.trust import ledger
@@ -27,6 +29,9 @@ def found() -> Iterator[tuple[str, str, bytes]]:
     yield "admit", "a sum of the widest integers could not be passed on", list(admit.seeds())[1]
     yield "csv_tables", "a number beyond float32 became infinite", b"a\n2e300\n"
     yield "csv_tables", "a number beyond int64 became another one", b"a\n1e19\n"
+    for number, seed in enumerate(list(events.seeds())[1:]):
+        one = struct.pack(">d", 1.0)
+        yield "events", f"a time that is no number ({number})", seed.replace(one, struct.pack(">d", math.nan))
     yield "frames", "text that is not UTF-8 ended the egress", b"\0" + framed(call_with(b"\xff\xff"))
     yield (
         "frames",

@@ -19,7 +19,14 @@ from drills.recording.wire import BLOCK, UnreadableError, payloads
 
 ROWS = np.array([[1.408211537, 51.22718391], [1.397120944, 50.91827364], [1.401112233, 51.08172635]])
 WANTED = canaries.forms(["canary-0123456789"], ROWS)
-GOOD = {"payload_bytes_on_wire": 9, "difference": 0, "canary_hits": 0, "canaries_missed_by_search": 0}
+GOOD = {
+    "payload_bytes_on_wire": 9,
+    "difference": 0,
+    "canary_hits": 0,
+    "canaries_missed_by_search": 0,
+    "nodes": 6,
+    "nodes_countersigned": 6,
+}
 
 
 @pytest.mark.system
@@ -32,7 +39,7 @@ def test_the_wire_and_the_ledgers_agree_and_nothing_planted_is_found() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     result = json.loads(done.stdout.splitlines()[-1])
     assert result["payload_bytes_on_wire"] == result["payload_bytes_in_ledger"] > 10_000
-    assert (result["difference"], result["canary_hits"], result["lines"]) == (0, 0, 12)
+    assert (result["difference"], result["canary_hits"], result["nodes_countersigned"]) == (0, 0, 6)
 
 
 @pytest.mark.parametrize("name", ["difference", "canary_hits", "canaries_missed_by_search"])
@@ -40,6 +47,7 @@ def test_one_byte_one_canary_or_a_blind_search_fails_the_drill(name: str) -> Non
     assert held(GOOD)
     assert not held({**GOOD, name: 1})
     assert not held({**GOOD, "payload_bytes_on_wire": 0})
+    assert not held({**GOOD, "nodes_countersigned": 5})
 
 
 def test_a_contribution_is_its_manifest_and_its_blocks_without_their_hashes() -> None:

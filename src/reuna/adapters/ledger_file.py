@@ -118,6 +118,11 @@ class LedgerFile:
             raise
 
     @property
+    def key(self) -> bytes:
+        """The public key that heads are signed with, 32 bytes."""
+        return self._signer.public
+
+    @property
     def state(self) -> State:
         """Where the ledger ends."""
         return self._state

@@ -132,6 +132,11 @@ class TufRepository:
         key = self._key({}, "plans", keys)
         return PlanSigner(self.fleet(), publish.key_of(public_of(key)).keyid, key)
 
+    def plan_keys(self) -> frozenset[bytes]:
+        """Public keys, 32 bytes each, that sign plans and countersign heads of ledgers."""
+        signed = parse(Targets, "targets", self.newest("targets")).signed
+        return frozenset(publish.target_rings(signed)["plans"].keys)
+
     def _renew_plans(self, new: dict[str, bytes], keys: Sequence[PrivateKey], now: float) -> None:
         version, data = self._newest(new, "plans")
         if data is not None and _fresh(Targets, "plans", data, now):

@@ -166,5 +166,7 @@ def _print(found: dict[str, Any]) -> None:
     console = Console()
     console.print(roles)
     console.print(targets)
+    for key in found["cloud"]:
+        console.print(f"heads of ledgers are countersigned with: cloud {key}", soft_wrap=True)
     for role, what in found["staged"].items():
         console.print(f"{role} waits: {what or 'nothing; publish it'}")

@@ -24,18 +24,20 @@ from reuna.adapters.journal_dbos import DbosHost
 from reuna.adapters.nats_bus import NatsBus
 from reuna.adapters.nats_server import HubConfig, NatsServer, find_server
 from reuna.adapters.operator_api import serve_api
-from reuna.adapters.register import Register
+from reuna.adapters.register import Alarm, Register
+from reuna.adapters.seen_heads import SeenHeads
 from reuna.adapters.spool import DiskSpool
 from reuna.adapters.tls import KeyPair, client_context, server_context
+from reuna.cloud.heads import Heads
 from reuna.cloud.plan import Planner
 from reuna.cloud.sign import Signing
 from reuna.cloud.train import Conductor, Outcome
-from reuna.core.errors import BadMessage, BlobNotFound, Corrupted
+from reuna.core.errors import BadMessage, BlobNotFound, Corrupted, Untrusted
 from reuna.core.ports import Journal
-from reuna.core.records import Event, Hello, RunSpec, Setting
+from reuna.core.records import HEAD, Event, Hello, RunSpec, Setting
 from reuna.exchange.admission import Admission, read_alarm, read_node
 from reuna.exchange.door import Door, address_of, host_of
-from reuna.exchange.intake import Intake
+from reuna.exchange.intake import Intake, either
 from reuna.exchange.room import when_there_is_room
 from reuna.exchange.stored import keep_stored
 from reuna.loop.plan import check_spec
@@ -137,7 +139,10 @@ async def _run(settings: Mapping[str, Any], changes: Changes, stack: AsyncExitSt
     host = DbosHost(folder / "journal")
     coordinator = Coordinator(name, blobs, events, host)
     signing = Signing(Path(settings["trust"]), clock)
-    intake = Intake(name, blobs, spool, None, settings["announce_s"], 1.25, metadata=signing.repository.file)
+    seen = SeenHeads(folder / "heads")
+    heads = Heads(seen, signing.key, clock)
+    public = either(signing.repository.file, seen.file)
+    intake = Intake(name, blobs, spool, None, settings["announce_s"], 1.25, metadata=public)
     planner = Planner(bus, intake, signing.seal)
     conductor = Conductor(name, planner, intake, blobs, clock, ThreadOffload(), coordinator.report)
     host.register("train", lambda journal, spec: _body(coordinator, conductor, journal, spec))
@@ -149,7 +154,7 @@ async def _run(settings: Mapping[str, Any], changes: Changes, stack: AsyncExitSt
         admit=door.admission.admit,
     )
     stack.push_async_callback(server.stop)
-    await bus.follow("event.>", "cloud", partial(_take_event, coordinator, door.admission, events))
+    await bus.follow("event.>", "cloud", partial(_take_event, coordinator, door.admission, events, heads))
     hear = partial(_hello, door.admission, coordinator, planner)
     await bus.subscribe("hello.>", hear)
     await host.start()
@@ -209,7 +214,7 @@ async def _take_changes(changes: Changes, admission: Admission) -> None:
 
 
 async def _take_event(
-    coordinator: Coordinator, admission: Admission, events: EventLog, subject: str, data: bytes
+    coordinator: Coordinator, admission: Admission, events: EventLog, heads: Heads, subject: str, data: bytes
 ) -> None:
     """Record an event once; what is no event of ours is dropped and said."""
     fog = subject.removeprefix("event.")
@@ -219,11 +224,26 @@ async def _take_event(
             raise BadMessage(f"{event.what!r:.40} of {event.node!r:.80} is not its to tell")
         if event.node == fog:  # a fog speaks of its own site
             await ThreadOffload()(lambda: _learn(admission.register, event))
+        if event.what == HEAD:
+            return await when_there_is_room(
+                lambda: ThreadOffload()(lambda: _take_head(heads, admission.register, event)),
+                SystemClock(),
+                log,
+            )
         record = partial(ThreadOffload(), lambda: events.record(event))
         if not await when_there_is_room(record, SystemClock(), log):
             log.info("an event came again on %s: %r %s of %r", subject, event.boot, event.seq, event.node)
     except BadMessage as error:
         log.warning("refused an event on %s: %s", subject, error)
+
+
+def _take_head(heads: Heads, register: Register, event: Event) -> None:
+    """Countersign it; another ledger than before is an alarm. Raises `DiskFull`, `BadMessage`."""
+    try:
+        heads.take(event)
+    except Untrusted as error:
+        log.error("the ledger of %s: %s", event.node, error)
+        register.alarm(Alarm(event.node, event.boot, event.at, f"ledger: {error}"))
 
 
 def _learn(register: Register, event: Event) -> None:

@@ -32,6 +32,10 @@ class Signing:
         """A plan's bytes, signed now."""
         return sign_plan(plan, self._signer, self._clock.now())
 
+    def key(self) -> PrivateKey:
+        """The key that plans are signed with today; heads of ledgers are countersigned with it too."""
+        return self._signer.private
+
     async def keep_fresh(self) -> None:
         """Look every hour; what cannot be signed is said, and tried again."""
         while True:

@@ -183,6 +183,9 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True):
     fields: dict[str, Setting] = {}
 
 
+HEAD = "head"  #: what an event is called that carries a signed head of the node's ledger
+
+
 class Hello(msgspec.Struct, frozen=True, omit_defaults=True):
     """A node says that it is there and asks for the current plan."""
 

@@ -78,4 +78,5 @@ def egress_settings(settings: dict[str, Any], folder: Path) -> EgressSettings:
         bus=("gateway", settings["parent.name"]),
         freight=("gateway", settings["parent.name"]),
         enrol=settings["enrol.parent"],
+        heads_s=settings["heads_s"],
     )

@@ -25,6 +25,9 @@ EDGE: tuple[Option, ...] = (
     Option("root", str, REQUIRED, "root.json of the fleet's trust; read when this node is new"),
     Option("enrol.parent", str, "", "host:port where this node renews its certificate; empty: it does not"),
     Option("hello_s", float, 5.0, "how often the node says that it is there", "s", between(0.1, 3600)),
+    Option(
+        "heads_s", float, 60.0, "how often the ledger's head goes to the cloud", "s", between(0.1, 86_400)
+    ),
     Option("idle_s", float, 60.0, "when a worker without work ends", "s", between(1, 86_400)),
     Option(
         "sandbox.min_level",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import ssl
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from pathlib import Path
@@ -154,12 +155,20 @@ def node_fields(node: Node) -> dict[str, Setting]:
 
 def read_node(site: str, fields: Mapping[str, Setting]) -> Node:
     """The edge that a fog told of. Raises `BadMessage`."""
+    _check_finite(f"a node of {site}", fields)
     ended = fields.get("revoked")
     values = {**fields, "revoked": None if ended == -1.0 else ended, "role": "edge", "site": site}
     try:
         return msgspec.convert(values, Node)
     except msgspec.ValidationError as error:
         raise BadMessage(f"a node of {site} cannot be read: {error}") from error
+
+
+def _check_finite(what: str, fields: Mapping[str, Setting]) -> None:
+    """No time is infinite, and a database takes what is no number for what is missing."""
+    for name, value in fields.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise BadMessage(f"{what} cannot be read: {name!r:.40} is {value}")
 
 
 def alarm_fields(alarm: Alarm) -> dict[str, Setting]:
@@ -169,6 +178,7 @@ def alarm_fields(alarm: Alarm) -> dict[str, Setting]:
 
 def read_alarm(fields: Mapping[str, Setting]) -> Alarm:
     """The alarm that a fog told of. Raises `BadMessage`."""
+    _check_finite("an alarm", fields)
     try:
         return msgspec.convert([fields.get(name) for name in Alarm._fields], Alarm)
     except msgspec.ValidationError as error:

@@ -92,6 +92,7 @@ class SiteFlows:
         self._refusals: dict[tuple[str, str, str], float] = {}
         self._policy = ""
         self._ran = ""  #: the bundle that the ledger says runs
+        self.left = 0  #: how much was written down since the start, of anything but presence
         for number, entry in past:
             self._recall(number, entry)
 
@@ -203,6 +204,9 @@ class SiteFlows:
         if not waiting and not entries:
             return []
         numbers = self._ledger.append_all([*waiting, *entries])
+        self.left += sum(
+            entry.flow not in REPEATS for entry in (*waiting, *entries) if entry.kind != "outcome"
+        )
         self._policy = standing.digest
         self._outcomes = []
         return numbers[len(waiting) :]

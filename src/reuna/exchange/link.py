@@ -28,7 +28,8 @@ class EgressSettings(msgspec.Struct, frozen=True):
 
     ``bus`` and ``freight`` are role and name of the servers behind ``nats_url`` and
     ``freight_host``. With ``enrol`` (``host:port``) the certificate is renewed there; ``site`` is
-    the folder of the site's authority, which is renewed too and serves under ``hosts``.
+    the folder of the site's authority, which is renewed too and serves under ``hosts``. ``heads_s``:
+    seconds between two heads of the ledger.
     """
 
     name: str
@@ -49,6 +50,7 @@ class EgressSettings(msgspec.Struct, frozen=True):
     enrol: str = ""
     site: str = ""
     hosts: tuple[str, ...] = ()
+    heads_s: float = 60.0
 
 
 class Fetch(msgspec.Struct, tag=True):

@@ -9,8 +9,7 @@ import msgspec
 from reuna.core.records import Contribution, Plan
 from reuna.exchange.encode import Extent
 from reuna.exchange.flows import Leaving
-from reuna.trust.requests import Request
-from reuna.trust.targets import Hidden
+from reuna.trust.requests import Hidden, Request
 from reuna.wire import digest_bytes, encode
 
 Among = Callable[[Iterable[str]], Hidden]  #: who of these names is of the fleet

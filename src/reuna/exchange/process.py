@@ -22,12 +22,14 @@ from reuna.adapters.clock import SystemClock, ThreadOffload
 from reuna.adapters.files import FileBlobs
 from reuna.adapters.https_client import HttpsFreight
 from reuna.adapters.nats_bus import NatsBus
+from reuna.adapters.seen_heads import SeenHeads
 from reuna.adapters.spool import DiskSpool
 from reuna.adapters.tls import client_context, reload_context
 from reuna.adapters.trust_store import TrustStore
 from reuna.core.errors import BusDown, DiskFull, PermissionDenied, ReunaError, StorageError
 from reuna.exchange.egress import Egress
 from reuna.exchange.flows import SiteFlows
+from reuna.exchange.heads import HeadKeeper
 from reuna.exchange.link import EgressSettings, Frames, LinkServer
 from reuna.exchange.room import when_there_is_room
 from reuna.exchange.site import open_flows
@@ -50,7 +52,7 @@ async def serve(settings: EgressSettings, sock: socket.socket) -> None:
     outbox = DiskSpool(folder / "outbox")
     store = HttpsFreight(settings.freight_host, settings.freight_port, to_freight, cache)
     bus = await _connect(settings, to_bus)
-    flows = open_flows(settings, folder, SystemClock())
+    flows, ledger = open_flows(settings, folder, SystemClock())
     guard = _guard(settings, folder / "trust")
     keeping = asyncio.create_task(guard.keep_fresh(store.metadata, FRESH_S))
     writing = asyncio.create_task(_write_outcomes(flows))
@@ -67,6 +69,18 @@ async def serve(settings: EgressSettings, sock: socket.socket) -> None:
         guard.plan,
         guard.among,
     )
+    keeper = HeadKeeper(
+        settings.name,
+        ledger,
+        flows,
+        SeenHeads(folder / "seen"),
+        store.metadata,
+        guard.plan_keys,
+        SystemClock(),
+        ThreadOffload(),
+    )
+    egress.on_head = keeper.passes
+    signing = asyncio.create_task(keeper.keep(egress.emit, settings.heads_s))
     renewing = asyncio.create_task(_renew(settings, own, (to_bus, to_freight)))
     try:
         await guard.ready()
@@ -74,6 +88,7 @@ async def serve(settings: EgressSettings, sock: socket.socket) -> None:
     finally:
         keeping.cancel()
         writing.cancel()
+        signing.cancel()
         renewing.cancel()
         await bus.close()
         await store.close()

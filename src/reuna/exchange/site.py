@@ -17,12 +17,17 @@ from reuna.trust.publish import PrivateKey
 LOOK_S = 60.0  #: files that did not change are judged again after so long: days pass
 
 
-def open_flows(settings: EgressSettings, folder: Path, clock: Clock) -> SiteFlows:
-    """Flow control of a node. Raises `LedgerProblem`, `Corrupted`, `KeyProblem`, `DiskFull`."""
+def open_flows(settings: EgressSettings, folder: Path, clock: Clock) -> tuple[SiteFlows, LedgerFile]:
+    """Flow control of a node, and its ledger.
+
+    Raises `LedgerProblem`, `Corrupted`, `KeyProblem`, `DiskFull`.
+    """
     rules = Rules(PolicyStore(Path(settings.policy), folder / "policy"))
-    signer = Signer(rules.site(clock.now()), settings.name, ledger_key(folder / "ledger.key"))
+    site = rules.site(clock.now()) or settings.bus[1]  # its gateway's name, until a policy names it
+    signer = Signer(site, settings.name, ledger_key(folder / "ledger.key"))
     past = list(entries(folder / "ledger"))
-    return SiteFlows(LedgerFile(folder / "ledger", signer, clock), rules, clock, past)
+    ledger = LedgerFile(folder / "ledger", signer, clock)
+    return SiteFlows(ledger, rules, clock, past), ledger
 
 
 def ledger_key(path: Path) -> PrivateKey:

@@ -16,7 +16,8 @@ from reuna.core.records import Plan
 from reuna.trust.gate import plan_gate
 from reuna.trust.metadata import TrustState, begin, complete, refresh, take, wanted
 from reuna.trust.plans import PlanGate, PlanKey, verify_plan
-from reuna.trust.targets import Hidden, Target, among, target
+from reuna.trust.requests import Hidden
+from reuna.trust.targets import Target, among, target
 from reuna.wire import decode
 
 log = logging.getLogger("reuna.trust")
@@ -128,6 +129,10 @@ class TrustGuard:
             self._store.keep_floor(accepted.floor)
         self._floor = accepted.floor
         return accepted.plan
+
+    def plan_keys(self) -> frozenset[bytes]:
+        """Public keys of the cloud: it signs plans with them, and countersigns heads of ledgers."""
+        return frozenset() if self._gate is None else frozenset(self._gate.keys.values())
 
     def among(self, names: Iterable[str]) -> Hidden:
         """Among how many nodes of the fleet's signed roster something hides. Raises `Untrusted`."""

@@ -351,7 +351,8 @@ def overview(ceremony: Ceremony) -> dict[str, Any]:
     targets = [
         msgspec.to_builtins(each) for role in LISTS for each in read_all(repository.targets(role).signed)
     ]
-    return {"fleet": repository.fleet(), "roles": roles, "staged": staged, "targets": targets}
+    cloud = sorted(key.hex() for key in repository.plan_keys())
+    return {"fleet": repository.fleet(), "roles": roles, "staged": staged, "targets": targets, "cloud": cloud}
 
 
 def make_trust(folder: Path, fleet: str, now: float) -> bytes:

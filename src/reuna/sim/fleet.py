@@ -12,7 +12,6 @@ import random
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 from reuna.cloud.plan import Planner
@@ -31,7 +30,7 @@ from reuna.sim.clock import InPlace
 from reuna.sim.freight import MemoryFreight, Weather
 from reuna.sim.lives import Incarnation, Killed, SimLink
 from reuna.sim.storage import MemoryBlob, MemoryBlobs, MemorySpool
-from reuna.trust.targets import among
+from reuna.trust.requests import without_roster
 from reuna.wire import decode, digest_bytes
 
 HELLO_S = 5.0
@@ -409,7 +408,7 @@ class SimFleet:
             self._clock,
             InPlace(),
             unsealed,
-            partial(among, None),  # no roster here
+            without_roster,
         )
 
     def _depot(self, node: str) -> Depot:

@@ -5,6 +5,8 @@ All are records without a decision in them; `reuna.trust.decide` decides.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import msgspec
 
 from reuna.trust.policy import Protection, day_of
@@ -48,6 +50,18 @@ REASONS: dict[str, str] = {
     "columns": "a column is not on the source's list",
     "purpose": "the purpose is not on the source's list",
 }
+
+
+class Hidden(msgspec.Struct, frozen=True):
+    """Among whom a payload hides: how many nodes, of how many organisations (None: no roster says)."""
+
+    nodes: int
+    organisations: int | None = None
+
+
+def without_roster(names: Iterable[str]) -> Hidden:
+    """Every different name counts; of organisations nothing is known."""
+    return Hidden(len(set(names)))
 
 
 class Request(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):

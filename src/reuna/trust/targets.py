@@ -12,6 +12,7 @@ from tuf.api.metadata import TargetFile, Targets
 from reuna.core.errors import Untrusted
 from reuna.trust.metadata import TrustState, clock, complete, targets_of
 from reuna.trust.parse import field
+from reuna.trust.requests import Hidden
 from reuna.trust.roles import DELEGATED, KINDS
 
 PATH = re.compile(r"[a-z-]{1,32}/[a-z0-9][a-z0-9._-]{0,99}")
@@ -38,13 +39,6 @@ class Target(msgspec.Struct, frozen=True):
     organisations: dict[str, str] = {}
 
 
-class Hidden(msgspec.Struct, frozen=True):
-    """Among whom a payload hides: how many nodes, of how many organisations (None: no roster says)."""
-
-    nodes: int
-    organisations: int | None = None
-
-
 def target(state: TrustState, path: str, now: float) -> Target:
     """The target of that path. Raises `Untrusted` (missing, expired, unknown, kind, malformed)."""
     role = _role(path)
@@ -65,7 +59,7 @@ def targets(state: TrustState, now: float) -> list[Target]:
     return sorted(found, key=lambda each: each.path)
 
 
-def among(state: TrustState | None, names: Iterable[str]) -> Hidden:
+def among(state: TrustState, names: Iterable[str]) -> Hidden:
     """How many of the names the fleet's roster knows; without a roster, how many names there are.
 
     A plan's cohort is what the cloud says; the roster is signed by offline keys, so that a hostile

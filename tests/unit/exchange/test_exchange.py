@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from functools import partial
 from typing import Any
 
 import msgspec
@@ -22,7 +21,7 @@ from reuna.sim.clock import InPlace, SimClock
 from reuna.sim.fleet import unsealed
 from reuna.sim.freight import MemoryFreight
 from reuna.sim.storage import MemoryBlob, MemoryBlobs, MemorySpool
-from reuna.trust.targets import among
+from reuna.trust.requests import without_roster
 from reuna.wire import digest_bytes, encode
 
 PARAMS = 4
@@ -58,7 +57,7 @@ class Site:
         bus = MemoryBroker().connect("a")
         return Egress(
             "a", "fog", bus, freight, self.cache, self.outbox, self.meter, SimClock(), InPlace(), unsealed,
-            partial(among, None),
+            without_roster,
         )  # fmt: skip
 
     async def submit(self, values: list[float], weight: int = 3, data: bytes | None = None) -> Receipt | None:

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 from reuna.core.records import Grid, Plan
 from reuna.exchange.payloads import made_for
-from reuna.trust.targets import Hidden, among
-
-names = partial(among, None)
+from reuna.trust.requests import Hidden, without_roster
 
 
 def plan(*cohort: str) -> Plan:
@@ -16,5 +12,5 @@ def plan(*cohort: str) -> Plan:
 
 
 def test_a_name_that_stands_in_a_cohort_more_than_once_counts_once() -> None:
-    assert made_for(plan("edge-1", "edge-2"), names, 3).cohort == Hidden(2)
-    assert made_for(plan("edge-1", "edge-1", "edge-1"), names, 3).cohort == Hidden(1)
+    assert made_for(plan("edge-1", "edge-2"), without_roster, 3).cohort == Hidden(2)
+    assert made_for(plan("edge-1", "edge-1", "edge-1"), without_roster, 3).cohort == Hidden(1)
