@@ -11,13 +11,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
+from reuna.adapters.audit import AuditTrail
 from reuna.adapters.certificates import CertificateAuthority, flaw
+from reuna.adapters.clock import SystemClock
 from reuna.adapters.events import EventLog
 from reuna.adapters.files import FileBlobs
 from reuna.adapters.journal_dbos import DbosHost
 from reuna.adapters.operator_api import serve_api
+from reuna.adapters.people import PeopleStore
 from reuna.adapters.tls import KeyPair, server_context
 from reuna.cloud.coordinator import Coordinator
+from reuna.cloud.reception import Reception
 from reuna.core.errors import RunNotFound
 from reuna.core.records import Event
 
@@ -40,12 +44,14 @@ class Journal:
 @dataclass
 class Served:
     port: int
+    people_port: int
+    people: PeopleStore
     operator: KeyPair
     gateway: KeyPair
 
 
 @contextmanager
-def served(folder: Path) -> Iterator[Served]:
+def served(folder: Path, four_eyes: tuple[str, ...] = ()) -> Iterator[Served]:
     """Until the end of the block, in a thread of its own."""
     authority = CertificateAuthority.create(folder / "ca", "demo")
     own = authority.issue("cloud", "cloud", hosts=["127.0.0.1"])
@@ -57,16 +63,27 @@ def served(folder: Path) -> Iterator[Served]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
+    store = PeopleStore(folder / "people.sqlite")
+    reception = Reception(store, AuditTrail(folder / "audit.jsonl"), SystemClock(), four_eyes)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        people_port = free.getsockname()[1]
+    people_tls = server_context(own.certificate, own.key, own.authority, client=False, flaw=flaw)
     context = server_context(own.certificate, own.key, own.authority, flaw=flaw)
     loop = asyncio.new_event_loop()
-    api = loop.run_until_complete(serve_api(coordinator, "127.0.0.1", port, context))
+    api = loop.run_until_complete(
+        serve_api(coordinator, reception, "127.0.0.1", {port: context, people_port: people_tls})
+    )
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
     try:
-        yield Served(port, authority.issue("operator", "operator"), authority.issue("fog", "north"))
+        yield Served(
+            port, people_port, store, authority.issue("operator", "operator"), authority.issue("fog", "north")
+        )
     finally:
         asyncio.run_coroutine_threadsafe(api.stop(), loop).result(10)
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()
         events.close()
+        store.close()

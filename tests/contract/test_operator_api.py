@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import pytest
 
-from reuna.adapters.operator_api import Actions, api_app
+from reuna.adapters.operator_api import Actions, Reception, api_app
 from reuna.adapters.tls import KeyPair, client_context
 from reuna.wire.openapi import ROUTES, openapi, parameters
 from tests.contract.operator_api import Served, served
@@ -37,7 +37,7 @@ def ask(
 
 
 def test_every_route_is_described_and_no_other() -> None:
-    app = api_app(cast("Actions", None))
+    app = api_app(cast("Actions", None), cast("Reception", None))
     served = {
         (route.method.lower(), route.resource.canonical)
         for route in app.router.routes()
@@ -60,7 +60,7 @@ def test_every_reference_in_the_description_leads_somewhere() -> None:
 
 @pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{route.method} {route.path}")
 def test_a_certificate_of_another_role_gets_nothing(api: Served, route: Any) -> None:
-    path = route.path.replace("{run}", "r-1").replace("{digest}", "ab" * 32)
+    path = route.path.replace("{run}", "r-1").replace("{digest}", "ab" * 32).replace("{id}", "1")
     status, body = ask(api, route.method.upper(), path, own=api.gateway)
     assert (status, body["code"]) == (403, "R302")
 

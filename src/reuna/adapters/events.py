@@ -21,7 +21,8 @@ from typing import Any
 import msgspec
 
 from reuna.adapters.clock import SystemClock
-from reuna.core.errors import BadMessage, Corrupted, DiskFull, StorageError
+from reuna.adapters.files import database_error
+from reuna.core.errors import BadMessage, StorageError
 from reuna.core.ports import Clock
 from reuna.core.records import Event
 
@@ -121,6 +122,4 @@ class EventLog:
         try:
             yield
         except sqlite3.Error as error:
-            if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL:
-                raise DiskFull(f"no space left for an event in {self._path.parent}") from error
-            raise Corrupted(f"{self._path}: {error}") from error
+            raise database_error(error, self._path) from error

@@ -19,6 +19,7 @@ import fcntl
 import hashlib
 import os
 import re
+import sqlite3
 import weakref
 from collections.abc import Collection
 from pathlib import Path
@@ -43,6 +44,15 @@ def storage_error(error: OSError, path: Path) -> StorageError:
     if error.errno in _FULL:
         return DiskFull(f"no space left for {path.name} in {path.parent}")
     return Corrupted(f"{path}: {os.strerror(error.errno or errno.EIO)}")
+
+
+def database_error(error: sqlite3.Error | OSError, path: Path) -> StorageError:
+    """SQLite's error, or the system's, as one of ours."""
+    if isinstance(error, OSError):
+        return storage_error(error, path)
+    if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL:
+        return DiskFull(f"no space left for {path.name} in {path.parent}")
+    return Corrupted(f"{path}: {error}")
 
 
 def sync_folder(folder: Path) -> None:

@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from reuna.core.errors import Corrupted, DiskFull, NotAdmitted, StorageError
+from reuna.adapters.files import database_error
+from reuna.core.errors import NotAdmitted, StorageError
 from reuna.trust.enrolment import Invite, Node, judge_invite
 
 _SCHEMA = """
@@ -198,9 +199,7 @@ class Register:
         try:
             yield
         except sqlite3.Error as error:
-            if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL:
-                raise DiskFull(f"no space left in {self._path.parent}") from error
-            raise Corrupted(f"{self._path}: {error}") from error
+            raise database_error(error, self._path) from error
 
 
 def _marks(row: list[Any]) -> str:

@@ -24,8 +24,16 @@ import weakref
 from collections import deque
 from pathlib import Path
 
-from reuna.adapters.files import FileBlob, is_digest, remember, storage_error, sync_folder, write_all
-from reuna.core.errors import Corrupted, DiskFull, Refused, ReunaError, StorageError, Unreachable
+from reuna.adapters.files import (
+    FileBlob,
+    database_error,
+    is_digest,
+    remember,
+    storage_error,
+    sync_folder,
+    write_all,
+)
+from reuna.core.errors import Corrupted, Refused, ReunaError, StorageError, Unreachable
 from reuna.core.ports import Blob
 from reuna.core.records import Contribution
 from reuna.wire import BLOCK, BlockHasher, block_hash, decode, encode, hash_blocks
@@ -192,7 +200,7 @@ class DiskSpool:
                 sync_folder(folder)
             self._writing.execute("COMMIT")
         except (sqlite3.Error, OSError) as error:
-            self._fail(group, _database_error(error, self._bodies))
+            self._fail(group, database_error(error, self._bodies))
         finally:
             if self._writing.in_transaction:
                 self._writing.execute("ROLLBACK")
@@ -265,7 +273,7 @@ class DiskSpool:
             with self._read_lock:
                 found = self._reading.execute(query, values).fetchall()
         except sqlite3.Error as error:
-            raise _database_error(error, self._bodies) from error
+            raise database_error(error, self._bodies) from error
         return [decode(Contribution, manifest) for (manifest,) in found]
 
     def body(self, row: Contribution) -> FileBlob:
@@ -391,16 +399,8 @@ def _open(path: Path) -> sqlite3.Connection:
         database.execute(_SCHEMA)
     except sqlite3.Error as error:
         database.close()
-        raise _database_error(error, path) from error
+        raise database_error(error, path) from error
     return database
-
-
-def _database_error(error: sqlite3.Error | OSError, path: Path) -> StorageError:
-    if isinstance(error, OSError):
-        return storage_error(error, path)
-    if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL:
-        return DiskFull(f"no space left for a row in {path.parent}")
-    return Corrupted(f"{path.parent}: {error}")
 
 
 def _found(partial: Partial) -> Partial:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from reuna.cli import code, ledger, places, policy, project, run, runs, site, trust
+from reuna.cli import code, ledger, people, places, policy, project, run, runs, site, trust
 from reuna.cli.output import complain
 from reuna.cli.sandbox import sandbox
 from reuna.core.errors import DiskFull, ReunaError
@@ -60,6 +60,12 @@ app.command()(site.join)
 app.add_typer(site.site, name="site")
 app.add_typer(site.node, name="node")
 app.add_typer(trust.app, name="trust")
+app.add_typer(people.people, name="people")
+app.command()(people.login)
+app.command()(people.logout)
+app.command()(people.whoami)
+app.add_typer(people.proposals, name="proposals")
+app.add_typer(people.audit, name="audit")
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ import typer
 def passphrase(key: Path, file: Path | None) -> bytes:
     """The passphrase of a key. Raises `KeyProblem`."""
     if file is not None:
-        return _first_line(file)
+        return first_line(file)
     entered: str = typer.prompt(f"passphrase of {key.name}", hide_input=True, err=True)
     return entered.encode()
 
@@ -18,14 +18,15 @@ def passphrase(key: Path, file: Path | None) -> bytes:
 def new_passphrase(file: Path | None) -> bytes:
     """A passphrase for keys that are made now. Raises `KeyProblem`."""
     if file is not None:
-        return _first_line(file)
+        return first_line(file)
     entered: str = typer.prompt(
         "passphrase for the new keys", hide_input=True, confirmation_prompt=True, err=True
     )
     return entered.encode()
 
 
-def _first_line(file: Path) -> bytes:
+def first_line(file: Path) -> bytes:
+    """What a file's first line says. Raises `KeyProblem`."""
     from reuna.core.errors import KeyProblem
 
     try:

@@ -62,6 +62,9 @@ class Progress:
                 self._first_loss = self._round["loss"]
         elif what in PHASES:
             self._phase = PHASES[what]
+        elif what == "waiting":
+            self._phase = "waiting for a second person"
+            self._note(f"waits for a second person: reuna proposals approve {event['proposal']}")
         elif what == "sat out":
             self._note(f"{event['node']} sat out round {event['round']}: {event['fields']['reason']}")
         if not self._quiet and not self._console.is_terminal:

@@ -15,6 +15,7 @@ from typing import Any
 
 import msgspec
 
+from reuna.adapters.audit import AuditTrail
 from reuna.adapters.certificates import flaw
 from reuna.adapters.clock import SystemClock, ThreadOffload
 from reuna.adapters.events import EventLog
@@ -24,15 +25,17 @@ from reuna.adapters.journal_dbos import DbosHost
 from reuna.adapters.nats_bus import NatsBus
 from reuna.adapters.nats_server import HubConfig, NatsServer, find_server
 from reuna.adapters.operator_api import serve_api
+from reuna.adapters.people import PeopleStore
 from reuna.adapters.register import Alarm, Register
 from reuna.adapters.seen_heads import SeenHeads
 from reuna.adapters.spool import DiskSpool
 from reuna.adapters.tls import KeyPair, client_context, server_context
 from reuna.cloud.heads import Heads
 from reuna.cloud.plan import Planner
+from reuna.cloud.reception import AUDIT, PEOPLE, Reception
 from reuna.cloud.sign import Signing
 from reuna.cloud.train import Conductor, Outcome
-from reuna.core.errors import BadMessage, BlobNotFound, Corrupted, Untrusted
+from reuna.core.errors import BadMessage, BlobNotFound, Corrupted, SettingsError, Untrusted
 from reuna.core.ports import Journal
 from reuna.core.records import HEAD, Event, Hello, RunSpec, Setting
 from reuna.exchange.admission import Admission, read_alarm, read_node
@@ -42,6 +45,7 @@ from reuna.exchange.room import when_there_is_room
 from reuna.exchange.stored import keep_stored
 from reuna.loop.plan import check_spec
 from reuna.trust.enrolment import Invite
+from reuna.trust.people import FOUR_EYES
 from reuna.wire import decode, digest_bytes
 
 log = logging.getLogger("reuna.cloud")
@@ -132,6 +136,7 @@ async def _run(settings: Mapping[str, Any], changes: Changes, stack: AsyncExitSt
     nats = await start_nats(settings, folder, door.admission.names, stack)
     serving = server_context(*_tls(settings), flaw=flaw)
     dialling = client_context(*_tls(settings), ("cloud", name))
+    contexts = [serving, dialling]
     bus = await NatsBus.connect(_nats_url(settings), dialling, name)
     stack.push_async_callback(bus.close)
     blobs, spool = FileBlobs(folder / "blobs"), DiskSpool(folder / "spool")
@@ -159,10 +164,18 @@ async def _run(settings: Mapping[str, Any], changes: Changes, stack: AsyncExitSt
     await bus.subscribe("hello.>", hear)
     await host.start()
     stack.push_async_callback(host.stop)
-    api = await serve_api(coordinator, settings["listen.host"], settings["listen.api_port"], serving)
+    ports = {settings["listen.api_port"]: serving}
+    if settings["listen.people_port"]:
+        ports[settings["listen.people_port"]] = for_people = server_context(
+            *_tls(settings), client=False, flaw=flaw
+        )
+        contexts.append(for_people)
+    api = await serve_api(
+        coordinator, _reception(settings, folder, clock, stack), settings["listen.host"], ports
+    )
     stack.push_async_callback(api.stop)
     desk = Desk(settings, nats, bus, server, door.admission)
-    await door.keep(_tls(settings), [serving, dialling], desk.on_names, desk.on_files, stack)
+    await door.keep(_tls(settings), contexts, desk.on_names, desk.on_files, stack)
     taking = asyncio.create_task(_take_changes(changes, door.admission))
     stack.callback(taking.cancel)
     signing_on = asyncio.create_task(signing.keep_fresh())
@@ -171,6 +184,18 @@ async def _run(settings: Mapping[str, Any], changes: Changes, stack: AsyncExitSt
     while True:
         await when_there_is_room(lambda: ThreadOffload()(lambda: events.prune(clock.now())), clock, log)
         await clock.sleep(PRUNE_S)
+
+
+def _reception(
+    settings: Mapping[str, Any], folder: Path, clock: SystemClock, stack: AsyncExitStack
+) -> Reception:
+    """Raises `SettingsError` for an action that no second person can be asked for."""
+    unknown = sorted(set(settings["four_eyes"]) - set(FOUR_EYES))
+    if unknown:
+        raise SettingsError(f"four_eyes: {unknown[0]!r} is not one of {', '.join(FOUR_EYES)}")
+    store = PeopleStore(folder / PEOPLE)
+    stack.callback(store.close)
+    return Reception(store, AuditTrail(folder / AUDIT), clock, settings["four_eyes"])
 
 
 async def _body(coordinator: Coordinator, conductor: Conductor, journal: Journal, text: str) -> Outcome:

@@ -14,6 +14,8 @@ CLOUD: tuple[Option, ...] = (
     Option("listen.leaf_port", int, REQUIRED, "TCP port where the fogs' leaf links arrive"),
     Option("listen.freight_port", int, REQUIRED, "TCP port of the freight server"),
     Option("listen.api_port", int, REQUIRED, "TCP port of the operator's API"),
+    Option("listen.people_port", int, 0, "TCP port of the same API for people who sign in; 0: there is none"),
+    Option("four_eyes", list, [], "actions that need a second person; there is: runs.submit"),
     Option("tls.certificate", str, REQUIRED, "the cloud's certificate, PEM"),
     Option("tls.key", str, REQUIRED, "the cloud's private key, PEM"),
     Option("tls.authority", str, REQUIRED, "the fleet's root certificate, PEM"),

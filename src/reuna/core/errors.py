@@ -27,7 +27,9 @@
     │   ├── BlobNotFound       R306  the peer does not hold that blob
     │   ├── RunFailed          R307  the run ended without a model
     │   ├── Untrusted          R308  what came down is not signed as it must be
-    │   └── NotAdmitted        R309  a token, request or certificate was refused
+    │   ├── NotAdmitted        R309  a token, request or certificate was refused
+    │   ├── NotSignedIn        R310  nobody is signed in, or with a wrong password
+    │   └── TooMany            R311  asked too often
     └── StorageError         the disk did not do its part                  exit 5
         ├── DiskFull           R401  no space left
         ├── Corrupted          R402  bytes on disk or on the wire changed
@@ -251,6 +253,20 @@ class NotAdmitted(PeerError):
     def __init__(self, reason: str, message: str, next_step: str | None = None) -> None:
         super().__init__(message, next_step)
         self.reason = reason
+
+
+class NotSignedIn(PeerError):
+    """No session, or one that has ended; or name and password do not belong together."""
+
+    code = "R310"
+    default_next_step = "Sign in: `reuna login`."
+
+
+class TooMany(PeerError):
+    """Asked too often; it may be asked again later."""
+
+    code = "R311"
+    default_next_step = "Wait, and try again."
 
 
 class StorageError(ReunaError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import ssl
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -23,10 +24,13 @@ TIMEOUT_S = 30.0
 class Operator:
     """Blocking client; one connection a call, so that a restarted cloud is no special case."""
 
-    def __init__(self, host: str, port: int, tls: ssl.SSLContext) -> None:
+    def __init__(
+        self, host: str, port: int, tls: ssl.SSLContext, headers: Mapping[str, str] | None = None
+    ) -> None:
         self._host = host
         self._port = port
         self._tls = tls
+        self._headers = dict(headers or {})
 
     @classmethod
     def of(cls, fleet: Fleet) -> Operator:
@@ -45,9 +49,13 @@ class Operator:
         """A model's bytes. Raises `BlobNotFound`."""
         return self._call("GET", f"/v1/blobs/{digest}")
 
-    def submit(self, spec: RunSpec) -> None:
-        """Begin a run. Raises `PlanError` and whatever else the cloud refuses with."""
-        self._call("POST", "/v1/runs", msgspec.json.encode(spec))
+    def submit(self, spec: RunSpec) -> str:
+        """Begin a run; or the proposal's id when a second person has to agree first, else empty.
+
+        Raises `PlanError` and whatever else the cloud refuses with.
+        """
+        answer: dict[str, str] = json.loads(self._call("POST", "/v1/runs", msgspec.json.encode(spec)))
+        return answer.get("proposal", "")
 
     def status(self, run: str) -> dict[str, Any]:
         """``{"state": "running" | "done" | "failed", ...}``."""
@@ -57,6 +65,11 @@ class Operator:
     def timeline(self, run: str, after: int) -> list[dict[str, Any]]:
         """Events of a run from the ``after``-th on."""
         found: list[dict[str, Any]] = self._json(f"/v1/runs/{run}/events?after={after}")
+        return found
+
+    def proposals(self) -> list[dict[str, Any]]:
+        """What waits for a second person, and what was decided."""
+        found: list[dict[str, Any]] = self._json("/v1/proposals")
         return found
 
     def nodes(self) -> dict[str, float]:
@@ -70,7 +83,7 @@ class Operator:
     def _call(self, method: str, path: str, body: bytes | None = None) -> bytes:
         connection = http.client.HTTPSConnection(self._host, self._port, context=self._tls, timeout=TIMEOUT_S)
         try:
-            connection.request(method, path, body)
+            connection.request(method, path, body, self._headers)
             response = connection.getresponse()
             data = response.read()
         except (OSError, http.client.HTTPException) as error:

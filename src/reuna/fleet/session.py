@@ -204,8 +204,28 @@ async def train(
     """Submit the run and follow it to its end. Raises `RunFailed`."""
     for data in parts:
         await asyncio.to_thread(operator.put_blob, data)
-    await asyncio.to_thread(operator.submit, spec)
+    proposal = await asyncio.to_thread(operator.submit, spec)
+    if proposal:
+        watch({"what": "waiting", "proposal": proposal})
+        await agreed(operator, proposal)
     return await follow(operator, spec.run, watch)
+
+
+async def agreed(operator: Operator, id: str) -> None:
+    """Until a second person has said yes to a proposal. Raises `RunFailed` when they said no."""
+    while True:
+        found = await asyncio.to_thread(operator.proposals)
+        proposal = next(each for each in found if each["id"] == id)
+        if proposal["decided"] == "approved":
+            return
+        if not proposal["waiting"]:
+            said = (
+                f"was rejected by {proposal['decided_by']}"
+                if proposal["decided"]
+                else "was not decided in time"
+            )
+            raise RunFailed(f"proposal {id} {said}")
+        await asyncio.sleep(POLL_S)
 
 
 async def follow(operator: Operator, run: str, watch: Watch) -> dict[str, Any]:

@@ -52,13 +52,43 @@ _STATE = {
         "code": {"type": "string"},
     },
 }
+_WHO = {
+    "type": "object",
+    "required": ["name", "roles", "via", "csrf"],
+    "properties": {
+        "name": {"type": "string"},
+        "roles": {"type": "array", "items": {"type": "string"}},
+        "via": {"enum": ["session", "certificate"]},
+        "csrf": {"type": "string"},
+        "token": {"type": "string"},
+    },
+}
+_SIGN_IN = {
+    "type": "object",
+    "required": ["name", "password"],
+    "additionalProperties": False,
+    "properties": {"name": {"type": "string"}, "password": {"type": "string"}},
+}
+_DECISION = {
+    "type": "object",
+    "required": ["approve", "digest"],
+    "additionalProperties": False,
+    "properties": {"approve": {"type": "boolean"}, "digest": {"type": "string"}},
+}
+_PROPOSED = {"type": "object", "properties": {"proposal": {"type": "string"}}, "additionalProperties": False}
+_LIST = {"type": "array", "items": {"type": "object"}}
 _SEEN = {"type": "object", "additionalProperties": {"type": "number"}}
 
 ROUTES: tuple[Route, ...] = (
     Route("put", "/v1/blobs/{digest}", "Hand over a bundle or initial model", _NOTHING, _BYTES, (413, 422)),
     Route("get", "/v1/blobs/{digest}", "A model's bytes", _BYTES, refuses=(404,)),
     Route(
-        "post", "/v1/runs", "Begin a run, or go on with the run of that name", _NOTHING, RunSpec, (404, 422)
+        "post",
+        "/v1/runs",
+        "Begin a run, or go on with the run of that name",
+        _PROPOSED,
+        RunSpec,
+        (202, 404, 422),
     ),
     Route("get", "/v1/runs/{run}", "Where a run is; its result or error at the end", _STATE, refuses=(404,)),
     Route(
@@ -70,14 +100,33 @@ ROUTES: tuple[Route, ...] = (
         query={"after": _COUNT},
     ),
     Route("get", "/v1/nodes", "Nodes heard of, and when, in seconds since the epoch", _SEEN),
+    Route(
+        "post", "/v1/session", "Sign in; the session's token, also as a cookie", _WHO, _SIGN_IN, (422, 429)
+    ),
+    Route("get", "/v1/session", "Who is asking, and the session's CSRF token", _WHO),
+    Route("delete", "/v1/session", "Sign out", _NOTHING),
+    Route("get", "/v1/people", "Accounts and their roles", _LIST),
+    Route("get", "/v1/proposals", "What waits for a second person, and what was decided", _LIST),
+    Route("post", "/v1/proposals/{id}", "A second person's word", {"type": "object"}, _DECISION, (404, 422)),
+    Route(
+        "get",
+        "/v1/audit",
+        "The audit trail, without the first `after`",
+        _LIST,
+        refuses=(422,),
+        query={"after": _COUNT},
+    ),
     Route("get", "/openapi.json", "This description", {"type": "object"}),
 )
 STATUSES = {
     200: "done",
-    403: "the certificate is not an operator's",
+    202: "it waits for a second person",
+    401: "nobody is signed in",
+    403: "whoever asks may not do that",
     404: "there is no such run or blob",
     413: "the body is larger than a blob may be",
     422: "what was sent cannot be used",
+    429: "asked too often; it may be asked again later",
 }
 
 
@@ -90,11 +139,14 @@ def openapi() -> dict[str, Any]:
     return {
         "openapi": "3.1.0",
         "info": {"title": "Reuna, the operator's API of the cloud", "version": "1"},
-        "security": [{"certificate": []}],
+        "security": [{"certificate": []}, {"session": []}],
         "paths": paths,
         "components": {
             "schemas": components,
-            "securitySchemes": {"certificate": {"type": "mutualTLS"}},
+            "securitySchemes": {
+                "certificate": {"type": "mutualTLS"},
+                "session": {"type": "http", "scheme": "bearer"},
+            },
         },
     }
 
@@ -106,8 +158,8 @@ def parameters(route: Route) -> tuple[str, ...]:
 
 def _operation(route: Route) -> dict[str, Any]:
     found: dict[str, Any] = {"summary": route.summary, "responses": {"200": _response(200, route.answer)}}
-    for status in (403, *route.refuses):
-        found["responses"][str(status)] = _response(status, ApiError)
+    for status in (401, 403, *route.refuses):
+        found["responses"][str(status)] = _response(status, route.answer if status == 202 else ApiError)
     named = [(name, "path", {"type": "string", "minLength": 1}) for name in parameters(route)]
     named += [(name, "query", schema) for name, schema in route.query.items()]
     if named:

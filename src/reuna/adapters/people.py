@@ -1,0 +1,177 @@
+"""Accounts, sessions and proposals of one cloud, in SQLite. Of a session's token only the hash is kept."""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from reuna.adapters.files import database_error
+from reuna.core.errors import StorageError, UserError
+from reuna.trust.people import Person, Proposal, Session
+
+WAIT_S = 10.0
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS people (
+    name TEXT PRIMARY KEY, roles TEXT NOT NULL, password TEXT NOT NULL, disabled INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS sessions (
+    hash BLOB PRIMARY KEY, name TEXT NOT NULL REFERENCES people (name) ON DELETE CASCADE,
+    csrf TEXT NOT NULL, began REAL NOT NULL, used REAL NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS proposals (
+    id TEXT PRIMARY KEY, action TEXT NOT NULL, summary TEXT NOT NULL, digest TEXT NOT NULL,
+    author TEXT NOT NULL, at REAL NOT NULL, decided TEXT NOT NULL, decided_by TEXT NOT NULL,
+    decided_at REAL NOT NULL, content BLOB NOT NULL
+) WITHOUT ROWID;
+"""
+_PROPOSAL = "id, action, summary, digest, author, at, decided, decided_by, decided_at"
+
+
+class PeopleStore:
+    """Safe to use from several threads and processes. Raises `DiskFull` or `Corrupted`."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch(0o600)
+        self._path = path
+        self._lock = threading.Lock()
+        self._db = sqlite3.connect(path, timeout=WAIT_S, check_same_thread=False, isolation_level=None)
+        try:
+            with self._own_errors():
+                for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+                    self._db.execute(f"PRAGMA {pragma}")
+                self._db.executescript(_SCHEMA)
+        except StorageError:
+            self._db.close()
+            raise
+
+    # --- people ----------------------------------------------------------------------------------
+
+    def people(self) -> list[Person]:
+        """All accounts by name."""
+        return [_person(row) for row in self._rows("SELECT * FROM people ORDER BY name")]
+
+    def person(self, name: str) -> Person | None:
+        """The account of that name."""
+        rows = self._rows("SELECT * FROM people WHERE name = ?", name)
+        return _person(rows[0]) if rows else None
+
+    def add(self, person: Person) -> None:
+        """A new account. Raises `UserError` when the name is taken."""
+        try:
+            self._do("INSERT INTO people VALUES (?, ?, ?, ?)", *_row(person))
+        except sqlite3.IntegrityError:
+            raise UserError(f"there is an account {person.name}", "Take another name.") from None
+
+    def change(self, person: Person) -> None:
+        """Another password, other roles, or disabled: every session of the account ends."""
+        with self._transaction():
+            self._db.execute("REPLACE INTO people VALUES (?, ?, ?, ?)", _row(person))
+            self._db.execute("DELETE FROM sessions WHERE name = ?", (person.name,))
+
+    def remove(self, name: str) -> None:
+        """The account and its sessions; what it did stays in the audit trail."""
+        self._do("DELETE FROM people WHERE name = ?", name)
+
+    # --- sessions --------------------------------------------------------------------------------
+
+    def begin(self, token: str, session: Session) -> None:
+        """Keep a session."""
+        row = (_hash(token), session.name, session.csrf, session.began, session.used)
+        self._do("INSERT INTO sessions VALUES (?, ?, ?, ?, ?)", *row)
+
+    def session(self, token: str) -> Session | None:
+        """The session of a token."""
+        rows = self._rows("SELECT name, csrf, began, used FROM sessions WHERE hash = ?", _hash(token))
+        return Session(*rows[0]) if rows else None
+
+    def touch(self, token: str, now: float) -> None:
+        """It was used just now."""
+        self._do("UPDATE sessions SET used = ? WHERE hash = ?", now, _hash(token))
+
+    def end(self, token: str) -> None:
+        """It is over."""
+        self._do("DELETE FROM sessions WHERE hash = ?", _hash(token))
+
+    # --- proposals -------------------------------------------------------------------------------
+
+    def propose(self, proposal: Proposal, content: bytes) -> None:
+        """Keep what somebody proposed."""
+        p = proposal
+        row = (
+            p.id,
+            p.action,
+            p.summary,
+            p.digest,
+            p.by,
+            p.at,
+            p.decided,
+            p.decided_by,
+            p.decided_at,
+            content,
+        )
+        self._do("INSERT INTO proposals VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", *row)
+
+    def proposals(self) -> list[Proposal]:
+        """All of them, the newest first."""
+        return [Proposal(*row) for row in self._rows(f"SELECT {_PROPOSAL} FROM proposals ORDER BY at DESC")]  # noqa: S608  # our own words
+
+    def proposal(self, id: str) -> tuple[Proposal, bytes] | None:
+        """One of them, and its content."""
+        rows = self._rows(f"SELECT {_PROPOSAL}, content FROM proposals WHERE id = ?", id)  # noqa: S608  # our own words
+        return (Proposal(*rows[0][:-1]), rows[0][-1]) if rows else None
+
+    def decided(self, proposal: Proposal) -> bool:
+        """Keep the decision; False when there was one before."""
+        with self._transaction():
+            done = self._db.execute(
+                "UPDATE proposals SET decided = ?, decided_by = ?, decided_at = ?"
+                " WHERE id = ? AND decided = ''",
+                (proposal.decided, proposal.decided_by, proposal.decided_at, proposal.id),
+            )
+            return done.rowcount > 0
+
+    def close(self) -> None:
+        """After the last call of anything else."""
+        self._db.close()
+
+    def _rows(self, query: str, *values: object) -> list[Any]:
+        with self._lock, self._own_errors():
+            return self._db.execute(query, values).fetchall()
+
+    def _do(self, query: str, *values: object) -> None:
+        with self._transaction():
+            self._db.execute(query, values)
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        with self._lock, self._own_errors(), self._db:
+            self._db.execute("BEGIN IMMEDIATE")
+            yield
+
+    @contextmanager
+    def _own_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.IntegrityError:
+            raise
+        except sqlite3.Error as error:
+            raise database_error(error, self._path) from error
+
+
+def _hash(token: str) -> bytes:
+    return hashlib.sha256(token.encode()).digest()
+
+
+def _person(row: tuple[str, str, str, int]) -> Person:
+    name, roles, password, disabled = row
+    return Person(name, frozenset(roles.split()), password, bool(disabled))
+
+
+def _row(person: Person) -> tuple[str, str, str, int]:
+    return person.name, " ".join(sorted(person.roles)), person.password, int(person.disabled)

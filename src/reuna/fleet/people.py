@@ -1,0 +1,172 @@
+"""Accounts of a cloud, changed on its own machine; and an account's calls to the cloud from anywhere."""
+
+from __future__ import annotations
+
+import json
+import os
+import ssl
+import time
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+
+from reuna.adapters.audit import AuditTrail
+from reuna.adapters.files import replace_file
+from reuna.adapters.passwords import hashed
+from reuna.adapters.people import PeopleStore
+from reuna.cloud.reception import AUDIT, PEOPLE
+from reuna.core.errors import NotSignedIn, SettingsError, UserError
+from reuna.fleet.client import Operator
+from reuna.trust.people import Person, check_name, check_password, check_roles, listed
+
+PORT = 7448  #: where people sign in when the address names none
+
+
+class Office:
+    """The accounts of the cloud with these settings; every change stands in the audit trail first."""
+
+    def __init__(self, settings: Mapping[str, Any]) -> None:
+        folder = Path(settings["folder"])
+        self._store = PeopleStore(folder / PEOPLE)
+        self._trail = AuditTrail(folder / AUDIT)
+
+    def listed(self) -> list[dict[str, Any]]:
+        """All accounts by name, without what their passwords are known by."""
+        return listed(self._store.people())
+
+    def trail(self, after: int = 0) -> list[dict[str, Any]]:
+        """The audit trail, checked. Raises `Corrupted` that names the first wrong line."""
+        return list(self._trail.read(after))
+
+    def add(self, name: str, roles: Collection[str], password: str) -> None:
+        """A new account. Raises `UserError`."""
+        check_name(name)
+        check_roles(roles)
+        check_password(password, name)
+        self._note("people.add", name, roles=" ".join(sorted(roles)))
+        self._store.add(Person(name, frozenset(roles), hashed(password)))
+
+    def change(
+        self,
+        name: str,
+        roles: Collection[str] | None = None,
+        password: str | None = None,
+        disabled: bool | None = None,
+    ) -> None:
+        """Other roles, another password, disabled or not; ends every session. Raises `UserError`."""
+        person = self._store.person(name)
+        if person is None:
+            raise UserError(f"there is no account {name!r:.80}", "List them: `reuna people list`.")
+        changes: dict[str, Any] = {}
+        if roles is not None:
+            check_roles(roles)
+            changes["roles"] = frozenset(roles)
+        if password is not None:
+            check_password(password, name)
+            changes["password"] = hashed(password)
+        if disabled is not None:
+            changes["disabled"] = disabled
+        said = " ".join(sorted(changes["roles"])) if "roles" in changes else ""
+        self._note("people.change", name, changed=" ".join(sorted(changes)), roles=said)
+        self._store.change(msgspec.structs.replace(person, **changes))
+
+    def remove(self, name: str) -> None:
+        """The account and its sessions; what it did stays in the trail. Raises `UserError`."""
+        if self._store.person(name) is None:
+            raise UserError(f"there is no account {name!r:.80}", "List them: `reuna people list`.")
+        self._note("people.remove", name)
+        self._store.remove(name)
+
+    def close(self) -> None:
+        self._store.close()
+
+    def _note(self, what: str, target: str, **more: str) -> None:
+        who = os.environ.get("SUDO_USER") or str(os.getuid())
+        self._trail.append(time.time(), who, "machine", what, "allowed", target=target, **more)
+
+
+# --- from anywhere ---------------------------------------------------------------------------------
+
+
+class Account(Operator):
+    """The cloud as somebody who signed in sees it."""
+
+    def __init__(self, host: str, port: int, authority: str, token: str = "") -> None:
+        """``authority``: the fleet's root certificate, PEM text."""
+        super().__init__(
+            host, port, _context(authority), {"Authorization": f"Bearer {token}"} if token else {}
+        )
+
+    def sign_in(self, name: str, password: str) -> dict[str, Any]:
+        """Who that is, with a token. Raises `NotSignedIn`, `TooMany`."""
+        words = json.dumps({"name": name, "password": password}).encode()
+        found: dict[str, Any] = json.loads(self._call("POST", "/v1/session", words))
+        return found
+
+    def who(self) -> dict[str, Any]:
+        """Name and roles."""
+        found: dict[str, Any] = self._json("/v1/session")
+        return found
+
+    def sign_out(self) -> None:
+        """End the session."""
+        self._call("DELETE", "/v1/session")
+
+    def decide(self, proposal: dict[str, Any], approve: bool) -> dict[str, Any]:
+        """Say yes or no to exactly what was seen. Raises `PermissionDenied`, `UserError`."""
+        words = json.dumps({"approve": approve, "digest": proposal["digest"]}).encode()
+        found: dict[str, Any] = json.loads(self._call("POST", f"/v1/proposals/{proposal['id']}", words))
+        return found
+
+    def audit(self, after: int) -> list[dict[str, Any]]:
+        """The audit trail."""
+        found: list[dict[str, Any]] = self._json(f"/v1/audit?after={after}")
+        return found
+
+
+def _context(authority: str) -> ssl.SSLContext:
+    context = ssl.create_default_context(cadata=authority)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    return context
+
+
+def sign_in(address: str, name: str, password: str, authority: Path, file: Path) -> dict[str, Any]:
+    """Sign in and keep the session in a file that only its owner reads; who that is.
+
+    Raises `SettingsError`, `NotSignedIn`, `TooMany`, `Unreachable`.
+    """
+    host, port = _address(address)
+    try:
+        root = authority.read_text(encoding="ascii")
+        account = Account(host, port, root)
+    except (OSError, UnicodeDecodeError, ssl.SSLError) as error:
+        raise SettingsError(
+            f"{authority} is no certificate: {error}", "Give the fleet's authority.crt."
+        ) from error
+    found = account.sign_in(name, password)
+    kept = {"host": host, "port": port, "authority": root, "token": found["token"]}
+    file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    replace_file(file, json.dumps(kept).encode())
+    return found
+
+
+def signed_in(file: Path) -> Account:
+    """The account whose session is kept. Raises `NotSignedIn`."""
+    try:
+        kept = json.loads(file.read_bytes())
+        return Account(kept["host"], kept["port"], kept["authority"], kept["token"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise NotSignedIn("nobody is signed in here") from error
+
+
+def _address(text: str) -> tuple[str, int]:
+    try:
+        found = urlsplit(text if "://" in text else f"https://{text}")
+        if found.scheme == "https" and found.hostname:
+            return found.hostname, found.port or PORT
+    except ValueError:
+        pass
+    raise SettingsError(f"{text!r:.80} is no address", "Give the cloud as https://HOST:PORT.")

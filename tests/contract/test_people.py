@@ -1,0 +1,224 @@
+"""People at the API over real TLS: signing in, roles, a second person, the trail, and what browsers may not do."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import ssl
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from reuna.adapters import passwords
+from reuna.adapters.operator_api import COOKIE, HEADERS
+from reuna.adapters.passwords import hashed
+from reuna.core.errors import NotSignedIn, PermissionDenied, RunFailed, TooMany
+from reuna.core.records import Grid, RunSpec
+from reuna.fleet.people import Account
+from reuna.trust.people import Person
+from reuna.wire import digest_bytes
+from tests.contract.operator_api import Served, served
+
+PASSWORD = "seven green boats sail"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cheap() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(passwords, "MEMORY_KIB", 64)
+        passwords._nobody.cache_clear()
+        yield
+    passwords._nobody.cache_clear()
+
+
+@pytest.fixture
+def api(tmp_path: Path) -> Iterator[Served]:
+    with served(tmp_path, ("runs.submit",)) as running:
+        for name, *roles in (
+            ("anna", "engineer"),
+            ("ben", "approver", "engineer"),
+            ("vera", "viewer"),
+            ("ada", "admin"),
+        ):
+            running.people.add(Person(name, frozenset(roles), hashed(PASSWORD)))
+        yield running
+
+
+def account(api: Served, name: str = "", password: str = PASSWORD) -> Account:
+    root = api.operator.authority.read_text()
+    if not name:
+        return Account("127.0.0.1", api.people_port, root)
+    token = Account("127.0.0.1", api.people_port, root).sign_in(name, password)["token"]
+    return Account("127.0.0.1", api.people_port, root, token)
+
+
+def ask(api: Served, method: str, path: str, body: str = "", **headers: str) -> http.client.HTTPResponse:
+    with line(api) as connection:
+        connection.request(
+            method, path, body, {name.replace("_", "-"): value for name, value in headers.items()}
+        )
+        answer = connection.getresponse()
+        answer.read()
+    return answer
+
+
+def line(api: Served) -> closing[http.client.HTTPSConnection]:
+    context = ssl.create_default_context(cafile=str(api.operator.authority))
+    return closing(http.client.HTTPSConnection("127.0.0.1", api.people_port, context=context, timeout=10))
+
+
+def spec() -> RunSpec:
+    model = digest_bytes(b"a model")
+    return RunSpec(
+        run="r-20261123-100000-abcd", project="pumps", task="train", metric="all", rounds=2, strategy="fedavg",
+        fogs={"fog-1": ("edge-1",)}, model=model, model_size=7, params=1, bundle=model, bundle_size=7, seed=1,
+        grid=Grid(32, -20), max_weight=100, deadline_s=5.0, quorum=1.0, settings={}, local=False,
+    )  # fmt: skip
+
+
+def test_without_a_session_nothing_is_shown(api: Served) -> None:
+    for call in (account(api).who, account(api).nodes, lambda: account(api).audit(0)):
+        with pytest.raises(NotSignedIn):
+            call()
+
+
+def test_who_signed_in_does_what_their_roles_say_and_no_more(api: Served) -> None:
+    vera, ada = account(api, "vera"), account(api, "ada")
+    assert vera.who()["roles"] == ["viewer"]
+    assert vera.nodes() == {"fog-1": 1.0}
+    for forbidden in (lambda: vera.submit(spec()), lambda: vera.put_blob(b"x"), lambda: vera.audit(0)):
+        with pytest.raises(PermissionDenied):
+            forbidden()
+    with pytest.raises(PermissionDenied):
+        ada.submit(spec())
+    denied = [each for each in ada.audit(0) if each["verdict"] == "denied"]
+    assert [(each["who"], each["what"]) for each in denied] == [
+        ("vera", "runs.submit"), ("vera", "models.write"), ("vera", "audit.read"), ("ada", "runs.submit"),
+    ]  # fmt: skip
+
+
+def test_wrong_names_and_wrong_passwords_are_told_apart_by_nobody_and_wait(api: Served) -> None:
+    said = set()
+    for name in ("anna", "nobody", "../etc", "anna"):
+        with pytest.raises(NotSignedIn) as refused:
+            account(api, name, "wrong password")
+        said.add(refused.value.message)
+    assert len(said) == 1
+    with pytest.raises(TooMany):
+        account(api, "anna", "wrong password")
+
+
+def test_a_session_ends_at_sign_out_and_when_the_account_changes(api: Served) -> None:
+    anna, again = account(api, "anna"), account(api, "anna")
+    anna.sign_out()
+    with pytest.raises(NotSignedIn):
+        anna.who()
+    assert again.who()["name"] == "anna"
+    api.people.change(Person("anna", frozenset({"viewer"}), hashed(PASSWORD), disabled=True))
+    with pytest.raises(NotSignedIn):
+        again.who()
+    with pytest.raises(NotSignedIn):
+        account(api, "anna")
+
+
+def test_a_run_waits_for_a_second_person_and_then_is_the_one_that_was_proposed(api: Served) -> None:
+    anna, ben, ada = account(api, "anna"), account(api, "ben"), account(api, "ada")
+    number = anna.submit(spec())
+    (waiting,) = ben.proposals()
+    assert (waiting["id"], waiting["by"], waiting["waiting"]) == (number, "anna", True)
+    with pytest.raises(PermissionDenied):
+        anna.decide(waiting, True)
+    with pytest.raises(PermissionDenied):
+        ada.decide(waiting, True)
+    with pytest.raises(Exception, match="not what you have seen"):
+        ben.decide({**waiting, "digest": "0" * 64}, True)
+    assert ben.decide(waiting, True)["decided_by"] == "ben"
+    assert anna.status(spec().run)["state"] == "running"
+    with pytest.raises(Exception, match="was approved by ben"):
+        ben.decide(waiting, False)
+
+
+def test_nobody_approves_their_own_also_with_both_roles(api: Served) -> None:
+    ben = account(api, "ben")
+    ben.submit(spec())
+    with pytest.raises(PermissionDenied, match="own proposal"):
+        ben.decide(ben.proposals()[0], True)
+
+
+def test_a_cookie_alone_changes_nothing(api: Served) -> None:
+    """What a page elsewhere could make a browser send."""
+    answer = ask(api, "POST", "/v1/session", json.dumps({"name": "anna", "password": PASSWORD}))
+    cookie = answer.headers["Set-Cookie"]
+    assert all(word in cookie for word in (f"{COOKIE}=", "Secure", "HttpOnly", "SameSite=Strict", "Path=/"))
+    kept = cookie.partition(";")[0]
+    own = f"https://127.0.0.1:{api.people_port}"
+    with line(api) as connection:
+        connection.request("GET", "/v1/session", headers={"Cookie": kept})
+        csrf = json.loads(connection.getresponse().read())["csrf"]
+    assert ask(api, "DELETE", "/v1/session", Cookie=kept).status == 403
+    assert ask(api, "DELETE", "/v1/session", Cookie=kept, X_CSRF_Token="x").status == 403
+    assert (
+        ask(api, "DELETE", "/v1/session", Cookie=kept, X_CSRF_Token=csrf, Origin="https://evil").status == 403
+    )
+    assert ask(api, "DELETE", "/v1/session", Cookie=kept, X_CSRF_Token=csrf, Origin=own).status == 200
+    assert ask(api, "GET", "/v1/session", Cookie=kept).status == 401
+
+
+def test_every_answer_has_the_headers_that_keep_browsers_narrow(api: Served) -> None:
+    for method, path in (
+        ("GET", "/v1/session"),
+        ("GET", "/nowhere"),
+        ("POST", "/v1/session"),
+        ("PATCH", "/v1/runs"),
+    ):
+        answer = ask(api, method, path)
+        assert answer.status >= 400
+        assert all(answer.headers[name] == value for name, value in HEADERS.items())
+
+
+def test_an_address_that_asks_without_end_is_told_to_wait(api: Served) -> None:
+    found = set()
+    with line(api) as connection:
+        while 429 not in found and len(found) < 3:
+            connection.request("GET", "/v1/session")
+            answer = connection.getresponse()
+            answer.read()
+            found.add(answer.status)
+    assert found == {401, 429}
+
+
+@pytest.mark.parametrize(
+    "body", ["", "[]", "{}", '{"name": 1, "password": "x"}', "x" * 20_000, '{"name": "\udcff"}']
+)
+def test_a_sign_in_that_cannot_be_read_is_one_clear_message(api: Served, body: str) -> None:
+    assert (
+        ask(api, "POST", "/v1/session", body.encode("utf-8", "surrogateescape").decode("latin-1")).status
+        == 422
+    )
+
+
+def test_secrets_stand_in_no_log_no_trail_and_no_file(
+    api: Served, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(0)
+    anna = account(api, "anna")
+    token, csrf = anna._headers["Authorization"].split()[1], anna.who()["csrf"]
+    with pytest.raises(NotSignedIn):
+        account(api, "anna", "another secret password")
+    kept = b"".join(path.read_bytes() for path in tmp_path.glob("*") if path.is_file())
+    for secret in (token, PASSWORD, "another secret password"):
+        assert secret not in caplog.text
+        assert secret.encode() not in kept
+    assert csrf not in caplog.text
+
+
+async def test_a_run_that_was_rejected_is_no_run(api: Served) -> None:
+    from reuna.fleet.session import agreed
+
+    anna, ben = account(api, "anna"), account(api, "ben")
+    number = anna.submit(spec())
+    ben.decide(ben.proposals()[0], False)
+    with pytest.raises(RunFailed, match="rejected by ben"):
+        await agreed(anna, number)

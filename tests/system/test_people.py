@@ -1,0 +1,126 @@
+"""A real cloud and the commands people type: accounts, a run that waits for a second person, the trail."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from reuna.adapters.toml_file import read_toml
+from reuna.fleet.layout import free_ports, write_toml
+from tests.system.test_enrolment import HOST, Plant, ports, until
+
+pytestmark = [pytest.mark.system, pytest.mark.timeout(120)]
+PASSWORD = "seven green boats sail"
+
+
+class People:
+    """A cloud, and two people with homes of their own."""
+
+    def __init__(self, plant: Plant) -> None:
+        self.plant = plant
+        self.folder = plant.folder
+        plant.reuna("site", "cloud", "works", "--folder", "cloud", "--host", HOST)
+        file = self.folder / "cloud" / "cloud.toml"
+        values = read_toml(file).values
+        wanted = ("nats_port", "leaf_port", "freight_port", "api_port", "people_port")
+        values["listen"] |= dict(zip(wanted, free_ports(5), strict=True))
+        values["enrol"] |= {"port": ports(1)[0]}
+        write_toml(file, {**values, "four_eyes": ["runs.submit"]})
+        self.port = values["listen"]["people_port"]
+        (self.folder / "password").write_text(PASSWORD + "\n")
+
+    def reuna(self, who: str, *words: str, fails: bool = False) -> str:
+        home = self.folder / "homes" / who
+        home.mkdir(parents=True, exist_ok=True)
+        env = {**os.environ, "HOME": str(home), "XDG_CONFIG_HOME": str(home / ".config")}
+        done = subprocess.run(
+            [sys.executable, "-m", "reuna.cli", *words],
+            cwd=self.folder, env=env, capture_output=True, text=True, timeout=60,
+        )  # fmt: skip
+        assert (done.returncode != 0) == fails, done.stderr
+        assert "Traceback" not in done.stderr
+        return done.stderr if fails else done.stdout
+
+    def add(self, name: str, *roles: str) -> None:
+        words = [word for role in roles for word in ("--role", role)]
+        self.reuna(
+            "root",
+            "people",
+            "add",
+            name,
+            *words,
+            "--settings",
+            "cloud/cloud.toml",
+            "--password-file",
+            "password",
+        )
+
+    def login(self, name: str, fails: bool = False, file: str = "password") -> str:
+        words = ("--name", name, "--authority", "cloud/ca/authority.crt", "--password-file", file)
+        return self.reuna(name, "login", f"https://{HOST}:{self.port}", *words, fails=fails)
+
+
+@pytest.fixture
+def people(tmp_path: Path) -> Iterator[People]:
+    plant = Plant(tmp_path)
+    try:
+        yield People(plant)
+    finally:
+        for name in list(plant.running):
+            plant.stop(name)
+
+
+def test_accounts_sign_in_and_what_they_may_not_do_is_said_and_noted(people: People) -> None:
+    people.add("anna", "engineer")
+    people.add("ben", "approver", "officer")
+    people.plant.start("cloud", "cloud")
+    until(lambda: "ready" in people.plant.log("cloud"))
+    assert "anna: engineer" in people.login("anna")
+    assert "ben" in people.login("ben")
+    assert json.loads(people.reuna("anna", "whoami", "--json"))["roles"] == ["engineer"]
+    assert "may not do that" in people.reuna("anna", "audit", "show", fails=True)
+    (people.folder / "wrong").write_text("not the password at all\n")
+    assert "do not belong together" in people.login("anna", fails=True, file="wrong")
+    assert "no proposal 'x'" in people.reuna("ben", "proposals", "approve", "x", fails=True)
+    trail = json.loads(people.reuna("ben", "audit", "show", "--json"))
+    said = [(each["who"], each["what"], each["verdict"]) for each in trail]
+    assert ("anna", "audit.read", "denied") in said
+    assert ("anna", "session.begin", "denied") in said
+    assert said[:2] == [(said[0][0], "people.add", "allowed")] * 2
+    people.reuna("root", "people", "disable", "anna", "--settings", "cloud/cloud.toml")
+    assert "is over" in people.reuna("anna", "whoami", fails=True)
+    assert "lines, each as it was written" in people.reuna(
+        "root", "audit", "verify", "--settings", "cloud/cloud.toml"
+    )
+    people.reuna("ben", "logout")
+    assert "nobody is signed in" in people.reuna("ben", "whoami", fails=True)
+    secrets = (PASSWORD, "not the password at all")
+    places = [people.folder / "cloud.log", *(people.folder / "cloud" / "state").glob("*")]
+    kept = b"".join(path.read_bytes() for path in places if path.is_file())
+    assert not any(secret.encode() in kept for secret in secrets)
+    pid = people.plant.running["cloud"].pid
+    seen = Path(f"/proc/{pid}/cmdline").read_bytes() + Path(f"/proc/{pid}/environ").read_bytes()
+    assert not any(secret.encode() in seen for secret in secrets)
+
+
+def test_a_mistake_is_one_sentence(people: People) -> None:
+    (people.folder / "short").write_text("short\n")
+    settings = ("--settings", "cloud/cloud.toml")
+    add = ("people", "add", "anna", *settings)
+    assert "12 to" in people.reuna("root", *add, "--role", "viewer", "--password-file", "short", fails=True)
+    assert "is no role" in people.reuna(
+        "root", *add, "--role", "boss", "--password-file", "password", fails=True
+    )
+    people.add("anna", "viewer")
+    again = people.reuna("root", *add, "--role", "viewer", "--password-file", "password", fails=True)
+    assert "there is an account anna" in again
+    assert "no account 'eva'" in people.reuna("root", "people", "remove", "eva", *settings, fails=True)
+    trail = people.folder / "cloud" / "state" / "audit.jsonl"
+    trail.write_bytes(trail.read_bytes().replace(b"viewer", b"admin"))
+    assert "line 1 is not as it was written" in people.reuna("root", "audit", "verify", *settings, fails=True)
