@@ -42,13 +42,13 @@ class Allowance:
         return not 0 <= now - self.request.now < SECONDS
 
     def take(self, request: Request, payload: str) -> None:
-        """One message leaves. ``payload``: SHA-256 of its bytes, hexadecimal."""
+        """One message leaves. ``payload``: digest of its bytes, hexadecimal."""
         self._taken += 1
         self._bytes += request.bytes
         self._hash.update(bytes.fromhex(payload))
 
     def outcome(self, now_ms: int) -> Entry:
-        """What left under it; ``payload`` is the SHA-256 of the messages' SHA-256, in order."""
+        """What left under it; ``payload`` is the SHA-256 of the messages' digests, in order."""
         return Entry(
             time_ms=now_ms,
             kind="outcome",
