@@ -5,7 +5,8 @@ every line up (edge to fog, fog to cloud; HTTPS, NATS and the leaf link between 
 peer that holds the keys of both sides and records what passes, in the clear. Then, for each node and
 kind, the payload bytes on its lines must be those of its ledger, exactly; and nothing that was
 planted may be found: not in any recorded byte of either direction, nor in a log, nor on the disks of
-fogs and cloud. The cloud must have countersigned every ledger past its last update. First the search shows that it finds each form of each canary when it is there.
+fogs and cloud. First the search shows that it finds each form of each canary when it is there. The
+cloud must have countersigned every ledger past its last update.
 
 Not recorded is the line for certificates, over which no payload goes: a request for the next one
 at two thirds of a life, and a fog's question for revoked names.
@@ -34,24 +35,26 @@ from numpy.typing import NDArray
 from drills.recording import canaries
 from drills.recording.relay import Relay
 from drills.recording.wire import payloads
+from reuna.adapters.head_store import HeadStore
 from reuna.adapters.ledger_file import entries, read
 from reuna.adapters.tls import client_context, server_context
 from reuna.adapters.toml_file import read_toml
 from reuna.adapters.tuf_repository import TufRepository
+from reuna.cloud.coordinator import HEADS
 from reuna.fleet.client import Operator
 from reuna.fleet.data import find_nodes, spread
 from reuna.fleet.layout import Fleet, PlaceFile, make_fleet, write_toml
-from reuna.fleet.ledger import read_heads
+from reuna.fleet.ledger import read_beside
 from reuna.fleet.open_project import open_settings
 from reuna.fleet.session import Job, prepare, ready, train
 from reuna.fleet.supervise import Supervisor
 from reuna.template import COLUMNS, make_project
-from reuna.trust.heads import Keys
+from reuna.trust.heads import Keys, known_heads
+from reuna.trust.ledger import settled
 from reuna.trust.ledger_verify import verify
 
 ROUNDS = 6
 TYPICAL = (1.4, 51.0, 26.0, 9.0)  #: vibration, temperature, flow, current of the sample's pumps
-QUIET_S = 1.0  #: a node whose line and ledger both stand still for so long is compared
 PATIENCE_S = 60.0
 HEADS_S = 0.7  #: between two heads of a ledger, so that some go up while it is looked
 
@@ -143,30 +146,18 @@ def on_wire(relays: list[Relay], node: str) -> Counter[str]:
 def in_ledger(fleet: Fleet, node: str) -> Counter[str]:
     """Kind -> payload bytes of what left by the node's ledger."""
     found = Counter[str]()
-    for _, entry in entries(fleet.folder / node / "state" / "ledger"):
+    for entry in settled(entries(fleet.folder / node / "state" / "ledger")):
         if entry.kind == "intent":
             found[entry.flow] += entry.payload_bytes
     return found
 
 
-async def both(fleet: Fleet, relays: list[Relay], node: str) -> tuple[Counter[str], Counter[str], int]:
-    """Wire, ledger and bytes said, at a moment when the node is silent."""
-    before: Any = None
-    async with asyncio.timeout(PATIENCE_S):
-        while True:
-            said = sum(relay.said() for relay in relays if relay.sender == node)
-            now = (said, in_ledger(fleet, node))
-            if now == before:
-                return on_wire(relays, node), now[1], said
-            before = now
-            await asyncio.sleep(QUIET_S)
-
-
-async def compare(fleet: Fleet, relays: list[Relay], say: Any) -> dict[str, int]:
+def compare(fleet: Fleet, relays: list[Relay], say: Any) -> dict[str, int]:
     """Sums over all nodes; ``difference`` adds up what any node's kind has too much or too little."""
     wire, ledger, difference, said = 0, 0, 0, 0
     for place in fleet.places[1:]:
-        found, written, count = await both(fleet, relays, place.name)
+        found, written = on_wire(relays, place.name), in_ledger(fleet, place.name)
+        count = sum(relay.said() for relay in relays if relay.sender == place.name)
         kinds = sorted(found.keys() | written.keys())
         difference += sum(abs(found[kind] - written[kind]) for kind in kinds)
         wire, ledger, said = wire + found.total(), ledger + written.total(), said + count
@@ -202,12 +193,15 @@ async def countersigned(fleet: Fleet, say: Any) -> int:
 
 
 def _vouched(fleet: Fleet, name: str, cloud: frozenset[bytes]) -> bool:
-    folder, log = fleet.folder / name / "state" / "ledger", fleet.folder / "cloud/state/heads" / f"{name}.log"
-    node = bytes.fromhex(log.with_suffix(".key").read_text()) if log.exists() else b""
-    keys = Keys(frozenset({node}), cloud)
-    verdict = verify(read(folder), keys, read_heads(log, folder, keys) if log.exists() else ())
+    """Raises nothing while the cloud has no head yet."""
+    folder, store = fleet.folder / name / "state" / "ledger", HeadStore(fleet.folder / "cloud/state" / HEADS)
+    kept = [each for each in store.every() if each.node.endswith(f"/{name}")]
+    store.close()
+    keys = Keys(frozenset(each.key for each in kept), cloud)
+    heads = known_heads([each.countersignature for each in kept], keys)
+    verdict = verify(read(folder), keys, heads, read_beside(folder))
     last = max(number for number, entry in entries(folder) if entry.flow == "model_update")
-    return verdict.good and (verdict.countersigned or 0) >= last and (verdict.kept_elsewhere or 0) >= last
+    return verdict.good and min(verdict.countersigned, verdict.kept_elsewhere) >= last
 
 
 def searched(fleet: Fleet, relays: list[Relay]) -> Iterator[tuple[str, bytes]]:
@@ -244,13 +238,13 @@ async def drill(folder: Path, rounds: int, say: Any) -> dict[str, Any]:
         spec, parts = await asyncio.to_thread(prepare, job, fleet, "r-flows")
         await train(operator, spec, parts, job, lambda _event: None)
         say(f"2. {rounds} rounds over {len(relays)} recorded lines; each node's lines against its ledger")
-        result: dict[str, Any] = await compare(fleet, relays, say)
-        result["nodes"] = len(fleet.places) - 1
-        result["nodes_countersigned"] = await countersigned(fleet, say)
+        vouched = await countersigned(fleet, say)
     finally:
         await supervisor.stop()
         for relay in relays:
             await relay.stop()
+    result: dict[str, Any] = compare(fleet, relays, say)
+    result |= {"nodes": len(fleet.places) - 1, "nodes_countersigned": vouched}
     hits, size = 0, 0
     for where, data in searched(fleet, relays):
         size += len(data)

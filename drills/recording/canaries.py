@@ -18,9 +18,27 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
+import pyarrow
 from numpy.typing import NDArray
 
+PIECE = 4096
 MOST = 1 << 20  #: bytes that are decompressed at one place
+
+
+class _Zstandard:
+    """Whatever can be had of a Zstandard frame (RFC 8878), also of one with other bytes behind it."""
+
+    def decompress(self, data: bytes, most: int) -> bytes:
+        found = bytearray()
+        with pyarrow.input_stream(pyarrow.BufferReader(data), compression="zstd", buffer_size=0) as stream:
+            try:
+                while len(found) < most and (piece := stream.read(PIECE)):
+                    found += piece
+            except OSError:
+                pass
+        return bytes(found)
+
+
 _MAGIC: tuple[tuple[bytes, Any], ...] = (
     (b"\x78\x01", zlib.decompressobj),
     (b"\x78\x5e", zlib.decompressobj),
@@ -29,6 +47,7 @@ _MAGIC: tuple[tuple[bytes, Any], ...] = (
     (b"\x1f\x8b\x08", lambda: zlib.decompressobj(31)),
     (b"BZh", bz2.BZ2Decompressor),
     (b"\xfd7zXZ\x00", lzma.LZMADecompressor),
+    (b"\x28\xb5\x2f\xfd", _Zstandard),
 )
 
 
@@ -113,7 +132,7 @@ def controls(wanted: dict[str, list[bytes]]) -> int:
             bed = secrets.token_bytes(1000)
             data = bed[:333] + pattern + bed[333:]
             missed += form not in hits(data, wanted)
-            for pack in (zlib.compress, bz2.compress, lzma.compress, _gzip):
+            for pack in (zlib.compress, bz2.compress, lzma.compress, _gzip, _zstandard):
                 missed += f"{form}, compressed" not in hits(bed[:77] + pack(data), {form: [pattern]})
     return missed
 
@@ -121,3 +140,8 @@ def controls(wanted: dict[str, list[bytes]]) -> int:
 def _gzip(data: bytes) -> bytes:
     packing = zlib.compressobj(wbits=31)
     return packing.compress(data) + packing.flush()
+
+
+def _zstandard(data: bytes) -> bytes:
+    packed: bytes = pyarrow.compress(data, codec="zstd", asbytes=True)
+    return packed

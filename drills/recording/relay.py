@@ -13,6 +13,7 @@ import ssl
 from reuna.fleet.layout import HOST
 
 PIECE = 1 << 16
+LAST_S = 2.0
 _COMPRESSION = re.compile(rb'"compression":"[^"]*"')
 
 
@@ -38,9 +39,12 @@ class Relay:
     async def stop(self) -> None:
         assert self._server is not None
         self._server.close()
-        for pump in self._pumps:
+        pumps = set(self._pumps)
+        if pumps:  # what the sender said last is still on its way
+            await asyncio.wait(pumps, timeout=LAST_S)
+        for pump in pumps:
             pump.cancel()
-        await asyncio.gather(*self._pumps, return_exceptions=True)
+        await asyncio.gather(*pumps, return_exceptions=True)
 
     def said(self) -> int:
         """Bytes that went up so far."""

@@ -44,6 +44,8 @@ def _http(data: bytes) -> Iterator[tuple[str, int]]:
             raise UnreadableError("a request's body was cut")
         if request.startswith(b"PUT /v1/contributions "):
             yield from _contribution(body)
+        elif request.startswith(b"POST /v1/heads "):
+            yield "head", length
         elif length:
             yield "unknown", length
 
@@ -67,18 +69,11 @@ def _nats(data: bytes) -> Iterator[tuple[str, int]]:
         if _SILENT.fullmatch(line) is not None:
             continue
         subject, headers, total = _announced(line)
-        payload, at = data[at + headers : at + total], at + total + 2
+        at += total + 2
         if at > len(data):
             raise UnreadableError("a message was cut")
-        if payload:
-            yield _kind(subject, payload), len(payload)
-
-
-def _kind(subject: str, payload: bytes) -> str:
-    """Heads of ledgers go on the subject of events; what they say is that a node is there."""
-    if subject.startswith("event.") and b"\xa9statement" in payload:
-        return "presence"
-    return KINDS.get(subject.partition(".")[0], "unknown")
+        if total > headers:
+            yield KINDS.get(subject.partition(".")[0], "unknown"), total - headers
 
 
 def _announced(line: bytes) -> tuple[str, int, int]:

@@ -46,7 +46,8 @@ def check(data: bytes) -> None:
 async def _serve(data: bytes) -> None:
     """An egress hears its place; each call it understands has one answer."""
     reader, out = asyncio.StreamReader(), _Out()
-    server = LinkServer(Frames(reader, cast("asyncio.StreamWriter", out)), cast("Link", _Nowhere()))
+    frames = Frames(reader, cast("asyncio.StreamWriter", out))
+    server = LinkServer(frames, cast("Link", _Nowhere()), _Nowhere())
     loop, tasks = asyncio.get_running_loop(), []
 
     def remember(loop: asyncio.AbstractEventLoop, work: Any, **more: Any) -> asyncio.Task[Any]:

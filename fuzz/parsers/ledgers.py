@@ -11,6 +11,7 @@ from fuzz.kit import attempt
 from reuna.adapters import ledger_verifier as alone
 from reuna.core.errors import Untrusted
 from reuna.trust import heads, ledger
+from reuna.trust.dsse import authenticated
 from reuna.trust.heads import countersign, known_heads, open_head, read_head
 from reuna.trust.ledger_verify import verify
 from tests.unit.trust.books import CLOUD, KEYS, NODE, NOW_MS, book, file_of
@@ -37,7 +38,7 @@ def check(data: bytes) -> None:
     elif kind == 2:
         _statement(rest)
     else:  # any head with a good signature
-        signature = NODE.sign(heads._authenticated("head", rest))
+        signature = NODE.sign(authenticated(heads._type("head"), rest))
         _statement(msgspec.msgpack.encode(("head", rest, signature)))
 
 

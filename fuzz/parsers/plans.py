@@ -10,6 +10,7 @@ from fuzz.kit import PLAN, attempt
 from reuna.core.errors import BadMessage, Untrusted
 from reuna.core.records import Plan
 from reuna.trust import plans
+from reuna.trust.dsse import authenticated
 from reuna.trust.plans import Floor, PlanGate, PlanKey, PlanSigner, opened, sign_plan, verify_plan
 from reuna.trust.publish import DAY, key_of, public_of
 from reuna.wire import decode, encode
@@ -30,7 +31,7 @@ def seeds() -> Iterator[bytes]:
 def check(data: bytes) -> None:
     signed = data[1:]
     if data[:1] == b"\1":  # any body under a good signature
-        signature = PRIVATE.sign(plans._authenticated(data[1:]))
+        signature = PRIVATE.sign(authenticated(plans.PAYLOAD_TYPE, data[1:]))
         signed = bytes((plans.FORMAT,)) + msgspec.msgpack.encode((data[1:], signature))
     elif data[:1] == b"\2":  # any plan
         signed = sign_plan(data[1:], SIGNER, NOW)

@@ -362,6 +362,38 @@ def issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
     return True
 
 
+def holds_at(certificate: x509.Certificate, now: float) -> bool:
+    """Whether a time (seconds since the epoch) lies in a certificate's validity."""
+    first, last = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    return first.timestamp() <= now <= last.timestamp()
+
+
+def site_of_authority(certificate: x509.Certificate) -> str:
+    """The site whose authority a certificate is; empty when it is none's."""
+    try:
+        bounds = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value
+        return _site_of(certificate) if bounds.ca else ""
+    except (x509.ExtensionNotFound, *_UNREADABLE):
+        return ""
+
+
+def sign_with(key: ec.EllipticCurvePrivateKey, message: bytes) -> bytes:
+    """A signature (ECDSA with SHA-256, DER) of a certified key."""
+    return key.sign(message, ec.ECDSA(hashes.SHA256()))
+
+
+def is_signed_by(certificate: x509.Certificate, message: bytes, signature: bytes) -> bool:
+    """Whether a certificate's key made a signature of `sign_with`."""
+    try:
+        public = certificate.public_key()
+        if not isinstance(public, ec.EllipticCurvePublicKey):
+            return False
+        public.verify(signature, message, ec.ECDSA(hashes.SHA256()))
+    except _UNREADABLE:
+        return False
+    return True
+
+
 def identity_in(certificate: x509.Certificate) -> Identity:
     """Who a certificate is for. Raises `PermissionDenied` unless it names exactly one identity."""
     try:

@@ -125,6 +125,24 @@ class HttpsFreight:
         """See `BlobStore.send`."""
         return await self._run(lambda job: Upload(self._lines, job, manifest, body).run())
 
+    async def countersign(self, data: bytes) -> bytes:
+        """The cloud's countersignature of a head that was shown (an encoded `ShownHead`). One try.
+
+        Raises `Refused`, `Unreachable`.
+        """
+        return await self._run(lambda job: self._countersign(job, data))
+
+    def _countersign(self, job: _Job, data: bytes) -> bytes:
+        try:
+            with self._lines.exchange(job) as line:
+                answer = line.send("POST", "/v1/heads", data)
+                body = answer.read(BLOCK)
+            if answer.status == 200:
+                return body
+            raise _refusal(answer.status, body)
+        except _CutError as error:
+            raise Unreachable(f"the ledger's head was not countersigned: {error}") from error
+
     async def metadata(self, name: str, limit: int) -> bytes | None:
         """See `BlobStore.metadata`."""
         return await self._run(lambda job: self._metadata(job, name, limit))
@@ -356,6 +374,11 @@ class _Line:
         extra = f"Range: bytes={offset}-\r\n" if offset else ""
         self._sock.sendall(self._request("GET", path, extra))
         return self._answer("GET")
+
+    def send(self, method: str, path: str, body: bytes) -> http.client.HTTPResponse:
+        """Ask with a small body."""
+        self._sock.sendall(self._request(method, path, f"Content-Length: {len(body)}\r\n") + body)
+        return self._answer(method)
 
     def put(self, path: str, offset: int, length: int, parts: Iterator[bytes]) -> http.client.HTTPResponse:
         """Send as much as the parent wants to have: its answer may come first."""

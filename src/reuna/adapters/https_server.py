@@ -6,6 +6,8 @@
     PUT /v1/contributions           u32 manifest length (little-endian), manifest, then for each
                                     block its SHA-256 and its bytes; `Upload-Offset: N` says
                                     which byte of the body comes first
+    POST /v1/heads                  a signed head of the peer's ledger; the answer is the
+                                    countersignature, 503 while the cloud is away
 
 Who asks is what the client's certificate says, looked up on every request. An upload is answered
 200 with the receipt, 409 with the `Upload-Offset` to go on from, 422 when it is refused for good,
@@ -38,8 +40,8 @@ from reuna.core.errors import (
     Refused,
     ReunaError,
 )
-from reuna.core.ports import Blob, Depot, Receiver
-from reuna.core.records import Contribution, Identity, Receipt
+from reuna.core.ports import Blob, Depot, Receiver, Witness
+from reuna.core.records import Contribution, Identity, Receipt, ShownHead
 from reuna.core.tally import Tally
 from reuna.wire import BLOCK, HASH_SIZE, LIMITS, LOT, block_hash, decode, encode, hashes_of
 
@@ -87,8 +89,15 @@ class _Upload:
 class DepotServer:
     """A running server. Made by `serve_depot`."""
 
-    def __init__(self, depot: Depot, stall_s: float = STALL_S, admit: Admit = identity_of) -> None:
+    def __init__(
+        self,
+        depot: Depot,
+        stall_s: float = STALL_S,
+        admit: Admit = identity_of,
+        witness: Witness | None = None,
+    ) -> None:
         self.port = 0
+        self._witness = witness
         self._admit = admit
         self._depot = depot
         self._stall_s = stall_s
@@ -218,6 +227,9 @@ class DepotServer:
                 return web.Response(status=404) if data is None else web.Response(body=data)
             case "PUT", ["", "v1", "contributions"]:
                 return await self._take(request, peer)
+            case "POST", ["", "v1", "heads"] if self._witness is not None:
+                shown = await _read_head(_Source(request, self._stall_s), request.content_length)
+                return web.Response(body=await self._witness.countersign(peer, shown))
         raise BlobNotFound(f"nothing is at {request.path!r:.120}")
 
     # --- down --------------------------------------------------------------------------------
@@ -315,13 +327,14 @@ async def serve_depot(
     ssl_context: ssl.SSLContext,
     stall_s: float = STALL_S,
     admit: Admit = identity_of,
+    witness: Witness | None = None,
 ) -> DepotServer:
     """Serve a depot; ``port`` 0 takes a free one. Raises `PortInUse`.
 
     ``ssl_context`` must ask for a client certificate (`reuna.adapters.tls.server_context`);
-    ``admit`` is asked about the certificate on each request.
+    ``admit`` is asked about the certificate on each request, ``witness`` about heads of ledgers.
     """
-    server = DepotServer(depot, stall_s, admit)
+    server = DepotServer(depot, stall_s, admit, witness)
     await server.start(host, port, ssl_context)
     return server
 
@@ -414,6 +427,16 @@ async def _read_manifest(source: _Source) -> Contribution:
         raise Refused("oversized", f"a manifest of {length} bytes")
     try:
         return decode(Contribution, await source.read(length))
+    except BadMessage as error:
+        raise Refused("malformed", error.message) from error
+
+
+async def _read_head(source: _Source, length: int | None) -> ShownHead:
+    """The length is judged before anything is read. Raises `Refused`."""
+    if length is None or length > LIMITS[ShownHead]:
+        raise Refused("oversized", f"a head of {length} bytes")
+    try:
+        return decode(ShownHead, await source.read(length))
     except BadMessage as error:
         raise Refused("malformed", error.message) from error
 

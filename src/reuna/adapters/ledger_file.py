@@ -22,7 +22,7 @@ from pathlib import Path
 
 from msgspec import DecodeError
 
-from reuna.adapters.files import storage_error, sync_folder
+from reuna.adapters.files import replace_file, storage_error, sync_folder
 from reuna.core.errors import Corrupted, DiskFull, LedgerProblem, ReunaError, StorageError
 from reuna.core.ports import Clock
 from reuna.trust import ledger
@@ -32,6 +32,7 @@ from reuna.trust.ledger_verify import Fault, follow
 
 SEGMENT_BYTES = 4 * 1024 * 1024  #: a file that has grown so far gets no more records
 FILE = re.compile(r"[0-9]{12}\.ledger")
+BESIDE = "countersigned"  #: the cloud's newest countersignature, in hexadecimal, beside the ledger
 _LOCK = "lock"
 _AGAIN = "Nothing is sent until the disk is in order and the node was started again."
 
@@ -157,7 +158,9 @@ class LedgerFile:
         head = open_countersignature(statement, Keys(frozenset({self._signer.public}), cloud))
         if head.ledger != self._state.owner.ledger:
             raise LedgerProblem(f"a countersignature of another ledger of {head.node}")
-        return self._append([Entry(time_ms=self._now(), kind="countersigned", statement=statement)])[0]
+        number = self._append([Entry(time_ms=self._now(), kind="countersigned", statement=statement)])[0]
+        replace_file(self._folder / BESIDE, statement.hex().encode() + b"\n", 0o640)
+        return number
 
     def close(self) -> None:
         """Let the next process write. Every record is on the disk already."""

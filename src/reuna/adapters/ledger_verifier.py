@@ -4,8 +4,8 @@
 
 FOLDER holds the files NNNNNNNNNNNN.ledger. FILE of --keys has a line "node HEX" or "cloud HEX" for
 each public Ed25519 key; without it the node's key is the one in the first record. FILE of --heads is
-any text with heads or countersignatures in hexadecimal in it that were kept outside the ledger. Ends
-with 0 when nothing is wrong, with 1 and the number of the first wrong record otherwise.
+any text with heads or countersignatures in hexadecimal that were kept elsewhere; FOLDER/countersigned is
+looked at as well. Ends with 0, or with 1 and the number of the first wrong record.
 """
 
 import hashlib
@@ -88,11 +88,9 @@ def records(folder: str) -> Iterator[bytes]:
         while at < len(data):
             size = int.from_bytes(data[at : at + 4], "big")
             raw = data[at + 4 : at + 4 + size]
-            if len(raw) < size or not fits(raw):
-                yield data[at:]
-                break
-            yield raw
-            at += 4 + size
+            good = len(raw) == size and fits(raw)
+            yield raw if good else data[at:]
+            at = at + 4 + size if good else len(data)
 
 
 def fits(raw: bytes) -> bool:
@@ -101,11 +99,12 @@ def fits(raw: bytes) -> bool:
 
 
 class Ledger:
-    def __init__(self, keys: Keys, kept: list[bytes]) -> None:
-        self.keys, self.kept, self.name = keys, kept, ""
+    def __init__(self, keys: Keys, kept: list[bytes], beside: list[bytes] | None = None) -> None:
+        self.keys, self.kept, self.beside, self.name = keys, kept, beside or [], ""
         self.count, self.last, self.head_at, self.since = 0, bytes(32), -1, 0
         self.signed: dict[int, bytes] = {}  # place -> digest, of heads in the ledger
-        self.known: dict[int, bytes] = {}  # the same of heads kept elsewhere
+        self.known: dict[int, bytes] = {}  # the same of heads kept elsewhere or beside it
+        self.outside, self.held = set[int](), -1  # places of those kept elsewhere; the last that agreed
         self.vouched = {"node": -1, "cloud": -1, "elsewhere": -1}  # the last record that each vouches for
 
     def take(self, raw: bytes) -> None:
@@ -134,18 +133,21 @@ class Ledger:
             raise Wrong(seq, "head" if self.name else "begin", error) from error
         self.last, self.count = raw[:32], seq + 1
         if self.known.get(seq, self.last) != self.last:
-            raise Wrong(self.vouched["elsewhere"] + 1, "rewritten", f"or one of those to {seq}")
-        self.vouched["elsewhere"] = seq if seq in self.known else self.vouched["elsewhere"]
+            raise Wrong(self.held + 1, "rewritten", f"or one of those to {seq}")
+        self.held = seq if seq in self.known else self.held
+        self.vouched["elsewhere"] = seq if seq in self.outside else self.vouched["elsewhere"]
 
     def begin(self, statement: bytes) -> None:
         self.name, _, _, key = whole(statement, 4)
         self.keys["node"] = self.keys["node"] or [key]
         heads = [head_of(each, self.keys) for each in self.kept]
+        self.outside = {place for name, place, _ in heads if name == self.name}
+        if heads and not self.outside:
+            raise Wrong(0, "foreign", "the heads given are all of another ledger")
+        heads += [head_of(whole(whole(each, 3)[1], 3)[0], self.keys) for each in self.beside]
         for _, place, digest in (head for head in heads if head[0] == self.name):
             if self.known.setdefault(place, digest) != digest:
                 raise Wrong(place, "rewritten", "two heads kept elsewhere contradict each other")
-        if heads and not self.known:
-            raise Wrong(0, "foreign", "the heads given are all of another ledger")
 
     def head(self, statement: bytes) -> None:
         name, place, digest = head_of(statement, self.keys)
@@ -159,9 +161,7 @@ class Ledger:
         outer, body, _ = whole(statement, 3)
         inner, signed, _ = whole(whole(body, 3)[0], 3)
         name, _, _, place, digest, _ = whole(signed, 6)
-        if (outer, inner, name) != ("countersignature", "head", self.name) or self.signed.get(
-            place
-        ) != digest:
+        if [outer, inner, name, digest] != ["countersignature", "head", self.name, self.signed.get(place)]:
             raise ValueError("it is of a head that is not in this ledger")
         if self.keys["cloud"]:
             head_of(statement, self.keys)
@@ -178,15 +178,16 @@ class Ledger:
 
 def main(words: list[str]) -> None:
     """The command."""
-    options = dict(zip(words[1::2], words[2::2], strict=False))
+    options, keys = dict(zip(words[1::2], words[2::2], strict=False)), Keys(node=[], cloud=[])
     if len(words) % 2 == 0 or not set(options) <= {"--keys", "--heads"}:
         sys.exit(__doc__)
-    keys: Keys = {"node": [], "cloud": []}
     try:
+        options |= {path.name: str(path) for path in Path(words[0]).glob("countersigned")}
         text = {name: Path(path).read_text(encoding="utf-8") for name, path in options.items()}
         for who, key in re.findall(r"(?m)^\s*(node|cloud)\s+([0-9a-fA-F]{64})\b", text.get("--keys", "")):
             keys[who].append(bytes.fromhex(key))
-        ledger = Ledger(keys, [bytes.fromhex(each) for each in STATEMENT.findall(text.get("--heads", ""))])
+        found = (STATEMENT.findall(text.get(name, "")) for name in ("--heads", "countersigned"))
+        ledger = Ledger(keys, *(list(map(bytes.fromhex, each)) for each in found))
         ledger.judge(records(words[0]))
     except Wrong as wrong:
         sys.exit("WRONG at record {}: {} ({})".format(*wrong.args))

@@ -73,6 +73,11 @@ class PolicyStore:
                 "Let the signers it knows sign a policy that names the new ones.",
             )
 
+    def site(self) -> str:
+        """The site that this node was told at its enrolment; empty before. Raises `Corrupted`."""
+        kept = self._load()
+        return kept.floor.site if kept else ""
+
     def version(self) -> tuple[tuple[int, int], ...]:
         """Changes whenever the policy's files do: inode and time (ns) of each."""
         return tuple(_stamp(path) for path in (self._file, self._file.with_suffix(".sig")))

@@ -24,6 +24,8 @@ HeadsFile = Annotated[
     Path | None,
     typer.Option("--heads", help="File with heads kept outside the ledger: by the cloud, in a SIEM."),
 ]
+CloudFile = Annotated[Path, typer.Option("--settings", help="The cloud's settings file.")]
+OfNode = Annotated[str, typer.Option("--node", help="Name or identity of one node (default: all).")]
 Json = Annotated[bool, typer.Option("--json", help="Print as JSON.")]
 Day = Annotated[str, typer.Option(metavar="DAY", help="A UTC day as in 2026-11-23, included.")]
 
@@ -57,6 +59,7 @@ def show(
         as_json(newest)
     else:
         _print(newest)
+        typer.echo(_countersigned(verdict))
     ledger.insist(verdict)
 
 
@@ -117,6 +120,53 @@ def verifier() -> None:
     typer.echo(files("reuna.adapters").joinpath("ledger_verifier.py").read_text(encoding="utf-8"), nl=False)
 
 
+@app.command()
+def heads(settings: CloudFile = Path("cloud.toml"), node: OfNode = "", json: Json = False) -> None:
+    """At the cloud: print the heads of the nodes' ledgers that it has countersigned, for `--heads`."""
+    from reuna.fleet import ledger_heads
+    from reuna.fleet.ledger_summary import stamp
+
+    found = ledger_heads.heads(_cloud(settings), node)
+    if json:
+        as_json(found)
+        return
+    for each in found:
+        at = stamp(int(1000 * each["at"]))
+        typer.echo(f"{at} {each['node']} {each['ledger']} {each['seq']} {each['countersignature']}")
+
+
+@app.command()
+def keys(settings: CloudFile = Path("cloud.toml"), node: OfNode = "", json: Json = False) -> None:
+    """At the cloud: print public keys of ledgers and of the cloud, for `--keys`."""
+    from reuna.fleet import ledger_heads
+
+    found = ledger_heads.keys(_cloud(settings), node)
+    if json:
+        as_json(found)
+        return
+    for each in found:
+        typer.echo(f"{each['who']} {each['key']}" + (f"  # {each['name']}" if each["name"] else ""))
+
+
+@app.command()
+def release(
+    node: Annotated[str, typer.Argument(help="Name or identity of the node.")],
+    settings: CloudFile = Path("cloud.toml"),
+) -> None:
+    """At the cloud: let a node begin another ledger, once you know why it has to."""
+    from reuna.fleet import ledger_heads
+
+    count = ledger_heads.release(_cloud(settings), node)
+    typer.echo(f"{node} may begin another ledger; the heads of {count} before it are kept")
+
+
+def _cloud(file: Path) -> dict[str, Any]:
+    from reuna.cli.places import read_settings
+    from reuna.cloud.settings import CLOUD
+
+    return read_settings(CLOUD, "REUNA_CLOUD_", file, None)
+
+
 def _check_day(name: str, day: str) -> None:
     from datetime import date
 
@@ -137,12 +187,20 @@ def _say(verdict: Verdict) -> None:
         origin = "given" if verdict.keys_given else "as the ledger itself says; compare it with your own note"
         typer.echo(f"key {verdict.owner.key.hex()} ({origin})")
     typer.echo(f"{verdict.records} good records")
-    for who, seq in (
-        ("signed by the node", verdict.signed),
-        ("countersigned by the cloud", verdict.countersigned),
-        ("as kept elsewhere", verdict.kept_elsewhere),
-    ):
-        typer.echo(f"  {who}: " + (f"up to record {seq}" if seq >= 0 else "none"))
+    typer.echo(f"  signed by the node: {_up_to(verdict.signed)}")
+    typer.echo(f"  {_countersigned(verdict)}")
+    typer.echo(f"  as kept elsewhere: {_up_to(verdict.kept_elsewhere)}")
+
+
+def _up_to(seq: int) -> str:
+    return f"up to record {seq}" if seq >= 0 else "none"
+
+
+def _countersigned(verdict: Verdict) -> str:
+    said = f"countersigned by the cloud: {_up_to(max(verdict.countersigned, verdict.said_countersigned))}"
+    if verdict.countersigned < verdict.said_countersigned:
+        return f"{said}, as the ledger itself says; give the cloud's key with --keys to check it"
+    return said
 
 
 def _print(records: list[dict[str, Any]]) -> None:

@@ -16,10 +16,11 @@ from typing import Any
 import msgspec
 
 from reuna.adapters.audit import AuditTrail
-from reuna.adapters.certificates import flaw
+from reuna.adapters.certificates import flaw, read_chain
 from reuna.adapters.clock import SystemClock, ThreadOffload
 from reuna.adapters.events import EventLog
 from reuna.adapters.files import FileBlobs
+from reuna.adapters.head_store import HeadStore
 from reuna.adapters.https_server import DepotServer, serve_depot
 from reuna.adapters.journal_dbos import DbosHost
 from reuna.adapters.nats_bus import NatsBus
@@ -27,20 +28,19 @@ from reuna.adapters.nats_server import HubConfig, NatsServer, find_server
 from reuna.adapters.operator_api import serve_api
 from reuna.adapters.people import PeopleStore
 from reuna.adapters.register import Alarm, Register
-from reuna.adapters.seen_heads import SeenHeads
 from reuna.adapters.spool import DiskSpool
 from reuna.adapters.tls import KeyPair, client_context, server_context
-from reuna.cloud.heads import Heads
 from reuna.cloud.plan import Planner
 from reuna.cloud.reception import AUDIT, PEOPLE, Reception
 from reuna.cloud.sign import Signing
 from reuna.cloud.train import Conductor, Outcome
-from reuna.core.errors import BadMessage, BlobNotFound, Corrupted, SettingsError, Untrusted
+from reuna.cloud.witness import CloudWitness
+from reuna.core.errors import BadMessage, BlobNotFound, Corrupted, SettingsError
 from reuna.core.ports import Journal
-from reuna.core.records import HEAD, Event, Hello, RunSpec, Setting
+from reuna.core.records import Event, Hello, RunSpec, Setting
 from reuna.exchange.admission import Admission, read_alarm, read_node
 from reuna.exchange.door import Door, address_of, host_of
-from reuna.exchange.intake import Intake, either
+from reuna.exchange.intake import Intake
 from reuna.exchange.room import when_there_is_room
 from reuna.exchange.stored import keep_stored
 from reuna.loop.plan import check_spec
@@ -50,6 +50,7 @@ from reuna.wire import decode, digest_bytes
 
 log = logging.getLogger("reuna.cloud")
 OWN_WORDS = frozenset({"round", "short", "local", "evaluate"})  #: what the cloud says of a run
+HEADS = "heads.sqlite"  #: in the state folder: countersigned heads of the nodes' ledgers
 PRUNE_S = 86_400.0  #: how often events past their time are forgotten
 
 
@@ -144,10 +145,7 @@ async def _run(settings: Mapping[str, Any], changes: Changes, stack: AsyncExitSt
     host = DbosHost(folder / "journal")
     coordinator = Coordinator(name, blobs, events, host)
     signing = Signing(Path(settings["trust"]), clock)
-    seen = SeenHeads(folder / "heads")
-    heads = Heads(seen, signing.key, clock)
-    public = either(signing.repository.file, seen.file)
-    intake = Intake(name, blobs, spool, None, settings["announce_s"], 1.25, metadata=public)
+    intake = Intake(name, blobs, spool, None, settings["announce_s"], 1.25, metadata=signing.repository.file)
     planner = Planner(bus, intake, signing.seal)
     conductor = Conductor(name, planner, intake, blobs, clock, ThreadOffload(), coordinator.report)
     host.register("train", lambda journal, spec: _body(coordinator, conductor, journal, spec))
@@ -157,9 +155,10 @@ async def _run(settings: Mapping[str, Any], changes: Changes, stack: AsyncExitSt
         settings["listen.freight_port"],
         serving,
         admit=door.admission.admit,
+        witness=_witness(settings, folder, signing, door.register, events, stack),
     )
     stack.push_async_callback(server.stop)
-    await bus.follow("event.>", "cloud", partial(_take_event, coordinator, door.admission, events, heads))
+    await bus.follow("event.>", "cloud", partial(_take_event, coordinator, door.admission, events))
     hear = partial(_hello, door.admission, coordinator, planner)
     await bus.subscribe("hello.>", hear)
     await host.start()
@@ -196,6 +195,29 @@ def _reception(
     store = PeopleStore(folder / PEOPLE)
     stack.callback(store.close)
     return Reception(store, AuditTrail(folder / AUDIT), clock, settings["four_eyes"])
+
+
+def _witness(
+    settings: Mapping[str, Any],
+    folder: Path,
+    signing: Signing,
+    register: Register,
+    events: EventLog,
+    stack: AsyncExitStack,
+) -> CloudWitness:
+    """Countersigns the heads of the nodes' ledgers; a rewritten one is an alarm and an event."""
+    clock, store = SystemClock(), HeadStore(folder / HEADS)
+    stack.callback(store.close)
+    root = read_chain(Path(settings["tls.authority"]).read_bytes())[0]
+
+    def alarm(node: str, ledger: str, seq: int, what: str) -> None:
+        log.error("alarm: %s: %s", node, what)
+        if register.alarm(Alarm(node, f"ledger {ledger} {seq}", clock.now(), what)):
+            fields: dict[str, Setting] = {"node": node, "index": seq, "ledger": ledger, "message": what}
+            boot = f"ledgers/{node}/{ledger}"
+            events.record(Event(settings["name"], boot, seq, clock.now(), "ledger rewritten", fields=fields))
+
+    return CloudWitness(settings["fleet"], root, store, signing.key, alarm, clock, ThreadOffload())
 
 
 async def _body(coordinator: Coordinator, conductor: Conductor, journal: Journal, text: str) -> Outcome:
@@ -239,7 +261,7 @@ async def _take_changes(changes: Changes, admission: Admission) -> None:
 
 
 async def _take_event(
-    coordinator: Coordinator, admission: Admission, events: EventLog, heads: Heads, subject: str, data: bytes
+    coordinator: Coordinator, admission: Admission, events: EventLog, subject: str, data: bytes
 ) -> None:
     """Record an event once; what is no event of ours is dropped and said."""
     fog = subject.removeprefix("event.")
@@ -249,26 +271,11 @@ async def _take_event(
             raise BadMessage(f"{event.what!r:.40} of {event.node!r:.80} is not its to tell")
         if event.node == fog:  # a fog speaks of its own site
             await ThreadOffload()(lambda: _learn(admission.register, event))
-        if event.what == HEAD:
-            return await when_there_is_room(
-                lambda: ThreadOffload()(lambda: _take_head(heads, admission.register, event)),
-                SystemClock(),
-                log,
-            )
         record = partial(ThreadOffload(), lambda: events.record(event))
         if not await when_there_is_room(record, SystemClock(), log):
             log.info("an event came again on %s: %r %s of %r", subject, event.boot, event.seq, event.node)
     except BadMessage as error:
         log.warning("refused an event on %s: %s", subject, error)
-
-
-def _take_head(heads: Heads, register: Register, event: Event) -> None:
-    """Countersign it; another ledger than before is an alarm. Raises `DiskFull`, `BadMessage`."""
-    try:
-        heads.take(event)
-    except Untrusted as error:
-        log.error("the ledger of %s: %s", event.node, error)
-        register.alarm(Alarm(event.node, event.boot, event.at, f"ledger: {error}"))
 
 
 def _learn(register: Register, event: Event) -> None:

@@ -311,6 +311,8 @@ REFUSALS: dict[str, str] = {
     "digest": "the bytes do not match the digest",
     "conflict": "another contribution for the same key was already accepted",
     "not-finite": "the update has a value that is not a finite number",
+    "replayed": "a head of a ledger that lies before one that was shown already",
+    "signature": "a head of a ledger is not signed by its node",
 }
 
 #: Why what came down can be refused, and what the operator reads.

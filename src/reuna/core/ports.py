@@ -11,7 +11,7 @@ from typing import Any, Protocol, TypeVar
 
 from numpy.typing import NDArray
 
-from reuna.core.records import Contribution, Event, Hello, Member, Metrics, Receipt, Setting
+from reuna.core.records import Contribution, Event, Hello, Member, Metrics, Receipt, Setting, ShownHead
 
 T = TypeVar("T")
 Handler = Callable[[str, bytes], Awaitable[None]]
@@ -162,6 +162,16 @@ class Depot(Protocol):
 
     async def received(self, receipt: Receipt) -> None:
         """Told once after each commit, on the event loop."""
+
+
+class Witness(Protocol):
+    """Whom a node shows the heads of its ledger; in the end the cloud."""
+
+    async def countersign(self, peer: str, shown: ShownHead) -> bytes:
+        """The cloud's countersignature, see `reuna.trust.heads`. ``peer`` is authenticated.
+
+        Raises `Refused` (the reason says why), `Unreachable` (the cloud is away; come again).
+        """
 
 
 class Blobs(Protocol):

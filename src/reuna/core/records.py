@@ -183,9 +183,6 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True):
     fields: dict[str, Setting] = {}
 
 
-HEAD = "head"  #: what an event is called that carries a signed head of the node's ledger
-
-
 class Hello(msgspec.Struct, frozen=True, omit_defaults=True):
     """A node says that it is there and asks for the current plan."""
 
@@ -193,6 +190,20 @@ class Hello(msgspec.Struct, frozen=True, omit_defaults=True):
     boot: str
     version: str
     children: tuple[str, ...] = ()
+
+
+class ShownHead(msgspec.Struct, frozen=True):
+    """A node shows a signed head of its ledger, for the cloud to countersign.
+
+    ``head`` is the statement (`reuna.trust.heads`), ``key`` the public key (32 bytes) that the ledger
+    is signed with. ``proof`` is made over both by the key of the node's certificate; ``chain`` is that
+    certificate and what stands between it and the root, DER.
+    """
+
+    head: bytes
+    key: bytes
+    chain: tuple[bytes, ...]
+    proof: bytes
 
 
 class Flow(msgspec.Struct, frozen=True):

@@ -19,7 +19,7 @@ import msgspec
 from reuna.adapters.processes import end_with_parent
 from reuna.core.errors import Unreachable
 from reuna.core.ports import Blob, HandlePlan
-from reuna.core.records import Contribution, Event, Hello, Member, Receipt
+from reuna.core.records import Contribution, Event, Hello, Member, Receipt, ShownHead
 from reuna.exchange.link import EgressSettings, Frames, RemoteLink
 
 log = logging.getLogger("reuna.egress")
@@ -106,6 +106,9 @@ class EgressProcess:
 
     async def hello(self, hello: Hello) -> None:
         await self._again(lambda link: link.hello(hello))
+
+    async def countersign(self, shown: ShownHead) -> bytes:
+        return await self._again(lambda link: link.countersign(shown))
 
     async def _again(self, call: Callable[[RemoteLink], Awaitable[T]]) -> T:
         while True:

@@ -23,7 +23,7 @@ from reuna.core.errors import (
     Untrusted,
 )
 from reuna.core.ports import Blob, Blobs, BlobStore, Bus, Clock, HandlePlan, Offload, Spool
-from reuna.core.records import HEAD, Contribution, Event, Hello, Member, Plan, Receipt
+from reuna.core.records import Contribution, Event, Hello, Member, Plan, Receipt
 from reuna.exchange.encode import encode_difference, extent, schema_of
 from reuna.exchange.flows import FlowControl, Leaving, Passage
 from reuna.exchange.payloads import Among, Made, contribution, made_for, message
@@ -68,7 +68,6 @@ class Egress:
         self._open_plan = open_plan
         self._among = among
         self.refused: dict[str, int] = {}
-        self.on_head: Callable[[Event], None] = lambda _event: None  #: told of each head that goes up
         self._models = ("", "")  #: of the plan before and of this one
 
     async def listen(self, handle: HandlePlan) -> None:
@@ -140,11 +139,7 @@ class Egress:
         What the site's policy refuses is dropped, counted, and stands in the ledger.
         """
         data = encode(event)
-        kind = "log"
-        if event.what == HEAD:  # says that a ledger goes on, and nothing of what it holds
-            kind = "presence"
-            self.on_head(event)
-        passage = await self._leave(self._message(kind, data, run=event.run, round=event.round))
+        passage = await self._leave(self._message("log", data, run=event.run, round=event.round))
         if passage is None:
             return None
         while True:

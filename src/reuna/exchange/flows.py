@@ -16,9 +16,10 @@ import msgspec
 
 from reuna.core.errors import Refused
 from reuna.core.ports import Clock
+from reuna.exchange.allowance import MESSAGES, Allowance, give_back
 from reuna.trust.decide import decide, decide_code
 from reuna.trust.ledger import Entry
-from reuna.trust.policy import ANY, Policy
+from reuna.trust.policy import ANY, Policy, rule_name
 from reuna.trust.requests import Allow, Deny, Request, State, Wait, numbers, spend
 
 AGAIN_S = 60.0  #: the same refusal is written down again after so long
@@ -89,24 +90,24 @@ class SiteFlows:
         self._state = State()
         self._known: dict[tuple[str, str, str], int] = {}  #: kind, payload, plan
         self._outcomes: list[Entry] = []
+        self._allowances: dict[tuple[str, str], Allowance] = {}  #: kind, recipient
         self._refusals: dict[tuple[str, str, str], float] = {}
         self._policy = ""
         self._ran = ""  #: the bundle that the ledger says runs
-        self.left = 0  #: how much was written down since the start, of anything but presence
+        self._reserved: dict[int, Request] = {}  #: allowances of before a restart, until they are settled
         for number, entry in past:
             self._recall(number, entry)
+        self._reserved.clear()
 
     def leave(self, *payloads: Leaving) -> Passage:
         """See `FlowControl.leave`."""
         with self._lock:
             standing = self._rules(self._clock.now())
+            if len(payloads) == 1 and payloads[0].request.kind in REPEATS:
+                return self._leave_again(standing, payloads[0])
             known = {index: self._number(each) for index, each in enumerate(payloads)}
             new = [each for index, each in enumerate(payloads) if known[index] is None]
-            try:
-                state, intents = self._reserve(standing, new)
-            except _NoError as no:
-                self._write(standing, self._refusal(no))
-                raise Refused("policy", no.why) from None
+            state, intents = self._decide(standing, new)
             numbers = self._write(standing, intents)
             self._state = state  # a full disk took no entry: each try would spend the budget again
             for each, number in zip(new, numbers, strict=True):
@@ -159,25 +160,78 @@ class SiteFlows:
 
     def flush(self) -> None:
         """Write down outcomes that wait. Raises `DiskFull`, `Corrupted`, and then keeps them."""
+        now = self._clock.now()
         with self._lock:
+            self._settle([each for each in self._allowances.values() if each.is_over(now)])
+            self._write(self._rules(now), [])
+
+    def close(self) -> None:
+        """`flush`, and settle every allowance: nothing leaves any more."""
+        with self._lock:
+            self._settle(list(self._allowances.values()))
             self._write(self._rules(self._clock.now()), [])
+
+    # --- small messages, again and again -----------------------------------------------------------
+
+    def _leave_again(self, standing: Standing, each: Leaving) -> Passage:
+        """Under the allowance that is open, or a new one; its outcome is written by the allowance."""
+        place = each.request.kind, each.request.to
+        held = self._allowances.get(place)
+        if held is not None and held.fits(each.request, standing.digest) and not standing.stopped:
+            self._decide(standing, [msgspec.structs.replace(each, request=_free(each.request))])
+        else:
+            if held is not None:
+                self._settle([held])
+            held = self._allowances[place] = self._allow(standing, each)
+        held.take(each.request, each.payload)
+        return ()
+
+    def _allow(self, standing: Standing, each: Leaving) -> Allowance:
+        """Reserve as many messages as usual; when the budget has no room for them, this one."""
+        most = MESSAGES
+        if standing.policy is not None and not standing.stopped:
+            state, asked = self._standing(standing), _many(each.request, most)
+            most = most if isinstance(decide(standing.policy, state, asked), Allow) else 1
+        request = _many(each.request, most)
+        state, (intent,) = self._decide(standing, [Leaving(request, "")])
+        (number,) = self._write(standing, [msgspec.structs.replace(intent, messages=most)])
+        self._state = state
+        return Allowance(number, request, most, standing.digest)
+
+    def _settle(self, allowances: list[Allowance]) -> None:
+        """What left under them waits to be written; what did not is given back."""
+        for each in allowances:
+            said = each.outcome(self._now_ms())
+            self._outcomes.append(said)
+            self._state = give_back(self._state, each.request, said.payload_bytes)
+            del self._allowances[each.request.kind, each.request.to]
 
     # --- deciding --------------------------------------------------------------------------------
 
-    def _reserve(self, standing: Standing, payloads: list[Leaving]) -> tuple[State, list[Entry]]:
-        state = msgspec.structs.replace(
+    def _decide(self, standing: Standing, payloads: list[Leaving]) -> tuple[State, list[Entry]]:
+        """The state once they left, and their intents. Raises `Refused`, which is written down."""
+        try:
+            return self._reserve(standing, payloads)
+        except _NoError as no:
+            self._write(standing, self._refusal(no))
+            raise Refused("policy", no.why) from None
+
+    def _standing(self, standing: Standing) -> State:
+        return msgspec.structs.replace(
             self._state, valid=standing.policy is not None, why=standing.why, stopped=standing.stopped
         )
-        intents = []
+
+    def _reserve(self, standing: Standing, payloads: list[Leaving]) -> tuple[State, list[Entry]]:
+        state, intents = self._standing(standing), []
         for each in payloads:
             rule = _allowed(standing, state, each)
             state = spend(state, each.request)
-            intents.append(_intent(each, standing, rule, self._now_ms()))
+            intent = _intent(each, standing, rule, self._now_ms())
+            left = _epsilon_left(standing, state, rule, each.request)
+            intents.append(msgspec.structs.replace(intent, epsilon_left=left))
         return state, intents
 
     def _number(self, each: Leaving) -> int | None:
-        if each.request.kind in REPEATS:
-            return None
         return self._known.get((each.request.kind, each.payload, each.plan))
 
     def _remember(self, kind: str, payload: str, plan: str, number: int) -> None:
@@ -190,10 +244,15 @@ class SiteFlows:
         """Count what left before a restart."""
         if entry.kind == "policy":
             self._policy = entry.policy
+        if entry.kind == "outcome" and entry.messages and entry.intent in self._reserved:
+            reserved = self._reserved.pop(entry.intent)
+            self._state = give_back(self._state, reserved, entry.payload_bytes)
         if entry.kind != "intent":
             return
         self._state = spend(self._state, _request(entry))
-        if entry.flow not in REPEATS:
+        if entry.messages:
+            self._reserved[number] = _request(entry)
+        else:
             self._remember(entry.flow, entry.payload, entry.plan, number)
 
     # --- writing down ----------------------------------------------------------------------------
@@ -204,9 +263,6 @@ class SiteFlows:
         if not waiting and not entries:
             return []
         numbers = self._ledger.append_all([*waiting, *entries])
-        self.left += sum(
-            entry.flow not in REPEATS for entry in (*waiting, *entries) if entry.kind != "outcome"
-        )
         self._policy = standing.digest
         self._outcomes = []
         return numbers[len(waiting) :]
@@ -299,6 +355,30 @@ def _intent(leaving: Leaving, standing: Standing, rule: str, now_ms: int) -> Ent
         level=request.sandbox or None,
         decision="allow",
     )
+
+
+def _many(request: Request, count: int) -> Request:
+    return msgspec.structs.replace(request, bytes=count * request.bytes)
+
+
+def _free(request: Request) -> Request:
+    """The same, when its bytes were reserved before."""
+    return msgspec.structs.replace(request, bytes=0)
+
+
+def _epsilon_left(standing: Standing, state: State, rule: str, request: Request) -> float | None:
+    """Of the budget of the rule that allowed a request, afterwards; None without one."""
+    if standing.policy is None or request.epsilon is None:
+        return None
+    named = (
+        each
+        for number, each in enumerate(standing.policy.flows)
+        if rule_name(standing.policy, number) == rule
+    )
+    budget = next((each.dp for each in named), None)
+    if budget is None:
+        return None
+    return max(0.0, budget.max_epsilon_total - state.epsilon.get(budget.unit, 0.0))
 
 
 def _request(entry: Entry) -> Request:

@@ -1,88 +1,173 @@
-"""A node's signed heads go up, and what the cloud says of them comes down.
+"""The way of a ledger's head: signed at its node, countersigned by the cloud, kept beside the ledger.
 
-Whenever something left since the last time, the node signs its ledger and sends the head. The
-cloud's countersignature is asked for until it is there, and written into the ledger. A fog asks for
-those of its edges as well and keeps them for them.
+A head is shown when the ledger has news and then falls silent, and every so often while it goes on.
+What only says that a head was shown, or that the node is there, is no news: else each head would ask
+for the next. While the line is down the newest head waits; those between need not be shown.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import msgspec
 
 from reuna.adapters.ledger_file import LedgerFile
-from reuna.adapters.seen_heads import SeenHeads, file_of
-from reuna.core.errors import ReunaError, Untrusted
+from reuna.core.errors import Refused, ReunaError, Unreachable, Untrusted
 from reuna.core.ports import Clock, Offload
-from reuna.core.records import HEAD, Event, Setting
-from reuna.exchange.flows import SiteFlows
-from reuna.trust.heads import MAX_STATEMENT, read_head
+from reuna.core.records import ShownHead
+from reuna.exchange.flows import FlowControl, Leaving, Passage
+from reuna.exchange.link import Heads
+from reuna.trust.heads import read_head
+from reuna.trust.ledger import Entry
+from reuna.trust.requests import Request
+from reuna.wire import digest_bytes, encode
 
 log = logging.getLogger("reuna.ledger")
-Ask = Callable[[str, int], Awaitable[bytes | None]]  #: a file of the parent's, of at most so many bytes
+QUIET_S = 3.0  #: without news for so long a ledger has fallen silent
+APART_S = 10.0  #: two heads of a busy ledger are at least so far apart
+EVERY_S = 60.0  #: between two heads of a ledger that does not fall silent
+EVERY_RECORDS = 4096  #: or after so many news
+STILL_S = 1800.0  #: between two heads of a ledger without news
+FIRST_RETRY_S, LAST_RETRY_S = 5.0, 300.0
+LOOK_S = 1.0
+NO_NEWS = ("presence", "head")  #: flows that say nothing about the site's data
+
+
+class News:
+    """Where `SiteFlows` writes: the ledger, and a count of what is news in it."""
+
+    def __init__(self, ledger: LedgerFile, clock: Clock) -> None:
+        self.ledger = ledger
+        self.count = 0
+        self.last = clock.now()
+        self._clock = clock
+
+    def append_all(self, entries: Sequence[Entry]) -> list[int]:
+        """See `LedgerFile.append_all`."""
+        numbers = self.ledger.append_all(entries)
+        found = sum(_is_news(entry) for entry in entries)
+        if found:
+            self.count, self.last = self.count + found, self._clock.now()
+        return numbers
+
+
+class Pace(msgspec.Struct, frozen=True):
+    """When a head was shown last (s), how much news there was then, how often it is shown at least."""
+
+    at: float
+    news: int = 0
+    every: float = EVERY_S
+
+    def is_due(self, now: float, news: int, last: float) -> bool:
+        """Whether the next is due; ``last`` is when the newest of ``news`` came."""
+        if news == self.news:
+            return now - self.at >= STILL_S
+        quiet, long = now - last >= min(QUIET_S, self.every), now - self.at >= self.every
+        much = news - self.news >= EVERY_RECORDS
+        return long or (now - self.at >= min(APART_S, self.every) and (quiet or much))
+
+
+class Countersigner(Protocol):
+    """The line to the parent."""
+
+    async def countersign(self, data: bytes) -> bytes:
+        """The countersignature of an encoded `ShownHead`. Raises `Refused`, `Unreachable`."""
+
+
+class SiteWitness:
+    """The `Witness` of a fog: takes from each of its nodes heads of that node alone."""
+
+    def __init__(self, egress: Heads) -> None:
+        self._egress = egress
+
+    async def countersign(self, peer: str, shown: ShownHead) -> bytes:
+        """See `reuna.core.ports.Witness`. The cloud judges the signatures."""
+        try:
+            head = read_head(shown.head)
+        except Untrusted as error:
+            raise Refused(error.reason, error.message) from error
+        if head.node != peer:
+            raise Refused("identity", f"{peer} shows a head of the ledger of {head.node!r:.80}")
+        return await self._egress.countersign(shown)
 
 
 class HeadKeeper:
-    """Keeps one node's ledger signed and countersigned."""
+    """Shows the heads of this node's ledger, and hands on those of the nodes below it."""
 
     def __init__(
         self,
-        name: str,
-        ledger: LedgerFile,
-        flows: SiteFlows,
-        seen: SeenHeads,
-        ask: Ask,
-        keys: Callable[[], frozenset[bytes]],
+        news: News,
+        flows: FlowControl,
+        parent: str,
+        store: Countersigner,
+        prove: Callable[[bytes], ShownHead],
+        cloud_keys: Callable[[], frozenset[bytes]],
         clock: Clock,
         offload: Offload,
+        every_s: float = EVERY_S,
     ) -> None:
-        """``keys``: those with which the cloud may countersign today."""
-        self._name = name
-        self._ledger = ledger
+        self._news = news
         self._flows = flows
-        self._seen = seen
-        self._ask = ask
-        self._keys = keys
+        self._parent = parent
+        self._store = store
+        self._prove = prove
+        self._cloud_keys = cloud_keys
         self._clock = clock
         self._offload = offload
-        self._left = 0
-        self._wanted: dict[str, int] = {}  #: node -> record whose countersignature is waited for
+        self._every = every_s
+        self._pace = Pace(clock.now(), 0, every_s)
 
-    def passes(self, event: Event) -> None:
-        """A head goes up from here: the node's own, or one of an edge below."""
-        try:
-            self._wanted[event.node] = read_head(bytes.fromhex(str(event.fields.get("statement")))).seq
-        except (ValueError, Untrusted) as error:
-            log.warning("no head of %s: %s", event.node, error)
-
-    async def keep(self, emit: Callable[[Event], Awaitable[None]], every_s: float) -> None:
-        """Until cancelled."""
+    async def keep(self) -> None:
+        """Show heads as they fall due. Runs until cancelled."""
         while True:
-            await self._clock.sleep(every_s)
-            try:
-                await self._offload(self._flows.flush)
-                if self._flows.left > self._left:
-                    self._left = self._flows.left
-                    await emit(await self._offload(self._head))
-                for node in list(self._wanted):
-                    await self._fetch(node)
-            except ReunaError as error:
-                log.warning("no head of the ledger was sent: %s %s", error.code, error)
+            await self._clock.sleep(min(LOOK_S, self._every))
+            news = self._news
+            if self._pace.is_due(self._clock.now(), news.count, news.last):
+                self._pace = Pace(self._clock.now(), news.count, self._every)
+                try:
+                    await self._show()
+                except (ReunaError, OSError) as error:
+                    log.warning("the ledger's head is not countersigned: %s", error)
 
-    def _head(self) -> Event:
-        statement = self._ledger.sign()
-        assert statement is not None  # something left, so there is something to sign
-        head = read_head(statement)
-        fields: dict[str, Setting] = {"statement": statement.hex(), "key": self._ledger.key.hex()}
-        boot, now = f"ledger-{head.ledger[:16]}", self._clock.now()
-        return Event(self._name, boot, head.seq, now, HEAD, fields=fields)
+    async def countersign(self, shown: ShownHead) -> bytes:
+        """Hand on a head from below. Raises `Refused`, `Unreachable`, `DiskFull`, `Corrupted`."""
+        data = encode(shown)
+        return await self._ask(data, await self._leave(data))
 
-    async def _fetch(self, node: str) -> None:
-        statement = await self._ask(file_of(node), MAX_STATEMENT)
-        if statement is None or read_head(statement).seq < self._wanted[node]:
+    async def _show(self) -> None:
+        ledger = self._news.ledger
+        head = await self._offload(ledger.sign)
+        if head is None:
             return
-        if node == self._name:
-            await self._offload(lambda: self._ledger.countersigned(statement, self._keys()))
-        else:
-            await self._offload(lambda: self._seen.keep(node, statement))
-        del self._wanted[node]
+        data = encode(await self._offload(lambda: self._prove(head)))
+        passage, wait = await self._leave(data), FIRST_RETRY_S
+        while True:
+            try:
+                signed = await self._ask(data, passage)
+            except Unreachable as away:
+                log.info("the ledger's head waits: %s", away)
+                await self._clock.sleep(wait)
+                wait = min(2 * wait, LAST_RETRY_S)
+            else:
+                break
+        await self._offload(lambda: ledger.countersigned(signed, self._cloud_keys()))
+
+    async def _leave(self, data: bytes) -> Passage:
+        """Raises `Refused` when the site's policy has no rule for it."""
+        leaving = Leaving(Request("head", self._parent, len(data), self._clock.now()), digest_bytes(data))
+        return await self._offload(lambda: self._flows.leave(leaving))
+
+    async def _ask(self, data: bytes, passage: Passage) -> bytes:
+        try:
+            signed = await self._store.countersign(data)
+        except Refused as refusal:
+            self._flows.arrived(passage, f"refused: {refusal.reason}")
+            raise
+        self._flows.arrived(passage, "countersigned")
+        return signed
+
+
+def _is_news(entry: Entry) -> bool:
+    return entry.kind != "outcome" and entry.flow not in NO_NEWS

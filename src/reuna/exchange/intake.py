@@ -33,16 +33,6 @@ Announce = Callable[[str], Awaitable[None]]  #: `Intake.ask` gives the plan of t
 Metadata = Callable[[str], bytes | None]
 
 
-def either(first: Metadata, second: Metadata) -> Metadata:
-    """What either has under a name."""
-
-    def found(name: str) -> bytes | None:
-        data = first(name)
-        return second(name) if data is None else data
-
-    return found
-
-
 def _no_metadata(name: str) -> bytes | None:
     """Where nothing is signed: simulations of the round alone."""
     return None

@@ -18,7 +18,7 @@ from reuna.adapters.files import FileBlob
 from reuna.core.errors import BadMessage, Corrupted, ReunaError, Unreachable
 from reuna.core.foreign import UNREADABLE, told
 from reuna.core.ports import Blob, HandlePlan, Link
-from reuna.core.records import Contribution, Event, Hello, Member, Receipt
+from reuna.core.records import Contribution, Event, Hello, Member, Receipt, ShownHead
 
 MAX_FRAME = 4_000_000
 
@@ -84,7 +84,11 @@ class Say(msgspec.Struct, tag=True):
     hello: Hello
 
 
-Request = Fetch | Approved | Submit | HandOver | Emit | Say
+class Countersign(msgspec.Struct, tag=True):
+    shown: ShownHead
+
+
+Request = Fetch | Approved | Submit | HandOver | Emit | Say | Countersign
 
 
 class Call(msgspec.Struct, tag=True):
@@ -101,6 +105,7 @@ class Done(msgspec.Struct, tag=True):
     path: str | None = None
     level: int = 0
     receipt: Receipt | None = None
+    signed: bytes = b""
     code: str = ""
     reason: str = ""
     message: str = ""
@@ -221,6 +226,10 @@ class RemoteLink:
     async def hello(self, hello: Hello) -> None:
         await self._call(Say(hello))
 
+    async def countersign(self, shown: ShownHead) -> bytes:
+        """See `Heads.countersign`."""
+        return (await self._call(Countersign(shown))).signed
+
     async def _call(self, request: Request) -> Done:
         self._number += 1
         number = self._number
@@ -247,12 +256,20 @@ def _error(done: Done) -> ReunaError:
     return told(done.code, done.message, reason=done.reason) or Unreachable(done.message)
 
 
+class Heads(Protocol):
+    """What in the egress passes on heads of ledgers."""
+
+    async def countersign(self, shown: ShownHead) -> bytes:
+        """The cloud's countersignature. Raises `Refused`, `Unreachable`, `DiskFull`, `Corrupted`."""
+
+
 class LinkServer:
     """The egress's side: serves the calls of its place, several at a time."""
 
-    def __init__(self, frames: Frames, link: Link) -> None:
+    def __init__(self, frames: Frames, link: Link, heads: Heads) -> None:
         self._frames = frames
         self._link = link
+        self._heads = heads
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
@@ -262,7 +279,12 @@ class LinkServer:
             task = asyncio.create_task(self._serve(_read(_calls, frame)))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
-        for task in self._tasks:
+
+    async def finish(self, seconds: float) -> None:
+        """Wait for the calls under way, and give up those that take longer."""
+        if tasks := set(self._tasks):
+            await asyncio.wait(tasks, timeout=seconds)
+        for task in tasks:
             task.cancel()
 
     async def _heard(self, plan: bytes, signed: bytes) -> None:
@@ -295,6 +317,8 @@ class LinkServer:
             return Done(number, receipt=await self._link.hand_over(manifest, body))
         if isinstance(request, Emit):
             await self._link.emit(request.event)
+        elif isinstance(request, Countersign):
+            return Done(number, signed=await self._heads.countersign(request.shown))
         else:
             await self._link.hello(request.hello)
         return Done(number)

@@ -38,14 +38,15 @@ class CountedFlows:
         return frozenset(names)
 
 
-def flow(node: str, to: str, kind: str, payload_bytes: int) -> Flow:
-    """One payload over the link from a node to the name at the end of an identity."""
-    return Flow(f"{node} → {to.rpartition('/')[2]}", kind, payload_bytes, 1)
+def flow(node: str, to: str, kind: str, payload_bytes: int, messages: int = 1) -> Flow:
+    """Payloads over the link from a node to the name at the end of an identity."""
+    return Flow(f"{node} → {to.rpartition('/')[2]}", kind, payload_bytes, messages)
 
 
 def left(node: str, entries: Iterable[Entry]) -> list[Flow]:
-    """What left a node, by its ledger."""
-    return [flow(node, e.to, e.flow, e.payload_bytes) for e in entries if e.kind == "intent"]
+    """What left a node, by its ledger's settled entries."""
+    sent = (entry for entry in entries if entry.kind == "intent")
+    return [flow(node, e.to, e.flow, e.payload_bytes, e.messages or 1) for e in sent]
 
 
 def total(flows: Iterable[Flow]) -> list[Flow]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
+import signal
 import socket
 import ssl
 import sys
@@ -22,23 +23,24 @@ from reuna.adapters.clock import SystemClock, ThreadOffload
 from reuna.adapters.files import FileBlobs
 from reuna.adapters.https_client import HttpsFreight
 from reuna.adapters.nats_bus import NatsBus
-from reuna.adapters.seen_heads import SeenHeads
 from reuna.adapters.spool import DiskSpool
 from reuna.adapters.tls import client_context, reload_context
 from reuna.adapters.trust_store import TrustStore
 from reuna.core.errors import BusDown, DiskFull, PermissionDenied, ReunaError, StorageError
+from reuna.core.records import ShownHead
 from reuna.exchange.egress import Egress
 from reuna.exchange.flows import SiteFlows
 from reuna.exchange.heads import HeadKeeper
 from reuna.exchange.link import EgressSettings, Frames, LinkServer
 from reuna.exchange.room import when_there_is_room
-from reuna.exchange.site import open_flows
+from reuna.exchange.site import Site, open_site
 from reuna.exchange.trust import TrustGuard
 
 log = logging.getLogger("reuna.egress")
 FULL = (errno.ENOSPC, errno.EDQUOT)
 AWAY_S = 0.5  #: until the next try to reach a parent's server that is away
 OUTCOMES_S = 1.0  #: outcomes wait so long to be written down
+FINISH_S = 1.0  #: for what is under way when this process is to end
 FRESH_S = 3600.0  #: between two looks for newer metadata
 REFUSED_S = 5.0  #: until the next try at one that refuses us
 
@@ -52,10 +54,10 @@ async def serve(settings: EgressSettings, sock: socket.socket) -> None:
     outbox = DiskSpool(folder / "outbox")
     store = HttpsFreight(settings.freight_host, settings.freight_port, to_freight, cache)
     bus = await _connect(settings, to_bus)
-    flows, ledger = open_flows(settings, folder, SystemClock())
+    site = open_site(settings, folder, SystemClock())
+    flows = site.flows
     guard = _guard(settings, folder / "trust")
-    keeping = asyncio.create_task(guard.keep_fresh(store.metadata, FRESH_S))
-    writing = asyncio.create_task(_write_outcomes(flows))
+    heads = _heads(settings, site, store, guard)
     egress = Egress(
         settings.name,
         settings.parent_identity,
@@ -69,29 +71,45 @@ async def serve(settings: EgressSettings, sock: socket.socket) -> None:
         guard.plan,
         guard.among,
     )
-    keeper = HeadKeeper(
-        settings.name,
-        ledger,
-        flows,
-        SeenHeads(folder / "seen"),
-        store.metadata,
-        guard.plan_keys,
-        SystemClock(),
-        ThreadOffload(),
+    work = (
+        guard.keep_fresh(store.metadata, FRESH_S),
+        _write_outcomes(flows),
+        heads.keep(),
+        _renew(settings, own, (to_bus, to_freight)),
     )
-    egress.on_head = keeper.passes
-    signing = asyncio.create_task(keeper.keep(egress.emit, settings.heads_s))
-    renewing = asyncio.create_task(_renew(settings, own, (to_bus, to_freight)))
+    beside = [asyncio.create_task(each) for each in work]
+    server = LinkServer(await Frames.over(sock), egress, heads)
+    serving = asyncio.create_task(_serve_when_ready(server, guard))
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, serving.cancel)
     try:
-        await guard.ready()
-        await LinkServer(await Frames.over(sock), egress).run()
+        await asyncio.wait([serving])
     finally:
-        keeping.cancel()
-        writing.cancel()
-        signing.cancel()
-        renewing.cancel()
+        for each in beside:
+            each.cancel()
+        await server.finish(FINISH_S)
+        await ThreadOffload()(flows.close)
         await bus.close()
         await store.close()
+    if not serving.cancelled():
+        serving.result()
+
+
+async def _serve_when_ready(server: LinkServer, guard: TrustGuard) -> None:
+    await guard.ready()
+    await server.run()
+
+
+def _heads(settings: EgressSettings, site: Site, store: HttpsFreight, guard: TrustGuard) -> HeadKeeper:
+    """What shows the ledger's heads to the cloud."""
+
+    def prove(head: bytes) -> ShownHead:
+        from reuna.exchange.proofs import show  # the rest of the egress needs no X.509
+
+        return show(head, site.key, Path(settings.certificate), Path(settings.key))
+
+    parent, keys = settings.parent_identity, guard.plan_keys
+    clock, offload = SystemClock(), ThreadOffload()
+    return HeadKeeper(site.news, site.flows, parent, store, prove, keys, clock, offload, settings.heads_s)
 
 
 def _guard(settings: EgressSettings, folder: Path) -> TrustGuard:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
+from typing import NamedTuple
 
 from reuna.adapters.ledger_file import LedgerFile, entries
 from reuna.adapters.policy_store import InForce, PolicyStore, is_stopped
 from reuna.adapters.trust_keys import new_key, read_key, write_key
 from reuna.core.ports import Clock
 from reuna.exchange.flows import SiteFlows, Standing
+from reuna.exchange.heads import News
 from reuna.exchange.link import EgressSettings
 from reuna.trust.heads import Signer
 from reuna.trust.publish import PrivateKey
@@ -17,17 +19,26 @@ from reuna.trust.publish import PrivateKey
 LOOK_S = 60.0  #: files that did not change are judged again after so long: days pass
 
 
-def open_flows(settings: EgressSettings, folder: Path, clock: Clock) -> tuple[SiteFlows, LedgerFile]:
-    """Flow control of a node, and its ledger.
+class Site(NamedTuple):
+    """Flow control of a node, its ledger and what is news in it, the ledger's public key."""
 
+    flows: SiteFlows
+    news: News
+    key: bytes
+
+
+def open_site(settings: EgressSettings, folder: Path, clock: Clock) -> Site:
+    """Open, or begin, what a node needs to let anything leave.
+
+    The ledger names the site of the policy, before there is one that of the node's certificate.
     Raises `LedgerProblem`, `Corrupted`, `KeyProblem`, `DiskFull`.
     """
-    rules = Rules(PolicyStore(Path(settings.policy), folder / "policy"))
-    site = rules.site(clock.now()) or settings.bus[1]  # its gateway's name, until a policy names it
-    signer = Signer(site, settings.name, ledger_key(folder / "ledger.key"))
+    store = PolicyStore(Path(settings.policy), folder / "policy")
+    _, certified = settings.bus  # the gateway of the site: an edge's fog, a fog's own
+    signer = Signer(store.site() or certified, settings.name, ledger_key(folder / "ledger.key"))
     past = list(entries(folder / "ledger"))
-    ledger = LedgerFile(folder / "ledger", signer, clock)
-    return SiteFlows(ledger, rules, clock, past), ledger
+    news = News(LedgerFile(folder / "ledger", signer, clock), clock)
+    return Site(SiteFlows(news, Rules(store), clock, past), news, signer.public)
 
 
 def ledger_key(path: Path) -> PrivateKey:
@@ -56,8 +67,3 @@ class Rules:
             found = self._found
         stopped = found.policy is not None and is_stopped(found.policy)
         return Standing(found.policy, found.digest, found.problem, stopped)
-
-    def site(self, now: float) -> str:
-        """The site's name, empty while there is no policy."""
-        policy = self(now).policy
-        return policy.site if policy else ""

@@ -93,6 +93,8 @@ class Desk:
             for waiting in self.register.invites()
             if waiting.state(now) == "open"
         ]
+        unseen = alarms.keys() - {row["name"] for row in rows}  # edges that no fog has told of
+        rows += [_plain(name, "", "unknown") for name in unseen]
         for row in rows:
             row["heard"] = heard.get(row["name"])
             row["alarms"] = alarms.get(row["name"], [])

@@ -10,7 +10,7 @@ from reuna.adapters.ledger_file import entries, segments
 from reuna.core.records import Flow
 from reuna.exchange.meter import left, total
 from reuna.fleet.layout import Fleet
-from reuna.trust.ledger import Entry
+from reuna.trust.ledger import Entry, settled
 
 Entries = Mapping[str, Sequence[Entry]]  #: node -> entries of its ledger
 
@@ -21,7 +21,7 @@ def entries_of(fleet: Fleet, since: float) -> dict[str, list[Entry]]:
     for place in fleet.places:
         folder = place.folder / "state" / "ledger"
         if segments(folder):
-            found[place.name] = [entry for _, entry in entries(folder) if entry.time_ms >= 1000 * since]
+            found[place.name] = [e for e in settled(entries(folder)) if e.time_ms >= 1000 * since]
     return found
 
 
@@ -35,10 +35,10 @@ def rules(entries: Entries) -> list[dict[str, Any]]:
     found = []
     for node, of_node in sorted(entries.items()):
         sent = [entry for entry in of_node if entry.kind == "intent"]
-        sizes: Counter[tuple[str, str, str]] = Counter()
+        sizes, counts = Counter[tuple[str, str, str]](), Counter[tuple[str, str, str]]()
         for entry in sent:
             sizes[entry.flow, entry.to, entry.rule] += entry.payload_bytes
-        counts = Counter((entry.flow, entry.to, entry.rule) for entry in sent)
+            counts[entry.flow, entry.to, entry.rule] += entry.messages or 1
         for (kind, to, rule), messages in sorted(counts.items()):
             size = sizes[kind, to, rule]
             found.append(

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import msgspec
 
 from reuna.adapters.files import replace_file, storage_error
-from reuna.adapters.ledger_file import read
+from reuna.adapters.ledger_file import BESIDE, read
 from reuna.adapters.syslog import INFORMATIONAL, NOTICE, WARNING, Syslog, message
 from reuna.core.errors import Corrupted, LedgerProblem
 from reuna.trust.heads import Keys, known_heads
@@ -36,7 +36,14 @@ def judge(folder: Path, keys: Path | None, heads: Path | None) -> Verdict:
     Raises `LedgerProblem`, `Untrusted` (heads that nobody known has signed), `Corrupted`.
     """
     held = read_keys(keys) if keys else Keys()
-    return verify(read(folder), held, read_heads(heads, folder, held) if heads else ())
+    beside = read_beside(folder)  # before the records: a living writer writes it after them
+    return verify(read(folder), held, read_heads(heads, folder, held) if heads else (), beside)
+
+
+def read_beside(folder: Path) -> list[bytes]:
+    """What the node keeps of the cloud beside its ledger. Raises `LedgerProblem`."""
+    path = folder / BESIDE
+    return _statements(path) if path.exists() else []
 
 
 def read_keys(path: Path) -> Keys:
@@ -61,7 +68,7 @@ def read_heads(path: Path, folder: Path, keys: Keys) -> tuple[Head, ...]:
     Without a key for the node the one in the ledger's first record counts. Raises `LedgerProblem`
     when there is none, `Untrusted`.
     """
-    found = [bytes.fromhex(each) for each in STATEMENT.findall(_text(path))]
+    found = _statements(path)
     if not found:
         raise LedgerProblem(f"no head in {path}", "Give a file with lines that the cloud or the SIEM kept.")
     owner = verify(islice(read(folder), 1)).owner
@@ -97,6 +104,7 @@ def verdict_dict(verdict: Verdict) -> dict[str, Any]:
         "keys_given": verdict.keys_given,
         "signed": verdict.signed,
         "countersigned": verdict.countersigned,
+        "said_countersigned": verdict.said_countersigned,
         "kept_elsewhere": verdict.kept_elsewhere,
     }
 
@@ -196,6 +204,10 @@ def _note(data: bytes, path: Path) -> dict[str, Any]:
         return {"seq": int(found["seq"]), "digest": str(found["digest"])}
     except (ValueError, KeyError, TypeError) as error:
         raise LedgerProblem(f"{path} does not say how far an export got", "Name another file.") from error
+
+
+def _statements(path: Path) -> list[bytes]:
+    return [bytes.fromhex(each) for each in STATEMENT.findall(_text(path))]
 
 
 def _text(path: Path) -> str:

@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
+import msgspec
+
 from reuna.trust.ledger import Entry, Record, Spent, count, day_of
 
 MAX_DAYS = 4000  #: listed one by one; a clock that was wrong once makes no page of a million days
@@ -46,12 +48,15 @@ class _Sums:
         self._gaps: list[dict[str, Any]] = []
         self._recovered: list[dict[str, Any]] = []
         self._open: dict[int, dict[str, Any]] = {}  #: intents that wait for their outcome -> their flow
+        self._allowed: dict[int, Entry] = {}  #: those of them that allow several messages
 
     def take(self, record: Record) -> None:
         entry = record.entry
         self._time(entry)
         if entry.kind == "intent":
             self._open[record.seq] = self._intent(entry)
+            if entry.messages:
+                self._allowed[record.seq] = entry
         elif entry.kind == "outcome":
             self._outcome(entry)
         elif entry.kind == "refused":
@@ -113,7 +118,7 @@ class _Sums:
             dict(zip(("flow", "to", "rule"), key, strict=True))
             | {"messages": 0, "payload_bytes": 0, "refused": 0},
         )
-        flow["messages"] += 1
+        flow["messages"] += entry.messages or 1
         flow["payload_bytes"] += entry.payload_bytes
         count(self._spent, entry)
         if entry.epsilon or entry.epsilon_left is not None:
@@ -139,7 +144,13 @@ class _Sums:
         run["fewest_samples"] = min(run["fewest_samples"], entry.samples)
 
     def _outcome(self, entry: Entry) -> None:
-        flow = self._open.pop(-1 if entry.intent is None else entry.intent, None)
+        number = -1 if entry.intent is None else entry.intent
+        flow, allowed = self._open.pop(number, None), self._allowed.pop(number, None)
+        if flow is not None and allowed is not None:
+            less = entry.payload_bytes - allowed.payload_bytes
+            flow["payload_bytes"] += less
+            flow["messages"] += entry.messages - allowed.messages
+            count(self._spent, msgspec.structs.replace(allowed, payload_bytes=less))
         if flow is not None and entry.reason.startswith("refused"):
             flow["refused"] += 1
 

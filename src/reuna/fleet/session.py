@@ -128,8 +128,10 @@ async def _work(
     if job.scaling:
         watch({"what": "scaling"})
         notes["scaling"] = await measure_scaling(job)
-    left = entries_of(fleet, since)
     events = await asyncio.to_thread(operator.timeline, spec.run, 0)
+    if supervisor is not None:
+        await supervisor.stop()  # what the ledgers had allowed ahead is settled
+    left = entries_of(fleet, since)
     measured = Measured(left, peaks, events, time.monotonic() - began)
     result = check_result({**assemble(job, spec, outcome, measured, central), **notes})
     write(folder, result, final)

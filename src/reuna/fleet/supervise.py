@@ -47,10 +47,12 @@ class Supervisor:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        running = [p for p in self._processes.values() if p.returncode is None]
-        for process in reversed(running):
-            process.terminate()
-        await asyncio.gather(*(_ended(process) for process in running))
+        for kind in ("edge", "fog", "cloud"):  # so that a child still reaches its parent
+            names = {place.name for place in self.fleet.of(kind)}
+            running = [p for name, p in self._processes.items() if name in names and p.returncode is None]
+            for process in running:
+                process.terminate()
+            await asyncio.gather(*(_ended(process) for process in running))
 
     async def _keep(self, place: PlaceFile) -> None:
         wait = FIRST_RESTART_S

@@ -25,7 +25,6 @@ from reuna.adapters.https_server import DepotServer, serve_depot
 from reuna.adapters.nats_bus import NatsBus
 from reuna.adapters.nats_server import LeafConfig, NatsServer, find_server
 from reuna.adapters.register import Alarm, Register
-from reuna.adapters.seen_heads import SeenHeads
 from reuna.adapters.spool import DiskSpool
 from reuna.adapters.tls import KeyPair, client_context, server_context
 from reuna.adapters.trust_store import TrustStore
@@ -35,7 +34,8 @@ from reuna.core.records import Event, Hello, Identity
 from reuna.exchange.admission import Admission, alarm_fields, node_fields
 from reuna.exchange.child import EgressProcess
 from reuna.exchange.door import Door, address_of, host_of
-from reuna.exchange.intake import Intake, either
+from reuna.exchange.heads import SiteWitness
+from reuna.exchange.intake import Intake
 from reuna.exchange.link import EgressSettings
 from reuna.exchange.stored import keep_stored
 from reuna.fog.train import Combiner
@@ -71,9 +71,7 @@ async def _run(settings: dict[str, Any], changes: Changes, stack: AsyncExitStack
     egress = EgressProcess(egress_settings(settings, folder))
     blobs, spool = FileBlobs(folder / "blobs"), DiskSpool(folder / "spool")
     known = TrustStore(folder / "trust")  # the egress writes it, the edges read it
-    seen = SeenHeads(folder / "seen")  # and this
-    public = either(known.file, seen.file)
-    intake = Intake(name, blobs, spool, egress.fetch, settings["announce_s"], metadata=public)
+    intake = Intake(name, blobs, spool, egress.fetch, settings["announce_s"], metadata=known.file)
     combiner = Combiner(name, door.admission.names, egress, bus, intake, ThreadOffload(), clock)
     await egress.listen(combiner.on_plan)
     await egress.start()
@@ -84,6 +82,7 @@ async def _run(settings: dict[str, Any], changes: Changes, stack: AsyncExitStack
         settings["listen.freight_port"],
         serving,
         admit=door.admission.admit,
+        witness=SiteWitness(egress),
     )
     stack.push_async_callback(server.stop)
     stack.push_async_callback(combiner.stop)

@@ -18,11 +18,11 @@ from collections.abc import Collection, Iterable
 from typing import Literal, TypeVar
 
 import msgspec
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from reuna.core.errors import Untrusted
 from reuna.core.foreign import UNREADABLE
+from reuna.trust.dsse import authenticated, is_signed
 from reuna.trust.ledger import Entry, Hash, Head, Millis, State, add_own
 
 MAX_STATEMENT = 2048  #: bytes; ours have at most some 700
@@ -112,10 +112,18 @@ def open_countersignature(statement: bytes, keys: Keys) -> Head:
 
 def read_head(statement: bytes) -> Head:
     """The head in a statement or under a countersignature, unjudged. Raises `Untrusted` (malformed)."""
+    return _decode(Head, _decode(_Statement, head_statement(statement)).body)
+
+
+def countersigner(statement: bytes) -> bytes:
+    """The public key (32 bytes) that a countersignature names, unjudged. Raises `Untrusted` (malformed)."""
+    return _decode(Countersignature, _decode(_Statement, statement).body).key
+
+
+def head_statement(statement: bytes) -> bytes:
+    """The node's own statement, also from under a countersignature. Raises `Untrusted` (malformed)."""
     outer = _decode(_Statement, statement)
-    if outer.kind == "countersignature":
-        return read_head(_inner(outer))
-    return _decode(Head, outer.body)
+    return _inner(outer) if outer.kind == "countersignature" else statement
 
 
 def known_heads(statements: Iterable[bytes], keys: Keys) -> tuple[Head, ...]:
@@ -152,26 +160,16 @@ def _check_follows(known: Head, head: Head) -> None:
 
 def _sign(kind: Kind, record: msgspec.Struct, private: Ed25519PrivateKey) -> bytes:
     body = _encode(record)
-    return _encode(_Statement(kind, body, private.sign(_authenticated(kind, body))))
+    return _encode(_Statement(kind, body, private.sign(authenticated(_type(kind), body))))
 
 
 def _open(kind: Kind, record: type[S], statement: bytes, keys: Collection[bytes]) -> S:
     outer = _decode(_Statement, statement)
     if outer.kind != kind:
         raise Untrusted("malformed", f"a {outer.kind}, where a {kind} is wanted")
-    if not any(_is_signed(key, outer) for key in keys):
+    if not any(is_signed(key, _type(kind), outer.body, outer.signature) for key in keys):
         raise Untrusted("signature", f"the {kind} is not signed by a key known here")
     return _decode(record, outer.body)
-
-
-def _is_signed(public: bytes, outer: _Statement) -> bool:
-    try:
-        Ed25519PublicKey.from_public_bytes(public).verify(
-            outer.signature, _authenticated(outer.kind, outer.body)
-        )
-    except InvalidSignature:
-        return False
-    return True
 
 
 def _decode(kind: type[S], data: bytes) -> S:
@@ -183,7 +181,5 @@ def _decode(kind: type[S], data: bytes) -> S:
         raise Untrusted("malformed", f"a statement about a ledger that cannot be read: {error}") from error
 
 
-def _authenticated(kind: Kind, body: bytes) -> bytes:
-    """DSSE's PAE: no two (kind, body) pairs give the same bytes."""
-    name = f"application/vnd.reuna.ledger-{kind}.v1".encode()
-    return b"DSSEv1 %d %b %d %b" % (len(name), name, len(body), body)
+def _type(kind: Kind) -> bytes:
+    return f"application/vnd.reuna.ledger-{kind}.v1".encode()

@@ -108,6 +108,8 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbi
     reason: Annotated[str, msgspec.Meta(max_length=MAX_REASON)] = ""
     intent: Count | None = None  #: number of the intent that an outcome belongs to
     statement: Annotated[bytes, msgspec.Meta(max_length=4096)] = b""  #: owner, head or countersignature
+    #: an intent with messages allows so many, of ``payload_bytes`` together; its outcome says how many left
+    messages: Count = 0
 
 
 class Record(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -284,6 +286,21 @@ def _ends_in_zero_sectors(rest: bytes, at: int) -> bool:
 def day_of(time_ms: int) -> str:
     """The UTC day, as in 2026-11-23."""
     return datetime.fromtimestamp(time_ms // 1000, UTC).date().isoformat()
+
+
+def settled(entries: Iterable[tuple[int, Entry]]) -> list[Entry]:
+    """Entries by their numbers, each allowance with what left under it.
+
+    One without an outcome counts in full.
+    """
+    found: dict[int, Entry] = {}
+    for number, entry in entries:
+        found[number] = entry
+        intent = found.get(-1 if entry.intent is None else entry.intent)
+        if entry.messages and entry.intent is not None and intent is not None:
+            exact = {"payload_bytes": entry.payload_bytes, "messages": entry.messages}
+            found[entry.intent] = msgspec.structs.replace(intent, **exact)
+    return list(found.values())
 
 
 def spent(entries: Iterable[Entry]) -> Spent:

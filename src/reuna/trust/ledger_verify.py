@@ -12,7 +12,7 @@ import msgspec
 
 from reuna.core.errors import Untrusted
 from reuna.core.foreign import UNREADABLE
-from reuna.trust.heads import Keys, open_countersignature, open_head, read_head
+from reuna.trust.heads import Keys, head_statement, open_countersignature, open_head, read_head
 from reuna.trust.ledger import (
     FIRST,
     HASH,
@@ -40,6 +40,7 @@ FAULTS: dict[str, str] = {
     "unsigned": f"more than {HEAD_EVERY} records without the node's signature",
     "cut": "the ledger ends here, and a head names a later record",
     "foreign": "the heads given are all of another ledger",
+    "beside": "the countersignature that lies beside the ledger is not of its node",
 }
 
 NO_KEYS = Keys()  #: the node's key is then the one that the ledger names
@@ -82,6 +83,7 @@ class Verdict(msgspec.Struct, frozen=True):
     keys_given: bool = False
     signed: int = -1  #: by a head of the node, in the ledger
     countersigned: int = -1  #: by the cloud, in the ledger, with a cloud key given
+    said_countersigned: int = -1  #: the same by the ledger's own account, whoever made the signature
     kept_elsewhere: int = -1  #: by a head from outside the ledger
 
     @property
@@ -112,13 +114,17 @@ def follow(state: State | None, raw: bytes, keys: frozenset[bytes]) -> Step | Fa
     return wrong or Step(advance(state, record, raw[:HASH]), record)
 
 
-def verify(records: Iterable[bytes], keys: Keys = NO_KEYS, heads: Iterable[Head] = ()) -> Verdict:
+def verify(
+    records: Iterable[bytes], keys: Keys = NO_KEYS, heads: Iterable[Head] = (), beside: Iterable[bytes] = ()
+) -> Verdict:
     """Judge a whole ledger; ``heads`` are those that others have kept (`heads.known_heads`).
 
+    ``beside`` are countersignatures that lie with the ledger: they tell when it was cut or rewritten
+    by somebody who left them there, and prove nothing else.
     Stops at the first fault. What lies behind the last head that is kept elsewhere could have been
     cut off without a trace.
     """
-    walk = _Walk(keys, tuple(heads))
+    walk = _Walk(keys, tuple(heads), tuple(beside))
     for raw in records:
         fault = walk.take(raw)
         if fault is not None:
@@ -129,13 +135,15 @@ def verify(records: Iterable[bytes], keys: Keys = NO_KEYS, heads: Iterable[Head]
 class _Walk:
     """What `verify` remembers on its way."""
 
-    def __init__(self, keys: Keys, heads: Sequence[Head]) -> None:
+    def __init__(self, keys: Keys, heads: Sequence[Head], beside: Sequence[bytes]) -> None:
         self._keys = keys
         self._heads = heads
+        self._beside = beside
         self._state: State | None = None
         self._known: dict[int, bytes] = {}  #: place -> digest, of heads kept elsewhere
         self._signed: dict[int, bytes] = {}  #: the same of heads in the ledger
-        self._last_known = self._countersigned = -1
+        self._elsewhere: frozenset[int] = frozenset()
+        self._last_known = self._last_elsewhere = self._countersigned = self._said = -1
 
     def take(self, raw: bytes) -> Fault | None:
         step = follow(self._state, raw, self._keys.node)
@@ -169,22 +177,39 @@ class _Walk:
             bool(self._keys.node),
             self._state.head_seq,
             self._countersigned,
-            self._last_known,
+            self._said,
+            self._last_elsewhere,
         )
 
     def _begin(self, owner: Owner) -> Fault | None:
         own = [head for head in self._heads if head.ledger == owner.ledger]
+        if self._heads and not own:
+            return _fault(0, "foreign")
+        self._elsewhere = frozenset(head.seq for head in own)
+        try:
+            own += self._left_beside(owner)
+        except Untrusted as error:
+            return _fault(0, "beside", str(error))
         for head in own:
             if self._known.setdefault(head.seq, head.digest) != head.digest:
                 return _fault(head.seq, "rewritten", "two heads kept elsewhere contradict each other")
-        return _fault(0, "foreign") if self._heads and not own else None
+        return None
+
+    def _left_beside(self, owner: Owner) -> list[Head]:
+        """Raises `Untrusted`. A countersignature by a cloud key not known here still holds a head."""
+        node = self._keys.node or frozenset({owner.key})
+        found = [open_head(head_statement(each), node) for each in self._beside]
+        return [head for head in found if head.ledger == owner.ledger]
 
     def _compare(self, seq: int, digest: bytes) -> Fault | None:
         if seq not in self._known:
             return None
         if self._known[seq] != digest:
-            return Fault(self._last_known + 1, "rewritten", seq, "by a head kept elsewhere")
+            kept = "kept elsewhere" if seq in self._elsewhere else "that lies beside it"
+            return Fault(self._last_known + 1, "rewritten", seq, f"by a head {kept}")
         self._last_known = seq
+        if seq in self._elsewhere:
+            self._last_elsewhere = seq
         return None
 
     def _countersignature(self, owner: Owner, record: Record) -> Fault | None:
@@ -199,6 +224,7 @@ class _Walk:
             return _fault(record.seq, "head", str(error))
         if head.ledger != owner.ledger or self._signed.get(head.seq) != head.digest:
             return _fault(record.seq, "head", "it countersigns a head that is not in this ledger")
+        self._said = max(self._said, head.seq)
         if self._keys.cloud:
             self._countersigned = max(self._countersigned, head.seq)
         return None

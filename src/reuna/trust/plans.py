@@ -17,11 +17,11 @@ from collections.abc import Callable
 from typing import TypeVar
 
 import msgspec
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from reuna.core.errors import Untrusted
 from reuna.core.foreign import UNREADABLE
+from reuna.trust.dsse import authenticated, is_signed
 
 FORMAT = 1  #: first byte of a signed plan
 PAYLOAD_TYPE = b"application/vnd.reuna.plan.v1"
@@ -99,7 +99,7 @@ _encode = msgspec.msgpack.Encoder().encode
 def sign_plan(plan: bytes, signer: PlanSigner, now: float) -> bytes:
     """The plan with its signature. The same arguments give the same bytes."""
     body = _encode(_Body(signer.fleet, signer.key, int(now), plan))
-    return bytes((FORMAT,)) + _encode(_Signed(body, signer.private.sign(_authenticated(body))))
+    return bytes((FORMAT,)) + _encode(_Signed(body, signer.private.sign(authenticated(PAYLOAD_TYPE, body))))
 
 
 def verify_plan(gate: PlanGate, floor: Floor, signed: bytes, now: float, key_of: KeyOf) -> Accepted:
@@ -136,19 +136,11 @@ def _open(gate: PlanGate, signed: bytes) -> tuple[_Body, str]:
         raise Untrusted("malformed", "this is no signed plan")
     outer = _decode(_Signed, signed[1:])
     for key, public in gate.keys.items():
-        if _is_signed(public, outer):
+        if is_signed(public, PAYLOAD_TYPE, outer.body, outer.signature):
             body = _decode(_Body, outer.body)
             if body.key == key:
                 return body, key
     raise Untrusted("signature", "the plan is not signed by a key of the role plans")
-
-
-def _is_signed(public: bytes, outer: _Signed) -> bool:
-    try:
-        Ed25519PublicKey.from_public_bytes(public).verify(outer.signature, _authenticated(outer.body))
-    except InvalidSignature:
-        return False
-    return True
 
 
 def _decode(kind: type[S], data: bytes) -> S:
@@ -156,11 +148,6 @@ def _decode(kind: type[S], data: bytes) -> S:
         return msgspec.msgpack.decode(data, type=kind)
     except UNREADABLE as error:
         raise Untrusted("malformed", f"a signed plan that cannot be read: {error}") from error
-
-
-def _authenticated(body: bytes) -> bytes:
-    """DSSE's PAE: no two (type, body) pairs give the same bytes."""
-    return b"DSSEv1 %d %b %d %b" % (len(PAYLOAD_TYPE), PAYLOAD_TYPE, len(body), body)
 
 
 # --- replays ---------------------------------------------------------------------------------------

@@ -33,6 +33,7 @@ KINDS: dict[str, str] = {
     "log": "events and errors of a node",
     "raw": "rows of data",
     "presence": "that a node is there, asks for work, and fetches models",
+    "head": "how far the ledger of a node reaches, signed, for the cloud to countersign",
 }
 PROTECTIONS = ("clear", "split", "secagg")  #: from weak to strong
 ANY = "*"  #: in a list of metric names or columns: all of them

@@ -14,7 +14,7 @@ import msgspec
 
 from reuna.core.errors import BadMessage
 from reuna.core.foreign import UNREADABLE
-from reuna.core.records import Contribution, Event, Hello, Plan, Receipt, RunSpec
+from reuna.core.records import Contribution, Event, Hello, Plan, Receipt, RunSpec, ShownHead
 
 VERSION = 1  #: protocol number; the first byte of every message
 
@@ -26,6 +26,7 @@ LIMITS: dict[type[msgspec.Struct], int] = {
     Event: 65_536,
     Hello: 262_144,
     RunSpec: 1_000_000,
+    ShownHead: 16_384,
 }
 
 _TAGS: dict[type[msgspec.Struct], int] = {
@@ -35,6 +36,7 @@ _TAGS: dict[type[msgspec.Struct], int] = {
     Event: 4,
     Hello: 5,
     RunSpec: 6,
+    ShownHead: 7,
 }
 _ENCODER = msgspec.msgpack.Encoder(order="deterministic")
 _DECODERS = {kind: msgspec.msgpack.Decoder(kind) for kind in LIMITS}

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from reuna.adapters.ledger_file import LedgerFile, segments
+from reuna.adapters.ledger_file import BESIDE, LedgerFile, segments
 from reuna.cli import app
 from reuna.core.errors import Corrupted, LedgerProblem, ReunaError, SettingsError, Unreachable, Untrusted
 from reuna.fleet.ledger_summary import MAX_DAYS, summarise
@@ -108,6 +108,8 @@ def test_a_cut_ledger_is_found_out_by_what_the_cloud_kept(place: Path) -> None:
     path = segments(place / "ledger")[0]
     records = _records(path)
     path.write_bytes(b"".join(framed(raw) for raw in records[:6]))
+    reuna("verify", "ledger", wrong=Corrupted)  # by what the node keeps beside it
+    (place / "ledger" / BESIDE).unlink()
     reuna("verify", "ledger", "--keys", "keys")
     found = json.loads(
         reuna("verify", "ledger", "--keys", "keys", "--heads", "heads", "--json", wrong=Corrupted)

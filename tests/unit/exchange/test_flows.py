@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
+import msgspec
 import pytest
 
 from reuna.core.errors import DiskFull, Refused
+from reuna.exchange.allowance import MESSAGES, SECONDS
 from reuna.exchange.flows import Leaving, SiteFlows, Standing
-from reuna.trust.ledger import Entry
-from reuna.trust.policy import digest
+from reuna.trust.ledger import Entry, settled
+from reuna.trust.policy import Budget, Limits, digest
 from reuna.trust.policy_text import parse
 from reuna.trust.requests import Request
 from reuna.wire import digest_bytes
@@ -60,10 +63,12 @@ class Written:
 
 
 class Noon:
-    """A clock that stands still."""
+    """A clock that stands still until it is moved."""
+
+    time = 12 * 3600.0
 
     def now(self) -> float:
-        return 12 * 3600.0
+        return self.time
 
     async def sleep(self, seconds: float) -> None:
         raise AssertionError("nobody waits here")
@@ -130,8 +135,97 @@ def test_equal_bytes_for_another_plan_are_another_payload(site: Site) -> None:
     assert site.flows.leave(first) != site.flows.leave(for_another)
 
 
-def test_a_presence_is_another_one_each_time(site: Site) -> None:
-    assert site.flows.leave(site.hello()) != site.flows.leave(site.hello())
+def presence(site: Site) -> tuple[int, int]:
+    """Messages and bytes of presence that left, by the ledger."""
+    sent = [e for e in settled(enumerate(site.ledger.entries)) if e.kind == "intent" and e.flow == "presence"]
+    return sum(e.messages for e in sent), sum(e.payload_bytes for e in sent)
+
+
+def test_a_minute_of_hellos_is_allowed_before_the_first_and_settled_after_the_last(site: Site) -> None:
+    for _ in range(12):
+        site.flows.leave(site.hello())
+    site.flows.flush()
+    (allowed,) = site.ledger.of("intent")
+    assert (allowed.messages, allowed.payload_bytes) == (MESSAGES, 7 * MESSAGES)
+    assert presence(site) == (MESSAGES, 7 * MESSAGES), "until it is settled all counts"
+    site.clock.time += SECONDS
+    site.flows.flush()
+    (said,) = site.ledger.of("outcome")
+    assert (said.messages, said.payload_bytes, presence(site)) == (12, 84, (12, 84))
+    each = bytes.fromhex(digest_bytes(b"i am up"))
+    assert said.payload == hashlib.sha256(12 * each).hexdigest()
+
+
+def test_more_or_larger_hellos_than_were_allowed_ask_again(site: Site) -> None:
+    for _ in range(MESSAGES + 1):
+        site.flows.leave(site.hello())
+    long = msgspec.structs.replace(site.hello().request, bytes=8 * 7 * MESSAGES)
+    site.flows.leave(Leaving(long, digest_bytes(b"x")))
+    site.flows.close()
+    assert len(site.ledger.of("intent")) == 3
+    assert presence(site) == (MESSAGES + 2, 7 * (MESSAGES + 1) + 8 * 7 * MESSAGES)
+
+
+def test_each_hello_asks_the_policy_that_is_in_force(site: Site) -> None:
+    site.flows.leave(site.hello())
+    site.standing = Standing(POLICY, digest(POLICY), stopped=True)
+    with pytest.raises(Refused, match="kill switch"):
+        site.flows.leave(site.hello())
+    site.standing = Standing(None, why="there is no file policy.toml")
+    with pytest.raises(Refused, match="no file"):
+        site.flows.leave(site.hello())
+    site.flows.close()
+    assert presence(site) == (1, 7)
+
+
+def limited(site: Site, most: int) -> None:
+    policy = msgspec.structs.replace(POLICY, limits=Limits(bytes_per_day=most))
+    site.standing = Standing(policy, digest(policy))
+
+
+def test_hellos_that_did_not_leave_are_given_back_to_the_day(site: Site) -> None:
+    limited(site, 7 * MESSAGES + 8)
+    site.flows.leave(site.hello())
+    with pytest.raises(Refused):
+        site.flows.leave(site.update(10))
+    site.clock.time += SECONDS
+    site.flows.flush()
+    site.flows.leave(site.update(10))
+    site.restarted().leave(site.update(11))
+
+
+def test_a_budget_without_room_for_a_minute_lets_single_hellos_leave(site: Site) -> None:
+    limited(site, 20)
+    site.flows.leave(site.hello())
+    site.flows.leave(site.hello())
+    with pytest.raises(Refused, match="bytes"):
+        site.flows.leave(site.hello())
+    site.flows.close()
+    assert presence(site) == (2, 14)
+
+
+def test_after_a_crash_all_that_was_allowed_counts(site: Site) -> None:
+    limited(site, 7 * MESSAGES + 8)
+    site.flows.leave(site.hello())
+    with pytest.raises(Refused):
+        site.restarted().leave(site.update(10))
+    assert presence(site) == (MESSAGES, 7 * MESSAGES)
+
+
+def test_the_ledger_says_what_is_left_of_epsilon(site: Site) -> None:
+    budget = Budget(unit="asset-day", max_epsilon_round=0.5, max_epsilon_total=2.0, delta=1e-6)
+    flows = (msgspec.structs.replace(POLICY.flows[0], dp=budget, max_rounds_per_day=None), *POLICY.flows[1:])
+    policy = msgspec.structs.replace(POLICY, flows=flows)
+    site.standing = Standing(policy, digest(policy))
+    for number in range(3):
+        update = site.update(number)
+        private = {"epsilon": 0.5, "epsilon_unit": "asset-day", "delta": 1e-6}
+        site.flows.leave(
+            msgspec.structs.replace(update, request=msgspec.structs.replace(update.request, **private))
+        )
+    assert [entry.epsilon_left for entry in site.ledger.of("intent")] == [1.5, 1.0, 0.5]
+    assert site.flows.leave(site.hello()) == ()
+    assert site.ledger.of("intent")[-1].epsilon_left is None
 
 
 def test_a_budget_is_spent_across_restarts_also_when_nobody_knows_what_became_of_it(site: Site) -> None:

@@ -195,5 +195,5 @@ def test_without_checking_the_signature_a_forged_plan_would_be_taken(monkeypatch
     forged = sign_plan(plan(), msgspec.structs.replace(SIGNER, private=key("thief")), NOW)
     with refused("signature"):
         accept(forged)
-    monkeypatch.setattr(plans, "_is_signed", lambda *_: True)
+    monkeypatch.setattr(plans, "is_signed", lambda *_: True)
     assert accept(forged).plan == plan()
