@@ -11,6 +11,7 @@ import http.client
 import logging
 import re
 import ssl
+import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -312,8 +313,17 @@ async def test_a_certificate_is_refused_and_both_sides_say_why(
     seen = lab.nats.log_file.stat().st_size
     heard = await over_nats(lab, context)
     assert heard, f"{variant}: let in by the nats-server"
-    log = lab.nats.log_file.read_bytes()[seen:].decode(errors="replace")
-    assert re.search(r"TLS handshake error|authentication error", log), (heard, log)
+    assert await logged(lab, seen, r"TLS handshake error|authentication error"), heard
+
+
+async def logged(lab: Lab, seen: int, words: str) -> bool:
+    """Whether the server says so; it may write its line after it has told the client."""
+    end = time.monotonic() + 10
+    while not re.search(words, lab.nats.log_file.read_bytes()[seen:].decode(errors="replace")):
+        if time.monotonic() > end:
+            return False
+        await asyncio.sleep(0.02)
+    return True
 
 
 ONLY_HTTPS: dict[str, Craft] = {
