@@ -20,6 +20,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import msgspec
 from msgspec import DecodeError
 
 from reuna.adapters.files import replace_file, storage_error, sync_folder
@@ -84,6 +85,22 @@ class _Batch:
         self.data += ledger.framed(raw)
 
 
+class Place(msgspec.Struct, frozen=True):
+    """Where a record begins: name of the file, byte in it, the record's number."""
+
+    file: str
+    offset: int
+    seq: int
+
+
+class Mark(msgspec.Struct, frozen=True):
+    """Where a ledger ended once, so that an opening need not read what is before."""
+
+    place: Place
+    state: State
+    head: bytes | None
+
+
 class LedgerFile:
     """The writer; one process has one. Safe to use from several threads.
 
@@ -92,9 +109,14 @@ class LedgerFile:
     """
 
     def __init__(
-        self, folder: Path, signer: Signer, clock: Clock, segment_bytes: int = SEGMENT_BYTES
+        self,
+        folder: Path,
+        signer: Signer,
+        clock: Clock,
+        segment_bytes: int = SEGMENT_BYTES,
+        since: Mark | None = None,
     ) -> None:
-        """Open, or begin, the ledger in ``folder``.
+        """Open, or begin, the ledger in ``folder``; what is before ``since`` is not read.
 
         Raises `LedgerProblem` (another process writes it, or it is another node's), `Corrupted`
         (a record is damaged; its number is named), `DiskFull`.
@@ -113,7 +135,7 @@ class LedgerFile:
         self.head: bytes | None = None
         self._lock: int | None = _take_lock(folder)
         try:
-            self._open()
+            self._open(since)
         except BaseException:
             self.close()
             raise
@@ -162,6 +184,13 @@ class LedgerFile:
         replace_file(self._folder / BESIDE, statement.hex().encode() + b"\n", 0o640)
         return number
 
+    def mark(self) -> Mark:
+        """Where the ledger ends now."""
+        with self._committing:
+            return Mark(
+                Place(segments(self._folder)[-1].name, self._size, self._state.seq), self._state, self.head
+            )
+
     def close(self) -> None:
         """Let the next process write. Every record is on the disk already."""
         with self._committing:
@@ -173,14 +202,14 @@ class LedgerFile:
 
     # --- opening ---------------------------------------------------------------------------------
 
-    def _open(self) -> None:
-        state: State | None = None
+    def _open(self, since: Mark | None) -> None:
+        state, self.head = (None, None) if since is None else (since.state, since.head)
         files = segments(self._folder)
-        for path in files:
-            found = ledger.split(_bytes_of(path))
+        for path, offset in _files_from(files, since.place if since else None):
+            found = ledger.split(_bytes_of(path, offset))
             for raw in found.records:
                 state = self._follow(state, raw)
-            self._size = sum(4 + len(raw) for raw in found.records)
+            self._size = offset + sum(4 + len(raw) for raw in found.records)
             if found.rest:
                 index = 0 if state is None else state.seq
                 self._drop(path, found.rest, index, is_last=path == files[-1])
@@ -325,21 +354,53 @@ def read(folder: Path) -> Iterator[bytes]:
             yield found.rest
 
 
-def entries(folder: Path) -> Iterator[tuple[int, Entry]]:
+def entries(folder: Path, since: Place | None = None) -> Iterator[tuple[int, Entry]]:
     """Numbers and entries of a ledger, none when there is none yet; for counting, it checks no link.
 
     What a crash left of the last record is left out. Raises `Corrupted` for other damage.
     """
-    number, files = 0, segments(folder)
-    for path in files:
-        data = _bytes_of(path)
+    number, files = since.seq if since else 0, segments(folder)
+    for path, offset in _files_from(files, since):
+        data = _bytes_of(path, offset)
         found = ledger.split(data)
         for raw in found.records:
             yield number, _entry(raw, number, path)
             number += 1
-        at = len(data) - len(found.rest)
+        at = offset + len(data) - len(found.rest)
         if found.rest and not (path == files[-1] and ledger.is_torn(found.rest, at)):
             raise Corrupted(f"{path} is damaged in record {number}", _AGAIN)
+
+
+def after(folder: Path, since: Place | None) -> Iterator[tuple[bytes, Place]]:
+    """Whole records from a place on, each with the place behind it; also while another process writes."""
+    number = since.seq if since else 0
+    for path, first in _files_from(segments(folder), since):
+        offset = first
+        for raw in ledger.split(_bytes_of(path, first)).records:
+            offset, number = offset + 4 + len(raw), number + 1
+            yield raw, Place(path.name, offset, number)
+
+
+def file_with(folder: Path, seq: int) -> Place | None:
+    """The beginning of the file that holds a record, by the files' names."""
+    firsts = [int(path.stem) for path in segments(folder)]
+    first = max((each for each in firsts if each <= seq), default=None)
+    return None if first is None else Place(_name(first), 0, first)
+
+
+def is_there(folder: Path, place: Place) -> bool:
+    """Whether the ledger still reaches to a place."""
+    path = folder / place.file
+    return path.is_file() and path.stat().st_size >= place.offset
+
+
+def _files_from(files: Sequence[Path], since: Place | None) -> list[tuple[Path, int]]:
+    """Files from a place on, and the byte to begin at in each."""
+    if since is None:
+        return [(path, 0) for path in files]
+    return [
+        (path, since.offset if path.name == since.file else 0) for path in files if path.name >= since.file
+    ]
 
 
 def _entry(raw: bytes, number: int, path: Path) -> Entry:
@@ -366,9 +427,11 @@ def _name(first: int) -> str:
     return f"{first:012}.ledger"
 
 
-def _bytes_of(path: Path) -> bytes:
+def _bytes_of(path: Path, offset: int = 0) -> bytes:
     try:
-        return path.read_bytes()
+        with path.open("rb") as file:
+            file.seek(offset)
+            return file.read()
     except OSError as error:
         raise storage_error(error, path) from error
 

@@ -17,6 +17,7 @@ from reuna.core.errors import LedgerProblem, Unreachable
 FACILITY = 13  #: log audit
 WARNING, NOTICE, INFORMATIONAL = 4, 5, 6  #: severities
 PORTS = {"syslog": 514, "syslog+udp": 514, "syslog+tcp": 601}
+UNIX = "syslog+unix://"
 TIMEOUT_S = 10.0
 ELEMENT = "reuna@32473"  #: of structured data; the number that RFC 5612 sets aside for examples
 
@@ -33,13 +34,17 @@ def message(
 
 
 class Syslog:
-    """A connection to ``syslog://HOST:PORT`` (UDP) or ``syslog+tcp://HOST:PORT``."""
+    """A connection: ``syslog://HOST:PORT`` (UDP), ``syslog+tcp://HOST:PORT`` or ``syslog+unix:///PATH``."""
 
     def __init__(self, url: str) -> None:
         """Raises `LedgerProblem` for another address, `Unreachable`."""
-        host, port, self._stream = _address(url)
-        self._url = url
+        self._url, self._stream = url, False
         try:
+            if url.startswith(UNIX):
+                self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+                self._socket.connect(url.removeprefix(UNIX))
+                return
+            host, port, self._stream = _address(url)
             if self._stream:
                 self._socket = socket.create_connection((host, port), TIMEOUT_S)
             else:
@@ -77,7 +82,7 @@ def _address(url: str) -> tuple[str, int, bool]:
         port = parts.port or usual
     except (ValueError, KeyError) as error:
         raise LedgerProblem(
-            f"no address of a syslog server: {url}", f"One of {', '.join(PORTS)}://HOST:PORT."
+            f"no address of a syslog server: {url}", f"One of {', '.join(PORTS)}://HOST:PORT, or {UNIX}/PATH."
         ) from error
     if not parts.hostname:
         raise LedgerProblem(f"no host in {url}", "Name it as syslog://HOST:PORT.")

@@ -50,11 +50,12 @@ def show(
     json: Json = False,
 ) -> None:
     """Show the newest records."""
+    from reuna.exchange.ledger_export import as_dict
     from reuna.fleet import ledger
 
     verdict = ledger.judge(folder, None, None)
     records = ledger.good_records(folder, verdict)
-    newest = [ledger.as_dict(*each) for each in islice(records, max(0, verdict.records - last), None)]
+    newest = [as_dict(*each) for each in islice(records, max(0, verdict.records - last), None)]
     if json:
         as_json(newest)
     else:

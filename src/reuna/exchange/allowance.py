@@ -26,7 +26,7 @@ class Allowance:
     def __init__(self, number: int, request: Request, messages: int, policy: str) -> None:
         self.request = request  #: what was reserved: bytes of all of them
         self.policy = policy  #: digest of the policy that allowed it
-        self._number = number
+        self.number = number
         self._most = messages
         self._taken = 0
         self._bytes = 0
@@ -52,7 +52,7 @@ class Allowance:
         return Entry(
             time_ms=now_ms,
             kind="outcome",
-            intent=self._number,
+            intent=self.number,
             payload_bytes=self._bytes,
             messages=self._taken,
             payload=self._hash.hexdigest(),

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import msgspec
 
@@ -22,6 +22,7 @@ from reuna.trust.ledger import Entry
 from reuna.trust.policy import ANY, Policy, rule_name
 from reuna.trust.requests import Allow, Deny, Request, State, Wait, numbers, spend
 
+T = TypeVar("T")
 AGAIN_S = 60.0  #: the same refusal is written down again after so long
 REMEMBERED = 4096  #: payloads whose entry is known, so that the same bytes are not counted twice
 REPEATS = ("presence",)  #: kinds whose equal bytes are another payload each time
@@ -36,6 +37,19 @@ class Leaving(msgspec.Struct, frozen=True):
 
 
 Passage = tuple[int, ...]  #: numbers of the ledger's entries under which payloads leave
+
+
+class Memory(msgspec.Struct, frozen=True):
+    """What `SiteFlows` knows from its ledger: an opening that has it need not read what is before.
+
+    ``known``: kind, payload, plan, number of the entry; ``reserved``: allowances that are not settled.
+    """
+
+    state: State
+    known: list[tuple[str, str, str, int]]
+    policy: str
+    ran: str
+    reserved: dict[int, Request]
 
 
 class FlowControl(Protocol):
@@ -82,7 +96,15 @@ Rules = Callable[[float], Standing]  #: the policy in force at a time, seconds s
 class SiteFlows:
     """`FlowControl` by the site's policy and into its ledger; its threads may share it."""
 
-    def __init__(self, ledger: Ledger, rules: Rules, clock: Clock, past: Iterable[tuple[int, Entry]]) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        rules: Rules,
+        clock: Clock,
+        past: Iterable[tuple[int, Entry]],
+        memory: Memory | None = None,
+    ) -> None:
+        """``past``: entries of the ledger, those behind ``memory`` if there is one."""
         self._ledger = ledger
         self._rules = rules
         self._clock = clock
@@ -95,9 +117,12 @@ class SiteFlows:
         self._policy = ""
         self._ran = ""  #: the bundle that the ledger says runs
         self._reserved: dict[int, Request] = {}  #: allowances of before a restart, until they are settled
+        if memory is not None:
+            self._state, self._policy, self._ran = memory.state, memory.policy, memory.ran
+            self._known = {tuple(key): number for *key, number in memory.known}  # type: ignore[misc]
+            self._reserved = dict(memory.reserved)
         for number, entry in past:
             self._recall(number, entry)
-        self._reserved.clear()
 
     def leave(self, *payloads: Leaving) -> Passage:
         """See `FlowControl.leave`."""
@@ -114,6 +139,15 @@ class SiteFlows:
                 self._remember(each.request.kind, each.payload, each.plan, number)
             fresh = iter(numbers)
             return tuple(next(fresh) if number is None else number for number in known.values())
+
+    def memory(self, mark: Callable[[], T]) -> tuple[T, Memory]:
+        """What is known, and where the ledger ended at that very moment."""
+        with self._lock:
+            known = [(*key, number) for key, number in self._known.items()]
+            open_ones = {each.number: each.request for each in self._allowances.values()}
+            reserved = {**self._reserved, **open_ones}
+            spent = msgspec.structs.replace(self._state, valid=False, why="", stopped=False)
+            return mark(), Memory(spent, known, self._policy, self._ran, reserved)
 
     def approved(self, bundle: str) -> int:
         """See `FlowControl.approved`."""

@@ -29,8 +29,8 @@ from reuna.adapters.trust_store import TrustStore
 from reuna.core.errors import BusDown, DiskFull, PermissionDenied, ReunaError, StorageError
 from reuna.core.records import ShownHead
 from reuna.exchange.egress import Egress
-from reuna.exchange.flows import SiteFlows
 from reuna.exchange.heads import HeadKeeper
+from reuna.exchange.ledger_export import keep_exporting
 from reuna.exchange.link import EgressSettings, Frames, LinkServer
 from reuna.exchange.room import when_there_is_room
 from reuna.exchange.site import Site, open_site
@@ -73,8 +73,9 @@ async def serve(settings: EgressSettings, sock: socket.socket) -> None:
     )
     work = (
         guard.keep_fresh(store.metadata, FRESH_S),
-        _write_outcomes(flows),
+        _write_outcomes(site),
         heads.keep(),
+        _export(site, folder / "ledger"),
         _renew(settings, own, (to_bus, to_freight)),
     )
     beside = [asyncio.create_task(each) for each in work]
@@ -88,6 +89,7 @@ async def serve(settings: EgressSettings, sock: socket.socket) -> None:
             each.cancel()
         await server.finish(FINISH_S)
         await ThreadOffload()(flows.close)
+        await ThreadOffload()(site.resumer.save)
         await bus.close()
         await store.close()
     if not serving.cancelled():
@@ -119,12 +121,19 @@ def _guard(settings: EgressSettings, folder: Path) -> TrustGuard:
     return TrustGuard.open(TrustStore(folder), settings.fleet, pin, SystemClock())
 
 
-async def _write_outcomes(flows: SiteFlows) -> None:
+async def _export(site: Site, ledger: Path) -> None:
+    """Pass the ledger on to where the site's policy wants it."""
+    clock, owner = SystemClock(), site.news.ledger.state.owner
+    await keep_exporting(ledger, owner, lambda: site.targets(clock.now()), clock, ThreadOffload())
+
+
+async def _write_outcomes(site: Site) -> None:
     """Outcomes that no payload came after, and the signature over them."""
     while True:
         await SystemClock().sleep(OUTCOMES_S)
         try:
-            await when_there_is_room(lambda: ThreadOffload()(flows.flush), SystemClock(), log)
+            await when_there_is_room(lambda: ThreadOffload()(site.flows.flush), SystemClock(), log)
+            await ThreadOffload()(site.resumer.save_if_due)
         except StorageError as error:
             log.error("%s %s", error.code, error)
 

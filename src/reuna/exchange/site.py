@@ -13,6 +13,7 @@ from reuna.core.ports import Clock
 from reuna.exchange.flows import SiteFlows, Standing
 from reuna.exchange.heads import News
 from reuna.exchange.link import EgressSettings
+from reuna.exchange.resume import Resumer, resume
 from reuna.trust.heads import Signer
 from reuna.trust.publish import PrivateKey
 
@@ -20,11 +21,18 @@ LOOK_S = 60.0  #: files that did not change are judged again after so long: days
 
 
 class Site(NamedTuple):
-    """Flow control of a node, its ledger and what is news in it, the ledger's public key."""
+    """Flow control of a node, its policy, its ledger and what is news in it, the ledger's public key."""
 
     flows: SiteFlows
+    rules: Rules
     news: News
     key: bytes
+    resumer: Resumer
+
+    def targets(self, now: float) -> tuple[str, ...]:
+        """Where the policy in force wants the ledger's records."""
+        policy = self.rules(now).policy
+        return policy.ledger.heads_to if policy else ()
 
 
 def open_site(settings: EgressSettings, folder: Path, clock: Clock) -> Site:
@@ -36,9 +44,12 @@ def open_site(settings: EgressSettings, folder: Path, clock: Clock) -> Site:
     store = PolicyStore(Path(settings.policy), folder / "policy")
     _, certified = settings.bus  # the gateway of the site: an edge's fog, a fog's own
     signer = Signer(store.site() or certified, settings.name, ledger_key(folder / "ledger.key"))
-    past = list(entries(folder / "ledger"))
-    news = News(LedgerFile(folder / "ledger", signer, clock), clock)
-    return Site(SiteFlows(news, Rules(store), clock, past), news, signer.public)
+    known, rules = resume(folder, signer.public), Rules(store)
+    mark = known.mark if known else None
+    past = list(entries(folder / "ledger", mark.place if mark else None))
+    news = News(LedgerFile(folder / "ledger", signer, clock, since=mark), clock)
+    flows = SiteFlows(news, rules, clock, past, known.memory if known else None)
+    return Site(flows, rules, news, signer.public, Resumer(folder, news.ledger, flows, signer.private))
 
 
 def ledger_key(path: Path) -> PrivateKey:

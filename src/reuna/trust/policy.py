@@ -142,7 +142,7 @@ class Limits(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class LedgerSettings(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Where signed heads of the ledger go, how often it is reported, how long it is kept."""
+    """Where the ledger's records go, its signed heads among them; how often it is reported, how long kept."""
 
     heads_to: tuple[str, ...] = ()
     report: str = "weekly"

@@ -95,7 +95,7 @@ def _any_or_word(value: str) -> bool:
 
 
 def _is_target(value: str) -> bool:
-    return is_word(value) or re.fullmatch(r"(syslog://|file:/)[!-~]{1,200}", value) is not None
+    return re.fullmatch(r"(syslog(\+tcp|\+udp|\+unix)?://|file:/)[!-~]{1,200}", value) is not None
 
 
 def _name(value: str) -> str:
@@ -289,7 +289,7 @@ SECTIONS: dict[str, tuple[Key, ...]] = {
         Key(
             "heads_to",
             "texts",
-            "recipients, `syslog://host` or `file:/path`",
+            "where its records go: `syslog://host`, `syslog+tcp://host`, `syslog+unix:///path`, `file:/path`",
             False,
             _each(_is_target, "target"),
         ),

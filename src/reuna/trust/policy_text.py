@@ -156,8 +156,6 @@ class _Reader:
         signers = (values.get("signers") or {}).get("keys") or {}
         for number, entry in enumerate((values.get("code") or {}).get("allow") or []):
             self._known(("code", "allow", number, "approved_by"), entry.get("approved_by"), signers, "signer")
-        heads = [each for each in (values.get("ledger") or {}).get("heads_to") or [] if ":" not in each]
-        self._known(("ledger", "heads_to"), heads, recipients, "recipient")
 
     def _check_signers(self, signers: dict[str, Any]) -> None:
         """No keys at all is a draft, which nobody can sign and no node accepts."""

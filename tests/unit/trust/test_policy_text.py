@@ -71,7 +71,7 @@ bytes_per_day = "50 MiB"
 windows = ["Mon-Sun 22:00-05:00", "Sat 00:00-24:00", "Fri-Mon 06:00-07:00"]
 
 [ledger]
-heads_to = ["fog", "syslog://siem:514", "file:/var/log/heads"]
+heads_to = ["syslog+tcp://siem:601", "syslog://siem:514", "file:/var/log/heads"]
 """
 
 
@@ -129,7 +129,7 @@ MISTAKES = [
     ("Sat 00:00-24:00", "Sat 00:00-25:00", "line 51: limits.windows is"),
     ("Sat 00:00-24:00", "Sat 06:00-06:00", "line 51: limits.windows is"),
     ("Sat 00:00-24:00", "weekends", "line 51: limits.windows is"),
-    ('"fog", "syslog', '"cloud", "syslog', "line 54: ledger.heads_to names 'cloud', which is no recipient"),
+    ('"syslog+tcp', '"cloud", "syslog+tcp', "line 54: ledger.heads_to"),
     ('kill_switch = "/etc/reuna/STOP"', 'kill_switch = "STOP"', "line 5: kill_switch is 'STOP', must be a full path"),
     ("[signers]\nthreshold = 2", "[signers]\nthreshold = 2\nfoo = 1", "line 9: signers.foo is no key"),
     ("[limits]", "[limitz]", "limitz is no key of a policy; did you mean limits?"),
