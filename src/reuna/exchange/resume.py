@@ -1,8 +1,9 @@
 """A node that starts again reads the end of its ledger: what was before, it has noted and signed.
 
-FOLDER/resume = msgpack [body, signature of the ledger's key]; body = where the ledger ended, and what
-`SiteFlows` knew then. Without it, or with one that does not fit, the whole ledger is read. Only
-`reuna ledger verify` looks at every record.
+LEDGER/resume = msgpack [body, signature of the ledger's key]; body = where the ledger ended, and what
+`SiteFlows` knew then. It lies in the ledger's folder, so that both are moved or restored together.
+Without it, or with one that does not fit, the whole ledger is read. Only `reuna ledger verify` looks
+at every record.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from reuna.exchange.flows import Memory, SiteFlows
 from reuna.trust.dsse import authenticated, is_signed
 from reuna.trust.publish import PrivateKey
 
+NOTE = "resume"
 EVERY = 2000  #: records; a start reads at most so many more than it must
 KIND = b"application/vnd.reuna.ledger-resume.v1"
 
@@ -32,8 +34,10 @@ class Resume(msgspec.Struct, frozen=True):
 class Resumer:
     """Notes where a node is to go on."""
 
-    def __init__(self, folder: Path, ledger: LedgerFile, flows: SiteFlows, private: PrivateKey) -> None:
-        self._file = folder / "resume"
+    def __init__(
+        self, ledger_folder: Path, ledger: LedgerFile, flows: SiteFlows, private: PrivateKey
+    ) -> None:
+        self._file = ledger_folder / NOTE
         self._ledger = ledger
         self._flows = flows
         self._private = private
@@ -53,13 +57,15 @@ class Resumer:
         self._seq = mark.state.seq
 
 
-def resume(folder: Path, public: bytes) -> Resume | None:
+def resume(ledger_folder: Path, public: bytes) -> Resume | None:
     """What was noted, None when the whole ledger has to be read. ``public``: the ledger's key."""
     try:
-        body, signature = msgspec.msgpack.decode((folder / "resume").read_bytes(), type=tuple[bytes, bytes])
+        body, signature = msgspec.msgpack.decode(
+            (ledger_folder / NOTE).read_bytes(), type=tuple[bytes, bytes]
+        )
         if not is_signed(public, KIND, body, signature):
             return None
         found = msgspec.msgpack.decode(body, type=Resume)
     except (OSError, *UNREADABLE):
         return None
-    return found if is_there(folder / "ledger", found.mark.place) else None
+    return found if is_there(ledger_folder, found.mark.place) else None

@@ -44,12 +44,14 @@ def open_site(settings: EgressSettings, folder: Path, clock: Clock) -> Site:
     store = PolicyStore(Path(settings.policy), folder / "policy")
     _, certified = settings.bus  # the gateway of the site: an edge's fog, a fog's own
     signer = Signer(store.site() or certified, settings.name, ledger_key(folder / "ledger.key"))
-    known, rules = resume(folder, signer.public), Rules(store)
+    known, rules = resume(folder / "ledger", signer.public), Rules(store)
     mark = known.mark if known else None
     past = list(entries(folder / "ledger", mark.place if mark else None))
     news = News(LedgerFile(folder / "ledger", signer, clock, since=mark), clock)
     flows = SiteFlows(news, rules, clock, past, known.memory if known else None)
-    return Site(flows, rules, news, signer.public, Resumer(folder, news.ledger, flows, signer.private))
+    return Site(
+        flows, rules, news, signer.public, Resumer(folder / "ledger", news.ledger, flows, signer.private)
+    )
 
 
 def ledger_key(path: Path) -> PrivateKey:
