@@ -14,6 +14,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from reuna.core.errors import NotApproved
 from reuna.fleet.report import PLAIN_NUMBERS, metric_names, size
 from reuna.loop.validate import METHODS
 
@@ -65,7 +66,14 @@ class Progress:
         elif what == "waiting":
             self._phase = "waiting for a second person"
             self._note(f"waits for a second person: reuna proposals approve {event['proposal']}")
-        elif what == "sat out":
+        elif what == "waits":
+            self._phase = "waiting for officers of sites"
+            self._note(
+                f"waits at {event['fields']['nodes']} for approval of code {event['fields']['bundle']}\n"
+                f"  there: reuna code review FOLDER; then an officer: reuna code approve"
+                f" {event['fields']['bundle']} --policy POLICY --key KEY --by NAME"
+            )
+        elif what == "sat out" and event["fields"].get("code") != NotApproved.code:
             self._note(f"{event['node']} sat out round {event['round']}: {event['fields']['reason']}")
         if not self._quiet and not self._console.is_terminal:
             self._plain(what)
@@ -164,8 +172,14 @@ def _sentences(result: dict[str, Any], folder: Path | None) -> str:
     peaks = sorted(result["processes"], key=lambda p: -p["peak_mib"])[:3]
     lines = [
         f"left the nodes: {kinds}; raw rows: {result['raw_rows_sent']} bytes "
-        f"({size(links)} over {len(result['bytes_by_link'])} links)",
-        "most memory: " + ", ".join(f"{p['name']} {p['peak_mib']:.0f} MiB" for p in peaks),
+        f"({size(links)} over {len(result['bytes_by_link'])} links)"
+        if kinds
+        else "what left each node stands in its own ledger: reuna ledger report",
+        *(
+            ["most memory: " + ", ".join(f"{p['name']} {p['peak_mib']:.0f} MiB" for p in peaks)]
+            if peaks
+            else []
+        ),
         f"{result['rounds']} rounds, {result['wall_s']:.1f} s in all; model {result['model_digest'][:16]}",
     ]
     for row in result["sites"]:

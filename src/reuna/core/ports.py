@@ -106,7 +106,8 @@ class Link(Protocol):
     async def approved(self, bundle: str) -> int:
         """The lowest sandbox level that the site's policy asks for when this bundle runs.
 
-        Raises `Refused` ('policy') when it may not run here, or not yet.
+        Raises `NotApproved` while the site's officers can still let it run, `Refused` ('policy') when
+        the policy takes no new code.
         """
 
     async def submit(

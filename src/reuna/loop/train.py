@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import NoReturn
 
-from reuna.core.errors import REFUSALS, Refused
+from reuna.core.errors import REFUSALS, NotApproved, Refused
 from reuna.core.records import Contribution, Member, Metrics, Plan
 from reuna.learn.grid import DTYPES, largest_sum, narrowest, sum_width, update_width
 from reuna.learn.sums import Part
@@ -122,6 +122,17 @@ def missing(children: Iterable[str], answered: Iterable[str]) -> list[str]:
 def reaches_quorum(plan: Plan, rows: Iterable[Contribution]) -> bool:
     """Whether a closed round counts. Rounds that only ask for reports count whoever answered."""
     return plan.task != "train" or len(taking_part(rows)) >= plan.quorum
+
+
+def waiting(rows: Iterable[Contribution]) -> tuple[str, ...]:
+    """Edges whose sites have not approved the run's code yet, sorted."""
+    absent = (m for row in rows for m in row.members if m.absent.startswith(f"{NotApproved.code} "))
+    return tuple(sorted(member.node for member in absent))
+
+
+def waits(plan: Plan, rows: Sequence[Contribution]) -> bool:
+    """Whether a round is short only because officers have not decided yet."""
+    return not reaches_quorum(plan, rows) and len(taking_part(rows)) + len(waiting(rows)) >= plan.quorum
 
 
 def taking_part(rows: Iterable[Contribution]) -> list[Member]:
