@@ -124,8 +124,8 @@ class Link(Protocol):
     async def hand_over(self, manifest: Contribution, body: Blob | None) -> Receipt | None:
         """A fog's partial sum, sent until acknowledged; None when the parent refused it for good."""
 
-    async def emit(self, event: Event) -> None:
-        """Return when the event is stored durably on the way up."""
+    async def emit(self, event: Event) -> bool:
+        """Return when the event is stored durably on the way up; False when the policy keeps it here."""
 
     async def hello(self, hello: Hello) -> None:
         """Say that this node is there; the parent answers with the current plan."""

@@ -15,8 +15,9 @@ class Up:
     def __init__(self) -> None:
         self.emitted: list[Event] = []
 
-    async def emit(self, event: Event) -> None:
+    async def emit(self, event: Event) -> bool:
         self.emitted.append(event)
+        return True
 
 
 async def test_an_event_in_anothers_name_stays_and_is_said(caplog: pytest.LogCaptureFixture) -> None:
