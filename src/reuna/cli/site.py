@@ -26,9 +26,7 @@ SettingsFile = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print as JSON.")]
 Expires = Annotated[str, typer.Option("--expires", help="How long the token is good: 30m, 24h, 7d.")]
-SILENT = (
-    "heard never: not started yet, or silent because no signed policy is in force there; its log says which"
-)
+SILENT = "heard never: not started yet, or no signed policy is in force there; its own log says which"
 UNITS = {"m": 60.0, "h": 3_600.0, "d": 86_400.0}
 
 
@@ -92,17 +90,19 @@ def cancel(
 def list_nodes(settings: SettingsFile = None, json: Json = False) -> None:
     """List nodes: state, end of their certificate, when they were heard, alarms."""
     now = time.time()
-    found = _desk(settings).nodes(now)
+    desk = _desk(settings)
+    found = desk.nodes(now)
     if json:
         as_json(found)
         return
     for row in found:
-        heard = "never" if row["heard"] is None else f"{now - row['heard']:.0f} s ago"
-        line = (
-            f"{row['role']:5} {row['name']:20} {row['state']:8} until {_day(row['expires'])}  heard {heard}"
-        )
+        if row["role"] != desk.role:
+            heard = f"of {row['site']}, which hears it"
+        else:
+            heard = "heard never" if row["heard"] is None else f"heard {now - row['heard']:.0f} s ago"
+        line = f"{row['role']:5} {row['name']:20} {row['state']:8} until {_day(row['expires'])}  {heard}"
         typer.echo(line + "".join(f"\n      ALARM: {alarm}" for alarm in row["alarms"]))
-    if any(row["state"] == "active" and row["heard"] is None for row in found):
+    if any((row["role"], row["state"], row["heard"]) == (desk.role, "active", None) for row in found):
         typer.echo(SILENT, err=True)
 
 

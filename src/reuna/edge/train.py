@@ -127,10 +127,11 @@ class Trainer:
     async def _sit_out(self, plan: Plan, data: bytes, error: ReunaError) -> None:
         """Tell the parent why, so that the round need not wait for the deadline."""
         reason = f"{error.code} {error.message}"[: train.MAX_REASON]
-        if not (isinstance(error, NotApproved) and self._waits == (plan.run, plan.bundle)):
+        asked_again = isinstance(error, NotApproved) and self._waits == (plan.run, plan.bundle)
+        if not asked_again:
             await self._emit("sat out", plan, {"reason": reason, "code": error.code})
-        if isinstance(error, NotApproved):  # asked again and again, told once
-            self._waits = (plan.run, plan.bundle)
+        if isinstance(error, NotApproved):
+            self._waits, reason = (plan.run, plan.bundle), train.AWAITED
         try:
             absent = Member(self.name, absent=reason)
             await self._in_time(plan, lambda: self._link.submit(data, None, 0, absent))

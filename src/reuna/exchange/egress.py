@@ -128,7 +128,7 @@ class Egress:
             body = self._outbox.body(manifest) if manifest.size else None
         except Corrupted:  # its bytes went when a later round began: a late plan, answered long ago
             return None
-        return await self._send(manifest, body, made_for(plan, self._among, level))
+        return await self._send(manifest, body, self._made(plan, manifest.members[0], level))
 
     async def hand_over(self, manifest: Contribution, body: Blob | None) -> Receipt | None:
         """Send a partial sum that the gateway has already made durable."""
@@ -185,16 +185,18 @@ class Egress:
         self._outbox.drop(plan.run, plan.round)
         member = self._without_secret_metrics(member)
         if weights is None:
-            manifest, body, made = (
-                train.answer(plan, digest, member),
-                None,
-                made_for(plan, self._among, level),
-            )
+            manifest, body = train.answer(plan, digest, member), None
+            made = self._made(plan, member, level)
         else:
             manifest, body, made = self._encode(plan, digest, weights, weight, member, level)
         self._flows.leave(*contribution(manifest, self._parent, self._clock.now(), made, self._among))
         self._outbox.commit(manifest, body)
         return manifest
+
+    def _made(self, plan: Plan, member: Member, level: int) -> Made:
+        """That officers have yet to approve the code says nothing that the code could have made up."""
+        made = made_for(plan, self._among, level)
+        return msgspec.structs.replace(made, code="") if member.absent == train.AWAITED else made
 
     def _without_secret_metrics(self, member: Member) -> Member:
         """Metrics whose names the policy does not list stay here."""

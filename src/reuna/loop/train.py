@@ -19,6 +19,8 @@ from reuna.learn.sums import Part
 MAX_METRICS = 64
 MAX_NAME = 64
 MAX_REASON = 300
+#: The reason of an edge whose site has not approved the run's code: these words and no others.
+AWAITED = f"{NotApproved.code} the code waits for the approval of this site's officers"
 
 
 # --- a contribution arrives ------------------------------------------------------------------
@@ -126,8 +128,7 @@ def reaches_quorum(plan: Plan, rows: Iterable[Contribution]) -> bool:
 
 def waiting(rows: Iterable[Contribution]) -> tuple[str, ...]:
     """Edges whose sites have not approved the run's code yet, sorted."""
-    absent = (m for row in rows for m in row.members if m.absent.startswith(f"{NotApproved.code} "))
-    return tuple(sorted(member.node for member in absent))
+    return tuple(sorted(m.node for row in rows for m in row.members if m.absent == AWAITED))
 
 
 def waits(plan: Plan, rows: Sequence[Contribution]) -> bool:
