@@ -196,7 +196,8 @@ class Egress:
     def _made(self, plan: Plan, member: Member, level: int) -> Made:
         """That officers have yet to approve the code says nothing that the code could have made up."""
         made = made_for(plan, self._among, level)
-        return msgspec.structs.replace(made, code="") if member.absent == train.AWAITED else made
+        said = Member(self.name, absent=train.AWAITED)
+        return msgspec.structs.replace(made, code="") if member == said else made
 
     def _without_secret_metrics(self, member: Member) -> Member:
         """Metrics whose names the policy does not list stay here."""
