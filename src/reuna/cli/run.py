@@ -15,6 +15,14 @@ if TYPE_CHECKING:
     from reuna.fleet.session import Finished, Job
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+Running = Annotated[
+    Path | None,
+    typer.Option(
+        "--fleet",
+        help="A fleet that runs and goes on: fleet.toml as `reuna up` has it, or the cloud.toml of one "
+        "whose machines joined.",
+    ),
+]
 Runs = Annotated[Path, typer.Option("--runs", help="Folder where results go.")]
 
 
@@ -29,14 +37,7 @@ def run(
     ] = None,
     rounds: Annotated[int | None, typer.Option("--rounds", min=0, help="Instead of strategy.rounds.")] = None,
     sets: Annotated[list[str] | None, typer.Option("--set", help="One setting, NAME=VALUE.")] = None,
-    fleet: Annotated[
-        Path | None,
-        typer.Option(
-            "--fleet",
-            help="A fleet that runs and goes on: fleet.toml as `reuna up` has it, or the cloud.toml of one "
-            "whose machines joined.",
-        ),
-    ] = None,
+    fleet: Running = None,
     runs: Runs = Path("runs"),
     json: Json = False,
 ) -> None:
@@ -50,6 +51,17 @@ def run(
     opened = _open(fleet) if fleet is not None else None
     nodes = nodes_of(opened) if opened is not None else find_nodes(data or project / "data")
     _carry_out(Job(project, settings, nodes, runs, fogs), json, opened)
+
+
+def stop(
+    run: Annotated[str, typer.Argument(help="Name of the run.")],
+    fleet: Annotated[Path, typer.Option("--fleet", help="As of `reuna run`.")],
+) -> None:
+    """End a run for good, as one that waits for approvals that will not come."""
+    from reuna.fleet.client import Operator
+
+    Operator.of(_open(fleet)).stop(run)
+    typer.echo(f"{run} is stopped")
 
 
 def _open(file: Path) -> Fleet:

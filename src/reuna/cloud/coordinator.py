@@ -89,6 +89,11 @@ class Coordinator:
         """Where a run is: its state, and the outcome or the error when it ended."""
         return await self._host.status(run)
 
+    async def stop(self, run: str) -> None:
+        """End a run for good; one that has ended stays as it is. Raises `RunNotFound`."""
+        if (await self._host.status(run))["state"] == "running":
+            await self._host.cancel(run)
+
     def timeline(self, run: str, after: int) -> list[dict[str, Any]]:
         """What happened in a run, from the ``after``-th event on."""
         return [msgspec.to_builtins(event) for event in self._events.read(run, after)]
