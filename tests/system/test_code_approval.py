@@ -156,6 +156,8 @@ def test_code_waits_for_the_sites_officers_and_configuration_does_not(mill: Mill
     found = mill.review("press-2")
     assert found["before"] == waiting["digest"]
     assert [line for line in found["changes"] if line[0] in "+-"][2:] == ["-STEP = 6", "+STEP = 4"]
+    mill.edit("detector/features.py", "STEP = 4", "STEP = 6")
+    assert mill.run("fourth").wait(30) == 0, mill.said_by("fourth")  # code approved before goes on beside it
     run = re.search(r"reuna stop (\S+)", mill.said_by("third"))
     assert run is not None
     mill.reuna("stop", run[1], "--fleet", "cloud/cloud.toml")
