@@ -294,8 +294,8 @@ def test_names_on_no_list_stay_and_that_is_written_down(site: Site) -> None:
 
 def test_code_waits_where_officers_are_asked_and_is_refused_where_they_are_not() -> None:
     site, code = Site(), "c" * 64
-    for new_code, error in (("ask", NotApproved), ("deny", Refused)):
-        policy = msgspec.structs.replace(POLICY, code=Code(new_code=new_code))
+    for rule, error in ((Code(new_code="ask"), NotApproved), (Code(new_code="deny"), Refused)):
+        policy = msgspec.structs.replace(POLICY, code=rule)
         site.standing = Standing(policy, digest(policy))
         with pytest.raises(error):
             site.flows.approved(code)
