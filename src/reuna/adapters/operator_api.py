@@ -4,6 +4,7 @@ PUT  /v1/blobs/{digest}             bundle or initial model
 GET  /v1/blobs/{digest}             a model
 POST /v1/runs                       a run's spec (JSON); 202 when a second person has to agree
 GET  /v1/runs/{run}                 its state
+DELETE /v1/runs/{run}               end it for good
 GET  /v1/runs/{run}/events?after=N  its timeline
 GET  /v1/nodes                      nodes heard of
 POST /v1/session                    sign in; GET who I am; DELETE sign out
@@ -71,6 +72,7 @@ class Actions(Protocol):
     def get_blob(self, digest: str) -> bytes: ...
     async def submit(self, spec: RunSpec) -> None: ...
     async def status(self, run: str) -> dict[str, Any]: ...
+    async def stop(self, run: str) -> None: ...
     def timeline(self, run: str, after: int) -> list[dict[str, Any]]: ...
     def nodes(self) -> dict[str, float]: ...
 
@@ -149,6 +151,7 @@ def api_app(actions: Actions, reception: Reception) -> web.Application:
         ("GET", "/v1/blobs/{digest}", "models.read", desk.get_blob),
         ("POST", "/v1/runs", "runs.submit", desk.submit),
         ("GET", "/v1/runs/{run}", "runs.read", desk.status),
+        ("DELETE", "/v1/runs/{run}", "runs.submit", desk.stop),
         ("GET", "/v1/runs/{run}/events", "runs.read", desk.timeline),
         ("GET", "/v1/nodes", "nodes.read", desk.nodes),
         ("GET", "/v1/session", "self", desk.who),
@@ -267,6 +270,10 @@ class _Desk:
 
     async def status(self, request: web.Request, _known: _Known) -> web.Response:
         return web.json_response(await self._actions.status(request.match_info["run"]))
+
+    async def stop(self, request: web.Request, _known: _Known) -> web.Response:
+        await self._actions.stop(request.match_info["run"])
+        return web.json_response({})
 
     async def timeline(self, request: web.Request, _known: _Known) -> web.Response:
         return web.json_response(self._actions.timeline(request.match_info["run"], _after(request)))

@@ -80,7 +80,7 @@ class PolicyStore:
 
     def version(self) -> tuple[tuple[int, int], ...]:
         """Changes whenever the policy's files do: inode and time (ns) of each."""
-        return tuple(_stamp(path) for path in (self._file, self._file.with_suffix(".sig")))
+        return tuple(_stamp(path) for path in (self._file, self._file.with_suffix(".sig"), self._kept))
 
     def load(self, now: float) -> InForce:
         """What is in force at ``now``, seconds since the epoch; durable before it is returned.
@@ -90,7 +90,7 @@ class PolicyStore:
         """
         kept = self._load()
         if kept is None:
-            return InForce(None, problem="this node was not told yet who may sign its policy")
+            return InForce(None, problem=self._unpinned())
         text: str | None = ""
         verdict: Verdict
         try:
@@ -105,6 +105,12 @@ class PolicyStore:
             self._save(_Kept(verdict.floor, text or ""))
             return _in_force(verdict)
         return self._before(kept, verdict, now)
+
+    def _unpinned(self) -> str:
+        return (
+            "this node was not told yet who may sign its policy: reuna policy pin "
+            f"{self._file} --folder {self._kept.parent}"
+        )
 
     def _before(self, kept: _Kept, refused: Rejected, now: float) -> InForce:
         """The policy accepted last, when it still holds."""

@@ -5,8 +5,9 @@ A project is a folder with ``reuna.toml`` and Python modules. The entry module h
     load(folder: Path, settings: Mapping) -> data        this node's own data, however it likes
     learner(settings: Mapping) -> Learner                four methods, see reuna.core.ports
 
-A bundle is a zip of the project's code and configuration with fixed order and times, so equal
-projects give equal bytes. It holds no data.
+A bundle is a zip of the project's code with fixed order and times, so equal code gives equal bytes.
+It holds no data, and not ``reuna.toml``: settings travel in the signed plan, so that code which a
+site has approved stays approved when only they change.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from reuna.core.ports import Learner
 from reuna.core.records import Setting
 
 CODE = (".py", ".toml", ".json")
+CONFIGURATION = "reuna.toml"  #: at the top of the project
 SKIPPED = ("data", "runs", "dist", "build", "node_modules", "__pycache__", "tests", "venv")
 MAX_FILE = 1 << 20  #: bytes of one file in a bundle
 MAX_TOTAL = 16 << 20  #: bytes of all files in a bundle
@@ -155,11 +157,11 @@ def _within(folder: Path, file: str) -> str:
 
 
 def pack_bundle(folder: Path) -> bytes:
-    """The project's code and configuration as a zip; equal projects give equal bytes.
+    """The project's code as a zip; equal code gives equal bytes.
 
     Raises `ProjectError` for a file, or all files together, over what a bundle holds.
     """
-    files = sorted(_code_files(folder))
+    files = sorted(path for path in _code_files(folder) if path != folder / CONFIGURATION)
     _check_sizes(folder, files)
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as bundle:

@@ -15,7 +15,7 @@ app = typer.Typer(help="Which pushed code may run at a site: its officers decide
 
 @app.command()
 def review(
-    state: Annotated[Path, typer.Argument(metavar="FOLDER", help="State folder of an edge.")],
+    state: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder of an edge, or its state folder.")],
     json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
     """Show the code that waits, and how it differs from what ran before."""
@@ -30,7 +30,7 @@ def review(
     before = f"ran before: {found.before}" if found.before else "no code ran here before"
     typer.echo(f"waits: {found.digest}\n{before}\nfiles: {', '.join(found.files)}\n")
     typer.echo("\n".join(found.changes) or "no difference")
-    typer.echo(f"\nTo let it run: reuna code approve {found.digest} --policy POLICY --key KEY --by NAME")
+    typer.echo(f"\nTo let it run: reuna code approve {found.digest} --policy POLICY --key KEY")
 
 
 @app.command()
@@ -38,7 +38,6 @@ def approve(
     digest: Annotated[str, typer.Argument(help="Digest of the bundle, as `reuna code review` says it.")],
     key: Annotated[Path, typer.Option("--key", help="The officer's key file.")],
     policy: Annotated[Path, typer.Option("--policy", help="The site's policy.")] = Path("policy.toml"),
-    by: Annotated[str, typer.Option("--by", help="Name of the officer, as in the policy.")] = "officer",
     secret: Annotated[
         Path | None,
         typer.Option("--passphrase-file", envvar="REUNA_PASSPHRASE_FILE", help="File with its passphrase."),
@@ -49,9 +48,12 @@ def approve(
     from reuna.fleet import officer
 
     private = read_key(key, passphrase(key, secret) if is_locked(key) else None)
-    if officer.approve(policy, private, digest, by):
-        typer.echo(
-            f"{policy} allows {digest[:12]} and is signed by {by}; others who must sign use policy sign"
-        )
+    found = officer.approve_as_signer(policy, private, digest)
+    by, needed = found["signed_by"], found["threshold"]
+    typer.echo(
+        f"{policy} allows {digest[:12]}…; signed by {len(by)} of {needed}: {', '.join(by) or 'nobody'}"
+    )
+    if len(by) < needed:
+        typer.echo(f"next:  other officers read and sign it: reuna policy sign {policy} --key KEY")
     else:
-        typer.echo(f"{policy} allows {digest[:12]} already")
+        typer.echo(f"next:  put it, with {policy.stem}.sig, on each node of the site; work goes on by itself")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,6 +15,14 @@ if TYPE_CHECKING:
     from reuna.fleet.session import Finished, Job
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+Running = Annotated[
+    Path | None,
+    typer.Option(
+        "--fleet",
+        help="A fleet that runs and goes on: fleet.toml as `reuna up` has it, or the cloud.toml of one "
+        "whose machines joined.",
+    ),
+]
 Runs = Annotated[Path, typer.Option("--runs", help="Folder where results go.")]
 
 
@@ -28,23 +37,44 @@ def run(
     ] = None,
     rounds: Annotated[int | None, typer.Option("--rounds", min=0, help="Instead of strategy.rounds.")] = None,
     sets: Annotated[list[str] | None, typer.Option("--set", help="One setting, NAME=VALUE.")] = None,
-    fleet: Annotated[
-        Path | None, typer.Option("--fleet", help="fleet.toml of a fleet that `reuna up` runs; it goes on.")
-    ] = None,
+    fleet: Running = None,
     runs: Runs = Path("runs"),
     json: Json = False,
 ) -> None:
     """Train the project's model over the nodes of a data folder, on this machine, and compare."""
     from reuna.fleet.data import find_nodes
-    from reuna.fleet.layout import open_fleet
     from reuna.fleet.open_project import open_settings
     from reuna.fleet.session import Job, nodes_of
 
     flags = [*(sets or []), *([] if rounds is None else [f"strategy.rounds={rounds}"])]
     settings = open_settings(project, flags)
-    opened = open_fleet(fleet) if fleet is not None else None
+    opened = _open(fleet) if fleet is not None else None
     nodes = nodes_of(opened) if opened is not None else find_nodes(data or project / "data")
     _carry_out(Job(project, settings, nodes, runs, fogs), json, opened)
+
+
+def stop(
+    run: Annotated[str, typer.Argument(help="Name of the run.")],
+    fleet: Annotated[Path, typer.Option("--fleet", help="As of `reuna run`.")],
+) -> None:
+    """End a run for good, as one that waits for approvals that will not come."""
+    from reuna.fleet.client import Operator
+
+    Operator.of(_open(fleet)).stop(run)
+    typer.echo(f"{run} is stopped")
+
+
+def _open(file: Path) -> Fleet:
+    """A fleet by its own file, or by its cloud's. Raises `SettingsError`."""
+    from reuna.adapters.toml_file import read_toml
+    from reuna.cli.places import read_settings
+    from reuna.cloud.settings import CLOUD
+    from reuna.fleet.joined import joined_fleet
+    from reuna.fleet.layout import open_fleet
+
+    if "cloud" in read_toml(file).values:
+        return open_fleet(file)
+    return joined_fleet(read_settings(CLOUD, "REUNA_CLOUD_", file, None), file, time.time())
 
 
 def demo(

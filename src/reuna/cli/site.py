@@ -14,6 +14,7 @@ from reuna.core.errors import SettingsError
 
 if TYPE_CHECKING:
     from reuna.fleet.admit import Desk
+    from reuna.fleet.join import Joined
     from reuna.trust.enrolment import Token
 
 site = typer.Typer(help="Take sites and machines in.", no_args_is_help=True)
@@ -25,6 +26,7 @@ SettingsFile = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print as JSON.")]
 Expires = Annotated[str, typer.Option("--expires", help="How long the token is good: 30m, 24h, 7d.")]
+SILENT = "heard never: not started yet, or no signed policy is in force there; its own log says which"
 UNITS = {"m": 60.0, "h": 3_600.0, "d": 86_400.0}
 
 
@@ -88,16 +90,20 @@ def cancel(
 def list_nodes(settings: SettingsFile = None, json: Json = False) -> None:
     """List nodes: state, end of their certificate, when they were heard, alarms."""
     now = time.time()
-    found = _desk(settings).nodes(now)
+    desk = _desk(settings)
+    found = desk.nodes(now)
     if json:
         as_json(found)
         return
     for row in found:
-        heard = "never" if row["heard"] is None else f"{now - row['heard']:.0f} s ago"
-        line = (
-            f"{row['role']:5} {row['name']:20} {row['state']:8} until {_day(row['expires'])}  heard {heard}"
-        )
+        if row["role"] != desk.role:
+            heard = f"of {row['site']}, which hears it"
+        else:
+            heard = "heard never" if row["heard"] is None else f"heard {now - row['heard']:.0f} s ago"
+        line = f"{row['role']:5} {row['name']:20} {row['state']:8} until {_day(row['expires'])}  {heard}"
         typer.echo(line + "".join(f"\n      ALARM: {alarm}" for alarm in row["alarms"]))
+    if any((row["role"], row["state"], row["heard"]) == (desk.role, "active", None) for row in found):
+        typer.echo(SILENT, err=True)
 
 
 @node.command()
@@ -142,14 +148,25 @@ def join(
 
     done = enrol(token, folder, host, data, sets or [])
     if json:
-        as_json({"role": done.role, "name": done.name, "settings": str(done.settings)})
+        as_json({"role": done.role, "name": done.name, "site": done.site, "settings": str(done.settings)})
         return
     typer.echo(f"{done.role} {done.name} is enrolled; its key is in {done.settings.parent}")
-    folder = done.settings.parent
-    typer.echo(
-        f"until your officers sign a policy nothing leaves: {folder / 'policy.toml'}, see reuna policy"
-    )
     typer.echo(f"next:  reuna {done.role} --settings {done.settings}")
+    typer.echo(
+        f"Nothing leaves it before officers of {done.site} have signed a policy. On their machines, once:"
+    )
+    typer.echo(f"  {init_command(done)}")
+    typer.echo("  reuna policy sign policy.toml --key KEY")
+    typer.echo(f"Then policy.toml and policy.sig go to {done.policy.parent}, and here:")
+    typer.echo(f"  reuna policy pin {done.policy} --folder {done.pins}")
+
+
+def init_command(node: Joined) -> str:
+    """What begins the policy of a new node's site."""
+    return (
+        f"reuna policy init --preset company --site {node.site} --fog {node.site} --fleet {node.fleet} "
+        "--signer NAME=KEY"
+    )
 
 
 def seconds(text: str) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -14,6 +15,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from reuna.core.errors import NotApproved
 from reuna.fleet.report import PLAIN_NUMBERS, metric_names, size
 from reuna.loop.validate import METHODS
 
@@ -30,12 +32,13 @@ class Progress:
         self._job = job
         self._console = Console(stderr=True)
         self._quiet = quiet
-        self._phase = "starting cloud, fogs and edges"
+        self._phase = "waiting for cloud, fogs and edges"
         self._round: dict[str, Any] = {}
         self._first_loss: float | None = None
         self._heard: Counter[str] = Counter()
         self._began = time.monotonic()
         self._said = 0
+        self._told = ""
         self._live = Live(
             get_renderable=self._render, console=self._console, refresh_per_second=4, transient=True
         )
@@ -65,22 +68,26 @@ class Progress:
         elif what == "waiting":
             self._phase = "waiting for a second person"
             self._note(f"waits for a second person: reuna proposals approve {event['proposal']}")
-        elif what == "sat out":
+        elif what == "waits":
+            self._phase = "waiting for officers of sites"
+            self._note(approval_needed(event["run"], event["fields"]))
+        elif what == "sat out" and event["fields"].get("code") != NotApproved.code:
             self._note(f"{event['node']} sat out round {event['round']}: {event['fields']['reason']}")
         if not self._quiet and not self._console.is_terminal:
             self._plain(what)
 
     def _note(self, text: str) -> None:
         if not self._quiet:
-            self._console.print(Text(text, style="yellow"))
+            self._console.print(Text(text, style="yellow"), soft_wrap=True)
 
     def _plain(self, what: str) -> None:
         """Without a terminal: a line now and then instead of a picture."""
         number = int(self._round.get("round", 0))
         total = self._job.settings.rounds
-        if what != "round":
+        if what != "round" and self._phase != self._told:
+            self._told = self._phase
             self._console.print(f"{time.monotonic() - self._began:5.1f} s  {self._phase}", highlight=False)
-        elif number >= self._said + max(1, total // 8):
+        elif what == "round" and number >= self._said + max(1, total // 8):
             self._said = number
             self._console.print(Text(self._line()), highlight=False)
 
@@ -99,6 +106,17 @@ class Progress:
         if self._round.get("absent"):
             lines.append(f"absent: {self._round['absent']}")
         return Text("\n".join(lines))
+
+
+def approval_needed(run: str, fields: Mapping[str, Any]) -> str:
+    """What to tell whom when code waits for officers."""
+    code = fields["bundle"]
+    return (
+        f"code {code} waits for the officers of {fields['nodes']}\n"
+        f"  on one node of each site:   reuna code review FOLDER\n"
+        f"  then each of its officers:  reuna code approve {code} --policy POLICY --key KEY\n"
+        f"  {run} then goes on by itself; to give it up: reuna stop {run} --fleet FILE"
+    )
 
 
 PHASES = {
@@ -164,8 +182,14 @@ def _sentences(result: dict[str, Any], folder: Path | None) -> str:
     peaks = sorted(result["processes"], key=lambda p: -p["peak_mib"])[:3]
     lines = [
         f"left the nodes: {kinds}; raw rows: {result['raw_rows_sent']} bytes "
-        f"({size(links)} over {len(result['bytes_by_link'])} links)",
-        "most memory: " + ", ".join(f"{p['name']} {p['peak_mib']:.0f} MiB" for p in peaks),
+        f"({size(links)} over {len(result['bytes_by_link'])} links)"
+        if kinds
+        else "what left each node stands in its own ledger: reuna ledger report",
+        *(
+            ["most memory: " + ", ".join(f"{p['name']} {p['peak_mib']:.0f} MiB" for p in peaks)]
+            if peaks
+            else []
+        ),
         f"{result['rounds']} rounds, {result['wall_s']:.1f} s in all; model {result['model_digest'][:16]}",
     ]
     for row in result["sites"]:

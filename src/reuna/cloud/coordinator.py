@@ -49,7 +49,7 @@ from reuna.trust.people import FOUR_EYES
 from reuna.wire import decode, digest_bytes
 
 log = logging.getLogger("reuna.cloud")
-OWN_WORDS = frozenset({"round", "short", "local", "evaluate"})  #: what the cloud says of a run
+OWN_WORDS = frozenset({"round", "short", "waits", "local", "evaluate"})  #: what the cloud says of a run
 HEADS = "heads.sqlite"  #: in the state folder: countersigned heads of the nodes' ledgers
 PRUNE_S = 86_400.0  #: how often events past their time are forgotten
 
@@ -88,6 +88,11 @@ class Coordinator:
     async def status(self, run: str) -> dict[str, Any]:
         """Where a run is: its state, and the outcome or the error when it ended."""
         return await self._host.status(run)
+
+    async def stop(self, run: str) -> None:
+        """End a run for good; one that has ended stays as it is. Raises `RunNotFound`."""
+        if (await self._host.status(run))["state"] == "running":
+            await self._host.cancel(run)
 
     def timeline(self, run: str, after: int) -> list[dict[str, Any]]:
         """What happened in a run, from the ``after``-th event on."""

@@ -7,6 +7,7 @@ round out again and ends with the same bits.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 
 from reuna.cloud import validate
 from reuna.cloud.plan import Planner
-from reuna.core.errors import Corrupted, DiskFull, RunFailed, StorageError
+from reuna.core.errors import Corrupted, DiskFull, NotApproved, RunFailed, StorageError
 from reuna.core.ports import Blob, Blobs, Clock, Journal, Offload
 from reuna.core.records import Contribution, Member, Plan, RunSpec, Setting, Task
 from reuna.exchange.intake import Intake
@@ -32,6 +33,7 @@ log = logging.getLogger("reuna.cloud")
 Outcome = dict[str, Any]  #: what a journalled step returns; plain JSON values
 Report = Callable[[RunSpec, str, dict[str, Setting]], Awaitable[None]]
 MAX_ATTEMPTS = 20
+FIRST_WAIT_S, LAST_WAIT_S = 1.0, 30.0  #: until sites whose officers decide are asked again
 
 
 class Conductor:
@@ -54,6 +56,7 @@ class Conductor:
         self._clock = clock
         self._offload = offload
         self._report = report
+        self._one = asyncio.Lock()  #: the intake holds one round open; runs that wait let others work
 
     async def body(self, journal: Journal, spec: RunSpec) -> Outcome:
         """The whole run as plain code over a journal: one commit a round."""
@@ -102,18 +105,54 @@ class Conductor:
         return outcome
 
     async def _collect(self, spec: RunSpec, number: int, task: Task, model: str) -> list[Contribution]:
-        """Rows of the first attempt that reaches the quorum. Raises `RunFailed`."""
-        for attempt in range(1, MAX_ATTEMPTS + 1):
-            asked = self._planner.plans(spec, number, attempt, task, self._held(model))
-            plan = decode(Plan, next(iter(asked.values())))
-            if not self._intake.open(asked):
-                await self._intake.collect(self._planner.announce)
-                await self._offload(partial(self._close, spec, plan))
-            rows = self._intake.rows()
+        """Rows of the first attempt that reaches the quorum. Raises `RunFailed`.
+
+        Attempts that are short because officers of sites have not yet approved the code count for
+        nothing: the run waits.
+        """
+        attempt, short, pause, waited = 0, 0, FIRST_WAIT_S, list[tuple[str, ...]]()
+        while short < MAX_ATTEMPTS:
+            attempt += 1
+            plan, rows, again = await self._attempt(spec, number, attempt, task, model)
             if train.reaches_quorum(plan, rows):
                 return rows
-            await self._report(spec, "short", {"round": number, "attempt": attempt})
+            if not train.waits(plan, rows):
+                short += 1
+                await self._report(spec, "short", {"round": number, "attempt": short})
+                continue
+            if [train.waiting(rows)] != waited[-1:]:
+                waited.append(train.waiting(rows))
+                await self._tell_wait(spec, number, waited)
+            if not again:
+                await self._clock.sleep(pause)
+                pause = min(2 * pause, LAST_WAIT_S)
         raise RunFailed(f"round {number} did not reach its quorum in {MAX_ATTEMPTS} attempts")
+
+    async def _attempt(
+        self, spec: RunSpec, number: int, attempt: int, task: Task, model: str
+    ) -> tuple[Plan, list[Contribution], bool]:
+        """The plan, its rows when it closed, and whether it was closed before a restart."""
+        async with self._one:
+            asked = self._planner.plans(spec, number, attempt, task, self._held(model))
+            plan = decode(Plan, next(iter(asked.values())))
+            closed = self._intake.open(asked)
+            if not closed:
+                await self._intake.collect(self._planner.announce)
+                await self._offload(partial(self._close, spec, plan))
+            return plan, self._intake.rows(), closed
+
+    async def _tell_wait(self, spec: RunSpec, number: int, waited: list[tuple[str, ...]]) -> None:
+        """Note which edges' sites have the code before them."""
+        nodes = ", ".join(waited[-1])
+        log.warning(
+            "%s %s waits: the sites of %s have not approved code %s",
+            NotApproved.code,
+            spec.run,
+            nodes,
+            spec.bundle,
+        )
+        fields: dict[str, Setting] = {"round": number, "attempt": len(waited), "nodes": nodes}
+        await self._report(spec, "waits", {**fields, "bundle": spec.bundle})
 
     def _close(self, spec: RunSpec, plan: Plan) -> None:
         rows = self._intake.freeze(plan.key)

@@ -29,7 +29,8 @@
     │   ├── Untrusted          R308  what came down is not signed as it must be
     │   ├── NotAdmitted        R309  a token, request or certificate was refused
     │   ├── NotSignedIn        R310  nobody is signed in, or with a wrong password
-    │   └── TooMany            R311  asked too often
+    │   ├── TooMany            R311  asked too often
+    │   └── NotApproved        R312  code waits for the approval of a site's officers
     └── StorageError         the disk did not do its part                  exit 5
         ├── DiskFull           R401  no space left
         ├── Corrupted          R402  bytes on disk or on the wire changed
@@ -267,6 +268,13 @@ class TooMany(PeerError):
 
     code = "R311"
     default_next_step = "Wait, and try again."
+
+
+class NotApproved(PeerError):
+    """Pushed code waits until the officers of a site let it run there."""
+
+    code = "R312"
+    default_next_step = "An officer of the site looks at it: `reuna code review`, `reuna code approve`."
 
 
 class StorageError(ReunaError):

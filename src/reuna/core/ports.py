@@ -106,7 +106,8 @@ class Link(Protocol):
     async def approved(self, bundle: str) -> int:
         """The lowest sandbox level that the site's policy asks for when this bundle runs.
 
-        Raises `Refused` ('policy') when it may not run here, or not yet.
+        Raises `NotApproved` while the site's officers can still let it run, `Refused` ('policy') when
+        the policy takes no new code.
         """
 
     async def submit(
@@ -123,8 +124,8 @@ class Link(Protocol):
     async def hand_over(self, manifest: Contribution, body: Blob | None) -> Receipt | None:
         """A fog's partial sum, sent until acknowledged; None when the parent refused it for good."""
 
-    async def emit(self, event: Event) -> None:
-        """Return when the event is stored durably on the way up."""
+    async def emit(self, event: Event) -> bool:
+        """Return when the event is stored durably on the way up; False when the policy keeps it here."""
 
     async def hello(self, hello: Hello) -> None:
         """Say that this node is there; the parent answers with the current plan."""

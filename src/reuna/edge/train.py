@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
-from reuna.core.errors import DiskFull, Refused, ReunaError
+from reuna.core.errors import DiskFull, NotApproved, Refused, ReunaError
 from reuna.core.ports import Blob, Clock, Link
 from reuna.core.records import Event, Member, Metrics, Plan, Setting
 from reuna.exchange.room import when_there_is_room
@@ -66,6 +66,7 @@ class Trainer:
         self._plan: Plan | None = None
         self._work: asyncio.Task[None] | None = None
         self._events = 0
+        self._waits = ("", "")  #: run and bundle that waited last for the site's officers
         self.trained: list[tuple[str, int, int]] = []
 
     async def on_plan(self, data: bytes, _signed: bytes) -> None:
@@ -108,7 +109,7 @@ class Trainer:
         bundle = await self._link.fetch(plan.bundle, plan.bundle_size)
         try:
             level = await self._link.approved(plan.bundle)
-        except Refused:
+        except NotApproved:
             self._workshop.hold(bundle)
             raise
         await self._workshop.open(plan.run, bundle, plan.settings, level)
@@ -126,7 +127,11 @@ class Trainer:
     async def _sit_out(self, plan: Plan, data: bytes, error: ReunaError) -> None:
         """Tell the parent why, so that the round need not wait for the deadline."""
         reason = f"{error.code} {error.message}"[: train.MAX_REASON]
-        await self._emit("sat out", plan, {"reason": reason, "code": error.code})
+        asked_again = isinstance(error, NotApproved) and self._waits == (plan.run, plan.bundle)
+        if not asked_again:
+            await self._emit("sat out", plan, {"reason": reason, "code": error.code})
+        if isinstance(error, NotApproved):
+            self._waits, reason = (plan.run, plan.bundle), train.AWAITED
         try:
             absent = Member(self.name, absent=reason)
             await self._in_time(plan, lambda: self._link.submit(data, None, 0, absent))

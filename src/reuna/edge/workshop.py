@@ -27,7 +27,7 @@ from reuna.adapters.files import FileBlob, replace_file, storage_error
 from reuna.adapters.project import unpack_bundle
 from reuna.adapters.sandbox import SandboxLimits, sentence
 from reuna.adapters.worker import Desk, Worker
-from reuna.core.errors import LearnerError, SandboxTooWeak, WorkerFailed
+from reuna.core.errors import LearnerError, NotApproved, SandboxTooWeak, WorkerFailed
 from reuna.core.ports import Blob
 from reuna.core.records import Metrics, Setting
 from reuna.edge.train import Fitted
@@ -51,6 +51,7 @@ class WorkerWorkshop:
         self._limits = limits
         self._min_level = min_level
         self._asked = 0  #: by the site's policy
+        self._waits = ""  #: digest of the bundle that waits for the site's officers
         self._worker: Worker | None = None
         self._for: tuple[str, str] | None = None
         self._opened: tuple[str, Blob, Mapping[str, Setting]] | None = None
@@ -59,8 +60,17 @@ class WorkerWorkshop:
 
     def hold(self, bundle: Blob) -> None:
         """See `Workshop.hold`."""
+        if self._waits == bundle.digest:
+            return
         self._folder.mkdir(parents=True, exist_ok=True)
         replace_file(self._folder / WAITING, bundle.read(0, bundle.size))
+        self._waits = bundle.digest
+        log.warning(
+            "%s code %s waits for the officers of this site: reuna code review %s",
+            NotApproved.code,
+            bundle.digest,
+            self._folder.parent,
+        )
 
     async def open(self, run: str, bundle: Blob, settings: Mapping[str, Setting], min_level: int = 0) -> None:
         """A worker for this run and bundle; the one that runs already when it is the same.
@@ -84,7 +94,16 @@ class WorkerWorkshop:
             await worker.close()
             raise
         self._worker, self._for = worker, wanted
-        replace_file(self._folder / RAN, bundle.read(0, bundle.size))
+        self._keep(bundle)
+
+    def _keep(self, bundle: Blob) -> None:
+        """What runs is what the next one is compared with; it waits no more."""
+        data, waiting = bundle.read(0, bundle.size), self._folder / WAITING
+        replace_file(self._folder / RAN, data)
+        if waiting.is_file() and waiting.read_bytes() == data:
+            waiting.unlink()
+            self._waits = ""
+            log.info("code %s was approved and runs", bundle.digest)
 
     @property
     def level(self) -> int:

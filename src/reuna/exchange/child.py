@@ -101,8 +101,8 @@ class EgressProcess:
     async def hand_over(self, manifest: Contribution, body: Blob | None) -> Receipt | None:
         return await self._again(lambda link: link.hand_over(manifest, body))
 
-    async def emit(self, event: Event) -> None:
-        await self._again(lambda link: link.emit(event))
+    async def emit(self, event: Event) -> bool:
+        return await self._again(lambda link: link.emit(event))
 
     async def hello(self, hello: Hello) -> None:
         await self._again(lambda link: link.hello(hello))

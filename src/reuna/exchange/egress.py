@@ -25,7 +25,7 @@ from reuna.core.errors import (
 from reuna.core.ports import Blob, Blobs, BlobStore, Bus, Clock, HandlePlan, Offload, Spool
 from reuna.core.records import Contribution, Event, Hello, Member, Plan, Receipt
 from reuna.exchange.encode import encode_difference, extent, schema_of
-from reuna.exchange.flows import FlowControl, Leaving, Passage
+from reuna.exchange.flows import AGAIN_S, FlowControl, Leaving, Passage
 from reuna.exchange.payloads import Among, Made, contribution, made_for, message
 from reuna.exchange.room import when_there_is_room
 from reuna.learn import grid as fixed
@@ -68,6 +68,7 @@ class Egress:
         self._open_plan = open_plan
         self._among = among
         self.refused: dict[str, int] = {}
+        self._warned: dict[str, float] = {}  #: what the policy refused and when that was last said
         self._models = ("", "")  #: of the plan before and of this one
 
     async def listen(self, handle: HandlePlan) -> None:
@@ -127,28 +128,29 @@ class Egress:
             body = self._outbox.body(manifest) if manifest.size else None
         except Corrupted:  # its bytes went when a later round began: a late plan, answered long ago
             return None
-        return await self._send(manifest, body, made_for(plan, self._among, level))
+        return await self._send(manifest, body, self._made(plan, manifest.members[0], level))
 
     async def hand_over(self, manifest: Contribution, body: Blob | None) -> Receipt | None:
         """Send a partial sum that the gateway has already made durable."""
         return await self._send(manifest, body, Made())
 
-    async def emit(self, event: Event) -> None:
+    async def emit(self, event: Event) -> bool:
         """Append to the durable stream, however long the parent's server is away.
 
-        What the site's policy refuses is dropped, counted, and stands in the ledger.
+        What the site's policy refuses is dropped, counted, and stands in the ledger: False.
         """
         data = encode(event)
         passage = await self._leave(self._message("log", data, run=event.run, round=event.round))
         if passage is None:
-            return None
+            return False
         while True:
             try:
                 await self._bus.append(f"event.{self.name}", data, _event_id(event))
             except BusDown:
                 await self._clock.sleep(FIRST_RETRY_S)
             else:
-                return self._flows.arrived(passage, "stored")
+                self._flows.arrived(passage, "stored")
+                return True
 
     async def hello(self, hello: Hello) -> None:
         """Ask for the current plan."""
@@ -183,16 +185,19 @@ class Egress:
         self._outbox.drop(plan.run, plan.round)
         member = self._without_secret_metrics(member)
         if weights is None:
-            manifest, body, made = (
-                train.answer(plan, digest, member),
-                None,
-                made_for(plan, self._among, level),
-            )
+            manifest, body = train.answer(plan, digest, member), None
+            made = self._made(plan, member, level)
         else:
             manifest, body, made = self._encode(plan, digest, weights, weight, member, level)
         self._flows.leave(*contribution(manifest, self._parent, self._clock.now(), made, self._among))
         self._outbox.commit(manifest, body)
         return manifest
+
+    def _made(self, plan: Plan, member: Member, level: int) -> Made:
+        """That officers have yet to approve the code says nothing that the code could have made up."""
+        made = made_for(plan, self._among, level)
+        said = Member(self.name, absent=train.AWAITED)
+        return msgspec.structs.replace(made, code="") if member == said else made
 
     def _without_secret_metrics(self, member: Member) -> Member:
         """Metrics whose names the policy does not list stay here."""
@@ -248,8 +253,16 @@ class Egress:
             )
         except Refused as refusal:
             self._count_refusal(refusal.reason)
-            log.warning("%s", refusal)
+            self._warn(str(refusal))
             return None
+
+    def _warn(self, refusal: str) -> None:
+        """Each refusal of the policy once a minute: a node says hello every few seconds."""
+        now = self._clock.now()
+        if now - self._warned.get(refusal, -AGAIN_S) >= AGAIN_S:
+            self._warned = {why: at for why, at in self._warned.items() if now - at < AGAIN_S}
+            self._warned[refusal] = now
+            log.warning("nothing of that leaves: %s", refusal)
 
     def _message(self, kind: str, data: bytes, run: str = "", round: int = 0) -> Leaving:
         return message(kind, self._parent, data, self._clock.now(), run, round)

@@ -14,7 +14,7 @@ from typing import Protocol, TypeVar
 
 import msgspec
 
-from reuna.core.errors import Refused
+from reuna.core.errors import NotApproved, Refused
 from reuna.core.ports import Clock
 from reuna.exchange.allowance import MESSAGES, Allowance, give_back
 from reuna.trust.decide import decide, decide_code
@@ -25,6 +25,7 @@ from reuna.trust.requests import Allow, Deny, Request, State, Wait, numbers, spe
 T = TypeVar("T")
 AGAIN_S = 60.0  #: the same refusal is written down again after so long
 REMEMBERED = 4096  #: payloads whose entry is known, so that the same bytes are not counted twice
+NEVER = "code"  #: why a policy refuses code that its officers are not to be asked about
 REPEATS = ("presence",)  #: kinds whose equal bytes are another payload each time
 
 
@@ -71,7 +72,11 @@ class FlowControl(Protocol):
         """
 
     def approved(self, bundle: str) -> int:
-        """Lowest sandbox level in which a bundle may run here. Raises `Refused` ('policy')."""
+        """Lowest sandbox level in which a bundle may run here.
+
+        Raises `NotApproved` while officers can still let it run, `Refused` ('policy') when the policy
+        takes no new code at all.
+        """
 
 
 class Standing(msgspec.Struct, frozen=True):
@@ -162,7 +167,9 @@ class SiteFlows:
             leaving = Leaving(Request("code", "", 0, now, code=bundle), "")
             if isinstance(verdict, Deny):
                 self._write(standing, self._refusal(_NoError(leaving, standing, verdict)))
-                raise Refused("policy", verdict.why)
+                if verdict.reason == NEVER:
+                    raise Refused("policy", verdict.why)
+                raise NotApproved(verdict.why)
             if bundle != self._ran:
                 said = _intent(leaving, standing, verdict.rule, self._now_ms())
                 self._write(standing, [msgspec.structs.replace(said, kind="code", flow="", reason="runs")])

@@ -99,11 +99,12 @@ class Call(msgspec.Struct, tag=True):
 
 
 class Done(msgspec.Struct, tag=True):
-    """The egress's answer: a path, a receipt, or an error by its code."""
+    """The egress's answer: a path, a receipt, whether an event is stored, or an error by its code."""
 
     number: int
     path: str | None = None
     level: int = 0
+    stored: bool = False
     receipt: Receipt | None = None
     signed: bytes = b""
     code: str = ""
@@ -220,8 +221,8 @@ class RemoteLink:
     async def hand_over(self, manifest: Contribution, body: Blob | None) -> Receipt | None:
         return (await self._call(HandOver(manifest, _path(body), body.hashes if body else b""))).receipt
 
-    async def emit(self, event: Event) -> None:
-        await self._call(Emit(event))
+    async def emit(self, event: Event) -> bool:
+        return (await self._call(Emit(event))).stored
 
     async def hello(self, hello: Hello) -> None:
         await self._call(Say(hello))
@@ -315,12 +316,15 @@ class LinkServer:
             manifest = request.manifest
             body = _blob(request.body, manifest.digest, request.hashes)
             return Done(number, receipt=await self._link.hand_over(manifest, body))
+        return await self._say(number, request)
+
+    async def _say(self, number: int, request: Emit | Countersign | Say) -> Done:
+        """Words rather than freight."""
         if isinstance(request, Emit):
-            await self._link.emit(request.event)
-        elif isinstance(request, Countersign):
+            return Done(number, stored=await self._link.emit(request.event))
+        if isinstance(request, Countersign):
             return Done(number, signed=await self._heads.countersign(request.shown))
-        else:
-            await self._link.hello(request.hello)
+        await self._link.hello(request.hello)
         return Done(number)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from pathlib import Path
 from typing import NamedTuple
@@ -17,6 +18,7 @@ from reuna.exchange.resume import Resumer, resume
 from reuna.trust.heads import Signer
 from reuna.trust.publish import PrivateKey
 
+log = logging.getLogger("reuna.egress")
 LOOK_S = 60.0  #: files that did not change are judged again after so long: days pass
 
 
@@ -76,7 +78,18 @@ class Rules:
         with self._lock:
             seen = self._store.version()
             if seen != self._seen or not 0 <= now - self._looked < LOOK_S:
-                self._found, self._looked, self._seen = self._store.load(now), now, seen
+                before, self._found = self._found, self._store.load(now)
+                self._looked, self._seen = now, seen
+                self._tell(before)
             found = self._found
         stopped = found.policy is not None and is_stopped(found.policy)
         return Standing(found.policy, found.digest, found.problem, stopped)
+
+    def _tell(self, before: InForce) -> None:
+        """Say in the node's log when another policy is in force, or a new one is not accepted."""
+        found = self._found
+        if found.policy is not None and found.digest != before.digest:
+            by = ", ".join(found.signed_by)
+            log.info("policy %d of %s is in force, signed by %s", found.policy.serial, found.policy.site, by)
+        if found.problem not in ("", before.problem):
+            log.warning("%s", found.problem)

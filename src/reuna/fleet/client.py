@@ -62,6 +62,10 @@ class Operator:
         found: dict[str, Any] = self._json(f"/v1/runs/{run}")
         return found
 
+    def stop(self, run: str) -> None:
+        """End a run for good. Raises `RunNotFound`."""
+        self._call("DELETE", f"/v1/runs/{run}")
+
     def timeline(self, run: str, after: int) -> list[dict[str, Any]]:
         """Events of a run from the ``after``-th on."""
         found: list[dict[str, Any]] = self._json(f"/v1/runs/{run}/events?after={after}")

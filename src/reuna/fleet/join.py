@@ -17,6 +17,7 @@ from typing import Any
 from reuna.adapters import certificates
 from reuna.adapters.certificates import CertificateAuthority
 from reuna.adapters.enrol_client import EstSource, fetch_root
+from reuna.adapters.toml_file import read_toml
 from reuna.core.errors import NotAdmitted, SettingsError
 from reuna.core.settings import Option, Source, flags, parse
 from reuna.edge.settings import EDGE
@@ -30,11 +31,18 @@ ENROL_PORT = 8444
 
 @dataclass(frozen=True)
 class Joined:
-    """A new node: its kind and name, its folder and the settings file in it."""
+    """A new node: its kind and name, its fleet and site, and the settings file in its folder.
+
+    ``policy`` is where its signed policy goes, ``pins`` the folder for who signs it.
+    """
 
     role: str
     name: str
+    fleet: str
+    site: str
     settings: Path
+    policy: Path
+    pins: Path
 
 
 def join(
@@ -60,7 +68,14 @@ def join(
         work.rename(target)  # onto an empty folder, or as a new one
     finally:
         shutil.rmtree(work, ignore_errors=True)
-    return Joined(token.role, token.name, target / file)
+    return _joined(token, target / file)
+
+
+def _joined(token: Token, file: Path) -> Joined:
+    found = read_toml(file).values
+    site = token.name if token.role == "fog" else found["parent"]["name"]
+    pins = Path(found["folder"]) / "policy"
+    return Joined(token.role, token.name, found["fleet"], site, file, Path(found["policy"]), pins)
 
 
 class _Join:

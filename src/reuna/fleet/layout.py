@@ -17,7 +17,7 @@ import socket
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -58,11 +58,15 @@ class PlaceFile:
 
 @dataclass(frozen=True)
 class Fleet:
-    """A fleet on disk, places from the top down."""
+    """A fleet on disk, places from the top down.
+
+    ``joined``: fog -> edges, of machines that enrolled; their folders are theirs, so they are no places.
+    """
 
     name: str
     folder: Path
     places: tuple[PlaceFile, ...]
+    joined: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def of(self, kind: str) -> list[PlaceFile]:
         """Places of one kind."""

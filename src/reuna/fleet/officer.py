@@ -10,15 +10,17 @@ On real sites the officers keep their keys elsewhere and sign by hand: `reuna po
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from reuna.adapters.files import replace_file
 from reuna.adapters.policy_store import PolicyStore, read_policy
 from reuna.adapters.trust_keys import new_key, read_key, write_key
-from reuna.core.errors import SettingsError
-from reuna.fleet.policy import code_entry, sign_file, starter
+from reuna.core.errors import KeyProblem, SettingsError
+from reuna.fleet.policy import code_entry, overview, sign_file, starter
 from reuna.trust.policy import CodeEntry, Signers
 from reuna.trust.policy_text import parse
 from reuna.trust.publish import PrivateKey
@@ -59,12 +61,28 @@ def approve(file: Path, key: PrivateKey, digest: str, by: str = NAME) -> bool:
 
     Raises `SettingsError`, `KeyProblem`.
     """
-    policy = read_policy(file)
-    if any(entry.digest == digest for entry in policy.code.allow):
+    allowed, today = read_policy(file).code.allow, _today()
+    if any(entry.digest == digest and entry.until >= today for entry in allowed):
         return False
-    entry = CodeEntry(digest, (by,), _today() + timedelta(days=DAYS))
+    entry = CodeEntry(digest, (by,), today + timedelta(days=DAYS))
     _rewrite(file, key, lambda text: text + code_entry(entry))
     return True
+
+
+def approve_as_signer(file: Path, key: PrivateKey, digest: str) -> dict[str, Any]:
+    """As `approve`, by the name that the policy has for this key; the policy's `overview` afterwards.
+
+    Code that is allowed already is left as it is, so that nobody signs what they were not shown.
+    Raises `SettingsError`, `KeyProblem` for a key that the policy does not name.
+    """
+    own = key.public_key().public_bytes_raw().hex()
+    names = [name for name, public in read_policy(file).signers.keys.items() if public == own]
+    if not names:
+        raise KeyProblem(
+            f"{file.name} names no officer with this key", "See who signs it: `reuna policy show`."
+        )
+    approve(file, key, digest, names[0])
+    return overview(file, time.time())
 
 
 def amend(file: Path, key: PrivateKey, old: str, new: str) -> None:

@@ -25,7 +25,12 @@ class Review(msgspec.Struct, frozen=True):
 
 
 def review(state: Path) -> Review:
-    """What waits at an edge, by its state folder. Raises `SettingsError` when nothing does."""
+    """What waits at an edge, by its state folder, or the one with that in it as ``state``.
+
+    Raises `SettingsError` when nothing does.
+    """
+    if not (state / "work").is_dir() and (state / "state" / "work").is_dir():
+        state /= "state"
     waiting, ran = state / "work" / "waiting.zip", state / "work" / "ran.zip"
     if not waiting.is_file():
         raise SettingsError(f"no code waits at {state}", "Name the folder of an edge, as its settings do.")

@@ -27,6 +27,7 @@ from reuna.fleet.baseline import Centralised, run_centralised
 from reuna.fleet.client import Operator
 from reuna.fleet.data import DataNode, sites_of, spread
 from reuna.fleet.departures import entries_of
+from reuna.fleet.joined import heard
 from reuna.fleet.layout import Fleet, make_fleet
 from reuna.fleet.officer import amend, approve, key_file
 from reuna.fleet.result import check_result
@@ -100,9 +101,10 @@ async def carry_out_on(fleet: Fleet, job: Job, watch: Watch) -> Finished:
 
 
 def nodes_of(fleet: Fleet) -> list[DataNode]:
-    """The edges of a fleet on this machine, each a site of its own."""
+    """The edges of a fleet: on this machine each is a site of its own, of joined ones each fog is one."""
     edges = [(place.name, fleet.setting("data", place.name)) for place in fleet.of("edge")]
-    return [DataNode(name, name, Path(data)) for name, data in edges]
+    here = [DataNode(name, name, Path(data)) for name, data in edges]
+    return here + [DataNode(name, fog, Path()) for fog, names in fleet.joined.items() for name in names]
 
 
 def new_run(job: Job) -> Path:
@@ -118,11 +120,15 @@ async def _work(
     began, since = time.monotonic(), time.time() if supervisor is None else 0.0
     spec, model = await asyncio.to_thread(prepare, job, fleet, folder.name)
     operator = Operator.of(fleet)
-    await ready(fleet, operator, supervisor)
+    if fleet.joined:
+        await heard(fleet, operator, job.settings.quorum)
+    else:
+        await ready(fleet, operator, supervisor)
     outcome = await train(operator, spec, model, job, watch)
     final = await asyncio.to_thread(operator.get_blob, outcome["model"])
-    watch({"what": "centralised"} if job.settings.centralised else {"what": "closing"})
-    central = await run_centralised(job, folder) if job.settings.centralised else None
+    pooled = job.settings.centralised and not fleet.joined  # nobody holds the rows of joined machines
+    watch({"what": "centralised"} if pooled else {"what": "closing"})
+    central = await run_centralised(job, folder) if pooled else None
     peaks = supervisor.sample() if supervisor is not None else {}
     notes = dict(job.notes)
     if job.scaling:
@@ -145,6 +151,7 @@ def prepare(job: Job, fleet: Fleet, run: str) -> tuple[RunSpec, tuple[bytes, byt
     tensors = entry.learner(settings.settings).init(settings.seed)
     bundle, model = pack_bundle(job.project), pack(tensors)
     fogs = {place.name: tuple(fleet.setting("edges", place.name)) for place in fleet.of("fog")}
+    fogs.update(fleet.joined)
     spec = RunSpec(
         run=run,
         project=settings.name,
@@ -246,6 +253,8 @@ async def follow(operator: Operator, run: str, watch: Watch) -> dict[str, Any]:
         if status["state"] == "done":
             outcome: dict[str, Any] = status["result"]
             return outcome
+        if status["state"] == "cancelled":
+            raise RunFailed(f"run {run} was stopped", "Begin another one.")
         if status["state"] == "failed":
             raise RunFailed(f"run {run} failed: {status.get('message', 'no reason given')}")
         await asyncio.sleep(POLL_S)

@@ -137,7 +137,9 @@ async def _report(register: Register, egress: EgressProcess, name: str, boot: st
                 continue
             fields = node_fields(item) if isinstance(item, Node) else alarm_fields(item)
             what = "node" if isinstance(item, Node) else "alarm"
-            await egress.emit(Event(name, f"{boot}/nodes", len(told), clock.now(), what, fields=fields))
+            event = Event(name, f"{boot}/nodes", len(told), clock.now(), what, fields=fields)
+            if not await egress.emit(event):
+                break  # no policy yet, or one that keeps this here: perhaps another one comes
             told.add(item)
         await clock.sleep(REPORT_S)
 

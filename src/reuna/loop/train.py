@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import NoReturn
 
-from reuna.core.errors import REFUSALS, Refused
+from reuna.core.errors import REFUSALS, NotApproved, Refused
 from reuna.core.records import Contribution, Member, Metrics, Plan
 from reuna.learn.grid import DTYPES, largest_sum, narrowest, sum_width, update_width
 from reuna.learn.sums import Part
@@ -19,6 +19,8 @@ from reuna.learn.sums import Part
 MAX_METRICS = 64
 MAX_NAME = 64
 MAX_REASON = 300
+#: The reason of an edge whose site has not approved the run's code: these words and no others.
+AWAITED = f"{NotApproved.code} the code waits for the approval of this site's officers"
 
 
 # --- a contribution arrives ------------------------------------------------------------------
@@ -122,6 +124,16 @@ def missing(children: Iterable[str], answered: Iterable[str]) -> list[str]:
 def reaches_quorum(plan: Plan, rows: Iterable[Contribution]) -> bool:
     """Whether a closed round counts. Rounds that only ask for reports count whoever answered."""
     return plan.task != "train" or len(taking_part(rows)) >= plan.quorum
+
+
+def waiting(rows: Iterable[Contribution]) -> tuple[str, ...]:
+    """Edges whose sites have not approved the run's code yet, sorted."""
+    return tuple(sorted(m.node for row in rows for m in row.members if m.absent == AWAITED))
+
+
+def waits(plan: Plan, rows: Sequence[Contribution]) -> bool:
+    """Whether a round is short only because officers have not decided yet."""
+    return not reaches_quorum(plan, rows) and len(taking_part(rows)) + len(waiting(rows)) >= plan.quorum
 
 
 def taking_part(rows: Iterable[Contribution]) -> list[Member]:

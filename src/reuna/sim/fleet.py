@@ -360,7 +360,11 @@ class SimFleet:
         self.depots[name] = intake
         await link.listen(combiner.on_plan)
         await bus.subscribe("hello.>", lambda _s, data: combiner.on_hello(decode(Hello, data)))
-        await bus.follow("event.>", "up", lambda _s, data: link.emit(decode(Event, data)))
+
+        async def pass_up(_subject: str, data: bytes) -> None:
+            await link.emit(decode(Event, data))
+
+        await bus.follow("event.>", "up", pass_up)
         await self._say_hello(link, name)
 
     async def _edge(self, life: Incarnation) -> None:

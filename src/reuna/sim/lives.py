@@ -119,8 +119,8 @@ class SimLink:
     async def hand_over(self, manifest: Contribution, body: Blob | None) -> Receipt | None:
         return await self._call(lambda egress: egress.hand_over(manifest, body))
 
-    async def emit(self, event: Event) -> None:
-        await self._call(lambda egress: egress.emit(event))
+    async def emit(self, event: Event) -> bool:
+        return await self._call(lambda egress: egress.emit(event))
 
     async def hello(self, hello: Hello) -> None:
         await self._call(lambda egress: egress.hello(hello))

@@ -91,6 +91,7 @@ ROUTES: tuple[Route, ...] = (
         (202, 404, 422),
     ),
     Route("get", "/v1/runs/{run}", "Where a run is; its result or error at the end", _STATE, refuses=(404,)),
+    Route("delete", "/v1/runs/{run}", "End a run for good", _NOTHING, refuses=(404,)),
     Route(
         "get",
         "/v1/runs/{run}/events",

@@ -155,7 +155,16 @@ def test_equal_projects_give_equal_bytes(tmp_path: Path) -> None:
     assert pack_bundle(first) != pack_bundle(project(tmp_path / "c", name="other"))
 
 
-def test_a_bundle_holds_code_and_settings_and_nothing_else(tmp_path: Path) -> None:
+def test_configuration_is_no_part_of_a_bundle(tmp_path: Path) -> None:
+    folder = project(tmp_path)
+    before = pack_bundle(folder)
+    (folder / "reuna.toml").write_text("[train]\nrate = 0.5\n")
+    assert pack_bundle(folder) == before, "code that was approved stays approved"
+    (folder / "detector" / "reuna.toml").write_text("rate = 0.5\n")
+    assert pack_bundle(folder) != before, "what code reads is code"
+
+
+def test_a_bundle_holds_code_and_nothing_else(tmp_path: Path) -> None:
     folder = project(tmp_path)
     for left in (
         "data/rows.py",
@@ -177,7 +186,6 @@ def test_a_bundle_holds_code_and_settings_and_nothing_else(tmp_path: Path) -> No
         "detector/features.py",
         "detector/model.py",
         "limits.json",
-        "reuna.toml",
     }
 
 

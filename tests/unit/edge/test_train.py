@@ -43,8 +43,9 @@ class Link:
         self.take("submit")
         self.answers.append((weights is not None, member))
 
-    async def emit(self, event: Event) -> None:
+    async def emit(self, event: Event) -> bool:
         self.events.append(event)
+        return True
 
 
 class Broken(InlineWorkshop):

@@ -13,9 +13,11 @@ from reuna.core.errors import Refused
 from reuna.core.records import Contribution, Grid, Member, Plan, Receipt
 from reuna.core.tensors import pack
 from reuna.exchange.egress import Egress
+from reuna.exchange.flows import Leaving, Passage
 from reuna.exchange.intake import Intake
 from reuna.exchange.meter import CountedFlows, total
 from reuna.learn.grid import decode
+from reuna.loop import train
 from reuna.sim.bus import MemoryBroker
 from reuna.sim.clock import InPlace, SimClock
 from reuna.sim.fleet import unsealed
@@ -119,6 +121,31 @@ async def test_every_payload_is_counted_by_kind(site: Site) -> None:
     assert kinds["model_update"] == PARAMS * 2
     (row,) = site.intake.rows()
     assert kinds["metric"] == len(encode(row))
+
+
+class Asked(CountedFlows):
+    """Remembers which code each payload was said to come from."""
+
+    def leave(self, *payloads: Leaving) -> Passage:
+        self.codes = {each.request.code for each in payloads}
+        return super().leave(*payloads)
+
+
+@pytest.mark.parametrize(
+    ("member", "code"),
+    [
+        (Member("a", absent=train.AWAITED), ""),
+        (Member("a", absent="R312 but in other words"), "b" * 64),
+        (Member("a", absent=train.AWAITED, metrics={"loss": 0.5}), "b" * 64),
+    ],
+    ids=["as it must be", "other words", "with a number"],
+)
+async def test_only_the_fixed_words_of_a_site_that_waits_leave_without_its_approval(
+    site: Site, member: Member, code: str
+) -> None:
+    site.meter = Asked("a")
+    await site.egress().submit(plan(), None, 0, member)
+    assert site.meter.codes == {code}
 
 
 async def test_after_the_close_nothing_is_accepted_and_the_sender_is_counted(site: Site) -> None:

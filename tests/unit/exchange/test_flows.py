@@ -9,11 +9,11 @@ from datetime import UTC, datetime
 import msgspec
 import pytest
 
-from reuna.core.errors import DiskFull, Refused
+from reuna.core.errors import DiskFull, NotApproved, Refused
 from reuna.exchange.allowance import MESSAGES, SECONDS
 from reuna.exchange.flows import Leaving, SiteFlows, Standing
 from reuna.trust.ledger import Entry, settled
-from reuna.trust.policy import Budget, Limits, digest
+from reuna.trust.policy import Budget, Code, Limits, digest
 from reuna.trust.policy_text import parse
 from reuna.trust.requests import Request
 from reuna.wire import digest_bytes
@@ -290,3 +290,15 @@ def test_names_on_no_list_stay_and_that_is_written_down(site: Site) -> None:
     (refused,) = site.ledger.of("refused")
     assert "rows" in refused.reason
     assert datetime.fromtimestamp(refused.time_ms / 1000, UTC)
+
+
+def test_code_waits_where_officers_are_asked_and_is_refused_where_they_are_not() -> None:
+    site, code = Site(), "c" * 64
+    for rule, error in ((Code(new_code="ask"), NotApproved), (Code(new_code="deny"), Refused)):
+        policy = msgspec.structs.replace(POLICY, code=rule)
+        site.standing = Standing(policy, digest(policy))
+        with pytest.raises(error):
+            site.flows.approved(code)
+    site.standing = Standing(None, why="no policy yet")
+    with pytest.raises(NotApproved, match="no policy yet"):
+        site.flows.approved(code)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from reuna.core.records import Event
-from reuna.fog.gateway import _pass_event
+from reuna.fog.gateway import _pass_event, _report
+from reuna.trust.enrolment import Node
 from reuna.wire import encode
 
 
@@ -15,8 +18,9 @@ class Up:
     def __init__(self) -> None:
         self.emitted: list[Event] = []
 
-    async def emit(self, event: Event) -> None:
+    async def emit(self, event: Event) -> bool:
         self.emitted.append(event)
+        return True
 
 
 async def test_an_event_in_anothers_name_stays_and_is_said(caplog: pytest.LogCaptureFixture) -> None:
@@ -26,3 +30,39 @@ async def test_an_event_in_anothers_name_stays_and_is_said(caplog: pytest.LogCap
     await _pass_event(up, "event.edge-2", encode(forged))
     assert up.emitted == [own]
     assert "refused an event of edge-1 on event.edge-2" in caplog.text
+
+
+class Shut(Up):
+    """An egress whose policy comes late."""
+
+    closed = True
+
+    async def emit(self, event: Event) -> bool:
+        return not self.closed and await super().emit(event)
+
+
+async def test_nodes_taken_in_before_there_was_a_policy_are_told_of_afterwards() -> None:
+    node = Node("press-1", "edge", "mill-3", "1", "k" * 64, 0.0, 1e9)
+    up, clock = Shut(), Ticks(3)
+    register: Any = SimpleNamespace(nodes=lambda: [node], alarms=list)
+    clock.after = lambda left: setattr(up, "closed", left > 1)
+    with pytest.raises(EOFError):
+        await _report(register, up, "mill-3", "b", clock)  # type: ignore[arg-type]
+    assert [event.fields["name"] for event in up.emitted] == ["press-1"], "once"
+
+
+class Ticks:
+    """A clock that ends after some naps."""
+
+    def __init__(self, naps: int) -> None:
+        self.left = naps
+        self.after: Callable[[int], None] = lambda _left: None
+
+    def now(self) -> float:
+        return 0.0
+
+    async def sleep(self, _seconds: float) -> None:
+        self.left -= 1
+        self.after(self.left)
+        if not self.left:
+            raise EOFError

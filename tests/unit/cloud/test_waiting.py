@@ -1,0 +1,84 @@
+"""A run whose code the sites have yet to approve: it waits, and ends in the bits of one that did not."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from typing import Any
+
+import pytest
+
+from reuna.cloud.train import LAST_WAIT_S, MAX_ATTEMPTS
+from reuna.core.errors import NotApproved, Refused, RunFailed
+from reuna.loop import train
+from reuna.sim.clock import SimClock, run_virtual
+from reuna.sim.faults import Walker, fleet_of
+from reuna.sim.fleet import FairWeather, SimFleet, make_spec
+from reuna.sim.journal import JournalStore, SimJournal
+from reuna.sim.lives import adopting_tasks
+
+HOUR = 3600.0
+EDGES = ("edge-0-0", "edge-0-1", "edge-1-0", "edge-1-1")
+
+
+class Fleet(SimFleet):
+    """Edges whose officers approve at a time of their own, s after the start."""
+
+    def __init__(self, officers: dict[str, float], **changes: Any) -> None:
+        fogs, store = fleet_of(2, 2), JournalStore()
+        super().__init__(fogs, SimClock(), lambda: SimJournal(store), FairWeather())
+        self.spec, self.model, self.bundle = make_spec(fogs, Walker(), 3, **changes)
+        self.told: list[str] = []
+        for edge, at in officers.items():
+            setattr(self.meters[edge], "approved", partial(self.judge, at))
+
+    def judge(self, at: float, _bundle: str) -> int:
+        if asyncio.get_running_loop().time() < at:
+            raise NotApproved("it waits")
+        return 0
+
+    async def _report(self, spec: Any, what: str, fields: Any) -> None:
+        await super()._report(spec, what, fields)
+        if what == "waits":
+            self.told.append(fields["nodes"])
+
+    def carry_out(self) -> tuple[Any, float]:
+        async def whole() -> tuple[Any, float]:
+            outcome = await self.run(self.spec, self.model, self.bundle)
+            return outcome, asyncio.get_running_loop().time()
+
+        return run_virtual(whole(), adopting_tasks)
+
+
+def test_a_run_waits_for_hours_and_goes_on_soon_after_the_last_approval() -> None:
+    expected, _ = Fleet({}).carry_out()
+    fleet = Fleet({EDGES[0]: HOUR, EDGES[3]: 2 * HOUR})
+    outcome, end = fleet.carry_out()
+    assert outcome == expected
+    assert 2 * HOUR <= end < 2 * HOUR + 2 * LAST_WAIT_S
+    assert fleet.told == ["edge-0-0, edge-1-1", "edge-1-1"], "each change is told once"
+
+
+def test_a_quorum_that_has_approved_begins_and_others_join_later() -> None:
+    fleet = Fleet({EDGES[0]: 3 * HOUR}, quorum=0.75)
+    _, end = fleet.carry_out()
+    assert end < HOUR
+    assert fleet.timeline["round", 1]["took_part"] == 3
+    assert train.AWAITED in str(fleet.timeline["round", 1]["absent"])
+
+
+def test_without_the_guard_the_run_fails_after_its_attempts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(train, "waits", lambda *_: False)
+    with pytest.raises(RunFailed, match=f"quorum in {MAX_ATTEMPTS} attempts"):
+        Fleet({EDGES[0]: HOUR}).carry_out()
+
+
+def test_an_edge_that_is_silent_for_another_reason_still_ends_the_run() -> None:
+    fleet = Fleet({EDGES[0]: HOUR}, deadline_s=2.0)
+    setattr(fleet.meters[EDGES[1]], "approved", _never)
+    with pytest.raises(RunFailed):
+        fleet.carry_out()
+
+
+def _never(_bundle: str) -> int:
+    raise Refused("policy", "no new code")
