@@ -113,13 +113,13 @@ class WorkerWorkshop:
     async def fit(self, model: Blob, settings: Mapping[str, Setting], seed: int) -> Fitted:
         """Train in the worker. Raises `LearnerError`, `WorkerFailed`, `DataError`."""
         base, made = self._lend(model), self._desk.made / TRAINED
-        result = await self._carry_out(lambda worker: worker.fit(base, settings, seed, made))
+        result = await self._carry_out("fit", lambda worker: worker.fit(base, settings, seed, made))
         return Fitted(take(made, self._folder / TRAINED), result.weight, result.metrics)
 
     async def evaluate(self, model: Blob, settings: Mapping[str, Setting]) -> Metrics:
         """Metrics of the model on this node's own data."""
         lent = self._lend(model)
-        return await self._carry_out(lambda worker: worker.evaluate(lent, settings))
+        return await self._carry_out("evaluation", lambda worker: worker.evaluate(lent, settings))
 
     async def close(self) -> None:
         """End the worker, if there is one."""
@@ -153,13 +153,13 @@ class WorkerWorkshop:
             replace_file(lent, source.read_bytes())
         return lent
 
-    async def _carry_out(self, work: Callable[[Worker], Awaitable[T]]) -> T:
+    async def _carry_out(self, what: str, work: Callable[[Worker], Awaitable[T]]) -> T:
         """Do the work; a worker that died under it is replaced once, and the work begun again."""
         self._busy()
         try:
             found = await work(await self._ready())
         except WorkerFailed as error:
-            log.warning("%s; once more in a new worker", error)
+            log.warning("%s; its %s once more in a new worker", error, what)
             found = await work(await self._ready())
         self._rest()
         return found
