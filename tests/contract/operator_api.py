@@ -19,11 +19,13 @@ from reuna.adapters.files import FileBlobs
 from reuna.adapters.journal_dbos import DbosHost
 from reuna.adapters.operator_api import serve_api
 from reuna.adapters.people import PeopleStore
+from reuna.adapters.register import Register
 from reuna.adapters.tls import KeyPair, server_context
 from reuna.cloud.coordinator import Coordinator
 from reuna.cloud.reception import Reception
 from reuna.core.errors import RunNotFound
 from reuna.core.records import Event
+from reuna.exchange.admission import Admission
 
 
 @dataclass
@@ -61,7 +63,9 @@ def served(folder: Path, four_eyes: tuple[str, ...] = ()) -> Iterator[Served]:
     blobs, events = FileBlobs(folder / "blobs"), EventLog(folder / "events.sqlite")
     blobs.put(b"a model")
     events.record(Event("cloud", "b", 1, 1.0, "round", "r-1", 1, {"loss": 0.5}))
-    coordinator = Coordinator("cloud", blobs, events, cast("DbosHost", Journal({"r-1": ""})))
+    register = Register(folder / "register.sqlite")
+    admission = Admission("demo", "fog", "", register, ["fog-1"], SystemClock())
+    coordinator = Coordinator("cloud", blobs, events, cast("DbosHost", Journal({"r-1": ""})), admission)
     coordinator.present["fog-1"] = 1.0
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -90,3 +94,4 @@ def served(folder: Path, four_eyes: tuple[str, ...] = ()) -> Iterator[Served]:
         loop.close()
         events.close()
         store.close()
+        register.close()

@@ -29,6 +29,7 @@ class Mill:
         self.folder = folder
         self.desk = folder / "officers"  # a machine of theirs, away from the nodes
         self.runs: list[subprocess.Popen[bytes]] = []
+        self.people_port = ports(1)[0]
 
     def reuna(self, *args: str, fails: bool = False) -> str:
         return self.plant.reuna(*args, fails=fails)
@@ -37,7 +38,7 @@ class Mill:
 
     def stand_up(self) -> None:
         make_project(self.folder / "detector", sample=True)
-        self.plant.make_cloud()
+        self.plant.make_cloud(people_port=self.people_port)
         names = ("listen.nats_port", "listen.freight_port", "enrol.port")
         sets = [f"{name}={port}" for name, port in zip(names, ports(3), strict=True)]
         self.join("cloud", "cloud", "fog", SITE, *sets)
@@ -93,14 +94,23 @@ class Mill:
 
     # --- what the engineer does --------------------------------------------------------------
 
-    def run(self, name: str) -> subprocess.Popen[bytes]:
+    def run(self, name: str, fleet: str = "cloud/cloud.toml") -> subprocess.Popen[bytes]:
         """Begin a run; what it prints goes to ``name``.log."""
         command = [sys.executable, "-m", "reuna.cli", "run", "detector"]
-        command += ["--fleet", "cloud/cloud.toml", "--rounds", "2"]
+        command += ["--fleet", fleet, "--rounds", "2"]
         with (self.folder / f"{name}.log").open("wb") as out:
-            running = subprocess.Popen(command, cwd=self.folder, stdout=out, stderr=out)
+            running = subprocess.Popen(command, cwd=self.folder, env=self.plant.env, stdout=out, stderr=out)
         self.runs.append(running)
         return running
+
+    def sign_in(self, name: str, role: str) -> str:
+        """An account's way to the cloud; the address."""
+        (self.folder / "password").write_text("seven green boats sail\n")
+        secret = ("--password-file", "password")
+        self.reuna("people", "add", name, "--role", role, "--settings", "cloud/cloud.toml", *secret)
+        address = f"https://127.0.0.1:{self.people_port}"
+        self.reuna("login", address, "--name", name, "--authority", "cloud/ca/authority.crt", *secret)
+        return address
 
     def said_by(self, name: str) -> str:
         return (self.folder / f"{name}.log").read_text()
@@ -160,5 +170,13 @@ def test_code_waits_for_the_sites_officers_and_configuration_does_not(mill: Mill
     assert mill.run("fourth").wait(30) == 0, mill.said_by("fourth")  # code approved before goes on beside it
     run = re.search(r"reuna stop (\S+)", mill.said_by("third"))
     assert run is not None
-    mill.reuna("stop", run[1], "--fleet", "cloud/cloud.toml")
+    assert "nobody is signed in" in mill.reuna("stop", run[1], "--fleet", "https://127.0.0.1", fails=True)
+    cloud = mill.sign_in("anna", "engineer")
+    mill.reuna("stop", run[1], "--fleet", cloud)
     until(lambda: "was stopped" in mill.said_by("third"))
+    assert mill.run("fifth", cloud).wait(30) == 0, mill.said_by("fifth")  # with no key of the fleet
+    assert "nobody is signed in at https://127.0.0.2" in mill.reuna(
+        "run", "detector", "--fleet", "https://127.0.0.2", fails=True
+    )
+    mill.sign_in("vera", "viewer")
+    assert "may not do that" in mill.reuna("run", "detector", "--fleet", cloud, fails=True)

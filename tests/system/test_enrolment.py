@@ -50,10 +50,13 @@ class Plant:
         self.folder = folder
         self.officer = make_officer(folder)
         self.running: dict[str, subprocess.Popen[bytes]] = {}
+        self.env = {**os.environ, "XDG_CONFIG_HOME": str(folder / "config")}
 
     def reuna(self, *args: str, fails: bool = False) -> str:
         command = [sys.executable, "-m", "reuna.cli", *args]
-        done = subprocess.run(command, cwd=self.folder, capture_output=True, text=True, timeout=60)
+        done = subprocess.run(
+            command, cwd=self.folder, env=self.env, capture_output=True, text=True, timeout=60
+        )
         assert (done.returncode != 0) == fails, done.stderr
         assert "Traceback" not in done.stderr
         return done.stderr if fails else done.stdout
@@ -82,13 +85,14 @@ class Plant:
         settings = ("--settings", f"{place}/{role}.toml")
         return str(json.loads(self.reuna("site", "invite", name, *settings, "--json", *more))["token"])
 
-    def make_cloud(self, *sets: str) -> None:
+    def make_cloud(self, *sets: str, people_port: int = 0) -> None:
         self.reuna("site", "cloud", "demo", "--folder", "cloud")
         file = self.folder / "cloud" / "cloud.toml"
         text = file.read_text()
         names = ("nats_port", "leaf_port", "freight_port", "api_port", "port")
         for name, port in zip(names, ports(5), strict=True):
             text = re.sub(rf"^{name} = \d+", f"{name} = {port}", text, flags=re.MULTILINE)
+        text = text.replace("[listen]", f"[listen]\npeople_port = {people_port}")
         file.write_text(text.replace("[enrol]", "[enrol]\n" + "\n".join(sets)))
         self.start("cloud", "cloud")
         until(lambda: "ready" in self.log("cloud"))

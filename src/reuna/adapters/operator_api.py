@@ -7,6 +7,7 @@ GET  /v1/runs/{run}                 its state
 DELETE /v1/runs/{run}               end it for good
 GET  /v1/runs/{run}/events?after=N  its timeline
 GET  /v1/nodes                      nodes heard of
+GET  /v1/fleet                      its fogs and their edges
 POST /v1/session                    sign in; GET who I am; DELETE sign out
 GET  /v1/people                     accounts
 GET  /v1/proposals                  what waits for a second person, and what was decided
@@ -75,6 +76,7 @@ class Actions(Protocol):
     async def stop(self, run: str) -> None: ...
     def timeline(self, run: str, after: int) -> list[dict[str, Any]]: ...
     def nodes(self) -> dict[str, float]: ...
+    def fleet(self) -> dict[str, Any]: ...
 
 
 class Reception(Protocol):
@@ -154,6 +156,7 @@ def api_app(actions: Actions, reception: Reception) -> web.Application:
         ("DELETE", "/v1/runs/{run}", "runs.submit", desk.stop),
         ("GET", "/v1/runs/{run}/events", "runs.read", desk.timeline),
         ("GET", "/v1/nodes", "nodes.read", desk.nodes),
+        ("GET", "/v1/fleet", "nodes.read", desk.fleet),
         ("GET", "/v1/session", "self", desk.who),
         ("DELETE", "/v1/session", "self", desk.sign_out),
         ("GET", "/v1/people", "people.read", desk.people),
@@ -280,6 +283,9 @@ class _Desk:
 
     async def nodes(self, _request: web.Request, _known: _Known) -> web.Response:
         return web.json_response(self._actions.nodes())
+
+    async def fleet(self, _request: web.Request, _known: _Known) -> web.Response:
+        return web.json_response(await _in_thread(self._actions.fleet))
 
     async def sign_in(self, request: web.Request) -> web.Response:
         if certificate := request.transport and request.transport.get_extra_info("peercert"):

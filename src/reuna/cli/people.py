@@ -106,7 +106,7 @@ def login(
     """Sign in at a cloud; the session is kept in a file that only you can read."""
     from reuna.fleet.people import sign_in
 
-    found = sign_in(address, name, _password(name, password_file, new=False), authority, _session())
+    found = sign_in(address, name, _password(name, password_file, new=False), authority, session_file())
     del found["token"], found["csrf"]
     if json:
         as_json(found)
@@ -117,7 +117,7 @@ def login(
 def logout() -> None:
     """End the session, here and at the cloud."""
     account = _account()
-    _session().unlink()
+    session_file().unlink()
     account.sign_out()
     typer.echo("signed out")
 
@@ -213,14 +213,15 @@ def _password(name: str, file: Path | None, new: bool) -> str:
     return entered
 
 
-def _session() -> Path:
+def session_file() -> Path:
+    """Where the session of whoever is signed in is kept."""
     return Path(typer.get_app_dir("reuna")) / "session.json"
 
 
 def _account() -> Account:
     from reuna.fleet.people import signed_in
 
-    return signed_in(_session())
+    return signed_in(session_file())
 
 
 @contextmanager

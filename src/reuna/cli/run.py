@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,16 +10,17 @@ import typer
 from reuna.cli.output import as_json, until_done
 
 if TYPE_CHECKING:
+    from reuna.fleet.client import Operator
     from reuna.fleet.layout import Fleet
     from reuna.fleet.session import Finished, Job
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Running = Annotated[
-    Path | None,
+    str | None,
     typer.Option(
         "--fleet",
-        help="A fleet that runs and goes on: fleet.toml as `reuna up` has it, or the cloud.toml of one "
-        "whose machines joined.",
+        help="A fleet that runs and goes on: fleet.toml as `reuna up` has it, the cloud.toml of one "
+        "whose machines joined, or https://HOST:PORT of the cloud where you are signed in.",
     ),
 ]
 Runs = Annotated[Path, typer.Option("--runs", help="Folder where results go.")]
@@ -49,32 +49,36 @@ def run(
     flags = [*(sets or []), *([] if rounds is None else [f"strategy.rounds={rounds}"])]
     settings = open_settings(project, flags)
     opened = _open(fleet) if fleet is not None else None
-    nodes = nodes_of(opened) if opened is not None else find_nodes(data or project / "data")
+    nodes = nodes_of(opened[0]) if opened is not None else find_nodes(data or project / "data")
     _carry_out(Job(project, settings, nodes, runs, fogs), json, opened)
 
 
 def stop(
     run: Annotated[str, typer.Argument(help="Name of the run.")],
-    fleet: Annotated[Path, typer.Option("--fleet", help="As of `reuna run`.")],
+    fleet: Annotated[str, typer.Option("--fleet", help="As of `reuna run`.")],
 ) -> None:
     """End a run for good, as one that waits for approvals that will not come."""
-    from reuna.fleet.client import Operator
-
-    Operator.of(_open(fleet)).stop(run)
+    _open(fleet)[1].stop(run)
     typer.echo(f"{run} is stopped")
 
 
-def _open(file: Path) -> Fleet:
-    """A fleet by its own file, or by its cloud's. Raises `SettingsError`."""
+def _open(where: str) -> tuple[Fleet, Operator]:
+    """A fleet by its own file, its cloud's, or its cloud's address. Raises `SettingsError`."""
     from reuna.adapters.toml_file import read_toml
+    from reuna.cli.people import session_file
     from reuna.cli.places import read_settings
     from reuna.cloud.settings import CLOUD
-    from reuna.fleet.joined import joined_fleet
+    from reuna.fleet.client import Operator
+    from reuna.fleet.joined import at, of_cloud
     from reuna.fleet.layout import open_fleet
 
+    if where.startswith("https://"):
+        return at(where, session_file())
+    file = Path(where)
     if "cloud" in read_toml(file).values:
-        return open_fleet(file)
-    return joined_fleet(read_settings(CLOUD, "REUNA_CLOUD_", file, None), file, time.time())
+        fleet = open_fleet(file)
+        return fleet, Operator.of(fleet)
+    return of_cloud(read_settings(CLOUD, "REUNA_CLOUD_", file, None), file)
 
 
 def demo(
@@ -94,13 +98,13 @@ def demo(
         _carry_out(job, json)
 
 
-def _carry_out(job: Job, json: bool, fleet: Fleet | None = None) -> None:
+def _carry_out(job: Job, json: bool, opened: tuple[Fleet, Operator] | None = None) -> None:
     from reuna.cli.view import Progress, print_result
     from reuna.fleet.session import carry_out, carry_out_on
 
     with Progress(job, quiet=json) as progress:
         watch = progress.watch
-        work = carry_out(job, watch) if fleet is None else carry_out_on(fleet, job, watch)
+        work = carry_out(job, watch) if opened is None else carry_out_on(*opened, job, watch)
         finished: Finished = until_done(work)
     if json:
         as_json(finished.result)

@@ -44,7 +44,7 @@ from reuna.exchange.intake import Intake
 from reuna.exchange.room import when_there_is_room
 from reuna.exchange.stored import keep_stored
 from reuna.loop.plan import check_spec
-from reuna.trust.enrolment import Invite
+from reuna.trust.enrolment import Invite, shape
 from reuna.trust.people import FOUR_EYES
 from reuna.wire import decode, digest_bytes
 
@@ -57,12 +57,16 @@ PRUNE_S = 86_400.0  #: how often events past their time are forgotten
 class Coordinator:
     """What an operator can ask of the cloud (the `Actions` of the API)."""
 
-    def __init__(self, name: str, blobs: FileBlobs, events: EventLog, host: DbosHost) -> None:
+    def __init__(
+        self, name: str, blobs: FileBlobs, events: EventLog, host: DbosHost, admission: Admission
+    ) -> None:
         self._name = name
+        self._admission = admission
         self._blobs = blobs
         self._events = events
         self._host = host
         self.present: dict[str, float] = {}
+        self.below: dict[str, tuple[str, ...]] = {}  #: fog -> the edges it last told of
         self.sites: dict[str, str] = {}  #: edge -> the fog under which a run has it
 
     def put_blob(self, data: bytes, digest: str) -> None:
@@ -111,6 +115,12 @@ class Coordinator:
         """Nodes heard of and when, seconds since the epoch."""
         return dict(self.present)
 
+    def fleet(self) -> dict[str, Any]:
+        """The fleet's name, its fogs and the edges of each, as they are now."""
+        known = self._admission.register.nodes()
+        told = {fog: edges for fog, edges in self.below.items() if fog in self._admission.names}
+        return {"fleet": self._admission.fleet, "fogs": shape(known, told, SystemClock().now())}
+
     async def report(self, spec: RunSpec, what: str, fields: dict[str, Setting]) -> None:
         """Note something in the run's timeline, once however often a step is carried out again."""
         round_number = int(fields.get("round", 0))
@@ -148,7 +158,7 @@ async def _run(settings: Mapping[str, Any], changes: Changes, stack: AsyncExitSt
     blobs, spool = FileBlobs(folder / "blobs"), DiskSpool(folder / "spool")
     events = EventLog(folder / "events.sqlite")
     host = DbosHost(folder / "journal")
-    coordinator = Coordinator(name, blobs, events, host)
+    coordinator = Coordinator(name, blobs, events, host, door.admission)
     signing = Signing(Path(settings["trust"]), clock)
     intake = Intake(name, blobs, spool, None, settings["announce_s"], 1.25, metadata=signing.repository.file)
     planner = Planner(bus, intake, signing.seal)
@@ -307,9 +317,12 @@ async def _hello(
         return
     if not admission.hear(subject, hello):
         return
-    names = (hello.node, *hello.children)
-    for node in (each for each in names if coordinator.is_of(hello.node, each, admission.names)):
+    names = [
+        each for each in (hello.node, *hello.children) if coordinator.is_of(hello.node, each, admission.names)
+    ]
+    for node in names:
         coordinator.present[node] = SystemClock().now()
+    coordinator.below[hello.node] = tuple(names[1:])
     await planner.on_hello(hello)
 
 

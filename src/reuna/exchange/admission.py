@@ -45,6 +45,7 @@ class Admission:
         clock: Clock,
         above: Path | None = None,
     ) -> None:
+        self.fleet = fleet
         self.listed = frozenset(listed)
         self.register = register
         self._of = (fleet, role, site)

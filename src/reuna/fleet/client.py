@@ -81,6 +81,11 @@ class Operator:
         found: dict[str, float] = self._json("/v1/nodes")
         return found
 
+    def fleet(self) -> tuple[str, dict[str, tuple[str, ...]]]:
+        """The fleet's name, and the edges of each of its fogs."""
+        found = self._json("/v1/fleet")
+        return found["fleet"], {fog: tuple(edges) for fog, edges in found["fogs"].items()}
+
     def _json(self, path: str) -> Any:
         return json.loads(self._call("GET", path))
 

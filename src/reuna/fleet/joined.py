@@ -1,4 +1,4 @@
-"""A fleet whose machines enrolled, as its cloud's register knows it: for runs begun at the cloud."""
+"""A fleet whose machines enrolled, as its cloud knows it: for runs begun at the cloud or from anywhere."""
 
 from __future__ import annotations
 
@@ -9,32 +9,45 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from reuna.core.errors import SettingsError, Unreachable
-from reuna.fleet.admit import Desk
+from reuna.core.errors import NotSignedIn, SettingsError, Unreachable
 from reuna.fleet.client import Operator
 from reuna.fleet.layout import Fleet, PlaceFile
+from reuna.fleet.people import Account, address_of, signed_in
 
 READY_S = 60.0
 POLL_S = 0.5
 
 
-def joined_fleet(settings: Mapping[str, Any], file: Path, now: float) -> Fleet:
-    """The nodes that are of the fleet now, by the settings of its cloud.
+def of_cloud(settings: Mapping[str, Any], file: Path) -> tuple[Fleet, Operator]:
+    """The fleet of the cloud with these settings, on its own machine, and its operator.
 
-    Raises `SettingsError` when no site of it has an edge.
+    Raises `SettingsError` when no site of it has an edge, `Unreachable`.
     """
-    rows = [row for row in Desk.of(settings, "fog").nodes(now) if row["state"] == "active"]
-    fogs = sorted(row["name"] for row in rows if row["role"] == "fog")
-    below = {
-        fog: [row["name"] for row in rows if (row["role"], row["site"]) == ("edge", fog)] for fog in fogs
-    }
-    edges = {fog: tuple(sorted(names)) for fog, names in below.items() if names}
+    place = PlaceFile("cloud", settings["name"], file.absolute())
+    operator = Operator.of(Fleet(settings["fleet"], file.absolute().parent, (place,)))
+    return _known_to(operator, file.absolute().parent, (place,)), operator
+
+
+def at(address: str, session: Path) -> tuple[Fleet, Account]:
+    """The fleet whose cloud somebody signed in to at this address, and their account.
+
+    Raises `NotSignedIn`, `SettingsError`, `Unreachable`.
+    """
+    account = signed_in(session)
+    if account.address != address_of(address):
+        raise NotSignedIn(f"nobody is signed in at {address}", f"Sign in: `reuna login {address}`.")
+    return _known_to(account, session.parent, ()), account
+
+
+def _known_to(operator: Operator, folder: Path, places: tuple[PlaceFile, ...]) -> Fleet:
+    name, fogs = operator.fleet()
+    edges = {fog: names for fog, names in fogs.items() if names}
     if not edges:
         raise SettingsError(
-            f"the cloud of {settings['fleet']} knows no edge", "See who is there: `reuna node list`."
+            f"the cloud of {name} knows no edge",
+            "See who is there, on the cloud's machine: `reuna node list`.",
         )
-    place = PlaceFile("cloud", settings["name"], file.absolute())
-    return Fleet(settings["fleet"], file.absolute().parent, (place,), edges)
+    return Fleet(name, folder, places, edges)
 
 
 async def heard(fleet: Fleet, operator: Operator, quorum: float) -> None:

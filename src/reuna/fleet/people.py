@@ -96,6 +96,7 @@ class Account(Operator):
 
     def __init__(self, host: str, port: int, authority: str, token: str = "") -> None:
         """``authority``: the fleet's root certificate, PEM text."""
+        self.address = host, port
         super().__init__(
             host, port, _context(authority), {"Authorization": f"Bearer {token}"} if token else {}
         )
@@ -138,7 +139,7 @@ def sign_in(address: str, name: str, password: str, authority: Path, file: Path)
 
     Raises `SettingsError`, `NotSignedIn`, `TooMany`, `Unreachable`.
     """
-    host, port = _address(address)
+    host, port = address_of(address)
     try:
         root = authority.read_text(encoding="ascii")
         account = Account(host, port, root)
@@ -162,7 +163,8 @@ def signed_in(file: Path) -> Account:
         raise NotSignedIn("nobody is signed in here") from error
 
 
-def _address(text: str) -> tuple[str, int]:
+def address_of(text: str) -> tuple[str, int]:
+    """Host and port of a cloud. Raises `SettingsError`."""
     try:
         found = urlsplit(text if "://" in text else f"https://{text}")
         if found.scheme == "https" and found.hostname:

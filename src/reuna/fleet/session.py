@@ -84,17 +84,17 @@ async def carry_out(job: Job, watch: Watch) -> Finished:
     supervisor = Supervisor(fleet)
     try:
         await supervisor.start()
-        return await _work(job, fleet, folder, watch, supervisor)
+        return await _work(job, fleet, Operator.of(fleet), folder, watch, supervisor)
     finally:
         await supervisor.stop()
         await asyncio.to_thread(tidy, fleet, folder)
 
 
-async def carry_out_on(fleet: Fleet, job: Job, watch: Watch) -> Finished:
-    """Run the job on a fleet that is up already (`reuna up`) and stays so."""
+async def carry_out_on(fleet: Fleet, operator: Operator, job: Job, watch: Watch) -> Finished:
+    """Run the job on a fleet that is up already and stays so, as that operator or account."""
     folder = new_run(job)
     try:
-        return await _work(job, fleet, folder, watch, None)
+        return await _work(job, fleet, operator, folder, watch, None)
     finally:
         if not any(folder.iterdir()):
             folder.rmdir()
@@ -115,11 +115,10 @@ def new_run(job: Job) -> Path:
 
 
 async def _work(
-    job: Job, fleet: Fleet, folder: Path, watch: Watch, supervisor: Supervisor | None
+    job: Job, fleet: Fleet, operator: Operator, folder: Path, watch: Watch, supervisor: Supervisor | None
 ) -> Finished:
     began, since = time.monotonic(), time.time() if supervisor is None else 0.0
     spec, model = await asyncio.to_thread(prepare, job, fleet, folder.name)
-    operator = Operator.of(fleet)
     if fleet.joined:
         await heard(fleet, operator, job.settings.quorum)
     else:

@@ -132,6 +132,22 @@ class Node(msgspec.Struct, frozen=True):
         return "active" if now < self.expires else "expired"
 
 
+def shape(nodes: Iterable[Node], told: Mapping[str, Iterable[str]], now: float) -> dict[str, tuple[str, ...]]:
+    """Fog -> its edges, of the fleet as it is now.
+
+    ``told``: what each fog that is let in says of its edges; the register's word on a name stands
+    above it.
+    """
+    known = {node.name: node for node in nodes}
+    fogs = {node.name for node in known.values() if node.role == "fog" and node.state(now) == "active"}
+    fogs |= told.keys() - known.keys()
+    found: dict[str, set[str]] = {fog: set(told.get(fog, ())) - known.keys() for fog in fogs}
+    for node in known.values():
+        if node.role == "edge" and node.site in found and node.state(now) == "active":
+            found[node.site].add(node.name)
+    return {fog: tuple(sorted(found[fog])) for fog in sorted(found)}
+
+
 def judge_invite(invite: Invite | None, now: float) -> Invite:
     """The invitation, when it may be used now. Raises `NotAdmitted`."""
     if invite is None:

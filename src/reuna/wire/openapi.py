@@ -77,6 +77,17 @@ _DECISION = {
 }
 _PROPOSED = {"type": "object", "properties": {"proposal": {"type": "string"}}, "additionalProperties": False}
 _LIST = {"type": "array", "items": {"type": "object"}}
+_FLEET = {
+    "type": "object",
+    "required": ["fleet", "fogs"],
+    "properties": {
+        "fleet": {"type": "string"},
+        "fogs": {
+            "type": "object",
+            "additionalProperties": {"type": "array", "items": {"type": "string"}},
+        },
+    },
+}
 _SEEN = {"type": "object", "additionalProperties": {"type": "number"}}
 
 ROUTES: tuple[Route, ...] = (
@@ -101,6 +112,7 @@ ROUTES: tuple[Route, ...] = (
         query={"after": _COUNT},
     ),
     Route("get", "/v1/nodes", "Nodes heard of, and when, in seconds since the epoch", _SEEN),
+    Route("get", "/v1/fleet", "Its fogs, and the edges of each, as they are now", _FLEET),
     Route(
         "post", "/v1/session", "Sign in; the session's token, also as a cookie", _WHO, _SIGN_IN, (422, 429)
     ),

@@ -26,6 +26,7 @@ from reuna.trust.enrolment import (
     renew_at,
     retry_after,
     secret_hash,
+    shape,
 )
 
 NAMES = st.from_regex(r"[a-z0-9][a-z0-9-]{0,62}", fullmatch=True)
@@ -201,3 +202,27 @@ def test_what_is_kept_of_earlier_starts_has_an_end() -> None:
 def test_a_secret_is_kept_as_a_hash_only() -> None:
     assert b"secret" not in secret_hash("secret")
     assert secret_hash("secret") == secret_hash("secret") != secret_hash("Secret")
+
+
+def known(name: str, role: str, site: str, revoked: float | None = None, expires: float = 9.0) -> Node:
+    return Node(name, role, site, "1", "ab", 0.0, expires, revoked)
+
+
+def test_the_fleet_is_who_enrolled_and_who_a_fog_tells_of() -> None:
+    nodes = [known("north", "fog", ""), known("press-1", "edge", "north"), known("south", "fog", "")]
+    told = {"north": ("press-1", "press-2"), "listed": ("pump-1",)}
+    assert shape(nodes, told, 1.0) == {
+        "listed": ("pump-1",), "north": ("press-1", "press-2"), "south": (),
+    }  # fmt: skip
+
+
+def test_a_fog_that_tells_of_anothers_edge_does_not_get_it() -> None:
+    nodes = [known("north", "fog", ""), known("south", "fog", ""), known("press-1", "edge", "north")]
+    assert shape(nodes, {"south": ("press-1",)}, 1.0) == {"north": ("press-1",), "south": ()}
+
+
+@pytest.mark.parametrize("gone", [{"revoked": 0.5}, {"expires": 0.5}])
+def test_who_is_revoked_or_over_its_time_is_not_of_the_fleet(gone: dict[str, float]) -> None:
+    edge = known("press-1", "edge", "north", **gone)
+    assert shape([known("north", "fog", ""), edge], {"north": ("press-1",)}, 1.0) == {"north": ()}
+    assert shape([known("north", "fog", "", **gone)], {"north": ("press-2",)}, 1.0) == {}
