@@ -11,7 +11,8 @@ import pytest
 
 from reuna.core.errors import DiskFull, NotApproved, Refused
 from reuna.exchange.allowance import MESSAGES, SECONDS
-from reuna.exchange.flows import Leaving, SiteFlows, Standing
+from reuna.exchange.flows import SiteFlows
+from reuna.exchange.intents import Leaving, Standing
 from reuna.trust.ledger import Entry, settled
 from reuna.trust.policy import Budget, Code, Limits, digest
 from reuna.trust.policy_text import parse
