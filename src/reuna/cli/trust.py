@@ -61,7 +61,12 @@ def show(folder: Folder = TRUST, json: Json = False) -> None:
 
 @app.command()
 def add(
-    file: Annotated[Path, typer.Argument(metavar="TARGET", help="The file that may come down.")],
+    file: Annotated[
+        Path,
+        typer.Argument(
+            metavar="TARGET", help="The file that may come down; for code also a project's folder."
+        ),
+    ],
     kind: Annotated[str, typer.Option("--kind", help="release, policy-template, code, plan or roster.")],
     name: Annotated[str | None, typer.Option("--name", help="Its name; the file's without it.")] = None,
     folder: Folder = TRUST,
@@ -71,7 +76,13 @@ def add(
     from reuna.fleet import trust
 
     ceremony = _ceremony(folder, passphrase_file)
-    _say(folder, trust.add(ceremony, file, kind, name or file.name))
+    if kind == "code" and file.is_dir():
+        from reuna.fleet.code import packed
+
+        data, own = packed(file)
+        _say(folder, trust.add_bytes(ceremony, data, kind, name or own))
+    else:
+        _say(folder, trust.add(ceremony, file, kind, name or file.name))
 
 
 @app.command()

@@ -68,7 +68,8 @@ def unsigned(state: TrustState, digest: str, now: float) -> str:
     try:
         _check_usable(state, "code", now)
     except Untrusted as error:
-        return f"waits: {error.message}; whoever holds the keys: reuna trust renew code, reuna trust publish"
+        over = complete(state) and state.files["code"].expires <= clock(state, now)
+        return f"waits: {error.message}" + (": reuna trust renew code" if over else "")
     if any(each.kind == "code" and each.digest == digest for each in read_all(targets_of(state, "code"))):
         return ""
     return f"waits for the fleet's code role to sign {digest}: reuna trust add PROJECT --kind code"
