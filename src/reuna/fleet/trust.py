@@ -280,6 +280,8 @@ def add_bytes(
     path = ROSTER if kind == "roster" else f"{rule.folder}/{name}"
     if PATH.fullmatch(path) is None:
         raise KeyProblem(f"{name!r} is no name of a target", "Use a-z, 0-9, dot, hyphen and underscore.")
+    if len(data) > rule.limit:
+        raise KeyProblem(f"{name} has {len(data)} bytes", f"A {kind} has at most {rule.limit}.")
     listed = {each.path: each for each in ceremony.listed(rule.role)}
     digest = digest_bytes(data)
     version = listed[path].version + 1 if path in listed else 1

@@ -162,7 +162,7 @@ class InlineWorkshop:
     async def open(self, run: str, bundle: Blob, settings: Mapping[str, Setting], min_level: int) -> None:
         return
 
-    def hold(self, bundle: Blob) -> None:
+    def hold(self, bundle: Blob, why: str) -> None:
         """There are no officers here."""
 
     async def fit(self, model: Blob, settings: Mapping[str, Setting], seed: int) -> Fitted:
