@@ -26,6 +26,7 @@ log = logging.getLogger("reuna.trust")
 #: parent has none. Raises `Unreachable`.
 Fetch = Callable[[str, int], Awaitable[bytes | None]]
 FIRST_S = 0.2  #: between two walks of a node that has not accepted any metadata yet
+LOOKED = 64  #: bundles that were looked for once; what waits longer waits for the ordinary walk
 SOON_S = 10.0  #: at least so long between two walks that refused plans ask for
 WORTH_A_WALK = {"signature", "expired", "missing"}  #: refusals that newer metadata may cure
 
@@ -165,13 +166,15 @@ class CodeRole:
     def __init__(self, guard: TrustGuard, fetch: Fetch) -> None:
         self._guard = guard
         self._fetch = fetch
-        self._looked = ""  #: the bundle that was looked for last
+        self._looked: dict[str, None] = {}  #: bundles that were looked for, the oldest first
 
     async def unsigned(self, bundle: str) -> str:
         """Why not, empty when it does. A bundle that was not asked about before is looked for at once."""
         why = self._guard.unsigned(bundle)
-        if why and bundle != self._looked:
-            self._looked = bundle
+        if why and bundle not in self._looked:
+            self._looked[bundle] = None
+            if len(self._looked) > LOOKED:
+                self._looked.pop(next(iter(self._looked)))
             await self._guard.walk(self._fetch)
             why = self._guard.unsigned(bundle)
         return why

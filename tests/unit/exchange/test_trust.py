@@ -216,10 +216,13 @@ async def test_code_signed_meanwhile_is_looked_for_at_once_and_only_once(tmp_pat
     assert await role.unsigned(BUNDLE) == ""
     asked = len(parent.asked)
     other = thing("code/other", "code", b"other code").digest
+    third = thing("code/third", "code", b"third code").digest
+    for code in (other, third):
+        assert await role.unsigned(code) != ""
+        assert len(parent.asked) > asked
+        asked = len(parent.asked)
     assert await role.unsigned(other) != ""
-    assert len(parent.asked) > asked
-    asked = len(parent.asked)
-    assert await role.unsigned(other) != ""
+    assert await role.unsigned(third) != ""
     assert len(parent.asked) == asked, "then the ordinary walk goes on"
     house.listed["code"].append(NEW)
     house.list("code")
