@@ -8,16 +8,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
+import zipfile
 from collections.abc import Callable
 
 import msgspec
 
 from drills.hostile_peers.attack import Attack
 from drills.hostile_peers.world import Round, World
+from reuna.adapters.files import FileBlobs
 from reuna.adapters.ledger_file import read
 from reuna.adapters.nats_bus import NatsBus
+from reuna.adapters.trust_keys import read_key
 from reuna.core.errors import Corrupted
 from reuna.core.records import Plan
+from reuna.fleet.officer import approve, key_file
 from reuna.trust.ledger import read_record
 from reuna.trust.plans import opened
 from reuna.wire import decode, encode
@@ -133,6 +138,20 @@ async def invented_neighbours(world: World, beside: Round) -> bool:
     return await _leaves(world, ("edge-1", "ghost-1", "ghost-2"), beside)
 
 
+async def stolen_online_key(world: World, beside: Round) -> bool:
+    """New code in a plan under the cloud's own key; a deceived officer has approved it at the site."""
+    blobs = FileBlobs(world.path("edge-1/state/blobs"))
+    honest = blobs.get(beside.plan.bundle)
+    assert honest is not None
+    evil = io.BytesIO(honest.read(0, honest.size))
+    with zipfile.ZipFile(evil, "a") as bundle:
+        bundle.writestr("evil.py", "# what else the thief would like to run\n")
+    given = blobs.put(evil.getvalue())  # as the fog would serve it
+    approve(world.path("edge-1/policy.toml"), read_key(key_file(world.fleet.folder)), given.digest)
+    plan = _evil(beside, bundle=given.digest, bundle_size=given.size)
+    return await _trains(world, beside, world.trust.sign(encode(plan)), plan.run)
+
+
 ATTACKS = (
     Attack("unsigned-plan", "fog", "gives its edge a plan that nobody has signed",
            ("plan-signature",), (EDGE, "refused a plan: .*cannot be read|refused a plan: .*no signed"), unsigned),
@@ -150,6 +169,8 @@ ATTACKS = (
            ("cohort",), (EDGE, "nodes in the sum: 1, at least 2"), cohort_of_one),
     Attack("cohort-of-doubles", "coordinator", "fills up the cohort with the same name",
            ("cohort-names", "roster"), (EDGE, "nodes in the sum: 1, at least 2"), cohort_of_doubles),
+    Attack("code-by-stolen-online-key", "coordinator", "names code in a plan that the fleet's code role did not sign",
+           ("code-role",), (EDGE, "waits for the fleet's code role"), stolen_online_key),
     Attack("invented-neighbours", "coordinator", "asks one edge in a cohort with names that it made up",
            ("roster",), (EDGE, "nodes in the sum: 1, at least 2"), invented_neighbours),
 )  # fmt: skip

@@ -16,7 +16,7 @@ from reuna.adapters.sandbox import probe
 from reuna.template import make_project
 from tests.system.test_enrolment import Plant, ports, until
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(100)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(200)]
 SITE = "mill-3"
 EDGES = ("press-1", "press-2")
 
@@ -153,7 +153,11 @@ def test_code_waits_for_the_sites_officers_and_configuration_does_not(mill: Mill
     assert first.poll() is None, "one officer alone lets nothing run"
     mill.sign("ot-owner")
     mill.hand_out()
-    assert first.wait(30) == 0, mill.said_by("first")  # the same run goes on
+    until(lambda: "waits for the fleet's code role" in mill.plant.log("press-1"), 60)
+    assert first.poll() is None, "the site's officers alone let nothing run that the fleet did not sign"
+    assert f"code {waiting['digest']} is not signed by the fleet's code role" in mill.said_by("first")
+    mill.reuna("trust", "add", "detector", "--kind", "code", "--folder", "cloud/trust")
+    assert first.wait(60) == 0, mill.said_by("first")  # the same run goes on
     assert "no code waits" in mill.reuna("code", "review", "press-1", fails=True)
 
     mill.edit("reuna.toml", "rate = 0.1", "rate = 0.05")

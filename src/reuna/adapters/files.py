@@ -55,6 +55,20 @@ def database_error(error: sqlite3.Error | OSError, path: Path) -> StorageError:
     return Corrupted(f"{path}: {error}")
 
 
+def read_at_most(path: Path, limit: int) -> bytes | None:
+    """A file's bytes, at most one more than ``limit``; None when there is none. A pipe is no file.
+
+    Raises `Corrupted`.
+    """
+    try:
+        if not path.is_file():
+            return None
+        with path.open("rb") as file:
+            return file.read(limit + 1)
+    except OSError as error:
+        raise storage_error(error, path) from error
+
+
 def sync_folder(folder: Path) -> None:
     """Make the names in a folder durable."""
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)

@@ -18,8 +18,8 @@ from tuf.api.metadata import Metadata, Root, Snapshot, Targets, Timestamp
 from reuna.adapters.files import replace_file, storage_error
 from reuna.core.errors import KeyProblem, Untrusted
 from reuna.trust import publish
-from reuna.trust.metadata import TrustState, begin, update
-from reuna.trust.parse import field, file_of, parse
+from reuna.trust.metadata import TrustState, begin, fleet_of, update
+from reuna.trust.parse import file_of, parse
 from reuna.trust.plans import PlanSigner
 from reuna.trust.publish import LIFE, PrivateKey, public_of
 from reuna.trust.roles import FILE_NAME, LIMITS, file_name
@@ -72,7 +72,7 @@ class TufRepository:
 
     def fleet(self) -> str:
         """Whose metadata this is."""
-        return str(field(self.root().signed.unrecognized_fields, "fleet"))
+        return fleet_of(self.newest("root"))
 
     def put(self, files: Mapping[str, bytes]) -> None:
         """Publish files by name, the timestamp last. Raises `DiskFull`."""
@@ -89,8 +89,7 @@ class TufRepository:
         pin = more.get("1.root.json") or self.file(file_name("root", first))
         if pin is None:
             raise KeyProblem(f"no root is published in {self.folder}", "Begin with `reuna trust init`.")
-        fleet = str(field(parse(Root, "root", pin).signed.unrecognized_fields, "fleet"))
-        return update(begin(fleet, pin), lambda name: more.get(name) or self.file(name), now)
+        return update(begin(fleet_of(pin), pin), lambda name: more.get(name) or self.file(name), now)
 
     def freshen(
         self, keys: Sequence[PrivateKey], now: float, also: Mapping[str, bytes] | None = None

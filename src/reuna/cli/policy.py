@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from reuna.cli.output import as_json
 from reuna.cli.passphrase import new_passphrase, passphrase
+from reuna.cli.trusted import FROM, SEEN, From, Node, Root, Seen, trusted
+
+if TYPE_CHECKING:
+    from reuna.fleet.targets import TargetFolder
+    from reuna.trust.metadata import TrustState
 
 app = typer.Typer(help="What may leave a site: its policy, signed by its officers.", no_args_is_help=True)
 
@@ -28,7 +33,6 @@ Secret = Annotated[
 
 @app.command()
 def init(
-    preset: Annotated[str, typer.Option("--preset", help="research, company or companies.")],
     site: Annotated[str, typer.Option("--site", help="Name of the site.")],
     fleet: Annotated[str, typer.Option("--fleet", help="Name of the fleet.")] = "fleet",
     fog: Annotated[str, typer.Option("--fog", help="Name of the site's fog; the site's without it.")] = "",
@@ -38,6 +42,15 @@ def init(
             "--signer", help="NAME=KEY of an officer, as `reuna policy key` says it; may be repeated."
         ),
     ] = None,
+    preset: Annotated[str, typer.Option("--preset", help="research, company or companies.")] = "",
+    template: Annotated[
+        str,
+        typer.Option("--template", help="A template that the fleet signed: `reuna trust templates`."),
+    ] = "",
+    source: From = FROM,
+    root: Root = None,
+    seen: Seen = SEEN,
+    node: Node = None,
     days: Annotated[int, typer.Option("--days", min=1, max=3650, help="How long it holds.")] = 180,
     out: Annotated[Path, typer.Option("--out", help="File to write.")] = POLICY,
 ) -> None:
@@ -48,6 +61,8 @@ def init(
     from reuna.core.errors import SettingsError
     from reuna.fleet.policy import starter
 
+    if bool(preset) == bool(template):
+        raise SettingsError("a policy begins with a preset or a template", "Name one: --preset company.")
     if out.exists():
         raise SettingsError(f"{out} is there already", "Name another file with --out.")
     pairs = [each.partition("=") for each in signer or []]
@@ -55,12 +70,26 @@ def init(
     if len(signers) != len(pairs):
         raise SettingsError("a signer is named twice", "Give each officer a name of their own.")
     today = datetime.fromtimestamp(time.time(), UTC).date()
-    text = starter(preset, site, today, fleet=fleet, fog=fog, signers=signers, days=days)
+    given = _template(template, trusted(source, root, seen, node)) if template else ""
+    text = starter(preset, site, today, fleet=fleet, fog=fog, signers=signers, days=days, template=given)
     out.parent.mkdir(parents=True, exist_ok=True)
     replace_file(out, text.encode(), 0o644)
     typer.echo(f"{out}: read it, or have it read to you with `reuna policy explain {out}`")
     if not signers:
         typer.echo("it names no signer: make keys with `reuna policy key` and add them under [signers.keys]")
+
+
+def _template(name: str, known: tuple[TrustState, TargetFolder]) -> str:
+    """The text of a signed template. Raises `Untrusted`."""
+    from reuna.core.errors import Untrusted
+    from reuna.fleet.targets import fetch
+    from reuna.trust.roles import KINDS
+
+    path = f"{KINDS['policy-template'].folder}/{name}"
+    try:
+        return fetch(*known, path, time.time(), "policy-template").decode()
+    except UnicodeDecodeError as error:
+        raise Untrusted("malformed", f"{path} is no text") from error
 
 
 @app.command()

@@ -10,6 +10,7 @@ import typer
 
 from reuna.cli.output import as_json
 from reuna.cli.passphrase import new_passphrase, passphrase
+from reuna.cli.trusted import FROM, SEEN, From, Node, Root, Seen, trusted
 
 if TYPE_CHECKING:
     from reuna.fleet.trust import Ceremony
@@ -61,7 +62,12 @@ def show(folder: Folder = TRUST, json: Json = False) -> None:
 
 @app.command()
 def add(
-    file: Annotated[Path, typer.Argument(metavar="TARGET", help="The file that may come down.")],
+    file: Annotated[
+        Path,
+        typer.Argument(
+            metavar="TARGET", help="The file that may come down; for code also a project's folder."
+        ),
+    ],
     kind: Annotated[str, typer.Option("--kind", help="release, policy-template, code, plan or roster.")],
     name: Annotated[str | None, typer.Option("--name", help="Its name; the file's without it.")] = None,
     folder: Folder = TRUST,
@@ -71,7 +77,13 @@ def add(
     from reuna.fleet import trust
 
     ceremony = _ceremony(folder, passphrase_file)
-    _say(folder, trust.add(ceremony, file, kind, name or file.name))
+    if kind == "code" and file.is_dir():
+        from reuna.fleet.code import packed
+
+        data, own = packed(file)
+        _say(folder, trust.add_bytes(ceremony, data, kind, name or own))
+    else:
+        _say(folder, trust.add(ceremony, file, kind, name or file.name))
 
 
 @app.command()
@@ -134,6 +146,46 @@ def publish(folder: Folder = TRUST, passphrase_file: Secret = None, json: Json =
         as_json({"published": not lacking, "lacking": lacking})
     else:
         _say(folder, lacking)
+
+
+@app.command()
+def fetch(
+    path: Annotated[str, typer.Argument(help="Path of a target, as releases/pump.")],
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="File to write; its name here.")] = None,
+    kind: Annotated[str, typer.Option("--kind", help="Refuse a target of another kind.")] = "",
+    source: From = FROM,
+    root: Root = None,
+    seen: Seen = SEEN,
+    node: Node = None,
+) -> None:
+    """Take a target: its signatures, age, size and bytes are checked before anything is written."""
+    from reuna.adapters.files import replace_file
+    from reuna.fleet import targets
+
+    data = targets.fetch(*trusted(source, root, seen, node), path, time.time(), kind)
+    file = out or Path(path.rpartition("/")[2])
+    replace_file(file, data, 0o644)
+    typer.echo(f"{file}: {path}, {len(data)} bytes, as the fleet has signed it")
+
+
+@app.command()
+def templates(
+    source: From = FROM, root: Root = None, seen: Seen = SEEN, node: Node = None, json: Json = False
+) -> None:
+    """List the policy templates that the fleet has signed."""
+    import msgspec
+
+    from reuna.fleet import targets
+
+    state, _ = trusted(source, root, seen, node)
+    found = targets.listed(state, time.time(), "policy-template")
+    if json:
+        as_json([msgspec.to_builtins(each) for each in found])
+        return
+    for each in found:
+        typer.echo(f"{each.path.rpartition('/')[2]}  version {each.version}, {each.size} bytes")
+    if not found:
+        typer.echo("no template is listed: `reuna trust add FILE --kind policy-template`")
 
 
 def _ceremony(folder: Path, passphrase_file: Path | None) -> Ceremony:

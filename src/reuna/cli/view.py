@@ -71,6 +71,12 @@ class Progress:
         elif what == "waits":
             self._phase = "waiting for officers of sites"
             self._note(approval_needed(event["run"], event["fields"]))
+        elif what == "signed":
+            self._note(
+                f"code {event['fields']['bundle'][:12]}… is signed with the code key in this fleet's folder"
+            )
+        elif what == "unsigned":
+            self._note(vouching_needed(event["fields"]))
         elif what == "sat out" and event["fields"].get("code") != NotApproved.code:
             self._note(f"{event['node']} sat out round {event['round']}: {event['fields']['reason']}")
         if not self._quiet and not self._console.is_terminal:
@@ -116,6 +122,14 @@ def approval_needed(run: str, fields: Mapping[str, Any]) -> str:
         f"  on one node of each site:   reuna code review FOLDER\n"
         f"  then each of its officers:  reuna code approve {code} --policy POLICY --key KEY\n"
         f"  {run} then goes on by itself; to give it up: reuna stop {run} --fleet FILE"
+    )
+
+
+def vouching_needed(fields: Mapping[str, Any]) -> str:
+    """What to tell whom when the fleet's code role has not signed a run's code."""
+    add = f"reuna trust add {fields['project']} --kind code --folder {fields['trust']}"
+    return (
+        f"code {fields['bundle']} is not signed by the fleet's code role\n  where its keys are:         {add}"
     )
 
 

@@ -46,8 +46,8 @@ class Workshop(Protocol):
         Raises `SandboxTooWeak` below ``min_level``.
         """
 
-    def hold(self, bundle: Blob) -> None:
-        """Keep a bundle that waits for the site's approval, for its officers to look at."""
+    def hold(self, bundle: Blob, why: str) -> None:
+        """Keep a bundle that waits for its approval, for the site's officers to look at."""
 
     async def fit(self, model: Blob, settings: Mapping[str, Setting], seed: int) -> Fitted: ...
 
@@ -109,8 +109,8 @@ class Trainer:
         bundle = await self._link.fetch(plan.bundle, plan.bundle_size)
         try:
             level = await self._link.approved(plan.bundle)
-        except NotApproved:
-            self._workshop.hold(bundle)
+        except NotApproved as error:
+            self._workshop.hold(bundle, error.message)
             raise
         await self._workshop.open(plan.run, bundle, plan.settings, level)
         model = await self._link.fetch(plan.model, plan.model_size)

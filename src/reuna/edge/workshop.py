@@ -51,24 +51,25 @@ class WorkerWorkshop:
         self._limits = limits
         self._min_level = min_level
         self._asked = 0  #: by the site's policy
-        self._waits = ""  #: digest of the bundle that waits for the site's officers
+        self._waits = ("", "")  #: digest of the bundle that waits, and why
         self._worker: Worker | None = None
         self._for: tuple[str, str] | None = None
         self._opened: tuple[str, Blob, Mapping[str, Setting]] | None = None
         self._idle: asyncio.TimerHandle | None = None
         self._closing: set[asyncio.Task[None]] = set()
 
-    def hold(self, bundle: Blob) -> None:
+    def hold(self, bundle: Blob, why: str) -> None:
         """See `Workshop.hold`."""
-        if self._waits == bundle.digest:
+        if self._waits == (bundle.digest, why):
             return
         self._folder.mkdir(parents=True, exist_ok=True)
         replace_file(self._folder / WAITING, bundle.read(0, bundle.size))
-        self._waits = bundle.digest
+        self._waits = (bundle.digest, why)
         log.warning(
-            "%s code %s waits for the officers of this site: reuna code review %s",
+            "%s code %s: %s. To look at it: reuna code review %s",
             NotApproved.code,
             bundle.digest,
+            why,
             self._folder.parent,
         )
 
@@ -102,7 +103,7 @@ class WorkerWorkshop:
         replace_file(self._folder / RAN, data)
         if waiting.is_file() and waiting.read_bytes() == data:
             waiting.unlink()
-            self._waits = ""
+            self._waits = ("", "")
             log.info("code %s was approved and runs", bundle.digest)
 
     @property

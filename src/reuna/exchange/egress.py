@@ -8,7 +8,7 @@ until the parent acknowledges it. Every payload is counted by kind before it lea
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import msgspec
 
@@ -25,7 +25,8 @@ from reuna.core.errors import (
 from reuna.core.ports import Blob, Blobs, BlobStore, Bus, Clock, HandlePlan, Offload, Spool
 from reuna.core.records import Contribution, Event, Hello, Member, Plan, Receipt
 from reuna.exchange.encode import encode_difference, extent, schema_of
-from reuna.exchange.flows import AGAIN_S, FlowControl, Leaving, Passage
+from reuna.exchange.flows import AGAIN_S, FlowControl, Passage
+from reuna.exchange.intents import Leaving
 from reuna.exchange.payloads import Among, Made, contribution, made_for, message
 from reuna.exchange.room import when_there_is_room
 from reuna.learn import grid as fixed
@@ -34,6 +35,8 @@ from reuna.wire import decode, digest_bytes, encode, message_digest
 
 #: The plan inside signed bytes. Raises `Untrusted`, `BadMessage`, `DiskFull`.
 OpenPlan = Callable[[bytes], bytes]
+#: Why the fleet's code role does not vouch for a bundle, empty when it does.
+Unsigned = Callable[[str], Awaitable[str]]
 log = logging.getLogger("reuna.egress")
 FIRST_RETRY_S = 0.1
 LAST_RETRY_S = 2.0
@@ -55,6 +58,7 @@ class Egress:
         offload: Offload,
         open_plan: OpenPlan,
         among: Among,
+        unsigned: Unsigned,
     ) -> None:
         self.name = name
         self._parent = parent
@@ -67,6 +71,7 @@ class Egress:
         self._offload = offload
         self._open_plan = open_plan
         self._among = among
+        self._unsigned = unsigned
         self.refused: dict[str, int] = {}
         self._warned: dict[str, float] = {}  #: what the policy refused and when that was last said
         self._models = ("", "")  #: of the plan before and of this one
@@ -85,6 +90,7 @@ class Egress:
             except (BadMessage, StorageError) as error:
                 self._refuse_plan(error.code, error)
             else:
+                await self._unsigned(plan.bundle)  # who passes plans on has the metadata that they need
                 await handle(data, signed)
 
         await self._bus.subscribe(f"plan.{self.name}", heard)
@@ -107,7 +113,8 @@ class Egress:
 
     async def approved(self, bundle: str) -> int:
         """See `Link.approved`."""
-        return await self._offload(lambda: self._flows.approved(bundle))
+        unsigned = await self._unsigned(bundle)
+        return await self._offload(lambda: self._flows.approved(bundle, unsigned))
 
     async def submit(
         self, plan_bytes: bytes, weights: Blob | None, weight: int, member: Member, level: int = 0

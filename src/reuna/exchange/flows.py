@@ -17,24 +17,17 @@ import msgspec
 from reuna.core.errors import NotApproved, Refused
 from reuna.core.ports import Clock
 from reuna.exchange.allowance import MESSAGES, Allowance, give_back
+from reuna.exchange.intents import Leaving, Standing, epsilon_left, free, intent_of, many, request_of
 from reuna.trust.decide import decide, decide_code
 from reuna.trust.ledger import Entry
-from reuna.trust.policy import ANY, Policy, rule_name
-from reuna.trust.requests import Allow, Deny, Request, State, Wait, numbers, spend
+from reuna.trust.policy import ANY, Policy
+from reuna.trust.requests import Allow, Deny, Request, State, Wait, spend
 
 T = TypeVar("T")
 AGAIN_S = 60.0  #: the same refusal is written down again after so long
 REMEMBERED = 4096  #: payloads whose entry is known, so that the same bytes are not counted twice
 NEVER = "code"  #: why a policy refuses code that its officers are not to be asked about
 REPEATS = ("presence",)  #: kinds whose equal bytes are another payload each time
-
-
-class Leaving(msgspec.Struct, frozen=True):
-    """A payload that wants to leave: what the policy is asked, SHA-256 of its bytes, its plan's digest."""
-
-    request: Request
-    payload: str
-    plan: str = ""
 
 
 Passage = tuple[int, ...]  #: numbers of the ledger's entries under which payloads leave
@@ -71,21 +64,13 @@ class FlowControl(Protocol):
         Raises `DiskFull`, `Corrupted`.
         """
 
-    def approved(self, bundle: str) -> int:
+    def approved(self, bundle: str, unsigned: str) -> int:
         """Lowest sandbox level in which a bundle may run here.
 
-        Raises `NotApproved` while officers can still let it run, `Refused` ('policy') when the policy
-        takes no new code at all.
+        ``unsigned``: why the fleet's code role does not vouch for it, empty when it does. Raises
+        `NotApproved` while officers or that role can still let it run, `Refused` ('policy') when the
+        policy takes no new code at all.
         """
-
-
-class Standing(msgspec.Struct, frozen=True):
-    """The policy in force, its digest and whether its kill switch is on; without one, why there is none."""
-
-    policy: Policy | None
-    digest: str = ""
-    why: str = ""
-    stopped: bool = False
 
 
 class Ledger(Protocol):
@@ -154,7 +139,7 @@ class SiteFlows:
             spent = msgspec.structs.replace(self._state, valid=False, why="", stopped=False)
             return mark(), Memory(spent, known, self._policy, self._ran, reserved)
 
-    def approved(self, bundle: str) -> int:
+    def approved(self, bundle: str, unsigned: str) -> int:
         """See `FlowControl.approved`."""
         now = self._clock.now()
         with self._lock:
@@ -163,7 +148,7 @@ class SiteFlows:
             if standing.policy is None:
                 verdict: Allow | Deny = Deny("no-policy", standing.why, "")
             else:
-                verdict = decide_code(standing.policy, state, bundle, now)
+                verdict = decide_code(standing.policy, state, bundle, now, unsigned)
             leaving = Leaving(Request("code", "", 0, now, code=bundle), "")
             if isinstance(verdict, Deny):
                 self._write(standing, self._refusal(_NoError(leaving, standing, verdict)))
@@ -171,7 +156,7 @@ class SiteFlows:
                     raise Refused("policy", verdict.why)
                 raise NotApproved(verdict.why)
             if bundle != self._ran:
-                said = _intent(leaving, standing, verdict.rule, self._now_ms())
+                said = intent_of(leaving, standing, verdict.rule, self._now_ms())
                 self._write(standing, [msgspec.structs.replace(said, kind="code", flow="", reason="runs")])
                 self._ran = bundle
             assert standing.policy is not None
@@ -219,7 +204,7 @@ class SiteFlows:
         place = each.request.kind, each.request.to
         held = self._allowances.get(place)
         if held is not None and held.fits(each.request, standing.digest) and not standing.stopped:
-            self._decide(standing, [msgspec.structs.replace(each, request=_free(each.request))])
+            self._decide(standing, [msgspec.structs.replace(each, request=free(each.request))])
         else:
             if held is not None:
                 self._settle([held])
@@ -231,9 +216,9 @@ class SiteFlows:
         """Reserve as many messages as usual; when the budget has no room for them, this one."""
         most = MESSAGES
         if standing.policy is not None and not standing.stopped:
-            state, asked = self._standing(standing), _many(each.request, most)
+            state, asked = self._standing(standing), many(each.request, most)
             most = most if isinstance(decide(standing.policy, state, asked), Allow) else 1
-        request = _many(each.request, most)
+        request = many(each.request, most)
         state, (intent,) = self._decide(standing, [Leaving(request, "")])
         (number,) = self._write(standing, [msgspec.structs.replace(intent, messages=most)])
         self._state = state
@@ -267,8 +252,8 @@ class SiteFlows:
         for each in payloads:
             rule = _allowed(standing, state, each)
             state = spend(state, each.request)
-            intent = _intent(each, standing, rule, self._now_ms())
-            left = _epsilon_left(standing, state, rule, each.request)
+            intent = intent_of(each, standing, rule, self._now_ms())
+            left = epsilon_left(standing, state, rule, each.request)
             intents.append(msgspec.structs.replace(intent, epsilon_left=left))
         return state, intents
 
@@ -290,9 +275,9 @@ class SiteFlows:
             self._state = give_back(self._state, reserved, entry.payload_bytes)
         if entry.kind != "intent":
             return
-        self._state = spend(self._state, _request(entry))
+        self._state = spend(self._state, request_of(entry))
         if entry.messages:
-            self._reserved[number] = _request(entry)
+            self._reserved[number] = request_of(entry)
         else:
             self._remember(entry.flow, entry.payload, entry.plan, number)
 
@@ -331,7 +316,7 @@ class SiteFlows:
         if now - self._refusals.get(key, -AGAIN_S) < AGAIN_S:
             return []
         self._refusals[key] = now
-        intent = _intent(no.leaving, no.standing, no.rule, self._now_ms())
+        intent = intent_of(no.leaving, no.standing, no.rule, self._now_ms())
         return [
             msgspec.structs.replace(
                 intent, kind="refused", decision=no.decision, reason=f"{no.reason}: {no.why}", epsilon=0.0
@@ -369,69 +354,3 @@ def _names(policy: Policy, kind: str, to: str) -> frozenset[str] | None:
     if any(names is None or ANY in names for names in lists):
         return None
     return frozenset(name for names in lists for name in names or ())
-
-
-def _intent(leaving: Leaving, standing: Standing, rule: str, now_ms: int) -> Entry:
-    request = leaving.request
-    return Entry(
-        time_ms=now_ms,
-        kind="intent",
-        flow=request.kind,
-        to=request.to,
-        payload_bytes=request.bytes,
-        payload=leaving.payload,
-        run=request.run,
-        round=request.round,
-        plan=leaving.plan,
-        code=request.code,
-        policy_serial=standing.policy.serial if standing.policy else 0,
-        policy=standing.digest,
-        rule=rule,
-        epsilon=request.epsilon or 0.0,
-        unit=request.epsilon_unit,
-        samples=request.samples,
-        cohort=request.cohort,
-        organisations=request.organisations,
-        values=numbers(request),
-        level=request.sandbox or None,
-        decision="allow",
-    )
-
-
-def _many(request: Request, count: int) -> Request:
-    return msgspec.structs.replace(request, bytes=count * request.bytes)
-
-
-def _free(request: Request) -> Request:
-    """The same, when its bytes were reserved before."""
-    return msgspec.structs.replace(request, bytes=0)
-
-
-def _epsilon_left(standing: Standing, state: State, rule: str, request: Request) -> float | None:
-    """Of the budget of the rule that allowed a request, afterwards; None without one."""
-    if standing.policy is None or request.epsilon is None:
-        return None
-    named = (
-        each
-        for number, each in enumerate(standing.policy.flows)
-        if rule_name(standing.policy, number) == rule
-    )
-    budget = next((each.dp for each in named), None)
-    if budget is None:
-        return None
-    return max(0.0, budget.max_epsilon_total - state.epsilon.get(budget.unit, 0.0))
-
-
-def _request(entry: Entry) -> Request:
-    """What of an intent counts against budgets."""
-    return Request(
-        kind=entry.flow,
-        to=entry.to,
-        bytes=entry.payload_bytes,
-        now=entry.time_ms / 1000,
-        run=entry.run,
-        round=entry.round,
-        values=entry.values,
-        epsilon=entry.epsilon or None,
-        epsilon_unit=entry.unit,
-    )

@@ -17,7 +17,8 @@ from reuna.adapters.ledger_file import LedgerFile
 from reuna.core.errors import Refused, ReunaError, Unreachable, Untrusted
 from reuna.core.ports import Clock, Offload
 from reuna.core.records import ShownHead
-from reuna.exchange.flows import FlowControl, Leaving, Passage
+from reuna.exchange.flows import FlowControl, Passage
+from reuna.exchange.intents import Leaving
 from reuna.exchange.link import Heads
 from reuna.trust.heads import read_head
 from reuna.trust.ledger import Entry

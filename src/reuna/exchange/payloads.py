@@ -8,7 +8,7 @@ import msgspec
 
 from reuna.core.records import Contribution, Plan
 from reuna.exchange.encode import Extent
-from reuna.exchange.flows import Leaving
+from reuna.exchange.intents import Leaving
 from reuna.trust.requests import Hidden, Request
 from reuna.wire import digest_bytes, encode
 

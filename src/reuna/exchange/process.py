@@ -34,7 +34,7 @@ from reuna.exchange.ledger_export import keep_exporting
 from reuna.exchange.link import EgressSettings, Frames, LinkServer
 from reuna.exchange.room import when_there_is_room
 from reuna.exchange.site import Site, open_site
-from reuna.exchange.trust import TrustGuard
+from reuna.exchange.trust import CodeRole, TrustGuard
 
 log = logging.getLogger("reuna.egress")
 FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -70,6 +70,7 @@ async def serve(settings: EgressSettings, sock: socket.socket) -> None:
         ThreadOffload(),
         guard.plan,
         guard.among,
+        CodeRole(guard, store.metadata).unsigned,
     )
     work = (
         guard.keep_fresh(store.metadata, FRESH_S),

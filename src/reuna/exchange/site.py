@@ -11,8 +11,9 @@ from reuna.adapters.ledger_file import LedgerFile, entries
 from reuna.adapters.policy_store import InForce, PolicyStore, is_stopped
 from reuna.adapters.trust_keys import new_key, read_key, write_key
 from reuna.core.ports import Clock
-from reuna.exchange.flows import SiteFlows, Standing
+from reuna.exchange.flows import SiteFlows
 from reuna.exchange.heads import News
+from reuna.exchange.intents import Standing
 from reuna.exchange.link import EgressSettings
 from reuna.exchange.resume import Resumer, resume
 from reuna.trust.heads import Signer

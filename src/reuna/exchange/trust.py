@@ -17,7 +17,7 @@ from reuna.trust.gate import plan_gate
 from reuna.trust.metadata import TrustState, begin, complete, refresh, take, wanted
 from reuna.trust.plans import PlanGate, PlanKey, verify_plan
 from reuna.trust.requests import Hidden
-from reuna.trust.targets import Target, among, target
+from reuna.trust.targets import Target, among, target, unsigned
 from reuna.wire import decode
 
 log = logging.getLogger("reuna.trust")
@@ -26,6 +26,7 @@ log = logging.getLogger("reuna.trust")
 #: parent has none. Raises `Unreachable`.
 Fetch = Callable[[str, int], Awaitable[bytes | None]]
 FIRST_S = 0.2  #: between two walks of a node that has not accepted any metadata yet
+LOOKED = 64  #: bundles that were looked for once; what waits longer waits for the ordinary walk
 SOON_S = 10.0  #: at least so long between two walks that refused plans ask for
 WORTH_A_WALK = {"signature", "expired", "missing"}  #: refusals that newer metadata may cure
 
@@ -38,6 +39,7 @@ class TrustGuard:
         self._clock = clock
         self._asked = asyncio.Event()
         self._complete = asyncio.Event()
+        self._walking = asyncio.Lock()
         self._floor = store.floor()
         self._take_over(state)
 
@@ -68,15 +70,23 @@ class TrustGuard:
 
         Raises `Untrusted`, `DiskFull` and what ``fetch`` raises.
         """
-        step, files = refresh(self.state, self._clock.now()), {}
-        while (file := wanted(step)) is not None:
-            data = await fetch(file.name, file.limit)
-            step = take(step, data)
-            if data is not None:
-                files[file.name] = data
-            if step.stage == "root":
-                self._keep(step.state, files)
-        self._keep(step.state, files)
+        async with self._walking:  # the slower of two would bring back what is older
+            step, files = refresh(self.state, self._clock.now()), {}
+            while (file := wanted(step)) is not None:
+                data = await fetch(file.name, file.limit)
+                step = take(step, data)
+                if data is not None:
+                    files[file.name] = data
+                if step.stage == "root":
+                    self._keep(step.state, files)
+            self._keep(step.state, files)
+
+    async def walk(self, fetch: Fetch) -> None:
+        """`refresh`; what stands against it is said in the log."""
+        try:
+            await self.refresh(fetch)
+        except (Untrusted, Unreachable, Refused, StorageError) as error:
+            log.warning("metadata stays as it was: %s %s", error.code, error)
 
     def _keep(self, state: TrustState, files: dict[str, bytes]) -> None:
         if state != self.state:
@@ -87,10 +97,7 @@ class TrustGuard:
         """Walk now, every ``every_s`` seconds, and soon after a refusal that a walk may cure."""
         while True:
             self._asked.clear()
-            try:
-                await self.refresh(fetch)
-            except (Untrusted, Unreachable, Refused, StorageError) as error:
-                log.warning("metadata stays as it was: %s %s", error.code, error)
+            await self.walk(fetch)
             if self._gate is None:  # a new node, whose parent may be new as well
                 await self._clock.sleep(FIRST_S)
                 continue
@@ -141,6 +148,36 @@ class TrustGuard:
     def target(self, path: str) -> Target:
         """What may come down under that path, by the newest metadata. Raises `Untrusted`."""
         return target(self.state, path, self._clock.now())
+
+    def unsigned(self, bundle: str) -> str:
+        """See `reuna.trust.targets.unsigned`; one that is lacking makes this node look soon."""
+        try:
+            why = unsigned(self.state, bundle, self._clock.now())
+        except Untrusted as error:
+            why = f"waits: {error.message}"
+        if why:
+            self._asked.set()
+        return why
+
+
+class CodeRole:
+    """Whether the fleet's code role vouches for a bundle, by metadata as new as the bundle."""
+
+    def __init__(self, guard: TrustGuard, fetch: Fetch) -> None:
+        self._guard = guard
+        self._fetch = fetch
+        self._looked: dict[str, None] = {}  #: bundles that were looked for, the oldest first
+
+    async def unsigned(self, bundle: str) -> str:
+        """Why not, empty when it does. A bundle that was not asked about before is looked for at once."""
+        why = self._guard.unsigned(bundle)
+        if why and bundle not in self._looked:
+            self._looked[bundle] = None
+            if len(self._looked) > LOOKED:
+                self._looked.pop(next(iter(self._looked)))
+            await self._guard.walk(self._fetch)
+            why = self._guard.unsigned(bundle)
+        return why
 
 
 def _key_of(plan: bytes) -> PlanKey:

@@ -44,19 +44,21 @@ def starter(
     threshold: int | None = None,
     days: int = DAYS,
     code: Iterable[CodeEntry] = (),
+    template: str = "",
 ) -> str:
     """The text of a first policy. ``fog``: the site's fog, named like the site without it.
 
     ``signers``: name -> public key; without any it is a draft that no node accepts. ``threshold``:
-    two of several signers without it. Raises `SettingsError`.
+    two of several signers without it. ``template``: a text in place of a preset's, with the same words
+    to be replaced (my-site, my-fleet, my-fog, 2026-01-01, 2026-12-31). Raises `SettingsError`.
     """
-    if preset not in PRESETS:
+    if not template and preset not in PRESETS:
         raise SettingsError(f"{preset!r} is no preset", f"Use one of {', '.join(PRESETS)}.")
     wrong = [name for name in (site, fleet, fog or site) if not is_name(name)]
     if wrong:
         raise SettingsError(f"{wrong[0]!r} is no name", "Use a-z, 0-9 and -, at most 63.")
     keys = dict(signers or {})
-    text = resources.files("reuna.fleet").joinpath("policies", f"{preset}.toml").read_text(encoding="utf-8")
+    text = template or _preset(preset)
     lines = [f'"{name}" = "{key}"' for name, key in keys.items() if is_word(name) and not DIGEST(key)]
     if len(lines) != len(keys):
         raise SettingsError(
@@ -76,6 +78,10 @@ def starter(
     text += "".join(code_entry(entry) for entry in code)
     parse(text, "the new policy")
     return text
+
+
+def _preset(name: str) -> str:
+    return resources.files("reuna.fleet").joinpath("policies", f"{name}.toml").read_text(encoding="utf-8")
 
 
 def code_entry(entry: CodeEntry) -> str:

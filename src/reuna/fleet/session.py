@@ -25,11 +25,12 @@ from reuna.core.tensors import layout_of, pack
 from reuna.fleet import departures
 from reuna.fleet.baseline import Centralised, run_centralised
 from reuna.fleet.client import Operator
+from reuna.fleet.code import allow_code
 from reuna.fleet.data import DataNode, sites_of, spread
 from reuna.fleet.departures import entries_of
 from reuna.fleet.joined import heard
 from reuna.fleet.layout import Fleet, make_fleet
-from reuna.fleet.officer import amend, approve, key_file
+from reuna.fleet.officer import amend, key_file
 from reuna.fleet.result import check_result
 from reuna.fleet.scaling import measure_scaling
 from reuna.fleet.supervise import Supervisor, failed
@@ -81,6 +82,7 @@ async def carry_out(job: Job, watch: Watch) -> Finished:
     fleet = make_fleet(folder / "fleet", "local", spread(job.nodes, job.fogs), preset=job.preset)
     for node, (old, new) in job.amend.items():
         amend(fleet.folder / node / "policy.toml", read_key(key_file(fleet.folder)), old, new)
+    sign_code(job, fleet, watch)  # before the nodes look: what nodes look for first has it
     supervisor = Supervisor(fleet)
     try:
         await supervisor.start()
@@ -118,6 +120,7 @@ async def _work(
     job: Job, fleet: Fleet, operator: Operator, folder: Path, watch: Watch, supervisor: Supervisor | None
 ) -> Finished:
     began, since = time.monotonic(), time.time() if supervisor is None else 0.0
+    await asyncio.to_thread(sign_code, job, fleet, watch)
     spec, model = await asyncio.to_thread(prepare, job, fleet, folder.name)
     if fleet.joined:
         await heard(fleet, operator, job.settings.quorum)
@@ -172,19 +175,18 @@ def prepare(job: Job, fleet: Fleet, run: str) -> tuple[RunSpec, tuple[bytes, byt
         settings=dict(settings.settings),
         local=settings.local,
     )
-    allow_code(fleet, spec.bundle)
+    allow_code(fleet, bundle, settings.name)
     return spec, (bundle, model)
 
 
-def allow_code(fleet: Fleet, bundle: str) -> int:
-    """Approve a bundle at the sites of a fleet whose officer's key lies in its folder; how many did not.
-
-    Elsewhere the officers do that themselves: `reuna code approve`.
-    """
-    if not key_file(fleet.folder).is_file():
-        return 0
-    key = read_key(key_file(fleet.folder))
-    return sum(approve(place.folder / "policy.toml", key, bundle) for place in fleet.of("edge"))
+def sign_code(job: Job, fleet: Fleet, watch: Watch) -> None:
+    """Let the run's code run where the keys for that lie in the fleet's folder; say what is done or lacks."""
+    done = allow_code(fleet, pack_bundle(job.project), job.settings.name)
+    said = {"bundle": done.digest, "trust": fleet.setting("trust"), "project": str(job.project)}
+    if not done.vouched:
+        watch({"what": "unsigned", "fields": said})
+    elif done.signed:
+        watch({"what": "signed", "fields": said})
 
 
 async def ready(fleet: Fleet, operator: Operator, supervisor: Supervisor | None) -> None:

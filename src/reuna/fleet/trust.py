@@ -16,6 +16,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -43,6 +44,8 @@ ROTATED = {"root": ("root",), "release": ("release",), "code": ("code",), "onlin
 ONLINE_SETS = ("online", "plans")
 LISTS = ("targets", "code", "plans")
 ORDER = ("root", "targets", "code", "plans")  #: of what is staged
+
+NOBODY: Mapping[str, str] = MappingProxyType({})
 
 #: Asks the passphrase of a locked key file.
 Ask = Callable[[Path], bytes]
@@ -259,23 +262,31 @@ def renew(ceremony: Ceremony, what: str) -> dict[str, str]:
 
 
 def add(ceremony: Ceremony, file: Path, kind: str, name: str) -> dict[str, str]:
-    """List a file as something that may come down; what still lacks a signature."""
+    """`add_bytes` of a file. Raises `KeyProblem`."""
+    try:
+        data = file.read_bytes()
+    except OSError as error:
+        raise KeyProblem(f"cannot read {file}: {error.strerror}") from error
+    return add_bytes(ceremony, data, kind, name, _roster(file, data) if kind == "roster" else {})
+
+
+def add_bytes(
+    ceremony: Ceremony, data: bytes, kind: str, name: str, organisations: Mapping[str, str] = NOBODY
+) -> dict[str, str]:
+    """List something that may come down; what still lacks a signature. Raises `KeyProblem`."""
     rule = KINDS.get(kind)
     if rule is None:
         raise KeyProblem(f"{kind!r} is no kind of target", f"Use one of {', '.join(KINDS)}.")
     path = ROSTER if kind == "roster" else f"{rule.folder}/{name}"
     if PATH.fullmatch(path) is None:
         raise KeyProblem(f"{name!r} is no name of a target", "Use a-z, 0-9, dot, hyphen and underscore.")
-    try:
-        data = file.read_bytes()
-    except OSError as error:
-        raise KeyProblem(f"cannot read {file}: {error.strerror}") from error
+    if len(data) > rule.limit:
+        raise KeyProblem(f"{name} has {len(data)} bytes", f"A {kind} has at most {rule.limit}.")
     listed = {each.path: each for each in ceremony.listed(rule.role)}
     digest = digest_bytes(data)
     version = listed[path].version + 1 if path in listed else 1
-    organisations = _roster(file, data) if kind == "roster" else {}
     sha256 = hashlib.sha256(data).hexdigest()
-    listed[path] = Target(path, kind, version, len(data), digest, sha256, organisations=organisations)
+    listed[path] = Target(path, kind, version, len(data), digest, sha256, organisations=dict(organisations))
     (ceremony.folder / "targets").mkdir(parents=True, exist_ok=True)
     replace_file(ceremony.folder / "targets" / digest, data, 0o644)
     ceremony.restage(rule.role, list(listed.values()))

@@ -30,7 +30,7 @@ from reuna.sim.clock import InPlace
 from reuna.sim.freight import MemoryFreight, Weather
 from reuna.sim.lives import Incarnation, Killed, SimLink
 from reuna.sim.storage import MemoryBlob, MemoryBlobs, MemorySpool
-from reuna.trust.requests import without_roster
+from reuna.trust.requests import vouched, without_roster
 from reuna.wire import decode, digest_bytes
 
 HELLO_S = 5.0
@@ -162,7 +162,7 @@ class InlineWorkshop:
     async def open(self, run: str, bundle: Blob, settings: Mapping[str, Setting], min_level: int) -> None:
         return
 
-    def hold(self, bundle: Blob) -> None:
+    def hold(self, bundle: Blob, why: str) -> None:
         """There are no officers here."""
 
     async def fit(self, model: Blob, settings: Mapping[str, Setting], seed: int) -> Fitted:
@@ -413,6 +413,7 @@ class SimFleet:
             InPlace(),
             unsealed,
             without_roster,
+            vouched,
         )
 
     def _depot(self, node: str) -> Depot:

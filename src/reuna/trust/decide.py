@@ -62,10 +62,17 @@ def decide_reading(policy: Policy, state: State, reading: Reading) -> Verdict:
 # --- what bounds everything ----------------------------------------------------------------------
 
 
-def decide_code(policy: Policy, state: State, digest: str, now: float) -> Allow | Deny:
-    """May a bundle run at this site? Never raises. Its sandbox is judged when it is known."""
+def decide_code(policy: Policy, state: State, digest: str, now: float, unsigned: str = "") -> Allow | Deny:
+    """May a bundle run at this site? Never raises. Its sandbox is judged when it is known.
+
+    Both must agree: the site's officers by the policy, and the fleet's code role. ``unsigned`` is why
+    the latter does not, see `reuna.trust.targets.unsigned`.
+    """
     request = Request("", "", 0, now, code=digest, sandbox=policy.code.min_sandbox_level)
-    return _in_force(policy, state, now) or _code(policy, request) or Allow("code.allow")
+    refused = _in_force(policy, state, now) or _code(policy, request)
+    if refused is None and unsigned:
+        return Deny("code-unsigned", f"the code {digest[:12]}… {unsigned}", "")
+    return refused or Allow("code.allow")
 
 
 def _in_force(policy: Policy, state: State, now: float) -> Deny | None:

@@ -88,6 +88,11 @@ def begin(fleet: str, root: bytes) -> TrustState:
     return TrustState(fleet, file_of(metadata, root))
 
 
+def fleet_of(root: bytes) -> str:
+    """The fleet that a root says it is of. Raises `Untrusted`."""
+    return str(field(parse(Root, "root", root).signed.unrecognized_fields, "fleet"))
+
+
 def refresh(state: TrustState, now: float) -> Refresh:
     """Begin a walk. ``now``: the wall clock, seconds since the epoch."""
     return Refresh(state, now)

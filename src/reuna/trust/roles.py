@@ -44,18 +44,19 @@ def file_name(role: str, version: int) -> str:
 
 
 class Rule(msgspec.Struct, frozen=True):
-    """Which role signs targets of a kind, and the folder of their paths."""
+    """Which role signs targets of a kind, the folder of their paths, the most bytes of one."""
 
     role: str
     folder: str
+    limit: int
 
 
 KINDS: dict[str, Rule] = {
-    "release": Rule("targets", "releases"),
-    "policy-template": Rule("targets", "policy-templates"),
-    "code": Rule("code", "code"),
-    "plan": Rule("plans", "plans"),
-    "roster": Rule("targets", "rosters"),
+    "release": Rule("targets", "releases", 256 * 1024 * 1024),
+    "policy-template": Rule("targets", "policy-templates", 256 * 1024),
+    "code": Rule("code", "code", 16 * 1024 * 1024),
+    "plan": Rule("plans", "plans", 1024 * 1024),
+    "roster": Rule("targets", "rosters", 1024 * 1024),
 }
 
 

@@ -59,6 +59,22 @@ def targets(state: TrustState, now: float) -> list[Target]:
     return sorted(found, key=lambda each: each.path)
 
 
+def unsigned(state: TrustState, digest: str, now: float) -> str:
+    """Why the fleet's code role does not vouch for a bundle, with what to do; empty when it does.
+
+    A pushed bundle runs when the site's policy and this role both allow it: the keys at the cloud sign
+    neither. Raises `Untrusted` (kind, malformed).
+    """
+    try:
+        _check_usable(state, "code", now)
+    except Untrusted as error:
+        over = complete(state) and state.files["code"].expires <= clock(state, now)
+        return f"waits: {error.message}" + (": reuna trust renew code" if over else "")
+    if any(each.kind == "code" and each.digest == digest for each in read_all(targets_of(state, "code"))):
+        return ""
+    return f"waits for the fleet's code role to sign {digest}: reuna trust add PROJECT --kind code"
+
+
 def among(state: TrustState, names: Iterable[str]) -> Hidden:
     """How many of the names the fleet's roster knows; without a roster, how many names there are.
 

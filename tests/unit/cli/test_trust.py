@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from importlib import resources
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,7 @@ from typer.testing import CliRunner
 
 from reuna.adapters import trust_keys
 from reuna.cli import app
-from reuna.core.errors import KeyProblem
+from reuna.core.errors import KeyProblem, SettingsError, Untrusted
 
 RUN = CliRunner()
 
@@ -24,8 +26,16 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+def policy(*arguments: str) -> str:
+    return command("policy", *arguments)
+
+
 def reuna(*arguments: str, given: str | None = None) -> str:
-    done = RUN.invoke(app, ["trust", *arguments], input=given, catch_exceptions=False)
+    return command("trust", *arguments, given=given)
+
+
+def command(*arguments: str, given: str | None = None) -> str:
+    done = RUN.invoke(app, list(arguments), input=given, catch_exceptions=False)
     if done.exception and not isinstance(done.exception, SystemExit):
         raise done.exception
     assert done.exit_code == 0, done.output
@@ -96,3 +106,68 @@ def test_a_mistake_is_one_sentence(arguments: tuple[str, ...]) -> None:
     with pytest.raises(KeyProblem) as caught:
         reuna(*arguments)
     assert caught.value.next_step.endswith(".")
+
+
+def test_a_target_and_a_policy_template_are_taken_as_they_were_signed(place: Path) -> None:
+    reuna("init", "--fleet", "line-4")
+    (place / "pump.onnx").write_bytes(b"a pump's model")
+    text = resources.files("reuna.fleet").joinpath("policies", "company.toml").read_text(encoding="utf-8")
+    (place / "works.toml").write_text(text.replace("min_samples = 50", "min_samples = 77"))
+    reuna("add", "pump.onnx", "--kind", "release", "--name", "pump")
+    reuna("add", "works.toml", "--kind", "policy-template", "--name", "works")
+    with pytest.raises(KeyProblem, match="nothing is trusted"):
+        reuna("fetch", "releases/pump")
+    assert "14 bytes" in reuna("fetch", "releases/pump", "-o", "got", "--root", "trust/root.json")
+    assert (place / "got").read_bytes() == b"a pump's model"
+    assert "works  version 1" in reuna("templates")
+    assert json.loads(reuna("templates", "--json"))[0]["path"] == "policy-templates/works"
+    policy("init", "--template", "works", "--site", "mill-3")
+    assert "min_samples = 77" in (place / "policy.toml").read_text()
+    assert 'site = "mill-3"' in (place / "policy.toml").read_text()
+    for kind in ("--preset", "--template"):
+        with pytest.raises(SettingsError if kind == "--preset" else Untrusted):
+            policy("init", kind, "other", "--site", "mill-3", "--out", "other.toml")
+    with pytest.raises(SettingsError, match="preset or a template"):
+        policy("init", "--site", "mill-3", "--out", "other.toml")
+
+
+@pytest.mark.parametrize("change", [b"\xff\xfe", b"site = 3\n"])
+def test_a_template_that_was_changed_or_is_no_policy_writes_nothing(place: Path, change: bytes) -> None:
+    reuna("init", "--fleet", "line-4")
+    (place / "works.toml").write_bytes(change)
+    reuna("add", "works.toml", "--kind", "policy-template", "--name", "works")
+    begin = ("init", "--template", "works", "--site", "mill-3", "--root", "trust/root.json")
+    with pytest.raises((Untrusted, SettingsError)):
+        policy(*begin)
+    (kept,) = (place / "trust" / "targets").iterdir()
+    kept.write_bytes(change[::-1])
+    with pytest.raises(Untrusted, match="not policy-templates/works as it was signed"):
+        policy(*begin)
+    assert not (place / "policy.toml").exists()
+
+
+def test_an_older_fleet_folder_is_refused_by_who_has_seen_a_newer_one(place: Path) -> None:
+    reuna("init", "--fleet", "line-4")
+    (place / "works.toml").write_bytes(b"one")
+    reuna("add", "works.toml", "--kind", "release", "--name", "works")
+    shutil.copytree(place / "trust", place / "old")
+    reuna("withdraw", "releases/works")
+    with pytest.raises(Untrusted, match="does not name"):
+        reuna("fetch", "releases/works", "--root", "trust/root.json")
+    with pytest.raises(Untrusted) as caught:
+        reuna("fetch", "releases/works", "--from", "old")
+    assert caught.value.reason == "version"
+    reuna("fetch", "releases/works", "--from", "old", "--seen", "other", "--root", "trust/root.json")
+    assert (place / "works").read_bytes() == b"one"
+
+
+def test_a_node_takes_what_it_has_accepted_itself(place: Path) -> None:
+    reuna("init", "--fleet", "line-4")
+    (place / "works.toml").write_bytes(b"one")
+    reuna("add", "works.toml", "--kind", "release", "--name", "works")
+    with pytest.raises(KeyProblem, match="has accepted no metadata"):
+        reuna("fetch", "releases/works", "--node", "state")
+    reuna("fetch", "releases/works", "--seen", "state/trust", "--root", "trust/root.json", "-o", "x")
+    reuna("withdraw", "releases/works")
+    shutil.rmtree(place / "trust" / "public")
+    assert "3 bytes" in reuna("fetch", "releases/works", "--node", "state")

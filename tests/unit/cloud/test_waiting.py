@@ -32,7 +32,7 @@ class Fleet(SimFleet):
         for edge, at in officers.items():
             setattr(self.meters[edge], "approved", partial(self.judge, at))
 
-    def judge(self, at: float, _bundle: str) -> int:
+    def judge(self, at: float, _bundle: str, _unsigned: str) -> int:
         if asyncio.get_running_loop().time() < at:
             raise NotApproved("it waits")
         return 0
@@ -80,5 +80,5 @@ def test_an_edge_that_is_silent_for_another_reason_still_ends_the_run() -> None:
         fleet.carry_out()
 
 
-def _never(_bundle: str) -> int:
+def _never(_bundle: str, _unsigned: str) -> int:
     raise Refused("policy", "no new code")

@@ -13,8 +13,9 @@ from reuna.core.errors import Refused
 from reuna.core.records import Contribution, Grid, Member, Plan, Receipt
 from reuna.core.tensors import pack
 from reuna.exchange.egress import Egress
-from reuna.exchange.flows import Leaving, Passage
+from reuna.exchange.flows import Passage
 from reuna.exchange.intake import Intake
+from reuna.exchange.intents import Leaving
 from reuna.exchange.meter import CountedFlows, total
 from reuna.learn.grid import decode
 from reuna.loop import train
@@ -23,7 +24,7 @@ from reuna.sim.clock import InPlace, SimClock
 from reuna.sim.fleet import unsealed
 from reuna.sim.freight import MemoryFreight
 from reuna.sim.storage import MemoryBlob, MemoryBlobs, MemorySpool
-from reuna.trust.requests import without_roster
+from reuna.trust.requests import vouched, without_roster
 from reuna.wire import digest_bytes, encode
 
 PARAMS = 4
@@ -59,7 +60,7 @@ class Site:
         bus = MemoryBroker().connect("a")
         return Egress(
             "a", "fog", bus, freight, self.cache, self.outbox, self.meter, SimClock(), InPlace(), unsealed,
-            without_roster,
+            without_roster, vouched,
         )  # fmt: skip
 
     async def submit(self, values: list[float], weight: int = 3, data: bytes | None = None) -> Receipt | None:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 
 import msgspec
 import pytest
 
 from reuna.core.errors import DiskFull, NotApproved, Refused
 from reuna.exchange.allowance import MESSAGES, SECONDS
-from reuna.exchange.flows import Leaving, SiteFlows, Standing
+from reuna.exchange.flows import SiteFlows
+from reuna.exchange.intents import Leaving, Standing
 from reuna.trust.ledger import Entry, settled
-from reuna.trust.policy import Budget, Code, Limits, digest
+from reuna.trust.policy import Budget, Code, CodeEntry, Limits, digest
 from reuna.trust.policy_text import parse
 from reuna.trust.requests import Request
 from reuna.wire import digest_bytes
@@ -298,7 +299,23 @@ def test_code_waits_where_officers_are_asked_and_is_refused_where_they_are_not()
         policy = msgspec.structs.replace(POLICY, code=rule)
         site.standing = Standing(policy, digest(policy))
         with pytest.raises(error):
-            site.flows.approved(code)
+            site.flows.approved(code, "")
     site.standing = Standing(None, why="no policy yet")
     with pytest.raises(NotApproved, match="no policy yet"):
-        site.flows.approved(code)
+        site.flows.approved(code, "")
+
+
+@pytest.mark.parametrize("allowed", [True, False])
+def test_code_runs_when_the_policy_and_the_fleets_code_role_both_allow_it(allowed: bool) -> None:
+    site, code = Site(), "c" * 64
+    entries = (CodeEntry(code, ("dpo",), date(2030, 1, 1)),) if allowed else ()
+    policy = msgspec.structs.replace(POLICY, code=Code(allow=entries, min_sandbox_level=2, new_code="ask"))
+    site.standing = Standing(policy, digest(policy))
+    with pytest.raises(NotApproved, match="for the fleet's code role" if allowed else "officers"):
+        site.flows.approved(code, "waits for the fleet's code role")
+    assert not site.ledger.of("code")
+    (refused,) = site.ledger.of("refused")
+    assert refused.reason.startswith("code-unsigned" if allowed else "code-ask")
+    if allowed:
+        assert site.flows.approved(code, "") == 2
+        assert [entry.reason for entry in site.ledger.of("code")] == ["runs"]

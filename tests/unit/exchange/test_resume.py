@@ -9,7 +9,8 @@ import pytest
 from reuna.adapters import ledger_file
 from reuna.adapters.ledger_file import LedgerFile, entries, read
 from reuna.core.errors import Corrupted, LedgerProblem
-from reuna.exchange.flows import SiteFlows, Standing
+from reuna.exchange.flows import SiteFlows
+from reuna.exchange.intents import Standing
 from reuna.exchange.resume import Resumer, resume
 from reuna.trust.heads import Signer
 from reuna.trust.ledger_verify import verify

@@ -12,12 +12,12 @@ import pytest
 from reuna.adapters.trust_store import TrustStore
 from reuna.core.errors import BadMessage, KeyProblem, Unreachable, Untrusted
 from reuna.core.records import Grid, Plan
-from reuna.exchange.trust import TrustGuard
+from reuna.exchange.trust import CodeRole, TrustGuard
 from reuna.trust.metadata import complete
 from reuna.trust.plans import PlanSigner, sign_plan
 from reuna.trust.publish import DAY, key_of, public_of
 from reuna.wire import encode
-from tests.unit.trust.house import FLEET, NOW, House, key
+from tests.unit.trust.house import FLEET, NOW, House, key, thing
 
 PLAN = Plan("r-1", 2, 1, "train", "ab" * 32, 72, 10, ("e1",), 1, 30.0, Grid(16, -10), 100, 4, 7, "cd" * 32, 5)
 SIGNER = PlanSigner(FLEET, key_of(public_of(key("plans-1"))).keyid, key("plans-1"))
@@ -191,3 +191,108 @@ async def test_plans_end_with_the_metadata_and_go_on_after_a_walk(tmp_path: Path
     house.online()
     await guard.refresh(parent.fetch)
     assert guard.plan(signed) == encode(PLAN)
+
+
+# --- code: the site's policy and the fleet's code role must both allow it ----------------------------
+
+BUNDLE = thing("code/detector", "code").digest
+NEW = thing("code/evil", "code", b"new code")
+
+
+async def test_code_that_the_code_role_signed_is_vouched_for_and_other_code_is_not(tmp_path: Path) -> None:
+    house = House()
+    guard = open_guard(tmp_path, house)
+    assert "not yet accepted" in guard.unsigned(BUNDLE)
+    await guard.refresh(Parent(house).fetch)
+    assert guard.unsigned(BUNDLE) == ""
+    assert f"sign {NEW.digest}: reuna trust add PROJECT --kind code" in guard.unsigned(NEW.digest)
+
+
+async def test_code_signed_meanwhile_is_looked_for_at_once_and_only_once(tmp_path: Path) -> None:
+    house = House()
+    guard, parent = open_guard(tmp_path, house), Parent(house)
+    await guard.refresh(parent.fetch)
+    role = CodeRole(guard, parent.fetch)
+    assert await role.unsigned(BUNDLE) == ""
+    asked = len(parent.asked)
+    other = thing("code/other", "code", b"other code").digest
+    third = thing("code/third", "code", b"third code").digest
+    for code in (other, third):
+        assert await role.unsigned(code) != ""
+        assert len(parent.asked) > asked
+        asked = len(parent.asked)
+    assert await role.unsigned(other) != ""
+    assert await role.unsigned(third) != ""
+    assert len(parent.asked) == asked, "then the ordinary walk goes on"
+    house.listed["code"].append(NEW)
+    house.list("code")
+    house.online()
+    assert await role.unsigned(NEW.digest) == ""
+
+
+@pytest.mark.parametrize("stolen", ["plans-1", "online-1", "release-1", "code-1"])
+async def test_a_stolen_key_alone_brings_no_code(tmp_path: Path, stolen: str) -> None:
+    """The online keys, or one of two offline ones: the thief signs the lists of code and of plans."""
+    house = House()
+    guard, parent = open_guard(tmp_path, house), Parent(house)
+    await guard.refresh(parent.fetch)
+    for role in ("code", "plans"):
+        house.listed[role].append(NEW)
+        house.list(role, signers=[key(stolen)] if role == "code" else None)
+        house.online()
+        assert await CodeRole(guard, parent.fetch).unsigned(NEW.digest) != ""
+    assert guard.state.files["code"].version == 1
+
+
+async def test_with_the_code_roles_threshold_the_same_list_brings_it(tmp_path: Path) -> None:
+    """What the test above plants, without the guard in its way."""
+    house = House()
+    guard, parent = open_guard(tmp_path, house), Parent(house)
+    house.listed["code"].append(NEW)
+    house.list("code")
+    house.online()
+    assert await CodeRole(guard, parent.fetch).unsigned(NEW.digest) == ""
+
+
+async def test_code_in_the_list_of_plans_or_of_releases_is_no_code(tmp_path: Path) -> None:
+    house = House()
+    guard, parent = open_guard(tmp_path, house), Parent(house)
+    house.listed["targets"].append(thing("releases/evil", "release", b"new code"))
+    house.listed["plans"].append(thing("plans/evil", "plan", b"new code"))
+    house.list("targets")
+    house.list("plans")
+    house.online()
+    await guard.refresh(parent.fetch)
+    assert "code role" in guard.unsigned(NEW.digest)
+
+
+async def test_withdrawn_and_expired_code_waits_and_says_what_to_do(tmp_path: Path) -> None:
+    house, clock = House(), Clock()
+    guard, parent = open_guard(tmp_path, house, clock), Parent(house)
+    await guard.refresh(parent.fetch)
+    house.listed["code"].clear()
+    house.list("code")
+    house.online()
+    await guard.refresh(parent.fetch)
+    assert "reuna trust add" in guard.unsigned(BUNDLE)
+    clock.at += 400 * DAY
+    assert "over its time" in guard.unsigned(BUNDLE)
+    assert "reuna trust renew code" in guard.unsigned(BUNDLE)
+
+
+async def test_the_slower_of_two_walks_brings_nothing_older_back(tmp_path: Path) -> None:
+    house = House()
+    guard, fast, slow = open_guard(tmp_path, house), Parent(house), Parent(house)
+    old, gate = dict(house.files), asyncio.Event()
+
+    async def held_up(name: str, limit: int) -> bytes | None:
+        await gate.wait()
+        return await slow.fetch(name, limit) if name not in old else old[name]
+
+    first = asyncio.create_task(guard.walk(held_up))
+    await asyncio.sleep(0)
+    house.online()
+    second = asyncio.create_task(guard.walk(fast.fetch))
+    gate.set()
+    await asyncio.gather(first, second)
+    assert guard.state.files["timestamp"].version == 2
