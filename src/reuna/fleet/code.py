@@ -26,7 +26,8 @@ from reuna.wire import digest_bytes
 class Allowed(msgspec.Struct, frozen=True):
     """A bundle's digest, whether the code role vouches for it now, and what was signed just now for it.
 
-    ``vouched`` is None where that cannot be seen; ``sites``: how many policies; ``signed``: whether the list of the code role.
+    ``vouched`` is None where that cannot be seen; ``sites``: how many policies; ``signed``: whether the
+    list of the code role.
     """
 
     digest: str
