@@ -24,14 +24,16 @@ test: .venv/dev.stamp ## The whole test suite
 
 # torch is as large as everything else together, and tep-studio needs a C compiler: an environment of their own.
 EXTRAS := torch==2.13.0 onnxscript==0.7.2
-test-extras: .venv-extras/stamp ## The tests that need torch, fuzzers, tep-studio (where there is a C compiler)
+test-extras: .venv-extras/stamp ## The tests that need torch, fuzzers, another's identity provider, tep-studio (where there is a C compiler)
 	@.venv-extras/bin/python -m pytest -n 2 tests/contract/test_learners.py tests/unit/adapters/test_torch_learner.py \
-	  tests/unit/demo/test_plants.py tests/contract/test_operator_schema.py
+	  tests/unit/demo/test_plants.py tests/contract/test_operator_schema.py tests/contract/test_sign_ins_interop.py
 	@if .venv-extras/bin/python -c 'import atheris' 2>/dev/null; then \
 	  .venv-extras/bin/python -m fuzz --seconds 1; else echo "no Atheris here: without fuzzing" >&2; fi
 
 # Atheris has wheels for Linux on x86-64 only; elsewhere the harnesses run with hypothesis alone, in the suite.
 ATHERIS := platform_machine == "x86_64" and sys_platform == "linux"
+# The last release that Python 3.11 has.
+PROVIDER := oidc-provider-mock==0.3.4
 FUZZERS := schemathesis==4.32.5 'atheris==3.0.0; python_version < "3.12" and $(ATHERIS)' \
   'atheris==3.1.0; python_version >= "3.12" and $(ATHERIS)'
 FUZZ_S ?= 120
@@ -109,7 +111,7 @@ clean: ## Remove everything that make made
 	@.venv/bin/python -m venv --clear .venv-extras
 	@$(PIP) install --require-hashes --no-deps -r requirements-dev.lock
 	@$(PIP) freeze > .venv-extras/locked.txt
-	@$(PIP) install $(EXTRAS) $(FUZZERS) -c .venv-extras/locked.txt
+	@$(PIP) install $(EXTRAS) $(FUZZERS) $(PROVIDER) -c .venv-extras/locked.txt
 	@if command -v cc >/dev/null; then $(PIP) install tep-studio==0.2.0 -c .venv-extras/locked.txt; \
 	  else echo "no C compiler: without tep-studio" >&2; fi
 	@$(PIP) install --no-deps --no-build-isolation -e .

@@ -236,7 +236,7 @@ def _any_file_there_is(real: Any, store: Any, name: str) -> bytes | None:
 # --- words -----------------------------------------------------------------------------------------
 
 FOG, CLOUD = "reuna.fog.gateway", "reuna.cloud.coordinator"
-EVENTS, API = "reuna.adapters.events", "reuna.adapters.operator_api"
+EVENTS, API = "reuna.adapters.events", "reuna.adapters.operator_api.guard"
 ADMISSION = "reuna.exchange.admission"
 
 

@@ -75,7 +75,7 @@ async def rollback(world: World, beside: Round) -> bool:
 
 async def mixed(world: World, beside: Round) -> bool:
     """Tomorrow's timestamp with today's snapshot under tomorrow's name."""
-    now, soon = world.trust.present, world.trust.future
+    now, soon = world.trust.present(), world.trust.future()
     old, new = _number(now, "snapshot"), _number(soon, "snapshot")
     files = {
         "timestamp.json": soon["timestamp.json"],
@@ -93,7 +93,7 @@ async def mixed(world: World, beside: Round) -> bool:
 
 def _code(world: World) -> tuple[int, dict[str, bytes]]:
     """A list with code of the thief's own, signed with the stolen online keys, as are the files above."""
-    now, files, at = world.trust.present, {}, world.trust.now
+    now, files, at = world.trust.present(), {}, world.trust.now
     version, above = _number(now, "code") + 1, _number(now, "snapshot") + 5
     evil = Target("code/detector", "code", 9, 4, "e" * 64, "e" * 64)
     keys: list[PrivateKey] = world.trust.online
@@ -114,7 +114,7 @@ async def code(world: World, beside: Round) -> bool:
 
 async def endless(world: World, beside: Round) -> bool:
     """A timestamp that does not end; the edge has taken it when it says what it thinks of the whole."""
-    files = {"timestamp.json": world.trust.present["timestamp.json"] + b" " * (4 * LIMITS["timestamp"])}
+    files = {"timestamp.json": world.trust.present()["timestamp.json"] + b" " * (4 * LIMITS["timestamp"])}
     with _served(world, files):
         await world.restart_egress("edge-1")
         return await world.settled(lambda: world.said(EDGE, r"R308 timestamp has \d+ bytes"))

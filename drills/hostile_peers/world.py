@@ -317,12 +317,20 @@ class Trust:
         add(self._ceremony(folder), names, "roster", "fleet")
         self.past = self._files(folder)
         add(self._ceremony(folder), thing, "release", "pump")
-        self.present = self._files(folder)
-        future = scratch / "future"
-        shutil.copytree(folder, future)
-        add(self._ceremony(future), thing, "release", "valve")
-        self.future = self._files(future)
         self.online = self._ceremony(folder).online_keys()
+        self._scratch = scratch
+
+    def present(self) -> dict[str, bytes]:
+        """What the fleet serves now; code of honest rounds is signed as they come."""
+        return self._files(self.folder)
+
+    def future(self) -> dict[str, bytes]:
+        """What it would serve after one release more."""
+        folder = self._scratch / "future"
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(self.folder, folder)
+        add(self._ceremony(folder), self._scratch / "thing", "release", "valve")
+        return self._files(folder)
 
     def _ceremony(self, folder: Path) -> Ceremony:
         return Ceremony(folder, self.now, _unlocked)

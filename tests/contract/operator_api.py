@@ -21,24 +21,29 @@ from reuna.adapters.operator_api import serve_api
 from reuna.adapters.people import PeopleStore
 from reuna.adapters.register import Register
 from reuna.adapters.tls import KeyPair, server_context
-from reuna.cloud.coordinator import Coordinator
+from reuna.cloud.coordinator import Coordinator, _sign_ins
 from reuna.cloud.reception import Reception
+from reuna.cloud.settings import CLOUD
 from reuna.core.errors import RunNotFound
 from reuna.core.records import Event
 from reuna.exchange.admission import Admission
+from tests.contract.provider import CLIENT, SECRET, IdentityProvider
 
 
 @dataclass
 class Journal:
     """Runs that were submitted; the real one is DBOS."""
 
-    runs: dict[str, str] = field(default_factory=dict)
+    runs_: dict[str, str] = field(default_factory=dict)
 
     async def submit(self, name: str, run: str, spec: str) -> None:
-        self.runs.setdefault(run, spec)
+        self.runs_.setdefault(run, spec)
+
+    async def runs(self, limit: int) -> list[tuple[str, str, float, str]]:
+        return [(run, "running", 1.0, spec) for run, spec in self.runs_.items() if spec][:limit]
 
     async def status(self, run: str) -> dict[str, Any]:
-        if run not in self.runs:
+        if run not in self.runs_:
             raise RunNotFound(f"the cloud knows no run {run!r}")
         return {"state": "running"}
 
@@ -53,13 +58,45 @@ class Served:
     people: PeopleStore
     operator: KeyPair
     gateway: KeyPair
+    reception: Reception
+
+
+def provider_settings(folder: Path, provider: IdentityProvider, believed: bool) -> dict[str, Any]:
+    """What cloud.toml says of it."""
+    folder.mkdir(exist_ok=True)
+    (folder / "secret").mkdir()
+    (folder / "secret" / "oidc").write_text(SECRET + "\n")
+    return {
+        "oidc.issuer": provider.issuer,
+        "oidc.client_id": CLIENT,
+        "oidc.secret_file": str(folder / "secret" / "oidc"),
+        "oidc.authority": str(provider.authority) if believed else "",
+        "oidc.roles": {"ml-team": ["engineer", "viewer"], "plant-it": ["admin"]},
+    }
 
 
 @contextmanager
-def served(folder: Path, four_eyes: tuple[str, ...] = ()) -> Iterator[Served]:
-    """Until the end of the block, in a thread of its own."""
-    authority = CertificateAuthority.create(folder / "ca", "demo")
-    own = authority.issue("cloud", "cloud", hosts=["127.0.0.1"])
+def served(
+    folder: Path,
+    four_eyes: tuple[str, ...] = (),
+    provider: IdentityProvider | None = None,
+    believed: bool = True,
+) -> Iterator[Served]:
+    """Until the end of the block, in a thread of its own.
+
+    ``believed``: whether the settings name the authority of the identity provider.
+    """
+    settings = {} if provider is None else provider_settings(folder, provider, believed)
+    with served_with(folder, {**settings, "four_eyes": four_eyes}) as running:
+        yield running
+
+
+@contextmanager
+def served_with(folder: Path, given: dict[str, Any]) -> Iterator[Served]:
+    """The same with any settings of the cloud."""
+    settings = {option.name: option.default for option in CLOUD} | given
+    fleet = CertificateAuthority.create(folder / "ca", "demo")
+    own = fleet.issue("cloud", "cloud", hosts=["127.0.0.1"])
     blobs, events = FileBlobs(folder / "blobs"), EventLog(folder / "events.sqlite")
     blobs.put(b"a model")
     events.record(Event("cloud", "b", 1, 1.0, "round", "r-1", 1, {"loss": 0.5}))
@@ -71,21 +108,29 @@ def served(folder: Path, four_eyes: tuple[str, ...] = ()) -> Iterator[Served]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     store = PeopleStore(folder / "people.sqlite")
-    reception = Reception(store, AuditTrail(folder / "audit.jsonl"), SystemClock(), four_eyes)
+    reception = Reception(
+        store, AuditTrail(folder / "audit.jsonl"), SystemClock(), register, settings["four_eyes"]
+    )
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         people_port = free.getsockname()[1]
+    sign_ins = _sign_ins(settings, reception, SystemClock())
     people_tls = server_context(own.certificate, own.key, own.authority, client=False, flaw=flaw)
     context = server_context(own.certificate, own.key, own.authority, flaw=flaw)
     loop = asyncio.new_event_loop()
     api = loop.run_until_complete(
-        serve_api(coordinator, reception, "127.0.0.1", {port: context, people_port: people_tls})
+        serve_api(coordinator, reception, sign_ins, "127.0.0.1", {port: context, people_port: people_tls})
     )
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
     try:
         yield Served(
-            port, people_port, store, authority.issue("operator", "operator"), authority.issue("fog", "north")
+            port,
+            people_port,
+            store,
+            fleet.issue("operator", "operator"),
+            fleet.issue("fog", "north"),
+            reception,
         )
     finally:
         asyncio.run_coroutine_threadsafe(api.stop(), loop).result(10)

@@ -172,8 +172,9 @@ class Wire:
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._writers.add(writer)
         up_reader, up_writer = await asyncio.open_connection("127.0.0.1", self._target)
-        self._writers |= {writer, up_writer}
+        self._writers.add(up_writer)
         for pump in (self._pump("send", reader, up_writer), self._pump("fetch", up_reader, writer)):
             task = asyncio.create_task(pump)
             self._tasks.add(task)

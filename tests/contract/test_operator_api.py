@@ -60,7 +60,12 @@ def test_every_reference_in_the_description_leads_somewhere() -> None:
 
 @pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{route.method} {route.path}")
 def test_a_certificate_of_another_role_gets_nothing(api: Served, route: Any) -> None:
-    path = route.path.replace("{run}", "r-1").replace("{digest}", "ab" * 32).replace("{id}", "1")
+    path = (
+        route.path.replace("{run}", "r-1")
+        .replace("{digest}", "ab" * 32)
+        .replace("{id}", "1")
+        .replace("{ticket}", "t")
+    )
     status, body = ask(api, route.method.upper(), path, own=api.gateway)
     assert (status, body["code"]) == (403, "R302")
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from reuna.adapters import passwords
-from reuna.adapters.operator_api import COOKIE, HEADERS
+from reuna.adapters.operator_api.guard import COOKIE, HEADERS
 from reuna.adapters.passwords import hashed
 from reuna.core.errors import NotSignedIn, PermissionDenied, RunFailed, TooMany
 from reuna.core.records import Grid, RunSpec

@@ -139,7 +139,7 @@ def test_code_waits_for_the_sites_officers_and_configuration_does_not(mill: Mill
     assert f"--site {SITE} --fog {SITE} --fleet demo" in mill.said, "join says how a policy begins"
     assert mill.plant.nodes(SITE, "fog")["press-1"]["heard"] is None, "nothing leaves without a policy"
     mill.policy()
-    until(lambda: len(mill.plant.nodes("cloud", "cloud")) == 3, 20)
+    until(lambda: len(mill.plant.nodes("cloud", "cloud").keys() - {"operator"}) == 3, 20)
 
     first = mill.run("first")
     until(lambda: "waits for the officers of press-1, press-2" in mill.said_by("first"), 20)
@@ -179,6 +179,9 @@ def test_code_waits_for_the_sites_officers_and_configuration_does_not(mill: Mill
     mill.reuna("stop", run[1], "--fleet", cloud)
     until(lambda: "was stopped" in mill.said_by("third"))
     assert mill.run("fifth", cloud).wait(30) == 0, mill.said_by("fifth")  # with no key of the fleet
+    states = [each["state"] for each in json.loads(mill.reuna("runs", "--fleet", cloud, "--json"))]
+    assert states == ["done", "done", "cancelled", "done", "done"], "the newest first"
+    assert f"{run[1]}  cancelled" in mill.reuna("runs", "--fleet", "cloud/cloud.toml")
     assert "nobody is signed in at https://127.0.0.2" in mill.reuna(
         "run", "detector", "--fleet", "https://127.0.0.2", fails=True
     )

@@ -63,9 +63,11 @@ async def lived(fleet: Fleet, folder: Path) -> bytes:
     told = bytearray()
 
     async def take(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while data := await reader.read(65_536):
-            told.extend(data)
-        writer.close()
+        try:
+            while data := await reader.read(65_536):
+                told.extend(data)
+        finally:
+            writer.close()
 
     server = await asyncio.start_server(take, HOST, 0)
     url = f"syslog+tcp://{HOST}:{server.sockets[0].getsockname()[1]}"

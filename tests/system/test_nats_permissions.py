@@ -317,9 +317,11 @@ async def test_a_server_of_another_authority_is_refused(fleet: Fleet) -> None:
 async def test_a_client_without_tls_learns_nothing(fleet: Fleet) -> None:
     await fleet.start(fleet.site_config())
     reader, writer = await asyncio.open_connection(HOST, fleet.site_port)
-    writer.write(b'CONNECT {"verbose":false}\r\nPING\r\n')
-    said = await asyncio.wait_for(reader.read(), SOON_S)
-    writer.close()
+    try:
+        writer.write(b'CONNECT {"verbose":false}\r\nPING\r\n')
+        said = await asyncio.wait_for(reader.read(), SOON_S)
+    finally:
+        writer.close()
     assert b"INFO" not in said
 
 

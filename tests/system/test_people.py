@@ -11,8 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from reuna.adapters.tls import client_context
 from reuna.adapters.toml_file import read_toml
+from reuna.core.errors import PermissionDenied
+from reuna.fleet.client import Operator
 from reuna.fleet.layout import free_ports, write_toml
+from tests.contract.provider import CLIENT, SECRET, IdentityProvider
 from tests.system.test_enrolment import HOST, Plant, ports, until
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(120)]
@@ -65,6 +69,40 @@ class People:
         words = ("--name", name, "--authority", "cloud/ca/authority.crt", "--password-file", file)
         return self.reuna(name, "login", f"https://{HOST}:{self.port}", *words, fails=fails)
 
+    def with_provider(self, provider: IdentityProvider, client: str, secret: str) -> None:
+        """Settings of the cloud as somebody would write them by hand."""
+        (self.folder / "client-secret").write_text(secret)
+        oidc = {
+            "issuer": provider.issuer, "client_id": client, "authority": str(provider.authority),
+            "secret_file": str(self.folder / "client-secret"),
+        }  # fmt: skip
+        lines = [f"{key} = {json.dumps(value)}" for key, value in oidc.items()]
+        with (self.folder / "cloud" / "cloud.toml").open("a") as out:
+            out.write("\n".join(("[oidc]", *lines, "[oidc.roles]", 'ml-team = ["engineer"]', "")))
+
+    def browse(self, name: str, provider: IdentityProvider) -> str:
+        """What the command says in the end; a browser beside it opens the page that it prints."""
+        home = self.folder / "homes" / name
+        home.mkdir(parents=True)
+        env = {**os.environ, "HOME": str(home), "XDG_CONFIG_HOME": str(home / ".config")}
+        words = (
+            "login",
+            f"https://{HOST}:{self.port}",
+            "--authority",
+            "cloud/ca/authority.crt",
+            "--no-browser",
+        )
+        with subprocess.Popen(
+            [sys.executable, "-m", "reuna.cli", *words],
+            cwd=self.folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        ) as command:  # fmt: skip
+            assert command.stderr is not None
+            page = next(line for line in command.stderr if line.startswith("https://"))
+            provider.visit(page.strip())
+            out, err = command.communicate(timeout=30)
+        assert command.returncode == 0, err
+        return out
+
 
 @pytest.fixture
 def people(tmp_path: Path) -> Iterator[People]:
@@ -107,6 +145,59 @@ def test_accounts_sign_in_and_what_they_may_not_do_is_said_and_noted(people: Peo
     pid = people.plant.running["cloud"].pid
     seen = Path(f"/proc/{pid}/cmdline").read_bytes() + Path(f"/proc/{pid}/environ").read_bytes()
     assert not any(secret.encode() in seen for secret in secrets)
+
+
+def test_somebody_signs_in_at_the_identity_provider(people: People) -> None:
+    """The command prints the page, a browser goes through it and comes back to the command."""
+    with IdentityProvider(people.folder) as provider:
+        people.with_provider(provider, CLIENT, SECRET)
+        people.plant.start("cloud", "cloud")
+        until(lambda: "ready" in people.plant.log("cloud"))
+        said = people.browse("anna", provider)
+        assert "anna: engineer" in said
+        assert json.loads(people.reuna("anna", "whoami", "--json"))["roles"] == ["engineer"]
+        listed = people.reuna("root", "people", "list", "--settings", "cloud/cloud.toml")
+        assert listed.split("\n")[0].endswith("engineer  (identity provider)")
+        again = (
+            "people",
+            "password",
+            "anna",
+            "--settings",
+            "cloud/cloud.toml",
+            "--password-file",
+            "password",
+        )
+        assert "signs in at the identity provider" in people.reuna("root", *again, fails=True)
+        assert SECRET not in people.plant.log("cloud")
+
+
+def test_an_operators_certificate_ends_when_it_is_made_anew_or_revoked(
+    people: People, tmp_path: Path
+) -> None:
+    people.plant.start("cloud", "cloud")
+    until(lambda: "ready" in people.plant.log("cloud"))
+    root = people.folder / "cloud" / "ca" / "authority.crt"
+    newest, stolen = people.folder / "cloud" / "ca" / "operator-operator.pem", tmp_path / "stolen.pem"
+    stolen.write_bytes(newest.read_bytes())
+    port = read_toml(people.folder / "cloud" / "cloud.toml").values["listen"]["api_port"]
+
+    def fleet(pair: Path) -> str:
+        return Operator(HOST, port, client_context(pair, pair, root)).fleet()[0]
+
+    settings = ("--settings", "cloud/cloud.toml")
+    assert fleet(stolen) == "works"
+    assert "what was there before is refused" in people.reuna("root", "site", "operator", *settings)
+    with pytest.raises(PermissionDenied, match="made anew"):
+        fleet(stolen)
+    assert fleet(newest) == "works"
+    people.reuna("root", "node", "revoke", "operator", *settings)
+    with pytest.raises(PermissionDenied, match="was revoked"):
+        fleet(newest)
+    assert "operator was revoked" in people.reuna("root", "site", "operator", *settings, fails=True)
+    trail = people.reuna("root", "audit", "show", "--json", *settings)
+    assert [each["why"] for each in json.loads(trail) if each["verdict"] == "denied"] == [
+        "was made anew", "was revoked",
+    ]  # fmt: skip
 
 
 def test_a_mistake_is_one_sentence(people: People) -> None:

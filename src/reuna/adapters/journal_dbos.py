@@ -177,6 +177,14 @@ class DbosHost:
             status["code"] = error.code if isinstance(error, ReunaError) else ""
         return status
 
+    async def runs(self, limit: int) -> list[tuple[str, str, float, str]]:
+        """Name, state, begin (seconds since the epoch) and spec of runs, the newest first."""
+        found = await DBOS.list_workflows_async(name=WORKFLOW, limit=limit, sort_desc=True, load_output=False)
+        return [
+            (each.workflow_id, STATES.get(each.status, "running"), (each.created_at or 0) / 1000, _spec(each))
+            for each in found
+        ]
+
     async def result(self, run: str) -> Any:
         """Wait for a run's end. Raises the error it ended with; `RunFailed` if it was cancelled."""
         await self.status(run)
@@ -319,6 +327,12 @@ def _own_errors() -> Iterator[None]:
         yield
     except dbos_error.DBOSException as error:
         raise JournalError(f"the journal refuses: {error}") from error
+
+
+def _spec(found: Any) -> str:
+    """What a run was begun with: the last of its arguments, kind and spec."""
+    given = (found.input or {}).get("args") or ("",)
+    return str(given[-1])
 
 
 def _plain(value: T, name: str) -> T:

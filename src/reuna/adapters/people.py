@@ -23,6 +23,10 @@ CREATE TABLE IF NOT EXISTS sessions (
     hash BLOB PRIMARY KEY, name TEXT NOT NULL REFERENCES people (name) ON DELETE CASCADE,
     csrf TEXT NOT NULL, began REAL NOT NULL, used REAL NOT NULL
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS identities (
+    issuer TEXT NOT NULL, subject TEXT NOT NULL,
+    name TEXT NOT NULL REFERENCES people (name) ON DELETE CASCADE, PRIMARY KEY (issuer, subject)
+) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS proposals (
     id TEXT PRIMARY KEY, action TEXT NOT NULL, summary TEXT NOT NULL, digest TEXT NOT NULL,
     author TEXT NOT NULL, at REAL NOT NULL, decided TEXT NOT NULL, decided_by TEXT NOT NULL,
@@ -61,17 +65,30 @@ class PeopleStore:
         rows = self._rows("SELECT * FROM people WHERE name = ?", name)
         return _person(rows[0]) if rows else None
 
-    def add(self, person: Person) -> None:
-        """A new account. Raises `UserError` when the name is taken."""
+    def known_as(self, issuer: str, subject: str) -> str | None:
+        """The account of somebody an identity provider knows."""
+        rows = self._rows("SELECT name FROM identities WHERE issuer = ? AND subject = ?", issuer, subject)
+        return str(rows[0][0]) if rows else None
+
+    def add(self, person: Person, identity: tuple[str, str] | None = None) -> None:
+        """A new account, perhaps of somebody known to a provider (issuer, subject).
+
+        Raises `UserError` when the name is taken.
+        """
         try:
-            self._do("INSERT INTO people VALUES (?, ?, ?, ?)", *_row(person))
+            with self._transaction():
+                self._db.execute("INSERT INTO people VALUES (?, ?, ?, ?)", _row(person))
+                if identity is not None:
+                    self._db.execute("INSERT INTO identities VALUES (?, ?, ?)", (*identity, person.name))
         except sqlite3.IntegrityError:
             raise UserError(f"there is an account {person.name}", "Take another name.") from None
 
     def change(self, person: Person) -> None:
         """Another password, other roles, or disabled: every session of the account ends."""
         with self._transaction():
-            self._db.execute("REPLACE INTO people VALUES (?, ?, ?, ?)", _row(person))
+            self._db.execute(
+                "UPDATE people SET roles = ?2, password = ?3, disabled = ?4 WHERE name = ?1", _row(person)
+            )
             self._db.execute("DELETE FROM sessions WHERE name = ?", (person.name,))
 
     def remove(self, name: str) -> None:

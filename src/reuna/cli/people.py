@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -51,9 +51,15 @@ def list_people(settings: SettingsFile = CLOUD, json: Json = False) -> None:
         as_json(found)
         return
     for each in found:
-        typer.echo(
-            f"{each['name']:20} {', '.join(each['roles'])}{'  (disabled)' if each['disabled'] else ''}"
+        more = "".join(
+            f"  ({word})"
+            for word, holds in (
+                ("disabled", each["disabled"]),
+                ("identity provider", each["signs_in"] != "password"),
+            )
+            if holds
         )
+        typer.echo(f"{each['name']:20} {', '.join(each['roles'])}{more}")
 
 
 @people.command()
@@ -98,15 +104,29 @@ def remove(name: Name, settings: SettingsFile = CLOUD) -> None:
 
 def login(
     address: Annotated[str, typer.Argument(help="The cloud, as https://HOST:PORT of its people_port.")],
-    name: Annotated[str, typer.Option("--name", help="Name of the account.")],
     authority: Annotated[Path, typer.Option("--authority", help="The fleet's root certificate, PEM.")],
+    name: Annotated[
+        str,
+        typer.Option("--name", help="An account with a password; without: the identity provider."),
+    ] = "",
     password_file: Secret = None,
+    browser: Annotated[
+        bool, typer.Option("--browser/--no-browser", help="Open the identity provider's page by itself.")
+    ] = True,
     json: Json = False,
 ) -> None:
-    """Sign in at a cloud; the session is kept in a file that only you can read."""
-    from reuna.fleet.people import sign_in
+    """Sign in at a cloud; the session is kept in a file that only you can read.
 
-    found = sign_in(address, name, _password(name, password_file, new=False), authority, session_file())
+    With --name by a password, else in a browser at the fleet's identity provider.
+    """
+    from reuna.fleet.people import at_provider, sign_in
+
+    def begin(account: Account) -> dict[str, Any]:
+        if name:
+            return account.sign_in(name, _password(name, password_file, new=False))
+        return at_provider(account, lambda page: _show(page, browser))
+
+    found = sign_in(address, authority, session_file(), begin)
     del found["token"], found["csrf"]
     if json:
         as_json(found)
@@ -191,6 +211,18 @@ def verify(settings: SettingsFile = CLOUD, json: Json = False) -> None:
         as_json({"good": True, "lines": count})
     else:
         typer.echo(f"{count} lines, each as it was written")
+
+
+def _show(page: str, browser: bool) -> None:
+    """On the terminal in any case; a browser in a terminal would take it away from us."""
+    import os
+    import sys
+    import webbrowser
+
+    typer.echo(f"Sign in on this page; it brings you back here:\n{page}", err=True)
+    graphical = sys.platform in {"darwin", "win32"} or {"DISPLAY", "WAYLAND_DISPLAY"} & os.environ.keys()
+    if browser and graphical:
+        webbrowser.open(page)
 
 
 def _decide(id: str, approve: bool) -> None:

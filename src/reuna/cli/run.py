@@ -48,7 +48,7 @@ def run(
 
     flags = [*(sets or []), *([] if rounds is None else [f"strategy.rounds={rounds}"])]
     settings = open_settings(project, flags)
-    opened = _open(fleet) if fleet is not None else None
+    opened = open_at(fleet) if fleet is not None else None
     nodes = nodes_of(opened[0]) if opened is not None else find_nodes(data or project / "data")
     _carry_out(Job(project, settings, nodes, runs, fogs), json, opened)
 
@@ -58,11 +58,11 @@ def stop(
     fleet: Annotated[str, typer.Option("--fleet", help="As of `reuna run`.")],
 ) -> None:
     """End a run for good, as one that waits for approvals that will not come."""
-    _open(fleet)[1].stop(run)
+    open_at(fleet)[1].stop(run)
     typer.echo(f"{run} is stopped")
 
 
-def _open(where: str) -> tuple[Fleet, Operator]:
+def open_at(where: str) -> tuple[Fleet, Operator]:
     """A fleet by its own file, its cloud's, or its cloud's address. Raises `SettingsError`."""
     from reuna.adapters.toml_file import read_toml
     from reuna.cli.people import session_file

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as jsonlib
+import time
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -33,8 +34,17 @@ def show(
     print_result(result, folder)
 
 
-def list_runs(runs: Runs = Path("runs"), json: Json = False) -> None:
-    """List finished runs, newest first."""
+def list_runs(
+    runs: Runs = Path("runs"),
+    fleet: Annotated[
+        str, typer.Option("--fleet", help="As of `reuna run`: what its cloud knows of, also what goes on.")
+    ] = "",
+    json: Json = False,
+) -> None:
+    """List finished runs of this folder, or all runs of a fleet; newest first."""
+    if fleet:
+        _list_at(fleet, json)
+        return
     found = [read(folder) for folder in finished(runs)]
     lines = [_line(result) for result in found]
     if json:
@@ -50,6 +60,21 @@ def list_runs(runs: Runs = Path("runs"), json: Json = False) -> None:
     for line in lines:
         table.add_row(*(str(line[k]) for k in ("run", "project", "rounds", "wall_s", "worst_site", "value")))
     Console().print(table)
+
+
+def _list_at(fleet: str, json: bool) -> None:
+    from reuna.cli.run import open_at
+
+    found = open_at(fleet)[1].runs()
+    if json:
+        as_json(found)
+        return
+    for each in found:
+        began = time.strftime("%Y-%m-%d %H:%M", time.gmtime(each["began"]))
+        about = f"{each['project']}, {each['rounds']} rounds, {each['edges']} edges, began {began} UTC"
+        typer.echo(f"{each['run']}  {each['state']:9}  {about}")
+    if not found:
+        typer.echo("no run yet; start one with `reuna run --fleet`", err=True)
 
 
 def diff(

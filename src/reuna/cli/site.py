@@ -43,8 +43,23 @@ def cloud(
 
     file = make_cloud(folder, fleet, host)
     typer.echo(f"{file.parent / 'ca'}: the fleet's authority; keep a copy of it offline")
+    typer.echo(
+        f"{file.parent / 'trust' / 'keys'}: keys that sign code and releases, NOT LOCKED: good for a try."
+        " Before a site joins that matters, make them anew offline (`reuna trust init`), and only its"
+        " public and online folders come here: docs/how-to/trust.md"
+    )
     typer.echo(f"next:  reuna cloud --settings {file}")
     typer.echo(f"then:  reuna site invite SITE --settings {file}")
+
+
+@site.command()
+def operator(
+    name: Annotated[str, typer.Argument(help="Name of the operator.")] = "operator",
+    settings: SettingsFile = None,
+) -> None:
+    """Make an operator's key and certificate anew; those before are refused from now on."""
+    file = _desk(settings).new_operator(name, time.time())
+    typer.echo(f"{file}: key and certificate, good for a year; what was there before is refused")
 
 
 @site.command()
@@ -97,7 +112,7 @@ def list_nodes(settings: SettingsFile = None, json: Json = False) -> None:
         return
     for row in found:
         if row["role"] != desk.role:
-            heard = f"of {row['site']}, which hears it"
+            heard = f"of {row['site']}, which hears it" if row["site"] else "comes by the API"
         else:
             heard = "heard never" if row["heard"] is None else f"heard {now - row['heard']:.0f} s ago"
         line = f"{row['role']:5} {row['name']:20} {row['state']:8} until {_day(row['expires'])}  {heard}"

@@ -33,10 +33,11 @@ from reuna.adapters.tls import KeyPair, client_context, server_context
 from reuna.cloud.plan import Planner
 from reuna.cloud.reception import AUDIT, PEOPLE, Reception
 from reuna.cloud.sign import Signing
+from reuna.cloud.sign_ins import SignIns
 from reuna.cloud.train import Conductor, Outcome
 from reuna.cloud.witness import CloudWitness
 from reuna.core.errors import BadMessage, BlobNotFound, Corrupted, SettingsError
-from reuna.core.ports import Journal
+from reuna.core.ports import Clock, Journal
 from reuna.core.records import Event, Hello, RunSpec, Setting
 from reuna.exchange.admission import Admission, read_alarm, read_node
 from reuna.exchange.door import Door, address_of, host_of
@@ -45,12 +46,14 @@ from reuna.exchange.room import when_there_is_room
 from reuna.exchange.stored import keep_stored
 from reuna.loop.plan import check_spec
 from reuna.trust.enrolment import Invite, shape
+from reuna.trust.oidc import read_rules
 from reuna.trust.people import FOUR_EYES
 from reuna.wire import decode, digest_bytes
 
 log = logging.getLogger("reuna.cloud")
 OWN_WORDS = frozenset({"round", "short", "waits", "local", "evaluate"})  #: what the cloud says of a run
 HEADS = "heads.sqlite"  #: in the state folder: countersigned heads of the nodes' ledgers
+NEWEST = 50  #: runs that are listed
 PRUNE_S = 86_400.0  #: how often events past their time are forgotten
 
 
@@ -92,6 +95,16 @@ class Coordinator:
     async def status(self, run: str) -> dict[str, Any]:
         """Where a run is: its state, and the outcome or the error when it ended."""
         return await self._host.status(run)
+
+    async def runs(self) -> list[dict[str, Any]]:
+        """The newest runs: name, project, task, rounds asked for, edges, state, and when they began."""
+        found = []
+        for run, state, began, text in await self._host.runs(NEWEST):
+            spec = msgspec.json.decode(text, type=RunSpec)
+            edges = sum(len(names) for names in spec.fogs.values())
+            about = {"project": spec.project, "task": spec.task, "rounds": spec.rounds, "edges": edges}
+            found.append({"run": run, "state": state, "began": began, **about})
+        return found
 
     async def stop(self, run: str) -> None:
         """End a run for good; one that has ended stays as it is. Raises `RunNotFound`."""
@@ -184,9 +197,12 @@ async def _run(settings: Mapping[str, Any], changes: Changes, stack: AsyncExitSt
             *_tls(settings), client=False, flaw=flaw
         )
         contexts.append(for_people)
-    api = await serve_api(
-        coordinator, _reception(settings, folder, clock, stack), settings["listen.host"], ports
-    )
+    store = PeopleStore(folder / PEOPLE)
+    stack.callback(store.close)
+    trail = AuditTrail(folder / AUDIT)
+    reception = Reception(store, trail, clock, door.register, _four_eyes(settings))
+    sign_ins = _sign_ins(settings, reception, clock)
+    api = await serve_api(coordinator, reception, sign_ins, settings["listen.host"], ports)
     stack.push_async_callback(api.stop)
     desk = Desk(settings, nats, bus, server, door.admission)
     await door.keep(_tls(settings), contexts, desk.on_names, desk.on_files, stack)
@@ -200,16 +216,25 @@ async def _run(settings: Mapping[str, Any], changes: Changes, stack: AsyncExitSt
         await clock.sleep(PRUNE_S)
 
 
-def _reception(
-    settings: Mapping[str, Any], folder: Path, clock: SystemClock, stack: AsyncExitStack
-) -> Reception:
+def _four_eyes(settings: Mapping[str, Any]) -> Collection[str]:
     """Raises `SettingsError` for an action that no second person can be asked for."""
-    unknown = sorted(set(settings["four_eyes"]) - set(FOUR_EYES))
+    asked: list[str] = settings["four_eyes"]
+    unknown = sorted(set(asked) - set(FOUR_EYES))
     if unknown:
         raise SettingsError(f"four_eyes: {unknown[0]!r} is not one of {', '.join(FOUR_EYES)}")
-    store = PeopleStore(folder / PEOPLE)
-    stack.callback(store.close)
-    return Reception(store, AuditTrail(folder / AUDIT), clock, settings["four_eyes"])
+    return asked
+
+
+def _sign_ins(settings: Mapping[str, Any], reception: Reception, clock: Clock) -> SignIns | None:
+    """Those at an identity provider, where the settings name one. Raises `SettingsError`."""
+    if not settings["oidc.issuer"]:
+        return None
+    from reuna.adapters.identity_provider import IdentityProvider, read_secret
+
+    rules, file, authority = read_rules(settings), settings["oidc.secret_file"], settings["oidc.authority"]
+    secret = read_secret(Path(file)) if file else ""
+    provider = IdentityProvider(rules.issuer, rules.client_id, secret, Path(authority) if authority else None)
+    return SignIns(reception, provider, rules, " ".join(settings["oidc.scopes"]), clock)
 
 
 def _witness(
@@ -232,7 +257,11 @@ def _witness(
             boot = f"ledgers/{node}/{ledger}"
             events.record(Event(settings["name"], boot, seq, clock.now(), "ledger rewritten", fields=fields))
 
-    return CloudWitness(settings["fleet"], root, store, signing.key, alarm, clock, ThreadOffload())
+    def revoked(name: str) -> bool:
+        node = register.node(name)
+        return node is not None and node.revoked is not None
+
+    return CloudWitness(settings["fleet"], root, store, signing.key, revoked, alarm, clock, ThreadOffload())
 
 
 async def _body(coordinator: Coordinator, conductor: Conductor, journal: Journal, text: str) -> Outcome:

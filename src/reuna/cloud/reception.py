@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 import threading
+from collections import deque
 from collections.abc import Collection
 from typing import Any
 
@@ -13,10 +14,12 @@ import msgspec
 from reuna.adapters.audit import AuditTrail
 from reuna.adapters.passwords import matches
 from reuna.adapters.people import PeopleStore
-from reuna.core.errors import NotSignedIn, TooMany, UserError
+from reuna.adapters.register import Register
+from reuna.core.errors import NotSignedIn, PermissionDenied, TooMany, UserError
 from reuna.core.ports import Clock
 from reuna.trust import people
-from reuna.trust.people import Caller, Proposal, Session
+from reuna.trust.oidc import Vouched
+from reuna.trust.people import Caller, Person, Proposal, Session
 
 PEOPLE, AUDIT = "people.sqlite", "audit.jsonl"  #: files in the cloud's folder
 TOKEN = 32  #: random bytes of a session's token
@@ -28,9 +31,15 @@ class Reception:
     """Blocking, and safe to use from several threads."""
 
     def __init__(
-        self, store: PeopleStore, trail: AuditTrail, clock: Clock, four_eyes: Collection[str] = ()
+        self,
+        store: PeopleStore,
+        trail: AuditTrail,
+        clock: Clock,
+        register: Register,
+        four_eyes: Collection[str] = (),
     ) -> None:
         self._store = store
+        self._register = register
         self._trail = trail
         self._clock = clock
         self._four_eyes = frozenset(four_eyes)
@@ -51,7 +60,7 @@ class Reception:
             self.note(name, "session", "session.begin", "denied", why="too many tries", address=address)
             raise TooMany(f"too many wrong passwords; wait {left:.0f} s")
         person = self._store.person(name) if people.NAME.fullmatch(name) else None
-        kept = None if person is None or person.disabled else person.password
+        kept = None if person is None or person.disabled else person.password or None
         if not matches(password[: people.LONGEST + 1], kept) or person is None:
             with self._lock:
                 self._count(keys, now)
@@ -61,10 +70,40 @@ class Reception:
             raise NotSignedIn("name and password do not belong together")
         with self._lock:
             self._failures.pop(keys[0], None)
-        token, session = secrets.token_urlsafe(TOKEN), Session(name, secrets.token_urlsafe(TOKEN), now, now)
-        self.note(name, "session", "session.begin", "allowed", address=address)
+        return self._begin(person, "session", address)
+
+    def welcome(self, who: Vouched, issuer: str, address: str) -> tuple[str, Session, Caller]:
+        """The same for somebody an identity provider vouches for; their account follows its word.
+
+        Raises `NotSignedIn`: the account is disabled, or the name is somebody else's.
+        """
+        name = self._store.known_as(issuer, who.subject)
+        person = self._store.person(name or who.name)
+        refused = ""
+        if name is None and person is not None:
+            refused = f"there is an account {who.name} that is somebody else's"
+        elif person is not None and person.disabled:
+            refused = f"the account {person.name} is disabled"
+        if refused:
+            self.note(who.name, "oidc", "session.begin", "denied", why=refused, address=address)
+            raise NotSignedIn(refused, "Ask the fleet's admin.")
+        if person is None:
+            person = Person(who.name, who.roles)
+            self.note(person.name, "oidc", "people.add", "allowed", roles=" ".join(sorted(who.roles)))
+            self._store.add(person, (issuer, who.subject))
+        elif person.roles != who.roles:
+            person = msgspec.structs.replace(person, roles=who.roles)
+            self.note(person.name, "oidc", "people.change", "allowed", roles=" ".join(sorted(who.roles)))
+            self._store.change(person)
+        return self._begin(person, "oidc", address)
+
+    def _begin(self, person: Person, via: str, address: str) -> tuple[str, Session, Caller]:
+        now = self._clock.now()
+        token = secrets.token_urlsafe(TOKEN)
+        session = Session(person.name, secrets.token_urlsafe(TOKEN), now, now)
+        self.note(person.name, via, "session.begin", "allowed", address=address)
         self._store.begin(token, session)
-        return token, session, Caller(name, person.roles, "session")
+        return token, session, Caller(person.name, person.roles, "session")
 
     def _left(self, key: str, now: float) -> float:
         count, last = self._failures.get(key, (0, 0.0))
@@ -87,6 +126,15 @@ class Reception:
         if now - session.used > NOTED_S:
             self._store.touch(token, now)
         return Caller(person.name, person.roles, "session"), session
+
+    def check_certificate(self, name: str, serial: int) -> None:
+        """Raises `PermissionDenied` when an operator's certificate was revoked or made anew."""
+        node = self._register.node(name)
+        if node is None or (node.revoked is None and int(node.serial, 16) == serial):
+            return
+        said = "was revoked" if node.revoked is not None else "was made anew"
+        self.note(name, "certificate", "session.begin", "denied", why=said, serial=f"{serial:x}")
+        raise PermissionDenied(f"the certificate of {name} {said}", "Make one: `reuna site operator`.")
 
     def sign_out(self, caller: Caller, token: str) -> None:
         """End a session."""
@@ -147,6 +195,6 @@ class Reception:
         """
         self._trail.append(self._clock.now(), who, via, what, verdict, **more)
 
-    def audit(self, after: int) -> list[dict[str, Any]]:
-        """The trail from a line on. Raises `Corrupted`."""
-        return list(self._trail.read(after))
+    def audit(self, after: int, last: int = 0) -> list[dict[str, Any]]:
+        """The trail from a line on, or of that the last so many lines. Raises `Corrupted`."""
+        return list(deque(self._trail.read(after), maxlen=last or None))

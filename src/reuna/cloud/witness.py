@@ -29,7 +29,10 @@ Alarm = Callable[[str, str, int, str], None]
 
 
 class CloudWitness:
-    """The `Witness` at the end of the line. ``key`` gives the online key that signs now."""
+    """The `Witness` at the end of the line. ``key`` gives the online key that signs now.
+
+    ``revoked`` says of a name whether it is; the fog may not have heard yet.
+    """
 
     def __init__(
         self,
@@ -37,6 +40,7 @@ class CloudWitness:
         root: Certificate,
         store: HeadStore,
         key: Callable[[], PrivateKey],
+        revoked: Callable[[str], bool],
         alarm: Alarm,
         clock: Clock,
         offload: Offload,
@@ -45,6 +49,7 @@ class CloudWitness:
         self._root = root
         self._store = store
         self._key = key
+        self._revoked = revoked
         self._alarm = alarm
         self._clock = clock
         self._offload = offload
@@ -59,6 +64,8 @@ class CloudWitness:
         identity = prover(shown, self._fleet, self._root, now)
         if peer != (identity.site or identity.name) or identity.role not in {"fog", "edge"}:
             raise Refused("identity", f"{peer} shows a head of {identity.uri}, which is not of its site")
+        if self._revoked(identity.name):
+            raise Refused("identity", f"{peer} shows a head of {identity.uri}, which was revoked")
         try:
             head = open_head(shown.head, [shown.key])
         except Untrusted as error:

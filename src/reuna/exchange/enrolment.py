@@ -158,18 +158,24 @@ class Enrolment:
         return self._authority.certify(key, identity, (), life, self._moment())
 
     def _node(self, name: str, certificate: Certificate) -> Node:
-        return Node(
-            name=name,
-            role=self._terms.role,
-            site=self._authority.site_name or name,
-            serial=f"{certificate.serial_number:x}",
-            key=certificates.key_digest(certificate.public_key()),
-            issued=self._clock.now(),
-            expires=certificate.not_valid_after_utc.timestamp(),
-        )
+        site = self._authority.site_name or name
+        return node_of(name, self._terms.role, site, certificate, self._clock.now())
 
     def _moment(self) -> datetime:
         return datetime.fromtimestamp(self._clock.now(), UTC)
+
+
+def node_of(name: str, role: str, site: str, certificate: Certificate, now: float) -> Node:
+    """What the register keeps of a certificate."""
+    return Node(
+        name=name,
+        role=role,
+        site=site,
+        serial=f"{certificate.serial_number:x}",
+        key=certificates.key_digest(certificate.public_key()),
+        issued=now,
+        expires=certificate.not_valid_after_utc.timestamp(),
+    )
 
 
 def invite(

@@ -14,11 +14,13 @@ from typing import Any
 
 import msgspec
 
-from reuna.adapters.certificates import CertificateAuthority
+from reuna.adapters.certificates import CertificateAuthority, read_chain
 from reuna.adapters.register import Register
+from reuna.cloud.settings import CLOUD
 from reuna.core.errors import NotAdmitted, SettingsError
+from reuna.core.settings import Source, parse
 from reuna.exchange.door import open_authority, open_register, terms_of
-from reuna.exchange.enrolment import invite
+from reuna.exchange.enrolment import invite, node_of
 from reuna.fleet.layout import check_names, write_toml
 from reuna.fleet.trust import make_trust
 from reuna.trust.enrolment import Invite, Token
@@ -110,6 +112,21 @@ class Desk:
         if name in self.listed or self.register.node(name) is not None:
             self.register.revoke(name, now, reason)
 
+    def new_operator(self, name: str, now: float) -> Path:
+        """A new key and certificate of an operator; that of the same name before is refused from now on.
+
+        Raises `NotAdmitted` when the name is that of a node, or was revoked.
+        """
+        known = self.register.node(name)
+        if name in self.listed or (known is not None and known.role != "operator"):
+            raise NotAdmitted("taken", f"{name} is a node of this fleet", "Take another name.")
+        if known is not None and known.revoked is not None:
+            raise NotAdmitted("revoked", f"{name} was revoked", "Take another name.")
+        pair = open_authority(self.settings).issue("operator", name)
+        certificate = read_chain(pair.certificate.read_bytes())[0]
+        self.register.record(node_of(name, "operator", "", certificate, now))
+        return pair.certificate
+
     def rename(self, old: str, new: str, now: float, life_s: float) -> Token:
         """A token with which the node joins again under its new name; the old one ends with it."""
         node = self.register.node(old)
@@ -137,7 +154,6 @@ def make_cloud(folder: Path, fleet: str, host: str) -> Path:
     folder = folder.absolute()
     authority = CertificateAuthority.create(folder / "ca", fleet)
     own = authority.issue("cloud", "cloud", [host])
-    authority.issue("operator", "operator")
     make_trust(folder / "trust", fleet, time.time())
     settings = {
         "fleet": fleet,
@@ -152,4 +168,8 @@ def make_cloud(folder: Path, fleet: str, host: str) -> Path:
             "authority": str(authority.certificate),
         },
     }
-    return write_toml(folder / "cloud.toml", settings)
+    file = write_toml(folder / "cloud.toml", settings)
+    desk = Desk.of(parse(CLOUD, [Source(str(file), settings)]), "fog")
+    desk.new_operator("operator", time.time())
+    desk.register.close()
+    return file

@@ -62,6 +62,11 @@ class Operator:
         found: dict[str, Any] = self._json(f"/v1/runs/{run}")
         return found
 
+    def runs(self) -> list[dict[str, Any]]:
+        """The newest runs: name, project, task, rounds asked for, edges, state, begin (epoch s)."""
+        found: list[dict[str, Any]] = self._json("/v1/runs")
+        return found
+
     def stop(self, run: str) -> None:
         """End a run for good. Raises `RunNotFound`."""
         self._call("DELETE", f"/v1/runs/{run}")

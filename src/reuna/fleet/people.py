@@ -6,7 +6,7 @@ import json
 import os
 import ssl
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -20,9 +20,11 @@ from reuna.adapters.people import PeopleStore
 from reuna.cloud.reception import AUDIT, PEOPLE
 from reuna.core.errors import NotSignedIn, SettingsError, UserError
 from reuna.fleet.client import Operator
+from reuna.fleet.loopback import Loopback
 from reuna.trust.people import Person, check_name, check_password, check_roles, listed
 
 PORT = 7448  #: where people sign in when the address names none
+PATIENCE_S = 300.0  #: for somebody at the identity provider's pages
 
 
 class Office:
@@ -60,6 +62,8 @@ class Office:
         person = self._store.person(name)
         if person is None:
             raise UserError(f"there is no account {name!r:.80}", "List them: `reuna people list`.")
+        if not person.password and (roles is not None or password is not None):
+            raise UserError(f"{name} signs in at the identity provider", "Change groups or password there.")
         changes: dict[str, Any] = {}
         if roles is not None:
             check_roles(roles)
@@ -107,6 +111,17 @@ class Account(Operator):
         found: dict[str, Any] = json.loads(self._call("POST", "/v1/session", words))
         return found
 
+    def begin_sign_in(self, redirect: str) -> tuple[str, str]:
+        """A ticket, and the identity provider's page. Raises `UserError`, `Unreachable`."""
+        found = json.loads(self._call("POST", "/v1/sign-ins", json.dumps({"redirect": redirect}).encode()))
+        return found["ticket"], found["url"]
+
+    def finish_sign_in(self, ticket: str, code: str, state: str) -> dict[str, Any]:
+        """Who that is, with a token. Raises `NotSignedIn`, `Unreachable`."""
+        words = json.dumps({"code": code, "state": state}).encode()
+        found: dict[str, Any] = json.loads(self._call("POST", f"/v1/sign-ins/{ticket}", words))
+        return found
+
     def who(self) -> dict[str, Any]:
         """Name and roles."""
         found: dict[str, Any] = self._json("/v1/session")
@@ -134,9 +149,12 @@ def _context(authority: str) -> ssl.SSLContext:
     return context
 
 
-def sign_in(address: str, name: str, password: str, authority: Path, file: Path) -> dict[str, Any]:
-    """Sign in and keep the session in a file that only its owner reads; who that is.
+def sign_in(
+    address: str, authority: Path, file: Path, begin: Callable[[Account], dict[str, Any]]
+) -> dict[str, Any]:
+    """Begin a session and keep it in a file that only its owner reads; who that is.
 
+    ``begin`` does so with an account of nobody: a password, or `at_provider`.
     Raises `SettingsError`, `NotSignedIn`, `TooMany`, `Unreachable`.
     """
     host, port = address_of(address)
@@ -147,11 +165,28 @@ def sign_in(address: str, name: str, password: str, authority: Path, file: Path)
         raise SettingsError(
             f"{authority} is no certificate: {error}", "Give the fleet's authority.crt."
         ) from error
-    found = account.sign_in(name, password)
+    found = begin(account)
     kept = {"host": host, "port": port, "authority": root, "token": found["token"]}
     file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     replace_file(file, json.dumps(kept).encode())
     return found
+
+
+def at_provider(
+    account: Account, show: Callable[[str], None], patience_s: float = PATIENCE_S
+) -> dict[str, Any]:
+    """Sign in at the fleet's identity provider; ``show`` brings its page to somebody's eyes.
+
+    Raises `NotSignedIn` when nobody came back in time or the provider said no, `UserError`.
+    """
+    with Loopback() as loopback:
+        ticket, page = account.begin_sign_in(loopback.address)
+        show(page)
+        answer = loopback.wait(patience_s)
+    if "code" not in answer:
+        said = answer.get("error_description") or answer.get("error") or "nothing"
+        raise NotSignedIn(f"the identity provider said no: {said!r:.120}")
+    return account.finish_sign_in(ticket, answer["code"], answer.get("state", ""))
 
 
 def signed_in(file: Path) -> Account:

@@ -95,6 +95,7 @@ async def _run(settings: dict[str, Any], changes: Changes, stack: AsyncExitStack
     reporting = asyncio.create_task(_report(door.register, egress, name, boot, clock))
     stack.callback(reporting.cancel)
     await egress.emit(Event(name, boot, 0, clock.now(), "started"))
+    log.info("ready")
     while True:
         await egress.hello(Hello(name, boot, __version__, combiner.present()))
         await clock.sleep(settings["hello_s"])

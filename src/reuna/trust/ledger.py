@@ -87,7 +87,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbi
     flow: Text = ""  #: model_update, metric, statistic, prediction, log, presence, …
     to: Text = ""  #: who was to get it
     payload_bytes: Count = 0
-    payload: Digest = ""  #: of the bytes that were handed to the network
+    payload: Digest = ""  #: SHA-256 over those of the blocks (`reuna.wire.digest`), or over those of messages
     run: Text = ""
     round: Count = 0
     plan: Digest = ""  #: of the plan it answers

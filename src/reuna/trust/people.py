@@ -61,17 +61,25 @@ class Caller(msgspec.Struct, frozen=True):
 
 
 class Person(msgspec.Struct, frozen=True):
-    """An account. ``password``: Argon2id in the PHC string format."""
+    """An account. ``password``: Argon2id in the PHC string format; empty: an identity provider knows them."""
 
     name: str
     roles: frozenset[str]
-    password: str
+    password: str = ""
     disabled: bool = False
 
 
 def listed(people: Iterable[Person]) -> list[dict[str, Any]]:
     """Accounts as others may see them."""
-    return [{"name": each.name, "roles": sorted(each.roles), "disabled": each.disabled} for each in people]
+    return [
+        {
+            "name": each.name,
+            "roles": sorted(each.roles),
+            "disabled": each.disabled,
+            "signs_in": "password" if each.password else "identity provider",
+        }
+        for each in people
+    ]
 
 
 class Session(msgspec.Struct, frozen=True):

@@ -13,6 +13,9 @@ import msgspec
 from reuna.core.records import Event, RunSpec
 
 REFERENCE = "#/components/schemas/{name}"
+_HTML = {"type": "string", "contentMediaType": "text/html"}
+_SCRIPT = {"type": "string", "contentMediaType": "text/javascript"}
+_STYLE = {"type": "string", "contentMediaType": "text/css"}
 _BYTES: dict[str, Any] = {"type": "string", "contentMediaType": "application/octet-stream"}
 _COUNT = {"type": "integer", "minimum": 0, "maximum": 10**15 - 1}
 
@@ -69,6 +72,24 @@ _SIGN_IN = {
     "additionalProperties": False,
     "properties": {"name": {"type": "string"}, "password": {"type": "string"}},
 }
+_BEGIN = {
+    "type": "object",
+    "required": ["redirect"],
+    "additionalProperties": False,
+    "properties": {"redirect": {"type": "string"}},
+}
+_BEGUN = {
+    "type": "object",
+    "required": ["ticket", "url"],
+    "properties": {"ticket": {"type": "string"}, "url": {"type": "string"}},
+}
+_PROVIDER = {"type": "object", "required": ["issuer"], "properties": {"issuer": {"type": "string"}}}
+_RETURN = {
+    "type": "object",
+    "required": ["code", "state"],
+    "additionalProperties": False,
+    "properties": {"code": {"type": "string"}, "state": {"type": "string"}},
+}
 _DECISION = {
     "type": "object",
     "required": ["approve", "digest"],
@@ -101,6 +122,7 @@ ROUTES: tuple[Route, ...] = (
         RunSpec,
         (202, 404, 422),
     ),
+    Route("get", "/v1/runs", "The newest runs, the newest first", _LIST),
     Route("get", "/v1/runs/{run}", "Where a run is; its result or error at the end", _STATE, refuses=(404,)),
     Route("delete", "/v1/runs/{run}", "End a run for good", _NOTHING, refuses=(404,)),
     Route(
@@ -118,17 +140,37 @@ ROUTES: tuple[Route, ...] = (
     ),
     Route("get", "/v1/session", "Who is asking, and the session's CSRF token", _WHO),
     Route("delete", "/v1/session", "Sign out", _NOTHING),
+    Route("get", "/v1/sign-ins", "Which identity provider people sign in at; empty: none", _PROVIDER),
+    Route(
+        "post",
+        "/v1/sign-ins",
+        "Begin to sign in at the identity provider; its page, and a ticket to finish with",
+        _BEGUN,
+        _BEGIN,
+        (422, 429, 502),
+    ),
+    Route(
+        "post",
+        "/v1/sign-ins/{ticket}",
+        "What the identity provider sent somebody back with; as signing in",
+        _WHO,
+        _RETURN,
+        (422, 429, 502),
+    ),
     Route("get", "/v1/people", "Accounts and their roles", _LIST),
     Route("get", "/v1/proposals", "What waits for a second person, and what was decided", _LIST),
     Route("post", "/v1/proposals/{id}", "A second person's word", {"type": "object"}, _DECISION, (404, 422)),
     Route(
         "get",
         "/v1/audit",
-        "The audit trail, without the first `after`",
+        "The audit trail, without the first `after`; of that the `last` so many",
         _LIST,
         refuses=(422,),
-        query={"after": _COUNT},
+        query={"after": _COUNT, "last": _COUNT},
     ),
+    Route("get", "/", "The console", _HTML),
+    Route("get", "/console.js", "Its script", _SCRIPT),
+    Route("get", "/console.css", "Its style", _STYLE),
     Route("get", "/openapi.json", "This description", {"type": "object"}),
 )
 STATUSES = {
@@ -140,6 +182,7 @@ STATUSES = {
     413: "the body is larger than a blob may be",
     422: "what was sent cannot be used",
     429: "asked too often; it may be asked again later",
+    502: "the identity provider does not answer as it should",
 }
 
 
@@ -190,7 +233,7 @@ def _response(status: int, body: Any) -> dict[str, Any]:
 
 
 def _content(body: Any) -> dict[str, Any]:
-    kind = "application/octet-stream" if body is _BYTES else "application/json"
+    kind = body.get("contentMediaType", "application/json") if isinstance(body, dict) else "application/json"
     return {kind: {"schema": body if isinstance(body, dict) else _schema(body)}}
 
 

@@ -43,9 +43,11 @@ async def shake(server: KeyPair, client: KeyPair, host: str = HOST) -> tuple[Any
     seen: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        seen.set_result(writer.get_extra_info("peercert"))
-        writer.write(await reader.readexactly(1))
-        writer.close()
+        try:
+            seen.set_result(writer.get_extra_info("peercert"))
+            writer.write(await reader.readexactly(1))
+        finally:
+            writer.close()
 
     context = server_context(server.certificate, server.key, server.authority)
     listener = await asyncio.start_server(serve, HOST, 0, ssl=context)

@@ -40,11 +40,13 @@ class Fleet:
         self.clock = SimClock(epoch=self._now())
         self.store = HeadStore(folder / "heads.sqlite")
         self.alarms: list[tuple[str, int]] = []
+        self.revoked: set[str] = set()
         self.away = False
         self.shown: list[ShownHead] = []
         self.witness = CloudWitness(
-            "demo", self.root.root(), self.store, lambda: CLOUD, self._alarm, self.clock, InPlace()
-        )
+            "demo", self.root.root(), self.store, lambda: CLOUD, self.revoked.__contains__, self._alarm,
+            self.clock, InPlace(),
+        )  # fmt: skip
         self.pairs = {
             "press-1": self.site.issue("edge", "press-1"),
             "mill-3": self.root.issue("fog", "mill-3"),
@@ -108,6 +110,16 @@ def opened(fleet: Fleet, work: Callable[[LedgerFile], Any], folder: str = "", re
             ledger.close()
 
     return run_virtual(body())
+
+
+def test_a_revoked_node_gets_no_countersignature_also_when_its_fog_has_not_heard(fleet: Fleet) -> None:
+    shown = opened(fleet, fleet.shows)
+    fleet.revoked.add("press-1")
+    with pytest.raises(Refused, match="revoked"):
+        asked(fleet, shown)
+    assert fleet.alarms == []
+    fleet.revoked.clear()
+    assert asked(fleet, shown)
 
 
 def test_a_head_is_countersigned_once_and_the_node_keeps_it_beside_its_ledger(fleet: Fleet) -> None:

@@ -1,0 +1,228 @@
+"""The operator's API of the cloud: for certificates of role ``operator``, and for people who signed in.
+
+PUT  /v1/blobs/{digest}             bundle or initial model
+GET  /v1/blobs/{digest}             a model
+POST /v1/runs                       a run's spec (JSON); 202 when a second person has to agree
+GET  /v1/runs                       the newest
+GET  /v1/runs/{run}                 its state
+DELETE /v1/runs/{run}               end it for good
+GET  /v1/runs/{run}/events?after=N  its timeline
+GET  /v1/nodes                      nodes heard of
+GET  /v1/fleet                      its fogs and their edges
+POST /v1/session                    sign in; GET who I am; DELETE sign out
+POST /v1/sign-ins                   begin to sign in at the identity provider; GET which that is
+POST /v1/sign-ins/{ticket}          what it sent somebody back with; as POST /v1/session
+GET  /v1/people                     accounts
+GET  /v1/proposals                  what waits for a second person, and what was decided
+POST /v1/proposals/{id}             a second person's word
+GET  /v1/audit?after=N&last=M       the audit trail
+GET  /openapi.json                  these in the words of OpenAPI (`reuna.wire.openapi`)
+
+Module `guard` stands before them; `sessions` is where sessions begin and end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from typing import Any, Protocol
+
+import msgspec
+from aiohttp import web
+
+from reuna.adapters.operator_api.console import add_console
+from reuna.adapters.operator_api.guard import (
+    Guard,
+    Known,
+    Pace,
+    errors_as_json,
+    few_words,
+    in_thread,
+    read,
+    with_headers,
+)
+from reuna.adapters.operator_api.sessions import SessionDesk, SignIns
+from reuna.core.errors import UserError
+from reuna.core.records import RunSpec
+from reuna.trust.people import Caller, Proposal, Session
+from reuna.wire.openapi import openapi
+
+MAX_BLOB = 1 << 30  #: bytes; a model or bundle an operator may put
+
+
+class Actions(Protocol):
+    """What the API can do; the coordinator implements it."""
+
+    def put_blob(self, data: bytes, digest: str) -> None: ...
+    def get_blob(self, digest: str) -> bytes: ...
+    async def submit(self, spec: RunSpec) -> None: ...
+    async def status(self, run: str) -> dict[str, Any]: ...
+    async def stop(self, run: str) -> None: ...
+    async def runs(self) -> list[dict[str, Any]]: ...
+    def timeline(self, run: str, after: int) -> list[dict[str, Any]]: ...
+    def nodes(self) -> dict[str, float]: ...
+    def fleet(self) -> dict[str, Any]: ...
+
+
+class Reception(Protocol):
+    """Who people are and what needs two of them; blocking. `reuna.cloud.reception` implements it."""
+
+    def sign_in(self, name: str, password: str, address: str) -> tuple[str, Session, Caller]: ...
+    def caller(self, token: str) -> tuple[Caller, Session]: ...
+    def check_certificate(self, name: str, serial: int) -> None: ...
+    def sign_out(self, caller: Caller, token: str) -> None: ...
+    def people(self) -> list[dict[str, Any]]: ...
+    def needs_two(self, action: str) -> bool: ...
+    def propose(self, caller: Caller, action: str, summary: str, content: bytes) -> Proposal: ...
+    def proposals(self) -> list[dict[str, Any]]: ...
+    def judge(self, caller: Caller, id: str, approve: bool, digest: str) -> tuple[Proposal, bytes]: ...
+    def decided(self, proposal: Proposal) -> None: ...
+    def note(self, who: str, via: str, what: str, verdict: str, **more: str) -> None: ...
+    def audit(self, after: int, last: int = 0) -> list[dict[str, Any]]: ...
+
+
+class Decision(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A second person's word; ``digest`` is that of the proposal they have seen."""
+
+    approve: bool
+    digest: str
+
+
+class ApiServer:
+    """A running API; `stop` ends it."""
+
+    def __init__(self, runner: web.AppRunner) -> None:
+        self._runner = runner
+
+    async def stop(self) -> None:
+        await self._runner.cleanup()
+
+
+async def serve_api(
+    actions: Actions,
+    reception: Reception,
+    sign_ins: SignIns | None,
+    host: str,
+    ports: dict[int, ssl.SSLContext],
+) -> ApiServer:
+    """Listen on each port with its own TLS; one that asks for no certificate is for people.
+
+    ``sign_ins``: those at an identity provider; None: there is none.
+    """
+    runner = web.AppRunner(api_app(actions, reception, sign_ins), access_log=None)
+    await runner.setup()
+    for port, tls in ports.items():
+        await web.TCPSite(runner, host, port, ssl_context=tls).start()
+    return ApiServer(runner)
+
+
+def api_app(actions: Actions, reception: Reception, sign_ins: SignIns | None = None) -> web.Application:
+    """The routes over ``actions``."""
+    pace = Pace()
+    app = web.Application(middlewares=[with_headers, errors_as_json, pace.hold], client_max_size=MAX_BLOB)
+    desk, sessions = _Desk(actions, reception), SessionDesk(reception, sign_ins)
+    guard = Guard(reception)
+    for method, path, action, work in (
+        ("PUT", "/v1/blobs/{digest}", "models.write", desk.put_blob),
+        ("GET", "/v1/blobs/{digest}", "models.read", desk.get_blob),
+        ("POST", "/v1/runs", "runs.submit", desk.submit),
+        ("GET", "/v1/runs", "runs.read", desk.runs),
+        ("GET", "/v1/runs/{run}", "runs.read", desk.status),
+        ("DELETE", "/v1/runs/{run}", "runs.submit", desk.stop),
+        ("GET", "/v1/runs/{run}/events", "runs.read", desk.timeline),
+        ("GET", "/v1/nodes", "nodes.read", desk.nodes),
+        ("GET", "/v1/fleet", "nodes.read", desk.fleet),
+        ("GET", "/v1/session", "self", sessions.who),
+        ("DELETE", "/v1/session", "self", sessions.sign_out),
+        ("GET", "/v1/people", "people.read", desk.people),
+        ("GET", "/v1/proposals", "proposals.read", desk.proposals),
+        ("POST", "/v1/proposals/{id}", "proposals.decide", desk.decide),
+        ("GET", "/v1/audit", "audit.read", desk.audit),
+        ("GET", "/openapi.json", "self", desk.described),
+    ):
+        app.router.add_route(method, path, guard.around(action, work))
+    app.router.add_post("/v1/session", sessions.sign_in)
+    app.router.add_get("/v1/sign-ins", sessions.provider)
+    app.router.add_post("/v1/sign-ins", sessions.begin)
+    app.router.add_post("/v1/sign-ins/{ticket}", sessions.finish)
+    add_console(app)
+    return app
+
+
+class _Desk:
+    """The work behind the routes."""
+
+    def __init__(self, actions: Actions, reception: Reception) -> None:
+        self._actions = actions
+        self._reception = reception
+        self._deciding = asyncio.Lock()
+
+    async def put_blob(self, request: web.Request, _known: Known) -> web.Response:
+        self._actions.put_blob(await request.read(), request.match_info["digest"])
+        return web.json_response({})
+
+    async def get_blob(self, request: web.Request, _known: Known) -> web.Response:
+        return web.Response(body=self._actions.get_blob(request.match_info["digest"]))
+
+    async def submit(self, request: web.Request, known: Known) -> web.Response:
+        data = await request.read()
+        spec = read(RunSpec, data, "run")
+        if not self._reception.needs_two("runs.submit"):
+            await self._actions.submit(spec)
+            return web.json_response({})
+        summary = f"run {spec.run} of {spec.project}: {spec.rounds} rounds, code {spec.bundle[:12]}"
+        proposal = await in_thread(
+            lambda: self._reception.propose(known.caller, "runs.submit", summary, data)
+        )
+        return web.json_response({"proposal": proposal.id}, status=202)
+
+    async def runs(self, _request: web.Request, _known: Known) -> web.Response:
+        return web.json_response(await self._actions.runs())
+
+    async def status(self, request: web.Request, _known: Known) -> web.Response:
+        return web.json_response(await self._actions.status(request.match_info["run"]))
+
+    async def stop(self, request: web.Request, _known: Known) -> web.Response:
+        await self._actions.stop(request.match_info["run"])
+        return web.json_response({})
+
+    async def timeline(self, request: web.Request, _known: Known) -> web.Response:
+        return web.json_response(self._actions.timeline(request.match_info["run"], _count(request, "after")))
+
+    async def nodes(self, _request: web.Request, _known: Known) -> web.Response:
+        return web.json_response(self._actions.nodes())
+
+    async def fleet(self, _request: web.Request, _known: Known) -> web.Response:
+        return web.json_response(await in_thread(self._actions.fleet))
+
+    async def people(self, _request: web.Request, _known: Known) -> web.Response:
+        return web.json_response(await in_thread(self._reception.people))
+
+    async def proposals(self, _request: web.Request, _known: Known) -> web.Response:
+        return web.json_response(await in_thread(self._reception.proposals))
+
+    async def decide(self, request: web.Request, known: Known) -> web.Response:
+        word = read(Decision, await few_words(request), "decision")
+        number = request.match_info["id"]
+        async with self._deciding:
+            proposal, content = await in_thread(
+                lambda: self._reception.judge(known.caller, number, word.approve, word.digest)
+            )
+            if word.approve:  # first the run, which begins once however often it is asked for
+                await self._actions.submit(read(RunSpec, content, "run"))
+            await in_thread(lambda: self._reception.decided(proposal))
+        return web.json_response(msgspec.to_builtins(proposal))
+
+    async def audit(self, request: web.Request, _known: Known) -> web.Response:
+        after, last = _count(request, "after"), _count(request, "last")
+        return web.json_response(await in_thread(lambda: self._reception.audit(after, last)))
+
+    async def described(self, _request: web.Request, _known: Known) -> web.Response:
+        return web.json_response(openapi())
+
+
+def _count(request: web.Request, name: str) -> int:
+    text = request.query.get(name, "0")
+    if not (text.isascii() and text.isdigit() and len(text) <= 15):
+        raise UserError(f"`{name}` is no number of them", "Compare with docs/reference/api.md.")
+    return int(text)
