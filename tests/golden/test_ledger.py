@@ -58,7 +58,7 @@ def test_golden_ledgers_are_still_good_to_both_verifiers() -> None:
 
 def test_the_verifier_of_its_own_reads_every_field_as_it_was_written() -> None:
     for raw in golden_book().records:
-        form, seq, previous, entry = ledger_verifier.whole(raw[32:], 4)
+        form, seq, previous, entry = ledger_verifier.whole(raw[32:], int, int, bytes, dict)
         record = read_record(raw)
         assert (form, seq, previous) == (1, record.seq, record.previous)
         assert entry == {name: getattr(record.entry, name) for name in entry}

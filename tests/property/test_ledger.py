@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -26,7 +28,7 @@ ENDS = [len(file_of(MADE.records[: n + 1])) for n in range(len(MADE.records))]
 SCRIPT = Path(alone.__file__).read_text(encoding="utf-8")
 
 
-def keys() -> alone.Keys:
+def keys() -> dict[str, list[bytes]]:
     return {"node": list(KEYS.node), "cloud": list(KEYS.cloud)}
 
 
@@ -236,3 +238,14 @@ def test_the_script_says_what_it_was_not_given(tmp_path: Path) -> None:
     done = run_alone(tmp_path, str(tmp_path), "--keys", str(other))
     assert done.returncode == 1
     assert "not signed by a key known here" in done.stderr
+
+
+@pytest.mark.parametrize("foreign", ["1", b"1", [1], {}, {1: []}])
+@pytest.mark.parametrize("field", range(4))
+def test_the_script_names_a_record_whose_fields_are_of_another_kind(field: int, foreign: object) -> None:
+    fields = [1, 0, bytes(32), {"kind": "begin", "statement": b""}]
+    fields[field] = foreign
+    body = msgspec.msgpack.encode(fields)
+    with pytest.raises(alone.Wrong) as wrong:
+        alone.Ledger(keys(), []).judge([hashlib.sha256(body).digest() + body])
+    assert wrong.value.args[0] == 0

@@ -24,7 +24,7 @@ STATEMENT = re.compile(r"93(?:a468656164|b0636f756e7465727369676e6174757265)(?:[
 NUMBERS = {0xCB: ">d", 0xCC: ">B", 0xCD: ">H", 0xCE: ">I", 0xCF: ">Q"}  # msgpack tags
 SIZES = {0xC4: ">B", 0xC5: ">H", 0xD9: ">B", 0xDA: ">H", 0xDE: ">H"}  # of bytes, of text, of a map
 BAD = (ValueError, IndexError, TypeError, RecursionError, struct.error)  # what foreign bytes raise
-Keys = dict[str, list[bytes]]
+SIGNED, SEEN, HEAD = (str, bytes, bytes), (bytes, bytes, int), (str, str, str, int, bytes, int)
 
 
 class Wrong(Exception):
@@ -51,31 +51,31 @@ def unpack(data: bytes, at: int = 0) -> tuple[Any, int]:
     return (text if tag in {0xC4, 0xC5} else text.decode()), at
 
 
-def whole(data: bytes, length: int) -> list[Any]:
-    """The value that the bytes hold, an array of so many."""
+def whole(data: bytes, *kinds: type) -> list[Any]:
+    """The value that the bytes hold, an array of exactly these kinds."""
     value, end = unpack(data)
-    if end != len(data) or not isinstance(value, list) or len(value) != length:
-        raise ValueError(f"not an array of {length}")
+    if end != len(data) or not isinstance(value, list) or tuple(map(type, value)) != kinds:
+        raise ValueError(f"not an array of {', '.join(kind.__name__ for kind in kinds)}")
     return value
 
 
 def opened(statement: bytes, kind: str, keys: list[bytes]) -> list[Any]:
     """The fields of a statement that one of the keys has signed."""
-    _, body, signature = whole(statement, 3)
+    _, body, signature = whole(statement, *SIGNED)
     name = f"application/vnd.reuna.ledger-{kind}.v1".encode()
     message = b"DSSEv1 %d %b %d %b" % (len(name), name, len(body), body)
     for key in keys:
         try:
             Ed25519PublicKey.from_public_bytes(key).verify(signature, message)
-            return whole(body, 6 if kind == "head" else 3)
+            return whole(body, *HEAD if kind == "head" else SEEN)
         except InvalidSignature:
             continue
     raise ValueError(f"the {kind} is not signed by a key known here")
 
 
-def head_of(statement: bytes, keys: Keys) -> tuple[str, int, bytes]:
+def head_of(statement: bytes, keys: dict[str, list[bytes]]) -> tuple[str, int, bytes]:
     """(ledger, place, digest) of a head, or of the head under a countersignature."""
-    if whole(statement, 3)[0] == "countersignature":
+    if whole(statement, *SIGNED)[0] == "countersignature":
         statement = opened(statement, "countersignature", keys["cloud"])[0]
     ledger, _, _, seq, digest, _ = opened(statement, "head", keys["node"])
     return ledger, seq, digest
@@ -99,8 +99,8 @@ def fits(raw: bytes) -> bool:
 
 
 class Ledger:
-    def __init__(self, keys: Keys, kept: list[bytes], beside: list[bytes] | None = None) -> None:
-        self.keys, self.kept, self.beside, self.name = keys, kept, beside or [], ""
+    def __init__(self, keys: dict[str, list[bytes]], kept: list[bytes], beside: Iterable[bytes] = ()) -> None:
+        self.keys, self.kept, self.beside, self.name = keys, kept, beside, ""
         self.count, self.last, self.head_at, self.since = 0, bytes(32), -1, 0
         self.signed: dict[int, bytes] = {}  # place -> digest, of heads in the ledger
         self.known: dict[int, bytes] = {}  # the same of heads kept elsewhere or beside it
@@ -111,11 +111,11 @@ class Ledger:
         if not fits(raw):
             raise Wrong(self.count, "changed", "its bytes are not those that its hash was made of")
         try:
-            form, seq, previous, entry = whole(raw[32:], 4)
+            form, seq, previous, entry = whole(raw[32:], int, int, bytes, dict)
             kind, statement = entry["kind"], entry.get("statement", b"")
             if form != 1:
                 raise ValueError(f"format {form}")
-        except (*BAD, AttributeError, KeyError) as error:
+        except (*BAD, KeyError) as error:
             raise Wrong(self.count, "unreadable", error) from error
         if seq != self.count:
             raise Wrong(self.count, "missing" if seq > self.count else "repeated", f"it is number {seq}")
@@ -138,29 +138,29 @@ class Ledger:
         self.vouched["elsewhere"] = seq if seq in self.outside else self.vouched["elsewhere"]
 
     def begin(self, statement: bytes) -> None:
-        self.name, _, _, key = whole(statement, 4)
+        self.name, _, _, key = whole(statement, str, str, str, bytes)
         self.keys["node"] = self.keys["node"] or [key]
         heads = [head_of(each, self.keys) for each in self.kept]
         self.outside = {place for name, place, _ in heads if name == self.name}
         if heads and not self.outside:
             raise Wrong(0, "foreign", "the heads given are all of another ledger")
-        heads += [head_of(whole(whole(each, 3)[1], 3)[0], self.keys) for each in self.beside]
+        heads += [head_of(whole(whole(each, *SIGNED)[1], *SEEN)[0], self.keys) for each in self.beside]
         for _, place, digest in (head for head in heads if head[0] == self.name):
             if self.known.setdefault(place, digest) != digest:
                 raise Wrong(place, "rewritten", "two heads kept elsewhere contradict each other")
 
     def head(self, statement: bytes) -> None:
         name, place, digest = head_of(statement, self.keys)
-        if (name, place, whole(statement, 3)[0]) != (self.name, self.count - 1, "head"):
+        if (name, place, whole(statement, *SIGNED)[0]) != (self.name, self.count - 1, "head"):
             raise ValueError("it is about another ledger or place")
         if digest != self.last:
             raise Wrong(self.head_at + 1, "rewritten", f"or one of those to {place}")
         self.signed[place], self.head_at, self.vouched["node"] = digest, place, place
 
     def countersigned(self, statement: bytes) -> None:
-        outer, body, _ = whole(statement, 3)
-        inner, signed, _ = whole(whole(body, 3)[0], 3)
-        name, _, _, place, digest, _ = whole(signed, 6)
+        outer, body, _ = whole(statement, *SIGNED)
+        inner, signed, _ = whole(whole(body, *SEEN)[0], *SIGNED)
+        name, _, _, place, digest, _ = whole(signed, *HEAD)
         if [outer, inner, name, digest] != ["countersignature", "head", self.name, self.signed.get(place)]:
             raise ValueError("it is of a head that is not in this ledger")
         if self.keys["cloud"]:
@@ -178,14 +178,14 @@ class Ledger:
 
 def main(words: list[str]) -> None:
     """The command."""
-    options, keys = dict(zip(words[1::2], words[2::2], strict=False)), Keys(node=[], cloud=[])
+    options = dict(zip(words[1::2], words[2::2], strict=False))
     if len(words) % 2 == 0 or not set(options) <= {"--keys", "--heads"}:
         sys.exit(__doc__)
     try:
         options |= {path.name: str(path) for path in Path(words[0]).glob("countersigned")}
         text = {name: Path(path).read_text(encoding="utf-8") for name, path in options.items()}
-        for who, key in re.findall(r"(?m)^\s*(node|cloud)\s+([0-9a-fA-F]{64})\b", text.get("--keys", "")):
-            keys[who].append(bytes.fromhex(key))
+        given = re.findall(r"(?m)^\s*(node|cloud)\s+([0-9a-fA-F]{64})\b", text.get("--keys", ""))
+        keys = {who: [bytes.fromhex(key) for its, key in given if its == who] for who in ("node", "cloud")}
         found = (STATEMENT.findall(text.get(name, "")) for name in ("--heads", "countersigned"))
         ledger = Ledger(keys, *(list(map(bytes.fromhex, each)) for each in found))
         ledger.judge(records(words[0]))
