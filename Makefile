@@ -28,7 +28,7 @@ test-extras: .venv-extras/stamp ## The tests that need torch, fuzzers, another's
 	@.venv-extras/bin/python -m pytest -n 2 tests/contract/test_learners.py tests/unit/adapters/test_torch_learner.py \
 	  tests/unit/demo/test_plants.py tests/contract/test_operator_schema.py tests/contract/test_sign_ins_interop.py
 	@if .venv-extras/bin/python -c 'import atheris' 2>/dev/null; then \
-	  .venv-extras/bin/python -m fuzz --seconds 1; else echo "no Atheris here: without fuzzing" >&2; fi
+	  .venv-extras/bin/python -m fuzz --seconds 1 --seed 1; else echo "no Atheris here: without fuzzing" >&2; fi
 
 # Atheris has wheels for Linux on x86-64 only; elsewhere the harnesses run with hypothesis alone, in the suite.
 ATHERIS := platform_machine == "x86_64" and sys_platform == "linux"

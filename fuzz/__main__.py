@@ -1,4 +1,4 @@
-"""Fuzz targets one after the other with Atheris: ``python -m fuzz [TARGET ...] [--seconds N]``.
+"""Fuzz targets one after the other with Atheris: ``python -m fuzz [TARGET ...] [--seconds N] [--seed N]``.
 
 Each target has a line of JSON: seconds, executions, and the file of an input that failed, if any.
 What was found worth keeping stays in ``runs/fuzz/TARGET`` for the next time; a failing input is
@@ -30,6 +30,7 @@ def main(words: list[str]) -> int:
     parser = argparse.ArgumentParser("python -m fuzz", description="Fuzz the parsers with Atheris.")
     parser.add_argument("target", nargs="*", choices=[*names(), []], help="all of them when none is named")
     parser.add_argument("--seconds", type=int, default=120, help="for each target")
+    parser.add_argument("--seed", type=int, default=0, help="the same inputs again; 0 means others each time")
     parser.add_argument("--folder", type=Path, default=Path("runs/fuzz"), help="of inputs worth keeping")
     parser.add_argument("--replay", type=Path, help="check the bytes of this file once, without Atheris")
     options = parser.parse_args(words)
@@ -41,17 +42,18 @@ def main(words: list[str]) -> int:
     if importlib.util.find_spec("atheris") is None:
         sys.stderr.write("error: no Atheris here: `make fuzz` installs it, on Linux on x86-64\n")
         return 2
-    return max(fuzz(target, options.folder, options.seconds) for target in targets)
+    return max(fuzz(target, options.folder, options.seconds, options.seed) for target in targets)
 
 
-def fuzz(target: str, folder: Path, seconds: int) -> int:
+def fuzz(target: str, folder: Path, seconds: int, seed: int) -> int:
     """One target; prints its line. Returns 1 when a check failed."""
     corpus = folder / target
     corpus.mkdir(parents=True, exist_ok=True)
-    for seed in harness(target).seeds():
-        (corpus / hashlib.sha256(seed).hexdigest()).write_bytes(seed)
+    for kept in harness(target).seeds():
+        (corpus / hashlib.sha256(kept).hexdigest()).write_bytes(kept)
     options = {
         "max_total_time": seconds,
+        "seed": seed,
         "max_len": MAX_BYTES,
         "rss_limit_mb": MEMORY_MIB,
         "malloc_limit_mb": 1 << 20,  # the address space is what bounds a single piece
