@@ -39,6 +39,7 @@ MAX_BODY = 65_536  #: bytes of a request
 TIMEOUT_S = 20.0  #: to read one
 PKCS7 = "application/pkcs7-mime"
 Chain = Sequence[x509.Certificate]
+InForce = Callable[[Chain], Awaitable[None]]  #: waits until the place lets the holder in
 
 
 class Enroller(Protocol):
@@ -71,9 +72,15 @@ class EnrolServer:
         await self._runner.cleanup()
 
 
-async def serve_enrolment(enroller: Enroller, host: str, port: int, tls: ssl.SSLContext) -> EnrolServer:
-    """Listen; ``tls`` must take clients without a certificate. Raises `PortInUse`."""
-    runner = web.AppRunner(enrolment_app(enroller), access_log=None, keepalive_timeout=5.0)
+async def serve_enrolment(
+    enroller: Enroller, host: str, port: int, tls: ssl.SSLContext, in_force: InForce
+) -> EnrolServer:
+    """Listen; ``tls`` must take clients without a certificate. Raises `PortInUse`.
+
+    A first certificate is handed out once ``in_force`` returns for it, so that the machine is let in
+    wherever it goes with it.
+    """
+    runner = web.AppRunner(enrolment_app(enroller, in_force), access_log=None, keepalive_timeout=5.0)
     await runner.setup()
     site = web.TCPSite(runner, host, port, ssl_context=tls)
     try:
@@ -84,7 +91,7 @@ async def serve_enrolment(enroller: Enroller, host: str, port: int, tls: ssl.SSL
     return EnrolServer(runner, runner.addresses[0][1])
 
 
-def enrolment_app(enroller: Enroller) -> web.Application:
+def enrolment_app(enroller: Enroller, in_force: InForce) -> web.Application:
     """The routes over ``enroller``."""
     app = web.Application(middlewares=[_refusals], client_max_size=MAX_BODY)
 
@@ -97,7 +104,9 @@ def enrolment_app(enroller: Enroller) -> web.Application:
 
     async def enrol(request: web.Request) -> web.Response:
         secret, csr = _secret(request), await _request(request)
-        return _certificates(await asyncio.to_thread(enroller.enrol, secret, csr))
+        chain = await asyncio.to_thread(enroller.enrol, secret, csr)
+        await in_force(chain)
+        return _certificates(chain)
 
     async def renew(request: web.Request) -> web.Response:
         (identity, der), csr = _client(request), await _request(request)

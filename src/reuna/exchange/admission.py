@@ -7,6 +7,8 @@ revocation take effect without a restart and without touching anybody else.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 import logging
 import math
@@ -27,6 +29,7 @@ from reuna.trust.enrolment import Boots, Node, hear
 log = logging.getLogger("reuna.admission")
 LOOK_S = 1.0
 HEARD_S = 10.0  #: how often the register is told who was heard
+IN_FORCE_S = 10.0  #: how long a machine that enrols is kept until the servers know it
 
 
 class Admission:
@@ -53,6 +56,7 @@ class Admission:
         self._above = above
         self._boots: dict[str, Boots] = {}
         self._heard: dict[str, float] = {}
+        self._turn = asyncio.Event()  #: set, and replaced, each time ``names`` changes
         self.names = self.now_admitted()
 
     def now_admitted(self) -> frozenset[str]:
@@ -61,6 +65,21 @@ class Admission:
         known = {node.name: node.state(now) for node in self.register.nodes() if node.role in {role, ""}}
         active = {name for name, state in known.items() if state == "active"}
         return (self.listed - known.keys() | active) - _names_in(self._above)
+
+    def take_over(self, names: frozenset[str]) -> None:
+        """``names`` are admitted from now on."""
+        self.names, turn, self._turn = names, self._turn, asyncio.Event()
+        turn.set()
+
+    async def in_force(self, name: str) -> None:
+        """Return when ``name`` is admitted, or after `IN_FORCE_S`: then the machine has to try again."""
+
+        async def admitted() -> None:
+            while name not in self.names:
+                await self._turn.wait()
+
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(admitted(), IN_FORCE_S)
 
     def identity(self, name: str) -> Identity:
         """Who a child of that name is."""
@@ -122,10 +141,11 @@ async def watch(
         await clock.sleep(LOOK_S)
         try:
             names = admission.now_admitted()
-            admission.names = names & told  # who is out is out at once, who is new waits for the servers
+            admission.take_over(names & told)  # who is out is out at once, who is new waits for the servers
             if names != told:
                 await on_names(told, names)
-                admission.names = told = names
+                told = names
+                admission.take_over(names)
                 log.info("admitted are now %s", ", ".join(sorted(names)) or "none")
             if (stamps := _stamps(files)) != seen:
                 await on_files()

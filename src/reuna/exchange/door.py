@@ -14,9 +14,9 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
-from reuna.adapters.certificates import CertificateAuthority, flaw
+from reuna.adapters.certificates import CertificateAuthority, flaw, identity_in
 from reuna.adapters.clock import SystemClock, ThreadOffload
-from reuna.adapters.enrol_server import serve_enrolment
+from reuna.adapters.enrol_server import Chain, serve_enrolment
 from reuna.adapters.register import Register
 from reuna.adapters.tls import reload_context, server_context
 from reuna.exchange import renewal
@@ -69,7 +69,8 @@ class Door:
             folder, host = Path(self._settings["enrol.authority"]), self._settings["listen.host"]
             context = server_context(*own, client=False, flaw=flaw)
             contexts = [*contexts, context]
-            server = await serve_enrolment(enrolment, host, self._settings["enrol.port"], context)
+            port = self._settings["enrol.port"]
+            server = await serve_enrolment(enrolment, host, port, context, self._in_force)
             stack.push_async_callback(server.stop)
             files.append(folder / "authority.crt")
             life = self._settings["enrol.life_days"] * DAY
@@ -92,6 +93,9 @@ class Door:
             log.info("a renewed certificate is shown from now on")
 
         self._start(stack, watch(self.admission, files, on_names, taken_over, clock))
+
+    async def _in_force(self, chain: Chain) -> None:
+        await self.admission.in_force(identity_in(chain[0]).name)
 
     def _start(self, stack: AsyncExitStack, work: Any) -> None:
         stack.callback(asyncio.create_task(work).cancel)

@@ -90,6 +90,27 @@ def test_who_is_out_is_out_although_the_server_cannot_be_told_and_it_is_told_lat
     assert world.told == [({"a", "b"}, {"b", "c"})]
 
 
+def test_who_enrols_is_kept_until_the_servers_know_it(tmp_path: Path) -> None:
+    async def script(world: World) -> None:
+        world.failures = 3
+        world.register.record(node("c"))
+        await world.admission.in_force("c")
+        assert world.told == [({"a"}, {"a", "c"})]
+        assert world.admission.names == {"a", "c"}
+
+    living(tmp_path, ["a"], script)
+
+
+def test_who_enrols_is_not_kept_for_ever_by_a_server_that_takes_nothing(tmp_path: Path) -> None:
+    async def script(world: World) -> None:
+        world.failures = 1000
+        world.register.record(node("c"))
+        await world.admission.in_force("c")
+        assert world.told == []
+
+    living(tmp_path, ["a"], script)
+
+
 def test_a_changed_file_is_loaded_once(tmp_path: Path) -> None:
     async def script(world: World) -> None:
         await asyncio.sleep(3)

@@ -19,7 +19,7 @@ from reuna.adapters import certificates as c
 from reuna.adapters.certificates import CertificateAuthority, new_key, request
 from reuna.adapters.clock import SystemClock
 from reuna.adapters.enrol_client import EstSource, fetch_root
-from reuna.adapters.enrol_server import serve_enrolment
+from reuna.adapters.enrol_server import Chain, serve_enrolment
 from reuna.adapters.register import Register
 from reuna.adapters.tls import server_context
 from reuna.adapters.toml_file import read_toml
@@ -49,6 +49,7 @@ class Served:
             authority, self.register, self.terms, lambda _: dict(self.told), tuple, SystemClock()
         )
         self.port = 0
+        self.let_in: list[int] = []
 
     @contextmanager
     def running(self, own: Path) -> Iterator[Served]:
@@ -56,7 +57,7 @@ class Served:
         thread = threading.Thread(target=loop.run_forever, daemon=True)
         thread.start()
         context = server_context(own, own, self.authority.certificate, client=False)
-        start = serve_enrolment(self.enrolment, HOST, 0, context)
+        start = serve_enrolment(self.enrolment, HOST, 0, context, self.in_force)
         server = asyncio.run_coroutine_threadsafe(start, loop).result(10)
         self.port = server.port
         self.terms = Terms(self.terms.role, f"{HOST}:{self.port}")
@@ -68,6 +69,9 @@ class Served:
             thread.join(10)
             loop.close()
             self.register.close()
+
+    async def in_force(self, chain: Chain) -> None:
+        self.let_in.append(chain[0].serial_number)
 
     def token(self, name: str, life_s: float = 3600.0) -> Token:
         now = SystemClock().now()
@@ -120,6 +124,7 @@ def test_a_machine_becomes_a_fog_and_its_settings_are_whole(tmp_path: Path, clou
     for file in ("identity.pem", "gateway.pem", "issuer/authority.key"):
         assert stat.S_IMODE((folder / file).stat().st_mode) == 0o600, file
     assert cloud.register.node("mill-3") is not None
+    assert cloud.let_in == [own.serial_number], "the answer waits until the servers let it in"
 
 
 def test_a_machine_becomes_an_edge_of_a_site_without_the_cloud(
