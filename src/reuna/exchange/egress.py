@@ -7,6 +7,7 @@ until the parent acknowledges it. Every payload is counted by kind before it lea
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
@@ -75,6 +76,7 @@ class Egress:
         self.refused: dict[str, int] = {}
         self._warned: dict[str, float] = {}  #: what the policy refused and when that was last said
         self._models = ("", "")  #: of the plan before and of this one
+        self._ahead: asyncio.Future[Blob] | None = None  #: the transfer that a plan began
 
     async def listen(self, handle: HandlePlan) -> None:
         """Call ``handle`` with each signed plan for this node; all else is counted and dropped."""
@@ -90,6 +92,7 @@ class Egress:
             except (BadMessage, StorageError) as error:
                 self._refuse_plan(error.code, error)
             else:
+                self._fetch_ahead(plan)
                 await self._unsigned(plan.bundle)  # who passes plans on has the metadata that they need
                 await handle(data, signed)
 
@@ -170,7 +173,15 @@ class Egress:
             return
         if digest_bytes(plan.inline) != plan.model:
             raise Corrupted(f"the model inside the plan of round {plan.round} has another digest")
-        self._cache.put(plan.inline)
+        writer = self._cache.new(len(plan.inline))
+        writer.write(plan.inline)
+        writer.seal(durable=False)  # the plan that a restarted node asks for brings it again
+
+    def _fetch_ahead(self, plan: Plan) -> None:
+        """Begin on the model while the place makes ready; its own `fetch` shares the transfer."""
+        if plan.inline is None and self._cache.get(plan.model) is None:
+            self._ahead = asyncio.ensure_future(self._store.fetch(plan.model, plan.model_size))
+            self._ahead.add_done_callback(lambda done: done.cancelled() or done.exception())
 
     def _forget_models(self, plan: Plan) -> None:
         """Keep this plan's model and the one before it; a run of many rounds would fill the disk."""
