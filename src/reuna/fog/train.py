@@ -15,7 +15,7 @@ from reuna.core.ports import Blob, Bus, Clock, Link, Offload
 from reuna.core.records import Contribution, Hello, Plan
 from reuna.exchange.intake import Intake
 from reuna.exchange.room import when_there_is_room
-from reuna.learn.grid import DTYPES
+from reuna.learn.grid import pack
 from reuna.loop import train
 from reuna.wire import decode, message_digest
 
@@ -111,5 +111,5 @@ class Combiner:
         draft = train.with_sum(row, plan, rows, "0" * 64)
         writer = self._intake.spool.begin(draft)
         for values in self._intake.sum(rows, plan.params):  # whole blocks, but for the last
-            writer.write(values.astype(DTYPES[draft.width], copy=False).data.cast("B"))
+            writer.write(pack(values, draft.width))
         return writer.seal()

@@ -14,10 +14,10 @@ from typing import Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from reuna.learn.grid import Ints
+from reuna.learn.grid import LOT, Ints
 
 S = TypeVar("S")
-BLOCK_VALUES = 256 * 1024  #: values folded at a time: 2 MiB of int64, the cache keeps it
+BLOCK_VALUES = 4 * LOT  #: values folded at a time: 2 MiB of int64, the cache keeps it
 
 
 @dataclass(frozen=True)

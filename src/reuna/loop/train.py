@@ -13,7 +13,7 @@ from typing import NoReturn
 
 from reuna.core.errors import REFUSALS, NotApproved, Refused
 from reuna.core.records import Contribution, Member, Metrics, Plan
-from reuna.learn.grid import DTYPES, largest_sum, narrowest, sum_width, update_width
+from reuna.learn.grid import WIDTHS, largest_sum, narrowest, sum_width, update_width
 from reuna.learn.sums import Part
 
 MAX_METRICS = 64
@@ -57,7 +57,7 @@ def _check_shape(plan: Plan, manifest: Contribution) -> None:
     if plan.task != "train":
         _refuse("shape", f"{manifest.sender} sent an {manifest.kind} where only reports are asked")
     widest = _widest(plan, manifest)
-    if manifest.params != plan.params or manifest.width not in DTYPES or manifest.width > widest:
+    if manifest.params != plan.params or manifest.width not in WIDTHS or manifest.width > widest:
         found = f"{manifest.params} values of {manifest.width} bytes"
         _refuse("shape", f"{manifest.sender} sent {found}, asked are {plan.params} of at most {widest}")
     if manifest.size != plan.params * manifest.width:
