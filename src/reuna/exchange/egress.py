@@ -32,7 +32,7 @@ from reuna.exchange.payloads import Among, Made, contribution, made_for, message
 from reuna.exchange.room import when_there_is_room
 from reuna.learn import grid as fixed
 from reuna.loop import train
-from reuna.wire import decode, digest_bytes, encode, message_digest
+from reuna.wire import decode_plan, digest_of_hashes, encode, hash_blocks, message_digest
 
 #: The plan inside signed bytes. Raises `Untrusted`, `BadMessage`, `DiskFull`.
 OpenPlan = Callable[[bytes], bytes]
@@ -84,7 +84,7 @@ class Egress:
         async def heard(_subject: str, signed: bytes) -> None:
             try:
                 data = self._open_plan(signed)
-                plan = decode(Plan, data)
+                plan = decode_plan(data)
                 self._keep_inline(plan)
                 self._forget_models(plan)
             except Untrusted as error:
@@ -123,26 +123,22 @@ class Egress:
         self, plan_bytes: bytes, weights: Blob | None, weight: int, member: Member, level: int = 0
     ) -> Receipt | None:
         """Encode once, make durable, send until acknowledged. See `Link.submit`."""
-        plan, digest = decode(Plan, plan_bytes), message_digest(plan_bytes)
+        plan, digest = decode_plan(plan_bytes), message_digest(plan_bytes)
         manifest = self._kept(plan, digest)
+        passage: Passage | None = None
         if manifest is None:
-            try:
-                manifest = await self._offload(
-                    lambda: self._prepare(plan, digest, weights, weight, member, level)
-                )
-            except Refused as refusal:
-                self._count_refusal(refusal.reason)
-                log.warning("nothing leaves for round %d of %s: %s", plan.round, plan.run, refusal)
-                raise
+            manifest, passage = await self._made_once(plan, digest, weights, weight, member, level)
         try:
             body = self._outbox.body(manifest) if manifest.size else None
         except Corrupted:  # its bytes went when a later round began: a late plan, answered long ago
             return None
-        return await self._send(manifest, body, self._made(plan, manifest.members[0], level))
+        if passage is None:
+            passage = await self._pass(manifest, self._made(plan, manifest.members[0], level))
+        return await self._send(manifest, body, passage)
 
     async def hand_over(self, manifest: Contribution, body: Blob | None) -> Receipt | None:
         """Send a partial sum that the gateway has already made durable."""
-        return await self._send(manifest, body, Made())
+        return await self._send(manifest, body, await self._pass(manifest, Made()))
 
     async def emit(self, event: Event) -> bool:
         """Append to the durable stream, however long the parent's server is away.
@@ -171,10 +167,11 @@ class Egress:
     def _keep_inline(self, plan: Plan) -> None:
         if plan.inline is None or self._cache.get(plan.model) is not None:
             return
-        if digest_bytes(plan.inline) != plan.model:
+        hashes = hash_blocks(plan.inline)
+        if digest_of_hashes(hashes) != plan.model:
             raise Corrupted(f"the model inside the plan of round {plan.round} has another digest")
         writer = self._cache.new(len(plan.inline))
-        writer.write(plan.inline)
+        writer.write(plan.inline, hashes)
         writer.seal(durable=False)  # the plan that a restarted node asks for brings it again
 
     def _fetch_ahead(self, plan: Plan) -> None:
@@ -196,9 +193,19 @@ class Egress:
                 return row
         return None
 
+    async def _made_once(
+        self, plan: Plan, digest: str, weights: Blob | None, weight: int, member: Member, level: int
+    ) -> tuple[Contribution, Passage]:
+        try:
+            return await self._offload(lambda: self._prepare(plan, digest, weights, weight, member, level))
+        except Refused as refusal:
+            self._count_refusal(refusal.reason)
+            log.warning("nothing leaves for round %d of %s: %s", plan.round, plan.run, refusal)
+            raise
+
     def _prepare(
         self, plan: Plan, digest: str, weights: Blob | None, weight: int, member: Member, level: int
-    ) -> Contribution:
+    ) -> tuple[Contribution, Passage]:
         """The node's answer, durable and allowed by the site's policy. Raises `Refused`."""
         self._outbox.drop(plan.run, plan.round)
         member = self._without_secret_metrics(member)
@@ -207,9 +214,9 @@ class Egress:
             made = self._made(plan, member, level)
         else:
             manifest, body, made = self._encode(plan, digest, weights, weight, member, level)
-        self._flows.leave(*contribution(manifest, self._parent, self._clock.now(), made, self._among))
+        passage = self._flows.leave(*self._payloads(manifest, made))
         self._outbox.commit(manifest, body)
-        return manifest
+        return manifest, passage
 
     def _made(self, plan: Plan, member: Member, level: int) -> Made:
         """That officers have yet to approve the code says nothing that the code could have made up."""
@@ -239,11 +246,17 @@ class Egress:
         manifest = train.answer(plan, digest, counted, body.digest, width)
         return manifest, body, made_for(plan, self._among, level, facts, schema_of(base))
 
-    async def _send(self, manifest: Contribution, body: Blob | None, made: Made) -> Receipt | None:
-        """Send under the entries that it has in the ledger, or under new ones."""
-        passage = await self._leave(
-            *contribution(manifest, self._parent, self._clock.now(), made, self._among)
-        )
+    async def _pass(self, manifest: Contribution, made: Made) -> Passage | None:
+        """Under the entries that it has in the ledger, or under new ones."""
+        return await self._leave(*self._payloads(manifest, made))
+
+    def _payloads(self, manifest: Contribution, made: Made) -> tuple[Leaving, ...]:
+        return contribution(manifest, self._parent, self._clock.now(), made, self._among)
+
+    async def _send(
+        self, manifest: Contribution, body: Blob | None, passage: Passage | None
+    ) -> Receipt | None:
+        """Until it is acknowledged. Nothing is sent without a passage, or of what the parent refuses."""
         if passage is None:
             return None
         wait = FIRST_RETRY_S

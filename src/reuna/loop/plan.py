@@ -29,6 +29,11 @@ def edges_of(spec: RunSpec) -> tuple[str, ...]:
     return tuple(sorted(edge for edges in spec.fogs.values() for edge in edges))
 
 
+def size_of(spec: RunSpec) -> int:
+    """How many edges are asked; each stands under one fog."""
+    return sum(map(len, spec.fogs.values()))
+
+
 def check_spec(spec: RunSpec) -> None:
     """Refuse a run that could not be carried out exactly. Raises `PlanError`."""
     edges = edges_of(spec)
@@ -50,7 +55,7 @@ def check_spec(spec: RunSpec) -> None:
 
 def quorum_of(spec: RunSpec) -> int:
     """Edges that must take part for a round to count."""
-    return max(1, math.ceil(spec.quorum * len(edges_of(spec)) - 1e-9))
+    return max(1, math.ceil(spec.quorum * size_of(spec) - 1e-9))
 
 
 def round_plan(
@@ -76,7 +81,7 @@ def round_plan(
         deadline_s=spec.deadline_s,
         grid=spec.grid,
         max_weight=spec.max_weight,
-        capacity=len(edges_of(spec)),
+        capacity=size_of(spec),
         seed=spec.seed,
         bundle=spec.bundle,
         bundle_size=spec.bundle_size,

@@ -8,7 +8,7 @@ is a pure function of the rows that the closing row names.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from typing import NoReturn
 
 from reuna.core.errors import REFUSALS, NotApproved, Refused
@@ -31,7 +31,7 @@ def admit(
     plan_digest: str,
     manifest: Contribution,
     peer: str,
-    children: Sequence[str],
+    children: Container[str],
     closed: bool,
 ) -> None:
     """Judge a manifest before any byte of its body is read. Raises `Refused` with the reason."""
