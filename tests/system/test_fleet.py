@@ -56,8 +56,8 @@ def test_a_run_compares_the_three_ways_and_sends_no_row(project: Path) -> None:
     assert all(site.federated["all"] > site.local["all"] + 0.2 for site in result.sites)
     assert result.raw_rows_sent == 0
     assert set(result.bytes_by_kind) - {"head"} == {"model_update", "metric", "log", "presence"}
-    # four edges and two fogs send 36 values a round: 4-byte integers up, 8-byte sums on
-    assert result.bytes_by_kind["model_update"] == 5 * (4 * 36 * 4 + 2 * 36 * 8)
+    # four edges and two fogs send 36 values a round: 3-byte integers up, 5-byte sums on
+    assert result.bytes_by_kind["model_update"] == 5 * (4 * 36 * 3 + 2 * 36 * 5)
     assert {p.name for p in result.processes} >= {"cloud/main", "cloud/nats", "fog-1/egress", "pump-1/worker"}
     folder = project / "runs" / result.run
     assert json.loads((folder / "result.json").read_text()) == json.loads(done.stdout)
