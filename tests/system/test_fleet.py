@@ -77,6 +77,28 @@ def test_equal_seeds_give_equal_models_and_diff_says_so(project: Path) -> None:
     assert {line["run"] for line in listed} == {first["run"], second["run"]}
 
 
+def test_a_run_in_which_a_node_was_missing_is_replayed_bit_by_bit(project: Path) -> None:
+    drop_column(project)  # so pump-2 sits out every round
+    plain = ["--set", "round.quorum=0.5", "--set", "run.local=false", "--set", "run.centralised=false"]
+    done = reuna("run", "--rounds", "3", "--json", *plain, cwd=project)
+    assert done.returncode == 0, done.stderr
+    run = json.loads(done.stdout)["run"]
+    again = reuna("replay", "--json", cwd=project)
+    assert json.loads(again.stdout)["same"] is True
+    assert again.returncode == 0
+    result = project / "runs" / run / "result.json"
+    closed = [event for event in json.loads(result.read_text())["timeline"] if event["what"] == "round"]
+    assert all("pump-2" not in event["fields"]["members"] for event in closed)
+    assert len(closed) == 3
+    second = closed[1]["fields"]["members"]
+    change(result, f'"members": "{second}"', f'"members": "{second.partition(", ")[2]}"')
+    other = reuna("replay", run, cwd=project)  # the first event with these members is round 1
+    assert (other.returncode, "round 1 is the first that differs" in other.stderr) == (2, True), other.stderr
+    change(project / "detector" / "features.py", "def scale", "LATER = 1\n\n\ndef scale")
+    other = reuna("replay", run, cwd=project)
+    assert (other.returncode, "is not the code of" in other.stderr) == (2, True), other.stderr
+
+
 @pytest.mark.parametrize("after", ["starting", "training"])
 def test_ctrl_c_ends_every_process_and_removes_the_keys(project: Path, after: str) -> None:
     command = [sys.executable, "-m", "reuna.cli", "run", "--rounds", "100000"]

@@ -255,6 +255,7 @@ def round_summary(
     return {
         "round": number,
         "took_part": len(present),
+        "members": train.told_members(present),
         "absent": ", ".join(f"{m.node}: {m.absent}" for m in members if m.absent),
         "loss": loss / weight if weight else 0.0,
         "saturated": sum(member.saturated for member in present),

@@ -11,7 +11,7 @@ import math
 import time
 
 from reuna.core.errors import PlanError
-from reuna.core.records import Plan, RunSpec, Task
+from reuna.core.records import Plan, RunSpec, Setting, Task
 from reuna.learn.grid import check_grid
 from reuna.learn.strategies import client_settings, strategy
 from reuna.wire import encode
@@ -85,9 +85,14 @@ def round_plan(
         seed=spec.seed,
         bundle=spec.bundle,
         bundle_size=spec.bundle_size,
-        settings={**client_settings(spec.strategy, spec.settings), "rounds": spec.rounds},
+        settings=learner_settings(spec),
         inline=inline,
     )
+
+
+def learner_settings(spec: RunSpec) -> dict[str, Setting]:
+    """What `load`, `learner` and `fit` are told on every node."""
+    return {**client_settings(spec.strategy, spec.settings), "rounds": spec.rounds}
 
 
 def plans(

@@ -142,6 +142,17 @@ def taking_part(rows: Iterable[Contribution]) -> list[Member]:
     return sorted(members, key=lambda member: member.node)
 
 
+def told_members(members: Iterable[Member]) -> str:
+    """Who gave something and with what weight, for the timeline: ``edge-1=96, edge-2=81``."""
+    return ", ".join(f"{m.node}={m.weight}" for m in sorted(members, key=lambda m: m.node) if not m.absent)
+
+
+def read_members(told: str) -> dict[str, int]:
+    """Node -> weight, as `told_members` wrote it."""
+    pairs = (each.rpartition("=") for each in told.split(", ") if each)
+    return {node: int(weight) for node, _, weight in pairs}
+
+
 def all_members(cohort: Iterable[str], rows: Iterable[Contribution], reason: str) -> tuple[Member, ...]:
     """Every edge of the cohort, sorted; those not heard of are absent for ``reason``."""
     known = {member.node: member for row in rows for member in row.members}

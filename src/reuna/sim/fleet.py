@@ -18,7 +18,7 @@ from reuna.cloud.plan import Planner
 from reuna.cloud.train import Conductor, Outcome
 from reuna.core.errors import Unreachable
 from reuna.core.ports import Blob, Bus, Clock, Depot, Handler, Journal, Learner, Link, Subscription
-from reuna.core.records import Event, Hello, Metrics, RunSpec, Setting
+from reuna.core.records import Event, Hello, Metrics, Plan, RunSpec, Setting
 from reuna.core.tensors import pack, unpack
 from reuna.edge.train import Fitted, Trainer
 from reuna.exchange.egress import Egress
@@ -208,10 +208,18 @@ class Disk:
 
 @dataclass(frozen=True)
 class SimEdge:
-    """An edge's learner and data."""
+    """An edge's learner and data; ``rounds`` in which it trains, all if None: it is silent in others."""
 
     learner: Learner
     data: Any
+    rounds: frozenset[int] | None = None
+
+    def hears(self, plan: bytes) -> bool:
+        """Whether it answers to a plan."""
+        if self.rounds is None:
+            return True
+        asked = decode(Plan, plan)
+        return asked.task != "train" or asked.round in self.rounds
 
 
 JournalFor = Callable[[], Journal]
@@ -378,7 +386,12 @@ class SimFleet:
         edge = self.fogs[self.parent(name)][name]
         trainer = Trainer(name, name, link, InlineWorkshop(edge.learner, edge.data), self._clock)
         trainer.trained = _Noted(name, self.trained)
-        await link.listen(trainer.on_plan)
+
+        async def hear(plan: bytes, signed: bytes) -> None:
+            if edge.hears(plan):
+                await trainer.on_plan(plan, signed)
+
+        await link.listen(hear)
         await self._say_hello(link, name)
 
     def _connect(self, life: Incarnation, broker: MemoryBroker) -> MemoryBus:
