@@ -42,7 +42,7 @@ from reuna.core.records import Event, Hello, RunSpec, Setting
 from reuna.exchange.admission import Admission, read_alarm, read_node
 from reuna.exchange.door import Door, address_of, host_of
 from reuna.exchange.intake import Intake
-from reuna.exchange.room import when_there_is_room
+from reuna.exchange.room import tell_durability, when_there_is_room
 from reuna.exchange.stored import keep_stored
 from reuna.loop.plan import check_spec
 from reuna.trust.enrolment import Invite, shape
@@ -191,6 +191,7 @@ async def _run(settings: Mapping[str, Any], changes: Changes, stack: AsyncExitSt
     await bus.subscribe("hello.>", hear)
     await host.start()
     stack.push_async_callback(host.stop)
+    stack.callback(tell_durability, log, {"spool": spool, "events": events, "journal": host})
     ports = {settings["listen.api_port"]: serving}
     if settings["listen.people_port"]:
         ports[settings["listen.people_port"]] = for_people = server_context(

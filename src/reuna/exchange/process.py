@@ -32,7 +32,7 @@ from reuna.exchange.egress import Egress
 from reuna.exchange.heads import HeadKeeper
 from reuna.exchange.ledger_export import keep_exporting
 from reuna.exchange.link import EgressSettings, Frames, LinkServer
-from reuna.exchange.room import when_there_is_room
+from reuna.exchange.room import tell_durability, when_there_is_room
 from reuna.exchange.site import Site, open_site
 from reuna.exchange.trust import CodeRole, TrustGuard
 
@@ -89,6 +89,7 @@ async def serve(settings: EgressSettings, sock: socket.socket) -> None:
         for each in beside:
             each.cancel()
         await server.finish(FINISH_S)
+        tell_durability(log, {"outbox": outbox})
         await ThreadOffload()(flows.close)
         await ThreadOffload()(site.resumer.save)
         await bus.close()
