@@ -58,6 +58,8 @@ def test_a_run_compares_the_three_ways_and_sends_no_row(project: Path) -> None:
     assert set(result.bytes_by_kind) - {"head"} == {"model_update", "metric", "log", "presence"}
     # four edges and two fogs send 36 values a round: 3-byte integers up, 5-byte sums on
     assert result.bytes_by_kind["model_update"] == 5 * (4 * 36 * 3 + 2 * 36 * 5)
+    rounds = [event["fields"] for event in result.timeline if event["what"] == "round"]
+    assert sum(fields["bytes"] for fields in rounds) == result.bytes_by_kind["model_update"]
     assert {p.name for p in result.processes} >= {"cloud/main", "cloud/nats", "fog-1/egress", "pump-1/worker"}
     folder = project / "runs" / result.run
     assert json.loads((folder / "result.json").read_text()) == json.loads(done.stdout)

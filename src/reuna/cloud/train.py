@@ -98,8 +98,7 @@ class Conductor:
         rows = await self._collect(spec, number, "train", state["model"])
         outcome = await self._offload(lambda: self._apply(spec, number, state, rows))
         members = [member for row in rows for member in row.members]
-        sent = len([m for m in members if m.weight]) * spec.params * spec.grid.bits // 8
-        summary = round_summary(number, members, self._clock.now() - began, sent)
+        summary = round_summary(number, members, self._clock.now() - began, train.bytes_sent(rows))
         await self._report(spec, "round", {**summary, "model": outcome["model"]})
         await self._offload(lambda: self._intake.spool.drop(spec.run, number))
         return outcome

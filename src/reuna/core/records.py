@@ -120,7 +120,10 @@ class RunSpec(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Member(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What one edge gave to a round; ``absent`` holds the reason when it gave nothing."""
+    """What one edge gave to a round; ``absent`` holds the reason when it gave nothing.
+
+    ``size`` is the bytes of its update as its parent received them; nobody says it of itself.
+    """
 
     node: str
     weight: int = 0
@@ -128,6 +131,7 @@ class Member(msgspec.Struct, frozen=True, omit_defaults=True):
     metrics: Metrics = {}
     saturated: int = 0
     absent: str = ""
+    size: int = 0
 
 
 class Contribution(msgspec.Struct, frozen=True, omit_defaults=True):

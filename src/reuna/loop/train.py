@@ -11,6 +11,8 @@ import math
 from collections.abc import Container, Iterable, Sequence
 from typing import NoReturn
 
+import msgspec
+
 from reuna.core.errors import REFUSALS, NotApproved, Refused
 from reuna.core.records import Contribution, Member, Metrics, Plan
 from reuna.learn.grid import WIDTHS, largest_sum, narrowest, sum_width, update_width
@@ -92,6 +94,8 @@ def _check_member(plan: Plan, manifest: Contribution, member: Member) -> None:
         _refuse("weight", f"{member.node} has weight {member.weight}, allowed are 1..{plan.max_weight}")
     if not good_metrics(member.metrics):
         _refuse("metrics", member.node)
+    if not 0 <= member.size <= (plan.params * update_width(plan.grid) if gives else 0):
+        _refuse("oversized", f"{member.node} is said to have sent {member.size} bytes")
     if member.saturated < 0 or len(member.absent) > MAX_REASON:
         _refuse("malformed", member.node)
 
@@ -155,8 +159,18 @@ def read_members(told: str) -> dict[str, int]:
 
 def all_members(cohort: Iterable[str], rows: Iterable[Contribution], reason: str) -> tuple[Member, ...]:
     """Every edge of the cohort, sorted; those not heard of are absent for ``reason``."""
-    known = {member.node: member for row in rows for member in row.members}
+    known = {member.node: _received(row, member) for row in rows for member in row.members}
     return tuple(known.get(node) or Member(node, absent=reason) for node in sorted(cohort))
+
+
+def _received(row: Contribution, member: Member) -> Member:
+    """What came in counts, not what an edge says of itself."""
+    return msgspec.structs.replace(member, size=row.size) if row.kind == "update" else member
+
+
+def bytes_sent(rows: Iterable[Contribution]) -> int:
+    """Bytes of the bodies that came in, and of the updates below those that are sums."""
+    return sum(row.size + sum(m.size for m in row.members if row.kind == "partial") for row in rows)
 
 
 def closing_row(

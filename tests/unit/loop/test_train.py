@@ -81,6 +81,9 @@ def test_honest_contributions_are_admitted() -> None:
         ("identity", update(members=(Member("b", 7),))),
         ("identity", update(members=())),
         ("malformed", update(members=(Member("a", 7, saturated=-1),))),
+        ("oversized", update(members=(Member("a", 7, size=41),))),
+        ("oversized", update(members=(Member("a", 7, size=-1),))),
+        ("oversized", train.answer(PLAN, DIGEST, Member("a", absent="no data", size=1))),
         ("identity", partial(members=(Member("a", 7), Member("a", 7)))),
         ("identity", partial(members=(Member("z", 14),))),
         ("identity", partial(sender="a")),
@@ -128,6 +131,16 @@ def test_the_closing_row_names_everybody_and_why_they_are_absent() -> None:
     assert [member.node for member in row.members] == ["a", "b", "c"]
     assert [bool(member.absent) for member in row.members] == [True, False, True]
     assert train.with_sum(row, PLAN, rows, "d" * 64).weight == 7
+
+
+def test_bytes_of_a_round_are_those_of_the_bodies_that_came_in() -> None:
+    liar = Member("a", 7, "d" * 64, size=1)
+    rows = [update("a", width=2, size=20, members=(liar,)), update("b", width=1, size=10)]
+    row = train.with_sum(train.closing_row(PLAN, DIGEST, "fog", PLAN.cohort, rows), PLAN, rows, "d" * 64)
+    assert [member.size for member in row.members] == [20, 10, 0]
+    assert train.bytes_sent(rows) == 30
+    assert train.bytes_sent([row]) == 30 + row.size
+    assert judge(row) == ""
 
 
 def test_a_body_whose_values_are_small_may_be_narrow_but_not_wider_than_the_grid() -> None:
