@@ -54,19 +54,40 @@ def test_a_run_compares_the_three_ways_and_sends_no_row(project: Path) -> None:
     result = msgspec.json.decode(done.stdout, type=ResultFile)
     assert [site.site for site in result.sites] == ["pump-1", "pump-2", "pump-3", "pump-4"]
     assert all(site.federated["all"] > site.local["all"] + 0.2 for site in result.sites)
-    assert result.raw_rows_sent == 0
     assert set(result.bytes_by_kind) - {"head"} == {"model_update", "metric", "log", "presence"}
     # four edges and two fogs send 36 values a round: 3-byte integers up, 5-byte sums on
     assert result.bytes_by_kind["model_update"] == 5 * (4 * 36 * 3 + 2 * 36 * 5)
     rounds = [event["fields"] for event in result.timeline if event["what"] == "round"]
     assert sum(fields["bytes"] for fields in rounds) == result.bytes_by_kind["model_update"]
+    check_links(result)
+    assert set(result.wall_by_method_s) == {"local", "federated", "centralised"}
+    assert all(0 < seconds < result.wall_s for seconds in result.wall_by_method_s.values())
     assert {p.name for p in result.processes} >= {"cloud/main", "cloud/nats", "fog-1/egress", "pump-1/worker"}
     folder = project / "runs" / result.run
     assert json.loads((folder / "result.json").read_text()) == json.loads(done.stdout)
-    assert "<svg" in (folder / "report.html").read_text()
+    page = (folder / "report.html").read_text()
+    assert all(f'aria-label="{plot}"' in page for plot in PLOTS)
     assert not (folder / "fleet").exists(), "keys and state are removed"
     shown = reuna("show", result.run, "--json", cwd=project)
     assert json.loads(shown.stdout) == json.loads(done.stdout)
+
+
+PLOTS = ("all per site", "loss by round", "bytes by link and kind", "peak memory by process")
+
+
+def check_links(result: ResultFile) -> None:
+    """Every link in both directions; what went up is what the ledgers say, what came down what was asked for."""
+    up = {flow.link for flow in result.flows}
+    assert {link for link in result.bytes_by_link if link in up} == up
+    assert sum(result.bytes_by_link[link] for link in up) == sum(result.bytes_by_kind.values())
+    down = {tuple(flow.link.split(" → ")): {} for flow in result.came}
+    for flow in result.came:
+        down[tuple(flow.link.split(" → "))][flow.kind] = flow
+    assert {(child, parent) for parent, child in down} == {tuple(link.split(" → ")) for link in up}
+    for kinds in down.values():
+        assert set(kinds) >= {"plan", "bundle", "metadata"}
+        assert kinds["bundle"].messages == 1
+        assert kinds["plan"].messages >= 7  # five rounds, alone, evaluated
 
 
 def test_equal_seeds_give_equal_models_and_diff_says_so(project: Path) -> None:

@@ -205,11 +205,11 @@ class Conductor:
 
     async def _ask(self, spec: RunSpec, number: int, task: Task, model: str) -> Outcome:
         """Metrics of each edge for a model; absences with their reason."""
+        began = self._clock.now()
         rows = await self._collect(spec, number, task, model)
         found = validate.scores(rows)
-        await self._report(
-            spec, task, {"nodes": len([node for node in found if "absent" not in found[node]])}
-        )
+        answered = len([node for node in found if "absent" not in found[node]])
+        await self._report(spec, task, {"nodes": answered, "seconds": self._clock.now() - began})
         return found
 
 
