@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from reuna.core.errors import NotApproved
-from reuna.fleet.report import NO_ROWS, PLAIN_NUMBERS, link_rows, metric_names, size, wall_times
+from reuna.fleet.report import NO_ROWS, PLAIN_NUMBERS, link_rows, metric_names, size, wall_times, warnings
 from reuna.loop.validate import METHODS
 
 if TYPE_CHECKING:
@@ -227,6 +227,7 @@ def _sentences(result: dict[str, Any], folder: Path | None) -> str:
     for row in result["sites"]:
         for node, reason in row.get("absent", {}).items():
             lines.append(f"{node} gave nothing: {reason}")
+    lines += [line[0].lower() + line[1:] for line in warnings(result)]
     for each in result.get("refused_by_policy", []):
         lines.append(f"{each['node']}'s policy refused {each['kind']}: {each['why']}")
     scaling = result.get("scaling")

@@ -51,7 +51,9 @@ from reuna.trust.people import FOUR_EYES
 from reuna.wire import decode, digest_bytes
 
 log = logging.getLogger("reuna.cloud")
-OWN_WORDS = frozenset({"round", "short", "waits", "local", "evaluate"})  #: what the cloud says of a run
+OWN_WORDS = frozenset(
+    {"round", "short", "waits", "refused", "local", "evaluate"}
+)  #: what the cloud says of a run
 HEADS = "heads.sqlite"  #: in the state folder: countersigned heads of the nodes' ledgers
 NEWEST = 50  #: runs that are listed
 PRUNE_S = 86_400.0  #: how often events past their time are forgotten

@@ -138,7 +138,19 @@ class Conductor:
             if not closed:
                 await self._intake.collect(self._planner.announce)
                 await self._offload(partial(self._close, spec, plan))
-            return plan, self._intake.rows(), closed
+            rows, own = self._intake.rows(), self._intake.closing_row()
+            await self._tell_refused(spec, plan, rows if own is None else [*rows, own])
+            return plan, rows, closed
+
+    async def _tell_refused(self, spec: RunSpec, plan: Plan, rows: list[Contribution]) -> None:
+        """Note what fogs and cloud refused, each under ``place/sender/reason``."""
+        refused: dict[str, Setting] = {
+            f"{row.sender}/{sender}/{reason}": times
+            for row in rows
+            for sender, reason, times in train.each_refusal(row.refused)
+        }
+        if refused:
+            await self._report(spec, "refused", {"round": plan.round, "attempt": plan.attempt, **refused})
 
     async def _tell_wait(self, spec: RunSpec, number: int, waited: list[tuple[str, ...]]) -> None:
         """Note which edges' sites have the code before them."""
@@ -155,7 +167,7 @@ class Conductor:
 
     def _close(self, spec: RunSpec, plan: Plan) -> None:
         rows = self._intake.freeze(plan.key)
-        row = train.closing_row(plan, "", self.name, edges_of(spec), rows)
+        row = train.closing_row(plan, "", self.name, edges_of(spec), rows, self._intake.newly_refused())
         self._intake.close(row)
 
     # --- the new model -----------------------------------------------------------------------

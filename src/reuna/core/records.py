@@ -16,6 +16,7 @@ import msgspec
 
 Metrics = dict[str, float]
 Setting = bool | int | float | str
+Refusals = dict[str, dict[str, int]]  #: authenticated sender -> reason -> how often
 Task = Literal["train", "evaluate", "local"]
 Kind = Literal["update", "partial", "report"]
 
@@ -142,7 +143,8 @@ class Contribution(msgspec.Struct, frozen=True, omit_defaults=True):
     partial   params integers, already weighted sums  sum over the members
     report    none (metrics, or an absence)           0
 
-    ``width`` is bytes per integer (see `reuna.learn.grid.pack`); ``size`` the body's bytes.
+    ``width`` is bytes per integer (see `reuna.learn.grid.pack`); ``size`` the body's bytes. ``refused``
+    is what a parent that closes its round refused since it closed the one before.
     """
 
     run: str
@@ -157,6 +159,7 @@ class Contribution(msgspec.Struct, frozen=True, omit_defaults=True):
     digest: str
     size: int
     members: tuple[Member, ...]
+    refused: Refusals = {}
 
     @property
     def key(self) -> tuple[str, int, int, str]:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from typing import Any
 
+from reuna.core.errors import REFUSALS
 from reuna.loop.validate import LOWER_IS_BETTER, METHODS
 
 COLOURS = {"local": "#c9853b", "federated": "#2f7fb8", "centralised": "#7a8794"}
@@ -46,7 +47,7 @@ def render(result: Mapping[str, Any]) -> str:
     parts = [
         _heading(result),
         _section("Per site", _site_table(result) + _site_bars(result) + _wall_table(result)),
-        _section("Training", _loss_plot(result)),
+        _section("Training", _loss_plot(result) + _warnings(result)),
         _section("Bytes over each link", _links(result)),
         _section("What left the nodes", _flows(result)),
         _section("Memory", _processes(result)),
@@ -159,6 +160,22 @@ def _loss_plot(result: Mapping[str, Any]) -> str:
     seconds = sorted(float(fields["seconds"]) for fields in rounds)
     said = f"{len(rounds)} rounds, {1000 * seconds[len(seconds) // 2]:.0f} ms each (median)"
     return f'<p class="note">Mean training loss by round. {said}.</p>' + line_plot(losses)
+
+
+def warnings(result: Mapping[str, Any]) -> list[str]:
+    """Sentences about what was refused and what did not fit the grid."""
+    said = [
+        f"{each['at']} refused {each['sender']} {each['times']} times: {REFUSALS[each['reason']]}"
+        f" ({each['reason']})"
+        for each in result.get("refused", [])
+    ]
+    if cut := result.get("saturated", 0):
+        said.append(f"Warning: {cut} values were cut to the grid's ends: raise round.grid_exponent")
+    return said
+
+
+def _warnings(result: Mapping[str, Any]) -> str:
+    return "".join(f"<p>{escape(line)}.</p>" for line in warnings(result))
 
 
 def line_plot(values: Sequence[float], width: int = 800, height: int = 180) -> str:

@@ -62,6 +62,15 @@ class RefusedLine(msgspec.Struct, forbid_unknown_fields=True):
     noted: int
 
 
+class RefusedUpdates(msgspec.Struct, forbid_unknown_fields=True):
+    """Contributions of one sender that a fog or the cloud refused for one reason."""
+
+    at: str
+    sender: str
+    reason: str
+    times: int
+
+
 class ResultFile(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     """A finished run."""
 
@@ -84,6 +93,8 @@ class ResultFile(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True)
     came: list[FlowLine] = []
     wall_by_method_s: dict[str, float] = {}
     left_by_rule: list[RuleLine] = []
+    refused: list[RefusedUpdates] = []
+    saturated: int = 0
     refused_by_policy: list[RefusedLine] = []
     asked: RunSpec | None = None
     split: int | None = None

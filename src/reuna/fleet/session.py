@@ -11,6 +11,7 @@ import json
 import secrets
 import shutil
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -296,6 +297,8 @@ def assemble(
         "flows": _lines(flows),
         "came": _lines(measured.came),
         "left_by_rule": departures.rules(measured.left),
+        "refused": refused_updates(measured.timeline),
+        "saturated": sum(e["fields"]["saturated"] for e in measured.timeline if e["what"] == "round"),
         "refused_by_policy": departures.refused(measured.left),
         "wall_s": round(measured.wall_s, 2),
         "wall_by_method_s": wall_by_method(measured.timeline, central),
@@ -320,6 +323,19 @@ def wall_by_method(timeline: list[dict[str, Any]], central: Centralised | None) 
     if central is not None:
         took["centralised"] = central.wall_s
     return {method: round(seconds, 2) for method, seconds in took.items()}
+
+
+def refused_updates(timeline: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """How often fogs and cloud refused what a node sent, by place, sender and reason."""
+    counts = Counter[tuple[str, ...]]()
+    for event in timeline:
+        if event["what"] == "refused":
+            told = {tuple(key.split("/")): times for key, times in event["fields"].items() if "/" in key}
+            counts.update(told)
+    return [
+        {"at": at, "sender": sender, "reason": reason, "times": times}
+        for (at, sender, reason), times in sorted(counts.items())
+    ]
 
 
 def _lines(flows: list[Flow]) -> list[dict[str, Any]]:

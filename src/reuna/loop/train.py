@@ -14,7 +14,7 @@ from typing import NoReturn
 import msgspec
 
 from reuna.core.errors import REFUSALS, NotApproved, Refused
-from reuna.core.records import Contribution, Member, Metrics, Plan
+from reuna.core.records import Contribution, Member, Metrics, Plan, Refusals
 from reuna.learn.grid import WIDTHS, largest_sum, narrowest, sum_width, update_width
 from reuna.learn.sums import Part
 
@@ -49,6 +49,7 @@ def admit(
         _refuse("closed", f"{peer}, round {plan.round}")
     _check_shape(plan, manifest)
     _check_members(plan, manifest)
+    _check_refusals(plan, manifest)
 
 
 def _check_shape(plan: Plan, manifest: Contribution) -> None:
@@ -98,6 +99,19 @@ def _check_member(plan: Plan, manifest: Contribution, member: Member) -> None:
         _refuse("oversized", f"{member.node} is said to have sent {member.size} bytes")
     if member.saturated < 0 or len(member.absent) > MAX_REASON:
         _refuse("malformed", member.node)
+
+
+def _check_refusals(plan: Plan, manifest: Contribution) -> None:
+    """An edge refuses nobody; a fog tells of names and of reasons that there are."""
+    told = each_refusal(manifest.refused)
+    good = all(len(s) <= MAX_NAME and reason in REFUSALS and times > 0 for s, reason, times in told)
+    if not good or (told and manifest.sender in plan.cohort):
+        _refuse("malformed", f"what {manifest.sender} says of others it refused")
+
+
+def each_refusal(refused: Refusals) -> list[tuple[str, str, int]]:
+    """Sender, reason and how often, sorted."""
+    return sorted((sender, reason, times) for sender, why in refused.items() for reason, times in why.items())
 
 
 def good_metrics(metrics: Metrics) -> bool:
@@ -174,9 +188,17 @@ def bytes_sent(rows: Iterable[Contribution]) -> int:
 
 
 def closing_row(
-    plan: Plan, plan_digest: str, name: str, cohort: Iterable[str], rows: Sequence[Contribution]
+    plan: Plan,
+    plan_digest: str,
+    name: str,
+    cohort: Iterable[str],
+    rows: Sequence[Contribution],
+    refused: Refusals | None = None,
 ) -> Contribution:
-    """The parent's own row: which of the cohort is in. Its body, if any, is added by `with_sum`."""
+    """The parent's own row: which of the cohort is in, and what was ``refused`` since the row before.
+
+    Its body, if any, is added by `with_sum`.
+    """
     return Contribution(
         run=plan.run,
         round=plan.round,
@@ -190,6 +212,7 @@ def closing_row(
         digest="",
         size=0,
         members=all_members(cohort, rows, "not heard of before the deadline"),
+        refused=refused or {},
     )
 
 
@@ -213,6 +236,7 @@ def with_sum(row: Contribution, plan: Plan, rows: Iterable[Contribution], digest
         digest=digest,
         size=plan.params * width,
         members=row.members,
+        refused=row.refused,
     )
 
 

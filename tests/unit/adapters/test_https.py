@@ -255,6 +255,7 @@ async def test_a_manifest_over_its_limit_is_refused_before_it_is_read(site: Site
     length = LIMITS[Contribution] + 1
     answer = await (await site.line()).ask(put(length + 4), length.to_bytes(4, "little"))
     assert (answer.status, reason(answer)) == (422, "oversized")
+    assert site.depot.refusals == [(PEER, "oversized")]
 
 
 @pytest.mark.parametrize("message", [b"", b"\x01\x02nonsense", b"\xff" * 40])

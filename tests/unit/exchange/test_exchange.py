@@ -25,6 +25,7 @@ from reuna.sim.fleet import unsealed
 from reuna.sim.freight import MemoryFreight
 from reuna.sim.storage import MemoryBlob, MemoryBlobs, MemorySpool
 from reuna.trust.requests import vouched, without_roster
+from reuna.wire import decode as read
 from reuna.wire import digest_bytes, encode
 
 PARAMS = 4
@@ -199,6 +200,19 @@ async def test_a_body_of_another_digest_is_refused(site: Site) -> None:
         upload(site, manifest, b"\1" * 8)
     assert refusal.value.reason == "digest"
     assert not site.intake.rows()
+
+
+async def test_a_refusal_stands_in_one_row_that_closes_a_round(site: Site) -> None:
+    site.intake.count_refusal("a", Refused("malformed", "-"))
+    site.intake.count_refusal("b", Refused("range", "-"))
+    told = site.intake.newly_refused()
+    assert told == {"a": {"malformed": 1}, "b": {"range": 1}}
+    assert site.intake.newly_refused() == told, "until the row is on the disk"
+    opened = read(Plan, plan())
+    site.intake.close(train.closing_row(opened, "p" * 64, "fog", opened.cohort, [], told))
+    site.intake.count_refusal("a", Refused("malformed", "-"))
+    assert site.intake.newly_refused() == {"a": {"malformed": 1}}
+    assert site.intake.refused == {"a": {"malformed": 2}, "b": {"range": 1}}
 
 
 async def test_a_neighbour_may_not_speak_for_a_node(site: Site) -> None:

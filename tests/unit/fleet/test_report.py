@@ -12,7 +12,7 @@ from reuna.cli.view import link_table, print_result
 from reuna.fleet.baseline import Centralised
 from reuna.fleet.report import bar_plot, link_rows, render, wall_times
 from reuna.fleet.result import check_result
-from reuna.fleet.session import wall_by_method
+from reuna.fleet.session import refused_updates, wall_by_method
 
 
 def flow(link: str, kind: str, size: int) -> dict[str, Any]:
@@ -96,3 +96,18 @@ def test_each_way_of_training_has_its_own_wall_time(capsys: Any) -> None:
         in capsys.readouterr().out
     )
     assert "3.50 s" in render(shown)
+
+
+def test_what_was_refused_and_what_was_cut_is_said_on_page_and_terminal(capsys: Any) -> None:
+    told = {"what": "refused", "round": 2, "fields": {"round": 2, "attempt": 1, "fog-1/mill/range": 2}}
+    again = {"what": "refused", "round": 3, "fields": {"round": 3, "attempt": 1, "fog-1/mill/range": 1}}
+    refused = refused_updates([told, again])
+    assert refused == [{"at": "fog-1", "sender": "mill", "reason": "range", "times": 3}]
+    shown = result(refused=refused, saturated=7)
+    print_result(shown)
+    said = " ".join(capsys.readouterr().out.split())
+    assert "fog-1 refused mill 3 times: a value lies outside the grid (range)" in said
+    assert "7 values were cut to the grid's ends: raise round.grid_exponent" in said
+    assert "fog-1 refused mill 3 times" in render(shown)
+    print_result(result())
+    assert "refused" not in capsys.readouterr().out

@@ -94,6 +94,10 @@ def test_honest_contributions_are_admitted() -> None:
         ("shape", partial(sender="a", members=(Member("a", 14),))),
         ("shape", update("fog", members=(Member("a", 7),))),
         ("weight", partial(weight=15)),
+        ("malformed", update(refused={"b": {"range": 1}})),
+        ("malformed", partial(refused={"b": {"because": 1}})),
+        ("malformed", partial(refused={"b": {"range": 0}})),
+        ("malformed", partial(refused={"b" * 65: {"range": 1}})),
         ("shape", msgspec.structs.replace(train.answer(PLAN, DIGEST, Member("a")), size=4)),
     ],
 )
@@ -141,6 +145,13 @@ def test_bytes_of_a_round_are_those_of_the_bodies_that_came_in() -> None:
     assert train.bytes_sent(rows) == 30
     assert train.bytes_sent([row]) == 30 + row.size
     assert judge(row) == ""
+
+
+def test_a_row_that_closes_says_what_was_refused_and_so_does_its_sum() -> None:
+    rows, refused = [update("a"), update("b")], {"b": {"range": 2}}
+    row = train.closing_row(PLAN, DIGEST, "fog", PLAN.cohort, rows, refused)
+    assert train.with_sum(row, PLAN, rows, "d" * 64).refused == refused
+    assert judge(partial(refused=refused)) == ""
 
 
 def test_a_body_whose_values_are_small_may_be_narrow_but_not_wider_than_the_grid() -> None:
