@@ -57,12 +57,22 @@ SETTLED_S = 30.0  #: by then it has ended
 IDLE_EDGE = "edge-1"
 
 
-def job_for(folder: Path, params: int, nodes: int, rounds: int, fogs: int, bits: int, value_bits: int) -> Job:
-    """A run of the no-op project over ``nodes`` edges."""
+def job_for(
+    folder: Path,
+    params: int,
+    nodes: int,
+    rounds: int,
+    fogs: int,
+    bits: int,
+    value_bits: int,
+    busy_s: float = 0.0,
+) -> Job:
+    """A run of the no-op project over ``nodes`` edges, each busy for so long in a fit or evaluation."""
     wanted = [f"train.params={params}", f"strategy.rounds={rounds + WARM_UP}", f"round.grid_bits={bits}"]
     exponent = -20 if bits > 16 else -12
     wanted += ["round.max_weight=1", f"round.grid_exponent={exponent}"]
     wanted += [f"train.amplitude={0.99 * 2.0 ** (value_bits - 1 + exponent)}"]
+    wanted += [f"train.busy_s={busy_s}"]
     sources: list[Source] = [read_toml(NOOP / "reuna.toml"), flags(wanted)]
     listed = [DataNode(f"edge-{i + 1}", f"edge-{i + 1}", folder) for i in range(nodes)]
     return Job(NOOP, project_settings(sources), listed, folder / "runs", fogs)

@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from drills import kill
 from reuna.fleet.result import ResultFile
 from reuna.template import make_project
 
@@ -154,7 +155,7 @@ def wait_until(happened: Any, seconds: float = 60) -> None:
 
 
 def test_kills_in_a_run_change_no_bit() -> None:
-    """The drill, short: cloud, fog, edge and nats-server killed with SIGKILL."""
+    """The drill, short: one kill in each phase of a run, of cloud, worker, fog, egress and nats-server."""
     repository = Path(__file__).parents[2]
     done = subprocess.run(
         [sys.executable, "-m", "drills.kill", "--kills", "5", "--json"],
@@ -162,8 +163,55 @@ def test_kills_in_a_run_change_no_bit() -> None:
     )  # fmt: skip
     assert done.stdout, done.stderr
     result = json.loads(done.stdout.splitlines()[-1])
-    assert result["kills"] == 5
+    assert (
+        result["kills"] == sum(times for roles in result["killed"].values() for times in roles.values()) == 5
+    )
     assert (result["lost"], result["double_counted"], result["same_bits"]) == (0, 0, True)
+    assert result["rounds_retrained"] >= 1, "a worker was killed at its work"
+    assert done.returncode == 0
+
+
+def test_the_full_kill_drill_aims_at_each_role_in_each_phase() -> None:
+    aimed = [(phase, role) for number in range(len(kill.ROLES)) for phase, role in kill.aims(number).items()]
+    assert sorted(aimed) == sorted((phase, role) for phase in kill.PHASES for role in kill.ROLES)
+    assert len(aimed) == kill.ALL >= 20
+
+
+def test_a_kill_counts_in_the_phase_where_it_fell_and_what_is_missing_is_aimed_at_again() -> None:
+    timeline = [
+        {"what": what, "at": at}
+        for what, at in (
+            ("round", 10.0),
+            ("short", 11.0),
+            ("round", 12.0),
+            ("local", 14.0),
+            ("evaluate", 15.0),
+        )
+    ]
+    moments = (4.9, 5.1, 11.0, 13.0, 14.5, 16.0)
+    assert [kill.phase_at(at, 5.0, timeline) for at in moments] == [*kill.PHASES, "after the run"]
+    watched = kill.Watched()
+    watched.kills.update({(phase, role): 1 for phase in kill.PHASES for role in kill.ROLES})
+    assert not watched.missing()
+    for pair in (("local", "fog nats"), ("local", "cloud main"), ("submit", "edge main")):
+        del watched.kills[pair]
+    assert kill.next_aims(watched.missing()) == {"submit": "edge main", "local": "cloud main"}
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {"same_bits": False}, {"lost": 1}, {"double_counted": 1}, {"rounds_retrained": 0},
+        {"missing": ["fog nats: local"]},
+    ],
+    ids=lambda broken: next(iter(broken)),
+)  # fmt: skip
+def test_the_kill_drill_fails_when_any_part_of_its_promise_is_broken(broken: dict[str, Any]) -> None:
+    calm, stormy = kill.Watched(models={"m"}), kill.Watched(models={"m"}, retrained=1)
+    stormy.kills.update({(phase, role): 1 for phase in kill.PHASES for role in kill.ROLES})
+    good = kill.told(calm, stormy, kill.ALL)
+    assert kill.held(good)
+    assert not kill.held({**good, **broken})
 
 
 def test_a_fleet_that_is_up_takes_one_run_after_the_other(project: Path) -> None:
