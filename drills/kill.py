@@ -43,7 +43,7 @@ from reuna.core.records import RunSpec
 from reuna.fleet.client import Operator
 from reuna.fleet.data import spread
 from reuna.fleet.layout import Fleet, make_fleet
-from reuna.fleet.session import Job, follow, prepare, ready
+from reuna.fleet.session import follow, prepare, ready
 from reuna.fleet.supervise import Supervisor, log_path
 
 T = TypeVar("T")
@@ -76,7 +76,8 @@ class Watched:
     """What came of some runs on one fleet."""
 
     specs: list[RunSpec] = field(default_factory=list)
-    models: set[str] = field(default_factory=set)
+    calm: str = ""  #: the model of the undisturbed run
+    models: set[str] = field(default_factory=set)  #: of the others
     kills: Counter[tuple[str, str]] = field(default_factory=Counter)  #: phase, role
     retrained: int = 0
     lost: int = 0
@@ -97,66 +98,72 @@ def next_aims(missing: list[tuple[str, str]]) -> dict[str, str]:
     return dict(reversed(missing))
 
 
-async def carry_out(folder: Path, kills: int, seed: int, say: Say) -> Watched:
-    """Runs on one fleet until ``kills`` processes were killed, or one undisturbed run for none."""
-    job = job_for(folder, PARAMS, EDGES, ROUNDS, FOGS, 32, 14, BUSY_S)
-    fleet = make_fleet(folder / "fleet", "drill", spread(job.nodes, job.fogs), announce_s=0.5)
-    supervisor, rng, watched = Supervisor(fleet), random.Random(seed), Watched()
-    await supervisor.start()
-    try:
-        operator = Operator.of(fleet)
-        await ready(fleet, operator, supervisor)
-        for number in range(-(-kills // len(PHASES)) if kills else 1):
-            left = kills - watched.kills.total()
-            wanted = dict(list(aims(number).items())[:left]) if kills else {}
-            await run_once(fleet, job, supervisor, f"r-drill-{number}", wanted, rng, watched, say)
+class Storm:
+    """Runs of one seed on one fleet; what came of them is in ``watched``."""
+
+    def __init__(self, folder: Path, seed: int, say: Say) -> None:
+        self._job = job_for(folder, PARAMS, EDGES, ROUNDS, FOGS, 32, 14, BUSY_S)
+        self.fleet = make_fleet(
+            folder / "fleet", "drill", spread(self._job.nodes, self._job.fogs), announce_s=0.5
+        )
+        self.supervisor = Supervisor(self.fleet)
+        self.operator = Operator.of(self.fleet)
+        self.watched = Watched()
+        self._rng = random.Random(seed)
+        self._say = say
+
+    async def calm(self) -> None:
+        """The undisturbed run."""
+        self._say(f"1. undisturbed: 1 cloud, {FOGS} fogs, {EDGES} edges, {ROUNDS + WARM_UP} rounds")
+        self.watched.calm = await self.run("r-drill-calm", {})
+        self._say(f"   model {self.watched.calm[:16]}")
+
+    async def rage(self, kills: int) -> None:
+        """The same run until ``kills`` processes were killed, and for a whole matrix until it is whole."""
+        self._say(f"2. the same run over and over, {kills} processes killed with SIGKILL on the way")
+        for number in range(-(-kills // len(PHASES))):
+            left = kills - self.watched.kills.total()
+            wanted = dict(list(aims(number).items())[:left])
+            self.watched.models.add(await self.run(f"r-drill-{number}", wanted))
         for number in range(AGAIN):
-            if kills < ALL or not watched.missing():
+            if kills < ALL or not self.watched.missing():
                 break
-            wanted = next_aims(watched.missing())
-            await run_once(fleet, job, supervisor, f"r-drill-again-{number}", wanted, rng, watched, say)
-    finally:
-        await supervisor.stop()
-    watched.retrained = retrainings(fleet)
-    for spec in watched.specs:
-        lost, double = count_members(fleet, spec)
-        watched.lost, watched.double = watched.lost + lost, watched.double + double
-    return watched
+            wanted = next_aims(self.watched.missing())
+            self.watched.models.add(await self.run(f"r-drill-again-{number}", wanted))
+        self._say(f"   models {', '.join(model[:16] for model in self.watched.models)}")
 
+    async def run(self, run: str, wanted: Mapping[str, str]) -> str:
+        """The model of one run with at most one kill in each phase."""
+        spec, parts = await asyncio.to_thread(prepare, self._job, self.fleet, run)
+        spec = msgspec.structs.replace(spec, local=True, evaluate=True, deadline_s=600.0)
+        events = Events()
+        killer = asyncio.create_task(kill_all(self.supervisor, events, wanted, self._rng))
+        try:
+            events.reached("submit")
+            for part in parts:
+                await until_reached(partial(self.operator.put_blob, part))
+            await until_reached(lambda: self.operator.submit(spec))
+            accepted = time.time()
+            events.reached("first round")
+            outcome = await follow(self.operator, run, events.watch)
+            done = await asyncio.wait_for(killer, 60)
+        finally:
+            killer.cancel()
+        timeline = await until_reached(lambda: self.operator.timeline(run, 0))
+        for kill in done:
+            phase = phase_at(kill.at, accepted, timeline)
+            self.watched.kills[phase, kill.role] += 1
+            self._say(f"  {run}  {phase:11}  killed {kill.name}")
+        self.watched.specs.append(spec)
+        return str(outcome["model"])
 
-async def run_once(
-    fleet: Fleet,
-    job: Job,
-    supervisor: Supervisor,
-    run: str,
-    wanted: Mapping[str, str],
-    rng: random.Random,
-    watched: Watched,
-    say: Say,
-) -> None:
-    """One run with at most one kill in each phase; what came of it is added to ``watched``."""
-    spec, parts = await asyncio.to_thread(prepare, job, fleet, run)
-    spec = msgspec.structs.replace(spec, local=True, evaluate=True, deadline_s=600.0)
-    operator, events = Operator.of(fleet), Events()
-    killer = asyncio.create_task(kill_all(supervisor, events, wanted, rng))
-    try:
-        events.reached("submit")
-        for part in parts:
-            await until_reached(partial(operator.put_blob, part))
-        await until_reached(lambda: operator.submit(spec))
-        accepted = time.time()
-        events.reached("first round")
-        outcome = await follow(operator, run, events.watch)
-        done = await asyncio.wait_for(killer, 60)
-    finally:
-        killer.cancel()
-    timeline = await until_reached(lambda: operator.timeline(run, 0))
-    for kill in done:
-        phase = phase_at(kill.at, accepted, timeline)
-        watched.kills[phase, kill.role] += 1
-        say(f"  {run}  {phase:11}  killed {kill.name}")
-    watched.models.add(outcome["model"])
-    watched.specs.append(spec)
+    def count(self) -> None:
+        """What the logs and the rows say of all runs, once every place has ended."""
+        self.watched.retrained = retrainings(self.fleet)
+        for spec in self.watched.specs:
+            lost, double = count_members(self.fleet, spec)
+            self.watched.lost += lost
+            self.watched.double += double
 
 
 async def until_reached(call: Callable[[], T]) -> T:
@@ -272,28 +279,31 @@ def count_members(fleet: Fleet, spec: RunSpec) -> tuple[int, int]:
 async def drill(kills: int, seed: int, say: Say) -> dict[str, Any]:
     """The undisturbed run, the others, and the comparison."""
     with tempfile.TemporaryDirectory(prefix="reuna-drill-") as folder:
-        say(f"1. undisturbed: 1 cloud, {FOGS} fogs, {EDGES} edges, {ROUNDS + WARM_UP} rounds")
-        calm = await carry_out(Path(folder) / "calm", 0, seed, say)
-        say(f"   model {', '.join(calm.models)[:16]}")
-        say(f"2. the same run over and over, {kills} processes killed with SIGKILL on the way")
-        stormy = await carry_out(Path(folder) / "stormy", kills, seed, say)
-        say(f"   models {', '.join(model[:16] for model in stormy.models)}")
-    return told(calm, stormy, kills)
+        storm = Storm(Path(folder), seed, say)
+        await storm.supervisor.start()
+        try:
+            await ready(storm.fleet, storm.operator, storm.supervisor)
+            await storm.calm()
+            await storm.rage(kills)
+        finally:
+            await storm.supervisor.stop()
+        storm.count()
+    return told(storm.watched, kills)
 
 
-def told(calm: Watched, stormy: Watched, kills: int) -> dict[str, Any]:
+def told(watched: Watched, kills: int) -> dict[str, Any]:
     """The line of JSON. ``missing``: what was to be killed in which phase and was not."""
     by_phase: dict[str, dict[str, int]] = {}
-    for (phase, role), times in sorted(stormy.kills.items()):
+    for (phase, role), times in sorted(watched.kills.items()):
         by_phase.setdefault(phase, {})[role] = times
     return {
-        "kills": stormy.kills.total(),
-        "rounds_retrained": stormy.retrained,
-        "lost": stormy.lost,
-        "double_counted": stormy.double,
-        "same_bits": len(calm.models) == 1 and stormy.models == calm.models,
+        "kills": watched.kills.total(),
+        "rounds_retrained": watched.retrained,
+        "lost": watched.lost,
+        "double_counted": watched.double,
+        "same_bits": watched.models == {watched.calm},
         "killed": by_phase,
-        "missing": [f"{role}: {phase}" for phase, role in stormy.missing()] if kills >= ALL else [],
+        "missing": [f"{role}: {phase}" for phase, role in watched.missing()] if kills >= ALL else [],
     }
 
 

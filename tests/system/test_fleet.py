@@ -207,10 +207,12 @@ def test_a_kill_counts_in_the_phase_where_it_fell_and_what_is_missing_is_aimed_a
     ids=lambda broken: next(iter(broken)),
 )  # fmt: skip
 def test_the_kill_drill_fails_when_any_part_of_its_promise_is_broken(broken: dict[str, Any]) -> None:
-    calm, stormy = kill.Watched(models={"m"}), kill.Watched(models={"m"}, retrained=1)
-    stormy.kills.update({(phase, role): 1 for phase in kill.PHASES for role in kill.ROLES})
-    good = kill.told(calm, stormy, kill.ALL)
+    watched = kill.Watched(calm="m", models={"m"}, retrained=1)
+    watched.kills.update({(phase, role): 1 for phase in kill.PHASES for role in kill.ROLES})
+    good = kill.told(watched, kill.ALL)
     assert kill.held(good)
+    watched.models.add("another")
+    assert not kill.held(kill.told(watched, kill.ALL))
     assert not kill.held({**good, **broken})
 
 
