@@ -25,7 +25,14 @@ ROUND_KEYS = {
     "edge_idle_pss_mib", "edge_idle_before_pss_mib", "edge_idle_after_pss_mib", "edge_idle_uss_mib",
     "places_sharing",
 }  # fmt: skip
-SIMULATE_KEYS = {"clients_per_s", "clients_per_cpu_s", "numpy_clients_per_s", "clients", "rounds", "processes"}
+SIMULATE_KEYS = {
+    "clients_per_s",
+    "clients_per_cpu_s",
+    "numpy_clients_per_s",
+    "clients",
+    "rounds",
+    "processes",
+}
 ROOT = Path(__file__).parents[2]
 GOOD = "journal_mode=wal synchronous=2 bodies=3 forced=3"
 
