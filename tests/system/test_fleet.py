@@ -115,11 +115,16 @@ def test_ctrl_c_ends_every_process_and_removes_the_keys(project: Path, after: st
     if after == "training":
         wait_until(lambda: any(project.glob("runs/*/fleet/pump-1/state/ledger/*.ledger")))
     running.send_signal(signal.SIGINT)
+    assert running.stderr is not None
+    while "stopping" not in running.stderr.readline():
+        assert running.poll() is None, "it says at once that it stops"
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGINT):  # impatience changes nothing
+        running.send_signal(number)
     _, said = running.communicate(timeout=60)
     assert running.returncode == 130
     assert "Traceback" not in said
     wait_until(lambda: not of_session(session))
-    assert not list(project.glob("runs/*/fleet"))
+    assert not (project / "runs").exists(), "no keys, no logs, no empty folder"
 
 
 def wait_until(happened: Any, seconds: float = 60) -> None:

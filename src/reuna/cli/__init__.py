@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from reuna.cli import code, ledger, people, places, policy, project, run, runs, site, trust
-from reuna.cli.output import complain
+from reuna.cli.output import complain, end_in_order
 from reuna.cli.sandbox import sandbox
 from reuna.core.errors import DiskFull, ReunaError
 
@@ -72,6 +72,7 @@ app.add_typer(people.audit, name="audit")
 
 def main() -> None:
     """Entry of the ``reuna`` command: errors of ours become a message, a next step and a status."""
+    end_in_order()
     try:
         app()
     except ReunaError as error:

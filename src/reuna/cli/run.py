@@ -105,7 +105,7 @@ def _carry_out(job: Job, json: bool, opened: tuple[Fleet, Operator] | None = Non
     with Progress(job, quiet=json) as progress:
         watch = progress.watch
         work = carry_out(job, watch) if opened is None else carry_out_on(*opened, job, watch)
-        finished: Finished = until_done(work)
+        finished: Finished = until_done(work, stopping=progress.stopping)
     if json:
         as_json(finished.result)
     else:

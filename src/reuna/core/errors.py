@@ -239,7 +239,7 @@ class RunFailed(PeerError):
     """The run ended without a model."""
 
     code = "R307"
-    default_next_step = "See the reasons with `reuna show`."
+    default_next_step = "Correct what the nodes name, see their own logs, and run again."
 
 
 class Untrusted(PeerError):

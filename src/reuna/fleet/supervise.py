@@ -9,14 +9,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from pathlib import Path
+from typing import Any, TypeVar
 
 from reuna.adapters.processes import end_with_parent, family, peak_mib, pss_mib
 from reuna.core.errors import ServerFailed
 from reuna.fleet.layout import Fleet, PlaceFile
 
 log = logging.getLogger("reuna.up")
+T = TypeVar("T")
 FIRST_RESTART_S = 0.3
 LAST_RESTART_S = 10.0
 STEADY_S = 10.0  #: a place that ran this long starts its back-off anew
@@ -111,14 +114,26 @@ class Supervisor:
         return sum(pss_mib(pid) for pid in family(self.pids[place]))
 
 
+async def undisturbed(work: Coroutine[Any, Any, T]) -> T:
+    """Carry work out to its end; who is cancelled meanwhile learns it afterwards."""
+    task = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        while not task.done():
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait([task])
+        raise
+
+
 async def keep_up(fleet: Fleet) -> None:
     """Run a fleet until cancelled."""
     supervisor = Supervisor(fleet)
-    await supervisor.start()
     try:
+        await supervisor.start()
         await asyncio.Event().wait()
     finally:
-        await supervisor.stop()
+        await undisturbed(supervisor.stop())
 
 
 def part_of(pid: int) -> str:
@@ -144,10 +159,11 @@ def last_lines(place: PlaceFile, count: int = 5) -> str:
         return ""
 
 
-def failed(place: PlaceFile) -> ServerFailed:
-    """The error for a place that does not come up."""
+def failed(place: PlaceFile, logs: Path | None = None) -> ServerFailed:
+    """The error for a place that does not come up; ``logs`` is where its log stays, if elsewhere."""
+    log = log_path(place) if logs is None else logs / f"{place.name}-{log_path(place).name}"
     return ServerFailed(
-        f"{place.kind} {place.name} does not come up:\n{last_lines(place)}", f"See {log_path(place)}."
+        f"{place.kind} {place.name} does not come up:\n{last_lines(place)}", f"See {log}."
     )
 
 
