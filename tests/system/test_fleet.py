@@ -227,6 +227,12 @@ MISTAKES: dict[str, tuple[Any, list[str], int, str]] = {
         lambda p: (p / "detector" / "model.py").write_text("import nothing_like_it\n"),
         ["check"], 2, "model.py:1",
     ),
+    "a run on data with a missing column": (drop_column, ["run"], 2, "has no column 'flow_m3_h'"),
+    "a run of broken code": (
+        lambda p: (p / "detector" / "model.py").write_text("def load(folder, settings): 1 / 0\n"
+                                                           "def learner(settings): return 1 / 0\n"),
+        ["run"], 2, "model.py:2: ZeroDivisionError",
+    ),
     "an unknown run": (lambda p: None, ["show", "r-0"], 2, "no finished run 'r-0'"),
     "an unknown strategy": (
         lambda p: change(p / "reuna.toml", '"fedavgm"', '"fedmagic"'),
@@ -248,6 +254,7 @@ def test_a_mistake_gives_one_clear_message_and_a_next_step(project: Path, mistak
     assert "next:" in done.stderr
     assert "Traceback" not in done.stderr
     assert done.returncode == status
+    assert not (project / "runs").exists()
 
 
 def test_a_port_in_use_is_named(tmp_path: Path) -> None:

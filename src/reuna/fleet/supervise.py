@@ -14,7 +14,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
+from reuna.adapters.nats_server import find_server
 from reuna.adapters.processes import end_with_parent, family, peak_mib, pss_mib
+from reuna.adapters.toml_file import read_toml
 from reuna.core.errors import ServerFailed
 from reuna.fleet.layout import Fleet, PlaceFile
 
@@ -65,7 +67,13 @@ class Supervisor:
             process = await self._spawn(place)
             code = await process.wait()
             self.restarts[place.name] = self.restarts.get(place.name, 0) + 1
-            log.warning("%s %s ended with status %s; starting it again", place.kind, place.name, code)
+            log.warning(
+                "%s %s ended with status %s, see %s; starting it again",
+                place.kind,
+                place.name,
+                code,
+                log_path(place),
+            )
             if self._on_restart is not None:
                 self._on_restart(place.name, code)
             wait = FIRST_RESTART_S if loop.time() - began > STEADY_S else min(2 * wait, LAST_RESTART_S)
@@ -127,7 +135,10 @@ async def undisturbed(work: Coroutine[Any, Any, T]) -> T:
 
 
 async def keep_up(fleet: Fleet) -> None:
-    """Run a fleet until cancelled."""
+    """Run a fleet until cancelled. Raises `ServerMissing`, `ServerTooOld` before anything starts."""
+    for place in (*fleet.of("cloud"), *fleet.of("fog")):
+        named = read_toml(place.settings).values.get("nats_server")
+        find_server(Path(named) if named else None)
     supervisor = Supervisor(fleet)
     try:
         await supervisor.start()
