@@ -173,9 +173,7 @@ def last_lines(place: PlaceFile, count: int = 5) -> str:
 def failed(place: PlaceFile, logs: Path | None = None) -> ServerFailed:
     """The error for a place that does not come up; ``logs`` is where its log stays, if elsewhere."""
     log = log_path(place) if logs is None else logs / f"{place.name}-{log_path(place).name}"
-    return ServerFailed(
-        f"{place.kind} {place.name} does not come up:\n{last_lines(place)}", f"See {log}."
-    )
+    return ServerFailed(f"{place.kind} {place.name} does not come up:\n{last_lines(place)}", f"See {log}.")
 
 
 async def _ended(process: asyncio.subprocess.Process) -> None:
