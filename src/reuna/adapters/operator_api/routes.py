@@ -42,7 +42,7 @@ from reuna.adapters.operator_api.guard import (
     with_headers,
 )
 from reuna.adapters.operator_api.sessions import SessionDesk, SignIns
-from reuna.core.errors import PortInUse, UserError
+from reuna.core.errors import AccountProblem, PortInUse
 from reuna.core.records import RunSpec
 from reuna.trust.people import Caller, Proposal, Session
 from reuna.wire.openapi import openapi
@@ -228,5 +228,5 @@ class _Desk:
 def _count(request: web.Request, name: str) -> int:
     text = request.query.get(name, "0")
     if not (text.isascii() and text.isdigit() and len(text) <= 15):
-        raise UserError(f"`{name}` is no number of them", "Compare with docs/reference/api.md.")
+        raise AccountProblem(f"`{name}` is no number of them", "Compare with docs/reference/api.md.")
     return int(text)
