@@ -51,7 +51,7 @@ def run(
     settings = open_settings(project, flags)
     opened = open_at(fleet) if fleet is not None else None
     nodes = nodes_of(opened[0]) if opened is not None else find_nodes(data or project / "data")
-    check_all(project, settings, nodes if opened is None else [], fogs)
+    check_all(project, settings, nodes if opened is None else [], fogs, settings.quorum)
     _carry_out(Job(project, settings, nodes, runs, fogs), json, opened)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,9 +30,16 @@ def check_project(folder: Path, data: Path | None) -> dict[str, Any]:
 
 
 def check_all(
-    folder: Path, settings: ProjectSettings, data: list[DataNode], fogs: int | None = None
+    folder: Path,
+    settings: ProjectSettings,
+    data: list[DataNode],
+    fogs: int | None = None,
+    quorum: float = 1.0,
 ) -> dict[str, Any]:
-    """The same for settings that are read and nodes that are found. Nothing is started for it."""
+    """The same for settings that are read and nodes that are found. Nothing is started for it.
+
+    ``quorum``: the fraction of nodes whose data must be sound; a run goes on without the others.
+    """
     check_names(["cloud", *spread(data, fogs), *(node.name for node in data)])
     check_grid(settings.grid, settings.max_weight, max(1, len(data)))
     entry = load_entry(folder, settings.entry)
@@ -53,7 +61,7 @@ def check_all(
         if settings.metric not in metrics:
             with blame_project(folder, f"trying the learner on {node.name}"):
                 metrics |= _tried(learner, model, loaded, settings)
-    if wrong:
+    if len(nodes) < math.ceil(quorum * len(data) - 1e-9):
         raise DataError("\n".join(wrong), "Correct the data of the nodes named, or leave their folders out.")
     if nodes and settings.metric not in metrics:
         raise SettingsError(

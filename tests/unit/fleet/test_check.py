@@ -104,6 +104,14 @@ def test_settings_of_the_command_line_are_checked_as_those_of_the_file(project: 
         check_all(project, settings, find_nodes(project / "data"))
 
 
+def test_a_run_that_needs_not_all_begins_without_a_node_whose_data_are_wrong(project: Path) -> None:
+    own_node(project, "one", TABLE)
+    settings, data = open_settings(project, []), find_nodes(project / "data")
+    assert len(check_all(project, settings, data, quorum=0.8)["nodes"]) == 4
+    with pytest.raises(DataError, match="one: "):
+        check_all(project, settings, data, quorum=0.81)
+
+
 def test_every_node_with_a_mistake_is_named(project: Path) -> None:
     for name in ("one", "two"):
         own_node(project, name, TABLE)
