@@ -141,9 +141,13 @@ def sign(
 @app.command()
 def publish(folder: Folder = TRUST, passphrase_file: Secret = None, json: Json = False) -> None:
     """Publish what is staged, once every signature is there."""
-    lacking = _ceremony(folder, passphrase_file).settle()
+    ceremony = _ceremony(folder, passphrase_file)
+    staged = ceremony.waiting()
+    lacking = ceremony.settle()
     if json:
         as_json({"published": not lacking, "lacking": lacking})
+    elif not staged:
+        typer.echo("nothing is staged, so nothing new is published")
     else:
         _say(folder, lacking)
 

@@ -107,10 +107,10 @@ class Conductor:
         """Rows of the first attempt that reaches the quorum. Raises `RunFailed`.
 
         Attempts that are short because officers of sites have not yet approved the code count for
-        nothing: the run waits.
+        nothing: the run waits. One that is short only for mistakes that stay is the last.
         """
         attempt, short, pause, waited = 0, 0, FIRST_WAIT_S, list[tuple[str, ...]]()
-        while short < MAX_ATTEMPTS:
+        while True:
             attempt += 1
             plan, rows, again = await self._attempt(spec, number, attempt, task, model)
             if train.reaches_quorum(plan, rows):
@@ -118,6 +118,9 @@ class Conductor:
             if not train.waits(plan, rows):
                 short += 1
                 await self._report(spec, "short", {"round": number, "attempt": short})
+                absent = train.absences(edges_of(spec), rows)
+                if short == MAX_ATTEMPTS or train.lasting(absent):
+                    raise RunFailed(train.shortage(number, absent, short))
                 continue
             if [train.waiting(rows)] != waited[-1:]:
                 waited.append(train.waiting(rows))
@@ -125,7 +128,6 @@ class Conductor:
             if not again:
                 await self._clock.sleep(pause)
                 pause = min(2 * pause, LAST_WAIT_S)
-        raise RunFailed(f"round {number} did not reach its quorum in {MAX_ATTEMPTS} attempts")
 
     async def _attempt(
         self, spec: RunSpec, number: int, attempt: int, task: Task, model: str

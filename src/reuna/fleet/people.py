@@ -18,7 +18,7 @@ from reuna.adapters.files import replace_file
 from reuna.adapters.passwords import hashed
 from reuna.adapters.people import PeopleStore
 from reuna.cloud.reception import AUDIT, PEOPLE
-from reuna.core.errors import NotSignedIn, SettingsError, UserError
+from reuna.core.errors import AccountProblem, NotSignedIn, SettingsError
 from reuna.fleet.client import Operator
 from reuna.fleet.loopback import Loopback
 from reuna.trust.people import Person, check_name, check_password, check_roles, listed
@@ -44,7 +44,7 @@ class Office:
         return list(self._trail.read(after))
 
     def add(self, name: str, roles: Collection[str], password: str) -> None:
-        """A new account. Raises `UserError`."""
+        """A new account. Raises `AccountProblem`."""
         check_name(name)
         check_roles(roles)
         check_password(password, name)
@@ -58,12 +58,14 @@ class Office:
         password: str | None = None,
         disabled: bool | None = None,
     ) -> None:
-        """Other roles, another password, disabled or not; ends every session. Raises `UserError`."""
+        """Other roles, another password, disabled or not; ends every session. Raises `AccountProblem`."""
         person = self._store.person(name)
         if person is None:
-            raise UserError(f"there is no account {name!r:.80}", "List them: `reuna people list`.")
+            raise AccountProblem(f"there is no account {name!r:.80}", "List them: `reuna people list`.")
         if not person.password and (roles is not None or password is not None):
-            raise UserError(f"{name} signs in at the identity provider", "Change groups or password there.")
+            raise AccountProblem(
+                f"{name} signs in at the identity provider", "Change groups or password there."
+            )
         changes: dict[str, Any] = {}
         if roles is not None:
             check_roles(roles)
@@ -78,9 +80,9 @@ class Office:
         self._store.change(msgspec.structs.replace(person, **changes))
 
     def remove(self, name: str) -> None:
-        """The account and its sessions; what it did stays in the trail. Raises `UserError`."""
+        """The account and its sessions; what it did stays in the trail. Raises `AccountProblem`."""
         if self._store.person(name) is None:
-            raise UserError(f"there is no account {name!r:.80}", "List them: `reuna people list`.")
+            raise AccountProblem(f"there is no account {name!r:.80}", "List them: `reuna people list`.")
         self._note("people.remove", name)
         self._store.remove(name)
 
@@ -112,7 +114,7 @@ class Account(Operator):
         return found
 
     def begin_sign_in(self, redirect: str) -> tuple[str, str]:
-        """A ticket, and the identity provider's page. Raises `UserError`, `Unreachable`."""
+        """A ticket, and the identity provider's page. Raises `AccountProblem`, `Unreachable`."""
         found = json.loads(self._call("POST", "/v1/sign-ins", json.dumps({"redirect": redirect}).encode()))
         return found["ticket"], found["url"]
 
@@ -132,7 +134,7 @@ class Account(Operator):
         self._call("DELETE", "/v1/session")
 
     def decide(self, proposal: dict[str, Any], approve: bool) -> dict[str, Any]:
-        """Say yes or no to exactly what was seen. Raises `PermissionDenied`, `UserError`."""
+        """Say yes or no to exactly what was seen. Raises `PermissionDenied`, `AccountProblem`."""
         words = json.dumps({"approve": approve, "digest": proposal["digest"]}).encode()
         found: dict[str, Any] = json.loads(self._call("POST", f"/v1/proposals/{proposal['id']}", words))
         return found
@@ -177,7 +179,7 @@ def at_provider(
 ) -> dict[str, Any]:
     """Sign in at the fleet's identity provider; ``show`` brings its page to somebody's eyes.
 
-    Raises `NotSignedIn` when nobody came back in time or the provider said no, `UserError`.
+    Raises `NotSignedIn` when nobody came back in time or the provider said no, `AccountProblem`.
     """
     with Loopback() as loopback:
         ticket, page = account.begin_sign_in(loopback.address)
