@@ -112,7 +112,8 @@ def _settings() -> Iterator[str]:
             yield f"| `{option.name}` | {value} | {_default(option)} | {_cell(option.help)} |"
     own = " and ".join(f"`[{section}]`" for section in OWN_SECTIONS)
     yield from ("", f"In `reuna.toml` the sections {own} are the project's own: any key with a plain value")
-    yield from ("goes to its `load` and `learner`.", "")
+    yield "goes to its `load` and `learner`. What `[signals]` says of a column is explained in"
+    yield from ("[data folder](data-folder.md#signals-and-their-units).", "")
 
 
 def _policy() -> Iterator[str]:

@@ -14,6 +14,7 @@ from reuna.core.errors import SettingsError
 from reuna.core.foreign import shown
 from reuna.core.records import Grid, Setting
 from reuna.core.settings import REQUIRED, Option, Source, between, one_of, parse
+from reuna.core.signals import PREFIX, as_settings, mistake
 
 TASKS = ("fault-classification", "anomaly-detection", "remaining-useful-life")
 OWN_SECTIONS = ("train", "data")
@@ -22,6 +23,7 @@ PROJECT: tuple[Option, ...] = (
     Option("project.name", str, REQUIRED, "name of the project"),
     Option("project.task", str, "fault-classification", "what is learnt", check=one_of(*TASKS)),
     Option("project.metric", str, "all", "metric by which sites are compared"),
+    Option("signals", dict, {}, "columns of the nodes' tables: unit, min and max of each", check=mistake),
     Option(
         "learner.entry", str, "detector.model", "module with load(folder, settings) and learner(settings)"
     ),
@@ -94,12 +96,14 @@ def project_settings(sources: Sequence[Source]) -> ProjectSettings:
 
 def _settings(values: Mapping[str, Any]) -> dict[str, Setting]:
     """Own sections and the strategy's numbers, without their section names."""
-    settings: dict[str, Setting] = {"entry": values["learner.entry"]}
+    settings: dict[str, Setting] = {"entry": values["learner.entry"], **as_settings(values["signals"])}
     wrong = []
     for name, value in values.items():
         section, _, key = name.partition(".")
         if section not in (*OWN_SECTIONS, "strategy") or name == "strategy.name":
             continue
+        if key.startswith(PREFIX):
+            wrong.append(f"{name} is in the wrong place: declare signals under [signals]")
         if not isinstance(value, bool | int | float | str):
             wrong.append(f"{name} is {shown(value)}, expected a plain value")
         settings[key] = value

@@ -11,6 +11,8 @@ from reuna.core.tensors import layout_of
 from reuna.fleet.data import find_nodes
 from reuna.fleet.open_project import open_settings
 
+CORRECT = "Correct the data of the nodes named, or leave their folders out."
+
 
 def check_project(folder: Path, data: Path | None) -> dict[str, Any]:
     """What the project is. Raises the first mistake of the project, or all of the nodes' together."""
@@ -22,6 +24,7 @@ def check_project(folder: Path, data: Path | None) -> dict[str, Any]:
     found = data or (folder / "data" if (folder / "data").is_dir() else None)
     nodes: dict[str, str] = {}
     wrong: list[str] = []
+    steps: set[str] = set()
     for node in find_nodes(found) if found else []:
         try:
             with blame_project(folder, f"loading {node.name}"):
@@ -29,8 +32,9 @@ def check_project(folder: Path, data: Path | None) -> dict[str, Any]:
             nodes[node.name] = _size(loaded)
         except ReunaError as error:
             wrong.append(f"{node.name}: {error.message}")
+            steps.add(error.next_step)
     if wrong:
-        raise DataError("\n".join(wrong), "Correct the data of the nodes named, or leave their folders out.")
+        raise DataError("\n".join(wrong), steps.pop() if len(steps) == 1 else CORRECT)
     return {"project": settings.name, "params": params, "rounds": settings.rounds, "nodes": nodes}
 
 
