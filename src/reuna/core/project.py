@@ -35,9 +35,14 @@ PROJECT: tuple[Option, ...] = (
         check=one_of("fedavg", "fedprox", "fedavgm", "fedadam"),
     ),
     Option("strategy.rounds", int, 20, "rounds of training", check=between(0, 100_000)),
-    Option("strategy.server_rate", float, 1.0, "step of the server", check=between(0, 100)),
-    Option("strategy.momentum", float, 0.9, "momentum of fedavgm", check=between(0, 0.9999)),
-    Option("strategy.mu", float, 0.01, "proximal term of fedprox", check=between(0, 1000)),
+    Option("strategy.server_rate", float, None, "step of the server", check=between(0, 100)),
+    Option("strategy.momentum", float, None, "momentum of fedavgm", check=between(0, 0.9999)),
+    Option("strategy.mu", float, None, "proximal term of fedprox", check=between(0, 1000)),
+    Option("strategy.beta1", float, None, "memory of fedadam's mean", check=between(0, 0.9999)),
+    Option("strategy.beta2", float, None, "memory of fedadam's mean square", check=between(0, 0.9999)),
+    Option(
+        "strategy.tau", float, None, "what fedadam adds to the root it divides by", check=between(1e-9, 100)
+    ),
     Option(
         "round.deadline_s", float, 60.0, "how long a parent waits for its children", "s", between(0.1, 1e6)
     ),
@@ -102,6 +107,8 @@ def _settings(values: Mapping[str, Any]) -> dict[str, Setting]:
         section, _, key = name.partition(".")
         if section not in (*OWN_SECTIONS, "strategy") or name == "strategy.name":
             continue
+        if section == "strategy" and value is None:
+            continue  # the strategy has its own, see reuna.learn.strategies
         if key.startswith(PREFIX):
             wrong.append(f"{name} is in the wrong place: declare signals under [signals]")
         if not isinstance(value, bool | int | float | str):
