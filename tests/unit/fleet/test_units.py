@@ -1,4 +1,4 @@
-"""`reuna check`: a project's data are looked at before anything is trained."""
+"""Another unit or a gap in a node's tables is one message, before anything is trained."""
 
 from __future__ import annotations
 
