@@ -270,6 +270,7 @@ def _arrow_columns(path: Path, arrow: Any, file: Any) -> dict[str, Column]:
     rows, width = 0, dict.fromkeys(parts, NUMBER)
     for batch in file.iter_batches(BATCH, use_threads=False):
         rows += batch.num_rows
+        _bound(path, rows * sum(width.values()))  # a footer may say fewer rows than there are
         for name, cells in zip(parts, batch.columns, strict=True):
             if _is_numeric(arrow, cells.type):
                 parts[name].append(_as_numbers(arrow, cells))
