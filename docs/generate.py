@@ -21,6 +21,7 @@ from reuna.core.project import OWN_SECTIONS, PROJECT
 from reuna.core.settings import REQUIRED, Option
 from reuna.edge.settings import EDGE
 from reuna.fog.settings import FOG
+from reuna.learn.strategies import STRATEGIES
 from reuna.trust import policy_keys
 from reuna.trust.policy import KINDS
 from reuna.trust.policy_sign import REJECTIONS
@@ -110,9 +111,15 @@ def _settings() -> Iterator[str]:
         for option in table:
             value = f"{WORDS[option.kind]}, {option.unit}" if option.unit else WORDS[option.kind]
             yield f"| `{option.name}` | {value} | {_default(option)} | {_cell(option.help)} |"
+    yield from ("", "## Strategies", "", "What is not set under `[strategy]` is the strategy's own.", "")
+    yield from ("| name | settings and their defaults |", "|---|---|")
+    for each in STRATEGIES.values():
+        said = ", ".join(f"`{name}` {value:g}" for name, value in {**each.server, **each.client}.items())
+        yield f"| `{each.name}` | {said} |"
     own = " and ".join(f"`[{section}]`" for section in OWN_SECTIONS)
     yield from ("", f"In `reuna.toml` the sections {own} are the project's own: any key with a plain value")
-    yield from ("goes to its `load` and `learner`.", "")
+    yield "goes to its `load` and `learner`. What `[signals]` says of a column is explained in"
+    yield from ("[data folder](data-folder.md#signals-and-their-units).", "")
 
 
 def _policy() -> Iterator[str]:
@@ -256,6 +263,8 @@ def _parameter(parameter: Any) -> str:
 def _default(option: Option) -> str:
     if option.default is REQUIRED:
         return "required"
+    if option.default is None:
+        return "the strategy's"
     if option.default == "":
         return ""
     return f"`{str(option.default).lower()}`" if option.kind is bool else f"`{option.default}`"

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from reuna.api import Result, simulate
     from reuna.checks import check_learner
     from reuna.core.data import Dataset, Samples
+    from reuna.core.signals import signals
 
 _HOMES = {
     "Dataset": "reuna.core.data",
@@ -28,6 +29,7 @@ _HOMES = {
     "Table": "reuna.adapters.tables",
     "check_learner": "reuna.checks",
     "read_folder": "reuna.adapters.tables",
+    "signals": "reuna.core.signals",
     "simulate": "reuna.api",
 }
 
@@ -41,6 +43,7 @@ __all__ = [
     "__version__",
     "check_learner",
     "read_folder",
+    "signals",
     "simulate",
 ]
 

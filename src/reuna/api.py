@@ -4,6 +4,9 @@
     result = reuna.simulate(reuna.SoftmaxClassifier(50, 2), {"plant-1": data1, "plant-2": data2}, rounds=20)
     result.scores["plant-1"], result.plot()
 
+With ``compare=True`` each node is also trained alone, and one model on all data in one place; then
+``result.plot_sites()`` shows the three ways side by side.
+
 The nodes are real agents, fogs and a coordinator over an in-memory bus: updates are encoded on
 the grid, judged, made durable (in memory) and summed exactly, as in a fleet.
 """
@@ -11,19 +14,22 @@ the grid, judged, made durable (in memory) and summed exactly, as in a fleet.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import msgspec
+import numpy as np
 
-from reuna.core.errors import PlanError
+from reuna.core.data import Dataset
+from reuna.core.errors import DataError, PlanError
 from reuna.core.ports import Learner, Tensors
 from reuna.core.records import Metrics, RunSpec, Setting
 from reuna.core.tensors import unpack
 from reuna.loop import train
 from reuna.loop.plan import check_spec, edges_of
+from reuna.sim.baseline import centralised
 from reuna.sim.clock import SimClock, run_virtual
-from reuna.sim.fleet import FairWeather, SimEdge, SimFleet, make_spec
+from reuna.sim.fleet import FairWeather, SimEdge, SimFleet, blame, make_spec
 from reuna.sim.journal import JournalStore, SimJournal
 from reuna.sim.lives import adopting_tasks
 
@@ -36,8 +42,10 @@ TookPart = Sequence[Collection[str]]  #: names of nodes, for each round
 class Result:
     """What came of a simulated run.
 
-    ``model`` is the global model, ``digest`` its digest, ``scores`` the metrics of each node,
+    ``model`` is the global model, ``digest`` its digest, ``scores`` its metrics at each node,
     ``rounds`` what each round was like: members, loss, bytes; ``bytes_by_kind`` what left the nodes.
+    ``local`` has the metrics of each node trained alone, ``centralised`` those of one model trained on
+    all data in one place; both are empty unless the run was asked to compare.
     """
 
     model: Tensors
@@ -45,6 +53,8 @@ class Result:
     scores: Mapping[str, Metrics]
     rounds: Sequence[Mapping[str, Setting]]
     bytes_by_kind: Mapping[str, int] = field(default_factory=dict)
+    local: Mapping[str, Metrics] = field(default_factory=dict)
+    centralised: Mapping[str, Metrics] = field(default_factory=dict)
 
     @property
     def losses(self) -> list[float]:
@@ -62,6 +72,16 @@ class Result:
 
         return loss_figure(self.losses)
 
+    def plot_sites(self, metric: str = "all") -> Any:
+        """A metric at each node by way of training, as a matplotlib figure. Raises `ExtraMissing`."""
+        from reuna.adapters.plots import sites_figure
+
+        ways = {"local": self.local, "federated": self.scores, "centralised": self.centralised}
+        shown = {
+            way: {node: each[metric] for node, each in found.items()} for way, found in ways.items() if found
+        }
+        return sites_figure(shown, metric)
+
 
 def simulate(
     learner: Learner,
@@ -73,36 +93,70 @@ def simulate(
     seed: int = 1,
     fogs: int | None = None,
     evaluate: bool = True,
+    compare: bool = False,
     took_part: TookPart | None = None,
 ) -> Result:
     """Train ``learner`` over ``nodes`` (name -> this node's data) and evaluate on each.
 
-    ``took_part`` names who gives to each round; all nodes when it is None. Equal arguments give equal
-    bits. Raises `PlanError` for a run that could not be summed exactly,
-    `LearnerError` from the learner. Not to be called inside a running event loop's own thread
-    while that loop has to go on: it runs to the end first.
+    ``compare``: also train each node alone, and one model on all data in one place, with as many
+    epochs as all rounds together; for that the data are `Dataset`s. ``took_part`` names who gives
+    to each round; all nodes when it is None. Equal arguments give equal bits. It may be called in a
+    notebook's cell, or wherever else an event loop runs.
+
+    Raises `PlanError` for a run that could not be summed exactly or a node called cloud. What goes wrong
+    at a node ends the run at once and names it: `DataError` for data that are not finite, `LearnerError`
+    for whatever a learner raises that is no error of ours.
     """
-    count = fogs or max(1, -(-len(nodes) // EDGES_PER_FOG))
-    names = sorted(nodes)
-    spread = {
-        f"fog-{i + 1}": {
-            name: SimEdge(learner, nodes[name], rounds_of(name, took_part)) for name in names[i::count]
-        }
-        for i in range(min(count, max(1, len(names))))
-    }
+    check_nodes(nodes, compare)
+    told = dict(settings or {})
+    spread = spread_over(learner, nodes, fogs, took_part)
     spec, model, bundle = make_spec(
-        spread,
-        learner,
-        rounds,
-        strategy=strategy,
-        settings=dict(settings or {}),
-        seed=seed,
-        evaluate=evaluate,
+        spread, learner, rounds, strategy=strategy, settings=told, seed=seed, evaluate=evaluate, local=compare
     )
     check_spec(spec)
     if took_part is not None:
         spec = with_members(spec, took_part)
-    return play(spread, spec, model, bundle)
+    result = play(spread, spec, model, bundle)
+    if not compare:
+        return result
+    with blame("training on all data in one place"):
+        return replace(result, centralised=centralised(learner, nodes, told, rounds, seed))
+
+
+def spread_over(
+    learner: Learner, nodes: Mapping[str, Any], fogs: int | None, took_part: TookPart | None
+) -> dict[str, dict[str, SimEdge]]:
+    """The nodes dealt to that many fogs, in the order of their names."""
+    names = sorted(nodes)
+    count = min(fogs or -(-len(names) // EDGES_PER_FOG), len(names))
+    return {
+        f"fog-{place + 1}": {
+            name: SimEdge(learner, nodes[name], rounds_of(name, took_part)) for name in names[place::count]
+        }
+        for place in range(count)
+    }
+
+
+def check_nodes(nodes: Mapping[str, Any], compare: bool) -> None:
+    """Raises `PlanError` for a name that is taken, `DataError` for data that nobody can learn from."""
+    for name, data in nodes.items():
+        if name == "cloud":
+            raise PlanError(
+                "'cloud' cannot be the name of a node: the coordinator has it", "Call it otherwise."
+            )
+        if isinstance(data, Dataset):
+            _check_finite(name, data)
+        elif compare:
+            kind = type(data).__name__
+            raise DataError(f"{name}: its data are a {kind}", "To compare, give each node a `reuna.Dataset`.")
+
+
+def _check_finite(name: str, data: Dataset) -> None:
+    for split, samples in (("train", data.train), ("validation", data.validation), ("test", data.test)):
+        missing = sum(int(np.sum(~np.isfinite(values))) for values in (samples.x, samples.y))
+        if missing:
+            said = f"{missing} of its {split} values are not finite numbers"
+            raise DataError(f"{name}: {said}", "Fill what is missing, or leave those samples out.")
 
 
 def rounds_of(node: str, took_part: TookPart | None) -> frozenset[int] | None:
@@ -150,4 +204,5 @@ async def _play(
         scores=outcome.get("federated", {}),
         rounds=[fields for _, fields in closed],
         bytes_by_kind=kinds,
+        local=outcome.get("local", {}),
     )

@@ -61,6 +61,14 @@ def test_python_on_a_page_runs(page: Path, tmp_path: Path, monkeypatch: pytest.M
     assert runner.failures == 0
 
 
+async def test_the_notebook_of_the_readme_runs_in_a_cell(capsys: pytest.CaptureFixture[str]) -> None:
+    """Where an event loop runs, as it does in a notebook."""
+    names: dict[str, object] = {}
+    for _, text in blocks(ROOT / "README.md", "python"):
+        exec(text, names)
+    assert capsys.readouterr().out.startswith("mill ")
+
+
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_toml_on_a_page_can_be_read(page: Path) -> None:
     for _, text in blocks(page, "toml"):

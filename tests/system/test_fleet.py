@@ -295,6 +295,10 @@ MISTAKES: dict[str, tuple[Any, list[str], int, str]] = {
     "no TOML": (lambda p: (p / "reuna.toml").write_text("[project"), ["check"], 2, "is not valid TOML"),
     "no project": (lambda p: (p / "reuna.toml").unlink(), ["run"], 2, "is no project"),
     "a missing column": (drop_column, ["check"], 2, "has no column 'flow_m3_h' (did you mean 'flow'?)"),
+    "another unit": (
+        lambda p: change(p / "data/pump-2/train/fault-0-0.csv", "temperature_c", "temperature_c [K]"),
+        ["check"], 2, "column 'temperature_c [K]': its unit is 'K', [signals] says 'degC'",
+    ),
     "an empty site": (empty_site, ["check"], 2, "holds no CSV or Parquet file"),
     "no data": (lambda p: None, ["run", "--data", "nowhere"], 2, "there is no folder nowhere"),
     "broken code": (

@@ -31,7 +31,7 @@ FEATURES = len(CENTRE) + len(TYPES)
 
 def features(table: Table) -> Floats:
     """(rows, FEATURES): five readings, three products of them, and the product's type, one-hot."""
-    air, process, speed, torque, wear = table.matrix(COLUMNS).astype(np.float64).T
+    air, process, speed, torque, wear = table.filled(COLUMNS).astype(np.float64).T
     power = torque * speed * 2 * np.pi / 60
     columns = [air, process, process - air, speed, torque, power, wear, wear * torque]
     scaled = (np.stack(columns, axis=1) - CENTRE) / SPREAD

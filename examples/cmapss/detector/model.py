@@ -65,8 +65,8 @@ def _samples(tables: Sequence[Table], scale: Scale, last_only: bool = False) -> 
 
 
 def _sensors(table: Table) -> np.ndarray:
-    return table.matrix(SENSORS).astype(np.float64)
+    return table.filled(SENSORS).astype(np.float64)
 
 
 def _conditions(table: Table) -> np.ndarray:
-    return conditions(table.matrix(["setting1"])[:, 0].astype(np.float64))
+    return conditions(table.filled(["setting1"])[:, 0].astype(np.float64))

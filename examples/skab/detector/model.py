@@ -65,7 +65,7 @@ def learner(settings: Mapping[str, Setting]) -> AnomalyDetector:
 
 def _samples(runs: Sequence[Table]) -> Samples:
     """Every row; ``group`` is 1 after the first 400 rows of its run, else 0."""
-    x = [windows(run.matrix(SENSORS).astype(np.float64)) for run in runs]
+    x = [windows(run.filled(SENSORS).astype(np.float64)) for run in runs]
     y = [run.matrix(["anomaly"])[:, 0].astype(np.int64) for run in runs]
     group = [(np.arange(len(run)) >= NORMAL).astype(np.int64) for run in runs]
     return Samples(np.concatenate(x), np.concatenate(y), np.concatenate(group))

@@ -82,7 +82,7 @@ def _cut(runs: Sequence[Table]) -> tuple[Floats, Labels]:
 
 
 def _windows(run: Table) -> tuple[Floats, Labels]:
-    signals = run.matrix(SIGNALS).astype(np.float64)
+    signals = run.filled(SIGNALS).astype(np.float64)
     return windows(signals, run.matrix(["fault"])[:, 0].astype(np.int64))
 
 

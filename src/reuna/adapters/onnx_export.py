@@ -103,16 +103,31 @@ def run_graph(data: bytes, x: Array) -> NDArray[Any]:
 
     Raises `ExtraMissing`, `LearnerError` when the bytes are no graph or do not take such an x.
     """
+    session = _session(data)
+    try:
+        name = session.get_inputs()[0].name
+        return np.asarray(session.run(None, {name: np.ascontiguousarray(x, np.float32)})[0])
+    except _failures() as error:
+        raise LearnerError(f"the exported ONNX does not run: {error}") from error
+
+
+def _session(data: bytes) -> Any:
+    """One thread, few words. Raises `ExtraMissing`, `LearnerError` when the bytes are no graph."""
     runtime = _onnxruntime()
     options = runtime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3
     try:
-        session = runtime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-        name = session.get_inputs()[0].name
-        return np.asarray(session.run(None, {name: np.ascontiguousarray(x, np.float32)})[0])
+        return runtime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
     except _failures() as error:
         raise LearnerError(f"the exported ONNX does not run: {error}") from error
+
+
+def sample_input(data: bytes, rows: int, seed: int) -> Array:
+    """(rows, …) float32 around zero, of the shape that the graph takes. Raises as `run_graph`."""
+    shape = _session(data).get_inputs()[0].shape
+    known = [size if isinstance(size, int) else 1 for size in shape[1:]]
+    return np.random.default_rng(seed).normal(size=(rows, *known)).astype(np.float32)
 
 
 def check_parity(

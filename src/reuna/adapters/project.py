@@ -30,9 +30,11 @@ from pathlib import Path, PurePosixPath
 from types import ModuleType
 from typing import Any
 
+from reuna.adapters.tables import check_signals
 from reuna.core.errors import DiskFull, LearnerError, ProjectError, ReunaError
 from reuna.core.ports import Learner
 from reuna.core.records import Setting
+from reuna.core.signals import signals
 
 CODE = (".py", ".toml", ".json")
 CONFIGURATION = "reuna.toml"  #: at the top of the project
@@ -50,11 +52,14 @@ _BROKEN = (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError, Valu
 _on_path: list[str] = []
 
 
+Load = Callable[[Path, Mapping[str, Setting]], Any]
+
+
 @dataclass(frozen=True)
 class Entry:
-    """The two functions a project offers."""
+    """The two functions a project offers. ``load`` also raises what `check_signals` does."""
 
-    load: Callable[[Path, Mapping[str, Setting]], Any]
+    load: Load
     learner: Callable[[Mapping[str, Setting]], Learner]
 
 
@@ -79,7 +84,17 @@ def load_entry(folder: Path, entry: str) -> Entry:
             f"{entry} has no function {' and no function '.join(missing)}",
             "Define load(folder, settings) and learner(settings) there; see docs/reference/learner.md.",
         )
-    return Entry(module.load, module.learner)
+    return Entry(_checked(module.load), module.learner)
+
+
+def _checked(load: Load) -> Load:
+    """The project's ``load`` behind a look at the node's tables: are they as ``[signals]`` says?"""
+
+    def checked(folder: Path, settings: Mapping[str, Setting]) -> Any:
+        check_signals(folder, signals(settings))
+        return load(folder, settings)
+
+    return checked
 
 
 def _import(folder: Path, entry: str) -> ModuleType:

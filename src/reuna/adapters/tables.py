@@ -4,7 +4,8 @@
     FOLDER/*.csv|*.parquet         without splits: everything under the split "all"
 
 Numbers are float64 with NaN where a cell is empty, anything else is text: from either kind of file
-the same table. The convention in full: docs/reference/data-folder.md.
+the same table. A column's unit is that of its Parquet field (metadata ``unit``), else what its name
+has in brackets: ``temperature [degC]``. The convention in full: docs/reference/data-folder.md.
 
 >>> import tempfile
 >>> with tempfile.TemporaryDirectory() as folder:
@@ -19,7 +20,7 @@ from __future__ import annotations
 
 import csv
 import difflib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,10 +29,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reuna.core.errors import DataError, ExtraMissing
+from reuna.core.signals import Signal, contradiction, split_name
 
 SPLITS = ("train", "validation", "test")
 KINDS = (".csv", ".parquet")
 MAX_NAMED = 12  #: columns that an error lists
+FILL = "Fill it, or have the project's `load` leave such rows out: those where `matrix` gives NaN."
+CONVERT = "Convert the column to the unit of [signals] in reuna.toml, or correct the declaration there."
+MAX_TABLE = 1 << 30  #: bytes of a Parquet table in memory
+BATCH = 65_536  #: rows
+NUMBER, CHARACTER = 8, 4  #: bytes in memory
 Column = NDArray[Any]
 
 
@@ -39,12 +46,14 @@ Column = NDArray[Any]
 class Table:
     """Columns by name, all of one length: numbers as float64, anything else as text.
 
-    ``lines`` is the line of each row in a CSV file, for errors; empty for Parquet.
+    ``lines`` is the line of each row in a CSV file, for errors; empty for Parquet. ``units`` are those
+    that the fields of a Parquet file have.
     """
 
     path: Path
     columns: Mapping[str, Column]
     lines: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+    units: Mapping[str, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(next(iter(self.columns.values()), ()))
@@ -64,6 +73,16 @@ class Table:
                 raise DataError(f"{place}: {exact[wrong[0]]} is larger than float32 holds")
         return np.stack(columns, axis=1)
 
+    def filled(self, names: Sequence[str]) -> NDArray[np.float32]:
+        """As `matrix`, but raises `DataError` for an empty cell too: it names the first, and counts them."""
+        values = self.matrix(names)
+        empty = np.argwhere(np.isnan(values))
+        if len(empty):
+            row, column = empty[0]
+            more = f"; {len(empty)} cells of {self.path.name} are empty" if len(empty) > 1 else ""
+            raise DataError(f"{self.place(int(row), names[column])}: an empty cell{more}", FILL)
+        return values
+
     def whole(self, name: str) -> NDArray[np.int64]:
         """(rows,) int64, for labels and counters.
 
@@ -76,6 +95,17 @@ class Table:
             raise DataError(f"{place}: {values[wrong[0]]} where a whole number is needed")
         return values.astype(np.int64)
 
+    def find(self, name: str) -> str | None:
+        """The column of that name, or the only one that is called so before its unit in brackets."""
+        if name in self.columns:
+            return name
+        found = [column for column in self.columns if split_name(column)[0] == name]
+        return found[0] if len(found) == 1 else None
+
+    def unit(self, column: str) -> str:
+        """The unit that the file says, '' when it says none."""
+        return self.units.get(column) or split_name(column)[1]
+
     def place(self, row: int, name: str) -> str:
         """Where a cell stands, for an error: file, line (or row, from 1) and column."""
         at = f"line {self.lines[row]}" if len(self.lines) else f"row {row + 1}"
@@ -83,10 +113,11 @@ class Table:
 
     def _numbers(self, names: Sequence[str]) -> list[NDArray[np.float64]]:
         require(self, names)
-        for name in names:
+        columns = [self.find(name) or name for name in names]
+        for name in columns:
             if self.columns[name].dtype.kind not in "fiub":
                 raise self._textual(name)
-        return [self.columns[name].astype(np.float64) for name in names]
+        return [self.columns[name].astype(np.float64) for name in columns]
 
     def _textual(self, name: str) -> DataError:
         cells = self.columns[name]
@@ -100,7 +131,7 @@ class Table:
 
 def require(table: Table, names: Iterable[str]) -> None:
     """Raises `DataError` that names the missing columns, the likely meant, and those present."""
-    missing = [name for name in names if name not in table.columns]
+    missing = [name for name in names if table.find(name) is None]
     if not missing:
         return
     said = ", ".join(_with_likely(name, table.columns) for name in missing[:5])
@@ -122,9 +153,42 @@ def read_folder(folder: Path) -> dict[str, list[Table]]:
 
     Raises `DataError` for a folder that is empty, or holds tables both with and without a split.
     """
+    return {split: [read_table(path) for path in paths] for split, paths in _by_split(folder).items()}
+
+
+def check_signals(folder: Path, declared: Sequence[Signal]) -> None:
+    """Look at the declared signals in every table of a node's folder, one table at a time.
+
+    Raises `DataError` that names file, column, what was found and what ``[signals]`` says: a column
+    that is missing, has another unit, or whose median lies outside its range. The median, because one
+    wild reading is no wrong unit.
+    """
+    if not declared:
+        return
+    for paths in _by_split(folder).values():
+        for path in paths:
+            table = read_table(path)
+            wrong = list(_contradictions(table, declared))
+            if wrong:
+                more = f"\nand {len(wrong) - MAX_NAMED} more columns" if len(wrong) > MAX_NAMED else ""
+                raise DataError("\n".join(wrong[:MAX_NAMED]) + more, CONVERT)
+
+
+def _contradictions(table: Table, declared: Sequence[Signal]) -> Iterator[str]:
+    for signal in declared:
+        name = table.find(signal.name) or table.find(split_name(signal.name)[0]) or signal.name
+        values = table.matrix([name])[:, 0]
+        known = values[np.isfinite(values)]
+        wrong = contradiction(signal, table.unit(name), float(np.median(known))) if len(known) else ""
+        if wrong:
+            yield f"{table.path}, column {name!r}: {wrong}"
+
+
+def _by_split(folder: Path) -> dict[str, list[Path]]:
+    """The tables of a node's folder by split, see `read_folder`."""
     if not folder.is_dir():
         raise DataError(f"there is no folder {folder}")
-    found = {split: read_tables(folder / split) for split in SPLITS if (folder / split).is_dir()}
+    found = {split: _files(folder / split) for split in SPLITS if (folder / split).is_dir()}
     loose = _files(folder)
     if loose and any(found.values()):
         raise DataError(
@@ -132,15 +196,10 @@ def read_folder(folder: Path) -> dict[str, list[Table]]:
             "Move it into one of them: it is not clear what it is for.",
         )
     if not any(found.values()):
-        found = {"all": [read_table(path) for path in loose]}
+        found = {"all": loose}
     if not any(found.values()):
         raise DataError(f"{folder} holds no CSV or Parquet file")
     return found
-
-
-def read_tables(folder: Path) -> list[Table]:
-    """Every table directly in a folder."""
-    return [read_table(path) for path in _files(folder)]
 
 
 def _files(folder: Path) -> list[Path]:
@@ -163,21 +222,95 @@ def _read_parquet(path: Path) -> Table:
     except ImportError:
         raise ExtraMissing(f"{path} is Parquet", "Run `pip install 'reuna[parquet]'`.") from None
     try:
-        table = parquet.read_table(path, use_threads=False, partitioning=None)
-        columns = {name: _from_arrow(arrow, table.column(name)) for name in table.column_names}
+        with parquet.ParquetFile(path) as file:
+            schema = _judged(path, arrow, file)
+        texts = [field.name for field in schema if not _is_numeric(arrow, field.type)]
+        with parquet.ParquetFile(path, read_dictionary=texts) as file:
+            return Table(path, _arrow_columns(path, arrow, file), units=_units(schema))
     except (OSError, KeyError, UnicodeDecodeError, arrow.ArrowException) as error:
         raise DataError(f"{path} cannot be read: {error}") from error
-    return Table(path, columns)
 
 
-def _from_arrow(arrow: Any, column: Any) -> Column:
-    """Float64 with NaN for nulls, or text with "" for nulls; a time is text as ISO 8601 has it."""
+def _judged(path: Path, arrow: Any, file: Any) -> Any:
+    """The file's schema, once its footer says that the table is flat and small enough.
+
+    A file of some kilobytes can hold a number a billion times. Raises `DataError`.
+    """
+    schema, footer = file.schema_arrow, file.metadata
+    nested = [field for field in schema if arrow.types.is_nested(field.type)]
+    if nested:
+        raise DataError(f"{path} cannot be read: column {nested[0].name!r} holds {nested[0].type}")
+    twice = sorted({name for name in schema.names if schema.names.count(name) > 1})
+    if twice:
+        raise DataError(f"{path}: there are two columns {twice[0]!r}")
+    groups = [footer.row_group(place) for place in range(footer.num_row_groups)]
+    packed = sum(
+        group.column(place).total_uncompressed_size for group in groups for place in range(len(schema))
+    )
+    _bound(path, max(packed, footer.num_rows * sum(_width(arrow, field.type) for field in schema)))
+    return schema
+
+
+def _width(arrow: Any, kind: Any) -> int:
+    """Bytes of a cell in memory, at least; how long texts are, the footer does not say."""
+    return max(NUMBER, kind.byte_width) if arrow.types.is_fixed_size_binary(kind) else NUMBER
+
+
+def _bound(path: Path, size: int) -> None:
+    if size > MAX_TABLE:
+        raise DataError(
+            f"{path} takes {size >> 20} MiB when it is read; a table may take {MAX_TABLE >> 20} MiB",
+            "Split it into several files, or leave out columns that nobody needs.",
+        )
+
+
+def _arrow_columns(path: Path, arrow: Any, file: Any) -> dict[str, Column]:
+    """Batch by batch, so that no more than the table itself and one batch are in memory."""
+    parts: dict[str, list[Column]] = {name: [] for name in file.schema_arrow.names}
+    rows, width = 0, dict.fromkeys(parts, NUMBER)
+    for batch in file.iter_batches(BATCH, use_threads=False):
+        rows += batch.num_rows
+        _bound(path, rows * sum(width.values()))  # a footer may say fewer rows than there are
+        for name, cells in zip(parts, batch.columns, strict=True):
+            if _is_numeric(arrow, cells.type):
+                parts[name].append(_as_numbers(arrow, cells))
+                continue
+            words, places = _as_words(arrow, cells)
+            width[name] = max(width[name], CHARACTER * max(map(len, words)))
+            _bound(path, rows * sum(width.values()))
+            parts[name].append(np.array(words, object)[places].astype(str))
+    return {name: np.concatenate(chunks or [np.empty(0)]) for name, chunks in parts.items()}
+
+
+def _units(schema: Any) -> dict[str, str]:
+    """What the fields' metadata says under ``unit``."""
+    said = {field.name: (field.metadata or {}).get(b"unit", b"") for field in schema}
+    return {name: unit.decode(errors="replace") for name, unit in said.items() if unit}
+
+
+def _is_numeric(arrow: Any, kind: Any) -> bool:
     types = arrow.types
-    if types.is_boolean(column.type):
-        column = column.cast(arrow.int8())
-    if types.is_integer(column.type) or types.is_floating(column.type) or types.is_decimal(column.type):
-        return np.asarray(column.cast(arrow.float64(), safe=False).to_numpy())
-    return np.array(["" if cell is None else cell for cell in column.cast(arrow.string()).to_pylist()], str)
+    plain = types.is_boolean(kind) or types.is_integer(kind)
+    return bool(plain or types.is_floating(kind) or types.is_decimal(kind))
+
+
+def _as_numbers(arrow: Any, cells: Any) -> Column:
+    """Float64 with NaN for nulls."""
+    if arrow.types.is_boolean(cells.type):
+        cells = cells.cast(arrow.int8())
+    return np.asarray(cells.cast(arrow.float64(), safe=False).to_numpy(zero_copy_only=False))
+
+
+def _as_words(arrow: Any, cells: Any) -> tuple[list[str], NDArray[np.int64]]:
+    """The different texts, the last of them "" for nulls, and which one each cell holds.
+
+    A time is text as ISO 8601 has it.
+    """
+    if not arrow.types.is_dictionary(cells.type):
+        cells = cells.cast(arrow.string()).dictionary_encode()
+    words = ["" if word is None else word for word in cells.dictionary.cast(arrow.string()).to_pylist()]
+    places = cells.indices.cast(arrow.int64()).fill_null(len(words))
+    return [*words, ""], np.asarray(places.to_numpy(zero_copy_only=False))
 
 
 def _read_csv(path: Path) -> Table:

@@ -14,6 +14,7 @@ from reuna.core.errors import SettingsError
 from reuna.core.foreign import shown
 from reuna.core.records import Grid, Setting
 from reuna.core.settings import REQUIRED, Option, Source, between, one_of, parse
+from reuna.core.signals import PREFIX, as_settings, mistake
 
 TASKS = ("fault-classification", "anomaly-detection", "remaining-useful-life")
 OWN_SECTIONS = ("train", "data")
@@ -22,6 +23,7 @@ PROJECT: tuple[Option, ...] = (
     Option("project.name", str, REQUIRED, "name of the project"),
     Option("project.task", str, "fault-classification", "what is learnt", check=one_of(*TASKS)),
     Option("project.metric", str, "all", "metric by which sites are compared"),
+    Option("signals", dict, {}, "columns of the nodes' tables: unit, min and max of each", check=mistake),
     Option(
         "learner.entry", str, "detector.model", "module with load(folder, settings) and learner(settings)"
     ),
@@ -33,9 +35,14 @@ PROJECT: tuple[Option, ...] = (
         check=one_of("fedavg", "fedprox", "fedavgm", "fedadam"),
     ),
     Option("strategy.rounds", int, 20, "rounds of training", check=between(0, 100_000)),
-    Option("strategy.server_rate", float, 1.0, "step of the server", check=between(0, 100)),
-    Option("strategy.momentum", float, 0.9, "momentum of fedavgm", check=between(0, 0.9999)),
-    Option("strategy.mu", float, 0.01, "proximal term of fedprox", check=between(0, 1000)),
+    Option("strategy.server_rate", float, None, "step of the server", check=between(0, 100)),
+    Option("strategy.momentum", float, None, "momentum of fedavgm", check=between(0, 0.9999)),
+    Option("strategy.mu", float, None, "proximal term of fedprox", check=between(0, 1000)),
+    Option("strategy.beta1", float, None, "memory of fedadam's mean", check=between(0, 0.9999)),
+    Option("strategy.beta2", float, None, "memory of fedadam's mean square", check=between(0, 0.9999)),
+    Option(
+        "strategy.tau", float, None, "what fedadam adds to the root it divides by", check=between(1e-9, 100)
+    ),
     Option(
         "round.deadline_s", float, 60.0, "how long a parent waits for its children", "s", between(0.1, 1e6)
     ),
@@ -94,12 +101,16 @@ def project_settings(sources: Sequence[Source]) -> ProjectSettings:
 
 def _settings(values: Mapping[str, Any]) -> dict[str, Setting]:
     """Own sections and the strategy's numbers, without their section names."""
-    settings: dict[str, Setting] = {"entry": values["learner.entry"]}
+    settings: dict[str, Setting] = {"entry": values["learner.entry"], **as_settings(values["signals"])}
     wrong = []
     for name, value in values.items():
         section, _, key = name.partition(".")
         if section not in (*OWN_SECTIONS, "strategy") or name == "strategy.name":
             continue
+        if section == "strategy" and value is None:
+            continue  # the strategy has its own, see reuna.learn.strategies
+        if key.startswith(PREFIX):
+            wrong.append(f"{name} is in the wrong place: declare signals under [signals]")
         if not isinstance(value, bool | int | float | str):
             wrong.append(f"{name} is {shown(value)}, expected a plain value")
         settings[key] = value

@@ -46,22 +46,13 @@ async def run_centralised(job: Job, folder: Path) -> Centralised:
 def compute(request: dict[str, Any]) -> Centralised:
     """Load all, train on all, evaluate on each."""
     from reuna.adapters.project import load_entry
-    from reuna.core.data import pooled
-    from reuna.edge.train import alone
+    from reuna.sim.baseline import centralised
 
     began = time.monotonic()
     entry = load_entry(Path(request["project"]), request["entry"])
     settings = request["settings"]
-    learner = entry.learner(settings)
     data = {name: entry.load(Path(path), settings) for name, path in request["nodes"].items()}
-    together = pooled(list(data.values()))
-    model, _, _ = learner.fit(
-        learner.init(request["seed"]),
-        together,
-        alone({**settings, "rounds": request["rounds"]}),
-        request["seed"],
-    )
-    scores = {name: dict(learner.evaluate(model, own, settings)) for name, own in data.items()}
+    scores = centralised(entry.learner(settings), data, settings, request["rounds"], request["seed"])
     return Centralised(scores, time.monotonic() - began, own_peak_mib())
 
 

@@ -21,6 +21,8 @@ from reuna.learn.strategies import client_settings
 
 FEW = 64  #: samples on which the learner is tried
 
+CORRECT = "Correct the data of the nodes named, or leave their folders out."
+
 
 def check_project(folder: Path, data: Path | None) -> dict[str, Any]:
     """What the project is. Raises the first mistake of the project, or all of the nodes' together."""
@@ -49,6 +51,7 @@ def check_all(
         params = layout_of(model).params
     nodes: dict[str, str] = {}
     wrong: list[str] = []
+    steps: set[str] = set()
     metrics: set[str] = set()
     for node in data:
         try:
@@ -57,12 +60,13 @@ def check_all(
             nodes[node.name] = _size(loaded)
         except ReunaError as error:
             wrong.append(f"{node.name}: {error.message}")
+            steps.add(error.next_step)
             continue
         if settings.metric not in metrics:
             with blame_project(folder, f"trying the learner on {node.name}"):
                 metrics |= _tried(learner, model, loaded, settings)
     if len(nodes) < math.ceil(quorum * len(data) - 1e-9):
-        raise DataError("\n".join(wrong), "Correct the data of the nodes named, or leave their folders out.")
+        raise DataError("\n".join(wrong), steps.pop() if len(steps) == 1 else CORRECT)
     if nodes and settings.metric not in metrics:
         raise SettingsError(
             f"project.metric is {settings.metric!r}, but no node measures that; measured are "

@@ -14,6 +14,7 @@ import gc
 import math
 import selectors
 from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, NoReturn, TypeVar
 
@@ -74,16 +75,45 @@ def run_virtual(
     task_factory: Callable[..., asyncio.Task[Any]] | None = None,
     start: float = 0.0,
 ) -> T:
-    """Run to the end in virtual time. Raises `Deadlock` when ``work`` can never end."""
+    """Run to the end in virtual time. Raises `Deadlock` when ``work`` can never end.
+
+    Inside a running event loop, as a notebook's cell is, a thread of its own does it; that loop waits.
+    """
     loop = VirtualLoop(start)
     if task_factory is not None:
         loop.set_task_factory(task_factory)
+    task = loop.create_task(work)
+    if _inside_a_loop():
+        return _in_a_thread(loop, task)
+    return _to_the_end(loop, task)
+
+
+def _inside_a_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
+def _in_a_thread(loop: VirtualLoop, task: asyncio.Task[T]) -> T:
+    """Who interrupts the caller ends the work too."""
+    with ThreadPoolExecutor(1, "virtual") as pool:
+        done = pool.submit(_to_the_end, loop, task)
+        try:
+            return done.result()
+        finally:
+            if not done.done():
+                loop.call_soon_threadsafe(task.cancel)
+
+
+def _to_the_end(loop: VirtualLoop, task: asyncio.Task[T]) -> T:
     try:
         with _seldom_collected():
-            return loop.run_until_complete(work)
+            return loop.run_until_complete(task)
     finally:
-        for task in asyncio.all_tasks(loop):
-            task.cancel()
+        for left in asyncio.all_tasks(loop):
+            left.cancel()
         loop.run_until_complete(_settled(loop))
         loop.close()
 

@@ -10,16 +10,18 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 from reuna.cloud.plan import Planner
 from reuna.cloud.train import Conductor, Outcome
-from reuna.core.errors import Unreachable
+from reuna.core.answers import fitted, numbers
+from reuna.core.errors import LearnerError, ReunaError, Unreachable
 from reuna.core.ports import Blob, Bus, Clock, Depot, Handler, Journal, Learner, Link, Subscription
 from reuna.core.records import Event, Hello, Metrics, Plan, RunSpec, Setting
-from reuna.core.tensors import pack, unpack
+from reuna.core.tensors import finite, pack, unpack
 from reuna.edge.train import Fitted, Trainer
 from reuna.exchange.egress import Egress
 from reuna.exchange.intake import Intake
@@ -155,14 +157,24 @@ class LossyBus:
         await self._bus.close()
 
 
+Tell = Callable[[ReunaError], None]
+
+
 class InlineWorkshop:
-    """The `Workshop` port with the learner in the same process."""
+    """The `Workshop` port with the learner in the same process.
+
+    It is held to its port as in a worker. ``tell`` hears of each failure, which names ``node``.
+    """
 
     level = 0  #: nothing holds its code back
 
-    def __init__(self, learner: Learner, data: Any) -> None:
+    def __init__(
+        self, learner: Learner, data: Any, node: str = "this node", tell: Tell = lambda _error: None
+    ) -> None:
         self._learner = learner
         self._data = data
+        self._node = node
+        self._tell = tell
 
     async def open(self, run: str, bundle: Blob, settings: Mapping[str, Setting], min_level: int) -> None:
         return
@@ -172,11 +184,33 @@ class InlineWorkshop:
 
     async def fit(self, model: Blob, settings: Mapping[str, Setting], seed: int) -> Fitted:
         tensors = unpack(model.read(0, model.size))
-        trained, weight, metrics = self._learner.fit(tensors, self._data, dict(settings), seed)
-        return Fitted(MemoryBlob(pack(trained), ""), weight, metrics)
+        with blame(f"{self._node}, training", self._tell):
+            trained, weight, metrics = self._learner.fit(tensors, self._data, dict(settings), seed)
+            told = fitted(tensors, trained, weight, metrics)
+            wrong = [name for name, tensor in sorted(trained.items()) if not finite(tensor)]
+            if wrong:
+                raise LearnerError(f"fit returned values that are not finite in {wrong[0]!r}")
+        return Fitted(MemoryBlob(pack(trained), ""), weight, told)
 
     async def evaluate(self, model: Blob, settings: Mapping[str, Setting]) -> Metrics:
-        return self._learner.evaluate(unpack(model.read(0, model.size)), self._data, dict(settings))
+        tensors = unpack(model.read(0, model.size))
+        with blame(f"{self._node}, evaluating", self._tell):
+            return numbers(self._learner.evaluate(tensors, self._data, dict(settings)))
+
+
+@contextmanager
+def blame(where: str, tell: Tell = lambda _error: None) -> Iterator[None]:
+    """Whatever a learner raises becomes an error of ours that says where; ``tell`` hears of it."""
+    try:
+        yield
+    except ReunaError as error:
+        error.message = f"{where}: {error.message}"
+        tell(error)
+        raise
+    except Exception as error:  # a learner may raise anything
+        wrapped = LearnerError(f"{where}: {type(error).__name__}: {error}")
+        tell(wrapped)
+        raise wrapped from error
 
 
 @dataclass
@@ -360,6 +394,11 @@ class SimFleet:
         if life.alive and not self._outcome.done():
             self._outcome.set_result(outcome)
 
+    def _fail(self, error: ReunaError) -> None:
+        """End the run: here a learner that failed fails again however often it is asked."""
+        if self._outcome is not None and not self._outcome.done():
+            self._outcome.set_exception(error)
+
     async def _report(self, spec: RunSpec, what: str, fields: dict[str, Setting]) -> None:
         self.timeline[what, int(fields.get("round", 0))] = fields
 
@@ -384,7 +423,8 @@ class SimFleet:
         name = life.node
         link = self._link(life)
         edge = self.fogs[self.parent(name)][name]
-        trainer = Trainer(name, name, link, InlineWorkshop(edge.learner, edge.data), self._clock)
+        workshop = InlineWorkshop(edge.learner, edge.data, name, self._fail)
+        trainer = Trainer(name, name, link, workshop, self._clock)
         trainer.trained = _Noted(name, self.trained)
 
         async def hear(plan: bytes, signed: bytes) -> None:
@@ -464,7 +504,8 @@ def make_spec(
 ) -> tuple[RunSpec, bytes, bytes]:
     """A run over a simulated fleet: its spec, initial model and (empty) bundle."""
     seed = int(changes.get("seed", 1))
-    model, bundle = pack(learner.init(seed)), b"in-process"
+    with blame("making the first model"):
+        model, bundle = pack(learner.init(seed)), b"in-process"
     params = sum(tensor.size for tensor in unpack(model).values())
     spec: dict[str, Any] = {
         "run": "r-sim",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import datetime
 import decimal
+import re
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,8 +15,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from reuna.adapters.tables import Table, read_folder, read_table, require
+from reuna.adapters.tables import Table, check_signals, read_folder, read_table, require
 from reuna.core.errors import DataError, ExtraMissing
+from reuna.core.signals import Signal
 
 
 def csv(folder: Path, text: str | bytes, name: str = "t.csv") -> Path:
@@ -261,3 +264,102 @@ def test_a_folder_that_cannot_be_used_says_why(tmp_path: Path, files: list[str],
 def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no folder .*absent"):
         read_folder(tmp_path / "absent")
+
+
+def test_a_unit_comes_from_the_field_or_from_the_brackets(tmp_path: Path) -> None:
+    arrow = pytest.importorskip("pyarrow", reason="the extra `parquet` is not installed")
+    from pyarrow import parquet as writer
+
+    fields = [
+        arrow.field("t", arrow.float32(), metadata={"unit": "K"}),
+        arrow.field("p [bar]", arrow.int32()),
+    ]
+    writer.write_table(arrow.table([[1.0], [2]], schema=arrow.schema(fields)), tmp_path / "t.parquet")
+    table = read_table(tmp_path / "t.parquet")
+    assert [table.unit(name) for name in table.columns] == ["K", "bar"]
+    assert table.matrix(["p", "t"]).tolist() == [[2.0, 1.0]]
+
+
+def test_a_name_that_two_columns_have_before_their_units_is_missing(tmp_path: Path) -> None:
+    table = read_table(csv(tmp_path, "t [K],t [degC]\n1,2\n"))
+    assert table.matrix(["t [K]"]).tolist() == [[1.0]]
+    with pytest.raises(DataError, match=r"has no column 't'"):
+        table.matrix(["t"])
+
+
+def test_a_column_in_another_unit_is_no_other_name_for_it(tmp_path: Path) -> None:
+    table = read_table(csv(tmp_path, "t [K]\n1\n"))
+    with pytest.raises(DataError, match=r"has no column 't \[degC\]'"):
+        table.matrix(["t [degC]"])
+
+
+def test_a_wild_reading_is_no_wrong_unit_and_an_empty_column_has_none(tmp_path: Path) -> None:
+    csv(tmp_path, "t,e\n20,\n1e6,\n21,\n")
+    check_signals(tmp_path, [Signal("t", "degC", -20, 150), Signal("e", "degC", -20, 150)])
+
+
+def test_every_column_of_a_table_that_contradicts_is_named(tmp_path: Path) -> None:
+    csv(tmp_path, "p [Pa],t\n100000,300\n")
+    with pytest.raises(DataError) as caught:
+        check_signals(tmp_path, [Signal("p", "bar"), Signal("t", "degC", -20, 150)])
+    assert caught.value.message.splitlines() == [
+        f"{tmp_path / 't.csv'}, column 'p [Pa]': its unit is 'Pa', [signals] says 'bar'",
+        f"{tmp_path / 't.csv'}, column 't': its median is 300, [signals] says -20 to 150 degC",
+    ]
+
+
+def test_a_declared_signal_that_is_missing_is_named(tmp_path: Path) -> None:
+    csv(tmp_path, "temp\n1\n")
+    with pytest.raises(DataError, match=r"has no column 'tmp' \(did you mean 'temp'\?\)"):
+        check_signals(tmp_path, [Signal("tmp")])
+
+
+ROWS = 60_000_000
+GREEDY = """
+import sys, resource
+from reuna.adapters.tables import read_table
+from reuna.core.errors import DataError
+resource.setrlimit(resource.RLIMIT_AS, (3 << 30, 3 << 30))
+try:
+    read_table(__import__("pathlib").Path(sys.argv[1]))
+except DataError as error:
+    print(error)
+"""
+
+
+def dense(arrow: Any) -> Any:
+    """One number, again and again: three columns of 0.45 GiB, in some kilobytes."""
+    column = arrow.DictionaryArray.from_arrays(arrow.array(np.zeros(ROWS, np.int8)), arrow.array([1.5]))
+    return arrow.table(dict.fromkeys("abc", column))
+
+
+def wordy(arrow: Any) -> Any:
+    """One long text in each of 100,000 rows."""
+    places = arrow.array(np.zeros(100_000, np.int32))
+    return arrow.table({"a": arrow.DictionaryArray.from_arrays(places, arrow.array(["x" * 100_000]))})
+
+
+@pytest.mark.parametrize("make", [dense, wordy])
+def test_a_small_file_that_would_fill_the_memory_is_refused_in_little(tmp_path: Path, make: Any) -> None:
+    arrow = pytest.importorskip("pyarrow", reason="the extra `parquet` is not installed")
+    from pyarrow import parquet as writer
+
+    writer.write_table(make(arrow), tmp_path / "t.parquet", store_schema=False)
+    assert (tmp_path / "t.parquet").stat().st_size < 1 << 20
+    done = subprocess.run(
+        [sys.executable, "-c", GREEDY, str(tmp_path / "t.parquet")],
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert re.search(r"t\.parquet takes \d+ MiB when it is read; a table may take 1024 MiB", done.stdout), (
+        done.stderr
+    )
+
+
+def test_a_table_of_many_batches_is_read_whole(tmp_path: Path) -> None:
+    rows = 150_000
+    table = read_table(parquet(tmp_path, {"n": np.arange(rows), "t": [str(n % 1000) for n in range(rows)]}))
+    assert table.columns["n"].tolist() == list(range(rows))
+    assert table.columns["t"][-1] == "999"
+    assert len(table) == rows

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
 from reuna.cli import app
 from reuna.core.errors import Corrupted, RunNotFound
+from tests.finished import finished
 
 RUN = CliRunner()
 BROKEN = {
@@ -24,22 +24,12 @@ BROKEN = {
 }
 
 
-def result(run: str) -> dict[str, Any]:
-    site = {"site": "pump-1", "nodes": ["pump-1"], "federated": {"all": 0.9}}
-    return {
-        "run": run, "project": "pumps", "task": "fault-classification", "metric": "all", "sites": [site],
-        "worst_site": {"site": "pump-1", "metric": "all", "value": 0.9}, "bytes_by_kind": {},
-        "bytes_by_link": {}, "flows": [], "raw_rows_sent": 0, "wall_s": 1.0, "rounds": 2,
-        "strategy": "fedavg", "timeline": [], "centralised_s": None, "processes": [], "model_digest": "0" * 64,
-    }  # fmt: skip
-
-
 @pytest.fixture(params=BROKEN)
 def runs(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
     """Two good runs, and a newer one whose result is broken."""
     for name in ("r-1", "r-2"):
         (tmp_path / name).mkdir()
-        (tmp_path / name / "result.json").write_text(json.dumps(result(name)))
+        (tmp_path / name / "result.json").write_text(json.dumps(finished(name)))
     (tmp_path / "r-3").mkdir()
     (tmp_path / "r-3" / "result.json").write_bytes(BROKEN[request.param])
     return tmp_path

@@ -11,8 +11,8 @@ from rich.console import Console
 from reuna.cli.view import link_table, print_result
 from reuna.fleet.baseline import Centralised
 from reuna.fleet.report import bar_plot, link_rows, render, wall_times
-from reuna.fleet.result import check_result
 from reuna.fleet.session import refused_updates, wall_by_method
+from tests.finished import finished
 
 
 def flow(link: str, kind: str, size: int) -> dict[str, Any]:
@@ -27,16 +27,14 @@ def result(**more: Any) -> dict[str, Any]:
     ]  # fmt: skip
     site = {"site": "mill", "nodes": ["mill"], "local": {"all": 0.5}, "federated": {"all": 0.9}}
     plain = {
-        "run": "r-1", "project": "pumps <b>", "task": "fault", "metric": "all", "sites": [site],
-        "worst_site": {"site": "mill", "metric": "all", "value": 0.9},
+        "project": "pumps <b>", "sites": [site],
         "bytes_by_kind": {"model_update": 300, "log": 5}, "bytes_by_link": {"mill → fog-1": 305, "fog-1 → mill": 77},
         "flows": [flow("mill → fog-1", "model_update", 300), flow("mill → fog-1", "log", 5)],
         "came": [flow("fog-1 → mill", "plan", 77)],
-        "wall_s": 9.5, "wall_by_method_s": {"local": 1.5, "federated": 4.25}, "rounds": 3, "strategy": "fedavg",
-        "timeline": rounds, "centralised_s": None, "model_digest": "d" * 64,
+        "wall_s": 9.5, "wall_by_method_s": {"local": 1.5, "federated": 4.25}, "rounds": 3, "timeline": rounds,
         "processes": [{"name": "cloud/main", "peak_mib": 120.0}, {"name": "mill/worker", "peak_mib": 60.0}],
     }  # fmt: skip
-    return check_result({**plain, **more})
+    return finished(**{**plain, **more})
 
 
 def test_the_page_has_its_four_plots_and_all_are_well_formed() -> None:

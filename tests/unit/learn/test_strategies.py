@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
-from reuna.core.errors import PlanError
+from reuna.core.errors import PlanError, SettingsError
+from reuna.core.project import project_settings
+from reuna.core.settings import Source
 from reuna.learn.strategies import STRATEGIES, client_settings, strategy
 
 MODEL = np.array([1.0, -2.0], np.float32)
@@ -54,3 +58,32 @@ def test_only_fedprox_tells_its_learners_of_a_proximal_term() -> None:
 def test_an_unknown_strategy_is_refused_with_the_known_ones() -> None:
     with pytest.raises(PlanError, match="no strategy named 'fedmagic'; known are fedavg"):
         strategy("fedmagic")
+
+
+def asked(**of_strategy: float | str) -> dict[str, Any]:
+    """The settings of a project whose reuna.toml says this under [strategy]."""
+    values = {"project": {"name": "p"}, "strategy": of_strategy}
+    return dict(project_settings([Source("reuna.toml", values)]).settings)
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_what_a_project_leaves_out_is_the_strategys_own(name: str) -> None:
+    chosen, settings = STRATEGIES[name], asked(name=name)
+    assert chosen.server_settings(settings) == chosen.server
+    assert {key: client_settings(name, settings)[key] for key in chosen.client} == chosen.client
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_a_project_may_set_every_setting_of_every_strategy(name: str) -> None:
+    chosen = STRATEGIES[name]
+    settings = asked(name=name, **dict.fromkeys([*chosen.server, *chosen.client], 0.5))
+    assert set(chosen.server_settings(settings).values()) == {0.5}
+    assert all(client_settings(name, settings)[key] == 0.5 for key in chosen.client)
+
+
+@pytest.mark.parametrize(
+    ("setting", "wrong"), [("beta1", 1.0), ("beta2", -0.1), ("tau", 0.0), ("server_rate", -1.0)]
+)
+def test_a_setting_with_which_a_strategy_cannot_work_is_refused(setting: str, wrong: float) -> None:
+    with pytest.raises(SettingsError, match=rf"strategy\.{setting} is .*, must be between"):
+        asked(name="fedadam", **{setting: wrong})

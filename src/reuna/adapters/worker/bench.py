@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import errno
-import math
 import resource
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reuna.adapters.processes import own_peak_mib
-from reuna.adapters.worker.messages import MAX_MESSAGE, MAX_METRICS, Answer, Evaluate, Fit, Open, Request
+from reuna.adapters.worker.messages import MAX_MESSAGE, Answer, Evaluate, Fit, Open, Request
 from reuna.core.errors import LearnerError, ReunaError
-from reuna.core.records import Metrics
 
 if TYPE_CHECKING:
     from reuna.core.ports import Learner, Tensors
@@ -55,23 +52,21 @@ class Bench:
         return Answer(peak_mib=own_peak_mib())
 
     def _fit(self, request: Fit) -> Answer:
-        from reuna.core.tensors import layout_of
+        from reuna.core.answers import fitted
 
         began = _cpu_s()
         learner, model = self._open(), self._model(request.model)
         trained, weight, metrics = learner.fit(model, self._data, request.settings, request.seed)
-        if type(weight) is not int or weight < 1:
-            raise LearnerError(f"fit returned {weight!r} samples, expected a whole number from 1 on")
-        if layout_of(trained) != layout_of(model):
-            raise LearnerError("fit returned tensors of other names or shapes than it was given")
-        numbers = _numbers(metrics)
+        numbers = fitted(model, trained, weight, metrics)
         write_model(Path(request.out), trained)
         return Answer(weight, numbers, own_peak_mib(), _cpu_s() - began)
 
     def _evaluate(self, request: Evaluate) -> Answer:
+        from reuna.core.answers import numbers
+
         began = _cpu_s()
         metrics = self._open().evaluate(self._model(request.model), self._data, request.settings)
-        return Answer(metrics=_numbers(metrics), peak_mib=own_peak_mib(), cpu_s=_cpu_s() - began)
+        return Answer(metrics=numbers(metrics), peak_mib=own_peak_mib(), cpu_s=_cpu_s() - began)
 
     def _open(self) -> Learner:
         if self._learner is None:
@@ -121,17 +116,3 @@ def _cpu_s() -> float:
     """Processor time of this process so far, seconds."""
     usage = resource.getrusage(resource.RUSAGE_SELF)
     return usage.ru_utime + usage.ru_stime
-
-
-def _numbers(metrics: Mapping[str, Any]) -> Metrics:
-    """Metrics as the port promises them: at most 64 finite numbers by name."""
-    try:
-        found = {str(name): float(value) for name, value in metrics.items()}
-    except (TypeError, ValueError, AttributeError) as error:
-        raise LearnerError(f"metrics must be numbers by name: {error}") from error
-    wrong = [name for name, value in found.items() if not math.isfinite(value)]
-    if wrong:
-        raise LearnerError(f"the metric {wrong[0]!r} is {found[wrong[0]]}, expected a finite number")
-    if len(found) > MAX_METRICS:
-        raise LearnerError(f"the learner gave {len(found)} metrics, {MAX_METRICS} are allowed")
-    return found

@@ -11,7 +11,6 @@ from reuna.adapters.sandbox import Room, SandboxLimits
 from reuna.core.records import Metrics, Setting
 
 MAX_FRAME = 4 << 20  #: bytes of one request or answer
-MAX_METRICS = 64
 MAX_MESSAGE = 4_000  #: characters of an error's text
 
 

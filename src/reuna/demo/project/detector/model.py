@@ -81,7 +81,7 @@ def _windows(run: Table) -> tuple[Floats, Labels]:
     names = [name for name in run.columns if name not in NOT_SIGNALS]
     if len(names) != SIGNALS or "fault" not in run.columns:
         raise DataError(f"{run.path} has {len(names)} signals and needs {SIGNALS}, and a column fault")
-    return windows(run.matrix(names), run.columns["fault"].astype(np.int32))
+    return windows(run.filled(names), run.columns["fault"].astype(np.int32))
 
 
 def _samples(runs: list[Table], scaler: Scaler, folder: Path) -> Samples:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from reuna import Dataset, Samples, SoftmaxClassifier, Table, read_folder
+from reuna import Dataset, Samples, SoftmaxClassifier, Table, read_folder, signals
 from reuna.core.scores import fault_scores
 
 from .features import scale, windows
@@ -43,12 +43,12 @@ def load(folder: Path, settings: Mapping[str, Any]) -> PumpData:
 
 def learner(settings: Mapping[str, Any]) -> Detector:
     """The model: as many features as `load` makes, as many classes as there are."""
-    return Detector(2 * len(settings["signals"].split(",")), len(CLASSES))
+    return Detector(2 * len(signals(settings)), len(CLASSES))
 
 
 def _windows(table: Table, settings: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
-    signals = table.matrix(settings["signals"].split(","))
-    return windows(signals, table.matrix([settings["label"]])[:, 0].astype(np.int64))
+    values = table.filled([signal.name for signal in signals(settings)])  # refuses empty cells
+    return windows(values, table.whole(settings["label"]))
 
 
 def _joined(parts: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
