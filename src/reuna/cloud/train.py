@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from typing import Any
 
@@ -111,6 +111,7 @@ class Conductor:
         nothing: the run waits.
         """
         attempt, short, pause, waited = 0, 0, FIRST_WAIT_S, list[tuple[str, ...]]()
+        absent = ""
         while short < MAX_ATTEMPTS:
             attempt += 1
             plan, rows, again = await self._attempt(spec, number, attempt, task, model)
@@ -118,7 +119,8 @@ class Conductor:
                 return rows
             if not train.waits(plan, rows):
                 short += 1
-                await self._report(spec, "short", {"round": number, "attempt": short})
+                absent = absences(member for row in rows for member in row.members)
+                await self._report(spec, "short", {"round": number, "attempt": short, "absent": absent})
                 continue
             if [train.waiting(rows)] != waited[-1:]:
                 waited.append(train.waiting(rows))
@@ -126,7 +128,10 @@ class Conductor:
             if not again:
                 await self._clock.sleep(pause)
                 pause = min(2 * pause, LAST_WAIT_S)
-        raise RunFailed(f"round {number} did not reach its quorum in {MAX_ATTEMPTS} attempts")
+        raise RunFailed(
+            f"round {number} did not reach its quorum in {MAX_ATTEMPTS} attempts; absent: {absent}",
+            "What stopped a node stands in that node's own log.",
+        )
 
     async def _attempt(
         self, spec: RunSpec, number: int, attempt: int, task: Task, model: str
@@ -245,6 +250,11 @@ def _floats(blob: Blob, offset: int, count: int) -> NDArray[np.float32]:
     return np.frombuffer(blob.read(offset, 4 * count), "<f4")
 
 
+def absences(members: Iterable[Member]) -> str:
+    """Who gave nothing to a round, each with its reason."""
+    return ", ".join(f"{member.node}: {member.absent}" for member in members if member.absent)
+
+
 def round_summary(
     number: int, members: list[Member], seconds: float, update_bytes: int
 ) -> dict[str, Setting]:
@@ -255,7 +265,7 @@ def round_summary(
     return {
         "round": number,
         "took_part": len(present),
-        "absent": ", ".join(f"{m.node}: {m.absent}" for m in members if m.absent),
+        "absent": absences(members),
         "loss": loss / weight if weight else 0.0,
         "saturated": sum(member.saturated for member in present),
         "updates": message_digest("".join(member.digest for member in present).encode()),

@@ -316,11 +316,31 @@ REFUSALS: dict[str, str] = {
     "weight": "the weight is not between 1 and the plan's largest",
     "range": "a value lies outside the grid",
     "metrics": "a metric is not a finite number, or there are too many",
+    "absence": "its reason to give nothing is not of the closed list, or comes with numbers",
     "digest": "the bytes do not match the digest",
     "conflict": "another contribution for the same key was already accepted",
     "not-finite": "the update has a value that is not a finite number",
     "replayed": "a head of a ledger that lies before one that was shown already",
     "signature": "a head of a ledger is not signed by its node",
+}
+
+#: Why a node gives nothing to a round: the code of its error, and the words that leave with it. What
+#: the error says may quote data; it stays in the node's own log, and in its event where the site's
+#: policy lets logs leave.
+ABSENCES: dict[str, str] = {
+    "R000": "it could not take part",
+    "R102": "the project's code or layout is wrong",
+    "R103": "its data cannot be used",
+    "R106": "an optional extra is not installed",
+    "R107": "the learner failed",
+    "R205": "the training process ended",
+    "R206": "its sandbox is weaker than is asked for",
+    "R303": "its site's policy or its egress refuses it",
+    "R304": "its egress or a peer is away",
+    "R308": "what came down is not signed as it must be",
+    "R312": "the code waits for the approval of this site's officers",
+    "R401": "its disk is full",
+    "R402": "its disk has changed bytes",
 }
 
 #: Why what came down can be refused, and what the operator reads.

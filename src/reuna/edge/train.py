@@ -22,6 +22,7 @@ from reuna.wire import decode
 
 log = logging.getLogger("reuna.edge")
 T = TypeVar("T")
+MAX_REASON = 300  #: characters of an error in an event
 
 
 @dataclass(frozen=True)
@@ -125,15 +126,20 @@ class Trainer:
         return None, 0, Member(self.name, metrics=metrics)
 
     async def _sit_out(self, plan: Plan, data: bytes, error: ReunaError) -> None:
-        """Tell the parent why, so that the round need not wait for the deadline."""
-        reason = f"{error.code} {error.message}"[: train.MAX_REASON]
+        """Tell the parent why, so that the round need not wait for the deadline.
+
+        What the error says may quote data: it goes to this node's log, and as an event, which is of
+        the kind that the site's policy lets leave or not.
+        """
+        absent = train.absence(self.name, error)
         asked_again = isinstance(error, NotApproved) and self._waits == (plan.run, plan.bundle)
         if not asked_again:
+            log.warning("sits out round %d of %s: %s %s", plan.round, plan.run, error.code, error)
+            reason = f"{error.code} {error.message}"[:MAX_REASON]
             await self._emit("sat out", plan, {"reason": reason, "code": error.code})
         if isinstance(error, NotApproved):
-            self._waits, reason = (plan.run, plan.bundle), train.AWAITED
+            self._waits = (plan.run, plan.bundle)
         try:
-            absent = Member(self.name, absent=reason)
             await self._in_time(plan, lambda: self._link.submit(data, None, 0, absent))
         except Refused as refusal:
             log.warning("silent in round %d of %s: %s", plan.round, plan.run, refusal)

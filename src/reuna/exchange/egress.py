@@ -138,7 +138,9 @@ class Egress:
         return await self._send(manifest, body, self._made(plan, manifest.members[0], level))
 
     async def hand_over(self, manifest: Contribution, body: Blob | None) -> Receipt | None:
-        """Send a partial sum that the gateway has already made durable."""
+        """Send a partial sum that the gateway has already made durable. Raises `Refused`."""
+        for member in manifest.members:
+            train.check_absence(member)
         return await self._send(manifest, body, Made())
 
     async def emit(self, event: Event) -> bool:
@@ -190,9 +192,11 @@ class Egress:
     ) -> Contribution:
         """The node's answer, durable and allowed by the site's policy. Raises `Refused`."""
         self._outbox.drop(plan.run, plan.round)
+        train.check_absence(member)
         member = self._without_secret_metrics(member)
         if weights is None:
-            manifest, body = train.answer(plan, digest, member), None
+            said = Member(self.name, metrics=member.metrics, absent=member.absent)
+            manifest, body = train.answer(plan, digest, said), None
             made = self._made(plan, member, level)
         else:
             manifest, body, made = self._encode(plan, digest, weights, weight, member, level)
@@ -201,10 +205,9 @@ class Egress:
         return manifest
 
     def _made(self, plan: Plan, member: Member, level: int) -> Made:
-        """That officers have yet to approve the code says nothing that the code could have made up."""
+        """Who gives nothing says it in our words and without a number, so no code had a part in it."""
         made = made_for(plan, self._among, level)
-        said = Member(self.name, absent=train.AWAITED)
-        return msgspec.structs.replace(made, code="") if member == said else made
+        return msgspec.structs.replace(made, code="", sandbox=0) if member.absent else made
 
     def _without_secret_metrics(self, member: Member) -> Member:
         """Metrics whose names the policy does not list stay here."""

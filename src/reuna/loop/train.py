@@ -8,19 +8,22 @@ is a pure function of the rows that the closing row names.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Sequence
 from typing import NoReturn
 
-from reuna.core.errors import REFUSALS, NotApproved, Refused
+from reuna.core.errors import ABSENCES, REFUSALS, NotApproved, Refused, ReunaError
 from reuna.core.records import Contribution, Member, Metrics, Plan
 from reuna.learn.grid import DTYPES, largest_sum, narrowest, sum_width, update_width
 from reuna.learn.sums import Part
 
 MAX_METRICS = 64
 MAX_NAME = 64
-MAX_REASON = 300
-#: The reason of an edge whose site has not approved the run's code: these words and no others.
-AWAITED = f"{NotApproved.code} the code waits for the approval of this site's officers"
+UNHEARD = "not heard of before the deadline"  #: what a parent says of a child that was silent
+#: Why an edge gave nothing: these words and no others, so that no text of its code or data leaves.
+ABSENT = frozenset({UNHEARD, *(f"{code} {words}" for code, words in ABSENCES.items())})
+AWAITED = f"{NotApproved.code} {ABSENCES[NotApproved.code]}"
+_DIGEST = re.compile(r"([0-9a-f]{64})?")
 
 
 # --- a contribution arrives ------------------------------------------------------------------
@@ -51,7 +54,8 @@ def admit(
 
 def _check_shape(plan: Plan, manifest: Contribution) -> None:
     if manifest.kind == "report":
-        if (manifest.params, manifest.width, manifest.size, manifest.weight) != (0, 0, 0, 0):
+        body = (manifest.params, manifest.width, manifest.size, manifest.weight, manifest.digest)
+        if body != (0, 0, 0, 0, ""):
             _refuse("shape", f"{manifest.sender} sent a report with a body")
         return
     if plan.task != "train":
@@ -92,8 +96,16 @@ def _check_member(plan: Plan, manifest: Contribution, member: Member) -> None:
         _refuse("weight", f"{member.node} has weight {member.weight}, allowed are 1..{plan.max_weight}")
     if not good_metrics(member.metrics):
         _refuse("metrics", member.node)
-    if member.saturated < 0 or len(member.absent) > MAX_REASON:
+    if member.saturated < 0 or not _DIGEST.fullmatch(member.digest):
         _refuse("malformed", member.node)
+    check_absence(member)
+
+
+def check_absence(member: Member) -> None:
+    """Who gives nothing says so in words of `ABSENT` and with no number. Raises `Refused`."""
+    silent = Member(member.node, absent=member.absent)
+    if member.absent and (member.absent not in ABSENT or member != silent):
+        _refuse("absence", member.node)
 
 
 def good_metrics(metrics: Metrics) -> bool:
@@ -164,7 +176,7 @@ def closing_row(
         weight=0,
         digest="",
         size=0,
-        members=all_members(cohort, rows, "not heard of before the deadline"),
+        members=all_members(cohort, rows, UNHEARD),
     )
 
 
@@ -205,6 +217,12 @@ def newer(plan: Plan, current: Plan | None) -> bool:
     if current is None or plan.run != current.run:
         return True
     return (plan.round, plan.attempt) > (current.round, current.attempt)
+
+
+def absence(node: str, error: ReunaError) -> Member:
+    """An edge that gives nothing because of an error: its code and our words, never what it says."""
+    code = error.code if error.code in ABSENCES else ReunaError.code
+    return Member(node, absent=f"{code} {ABSENCES[code]}")
 
 
 def answer(plan: Plan, plan_digest: str, member: Member, digest: str = "", width: int = 0) -> Contribution:

@@ -88,4 +88,16 @@ def test_an_edge_that_sits_out_waits_for_room_to_say_so() -> None:
     link = answered(Link(model, full=2), Broken(Walker(), 5), model)
     ((with_weights, member),) = link.answers
     assert not with_weights
-    assert "does not converge" in member.absent
+    assert member.absent == "R107 the learner failed"
+
+
+def test_what_a_learner_says_of_its_failure_stays_in_the_log_and_in_the_event_of_that_kind(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    _, model, _ = make_spec(fleet_of(1, 1), Walker(), 1)
+    link = answered(Link(model, full=0), Broken(Walker(), 5), model)
+    ((_, member),) = link.answers
+    assert "converge" not in str(member)
+    (event,) = link.events
+    assert (event.what, event.fields["reason"]) == ("sat out", "R107 it does not converge")
+    assert "it does not converge" in caplog.text
