@@ -197,14 +197,18 @@ class PermissionDenied(PeerError):
 
 
 class Refused(PeerError):
-    """A contribution was refused; ``reason`` is a stable word, see ``REFUSALS``."""
+    """A contribution was refused; ``reason`` is a stable word, see ``REFUSALS``.
+
+    ``until``: it may be asked again then (seconds since the epoch), or once the site's policy changed.
+    """
 
     code = "R303"
     default_next_step = "The round goes on without this contribution; nothing has to be done."
 
-    def __init__(self, reason: str, message: str) -> None:
+    def __init__(self, reason: str, message: str, until: float | None = None) -> None:
         super().__init__(message)
         self.reason = reason
+        self.until = until
 
 
 class Unreachable(PeerError):

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from typing import NoReturn
 
 from reuna.core.errors import ABSENCES, REFUSALS, NotApproved, Refused, ReunaError
-from reuna.core.records import Contribution, Member, Metrics, Plan
+from reuna.core.records import Contribution, Member, Metrics, Plan, Work
 from reuna.learn.grid import DTYPES, largest_sum, narrowest, sum_width, update_width
 from reuna.learn.sums import Part
 
@@ -223,6 +223,11 @@ def absence(node: str, error: ReunaError) -> Member:
     """An edge that gives nothing because of an error: its code and our words, never what it says."""
     code = error.code if error.code in ABSENCES else ReunaError.code
     return Member(node, absent=f"{code} {ABSENCES[code]}")
+
+
+def work(plan: Plan) -> Work:
+    """What a plan has a bundle do with a site's data."""
+    return Work(plan.run, plan.bundle, "evaluation" if plan.task == "evaluate" else "training")
 
 
 def answer(plan: Plan, plan_digest: str, member: Member, digest: str = "", width: int = 0) -> Contribution:

@@ -18,7 +18,7 @@ from reuna.cloud.plan import Planner
 from reuna.cloud.train import Conductor, Outcome
 from reuna.core.errors import Unreachable
 from reuna.core.ports import Blob, Bus, Clock, Depot, Handler, Journal, Learner, Link, Subscription
-from reuna.core.records import Event, Hello, Metrics, RunSpec, Setting
+from reuna.core.records import Event, Hello, Metrics, RunSpec, Setting, Terms
 from reuna.core.tensors import pack, unpack
 from reuna.edge.train import Fitted, Trainer
 from reuna.exchange.egress import Egress
@@ -159,7 +159,7 @@ class InlineWorkshop:
         self._learner = learner
         self._data = data
 
-    async def open(self, run: str, bundle: Blob, settings: Mapping[str, Setting], min_level: int) -> None:
+    async def open(self, run: str, bundle: Blob, settings: Mapping[str, Setting], terms: Terms) -> None:
         return
 
     def hold(self, bundle: Blob, why: str) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from reuna.core.errors import DiskFull, LearnerError
-from reuna.core.records import Event, Member
+from reuna.core.records import Event, Member, Terms, Work
 from reuna.edge.train import Trainer
 from reuna.loop.plan import round_plan
 from reuna.sim.clock import SimClock, run_virtual
@@ -36,8 +36,8 @@ class Link:
         self.take("fetch")
         return MemoryBlob(self.model, digest)
 
-    async def approved(self, bundle: str) -> int:
-        return 0
+    async def approved(self, work: Work) -> Terms:
+        return Terms()
 
     async def submit(self, plan: bytes, weights: Any, weight: int, member: Member, level: int = 0) -> None:
         self.take("submit")

@@ -164,7 +164,7 @@ async def test_other_words_of_a_member_never_leave_a_fog(site: Site) -> None:
     silent = Member("a", absent="row 7: 0.25")
     row = train.answer(decoded(Plan, plan()), "d" * 64, silent)
     with pytest.raises(Refused) as refusal:
-        await site.egress().hand_over(row, None)
+        await site.egress().hand_over(plan(), row, None)
     assert refusal.value.reason == "absence"
     assert not site.meter.lines
 
