@@ -143,11 +143,9 @@ class Limits(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class LedgerSettings(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Where the ledger's records go, its signed heads among them; how often it is reported, how long kept."""
+    """Where the ledger's records go, its signed heads among them."""
 
     heads_to: tuple[str, ...] = ()
-    report: str = "weekly"
-    keep_days: int = 2555
 
 
 class Policy(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -180,7 +180,7 @@ SECTIONS: dict[str, tuple[Key, ...]] = {
         Key(
             "min_cohort",
             "whole",
-            "nodes in the sum, of those on the fleet's roster if there is one",
+            "nodes in the sum, of those on the fleet's signed roster; without one, more than 1 is refused",
             False,
             _at_least(0),
             NUMBERS,
@@ -188,7 +188,7 @@ SECTIONS: dict[str, tuple[Key, ...]] = {
         Key(
             "min_organisations",
             "whole",
-            "organisations in the sum, by the fleet's roster",
+            "organisations in the sum, by the fleet's signed roster",
             False,
             _at_least(0),
             NUMBERS,
@@ -293,13 +293,5 @@ SECTIONS: dict[str, tuple[Key, ...]] = {
             False,
             _each(_is_target, "target"),
         ),
-        Key(
-            "report",
-            "text",
-            "how often: never, daily, weekly or monthly",
-            False,
-            _one_of("never", "daily", "weekly", "monthly"),
-        ),
-        Key("keep_days", "whole", "days", False, _at_least(1)),
     ),
 }

@@ -78,10 +78,10 @@ def test_between_companies_updates_leave_the_site_masked_and_logs_stay() -> None
     policy = started("companies")
     refused = [each for each in RUN if isinstance(decide(policy, IN_FORCE, each), Deny)]
     assert {(each.kind, each.to) for each in refused} == {("model_update", CLOUD), ("log", CLOUD)}
-    masked = update(CLOUD, protection="secagg", cohort=3)
+    masked = update(CLOUD, protection="secagg", cohort=3, organisations=3)
     assert isinstance(decide(policy, IN_FORCE, masked), Allow)
-    assert isinstance(decide(policy, IN_FORCE, update(CLOUD, protection="secagg", cohort=2)), Deny)
-    assert isinstance(decide(policy, IN_FORCE, update(CLOUD, protection="split", cohort=3)), Deny)
+    for spoilt in ({"cohort": 2}, {"protection": "split"}, {"organisations": 2}, {"organisations": None}):
+        assert isinstance(decide(policy, IN_FORCE, msgspec.structs.replace(masked, **spoilt)), Deny)
 
 
 @pytest.mark.parametrize("preset", PRESETS)
