@@ -19,10 +19,11 @@ from reuna.core.errors import NotApproved, Refused
 from reuna.core.ports import Clock
 from reuna.core.records import Terms, Work
 from reuna.exchange.allowance import MESSAGES, Allowance, give_back
-from reuna.exchange.intents import Leaving, Standing, epsilon_left, free, intent_of, many, request_of
+from reuna.exchange.intents import Leaving, Standing, epsilon_left, free, intent_of, many
 from reuna.trust.decide import decide, decide_code, decide_moment, decide_reading
 from reuna.trust.ledger import Entry
 from reuna.trust.policy import ANY, DATASET, Policy
+from reuna.trust.rehearse import request_of
 from reuna.trust.requests import Allow, Deny, Reading, Request, State, Wait, spend
 
 T = TypeVar("T")
