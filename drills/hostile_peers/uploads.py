@@ -21,7 +21,7 @@ from drills.hostile_peers.world import Round, World
 from reuna.adapters.certificates import CertificateAuthority
 from reuna.adapters.tls import client_context
 from reuna.core.records import Contribution, Member
-from reuna.learn.grid import DTYPES
+from reuna.learn.grid import pack
 from reuna.loop import train
 from reuna.wire import VERSION, digest_bytes, encode, message_digest
 
@@ -34,7 +34,7 @@ def _update(
     beside: Round, node: str = "edge-2", width: int = 4, value: int = 1000
 ) -> tuple[Contribution, bytes]:
     """An update that is good in all but its values, and its body."""
-    body = np.full(beside.plan.params, value, DTYPES[width]).tobytes()
+    body = bytes(pack(np.full(beside.plan.params, value), width))
     member = Member(node, 1, digest_bytes(body), {"loss": 0.0})
     manifest = train.answer(beside.plan, message_digest(beside.plan_bytes), member, member.digest, width)
     return manifest, body
@@ -142,7 +142,7 @@ async def other_protocol(world: World, beside: Round) -> bool:
 async def anothers_members(world: World, beside: Round) -> bool:
     """Fog-1 gives the cloud a sum that counts an edge of fog-2."""
     params = beside.plan.params
-    body = np.full(params, 1000, DTYPES[4]).tobytes()
+    body = bytes(pack(np.full(params, 1000), 4))
     members = tuple(Member(node, 1, "", {"loss": 0.0}) for node in ("edge-2", "edge-3"))
     manifest = Contribution(
         beside.run, 1, 1, "fog-1", message_digest(beside.plan_bytes), "partial", params, 4, 2,

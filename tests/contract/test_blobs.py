@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from reuna.adapters.files import FileBlob, FileBlobs
+from reuna.adapters.files import FileBlob, FileBlobs, replace_file
 from reuna.core.errors import Corrupted, DiskFull
 from reuna.core.ports import Blobs
 from reuna.sim.storage import MemoryBlobs, MemoryDisk
 from reuna.wire import BLOCK, digest_bytes
+from tests.effects import watched
 
 
 @pytest.fixture(params=["memory", "files"])
@@ -138,3 +139,18 @@ def test_a_power_cut_takes_what_was_not_forced_to_the_disk() -> None:
     blobs.crash()
     assert blobs.get(lost.digest) is None
     assert blobs.get(kept.digest) is not None
+
+
+def test_a_blob_is_forced_then_named_then_its_name_is_forced(tmp_path: Path) -> None:
+    blobs, told = FileBlobs(tmp_path / "blobs"), list[str]()
+    with watched(told.append):
+        blobs.put(b"abc")
+    assert told == ["write NEW.part", "fsync NEW.part", "replace NEW.part", "fsync blobs"]
+
+
+def test_a_file_is_replaced_by_one_that_was_forced(tmp_path: Path) -> None:
+    told = list[str]()
+    with watched(told.append):
+        replace_file(tmp_path / "policy.toml", b"abc")
+    beside = ".policy.toml.NEW.part"
+    assert told == [f"write {beside}", f"fsync {beside}", f"replace {beside}", f"fsync {tmp_path.name}"]

@@ -12,12 +12,19 @@ import pytest
 import pytest_asyncio
 
 from reuna.adapters.certificates import CertificateAuthority
-from reuna.adapters.nats_bus import NatsBus
+from reuna.adapters.clock import SystemClock
+from reuna.adapters.events import EventLog
+from reuna.adapters.nats_bus import NatsBus, StreamLimits
 from reuna.adapters.nats_server import LeafConfig, NatsServer, find_server
+from reuna.adapters.register import Register
 from reuna.adapters.tls import client_context
+from reuna.cloud.coordinator import Coordinator, _take_event
 from reuna.core.errors import BadMessage, BusDown, PermissionDenied
+from reuna.core.records import Event
 from reuna.core.subjects import MAX_PAYLOAD, child_rights, parent_rights
+from reuna.exchange.admission import Admission
 from reuna.sim.bus import MemoryBroker, MemoryBus
+from reuna.wire import encode
 
 pytestmark = pytest.mark.asyncio
 EDGES = ("plant-1", "plant-2")
@@ -55,7 +62,8 @@ class MemorySite:
 
 
 class NatsSite:
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, limits: StreamLimits | None = None) -> None:
+        self._limits = limits
         self._authority = CertificateAuthority.create(folder / "pki", "demo")
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
@@ -72,7 +80,7 @@ class NatsSite:
             pair = self._authority.issue(role, name, site="north")
         tls = client_context(pair.certificate, pair.key, pair.authority)
         url = f"tls://127.0.0.1:{self._port}"
-        bus = await NatsBus.connect(url, tls, name, append_timeout_s=append_timeout_s)
+        bus = await NatsBus.connect(url, tls, name, append_timeout_s=append_timeout_s, limits=self._limits)
         self._open.append(bus)
         return bus
 
@@ -338,3 +346,32 @@ async def test_a_word_of_more_than_the_limit_is_refused(site: Site) -> None:
         await edge.publish("hello.plant-1", bytes(MAX_PAYLOAD + 1))
     with pytest.raises(BadMessage):
         await edge.append("event.plant-1", bytes(MAX_PAYLOAD + 1), "m1")
+
+
+async def test_an_event_that_comes_again_after_the_servers_memory_of_it_takes_effect_once(
+    tmp_path: Path,
+) -> None:
+    """Days later in the field; here the server remembers ids for the shortest time it can."""
+    site, clock, nothing = NatsSite(tmp_path, StreamLimits(duplicate_window_s=0.1)), SystemClock(), None
+    events, register = EventLog(tmp_path / "events.sqlite"), Register(tmp_path / "register.sqlite")
+    admission = Admission("demo", "edge", "north", register, EDGES, clock)
+    cloud = Coordinator("cloud", nothing, events, nothing, admission)  # type: ignore[arg-type]  # not asked
+    heard, data = Heard(), encode(Event("plant-1", "b1", 1, 0.0, "sat out", "r-1", 1))
+
+    async def take(subject: str, word: bytes) -> None:
+        await _take_event(cloud, admission, events, subject, word)
+        await heard(subject, word)
+
+    await site.start()
+    try:
+        gateway, edge = await site.connect("north"), await site.connect("plant-1")
+        await gateway.follow("event.>", "north", take)
+        async with asyncio.timeout(6 * SOON_S):
+            while len(heard.words) < 3:  # appended until the server has forgotten it, twice
+                await edge.append("event.plant-1", data, "plant-1.b1.1")
+        assert set(heard.words) == {("event.plant-1", data)}
+        assert [event.seq for event in events.read("r-1")] == [1]
+    finally:
+        await site.end()
+        events.close()
+        register.close()

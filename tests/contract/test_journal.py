@@ -12,13 +12,18 @@ import sys
 import textwrap
 import time
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from dbos._dbos import _get_dbos_instance
 
-from reuna.adapters.journal_dbos import DbosHost
+from reuna.adapters.clock import SystemClock
+from reuna.adapters.journal_dbos import DbosHost, DbosJournal, Durable
 from reuna.core.errors import JournalError, Refused, RunFailed, RunNotFound
 from reuna.sim.clock import SimClock, run_virtual
+from reuna.sim.faults import Walker, fleet_of
+from reuna.sim.fleet import FairWeather, SimFleet, make_spec
 from reuna.sim.journal import JournalStore, SimJournal
 
 
@@ -470,10 +475,12 @@ async def test_the_journal_outlives_a_power_cut_and_holds_no_pickle(tmp_path):
     await host.start()
     await host.submit("kind", "run", "spec")
     await host.result("run")
+    with _get_dbos_instance()._sys_db.engine.connect() as connection:  # whose commits they are
+        assert isinstance(connection.connection.driver_connection, Durable)
+        assert connection.exec_driver_sql("PRAGMA synchronous").fetchone() == (2,)
     await host.stop()
     database = host_database(tmp_path)
     assert database.execute("PRAGMA journal_mode").fetchone() == ("wal",)
-    assert database.execute("PRAGMA synchronous").fetchone() == (2,)
     rows = database.execute("SELECT output, serialization FROM operation_outputs").fetchall()
     rows += database.execute("SELECT inputs, serialization FROM workflow_status").fetchall()
     rows += database.execute("SELECT output, serialization FROM workflow_status").fetchall()
@@ -532,6 +539,92 @@ async def test_other_steps_than_those_journalled_are_an_error_that_says_so(tmp_p
     async with world.host(body) as host:
         with pytest.raises(JournalError, match="life 1"):
             await host.result("run")
+
+
+class Upgraded(DbosHost):
+    """A later version of ours: what DBOS hashes, the source of its workflow, is another."""
+
+    def _executor(self):
+        execute = super()._executor()
+
+        async def execute_as_a_later_version(kind, spec):
+            return await execute(kind, spec)
+
+        return execute_as_a_later_version
+
+
+async def test_a_run_goes_on_after_an_upgrade(tmp_path):
+    stuck, go = asyncio.Event(), asyncio.Event()
+
+    async def wait():
+        stuck.set()
+        await go.wait()
+        return 2
+
+    async def body(journal, spec):
+        return [await journal.step("one", lambda: _value(1)), await journal.step("two", wait)]
+
+    first = DbosHost(tmp_path)
+    first.register("kind", body)
+    await first.start()
+    computed = _get_dbos_instance()._registry.compute_app_version("reuna")
+    await first.submit("kind", "run", "")
+    await stuck.wait()
+    await first.stop()
+    go.set()
+    later = Upgraded(tmp_path)
+    later.register("kind", body)
+    await later.start()
+    try:
+        assert _get_dbos_instance()._registry.compute_app_version("reuna") != computed
+        async with asyncio.timeout(60):
+            assert await later.result("run") == [1, 2]
+    finally:
+        await later.stop()
+
+
+class Handed(DbosJournal):
+    """Its steps are taken by the body of a host's run."""
+
+    def __init__(self):
+        self._steps = asyncio.Queue()
+
+    async def step(self, name, work):
+        done = asyncio.get_running_loop().create_future()
+        await self._steps.put((name, work, done))
+        return await done
+
+    async def body(self, journal, spec):
+        while True:
+            name, work, done = await self._steps.get()
+            done.set_result(await journal.step(name, work))
+
+
+async def test_a_round_is_one_commit_and_no_update_is_in_it(tmp_path):
+    rounds, size = 5, 200_000
+    fogs = fleet_of(2, 3)
+    for edges in fogs.values():
+        for edge in edges:
+            edges[edge] = replace(edges[edge], learner=Walker(size))
+    handed = Handed()
+    fleet = SimFleet(fogs, SystemClock(), lambda: handed, FairWeather())
+    spec, model, bundle = make_spec(fogs, Walker(size), rounds, strategy="fedavgm", evaluate=True)
+    host = DbosHost(tmp_path)
+    host.register("kind", handed.body)
+    await host.start()
+    await host.submit("kind", "run", "")
+    await fleet.run(spec, model, bundle)
+    await host.stop()
+    database = host_database(tmp_path)
+    query = "SELECT function_name, output FROM operation_outputs ORDER BY function_id"
+    kept = database.execute(query).fetchall()
+    database.close()
+    assert [name for name, _ in kept] == [*(f"round {number + 1}" for number in range(rounds)), "evaluate"]
+    assert all(set(json.loads(output)) == {"model", "state"} for _, output in kept[:-1])
+    assert all(len(output) < 1000 for _, output in kept), "digests and metrics"
+    assert sum(path.stat().st_size for path in tmp_path.iterdir()) < 4 * size, (
+        "less than one model, all tables"
+    )
 
 
 async def test_an_unexpected_error_ends_the_run_with_its_name(tmp_path, caplog):

@@ -19,6 +19,7 @@ from reuna.core.ports import Blob, BlobWriter
 from reuna.core.records import Contribution, Member
 from reuna.sim.storage import ROW, MemoryDisk, MemorySpool
 from reuna.wire import BLOCK, digest_bytes
+from tests.effects import watched
 
 SIZE = 5 * BLOCK + 100
 AnySpool = DiskSpool | MemorySpool
@@ -394,3 +395,34 @@ def test_a_full_disk_in_memory_is_said_and_leaves_no_part() -> None:
     with pytest.raises(DiskFull):
         write(spool.begin(manifest_of(data)), blocks(data))
     assert spool.disk.used == 0
+
+
+def test_an_upload_is_whole_forced_renamed_and_in_a_forced_folder_before_its_row(tmp_path: Path) -> None:
+    data = os.urandom(2 * BLOCK)
+    spool, manifest, told = DiskSpool(tmp_path), manifest_of(data), list[str]()
+    spool._writing.set_trace_callback(lambda statement: told.append(statement.partition(" ")[0]))
+    with watched(told.append):
+        receiver = SpoolReceiver(spool, manifest, lambda *_: told.append("validated"))
+        receiver.write(data)
+        receiver.commit()
+        told.append("acknowledged")
+    spool._writing.set_trace_callback(None)
+    part, hashes = "1.1.edge-1.part", "1.1.edge-1.hashes"
+    assert told == [
+        "mkdir r-1",
+        "fsync bodies",
+        f"write {hashes}",
+        f"write {part}",
+        f"write {hashes}",
+        f"fsync {part}",
+        "validated",
+        "BEGIN",
+        "SELECT",
+        f"rename {part}",
+        "INSERT",
+        "fsync r-1",
+        "COMMIT",
+        "acknowledged",
+    ]
+    assert spool._writing.execute("PRAGMA synchronous").fetchone() == (2,), "COMMIT forces the row"
+    spool.close()

@@ -56,8 +56,8 @@ def test_a_run_compares_the_three_ways_and_sends_no_row(project: Path) -> None:
     assert all(site.federated["all"] > site.local["all"] + 0.2 for site in result.sites)
     assert result.raw_rows_sent == 0
     assert set(result.bytes_by_kind) - {"head"} == {"model_update", "metric", "log", "presence"}
-    # four edges and two fogs send 36 values a round: 4-byte integers up, 8-byte sums on
-    assert result.bytes_by_kind["model_update"] == 5 * (4 * 36 * 4 + 2 * 36 * 8)
+    # four edges and two fogs send 36 values a round: 3-byte integers up, 5-byte sums on
+    assert result.bytes_by_kind["model_update"] == 5 * (4 * 36 * 3 + 2 * 36 * 5)
     assert {p.name for p in result.processes} >= {"cloud/main", "cloud/nats", "fog-1/egress", "pump-1/worker"}
     folder = project / "runs" / result.run
     assert json.loads((folder / "result.json").read_text()) == json.loads(done.stdout)
@@ -75,6 +75,28 @@ def test_equal_seeds_give_equal_models_and_diff_says_so(project: Path) -> None:
     assert told["same_model"] is True
     listed = json.loads(reuna("runs", "--json", cwd=project).stdout)
     assert {line["run"] for line in listed} == {first["run"], second["run"]}
+
+
+def test_a_run_in_which_a_node_was_missing_is_replayed_bit_by_bit(project: Path) -> None:
+    drop_column(project)  # so pump-2 sits out every round
+    plain = ["--set", "round.quorum=0.5", "--set", "run.local=false", "--set", "run.centralised=false"]
+    done = reuna("run", "--rounds", "3", "--json", *plain, cwd=project)
+    assert done.returncode == 0, done.stderr
+    run = json.loads(done.stdout)["run"]
+    again = reuna("replay", "--json", cwd=project)
+    assert json.loads(again.stdout)["same"] is True
+    assert again.returncode == 0
+    result = project / "runs" / run / "result.json"
+    closed = [event for event in json.loads(result.read_text())["timeline"] if event["what"] == "round"]
+    assert all("pump-2" not in event["fields"]["members"] for event in closed)
+    assert len(closed) == 3
+    second = closed[1]["fields"]["members"]
+    change(result, f'"members": "{second}"', f'"members": "{second.partition(", ")[2]}"')
+    other = reuna("replay", run, cwd=project)  # the first event with these members is round 1
+    assert (other.returncode, "round 1 is the first that differs" in other.stderr) == (2, True), other.stderr
+    change(project / "detector" / "features.py", "def scale", "LATER = 1\n\n\ndef scale")
+    other = reuna("replay", run, cwd=project)
+    assert (other.returncode, "is not the code of" in other.stderr) == (2, True), other.stderr
 
 
 @pytest.mark.parametrize("after", ["starting", "training"])

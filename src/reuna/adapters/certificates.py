@@ -331,8 +331,10 @@ def flaw(der: bytes) -> str:
         bounds = found.extensions.get_extension_for_class(x509.BasicConstraints).value
         usages = found.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
         key = found.public_key()
-    except (x509.ExtensionNotFound, *_UNREADABLE) as error:
-        return f"does not say what it is for: {error}"
+    except x509.ExtensionNotFound:
+        return "does not say what it is for"
+    except _UNREADABLE as error:
+        return f"cannot be read: {error}"
     if bounds.ca:
         return "is an authority's and no node's"
     if ExtendedKeyUsageOID.CLIENT_AUTH not in usages:

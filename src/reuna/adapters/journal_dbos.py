@@ -72,6 +72,17 @@ class JsonSerializer(Serializer):
         return "reuna_json"
 
 
+class Durable(sqlite3.Connection):
+    """A connection whose commits are forced to the disk: a journalled step outlives a power cut.
+
+    The file does not remember that: each connection, DBOS's too, says it for itself.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.execute("PRAGMA synchronous=FULL")
+
+
 class DbosJournal:
     """The journal of the run that is being executed; one commit a step."""
 
@@ -266,6 +277,7 @@ class DbosHost:
         return {
             "name": APPLICATION,
             "system_database_url": f"sqlite:///{self._file}",
+            "db_engine_kwargs": {"connect_args": {"factory": Durable}},
             "application_version": self._version,
             "executor_id": "cloud",
             "serializer": JsonSerializer(),
@@ -289,10 +301,7 @@ async def _resume(run: str) -> None:
 
 
 def _make_file(path: Path) -> None:
-    """Make or open the journal in WAL mode, which the file remembers: fewer forced writes a step.
-
-    SQLite's default ``synchronous=FULL`` stays: a journalled step outlives a power cut.
-    """
+    """Make or open the journal in WAL mode, which the file remembers: fewer forced writes a step."""
     try:
         with closing(sqlite3.connect(path)) as database:
             database.execute("PRAGMA journal_mode=WAL").fetchone()

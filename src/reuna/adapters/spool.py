@@ -62,7 +62,6 @@ class Partial:
 
     def __init__(self, path: Path, manifest: Contribution) -> None:
         self.path = path
-        self.hashes_path = path.with_suffix(".hashes")
         self.manifest_hash = block_hash(encode(manifest))
         self.total = manifest.size
         self.resumable = manifest.digest != DRAFT_DIGEST
@@ -70,6 +69,22 @@ class Partial:
         self.size = 0
         self.writer = 0  #: number of the newest writer; older ones may not go on
         self.sealed: FileBlob | None = None
+
+    @property
+    def hashes_path(self) -> Path:
+        return self.path.with_suffix(".hashes")
+
+    @property
+    def listed(self) -> bool:
+        """Whether the hashes of its blocks are kept, so that it can go on after a crash."""
+        return self.resumable and self.total > BLOCK
+
+    def held(self, manifest: Contribution) -> int:
+        """Bytes of this very manifest's body; none when all are there and they are not the body."""
+        if not self.size or not self.resumable or self.manifest_hash != block_hash(encode(manifest)):
+            return 0
+        whole = self.size == manifest.size
+        return 0 if whole and self.hasher.digest() != manifest.digest else self.size
 
     def block(self, index: int) -> tuple[int, int]:
         """Where a block starts and how many bytes it has."""
@@ -82,7 +97,8 @@ class Partial:
 
     def remove(self) -> None:
         self.path.unlink(missing_ok=True)
-        self.hashes_path.unlink(missing_ok=True)
+        if self.listed:
+            self.hashes_path.unlink(missing_ok=True)
 
 
 class Spares:
@@ -131,13 +147,11 @@ class DiskSpool:
 
         Raises `DiskFull`, `Corrupted`.
         """
-        held = self.held(manifest)
-        partial = self._partials.get(manifest.key)
-        if partial is None or not held:
-            if partial is not None:
-                partial.writer += 1
-            partial = Partial(self._path(manifest, "part"), manifest)
-            self._partials[manifest.key] = partial
+        partial = self._partial(manifest)
+        if (partial.size or manifest.key in self._partials) and not partial.held(manifest):
+            partial.writer += 1
+            partial = Partial(partial.path, manifest)
+        self._partials[manifest.key] = partial
         partial.writer += 1
         partial.sealed = None
         self._make_run_folder(partial.path.parent)
@@ -147,16 +161,15 @@ class DiskSpool:
 
     def held(self, manifest: Contribution) -> int:
         """Bytes (whole blocks) held of this very manifest's body; what a crash left is verified."""
-        partial = self._partials.get(manifest.key)
-        if partial is None:
-            partial = _found(Partial(self._path(manifest, "part"), manifest))
-            if not partial.size:
-                return 0
+        partial = self._partial(manifest)
+        if partial.size:
             self._partials[manifest.key] = partial
-        if not partial.resumable or partial.manifest_hash != block_hash(encode(manifest)):
-            return 0
-        whole = partial.size == manifest.size
-        return 0 if whole and partial.hasher.digest() != manifest.digest else partial.size
+        return partial.held(manifest)
+
+    def _partial(self, manifest: Contribution) -> Partial:
+        """The upload under way, or what a crash left of this manifest's, or a new one."""
+        known = self._partials.get(manifest.key)
+        return known or _found(Partial(self._path(manifest, "part"), manifest))
 
     def _make_run_folder(self, folder: Path) -> None:
         if not folder.is_dir():
@@ -315,10 +328,9 @@ class SpoolWriter:
     def __init__(self, partial: Partial) -> None:
         self._partial = partial
         self._number = partial.writer
-        self._list_hashes = partial.resumable and partial.total > BLOCK
         try:
             self._fd = self._open(partial.path, partial.size, partial.total)
-            self._hashes_fd = self._open_hashes() if self._list_hashes else -1
+            self._hashes_fd = self._open_hashes() if partial.listed else -1
         except OSError as error:
             raise storage_error(error, partial.path) from error
 
@@ -347,7 +359,7 @@ class SpoolWriter:
             write_all(self._fd, data)
             found = hashes or hash_blocks(data)
             self._partial.take(data, found)
-            if self._list_hashes:
+            if self._partial.listed:
                 write_all(self._hashes_fd, found)
         except OSError as error:
             self.abandon()
@@ -405,6 +417,8 @@ def _open(path: Path) -> sqlite3.Connection:
 
 def _found(partial: Partial) -> Partial:
     """Fill in what a crash left: the leading blocks that match their recorded hashes."""
+    if not partial.listed:
+        return partial
     try:
         recorded = partial.hashes_path.read_bytes()
         blob = FileBlob(partial.path, "", partial.path.stat().st_size)

@@ -1,16 +1,21 @@
-"""``reuna runs``, ``show`` and ``diff``: finished runs, read from their ``result.json``."""
+"""``reuna runs``, ``show``, ``diff`` and ``replay``: finished runs, read from their ``result.json``."""
 
 from __future__ import annotations
 
 import json as jsonlib
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from reuna.cli.output import as_json
-from reuna.core.errors import Corrupted, RunNotFound
+from reuna.core.errors import Corrupted, NotReproduced, RunNotFound
+
+if TYPE_CHECKING:
+    from reuna.fleet.data import DataNode
 
 Json = Annotated[bool, typer.Option("--json", help="Print as JSON.")]
 Runs = Annotated[Path, typer.Option("--runs", help="Folder where results are.")]
@@ -97,6 +102,50 @@ def diff(
         table.add_row(row["what"], _text(row["a"]), _text(row["b"]), change)
     Console().print(table)
     Console().print("same model" if changes["same_model"] else "different models")
+
+
+def replay(
+    name: Annotated[
+        str | None, typer.Argument(metavar="RUN", help="A run, or the start of its name; else the newest.")
+    ] = None,
+    project: Annotated[Path, typer.Option("--project", help="Folder with the code of the run.")] = Path(),
+    data: Annotated[
+        Path | None, typer.Option("--data", help="Folder with the nodes' data (default: PROJECT/data).")
+    ] = None,
+    runs: Runs = Path("runs"),
+    json: Json = False,
+) -> None:
+    """Carry a finished run out again on this machine, with who took part in each round: same bits or not."""
+    from reuna.cli.output import until_done
+    from reuna.fleet.replay import as_dict
+    from reuna.fleet.replay import replay as carry_out
+
+    result = read(find(runs, name))
+    with _lies(result, project, data) as (code, nodes):
+        found = until_done(carry_out(code, nodes, result))
+    if json:
+        as_json(as_dict(found))
+    elif found.same:
+        typer.echo(f"{found.run}: same bits, model {found.model_digest[:16]}")
+    if not found.same:
+        raise NotReproduced(
+            f"the replay of {found.run} gave another model, {found.replayed_digest[:16]} instead of "
+            f"{found.model_digest[:16]}; round {found.differs} is the first that differs"
+        )
+
+
+@contextmanager
+def _lies(result: dict[str, Any], project: Path, data: Path | None) -> Iterator[tuple[Path, list[DataNode]]]:
+    """Where code and nodes of a run lie; the demo's are made again."""
+    if "split" in result:
+        from reuna.demo.job import demo_job
+
+        with demo_job(result["split"], None, Path()) as job:
+            yield job.project, job.nodes
+    else:
+        from reuna.fleet.data import find_nodes
+
+        yield project, find_nodes(data or project / "data")
 
 
 def finished(runs: Path) -> list[Path]:

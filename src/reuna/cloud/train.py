@@ -27,7 +27,7 @@ from reuna.learn import grid as fixed
 from reuna.learn.strategies import strategy
 from reuna.loop import train
 from reuna.loop.plan import edges_of
-from reuna.wire import BLOCK, decode, message_digest
+from reuna.wire import BLOCK, decode_plan, message_digest
 
 log = logging.getLogger("reuna.cloud")
 Outcome = dict[str, Any]  #: what a journalled step returns; plain JSON values
@@ -139,7 +139,7 @@ class Conductor:
         """The plan, its rows when it closed, and whether it was closed before a restart."""
         async with self._one:
             asked = self._planner.plans(spec, number, attempt, task, self._held(model))
-            plan = decode(Plan, next(iter(asked.values())))
+            plan = decode_plan(next(iter(asked.values())))
             closed = self._intake.open(asked)
             if not closed:
                 await self._intake.collect(self._planner.announce)
@@ -265,6 +265,7 @@ def round_summary(
     return {
         "round": number,
         "took_part": len(present),
+        "members": train.told_members(present),
         "absent": absences(members),
         "loss": loss / weight if weight else 0.0,
         "saturated": sum(member.saturated for member in present),

@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from reuna.core.errors import DataError, SettingsError
 from reuna.core.records import Setting
 
+_NUMBERS = (int, float)
+
 
 @dataclass(frozen=True)
 class Samples:
@@ -98,6 +100,6 @@ def batches(samples: Samples, settings: Mapping[str, Setting], seed: int) -> Ite
 def number(settings: Mapping[str, Setting], name: str, default: float) -> float:
     """A learner's setting as a finite number from 0 on. Raises `SettingsError`."""
     value = settings.get(name, default)
-    if not isinstance(value, int | float) or not 0 <= value < np.inf:
+    if not isinstance(value, _NUMBERS) or not 0 <= value < np.inf:
         raise SettingsError(f"train.{name} is {value!r}, expected a number from 0 on")
     return value

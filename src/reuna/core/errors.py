@@ -10,7 +10,8 @@
     │   ├── ExtraMissing       R106  an optional extra is not installed
     │   ├── LearnerError       R107  a learner breaks its port or failed
     │   ├── KeyProblem         R108  a key or the trust folder cannot be used so
-    │   └── LedgerProblem      R109  a ledger cannot be opened, written or exported so
+    │   ├── LedgerProblem      R109  a ledger cannot be opened, written or exported so
+    │   └── NotReproduced      R111  a run cannot be replayed, or gave other bits
     ├── DeviceError          this machine cannot do it                     exit 3
     │   ├── ServerMissing      R201  no nats-server
     │   ├── ServerTooOld       R202  a nats-server below the oldest we run on
@@ -127,6 +128,13 @@ class LedgerProblem(UserError):
 
     code = "R109"
     default_next_step = "Compare with docs/how-to/ledger.md; nothing was written."
+
+
+class NotReproduced(UserError):
+    """A finished run cannot be carried out again from what lies here, or its replay gave other bits."""
+
+    code = "R111"
+    default_next_step = "Replay it with the code, the data and the versions that it was made with."
 
 
 class DeviceError(ReunaError):

@@ -154,7 +154,7 @@ class Contribution(msgspec.Struct, frozen=True, omit_defaults=True):
     partial   params integers, already weighted sums  sum over the members
     report    none (metrics, or an absence)           0
 
-    ``width`` is bytes per integer (little-endian, signed); ``size`` the body's bytes.
+    ``width`` is bytes per integer (see `reuna.learn.grid.pack`); ``size`` the body's bytes.
     """
 
     run: str

@@ -18,6 +18,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -42,7 +43,7 @@ class Layout(msgspec.Struct, frozen=True):
     @property
     def params(self) -> int:
         """Values in all tensors together."""
-        return sum(count(shape) for shape in self.shapes)
+        return sum(map(math.prod, self.shapes))
 
 
 def count(shape: tuple[int, ...]) -> int:
@@ -85,7 +86,9 @@ def _check_tensor(name: str, tensor: NDArray[Any]) -> None:
 
 def _is_name(name: object) -> bool:
     """Text that UTF-8 can say (no lone surrogates) and that the format does not keep for itself."""
-    return isinstance(name, str) and name != _METADATA and not any("\ud800" <= c <= "\udfff" for c in name)
+    if not isinstance(name, str) or name == _METADATA:
+        return False
+    return name.isascii() or not any("\ud800" <= c <= "\udfff" for c in name)
 
 
 def flatten(tensors: Mapping[str, NDArray[Any]], layout: Layout) -> NDArray[np.float32]:
@@ -122,6 +125,7 @@ def packed_parts(tensors: Mapping[str, NDArray[Any]]) -> Iterator[bytes | memory
         yield np.ascontiguousarray(tensors[name], "<f4").reshape(-1).view(np.uint8).data
 
 
+@lru_cache(maxsize=4)
 def header(layout: Layout) -> bytes:
     """The bytes before the values. Raises `LearnerError` when they would be too many."""
     entries, start = {}, 0
@@ -145,9 +149,9 @@ def unpack(data: bytes | memoryview) -> dict[str, NDArray[np.float32]]:
 def vector_of(data: bytes | memoryview) -> tuple[Layout, NDArray[np.float32]]:
     """The layout and all values as a read-only (params,) view into ``data``. Raises `BadMessage`."""
     layout, start = read_header(data)
-    if not layout.params:  # numpy sees no array in nothing
+    if start == len(data):  # numpy sees no array in nothing
         return layout, np.empty(0, np.float32)
-    vector = np.frombuffer(data, "<f4", layout.params, start)
+    vector = np.frombuffer(data, "<f4", offset=start)
     vector.flags.writeable = False
     return layout, vector
 
@@ -177,11 +181,16 @@ def _header_of(data: bytes | memoryview) -> tuple[Layout, int]:
     length = int.from_bytes(view[:8], "little")
     if len(view) < 8 or length > MAX_HEADER or 8 + length > len(view):
         raise BadMessage("not a model: its header is cut or too long")
+    return _parsed(bytes(view[8 : 8 + length])), 8 + length
+
+
+@lru_cache(maxsize=4)  # a node reads models of the one layout, round after round
+def _parsed(header: bytes) -> Layout:
     try:
-        text = str(view[8 : 8 + length], "utf-8")
+        text = str(header, "utf-8")
         if not text.startswith("{"):
             raise ValueError("its header is no JSON object")
-        return _layout(json.loads(text, object_pairs_hook=_once)), 8 + length
+        return _layout(json.loads(text, object_pairs_hook=_once))
     except (ValueError, TypeError, KeyError, RecursionError, AttributeError) as error:
         raise BadMessage(f"not a model: {error}") from error
 

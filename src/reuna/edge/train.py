@@ -18,7 +18,7 @@ from reuna.core.records import Event, Member, Metrics, Plan, Setting, Terms
 from reuna.exchange.room import when_there_is_room
 from reuna.loop import train
 from reuna.loop.plan import work_seed
-from reuna.wire import decode
+from reuna.wire import decode_plan
 
 log = logging.getLogger("reuna.edge")
 T = TypeVar("T")
@@ -72,7 +72,7 @@ class Trainer:
 
     async def on_plan(self, data: bytes, _signed: bytes) -> None:
         """Begin on a newer plan, dropping the older; go on with the one that runs."""
-        plan = decode(Plan, data)
+        plan = decode_plan(data)
         if train.newer(plan, self._plan):
             await self.stop()
         elif self._busy() or plan.key != (self._plan.key if self._plan else None):
@@ -82,10 +82,10 @@ class Trainer:
 
     async def stop(self) -> None:
         """Drop the work in hand."""
-        if self._work is not None:
+        if self._work is not None and not self._work.done():
             self._work.cancel()
             await asyncio.gather(self._work, return_exceptions=True)
-            self._work = None
+        self._work = None
 
     def _busy(self) -> bool:
         return self._work is not None and not self._work.done()

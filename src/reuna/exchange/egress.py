@@ -7,6 +7,7 @@ until the parent acknowledges it. Every payload is counted by kind before it lea
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import math
 from collections.abc import Awaitable, Callable
@@ -35,7 +36,7 @@ from reuna.exchange.payloads import Among, Made, contribution, made_for, message
 from reuna.exchange.room import when_there_is_room
 from reuna.learn import grid as fixed
 from reuna.loop import train
-from reuna.wire import decode, digest_bytes, encode, message_digest
+from reuna.wire import decode_plan, digest_of_hashes, encode, hash_blocks, message_digest
 
 #: The plan inside signed bytes. Raises `Untrusted`, `BadMessage`, `DiskFull`.
 OpenPlan = Callable[[bytes], bytes]
@@ -50,10 +51,10 @@ T = TypeVar("T")
 
 
 class Prepared(NamedTuple):
-    """A node's answer in its outbox, and how it came to be."""
+    """A node's answer in its outbox; without a passage it may only leave later."""
 
     manifest: Contribution
-    made: Made
+    passage: Passage | None
 
 
 class Egress:
@@ -91,6 +92,7 @@ class Egress:
         self._heard: Plan | None = None  #: the newest plan
         self._mute = ("", "", 0.0)  #: plan that is not answered, mark of the policy, not before
         self._models = ("", "")  #: of the plan before and of this one
+        self._ahead: asyncio.Future[Blob] | None = None  #: the transfer that a plan began
 
     async def listen(self, handle: HandlePlan) -> None:
         """Call ``handle`` with each signed plan for this node; all else is counted and dropped."""
@@ -98,7 +100,7 @@ class Egress:
         async def heard(_subject: str, signed: bytes) -> None:
             try:
                 data = self._open_plan(signed)
-                plan = decode(Plan, data)
+                plan = decode_plan(data)
                 self._keep_inline(plan)
                 self._forget_models(plan)
             except Untrusted as error:
@@ -107,6 +109,7 @@ class Egress:
                 self._refuse_plan(error.code, error)
             else:
                 self._heard = plan
+                self._fetch_ahead(plan)
                 await self._unsigned(plan.bundle)  # who passes plans on has the metadata that they need
                 if await self._may_answer(plan, message_digest(data)):
                     await handle(data, signed)
@@ -138,23 +141,23 @@ class Egress:
         self, plan_bytes: bytes, weights: Blob | None, weight: int, member: Member, level: int = 0
     ) -> Receipt | None:
         """Encode once, make durable, send until acknowledged. See `Link.submit`."""
-        plan, digest = decode(Plan, plan_bytes), message_digest(plan_bytes)
-        kept = self._kept(plan, digest)
+        plan, digest = decode_plan(plan_bytes), message_digest(plan_bytes)
+        kept, passage = self._kept(plan, digest), None
         try:
             if kept is None:
                 prepared = await self._offload(
                     lambda: self._prepare(plan, digest, weights, weight, member, level)
                 )
+                passage = prepared.passage
             manifest = kept or prepared.manifest
             try:
                 body = self._outbox.body(manifest) if manifest.size else None
             except Corrupted:  # its bytes went when a later round began: a late plan, answered long ago
                 return None
-            if kept is None:
-                made = prepared.made
-            else:
-                made = await self._offload(partial(self._made, plan, kept, body, level))
-            return await self._send(plan, manifest, body, made)
+            if passage is None:
+                made = await self._offload(partial(self._made, plan, manifest, body, level))
+                passage = await self._pass(plan, manifest, made)
+            return await self._send(manifest, body, passage)
         except Refused as refusal:
             self._count_refusal(refusal.reason)
             log.warning("nothing leaves for round %d of %s: %s", plan.round, plan.run, refusal)
@@ -164,12 +167,12 @@ class Egress:
 
     async def hand_over(self, plan_bytes: bytes, manifest: Contribution, body: Blob | None) -> Receipt | None:
         """Send a partial sum that the gateway has already made durable. See `Link.hand_over`."""
-        plan, digest = decode(Plan, plan_bytes), message_digest(plan_bytes)
+        plan, digest = decode_plan(plan_bytes), message_digest(plan_bytes)
         try:
             for member in manifest.members:
                 train.check_absence(member)
             made = await self._offload(lambda: self._of_a_sum(plan, manifest, body))
-            return await self._send(plan, manifest, body, made)
+            return await self._send(manifest, body, await self._pass(plan, manifest, made))
         except Refused as refusal:
             self._count_refusal(refusal.reason)
             log.warning("nothing leaves for round %d of %s: %s", plan.round, plan.run, refusal)
@@ -212,13 +215,19 @@ class Egress:
         Not while the policy lets nothing of its size leave, nor when it has refused the answer to this
         very plan, until something of that changes.
         """
-        muted, mark, until = self._mute
-        if muted == digest and self._clock.now() < until and await self._offload(self._flows.mark) == mark:
-            return False
         size = plan.params if plan.task == "train" else 0  # a byte for each number, at the least
+
+        def look() -> None:
+            muted, mark, until = self._mute
+            if muted == digest and self._clock.now() < until and self._flows.mark() == mark:
+                raise Refused(OVER, "it was refused a moment ago")
+            self._flows.moment(size, self._parent)
+
         try:
-            await self._offload(lambda: self._flows.moment(size, self._parent))
+            await self._offload(look)
         except Refused as refusal:
+            if refusal.reason == OVER:
+                return False
             self._count_refusal(refusal.reason)
             self._warn(f"round {plan.round} of {plan.run} goes on without this node: {refusal}")
             until = math.inf if refusal.until is None else refusal.until
@@ -231,9 +240,18 @@ class Egress:
     def _keep_inline(self, plan: Plan) -> None:
         if plan.inline is None or self._cache.get(plan.model) is not None:
             return
-        if digest_bytes(plan.inline) != plan.model:
+        hashes = hash_blocks(plan.inline)
+        if digest_of_hashes(hashes) != plan.model:
             raise Corrupted(f"the model inside the plan of round {plan.round} has another digest")
-        self._cache.put(plan.inline)
+        writer = self._cache.new(len(plan.inline))
+        writer.write(plan.inline, hashes)
+        writer.seal(durable=False)  # the plan that a restarted node asks for brings it again
+
+    def _fetch_ahead(self, plan: Plan) -> None:
+        """Begin on the model while the place makes ready; its own `fetch` shares the transfer."""
+        if plan.inline is None and self._cache.get(plan.model) is None:
+            self._ahead = asyncio.ensure_future(self._store.fetch(plan.model, plan.model_size))
+            self._ahead.add_done_callback(lambda done: done.cancelled() or done.exception())
 
     def _forget_models(self, plan: Plan) -> None:
         """Keep this plan's model and the one before it; a run of many rounds would fill the disk."""
@@ -261,13 +279,14 @@ class Egress:
             made = self._made(plan, manifest, None, level)
         else:
             manifest, body, made = self._encode(plan, digest, weights, weight, member, level)
+        passage: Passage | None = None
         try:
-            self._flows.leave(*contribution(manifest, self._parent, self._clock.now(), made, self._among))
+            passage = self._flows.leave(*self._payloads(manifest, made))
         except Refused as refusal:
             if refusal.until is None:
                 raise
         self._outbox.commit(manifest, body)  # also what may only leave later
-        return Prepared(manifest, made)
+        return Prepared(manifest, passage)
 
     def _made(self, plan: Plan, manifest: Contribution, body: Blob | None, level: int) -> Made:
         """How an answer that is kept came to be.
@@ -313,24 +332,27 @@ class Egress:
         manifest = train.answer(plan, digest, counted, body.digest, width)
         return manifest, body, made_for(plan, self._among, level, facts.norm, schema_of(base))
 
-    async def _send(
-        self, plan: Plan, manifest: Contribution, body: Blob | None, made: Made
-    ) -> Receipt | None:
-        """Send under the entries that it has in the ledger, or under new ones, when the policy lets it.
+    async def _pass(self, plan: Plan, manifest: Contribution, made: Made) -> Passage | None:
+        """Under the entries that it has in the ledger, or under new ones, when the policy lets it.
 
         None when a later plan was heard before it might leave. Raises `Refused` ('policy').
         """
-
-        def leave() -> Passage:
-            at = self._clock.now()
-            return self._flows.leave(*contribution(manifest, self._parent, at, made, self._among))
-
         try:
-            passage = await self._in_time(leave, plan)
+            return await self._in_time(lambda: self._flows.leave(*self._payloads(manifest, made)), plan)
         except Refused as refusal:
             if refusal.reason == OVER:
                 return None
             raise
+
+    def _payloads(self, manifest: Contribution, made: Made) -> tuple[Leaving, ...]:
+        return contribution(manifest, self._parent, self._clock.now(), made, self._among)
+
+    async def _send(
+        self, manifest: Contribution, body: Blob | None, passage: Passage | None
+    ) -> Receipt | None:
+        """Until it is acknowledged. Nothing is sent without a passage, or of what the parent refuses."""
+        if passage is None:
+            return None
         wait = FIRST_RETRY_S
         while True:
             try:

@@ -14,9 +14,7 @@ from reuna.core.errors import Refused
 from reuna.core.ports import Blob, BlobWriter
 from reuna.core.records import Grid
 from reuna.learn import grid as fixed
-from reuna.wire import BLOCK
 
-ENCODED = BLOCK  #: values that are encoded at a time: whole blocks of each width
 SAFE = 1e12  #: float32 values below this can be squared and added up
 
 
@@ -47,17 +45,17 @@ def encode_difference(base: Blob, weights: Blob, params: int, grid: Grid, width:
     """Write ``weights - base`` on the grid in ``width`` bytes each; how many values were clipped."""
     saturated = 0
     for _, delta in _differences(base, weights, params):
-        integers, clipped = fixed.encode(delta, grid, width)
+        integers, clipped = fixed.encode(delta, grid)
         saturated += clipped
-        out.write(integers.data.cast("B"))
+        out.write(fixed.pack(integers, width))
     return saturated
 
 
 def _differences(base: Blob, weights: Blob, params: int) -> Iterator[tuple[int, NDArray[np.float32]]]:
     """Where each lot begins, and its values; whole blocks of any width but for the last."""
     start = _same_header(base, weights, params)
-    for first in range(0, params, ENCODED):
-        count = min(ENCODED, params - first)
+    for first in range(0, params, fixed.LOT):
+        count = min(fixed.LOT, params - first)
         yield first, _floats(weights, start, first, count) - _floats(base, start, first, count)
 
 

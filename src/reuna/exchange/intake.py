@@ -20,10 +20,10 @@ from reuna.adapters.receiver import SpoolReceiver, receipt_of
 from reuna.core.errors import BlobNotFound, Refused
 from reuna.core.ports import Blob, Blobs, Receiver, Spool
 from reuna.core.records import Contribution, Plan, Receipt
-from reuna.learn.grid import DTYPES, Ints, within
+from reuna.learn.grid import LOT, Ints, unpack, within
 from reuna.learn.sums import Part, fold
 from reuna.loop import train
-from reuna.wire import BLOCK, decode, message_digest
+from reuna.wire import decode_plan, message_digest
 
 Fetch = Callable[[str, int], Awaitable[Blob]]
 Announce = Callable[[str], Awaitable[None]]  #: `Intake.ask` gives the plan of that child
@@ -43,7 +43,7 @@ class Asked:
 
     def __init__(self, data: bytes) -> None:
         self.data = data
-        self.plan = decode(Plan, data)
+        self.plan = decode_plan(data)
         self.digest = message_digest(data)
 
 
@@ -163,7 +163,7 @@ class Intake:
 
         def read(part: Part[Contribution], start: int, count: int) -> Ints:
             data = bodies[part.source.sender].read(start * part.width, count * part.width)
-            return np.frombuffer(data, DTYPES[part.width])
+            return unpack(data, part.width)
 
         return fold(read, train.parts(rows), params)
 
@@ -203,7 +203,7 @@ class Intake:
             if same is not None:
                 return same
             plan, digest = (asked.plan, asked.digest) if asked else (None, "")
-            train.admit(plan, digest, manifest, peer, tuple(self._asked), self._closed)
+            train.admit(plan, digest, manifest, peer, self._asked, self._closed)
         except Refused as refusal:
             self.count_refusal(peer, refusal)
             raise
@@ -264,11 +264,11 @@ class RoundReceiver(SpoolReceiver):
 
 def check_body(plan: Plan, manifest: Contribution, body: Blob | None) -> None:
     """The body, if any, has only values of the grid. Raises `Refused`."""
-    if body is None:
-        return
     bound = train.largest_value(plan, manifest)
-    dtype = DTYPES[manifest.width]
-    for start in range(0, manifest.size, 16 * BLOCK):
-        values = np.frombuffer(body.read(start, min(16 * BLOCK, manifest.size - start)), dtype)
+    if body is None or bound >= 2 ** (8 * manifest.width - 1):  # so few bytes hold no other value
+        return
+    step = 4 * LOT * manifest.width
+    for start in range(0, manifest.size, step):
+        values = unpack(body.read(start, min(step, manifest.size - start)), manifest.width)
         if not within(values, bound):
             raise Refused("range", f"{manifest.sender} sent values outside the grid")

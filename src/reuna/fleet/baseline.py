@@ -7,22 +7,18 @@ Each site's rows are loaded by the project's own ``load``, so scaling per site s
 
 from __future__ import annotations
 
-import asyncio
 import json
-import os
 import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from reuna.adapters.processes import end_with_parent, own_peak_mib
-from reuna.core.errors import RunFailed
+from reuna.adapters.processes import own_peak_mib
+from reuna.fleet.aside import aside
 
 if TYPE_CHECKING:
     from reuna.fleet.session import Job
-
-ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
 
 @dataclass(frozen=True)
@@ -44,25 +40,7 @@ async def run_centralised(job: Job, folder: Path) -> Centralised:
         "seed": job.settings.seed,
         "nodes": {node.name: str(node.folder.absolute()) for node in job.nodes},
     }
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "reuna.fleet.baseline",
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        env={**os.environ, **ONE_THREAD},
-        preexec_fn=end_with_parent,
-    )
-    try:
-        out, err = await process.communicate(json.dumps(request).encode())
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-    if process.returncode != 0:
-        raise RunFailed(f"the centralised baseline failed:\n{err.decode(errors='replace')[-800:]}")
-    return Centralised(**json.loads(out.splitlines()[-1]))
+    return Centralised(**await aside("reuna.fleet.baseline", request, "the centralised baseline"))
 
 
 def compute(request: dict[str, Any]) -> Centralised:

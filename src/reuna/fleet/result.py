@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from reuna.core.records import Metrics
+from reuna.core.records import Metrics, RunSpec
 
 
 class Site(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
@@ -84,6 +84,7 @@ class ResultFile(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True)
     model_digest: str
     left_by_rule: list[RuleLine] = []
     refused_by_policy: list[RefusedLine] = []
+    asked: RunSpec | None = None
     split: int | None = None
     scaling: dict[str, Any] | None = None
 

@@ -26,7 +26,7 @@ from reuna.core.errors import WorkerFailed
 from reuna.core.ports import Learner
 from reuna.core.records import Grid, Setting
 from reuna.core.tensors import flatten, layout_of, pack, unflatten, unpack
-from reuna.fleet.baseline import ONE_THREAD
+from reuna.fleet.aside import ONE_THREAD
 from reuna.learn.grid import decode, encode
 
 if TYPE_CHECKING:

@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from reuna.adapters.project import load_entry, pack_bundle
 from reuna.adapters.trust_keys import read_key
 from reuna.core.errors import ReunaError, RunFailed, Unreachable
@@ -300,6 +302,7 @@ def assemble(
         "centralised_s": None if central is None else round(central.wall_s, 2),
         "processes": [{"name": name, "peak_mib": round(peak, 1)} for name, peak in sorted(peaks.items())],
         "model_digest": outcome["model"],
+        "asked": msgspec.to_builtins(spec),
     }
 
 

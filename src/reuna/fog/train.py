@@ -10,14 +10,16 @@ import asyncio
 import logging
 from collections.abc import Collection
 
+import msgspec
+
 from reuna.core.errors import Corrupted, Refused
 from reuna.core.ports import Blob, Bus, Clock, Link, Offload
 from reuna.core.records import Contribution, Hello, Plan
 from reuna.exchange.intake import Intake
 from reuna.exchange.room import when_there_is_room
-from reuna.learn.grid import DTYPES
+from reuna.learn.grid import pack
 from reuna.loop import train
-from reuna.wire import decode, message_digest
+from reuna.wire import decode_plan, message_digest
 
 log = logging.getLogger("reuna.fog")
 PRESENT_S = 30.0  #: an edge that was not heard of for so long is not named as present
@@ -50,7 +52,7 @@ class Combiner:
 
     async def on_plan(self, data: bytes, signed: bytes) -> None:
         """Begin on a newer plan, dropping the older; go on with the one that runs."""
-        plan = decode(Plan, data)
+        plan = decode_plan(data)
         if train.newer(plan, self._plan):
             await self.stop()
         elif (self._work and not self._work.done()) or plan.key != (self._plan.key if self._plan else None):
@@ -73,10 +75,10 @@ class Combiner:
 
     async def stop(self) -> None:
         """Drop the round in hand; its committed rows stay."""
-        if self._work is not None:
+        if self._work is not None and not self._work.done():
             self._work.cancel()
             await asyncio.gather(self._work, return_exceptions=True)
-            self._work = None
+        self._work = None
 
     async def _announce(self, child: str) -> None:
         """Pass the plan down in the very bytes that the cloud signed."""
@@ -105,14 +107,14 @@ class Combiner:
         row = train.closing_row(plan, message_digest(data), self.name, plan.cohort, rows)
         body = None
         if plan.task == "train" and train.taking_part(rows):
-            body = self._fold(plan, row, rows)
-            row = train.with_sum(row, plan, rows, body.digest)
+            row, body = self._fold(train.with_sum(row, plan, rows, "0" * 64), plan, rows)
         self._intake.close(row, body)
         return row
 
-    def _fold(self, plan: Plan, row: Contribution, rows: list[Contribution]) -> Blob:
-        draft = train.with_sum(row, plan, rows, "0" * 64)
+    def _fold(self, draft: Contribution, plan: Plan, rows: list[Contribution]) -> tuple[Contribution, Blob]:
+        """The sum's manifest, which has no digest before, and its body."""
         writer = self._intake.spool.begin(draft)
         for values in self._intake.sum(rows, plan.params):  # whole blocks, but for the last
-            writer.write(values.astype(DTYPES[draft.width], copy=False).data.cast("B"))
-        return writer.seal()
+            writer.write(pack(values, draft.width))
+        body = writer.seal()
+        return msgspec.structs.replace(draft, digest=body.digest), body

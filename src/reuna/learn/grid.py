@@ -26,12 +26,10 @@ from reuna.core.records import Grid
 
 Ints = NDArray[np.signedinteger]
 
-DTYPES: dict[int, np.dtype[np.signedinteger]] = {
-    1: np.dtype("<i1"),
-    2: np.dtype("<i2"),
-    4: np.dtype("<i4"),
-    8: np.dtype("<i8"),
-}  #: bytes per integer -> little-endian type on the wire
+_WHOLE = {width: np.dtype(f"<i{width}") for width in (1, 2, 4, 8)}
+_SPLIT = {3: (2, 1), 5: (4, 1), 6: (4, 2)}  #: bytes of the low and the high part
+WIDTHS = tuple(sorted((*_WHOLE, *_SPLIT)))  #: bytes per integer on the wire
+LOT = 65_536  #: integers written together: whole 64 KiB blocks at every width
 BITS = (8, 16, 32)  #: grids a plan may choose
 EXPONENTS = range(-60, 31)
 
@@ -67,8 +65,8 @@ def sum_width(grid: Grid, max_weight: int, capacity: int) -> int:
 
 
 def narrowest(bound: int) -> int:
-    """Fewest bytes per integer (1, 2, 4 or 8) that hold ``-bound..bound``."""
-    return next(width for width in DTYPES if bound < 2 ** (8 * width - 1))
+    """Fewest bytes per integer, of `WIDTHS`, that hold ``-bound..bound``."""
+    return next(width for width in WIDTHS if bound < 2 ** (8 * width - 1))
 
 
 def needed_width(largest: float, grid: Grid) -> int:
@@ -80,11 +78,10 @@ def needed_width(largest: float, grid: Grid) -> int:
     return narrowest(int(min(np.rint(np.float64(largest) * 2.0**-grid.exponent), top)))
 
 
-def encode(delta: NDArray[np.floating], grid: Grid, width: int | None = None) -> tuple[Ints, int]:
-    """Integers of the grid, shape as ``delta``, and how many values were clipped.
+def encode(delta: NDArray[np.floating], grid: Grid) -> tuple[Ints, int]:
+    """Integers of the grid, int8, int16 or int32, shape as ``delta``, and how many values were clipped.
 
-    ``delta`` must be finite; see `reuna.core.tensors.finite`. ``width`` is bytes per integer:
-    `needed_width` of the whole update, or that of the grid.
+    ``delta`` must be finite; see `reuna.core.tensors.finite`.
     """
     top = 2 ** (grid.bits - 1) - 1
     scaled = np.multiply(delta, 2.0**-grid.exponent, dtype=np.float64)
@@ -93,12 +90,46 @@ def encode(delta: NDArray[np.floating], grid: Grid, width: int | None = None) ->
     if scaled.size and max(scaled.max(), -scaled.min()) > top:
         saturated = int(np.count_nonzero(np.abs(scaled) > top))
         np.clip(scaled, -top, top, out=scaled)
-    return scaled.astype(DTYPES[width or update_width(grid)]), saturated
+    return scaled.astype(_WHOLE[update_width(grid)]), saturated
 
 
 def decode(values: Ints, grid: Grid) -> NDArray[np.float64]:
     """Differences that the integers stand for, float64 (exact for every grid a plan allows)."""
     return np.multiply(values, 2.0**grid.exponent, dtype=np.float64)
+
+
+def pack(values: Ints, width: int) -> bytes | memoryview:
+    """``values`` (any length) as bytes, little-endian, ``width`` bytes each.
+
+    Widths without a type of their own are written lot by lot (`LOT`): first the low parts of the
+    integers, unsigned, then their high parts, signed. The values must fit.
+    """
+    if width in _WHOLE:
+        return np.ascontiguousarray(values, _WHOLE[width]).data.cast("B")
+    return b"".join(_split(values[at : at + LOT], width) for at in range(0, len(values), LOT))
+
+
+def _split(lot: Ints, width: int) -> bytes:
+    low, high = _SPLIT[width]
+    wide = lot.astype(np.int64, copy=False)
+    return wide.astype(f"<u{low}").tobytes() + (wide >> 8 * low).astype(f"<i{high}").tobytes()
+
+
+def unpack(data: bytes | memoryview, width: int) -> Ints:
+    """The integers that `pack` wrote; ``data`` is whole lots, but for the last. A view where it can be."""
+    if width in _WHOLE:
+        return np.frombuffer(data, _WHOLE[width])
+    values = np.empty(len(data) // width, np.int64)
+    for at in range(0, len(values), LOT):
+        _join(values[at : at + LOT], memoryview(data)[at * width :], width)
+    return values
+
+
+def _join(lot: NDArray[np.int64], data: memoryview, width: int) -> None:
+    low, high = _SPLIT[width]
+    lot[:] = np.frombuffer(data, f"<i{high}", len(lot), low * len(lot))
+    lot <<= 8 * low
+    lot |= np.frombuffer(data, f"<u{low}", len(lot))
 
 
 def within(values: Ints, bound: int) -> bool:

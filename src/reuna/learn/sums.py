@@ -8,20 +8,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from reuna.learn.grid import Ints
+from reuna.learn.grid import LOT, Ints
 
 S = TypeVar("S")
-BLOCK_VALUES = 256 * 1024  #: values folded at a time: 2 MiB of int64, the cache keeps it
+BLOCK_VALUES = 4 * LOT  #: values folded at a time: 2 MiB of int64, the cache keeps it
 
 
-@dataclass(frozen=True)
-class Part(Generic[S]):
+class Part(NamedTuple, Generic[S]):
     """One summand: where to read it, bytes per integer, and what to multiply it by.
 
     An update is multiplied by its weight; a partial sum, already weighted, by 1.

@@ -11,7 +11,7 @@ import math
 import time
 
 from reuna.core.errors import PlanError
-from reuna.core.records import Plan, RunSpec, Task
+from reuna.core.records import Plan, RunSpec, Setting, Task
 from reuna.learn.grid import check_grid
 from reuna.learn.strategies import client_settings, strategy
 from reuna.wire import encode
@@ -27,6 +27,11 @@ def run_id(now: float, token: str) -> str:
 def edges_of(spec: RunSpec) -> tuple[str, ...]:
     """All edges asked, sorted."""
     return tuple(sorted(edge for edges in spec.fogs.values() for edge in edges))
+
+
+def size_of(spec: RunSpec) -> int:
+    """How many edges are asked; each stands under one fog."""
+    return sum(map(len, spec.fogs.values()))
 
 
 def check_spec(spec: RunSpec) -> None:
@@ -50,7 +55,7 @@ def check_spec(spec: RunSpec) -> None:
 
 def quorum_of(spec: RunSpec) -> int:
     """Edges that must take part for a round to count."""
-    return max(1, math.ceil(spec.quorum * len(edges_of(spec)) - 1e-9))
+    return max(1, math.ceil(spec.quorum * size_of(spec) - 1e-9))
 
 
 def round_plan(
@@ -76,13 +81,18 @@ def round_plan(
         deadline_s=spec.deadline_s,
         grid=spec.grid,
         max_weight=spec.max_weight,
-        capacity=len(edges_of(spec)),
+        capacity=size_of(spec),
         seed=spec.seed,
         bundle=spec.bundle,
         bundle_size=spec.bundle_size,
-        settings={**client_settings(spec.strategy, spec.settings), "rounds": spec.rounds},
+        settings=learner_settings(spec),
         inline=inline,
     )
+
+
+def learner_settings(spec: RunSpec) -> dict[str, Setting]:
+    """What `load`, `learner` and `fit` are told on every node."""
+    return {**client_settings(spec.strategy, spec.settings), "rounds": spec.rounds}
 
 
 def plans(

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from typing import NoReturn
 
 from reuna.core.errors import ABSENCES, REFUSALS, NotApproved, Refused, ReunaError
 from reuna.core.records import Contribution, Member, Metrics, Plan, Work
-from reuna.learn.grid import DTYPES, largest_sum, narrowest, sum_width, update_width
+from reuna.learn.grid import WIDTHS, largest_sum, narrowest, sum_width, update_width
 from reuna.learn.sums import Part
 
 MAX_METRICS = 64
@@ -34,7 +34,7 @@ def admit(
     plan_digest: str,
     manifest: Contribution,
     peer: str,
-    children: Sequence[str],
+    children: Container[str],
     closed: bool,
 ) -> None:
     """Judge a manifest before any byte of its body is read. Raises `Refused` with the reason."""
@@ -61,7 +61,7 @@ def _check_shape(plan: Plan, manifest: Contribution) -> None:
     if plan.task != "train":
         _refuse("shape", f"{manifest.sender} sent an {manifest.kind} where only reports are asked")
     widest = _widest(plan, manifest)
-    if manifest.params != plan.params or manifest.width not in DTYPES or manifest.width > widest:
+    if manifest.params != plan.params or manifest.width not in WIDTHS or manifest.width > widest:
         found = f"{manifest.params} values of {manifest.width} bytes"
         _refuse("shape", f"{manifest.sender} sent {found}, asked are {plan.params} of at most {widest}")
     if manifest.size != plan.params * manifest.width:
@@ -152,6 +152,17 @@ def taking_part(rows: Iterable[Contribution]) -> list[Member]:
     """Members that gave something, sorted by name."""
     members = (m for row in rows for m in row.members if not m.absent)
     return sorted(members, key=lambda member: member.node)
+
+
+def told_members(members: Iterable[Member]) -> str:
+    """Who gave something and with what weight, for the timeline: ``edge-1=96, edge-2=81``."""
+    return ", ".join(f"{m.node}={m.weight}" for m in sorted(members, key=lambda m: m.node) if not m.absent)
+
+
+def read_members(told: str) -> dict[str, int]:
+    """Node -> weight, as `told_members` wrote it."""
+    pairs = (each.rpartition("=") for each in told.split(", ") if each)
+    return {node: int(weight) for node, _, weight in pairs}
 
 
 def all_members(cohort: Iterable[str], rows: Iterable[Contribution], reason: str) -> tuple[Member, ...]:

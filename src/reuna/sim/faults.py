@@ -21,6 +21,7 @@ import numpy as np
 from reuna.cloud.train import Outcome
 from reuna.core.errors import Unreachable
 from reuna.core.records import Metrics, Setting
+from reuna.loop import train
 from reuna.sim.clock import SimClock, run_virtual
 from reuna.sim.fleet import Disk, Faults, SimEdge, SimFleet, make_spec, random_of
 from reuna.sim.freight import Weather
@@ -192,6 +193,7 @@ class Rehearsal:
     retrained: int
     virtual_s: float
     members: dict[int, int]
+    took_part: list[tuple[str, ...]]  #: names, for each round
 
 
 def fleet_of(fogs: int, edges: int) -> dict[str, dict[str, SimEdge]]:
@@ -235,9 +237,11 @@ async def _rehearse(
         outcome = await fleet.run(spec, model, bundle)
     again = Counter(fleet.trained)
     retrained = sum(times - 1 for times in again.values())
-    members = {r: int(f["took_part"]) for (what, r), f in fleet.timeline.items() if what == "round"}
+    closed = {number: fields for (what, number), fields in sorted(fleet.timeline.items()) if what == "round"}
+    members = {number: int(fields["took_part"]) for number, fields in closed.items()}
+    took_part = [tuple(train.read_members(str(fields["members"]))) for fields in closed.values()]
     now = asyncio.get_running_loop().time()
-    return Rehearsal(seed, outcome, faults.counts, retrained, now, members)
+    return Rehearsal(seed, outcome, faults.counts, retrained, now, members, took_part)
 
 
 def undisturbed(rounds: int = 4, **changes: Any) -> Outcome:

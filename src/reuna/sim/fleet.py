@@ -18,7 +18,7 @@ from reuna.cloud.plan import Planner
 from reuna.cloud.train import Conductor, Outcome
 from reuna.core.errors import Unreachable
 from reuna.core.ports import Blob, Bus, Clock, Depot, Handler, Journal, Learner, Link, Subscription
-from reuna.core.records import Event, Hello, Metrics, RunSpec, Setting, Terms
+from reuna.core.records import Event, Hello, Metrics, Plan, RunSpec, Setting, Terms
 from reuna.core.tensors import pack, unpack
 from reuna.edge.train import Fitted, Trainer
 from reuna.exchange.egress import Egress
@@ -64,12 +64,17 @@ class Faults:
 
 
 class FairWeather(Faults):
-    """Nothing is ever killed, so ports need no guard: for speed."""
+    """Nothing is killed and no word is lost, so ports need no guard: for speed."""
 
 
 def guard(port: Any, life: Incarnation, faults: Faults, effects: tuple[str, ...]) -> Any:
     """The port as one process sees it."""
     return port if isinstance(faults, FairWeather) else Guard(port, life, faults, effects)
+
+
+def line(bus: Bus, node: str, faults: Faults) -> Bus:
+    """The bus as a node's line lets it be heard."""
+    return bus if isinstance(faults, FairWeather) else LossyBus(bus, node, faults)
 
 
 class Guard:
@@ -167,11 +172,11 @@ class InlineWorkshop:
 
     async def fit(self, model: Blob, settings: Mapping[str, Setting], seed: int) -> Fitted:
         tensors = unpack(model.read(0, model.size))
-        trained, weight, metrics = self._learner.fit(tensors, self._data, settings, seed)
+        trained, weight, metrics = self._learner.fit(tensors, self._data, dict(settings), seed)
         return Fitted(MemoryBlob(pack(trained), ""), weight, metrics)
 
     async def evaluate(self, model: Blob, settings: Mapping[str, Setting]) -> Metrics:
-        return self._learner.evaluate(unpack(model.read(0, model.size)), self._data, settings)
+        return self._learner.evaluate(unpack(model.read(0, model.size)), self._data, dict(settings))
 
 
 @dataclass
@@ -203,10 +208,18 @@ class Disk:
 
 @dataclass(frozen=True)
 class SimEdge:
-    """An edge's learner and data."""
+    """An edge's learner and data; ``rounds`` in which it trains, all if None: it is silent in others."""
 
     learner: Learner
     data: Any
+    rounds: frozenset[int] | None = None
+
+    def hears(self, plan: bytes) -> bool:
+        """Whether it answers to a plan."""
+        if self.rounds is None:
+            return True
+        asked = decode(Plan, plan)
+        return asked.task != "train" or asked.round in self.rounds
 
 
 JournalFor = Callable[[], Journal]
@@ -328,7 +341,7 @@ class SimFleet:
     async def _cloud(self, life: Incarnation) -> None:
         assert self._spec is not None and self._outcome is not None
         disk, faults = self.disks["cloud"], self.faults
-        bus = LossyBus(self._connect(life, self._hub), "cloud", faults)
+        bus = line(self._connect(life, self._hub), "cloud", faults)
         blobs = guard(disk.blobs, life, faults, BLOB_EFFECTS)
         spool = guard(disk.spool, life, faults, SPOOL_EFFECTS)
         intake = Intake("cloud", blobs, spool, None, self._announce_s, patience=1.25)
@@ -352,7 +365,7 @@ class SimFleet:
 
     async def _fog(self, life: Incarnation) -> None:
         name, disk = life.node, self.disks[life.node]
-        bus = LossyBus(self._connect(life, self._sites[name]), name, self.faults)
+        bus = line(self._connect(life, self._sites[name]), name, self.faults)
         link = self._link(life)
         spool = guard(disk.spool, life, self.faults, SPOOL_EFFECTS)
         intake = Intake(name, disk.blobs, spool, link.fetch, self._announce_s)
@@ -373,7 +386,12 @@ class SimFleet:
         edge = self.fogs[self.parent(name)][name]
         trainer = Trainer(name, name, link, InlineWorkshop(edge.learner, edge.data), self._clock)
         trainer.trained = _Noted(name, self.trained)
-        await link.listen(trainer.on_plan)
+
+        async def hear(plan: bytes, signed: bytes) -> None:
+            if edge.hears(plan):
+                await trainer.on_plan(plan, signed)
+
+        await link.listen(hear)
         await self._say_hello(link, name)
 
     def _connect(self, life: Incarnation, broker: MemoryBroker) -> MemoryBus:
@@ -404,7 +422,7 @@ class SimFleet:
         return Egress(
             name,
             parent,
-            guard(LossyBus(bus, name, faults), life, faults, ()),
+            guard(line(bus, name, faults), life, faults, ()),
             guard(freight, life, faults, FREIGHT_EFFECTS),
             guard(disk.blobs, life, faults, BLOB_EFFECTS),
             guard(disk.outbox, life, faults, SPOOL_EFFECTS),

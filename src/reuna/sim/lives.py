@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from reuna.sim.bus import MemoryBus
 
 T = TypeVar("T")
+_FEW = 4
 _life: contextvars.ContextVar[Incarnation | None] = contextvars.ContextVar("life", default=None)
 
 
@@ -35,12 +36,15 @@ class Incarnation:
         self.node = node
         self.alive = True
         self.connections: list[MemoryBus] = []
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._tasks: list[asyncio.Task[Any]] = []
+        self._look = _FEW  #: number of tasks at which those that ended are forgotten
 
     def adopt(self, task: asyncio.Task[Any]) -> None:
         """Remember a task started by this process."""
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks.append(task)
+        if len(self._tasks) >= self._look:
+            self._tasks = [each for each in self._tasks if not each.done()]
+            self._look = max(_FEW, 2 * len(self._tasks))
 
     def start(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """Run ``work`` as this process; what it starts belongs to it as well."""
@@ -53,8 +57,9 @@ class Incarnation:
         self.alive = False
         for connection in self.connections:
             connection.drop()
-        for task in list(self._tasks):
+        for task in self._tasks:
             task.cancel()
+        self._tasks = []
 
 
 def adopting_tasks(

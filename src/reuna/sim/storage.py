@@ -6,7 +6,7 @@ nothing that was written; a power cut loses what was not forced to the disk.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 
 from reuna.core.errors import Corrupted, DiskFull, Refused, Unreachable
 from reuna.core.ports import Blob
@@ -127,18 +127,19 @@ class MemorySpool:
     def __init__(self, disk: MemoryDisk | None = None) -> None:
         self.disk = disk or MemoryDisk()
         self._uploads: dict[Key, MemorySpoolWriter] = {}
-        self._rows: dict[Key, tuple[Contribution, Blob | None]] = {}
+        self._rows: dict[tuple[str, int, int], dict[str, Contribution]] = {}  #: by round, by sender
+        self._bodies: dict[Key, Blob] = {}
 
     def begin(self, manifest: Contribution) -> MemorySpoolWriter:
         """A writer that goes on at `held(manifest)`; an older writer of the key may not go on."""
-        kept = self.held(manifest)
-        older = self._uploads.get(manifest.key)
+        key, kept = manifest.key, self.held(manifest)
+        older = self._uploads.get(key)
         writer = MemorySpoolWriter(self.disk, manifest)
         if older is not None:
             if kept:
                 writer.go_on_from(older)
             older.abandon()
-        self._uploads[manifest.key] = writer
+        self._uploads[key] = writer
         return writer
 
     def held(self, manifest: Contribution) -> int:
@@ -152,18 +153,21 @@ class MemorySpool:
 
     def commit(self, manifest: Contribution, body: Blob | None) -> None:
         """Raises `Refused` ('conflict', 'digest'), `Corrupted`, `DiskFull`."""
-        row, _ = self._rows.get(manifest.key, (None, None))
+        key = manifest.key
+        rows = self._rows.setdefault(key[:3], {})
+        row = rows.get(manifest.sender)
         if row is not None and row.digest != manifest.digest:
             raise Refused("conflict", f"{manifest.sender} already gave to round {manifest.round}")
         if row is not None:
-            self._forget_upload(manifest.key)
+            self._forget_upload(key)
             return
         if body is not None:
             self._judge(manifest, body)
         self.disk.take(ROW)
         if body is not None:
-            del self._uploads[manifest.key]
-        self._rows[manifest.key] = (manifest, body)
+            del self._uploads[key]
+            self._bodies[key] = body
+        rows[manifest.sender] = manifest
 
     def _judge(self, manifest: Contribution, body: Blob) -> None:
         if (body.digest, body.size) != (manifest.digest, manifest.size):
@@ -178,18 +182,16 @@ class MemorySpool:
             upload.abandon()
 
     def rows(self, run: str, round: int, attempt: int) -> list[Contribution]:
-        return self._sorted(lambda key: key[:3] == (run, round, attempt))
+        return _by_sender(self._rows.get((run, round, attempt), {}))
 
     def rows_of_run(self, run: str) -> list[Contribution]:
         """Committed contributions of a whole run, by round, attempt and sender."""
-        return self._sorted(lambda key: key[0] == run)
-
-    def _sorted(self, wanted: Callable[[Key], bool]) -> list[Contribution]:
-        return [self._rows[key][0] for key in sorted(self._rows) if wanted(key)]
+        rounds = [self._rows[key] for key in sorted(self._rows) if key[0] == run]
+        return [row for rows in rounds for row in _by_sender(rows)]
 
     def body(self, row: Contribution) -> Blob:
         """Raises `Corrupted` when it was dropped."""
-        _, body = self._rows.get(row.key, (None, None))
+        body = self._bodies.get(row.key)
         if body is None:
             raise Corrupted(f"no body of {row.sender} for round {row.round}")
         return body
@@ -198,10 +200,8 @@ class MemorySpool:
         """Forget bodies and unfinished uploads of earlier rounds of the run; rows stay."""
         for key in [k for k in self._uploads if k[0] == run and k[1] < before_round]:
             self._forget_upload(key)
-        for key, (row, body) in self._rows.items():
-            if body is not None and key[0] == run and key[1] < before_round:
-                self.disk.give_back(body.size)
-                self._rows[key] = (row, None)
+        for key in [k for k in self._bodies if k[0] == run and k[1] < before_round]:
+            self.disk.give_back(self._bodies.pop(key).size)
 
     def crash(self, power: bool = True) -> None:
         """The process is gone, and its writers; a power cut takes unfinished uploads as well."""
@@ -213,6 +213,10 @@ class MemorySpool:
 
     def close(self) -> None:
         """Nothing to close in memory."""
+
+
+def _by_sender(rows: dict[str, Contribution]) -> list[Contribution]:
+    return [rows[sender] for sender in sorted(rows)]
 
 
 class MemorySpoolWriter:

@@ -19,6 +19,7 @@ that a clock set back brings nothing back to life.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Literal, TypeVar
 
 import msgspec
@@ -281,7 +282,13 @@ def targets_of(state: TrustState, role: str) -> Targets:
     """The accepted list of targets, code or plans. Raises `Untrusted` (missing)."""
     if role not in state.files:
         raise Untrusted("missing", f"no accepted {role} yet")
-    return parse(Targets, role, state.files[role].data).signed
+    return _list(role, state.files[role].data)
+
+
+@lru_cache(maxsize=16)
+def _list(role: str, data: bytes) -> Targets:
+    """An accepted list: the same bytes are asked about in every round."""
+    return parse(Targets, role, data).signed
 
 
 # --- rules they share ------------------------------------------------------------------------------

@@ -6,7 +6,7 @@
 'plant-1'
 """
 
-from reuna.wire.codec import LIMITS, VERSION, decode, encode, message_digest
+from reuna.wire.codec import LIMITS, VERSION, decode, decode_plan, encode, message_digest
 from reuna.wire.digest import (
     BLOCK,
     HASH_SIZE,
@@ -14,6 +14,7 @@ from reuna.wire.digest import (
     BlockHasher,
     block_hash,
     digest_bytes,
+    digest_of_hashes,
     hash_blocks,
     hashes_of,
 )
@@ -27,7 +28,9 @@ __all__ = [
     "BlockHasher",
     "block_hash",
     "decode",
+    "decode_plan",
     "digest_bytes",
+    "digest_of_hashes",
     "encode",
     "hash_blocks",
     "hashes_of",

@@ -8,6 +8,7 @@ its name and meaning, so older bytes stay readable. Golden bytes: ``tests/golden
 from __future__ import annotations
 
 import hashlib
+from functools import lru_cache
 from typing import TypeVar, cast
 
 import msgspec
@@ -73,6 +74,13 @@ def decode(kind: type[M], data: bytes) -> M:
         raise BadMessage(f"malformed {kind.__name__}: {error}") from error
 
 
+@lru_cache(maxsize=4)
+def decode_plan(data: bytes) -> Plan:
+    """The plan of a round, whose bytes a node reads again at each step. Raises `BadMessage`."""
+    return decode(Plan, data)
+
+
+@lru_cache(maxsize=4)  # it is made of a plan's bytes again at each step of a round
 def message_digest(data: bytes) -> str:
     """SHA-256 of a message's bytes, hexadecimal; binds an answer to its plan."""
     return hashlib.sha256(data).hexdigest()

@@ -11,7 +11,6 @@ True
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
 
 from reuna.core.ports import Blob
 
@@ -25,14 +24,16 @@ def block_hash(block: bytes | memoryview) -> bytes:
     return hashlib.sha256(block).digest()
 
 
-def digest_of_hashes(hashes: Iterable[bytes]) -> str:
-    """The blob's digest from its block hashes, in order."""
-    return hashlib.sha256(b"".join(hashes)).hexdigest()
+def digest_of_hashes(hashes: bytes) -> str:
+    """The blob's digest from its block hashes, joined in order."""
+    return hashlib.sha256(hashes).hexdigest()
 
 
 def hash_blocks(data: bytes | memoryview) -> bytes:
     """SHA-256 of each block of whole blocks, joined."""
     view = memoryview(data).cast("B")
+    if 0 < len(view) <= BLOCK:
+        return block_hash(view)
     return b"".join(block_hash(view[at : at + BLOCK]) for at in range(0, len(view), BLOCK))
 
 
@@ -60,9 +61,9 @@ class BlockHasher:
 
     def digest(self) -> str:
         """Digest of the blocks so far, 64 hexadecimal characters."""
-        return digest_of_hashes(self.hashes)
+        return digest_of_hashes(b"".join(self.hashes))
 
 
 def digest_bytes(data: bytes | memoryview) -> str:
     """Digest of bytes in memory."""
-    return BlockHasher().feed(data).digest()
+    return digest_of_hashes(hash_blocks(data))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 from collections.abc import AsyncIterator
@@ -20,6 +21,7 @@ from reuna.edge.settings import EDGE, sandbox_limits
 from reuna.edge.workshop import TRAINED, WorkerWorkshop, take
 
 MODEL = """
+import os
 import numpy as np
 
 def load(folder, settings):
@@ -32,6 +34,8 @@ class Adds:
         return {"w": model["w"] + np.float32(data)}, 5, {}
 
     def evaluate(self, model, data, settings):
+        if settings.get("what") == "process":
+            return {"pid": os.getpid()}
         return {"sum": model["w"].sum()}
 
 def learner(settings):
@@ -54,8 +58,11 @@ def blobs(tmp_path: Path) -> FileBlobs:
     return FileBlobs(tmp_path / "state" / "blobs")
 
 
-def workshop_in(site: Path, min_level: int = 0, limits: SandboxLimits | None = None) -> WorkerWorkshop:
-    return WorkerWorkshop(site / "state" / "work", site / "data", 60.0, limits or SandboxLimits(), min_level)
+def workshop_in(
+    site: Path, min_level: int = 0, limits: SandboxLimits | None = None, idle_s: float = 60.0
+) -> WorkerWorkshop:
+    limits = limits or SandboxLimits()
+    return WorkerWorkshop(site / "state" / "work", site / "data", idle_s, limits, min_level)
 
 
 @pytest.fixture
@@ -104,6 +111,67 @@ async def test_a_sandbox_below_what_the_node_asks_for_trains_nothing(site: Path,
         await workshop.open("r-1", blobs.put(pack_bundle(site / "project")), SETTINGS, Terms())
     assert "reuna sandbox" in caught.value.next_step
     assert not (site / "state" / "work" / "worker.log").read_text()
+    await workshop.close()
+
+
+async def test_a_sandbox_below_what_the_sites_policy_asks_for_trains_nothing(
+    workshop: WorkerWorkshop, site: Path, blobs: FileBlobs
+) -> None:
+    (site / "project" / "model.py").write_text("raise RuntimeError('a line of the project ran')")
+    bundle = blobs.put(pack_bundle(site / "project"))
+    with pytest.raises(SandboxTooWeak, match=r"reaches level \d, this node and its policy ask for 4"):
+        await workshop.open("r-1", bundle, SETTINGS, Terms(HIGHEST + 1))
+    assert not (site / "state" / "work" / "worker.log").read_text()
+    assert workshop.level == 0, "the worker is gone"
+
+
+async def process_of(workshop: WorkerWorkshop, run: str, bundle: FileBlob, blobs: FileBlobs) -> int:
+    """Process in which the project's code runs for a run and bundle."""
+    await workshop.open(run, bundle, SETTINGS, Terms())
+    asked = {**SETTINGS, "what": "process"}
+    found = await workshop.evaluate(blobs.put(pack({"w": np.ones(2, np.float32)})), asked)
+    return int(found["pid"])
+
+
+def ended(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return True
+    return False
+
+
+async def test_a_worker_stays_for_its_run_and_another_run_has_a_fresh_one(
+    workshop: WorkerWorkshop, site: Path, blobs: FileBlobs
+) -> None:
+    bundle = blobs.put(pack_bundle(site / "project"))
+    first = await process_of(workshop, "r-1", bundle, blobs)
+    assert await process_of(workshop, "r-1", bundle, blobs) == first
+    second = await process_of(workshop, "r-2", bundle, blobs)
+    assert second != first
+    assert ended(first)
+    assert not ended(second)
+
+
+async def test_another_bundle_has_a_fresh_worker_with_its_own_code(
+    workshop: WorkerWorkshop, site: Path, blobs: FileBlobs
+) -> None:
+    first = await process_of(workshop, "r-1", blobs.put(pack_bundle(site / "project")), blobs)
+    (site / "project" / "model.py").write_text(MODEL.replace(".sum()", ".sum() * 100"))
+    other = blobs.put(pack_bundle(site / "project"))
+    assert await process_of(workshop, "r-1", other, blobs) != first
+    assert ended(first)
+    assert await workshop.evaluate(blobs.put(pack({"w": np.ones(2, np.float32)})), SETTINGS) == {"sum": 200.0}
+
+
+async def test_an_idle_worker_ends_and_the_next_work_begins_another(site: Path, blobs: FileBlobs) -> None:
+    workshop, bundle = workshop_in(site, idle_s=0.01), blobs.put(pack_bundle(site / "project"))
+    first = await process_of(workshop, "r-1", bundle, blobs)
+    async with asyncio.timeout(60):
+        while not ended(first):  # another process is what we wait for
+            await asyncio.sleep(0.01)
+    assert workshop.level == 0
+    assert await process_of(workshop, "r-1", bundle, blobs) != first
     await workshop.close()
 
 

@@ -17,7 +17,7 @@ from reuna.exchange.extent import length
 from reuna.exchange.flows import Passage
 from reuna.exchange.intents import Leaving
 from reuna.exchange.meter import CountedFlows
-from reuna.learn.grid import DTYPES
+from reuna.learn.grid import pack as packed_integers
 from reuna.loop import train
 from reuna.sim.bus import MemoryBroker
 from reuna.sim.clock import InPlace, SimClock, run_virtual
@@ -37,14 +37,14 @@ PLAN = Plan(
 
 def summed(values: list[int], width: int, weight: int) -> tuple[Contribution, MemoryBlob]:
     """A partial over two members whose integers repeat ``values``."""
-    data = np.resize(np.array(values), PLAN.params).astype(DTYPES[width]).tobytes()
+    data = bytes(packed_integers(np.resize(np.array(values), PLAN.params), width))
     members = (Member("a", weight - 1), Member("b", 1))
     row = train.answer(PLAN, message_digest(encode(PLAN)), members[0], digest_bytes(data), width)
     row = msgspec.structs.replace(row, sender="fog", kind="partial", weight=weight, members=members)
     return row, MemoryBlob(data, row.digest)
 
 
-@pytest.mark.parametrize("width", [2, 4, 8])
+@pytest.mark.parametrize("width", [2, 3, 4, 5, 8])
 def test_the_length_of_a_sum_is_that_of_the_mean_update(width: int) -> None:
     row, body = summed([30, -40], width, weight=10)
     assert length(row, body, GRID) == pytest.approx(np.sqrt(35_000) * 50 * 2**-10 / 10)

@@ -12,10 +12,12 @@ from reuna.core.errors import PlanError
 from reuna.core.records import Grid
 from reuna.learn.grid import (
     BITS,
+    WIDTHS,
     check_grid,
     decode,
     encode,
     largest_sum,
+    pack,
     sum_width,
     update_width,
     within,
@@ -83,5 +85,21 @@ def test_the_width_of_a_sum_holds_every_sum_the_plan_allows(bits: int, weight: i
     grid = Grid(bits, 0)
     width = sum_width(grid, weight, nodes)
     assert largest_sum(grid, weight, nodes) < 2 ** (8 * width - 1)
-    assert width == 2 or largest_sum(grid, weight, nodes) >= 2 ** (8 * width // 2 - 1)
+    assert largest_sum(grid, weight, nodes) >= 2 ** (8 * WIDTHS[WIDTHS.index(width) - 1] - 1)
     assert width >= update_width(grid)
+
+
+@pytest.mark.parametrize(
+    ("width", "data"),
+    [
+        (1, "01 fe"),
+        (2, "0100 feff"),
+        (3, "0100 feff 00 ff"),
+        (4, "01000000 feffffff"),
+        (5, "01000000 feffffff 00 ff"),
+        (6, "01000000 feffffff 0000 ffff"),
+        (8, "0100000000000000 feffffffffffffff"),
+    ],
+)
+def test_bytes_of_one_and_minus_two_are_as_published(width: int, data: str) -> None:
+    assert bytes(pack(np.array([1, -2]), width)) == bytes.fromhex(data)

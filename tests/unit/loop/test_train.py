@@ -152,14 +152,16 @@ def test_the_closing_row_names_everybody_and_why_they_are_absent() -> None:
 def test_a_body_whose_values_are_small_may_be_narrow_but_not_wider_than_the_grid() -> None:
     assert judge(update(width=2, size=20)) == ""
     assert judge(update(width=8, size=80)) == "shape"
-    assert judge(update(width=3, size=30)) == "shape"
+    assert judge(update(width=3, size=30)) == ""
+    assert judge(update(width=7, size=70)) == "shape"
+    assert judge(update(width=0, size=0)) == "shape"
 
 
 def test_a_sum_is_as_wide_as_its_parts_need() -> None:
     narrow = [update("a", width=1, size=10), update("b", width=1, size=10)]
     row = train.closing_row(PLAN, DIGEST, "fog", PLAN.cohort, narrow)
     assert train.with_sum(row, PLAN, narrow, "d" * 64).width == 2
-    assert train.with_sum(row, PLAN, [update("a")], "d" * 64).width == 8
+    assert train.with_sum(row, PLAN, [update("a")], "d" * 64).width == 5
 
 
 def test_updates_are_weighted_once_and_partials_not_again() -> None:

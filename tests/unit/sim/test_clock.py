@@ -1,6 +1,7 @@
 """Virtual time: it jumps, it is the same every time, and it says when the world stands still."""
 
 import asyncio
+import gc
 import random
 import time
 
@@ -123,3 +124,17 @@ def test_a_hundred_thousand_timers_take_seconds_not_minutes():
     began = time.perf_counter()
     run_virtual(ticks())
     assert time.perf_counter() - began < 15.0  # about 1 s on a free core
+
+
+def test_the_search_for_cycles_is_as_before_when_the_world_has_ended():
+    before = gc.get_threshold()
+
+    async def look(fails: bool) -> int:
+        if fails:
+            raise ValueError
+        return gc.get_threshold()[0]
+
+    assert run_virtual(look(False)) > before[0]
+    with pytest.raises(ValueError):
+        run_virtual(look(True))
+    assert gc.get_threshold() == before
