@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.arguments import at_least
 from reuna.adapters.clock import SystemClock
 from reuna.adapters.files import FileBlobs
 from reuna.adapters.ledger_file import LedgerFile
@@ -114,8 +115,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--params", type=int, default=10_000)
-    parser.add_argument("--updates", type=int, default=200)
+    parser.add_argument("--params", type=at_least(1), default=10_000)
+    parser.add_argument("--updates", type=at_least(2), default=200)
     parser.add_argument("--json", action="store_true", help="accepted for scripts; the output is JSON")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="reuna-bench-") as folder:

@@ -9,6 +9,14 @@ that a round makes durable (N at the edges, N at the fogs, one partial a fog twi
 Updates are random, dense and new each round, and fill the grid: the worst case, since an update
 whose values are small is sent in fewer bytes (`reuna.learn.grid.needed_width`). ``--value-bits``
 makes them smaller; the limits stay those of the whole grid.
+
+What the line says of the fleet was observed, not copied from the arguments (`benchmarks.observed`):
+``bits`` is the widest integer in the committed updates, ``topology`` who gave to every counted round,
+``durable`` whether every nats-server and every open database and spool forced what it wrote.
+
+``edge_idle_pss_mib`` is the larger of an edge before its first run and after its last, once the worker
+has ended. Pages shared with other places count in part, by how many share them: ``places_sharing``
+says how many places there were. ``edge_idle_uss_mib`` counts only pages that no other process has.
 """
 
 from __future__ import annotations
@@ -26,28 +34,45 @@ import time
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 
+from benchmarks.arguments import at_least, between
+from benchmarks.observed import committed, is_durable, said, servers_sync, topology
 from reuna.adapters.toml_file import read_toml
 from reuna.core.project import project_settings
 from reuna.core.settings import Source, flags
 from reuna.fleet.client import Operator
 from reuna.fleet.data import DataNode, spread
-from reuna.fleet.layout import make_fleet
+from reuna.fleet.layout import Fleet, make_fleet, write_toml
 from reuna.fleet.session import Job, follow, prepare, ready
 from reuna.fleet.supervise import Supervisor
 from reuna.learn.grid import sum_width
 
 NOOP = Path(__file__).parent / "noop"
+RUN = "r-bench"
 WARM_UP = 2  #: rounds not counted: processes, connections and caches warm up
+IDLE_S = 2.0  #: until an edge's worker ends, where the idle memory is measured
+SETTLED_S = 30.0  #: by then it has ended
+IDLE_EDGE = "edge-1"
 
 
-def job_for(folder: Path, params: int, nodes: int, rounds: int, fogs: int, bits: int, value_bits: int) -> Job:
-    """A run of the no-op project over ``nodes`` edges."""
+def job_for(
+    folder: Path,
+    params: int,
+    nodes: int,
+    rounds: int,
+    fogs: int,
+    bits: int,
+    value_bits: int,
+    busy_s: float = 0.0,
+) -> Job:
+    """A run of the no-op project over ``nodes`` edges, each busy for so long in a fit or evaluation."""
     wanted = [f"train.params={params}", f"strategy.rounds={rounds + WARM_UP}", f"round.grid_bits={bits}"]
     exponent = -20 if bits > 16 else -12
     wanted += ["round.max_weight=1", f"round.grid_exponent={exponent}"]
     wanted += [f"train.amplitude={0.99 * 2.0 ** (value_bits - 1 + exponent)}"]
+    wanted += [f"train.busy_s={busy_s}"]
     sources: list[Source] = [read_toml(NOOP / "reuna.toml"), flags(wanted)]
     listed = [DataNode(f"edge-{i + 1}", f"edge-{i + 1}", folder) for i in range(nodes)]
     return Job(NOOP, project_settings(sources), listed, folder / "runs", fogs)
@@ -57,41 +82,75 @@ async def measure(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Start the fleet, run the rounds, stop it; the figures."""
     job = job_for(folder, args.params, args.nodes, args.rounds, args.fogs, args.bits, args.value_bits)
     fleet = make_fleet(folder / "fleet", "bench", spread(job.nodes, job.fogs))
+    if args.idle:
+        end_workers_soon(fleet)
     supervisor = Supervisor(fleet)
     await supervisor.start()
     try:
-        spec, parts = await asyncio.to_thread(prepare, job, fleet, "r-bench")
+        spec, parts = await asyncio.to_thread(prepare, job, fleet, RUN)
         operator = Operator.of(fleet)
         await ready(fleet, operator, supervisor)
-        idle = supervisor.pss("edge-1") if args.idle else None
+        idle = [memory(supervisor)] if args.idle else []
         for part in parts:
             await asyncio.to_thread(operator.put_blob, part)
-        import msgspec
-
         spec = msgspec.structs.replace(spec, evaluate=False, deadline_s=300.0)
         await asyncio.to_thread(operator.submit, spec)
         events: list[dict[str, Any]] = []
         await follow(operator, spec.run, events.append)
         supervisor.sample()
+        if args.idle:
+            await without_worker(supervisor)
+            idle.append(memory(supervisor))
+        running, servers = supervisor.processes(), servers_sync(supervisor)
     finally:
         await supervisor.stop()
     rounds = sorted((e["fields"] for e in events if e["what"] == "round"), key=lambda f: f["round"])[WARM_UP:]
-    seconds = [fields["seconds"] for fields in rounds]
+    seconds, gave = [fields["seconds"] for fields in rounds], committed(fleet, RUN, WARM_UP)
     return {
         "median_s": round(statistics.median(seconds), 5),
         "p90_s": round(float(np.quantile(seconds, 0.9)), 5),
         **limits(args, folder),
-        "bits": args.bits,
+        "bits": gave.bits,
         "value_bits": args.value_bits,
-        "topology": f"{args.nodes} edges, {args.fogs} fogs, 1 cloud",
-        "durable": True,
+        "topology": topology(fleet, running, gave),
+        "durable": is_durable(fleet, servers, said(fleet)),
         "update_sha256": hashlib.sha256("".join(f["updates"] for f in rounds).encode()).hexdigest(),
         "distinct_updates": len({f["updates"] for f in rounds}),
         "params": args.params,
-        "nodes": args.nodes,
+        "nodes": gave.edges,
         "rounds": len(seconds),
         **peaks(supervisor.peaks),
-        "edge_idle_pss_mib": None if idle is None else round(idle, 1),
+        **idle_figures(idle, len(fleet.places)),
+    }
+
+
+def end_workers_soon(fleet: Fleet) -> None:
+    """An edge whose worker has ended is what idle means; nobody waits a minute for it."""
+    for place in fleet.of("edge"):
+        write_toml(place.settings, {**read_toml(place.settings).values, "idle_s": IDLE_S})
+
+
+async def without_worker(supervisor: Supervisor) -> None:
+    """Until the edge's worker has ended. Raises `TimeoutError`."""
+    async with asyncio.timeout(SETTLED_S):
+        while f"{IDLE_EDGE}/worker" in dict(supervisor.processes()):
+            await asyncio.sleep(0.1)
+
+
+def memory(supervisor: Supervisor) -> tuple[float, float]:
+    """Proportional and unique set size of an edge, MiB."""
+    return supervisor.pss(IDLE_EDGE), supervisor.uss(IDLE_EDGE)
+
+
+def idle_figures(idle: list[tuple[float, float]], places: int) -> dict[str, float | int | None]:
+    """Of an edge before the run and after it; null where it was not asked for."""
+    shared: list[float | None] = [round(pss, 1) for pss, _ in idle] or [None, None]
+    return {
+        "edge_idle_pss_mib": max((pss for pss in shared if pss is not None), default=None),
+        "edge_idle_before_pss_mib": shared[0],
+        "edge_idle_after_pss_mib": shared[1],
+        "edge_idle_uss_mib": max((round(uss, 1) for _, uss in idle), default=None),
+        "places_sharing": places,
     }
 
 
@@ -165,23 +224,32 @@ def _disk(folder: Path, update: int, partial: int, nodes: int, fogs: int, model:
     return taken
 
 
-def main() -> None:
-    """Measure and print one JSON line."""
+def arguments(words: list[str] | None = None) -> argparse.Namespace:
+    """What was asked for; a mistake ends with one line that says what is allowed."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--params", type=int, default=10_000)
-    parser.add_argument("--nodes", type=int, default=8)
-    parser.add_argument("--rounds", type=int, default=20)
-    parser.add_argument("--fogs", type=int, default=2)
+    parser.add_argument("--params", type=at_least(1), default=10_000)
+    parser.add_argument("--nodes", type=at_least(1), default=8)
+    parser.add_argument("--rounds", type=at_least(1), default=20)
+    parser.add_argument("--fogs", type=at_least(1), default=2, help="at most as many as nodes")
     parser.add_argument("--bits", type=int, default=32, choices=(8, 16, 32))
     parser.add_argument(
-        "--value-bits", type=int, help="bits the largest values take; default all of the grid"
+        "--value-bits", type=between(2, 32), help="bits the largest values take; default all of the grid"
     )
     parser.add_argument("--idle", action="store_true", help="also measure an idle edge")
     parser.add_argument("--json", action="store_true", help="accepted for scripts; the output is JSON")
-    args = parser.parse_args()
+    args = parser.parse_args(words)
+    args.fogs = min(args.fogs, args.nodes)
     args.value_bits = args.value_bits or args.bits
+    if args.value_bits > args.bits:
+        parser.error(f"argument --value-bits: {args.value_bits} do not fit a grid of {args.bits} bits")
+    return args
+
+
+def main() -> None:
+    """Measure and print one JSON line."""
+    args = arguments()
     with tempfile.TemporaryDirectory(prefix="reuna-bench-") as folder:
         print(json.dumps(asyncio.run(measure(args, Path(folder)))))
 

@@ -15,6 +15,7 @@ import time
 import numpy as np
 
 import reuna
+from benchmarks.arguments import at_least
 from reuna.adapters.linear import SoftmaxClassifier
 from reuna.core.data import Dataset, Samples, no_samples
 
@@ -28,15 +29,19 @@ def data_of(seed: int) -> Dataset:
     return Dataset(samples, no_samples(FEATURES), no_samples(FEATURES))
 
 
-def main() -> None:
-    """Measure and print one JSON line."""
+def arguments(words: list[str] | None = None) -> argparse.Namespace:
+    """What was asked for."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--clients", type=int, default=1000)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--clients", type=at_least(1), default=1000)
+    parser.add_argument("--rounds", type=at_least(1), default=5)
     parser.add_argument("--json", action="store_true", help="accepted for scripts; the output is JSON")
-    args = parser.parse_args()
+    return parser.parse_args(words)
+
+
+def measure(args: argparse.Namespace) -> dict[str, int]:
+    """The figures."""
     learner = SoftmaxClassifier(FEATURES, 2)
     nodes = {f"client-{i:05d}": data_of(i) for i in range(args.clients)}
     settings = {"rate": 0.1, "epochs": 1}
@@ -51,18 +56,19 @@ def main() -> None:
             learner.fit(model, data, settings, number)
     plain = time.perf_counter() - began
     work = args.clients * args.rounds
-    print(
-        json.dumps(
-            {
-                "clients_per_s": round(work / ours),
-                "clients_per_cpu_s": round(work / computed),
-                "numpy_clients_per_s": round(work / plain),
-                "clients": args.clients,
-                "rounds": args.rounds,
-                "processes": 1,
-            }
-        )
-    )
+    return {
+        "clients_per_s": round(work / ours),
+        "clients_per_cpu_s": round(work / computed),
+        "numpy_clients_per_s": round(work / plain),
+        "clients": args.clients,
+        "rounds": args.rounds,
+        "processes": 1,
+    }
+
+
+def main() -> None:
+    """Measure and print one JSON line."""
+    print(json.dumps(measure(arguments())))
 
 
 if __name__ == "__main__":

@@ -31,6 +31,10 @@ MESSAGES: dict[str, msgspec.Struct] = {
     "report": Contribution(
         "r-1", 2, 1, "e2", "ef" * 32, "report", 0, 0, 0, "", 0, (Member("e2", absent="R103 no rows"),)
     ),
+    "partial": Contribution(
+        "r-1", 2, 1, "n1", "ef" * 32, "partial", 10, 8, 9, "23" * 32, 80,
+        (Member("e1", 9, "01" * 32, {"loss": 0.25}, 1, size=20), Member("e2", absent="R103 no rows")),
+    ),
     "receipt": Receipt("r-1", 2, 1, "e1", "01" * 32),
     "event": Event("e1", "b0", 3, 1.5, "sat out", "r-1", 2, {"reason": "no rows"}),
     "hello": Hello("n1", "b0", "0.1.0", ("e1", "e2")),

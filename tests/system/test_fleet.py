@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from drills import kill
 from reuna.fleet.result import ResultFile
 from reuna.template import make_project
 
@@ -54,17 +55,40 @@ def test_a_run_compares_the_three_ways_and_sends_no_row(project: Path) -> None:
     result = msgspec.json.decode(done.stdout, type=ResultFile)
     assert [site.site for site in result.sites] == ["pump-1", "pump-2", "pump-3", "pump-4"]
     assert all(site.federated["all"] > site.local["all"] + 0.2 for site in result.sites)
-    assert result.raw_rows_sent == 0
     assert set(result.bytes_by_kind) - {"head"} == {"model_update", "metric", "log", "presence"}
     # four edges and two fogs send 36 values a round: 3-byte integers up, 5-byte sums on
     assert result.bytes_by_kind["model_update"] == 5 * (4 * 36 * 3 + 2 * 36 * 5)
+    rounds = [event["fields"] for event in result.timeline if event["what"] == "round"]
+    assert sum(fields["bytes"] for fields in rounds) == result.bytes_by_kind["model_update"]
+    check_links(result)
+    assert set(result.wall_by_method_s) == {"local", "federated", "centralised"}
+    assert all(0 < seconds < result.wall_s for seconds in result.wall_by_method_s.values())
     assert {p.name for p in result.processes} >= {"cloud/main", "cloud/nats", "fog-1/egress", "pump-1/worker"}
     folder = project / "runs" / result.run
     assert json.loads((folder / "result.json").read_text()) == json.loads(done.stdout)
-    assert "<svg" in (folder / "report.html").read_text()
+    page = (folder / "report.html").read_text()
+    assert all(f'aria-label="{plot}"' in page for plot in PLOTS)
     assert not (folder / "fleet").exists(), "keys and state are removed"
     shown = reuna("show", result.run, "--json", cwd=project)
     assert json.loads(shown.stdout) == json.loads(done.stdout)
+
+
+PLOTS = ("all per site", "loss by round", "bytes by link and kind", "peak memory by process")
+
+
+def check_links(result: ResultFile) -> None:
+    """Every link in both directions; what went up is what the ledgers say, what came down what was asked for."""
+    up = {flow.link for flow in result.flows}
+    assert {link for link in result.bytes_by_link if link in up} == up
+    assert sum(result.bytes_by_link[link] for link in up) == sum(result.bytes_by_kind.values())
+    down = {tuple(flow.link.split(" → ")): {} for flow in result.came}
+    for flow in result.came:
+        down[tuple(flow.link.split(" → "))][flow.kind] = flow
+    assert {(child, parent) for parent, child in down} == {tuple(link.split(" → ")) for link in up}
+    for kinds in down.values():
+        assert set(kinds) >= {"plan", "bundle", "metadata"}
+        assert kinds["bundle"].messages == 1
+        assert kinds["plan"].messages >= 7  # five rounds, alone, evaluated
 
 
 def test_equal_seeds_give_equal_models_and_diff_says_so(project: Path) -> None:
@@ -131,7 +155,7 @@ def wait_until(happened: Any, seconds: float = 60) -> None:
 
 
 def test_kills_in_a_run_change_no_bit() -> None:
-    """The drill, short: cloud, fog, edge and nats-server killed with SIGKILL."""
+    """The drill, short: one kill in each phase of a run, of cloud, worker, fog, egress and nats-server."""
     repository = Path(__file__).parents[2]
     done = subprocess.run(
         [sys.executable, "-m", "drills.kill", "--kills", "5", "--json"],
@@ -139,8 +163,57 @@ def test_kills_in_a_run_change_no_bit() -> None:
     )  # fmt: skip
     assert done.stdout, done.stderr
     result = json.loads(done.stdout.splitlines()[-1])
-    assert result["kills"] == 5
+    assert (
+        result["kills"] == sum(times for roles in result["killed"].values() for times in roles.values()) == 5
+    )
     assert (result["lost"], result["double_counted"], result["same_bits"]) == (0, 0, True)
+    assert result["rounds_retrained"] >= 1, "a worker was killed at its work"
+    assert done.returncode == 0
+
+
+def test_the_full_kill_drill_aims_at_each_role_in_each_phase() -> None:
+    aimed = [(phase, role) for number in range(len(kill.ROLES)) for phase, role in kill.aims(number).items()]
+    assert sorted(aimed) == sorted((phase, role) for phase in kill.PHASES for role in kill.ROLES)
+    assert len(aimed) == kill.ALL >= 20
+
+
+def test_a_kill_counts_in_the_phase_where_it_fell_and_what_is_missing_is_aimed_at_again() -> None:
+    timeline = [
+        {"what": what, "at": at}
+        for what, at in (
+            ("round", 10.0),
+            ("short", 11.0),
+            ("round", 12.0),
+            ("local", 14.0),
+            ("evaluate", 15.0),
+        )
+    ]
+    moments = (4.9, 5.1, 11.0, 13.0, 14.5, 16.0)
+    assert [kill.phase_at(at, 5.0, timeline) for at in moments] == [*kill.PHASES, "after the run"]
+    watched = kill.Watched()
+    watched.kills.update({(phase, role): 1 for phase in kill.PHASES for role in kill.ROLES})
+    assert not watched.missing()
+    for pair in (("local", "fog nats"), ("local", "cloud main"), ("submit", "edge main")):
+        del watched.kills[pair]
+    assert kill.next_aims(watched.missing()) == {"submit": "edge main", "local": "cloud main"}
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {"same_bits": False}, {"lost": 1}, {"double_counted": 1}, {"rounds_retrained": 0},
+        {"missing": ["fog nats: local"]},
+    ],
+    ids=lambda broken: next(iter(broken)),
+)  # fmt: skip
+def test_the_kill_drill_fails_when_any_part_of_its_promise_is_broken(broken: dict[str, Any]) -> None:
+    watched = kill.Watched(calm="m", models={"m"}, retrained=1)
+    watched.kills.update({(phase, role): 1 for phase in kill.PHASES for role in kill.ROLES})
+    good = kill.told(watched, kill.ALL)
+    assert kill.held(good)
+    watched.models.add("another")
+    assert not kill.held(kill.told(watched, kill.ALL))
+    assert not kill.held({**good, **broken})
 
 
 def test_a_fleet_that_is_up_takes_one_run_after_the_other(project: Path) -> None:

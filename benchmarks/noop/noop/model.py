@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,12 @@ def load(folder: Path, settings: Mapping[str, Any]) -> None:
 
 def learner(settings: Mapping[str, Any]) -> Noop:
     """The learner with ``settings["params"]`` float32 parameters."""
-    return Noop(int(settings["params"]), float(settings["amplitude"]))
+    return Noop(int(settings["params"]), float(settings["amplitude"]), float(settings["busy_s"]))
 
 
 class Noop:
-    def __init__(self, params: int, amplitude: float) -> None:
+    def __init__(self, params: int, amplitude: float, busy_s: float) -> None:
+        self._busy_s = busy_s
         self._params = params
         self._amplitude = np.float32(2 * amplitude)
 
@@ -27,6 +29,7 @@ class Noop:
         return {"w": np.zeros(self._params, np.float32)}
 
     def fit(self, model: Mapping[str, np.ndarray], data: None, settings: Mapping[str, Any], seed: int) -> Any:
+        self._work()
         change = np.random.Generator(np.random.SFC64(seed)).random(self._params, np.float32)
         change -= 0.5
         change *= self._amplitude
@@ -34,7 +37,14 @@ class Noop:
         return {"w": change}, 1, {"loss": 0.0}
 
     def evaluate(self, model: Any, data: None, settings: Mapping[str, Any]) -> dict[str, float]:
+        self._work()
         return {"all": 0.0}
+
+    def _work(self) -> None:
+        """Something to be met at, for those who kill workers."""
+        end = time.monotonic() + self._busy_s
+        while time.monotonic() < end:
+            pass
 
     def export(self, model: Any) -> bytes:
         return b""

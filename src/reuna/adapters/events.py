@@ -21,7 +21,7 @@ from typing import Any
 import msgspec
 
 from reuna.adapters.clock import SystemClock
-from reuna.adapters.files import database_error
+from reuna.adapters.files import database_error, written_how
 from reuna.core.errors import BadMessage, StorageError
 from reuna.core.ports import Clock
 from reuna.core.records import Event
@@ -102,6 +102,11 @@ class EventLog:
         with self._transaction():
             done = self._db.execute("DELETE FROM events WHERE received < ?", (now - KEEP_DAYS * 86_400,))
             return done.rowcount
+
+    def durability(self) -> str:
+        """How the open database writes."""
+        with self._lock:
+            return written_how(self._db)
 
     def close(self) -> None:
         """After the last call of anything else."""

@@ -55,6 +55,14 @@ def database_error(error: sqlite3.Error | OSError, path: Path) -> StorageError:
     return Corrupted(f"{path}: {error}")
 
 
+def written_how(database: sqlite3.Connection) -> str:
+    """How an open connection writes, read back from it: ``journal_mode=wal synchronous=2`` is durable."""
+    found = {
+        name: database.execute(f"PRAGMA {name}").fetchone()[0] for name in ("journal_mode", "synchronous")
+    }
+    return " ".join(f"{name}={value}" for name, value in found.items())
+
+
 def read_at_most(path: Path, limit: int) -> bytes | None:
     """A file's bytes, at most one more than ``limit``; None when there is none. A pipe is no file.
 

@@ -49,6 +49,12 @@ THREADS = 4
 HEAD = 8_192  #: bytes of an answer that are buffered; what is larger is read into its place at once
 
 T = TypeVar("T")
+#: Told once of each payload that came down: its digest or what it is, and its bytes.
+Came = Callable[[str, int], None]
+
+
+def _not_told(what: str, size_bytes: int) -> None:
+    """Where nobody counts."""
 
 
 class _CutError(Exception):
@@ -97,7 +103,10 @@ class HttpsFreight:
     (`reuna.adapters.tls.client_context`).
     """
 
-    def __init__(self, host: str, port: int, context: ssl.SSLContext, blobs: Blobs) -> None:
+    def __init__(
+        self, host: str, port: int, context: ssl.SSLContext, blobs: Blobs, came: Came = _not_told
+    ) -> None:
+        self._came = came
         self._lines = _Lines(host, port, context)
         self._blobs = blobs
         self._threads = ThreadPoolExecutor(THREADS, "freight")
@@ -118,8 +127,8 @@ class HttpsFreight:
 
     def _landed(self, digest: str, flight: asyncio.Task[Blob]) -> None:
         self._flights.pop(digest, None)
-        if not flight.cancelled():
-            flight.exception()  # seen, even when every caller has gone
+        if not flight.cancelled() and flight.exception() is None:  # seen, even when every caller has gone
+            self._came(digest, flight.result().size)
 
     async def send(self, manifest: Contribution, body: Blob | None) -> Receipt:
         """See `BlobStore.send`."""
@@ -130,7 +139,9 @@ class HttpsFreight:
 
         Raises `Refused`, `Unreachable`.
         """
-        return await self._run(lambda job: self._countersign(job, data))
+        signed = await self._run(lambda job: self._countersign(job, data))
+        self._came("countersignature", len(signed))
+        return signed
 
     def _countersign(self, job: _Job, data: bytes) -> bytes:
         try:
@@ -145,7 +156,10 @@ class HttpsFreight:
 
     async def metadata(self, name: str, limit: int) -> bytes | None:
         """See `BlobStore.metadata`."""
-        return await self._run(lambda job: self._metadata(job, name, limit))
+        data = await self._run(lambda job: self._metadata(job, name, limit))
+        if data is not None:
+            self._came("metadata", len(data))
+        return data
 
     def _metadata(self, job: _Job, name: str, limit: int) -> bytes | None:
         path = f"/v1/trust/{name}"

@@ -21,8 +21,8 @@ import hmac
 import logging
 import ssl
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary, WeakSet
 
@@ -271,13 +271,23 @@ class DepotServer:
         self._uploading[peer] += 1
         try:
             source = _Source(request, self._stall_s)
-            manifest = await _read_manifest(source)
+            with self._counting(peer):
+                manifest, offset = await _read_manifest(source), _offset(request)
             async with self._only_upload(manifest, peer, request):
-                receipt = await self._receive(source, manifest, peer, _offset(request))
+                receipt = await self._receive(source, manifest, peer, offset)
         finally:
             self._uploading[peer] -= 1
             self._uploading += Counter()  # forget peers at zero
         return web.Response(body=encode(receipt))
+
+    @contextmanager
+    def _counting(self, peer: str) -> Iterator[None]:
+        """Around what the depot itself does not see."""
+        try:
+            yield
+        except Refused as refusal:
+            self._depot.count_refusal(peer, refusal)
+            raise
 
     @asynccontextmanager
     async def _only_upload(
@@ -303,8 +313,9 @@ class DepotServer:
         try:
             if offset != receiver.offset:
                 raise _WrongOffsetError(receiver.offset)
-            source.expect(manifest.size - offset)
-            await _read_blocks(source, receiver, manifest.size)
+            with self._counting(peer):
+                source.expect(manifest.size - offset)
+                await _read_blocks(source, receiver, manifest.size)
         except (_LineCutError, _WrongOffsetError, ReunaError):
             receiver.suspend()
             raise

@@ -31,6 +31,7 @@ from dbos import DBOS, DBOSConfig, Serializer, SetWorkflowID
 from dbos import error as dbos_error
 from sqlalchemy.exc import DBAPIError
 
+from reuna.adapters.files import written_how
 from reuna.core.errors import Corrupted, DiskFull, JournalError, ReunaError, RunFailed, RunNotFound
 from reuna.core.foreign import told
 from reuna.core.ports import Journal
@@ -123,6 +124,7 @@ class DbosHost:
         self._retries: set[asyncio.Task[None]] = set()
         self._workflow: Any = None
         self._lock_fd = -1
+        self._dbos: DBOS | None = None
 
     def register(self, kind: str, body: Body) -> None:
         """What a run of ``kind`` does; before `start`. Its steps must come in the same order."""
@@ -135,7 +137,7 @@ class DbosHost:
         """
         self._take_lock()
         _make_file(self._file)
-        DBOS(config=self._config())
+        self._dbos = DBOS(config=self._config())
         _log_as_ours()
         self._workflow = DBOS.workflow(name=WORKFLOW, max_recovery_attempts=None)(self._executor())
         # In this thread, although it blocks for 50 ms: DBOS adopts the loop that runs here.
@@ -157,6 +159,16 @@ class DbosHost:
         asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS))
         await asyncio.to_thread(partial(DBOS.destroy, destroy_registry=True))
         self._give_lock()
+
+    def durability(self) -> str:
+        """How the open journal writes; after `start`."""
+        assert self._dbos is not None
+        connection = self._dbos._sys_db.engine.raw_connection()  # DBOS tells it in no other way
+        try:
+            assert connection.driver_connection is not None
+            return written_how(connection.driver_connection)
+        finally:
+            connection.close()
 
     async def submit(self, kind: str, run: str, spec: str) -> None:
         """Begin a run; nothing happens when there is, or was, one of that name.

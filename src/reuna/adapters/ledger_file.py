@@ -61,8 +61,14 @@ class _Batch:
         self._now_ms = now_ms
 
     def add(self, entry: Entry) -> int:
-        """Its number. Raises `LedgerProblem`, and then the batch is as before."""
+        """Its number. Raises `LedgerProblem`, and then the batch is as before.
+
+        An entry that waited while others were written gets the time of its own writing, so that times
+        go back only when the clock does.
+        """
         self._sign_before()
+        if entry.time_ms < self.state.time_ms <= self._now_ms:
+            entry = msgspec.structs.replace(entry, time_ms=self._now_ms)
         state, raw = (ledger.add_own if entry.kind in ledger.OWN else ledger.append)(self.state, entry)
         self._take(state, raw)
         return state.seq - 1

@@ -39,12 +39,21 @@ def peak_mib(pid: int) -> float:
 
 def pss_mib(pid: int) -> float:
     """Proportional set size of a process, MiB: shared pages are divided among those that share."""
+    return _rolled_up(pid, ("Pss:",))
+
+
+def uss_mib(pid: int) -> float:
+    """Unique set size of a process, MiB: pages that no other process has."""
+    return _rolled_up(pid, ("Private_Clean:", "Private_Dirty:"))
+
+
+def _rolled_up(pid: int, names: tuple[str, ...]) -> float:
+    """Sum of fields of a process's memory map, MiB; 0 when it is gone."""
     try:
         with open(f"/proc/{pid}/smaps_rollup", encoding="ascii") as rollup:
-            lines = [line for line in rollup if line.startswith("Pss:")]
+            return sum(int(line.split()[1]) for line in rollup if line.startswith(names)) / 1024
     except OSError:
         return 0.0
-    return int(lines[0].split()[1]) / 1024 if lines else 0.0
 
 
 def family(pid: int) -> list[int]:

@@ -32,6 +32,7 @@ from reuna.adapters.files import (
     storage_error,
     sync_folder,
     write_all,
+    written_how,
 )
 from reuna.core.errors import Corrupted, Refused, ReunaError, StorageError, Unreachable
 from reuna.core.ports import Blob
@@ -69,6 +70,7 @@ class Partial:
         self.size = 0
         self.writer = 0  #: number of the newest writer; older ones may not go on
         self.sealed: FileBlob | None = None
+        self.forced = False  #: to the disk, when it was sealed
 
     @property
     def hashes_path(self) -> Path:
@@ -139,6 +141,7 @@ class DiskSpool:
         self._partials: dict[Key, Partial] = {}
         self._spares = Spares(folder / "spare")
         self._hashes: dict[str, bytes] = {}  #: of bodies committed lately, by digest
+        self._taken = self._forced = 0  #: bodies committed, and those of them forced to the disk
 
     # --- uploads -----------------------------------------------------------------------------
 
@@ -254,6 +257,8 @@ class DiskSpool:
             raise Corrupted(f"the body of {manifest.sender} was replaced before its commit")
         partial.path.rename(entry.path)
         entry.moved = True
+        self._taken += 1
+        self._forced += partial.forced
         self._forget_partial(manifest)
 
     def _forget_partial(self, manifest: Contribution) -> None:
@@ -315,6 +320,11 @@ class DiskSpool:
         else:
             path.unlink(missing_ok=True)
 
+    def durability(self) -> str:
+        """How the open database writes, and how many bodies were committed and forced to the disk."""
+        with self._write_lock:
+            return f"{written_how(self._writing)} bodies={self._taken} forced={self._forced}"
+
     def close(self) -> None:
         """Close the database; commits under way end first."""
         with self._write_lock, self._read_lock:
@@ -372,6 +382,7 @@ class SpoolWriter:
         try:
             if durable:
                 os.fsync(self._fd)
+            partial.forced = durable
         except OSError as error:
             self.abandon()
             raise storage_error(error, partial.path) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -104,7 +105,8 @@ def report(
         _check_day(name, day)
     verdict = ledger.judge(folder, keys, heads)
     records = (record for record, _ in ledger.good_records(folder, verdict))
-    summary, said = ledger_summary.summarise(records, since, until), ledger.verdict_dict(verdict)
+    now_ms = int(1000 * time.time())
+    summary, said = ledger_summary.summarise(records, since, until, now_ms), ledger.verdict_dict(verdict)
     if json:
         as_json({"verdict": said, **summary})
     else:

@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from reuna.core.errors import NotApproved
-from reuna.fleet.report import PLAIN_NUMBERS, metric_names, size
+from reuna.fleet.report import NO_ROWS, PLAIN_NUMBERS, link_rows, metric_names, size, wall_times, warnings
 from reuna.loop.train import AWAITED, UNHEARD
 from reuna.loop.validate import METHODS
 
@@ -159,6 +159,8 @@ def print_result(result: dict[str, Any], folder: Path | None = None) -> None:
     """The table per site, the means, what left, memory, and where the page is."""
     console = Console()
     console.print(site_table(result))
+    if link_rows(result):
+        console.print(link_table(result))
     console.print(_sentences(result, folder), highlight=False)
 
 
@@ -179,6 +181,18 @@ def site_table(result: dict[str, Any]) -> Table:
     table.add_section()
     means = [_cell(name, [_mean(result, name, method) for method in methods]) for name in names]
     table.add_row("mean", *means, style="bold")
+    return table
+
+
+def link_table(result: dict[str, Any]) -> Table:
+    """A row per link: payload up and down."""
+    title = "payload over each link"
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
+    table.add_column("child – parent", no_wrap=True)
+    table.add_column("up", justify="right")
+    table.add_column("down", justify="right")
+    for child, parent, up, down in link_rows(result):
+        table.add_row(f"{child} – {parent}", size(up), size(down))
     return table
 
 
@@ -203,13 +217,16 @@ def _mean(result: dict[str, Any], name: str, method: str) -> float | None:
     return sum(values) / len(values) if values else None
 
 
+def _wall(result: dict[str, Any]) -> list[str]:
+    times = ", ".join(f"{SHORT[method]} {seconds:.1f} s" for method, seconds in wall_times(result))
+    return [f"wall time with evaluation: {times}"] if times else []
+
+
 def _sentences(result: dict[str, Any], folder: Path | None) -> str:
     kinds = ", ".join(f"{kind} {size(count)}" for kind, count in sorted(result["bytes_by_kind"].items()))
-    links = sum(result["bytes_by_link"].values())
     peaks = sorted(result["processes"], key=lambda p: -p["peak_mib"])[:3]
     lines = [
-        f"left the nodes: {kinds}; raw rows: {result['raw_rows_sent']} bytes "
-        f"({size(links)} over {len(result['bytes_by_link'])} links)"
+        f"left the nodes: {kinds}\n{NO_ROWS}"
         if kinds
         else "what left each node stands in its own ledger: reuna ledger report",
         *(
@@ -217,11 +234,13 @@ def _sentences(result: dict[str, Any], folder: Path | None) -> str:
             if peaks
             else []
         ),
+        *_wall(result),
         f"{result['rounds']} rounds, {result['wall_s']:.1f} s in all; model {result['model_digest'][:16]}",
     ]
     for row in result["sites"]:
         for node, reason in row.get("absent", {}).items():
             lines.append(f"{node} gave nothing: {reason}; details in that node's own log")
+    lines += [line[0].lower() + line[1:] for line in warnings(result)]
     for each in result.get("refused_by_policy", []):
         lines.append(f"{each['node']}'s policy refused {each['kind']}: {each['why']}")
     scaling = result.get("scaling")

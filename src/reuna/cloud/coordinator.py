@@ -42,7 +42,7 @@ from reuna.core.records import Event, Hello, RunSpec, Setting
 from reuna.exchange.admission import Admission, read_alarm, read_node
 from reuna.exchange.door import Door, address_of, host_of
 from reuna.exchange.intake import Intake
-from reuna.exchange.room import when_there_is_room
+from reuna.exchange.room import tell_durability, when_there_is_room
 from reuna.exchange.stored import keep_stored
 from reuna.loop.plan import check_spec
 from reuna.trust.enrolment import Invite, shape
@@ -51,7 +51,9 @@ from reuna.trust.people import FOUR_EYES
 from reuna.wire import decode, digest_bytes
 
 log = logging.getLogger("reuna.cloud")
-OWN_WORDS = frozenset({"round", "short", "waits", "local", "evaluate"})  #: what the cloud says of a run
+OWN_WORDS = frozenset(
+    {"round", "short", "waits", "refused", "local", "evaluate"}
+)  #: what the cloud says of a run
 HEADS = "heads.sqlite"  #: in the state folder: countersigned heads of the nodes' ledgers
 NEWEST = 50  #: runs that are listed
 PRUNE_S = 86_400.0  #: how often events past their time are forgotten
@@ -191,6 +193,7 @@ async def _run(settings: Mapping[str, Any], changes: Changes, stack: AsyncExitSt
     await bus.subscribe("hello.>", hear)
     await host.start()
     stack.push_async_callback(host.stop)
+    stack.callback(tell_durability, log, {"spool": spool, "events": events, "journal": host})
     ports = {settings["listen.api_port"]: serving}
     if settings["listen.people_port"]:
         ports[settings["listen.people_port"]] = for_people = server_context(

@@ -98,8 +98,7 @@ class Conductor:
         rows = await self._collect(spec, number, "train", state["model"])
         outcome = await self._offload(lambda: self._apply(spec, number, state, rows))
         members = [member for row in rows for member in row.members]
-        sent = len([m for m in members if m.weight]) * spec.params * spec.grid.bits // 8
-        summary = round_summary(number, members, self._clock.now() - began, sent)
+        summary = round_summary(number, members, self._clock.now() - began, train.bytes_sent(rows))
         await self._report(spec, "round", {**summary, "model": outcome["model"]})
         await self._offload(lambda: self._intake.spool.drop(spec.run, number))
         return outcome
@@ -144,7 +143,19 @@ class Conductor:
             if not closed:
                 await self._intake.collect(self._planner.announce)
                 await self._offload(partial(self._close, spec, plan))
-            return plan, self._intake.rows(), closed
+            rows, own = self._intake.rows(), self._intake.closing_row()
+            await self._tell_refused(spec, plan, rows if own is None else [*rows, own])
+            return plan, rows, closed
+
+    async def _tell_refused(self, spec: RunSpec, plan: Plan, rows: list[Contribution]) -> None:
+        """Note what fogs and cloud refused, each under ``place/sender/reason``."""
+        refused: dict[str, Setting] = {
+            f"{row.sender}/{sender}/{reason}": times
+            for row in rows
+            for sender, reason, times in train.each_refusal(row.refused)
+        }
+        if refused:
+            await self._report(spec, "refused", {"round": plan.round, "attempt": plan.attempt, **refused})
 
     async def _tell_wait(self, spec: RunSpec, number: int, waited: list[tuple[str, ...]]) -> None:
         """Note which edges' sites have the code before them."""
@@ -161,7 +172,7 @@ class Conductor:
 
     def _close(self, spec: RunSpec, plan: Plan) -> None:
         rows = self._intake.freeze(plan.key)
-        row = train.closing_row(plan, "", self.name, edges_of(spec), rows)
+        row = train.closing_row(plan, "", self.name, edges_of(spec), rows, self._intake.newly_refused())
         self._intake.close(row)
 
     # --- the new model -----------------------------------------------------------------------
@@ -211,11 +222,11 @@ class Conductor:
 
     async def _ask(self, spec: RunSpec, number: int, task: Task, model: str) -> Outcome:
         """Metrics of each edge for a model; absences with their reason."""
+        began = self._clock.now()
         rows = await self._collect(spec, number, task, model)
         found = validate.scores(rows)
-        await self._report(
-            spec, task, {"nodes": len([node for node in found if "absent" not in found[node]])}
-        )
+        answered = len([node for node in found if "absent" not in found[node]])
+        await self._report(spec, task, {"nodes": answered, "seconds": self._clock.now() - began})
         return found
 
 

@@ -11,6 +11,7 @@ from typing import Any, Protocol, TypeVar
 
 from numpy.typing import NDArray
 
+from reuna.core.errors import Refused
 from reuna.core.records import (
     Contribution,
     Event,
@@ -177,6 +178,9 @@ class Depot(Protocol):
 
     def metadata(self, name: str) -> bytes | None:
         """A file of the fleet's metadata; public, to every peer."""
+
+    def count_refusal(self, peer: str, refusal: Refused) -> None:
+        """Told of an upload that was refused before, or beside, `receive` and `Receiver.commit`."""
 
     async def received(self, receipt: Receipt) -> None:
         """Told once after each commit, on the event loop."""

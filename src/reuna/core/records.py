@@ -16,6 +16,7 @@ import msgspec
 
 Metrics = dict[str, float]
 Setting = bool | int | float | str
+Refusals = dict[str, dict[str, int]]  #: authenticated sender -> reason -> how often
 Task = Literal["train", "evaluate", "local"]
 Purpose = Literal["training", "evaluation"]
 Kind = Literal["update", "partial", "report"]
@@ -136,7 +137,10 @@ class RunSpec(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Member(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What one edge gave to a round; ``absent`` holds the reason when it gave nothing."""
+    """What one edge gave to a round; ``absent`` holds the reason when it gave nothing.
+
+    ``size`` is the bytes of its update as its parent received them; nobody says it of itself.
+    """
 
     node: str
     weight: int = 0
@@ -144,6 +148,7 @@ class Member(msgspec.Struct, frozen=True, omit_defaults=True):
     metrics: Metrics = {}
     saturated: int = 0
     absent: str = ""
+    size: int = 0
 
 
 class Contribution(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -154,7 +159,8 @@ class Contribution(msgspec.Struct, frozen=True, omit_defaults=True):
     partial   params integers, already weighted sums  sum over the members
     report    none (metrics, or an absence)           0
 
-    ``width`` is bytes per integer (see `reuna.learn.grid.pack`); ``size`` the body's bytes.
+    ``width`` is bytes per integer (see `reuna.learn.grid.pack`); ``size`` the body's bytes. ``refused``
+    is what a parent that closes its round refused since it closed the one before.
     """
 
     run: str
@@ -169,6 +175,7 @@ class Contribution(msgspec.Struct, frozen=True, omit_defaults=True):
     digest: str
     size: int
     members: tuple[Member, ...]
+    refused: Refusals = {}
 
     @property
     def key(self) -> tuple[str, int, int, str]:

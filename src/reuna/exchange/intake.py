@@ -19,10 +19,11 @@ from numpy.typing import NDArray
 from reuna.adapters.receiver import SpoolReceiver, receipt_of
 from reuna.core.errors import BlobNotFound, Refused
 from reuna.core.ports import Blob, Blobs, Receiver, Spool
-from reuna.core.records import Contribution, Plan, Receipt
+from reuna.core.records import Contribution, Plan, Receipt, Refusals
 from reuna.learn.grid import LOT, Ints, unpack, within
 from reuna.learn.sums import Part, fold
 from reuna.loop import train
+from reuna.loop.train import each_refusal
 from reuna.wire import decode_plan, message_digest
 
 Fetch = Callable[[str, int], Awaitable[Blob]]
@@ -63,7 +64,8 @@ class Intake:
         self.name = name
         self.blobs = blobs
         self.spool = spool
-        self.refused: dict[str, dict[str, int]] = {}
+        self.refused: Refusals = {}
+        self._told: Refusals = {}  #: those that stand in rows that closed a round
         self._fetch = fetch
         self._announce_s = announce_s
         self._patience = patience
@@ -74,6 +76,7 @@ class Intake:
         self._since = 0.0
         self._changed = asyncio.Event()
         self._gate = threading.Condition()
+        self._counting = threading.Lock()
         self._committing = 0
 
     # --- the round ---------------------------------------------------------------------------
@@ -142,6 +145,8 @@ class Intake:
         """Make the close durable: after a restart `closing_row` gives ``row`` again."""
         self.spool.commit(row, body)
         self._rows[self.name] = row
+        for sender, reason, times in each_refusal(row.refused):
+            _count(self._told, sender, reason, times)
 
     @contextmanager
     def committing(self, manifest: Contribution) -> Iterator[None]:
@@ -241,8 +246,23 @@ class Intake:
 
     def count_refusal(self, peer: str, refusal: Refused) -> None:
         """Count, so that the operator sees who sends what is refused."""
-        of_peer = self.refused.setdefault(peer, {})
-        of_peer[refusal.reason] = of_peer.get(refusal.reason, 0) + 1
+        with self._counting:
+            _count(self.refused, peer, refusal.reason, 1)
+
+    def newly_refused(self) -> Refusals:
+        """What was refused and stands in no row that closed a round."""
+        found: Refusals = {}
+        with self._counting:
+            for sender, reason, times in each_refusal(self.refused):
+                new = times - self._told.get(sender, {}).get(reason, 0)
+                if new:
+                    _count(found, sender, reason, new)
+        return found
+
+
+def _count(sums: Refusals, sender: str, reason: str, times: int) -> None:
+    of_sender = sums.setdefault(sender, {})
+    of_sender[reason] = of_sender.get(reason, 0) + times
 
 
 class RoundReceiver(SpoolReceiver):

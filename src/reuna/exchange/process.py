@@ -28,11 +28,12 @@ from reuna.adapters.tls import client_context, reload_context
 from reuna.adapters.trust_store import TrustStore
 from reuna.core.errors import BusDown, DiskFull, PermissionDenied, ReunaError, StorageError
 from reuna.core.records import ShownHead
+from reuna.exchange.arrivals import ARRIVALS, Arrivals
 from reuna.exchange.egress import Egress
 from reuna.exchange.heads import HeadKeeper
 from reuna.exchange.ledger_export import keep_exporting
 from reuna.exchange.link import EgressSettings, Frames, LinkServer
-from reuna.exchange.room import when_there_is_room
+from reuna.exchange.room import tell_durability, when_there_is_room
 from reuna.exchange.site import Site, open_site
 from reuna.exchange.trust import CodeRole, TrustGuard
 
@@ -52,7 +53,8 @@ async def serve(settings: EgressSettings, sock: socket.socket) -> None:
     to_bus, to_freight = client_context(*own, settings.bus), client_context(*own, settings.freight)
     cache = FileBlobs(folder / "blobs")
     outbox = DiskSpool(folder / "outbox")
-    store = HttpsFreight(settings.freight_host, settings.freight_port, to_freight, cache)
+    arrivals = Arrivals(folder / ARRIVALS)
+    store = HttpsFreight(settings.freight_host, settings.freight_port, to_freight, cache, arrivals.came)
     bus = await _connect(settings, to_bus)
     site = open_site(settings, folder, SystemClock())
     flows = site.flows
@@ -68,7 +70,7 @@ async def serve(settings: EgressSettings, sock: socket.socket) -> None:
         flows,
         SystemClock(),
         ThreadOffload(),
-        guard.plan,
+        partial(arrivals.plan, guard.plan),
         guard.among,
         CodeRole(guard, store.metadata).unsigned,
     )
@@ -89,6 +91,7 @@ async def serve(settings: EgressSettings, sock: socket.socket) -> None:
         for each in beside:
             each.cancel()
         await server.finish(FINISH_S)
+        tell_durability(log, {"outbox": outbox})
         await ThreadOffload()(flows.close)
         await ThreadOffload()(site.resumer.save)
         await bus.close()

@@ -8,8 +8,8 @@ Work that is carried out again must be idempotent; every round's is.
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Protocol, TypeVar
 
 from reuna.core.errors import DiskFull
 from reuna.core.ports import Clock
@@ -18,6 +18,19 @@ T = TypeVar("T")
 Told = Callable[[float], Awaitable[None]]  #: afterwards, with the seconds it lasted
 FIRST_S = 0.1
 LAST_S = 2.0
+
+
+class Durable(Protocol):
+    """What keeps things on the disk and can say how."""
+
+    def durability(self) -> str:
+        """Settings read back from what is open, ``name=value`` each."""
+
+
+def tell_durability(log: logging.Logger, stores: Mapping[str, Durable]) -> None:
+    """Write down, when a place ends, how it wrote: `benchmarks.round` believes nothing else."""
+    for name, store in stores.items():
+        log.info("store=%s %s", name, store.durability())
 
 
 async def when_there_is_room(

@@ -1,4 +1,7 @@
-"""What left each node of a fleet, to whom and under which rule, and what was refused: from the ledgers."""
+"""What left each node of a fleet, to whom and under which rule, and what was refused: from the ledgers.
+
+And what came down to it, which each node counts beside its ledger.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,8 @@ from typing import Any
 
 from reuna.adapters.ledger_file import entries, segments
 from reuna.core.records import Flow
+from reuna.exchange import arrivals
+from reuna.exchange.arrivals import ARRIVALS, Counts
 from reuna.exchange.meter import left, total
 from reuna.fleet.layout import Fleet
 from reuna.trust.ledger import Entry, settled
@@ -28,6 +33,22 @@ def entries_of(fleet: Fleet, since: float) -> dict[str, list[Entry]]:
 def flows(entries: Entries) -> list[Flow]:
     """Payloads by link and kind."""
     return total(flow for node, of_node in entries.items() for flow in left(node, of_node))
+
+
+def arrived(fleet: Fleet) -> dict[str, Counts]:
+    """Node -> what came down to it since it has been there, for places on this machine."""
+    files = {place.name: place.folder / "state" / ARRIVALS for place in fleet.places}
+    return {name: arrivals.read(file) for name, file in files.items()}
+
+
+def came(fleet: Fleet, before: Mapping[str, Counts]) -> list[Flow]:
+    """Payloads by link and kind, from parent to child, since `arrived` gave ``before``."""
+    found = []
+    for node, now in sorted(arrived(fleet).items()):
+        counts = arrivals.since(before.get(node, {}), now)
+        parent = fleet.setting("parent.name", node) if counts else ""
+        found += [Flow(f"{parent} → {node}", kind, *count) for kind, count in sorted(counts.items())]
+    return found
 
 
 def rules(entries: Entries) -> list[dict[str, Any]]:

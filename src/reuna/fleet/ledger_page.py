@@ -97,12 +97,7 @@ def _tiles(summary: Row) -> str:
     sent = sum(flow["payload_bytes"] for flow in summary["flows"])
     messages = sum(flow["messages"] for flow in summary["flows"])
     refused = sum(row["count"] for row in summary["refused"])
-    raw = sum(flow["payload_bytes"] for flow in summary["flows"] if flow["flow"] == "raw")
-    tiles = [
-        (size(sent), f"left in {messages} messages"),
-        (str(refused), "refused"),
-        (size(raw), "of raw rows left"),
-    ]
+    tiles = [(size(sent), f"left in {messages} messages"), (str(refused), "refused")]
     tiles += [
         (f"{row['left']:.3g}", f"ε left, per {row['unit'] or 'unit'}")
         for row in summary["epsilon"]

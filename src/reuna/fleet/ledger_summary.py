@@ -8,9 +8,11 @@ from typing import Any
 
 import msgspec
 
+from reuna.exchange.allowance import SECONDS
 from reuna.trust.ledger import Entry, Record, Spent, count, day_of
 
 MAX_DAYS = 4000  #: listed one by one; a clock that was wrong once makes no page of a million days
+SETTLED_MS = int(1000 * (SECONDS + 5))  #: by then an allowance has its outcome, unless its node ended
 GAP_MS = 24 * 3_600_000  #: silence after which a reader should ask why
 
 
@@ -19,12 +21,15 @@ def stamp(time_ms: int) -> str:
     return datetime.fromtimestamp(time_ms // 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
-def summarise(records: Iterable[Record], since: str = "", until: str = "") -> dict[str, Any]:
+def summarise(
+    records: Iterable[Record], since: str = "", until: str = "", now_ms: int | None = None
+) -> dict[str, Any]:
     """Everything that the report shows, from good records in order.
 
-    ``since`` and ``until`` are UTC days as in 2026-11-23, both included.
+    ``since`` and ``until`` are UTC days as in 2026-11-23, both included. ``now_ms`` is when it is read,
+    by default the moment of the last record: an allowance that is open then may still be settled.
     """
-    found = _Sums()
+    found = _Sums(now_ms)
     for record in records:
         day = day_of(record.entry.time_ms)
         if (not since or day >= since) and (not until or day <= until):
@@ -35,7 +40,8 @@ def summarise(records: Iterable[Record], since: str = "", until: str = "") -> di
 class _Sums:
     """Grows entry by entry."""
 
-    def __init__(self) -> None:
+    def __init__(self, now_ms: int | None) -> None:
+        self._now_ms = now_ms
         self._first = self._last = -1
         self._count = self._backwards = 0
         self._flows: dict[tuple[str, str, str], dict[str, Any]] = {}
@@ -88,8 +94,13 @@ class _Sums:
             "gaps": self._gaps,
             "recovered": self._recovered,
             "clock_set_back": self._backwards,
-            "unfinished": len(self._open),
+            "unfinished": len(self._open) - self._still_open(),
         }
+
+    def _still_open(self) -> int:
+        """Allowances whose minute is not over: several messages may leave before their one outcome."""
+        now = self._last if self._now_ms is None else self._now_ms
+        return sum(0 <= now - entry.time_ms < SETTLED_MS for entry in self._allowed.values())
 
     def _days(self) -> dict[str, dict[str, int]]:
         """Bytes by kind of every day from the first to the last, also of those without any."""

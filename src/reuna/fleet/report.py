@@ -5,13 +5,30 @@ Made from ``result.json`` alone, so `reuna show --html` gives the same page agai
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from typing import Any
 
+from reuna.core.errors import REFUSALS
 from reuna.loop.validate import LOWER_IS_BETTER, METHODS
 
 COLOURS = {"local": "#c9853b", "federated": "#2f7fb8", "centralised": "#7a8794"}
+BAR_COLOURS = (
+    "#2f7fb8",
+    "#c9853b",
+    "#4d9a6a",
+    "#8a63a8",
+    "#b5504f",
+    "#7a8794",
+    "#c2a83e",
+    "#4fa3a5",
+    "#555b66",
+)
+PAYLOAD = (
+    "Payload of both directions, each once however often it had to be sent; TLS, HTTP and NATS overhead, "
+    "acknowledgements and the hashes of blocks are not in."
+)
+NO_ROWS = "no payload of kind raw exists; make drill NAME=flows records every line that leaves"
 NAMES = {"all": "all", "seen": "seen", "unseen": "unseen", "false_alarms": "false alarms"}
 PLAIN_NUMBERS = ("rmse", "mae", "loss")  #: metrics that are no fractions
 STYLE = """
@@ -29,8 +46,9 @@ def render(result: Mapping[str, Any]) -> str:
     """The whole page."""
     parts = [
         _heading(result),
-        _section("Per site", _site_table(result) + _site_bars(result)),
-        _section("Training", _loss_plot(result)),
+        _section("Per site", _site_table(result) + _site_bars(result) + _wall_table(result)),
+        _section("Training", _loss_plot(result) + _warnings(result)),
+        _section("Bytes over each link", _links(result)),
         _section("What left the nodes", _flows(result)),
         _section("Memory", _processes(result)),
         _scaling(result),
@@ -144,6 +162,22 @@ def _loss_plot(result: Mapping[str, Any]) -> str:
     return f'<p class="note">Mean training loss by round. {said}.</p>' + line_plot(losses)
 
 
+def warnings(result: Mapping[str, Any]) -> list[str]:
+    """Sentences about what was refused and what did not fit the grid."""
+    said = [
+        f"{each['at']} refused {each['sender']} {each['times']} times: {REFUSALS[each['reason']]}"
+        f" ({each['reason']})"
+        for each in result.get("refused", [])
+    ]
+    if cut := result.get("saturated", 0):
+        said.append(f"Warning: {cut} values were cut to the grid's ends: raise round.grid_exponent")
+    return said
+
+
+def _warnings(result: Mapping[str, Any]) -> str:
+    return "".join(f"<p>{escape(line)}.</p>" for line in warnings(result))
+
+
 def line_plot(values: Sequence[float], width: int = 800, height: int = 180) -> str:
     """A line over equal steps as SVG, the range written at the axis."""
     low, high = min(values), max(values)
@@ -161,6 +195,81 @@ def line_plot(values: Sequence[float], width: int = 800, height: int = 180) -> s
     )
 
 
+def wall_times(result: Mapping[str, Any]) -> list[tuple[str, float]]:
+    """Seconds of each way of training with its evaluation, those that were measured."""
+    took = result.get("wall_by_method_s", {})
+    return [(method, took[method]) for method in METHODS if method in took]
+
+
+def _wall_table(result: Mapping[str, Any]) -> str:
+    times = wall_times(result)
+    if not times:
+        return ""
+    heads = "".join(f"<th>{escape(method)}</th>" for method, _ in times)
+    cells = "".join(f"<td>{seconds:.2f} s</td>" for _, seconds in times)
+    return (
+        f"<table><tr><th>wall time</th>{heads}</tr><tr><td>training and evaluation</td>{cells}</tr></table>"
+    )
+
+
+def link_rows(result: Mapping[str, Any]) -> list[tuple[str, str, int, int]]:
+    """Child, parent, payload bytes up and down, of every link."""
+    found: dict[tuple[str, str], list[int]] = {}
+    for place, name in enumerate(("flows", "came")):
+        for flow in result.get(name, []):
+            ends = flow["link"].split(" → ")
+            child, parent = ends if name == "flows" else reversed(ends)
+            found.setdefault((child, parent), [0, 0])[place] += flow["bytes"]
+    return [(child, parent, up, down) for (child, parent), (up, down) in sorted(found.items())]
+
+
+def _links(result: Mapping[str, Any]) -> str:
+    rows = link_rows(result)
+    if not rows:
+        return ""
+    lines = "".join(
+        f"<tr><td>{escape(child)} – {escape(parent)}</td><td>{size(up)}</td><td>{size(down)}</td></tr>"
+        for child, parent, up, down in rows
+    )
+    kinds: dict[str, dict[str, float]] = {}
+    for flow in (*result.get("flows", []), *result.get("came", [])):
+        of_link = kinds.setdefault(flow["link"], {})
+        of_link[flow["kind"]] = of_link.get(flow["kind"], 0) + flow["bytes"]
+    return (
+        f'<p class="note">{PAYLOAD}</p>{bar_plot("bytes by link and kind", sorted(kinds.items()), size)}'
+        f"<table><tr><th>child – parent</th><th>up</th><th>down</th></tr>{lines}</table>"
+    )
+
+
+def bar_plot(
+    title: str, bars: Sequence[tuple[str, Mapping[str, float]]], shown: Callable[[float], str]
+) -> str:
+    """Lying bars as SVG, each of one or more parts, with a key when there are several kinds of part."""
+    kinds = sorted({kind for _, parts in bars for kind in parts})
+    colours = {kind: BAR_COLOURS[place % len(BAR_COLOURS)] for place, kind in enumerate(kinds)}
+    top = max(sum(parts.values()) for _, parts in bars) or 1.0
+    shapes = []
+    for place, (name, parts) in enumerate(bars):
+        at, y = 220.0, 20 * place
+        shapes.append(f'<text x="212" y="{y + 13}" font-size="11" text-anchor="end">{escape(name)}</text>')
+        for kind, value in sorted(parts.items()):
+            wide = 500 * value / top
+            said = f"{name}: {kind} {shown(value)}"
+            shapes.append(
+                f'<rect x="{at:.1f}" y="{y + 3}" width="{wide:.1f}" height="14" fill="{colours[kind]}">'
+                f"<title>{escape(said)}</title></rect>"
+            )
+            at += wide
+        whole = escape(shown(sum(parts.values())))
+        shapes.append(f'<text x="{at + 6:.1f}" y="{y + 14}" font-size="11">{whole}</text>')
+    key = "".join(f'<span><i style="background:{colours[k]}"></i>{escape(k)}</span>' for k in kinds)
+    return (
+        (f'<p class="key">{key}</p>' if len(kinds) > 1 else "")
+        + f'<svg viewBox="0 0 800 {20 * len(bars)}" role="img" aria-label="{escape(title)}">'
+        + f"{''.join(shapes)}</svg>"
+    )
+
+
 def _flows(result: Mapping[str, Any]) -> str:
     rows = "".join(
         f"<tr><td>{escape(flow['link'])}</td><td>{escape(flow['kind'])}</td>"
@@ -169,9 +278,8 @@ def _flows(result: Mapping[str, Any]) -> str:
     )
     if not rows:
         return ""
-    raw = result.get("raw_rows_sent", 0)
     return (
-        f"<p>Raw rows sent: <b>{raw} bytes</b>. Every payload passes the node's egress, which asks the "
+        f"<p>{NO_ROWS[0].upper()}{NO_ROWS[1:]}. Every payload passes the node's egress, which asks the "
         f"site's policy and writes it into the site's ledger before it leaves.</p>"
         f"<table><tr><th>link</th><th>kind</th><th>messages</th><th>payload</th></tr>{rows}</table>"
         f"{_refused(result)}{_rules(result)}"
@@ -216,7 +324,11 @@ def _processes(result: Mapping[str, Any]) -> str:
         f"<tr><td>{escape(process['name'])}</td><td>{process['peak_mib']:.0f} MiB</td></tr>"
         for process in result.get("processes", [])
     )
-    return f"<table><tr><th>process</th><th>peak resident</th></tr>{rows}</table>" if rows else ""
+    if not rows:
+        return ""
+    peaks = [(each["name"], {"peak": each["peak_mib"]}) for each in result["processes"]]
+    bars = bar_plot("peak memory by process", peaks, lambda mib: f"{mib:.0f} MiB")
+    return f"{bars}<table><tr><th>process</th><th>peak resident</th></tr>{rows}</table>"
 
 
 def _scaling(result: Mapping[str, Any]) -> str:

@@ -32,7 +32,7 @@ class Process(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class FlowLine(msgspec.Struct, forbid_unknown_fields=True):
-    """Payload of one kind over one link."""
+    """Payload of one kind over one link, in the direction of its arrow."""
 
     link: str
     kind: str
@@ -62,6 +62,15 @@ class RefusedLine(msgspec.Struct, forbid_unknown_fields=True):
     noted: int
 
 
+class RefusedUpdates(msgspec.Struct, forbid_unknown_fields=True):
+    """Contributions of one sender that a fog or the cloud refused for one reason."""
+
+    at: str
+    sender: str
+    reason: str
+    times: int
+
+
 class ResultFile(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     """A finished run."""
 
@@ -74,7 +83,6 @@ class ResultFile(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True)
     bytes_by_kind: dict[str, int]
     bytes_by_link: dict[str, int]
     flows: list[FlowLine]
-    raw_rows_sent: int
     wall_s: float
     rounds: int
     strategy: str
@@ -82,7 +90,11 @@ class ResultFile(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True)
     centralised_s: float | None
     processes: list[Process]
     model_digest: str
+    came: list[FlowLine] = []
+    wall_by_method_s: dict[str, float] = {}
     left_by_rule: list[RuleLine] = []
+    refused: list[RefusedUpdates] = []
+    saturated: int = 0
     refused_by_policy: list[RefusedLine] = []
     asked: RunSpec | None = None
     split: int | None = None

@@ -11,6 +11,7 @@ import json
 import secrets
 import shutil
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -70,9 +71,12 @@ class Finished:
 
 @dataclass(frozen=True)
 class Measured:
-    """What was counted on the way: the nodes' ledgers, peak MiB by process, the timeline, seconds."""
+    """What was counted on the way: the nodes' ledgers, what came down to them, peak MiB by process,
+    the timeline, seconds.
+    """
 
     left: departures.Entries
+    came: list[Flow]
     peaks: dict[str, float]
     timeline: list[dict[str, Any]]
     wall_s: float
@@ -122,6 +126,7 @@ async def _work(
     job: Job, fleet: Fleet, operator: Operator, folder: Path, watch: Watch, supervisor: Supervisor | None
 ) -> Finished:
     began, since = time.monotonic(), time.time() if supervisor is None else 0.0
+    before = departures.arrived(fleet) if supervisor is None else {}
     await asyncio.to_thread(sign_code, job, fleet, watch)
     spec, model = await asyncio.to_thread(prepare, job, fleet, folder.name)
     if fleet.joined:
@@ -141,8 +146,8 @@ async def _work(
     events = await asyncio.to_thread(operator.timeline, spec.run, 0)
     if supervisor is not None:
         await supervisor.stop()  # what the ledgers had allowed ahead is settled
-    left = entries_of(fleet, since)
-    measured = Measured(left, peaks, events, time.monotonic() - began)
+    left, came = entries_of(fleet, since), departures.came(fleet, before)
+    measured = Measured(left, came, peaks, events, time.monotonic() - began)
     result = check_result({**assemble(job, spec, outcome, measured, central), **notes})
     write(folder, result, final)
     return Finished(folder, result)
@@ -288,14 +293,15 @@ def assemble(
         "sites": [row.as_dict() for row in rows],
         "worst_site": worst_site(rows, spec.metric),
         "bytes_by_kind": _summed(flows, lambda flow: flow.kind),
-        "bytes_by_link": _summed(flows, lambda flow: flow.link),
-        "flows": [
-            {"link": f.link, "kind": f.kind, "bytes": f.payload_bytes, "messages": f.messages} for f in flows
-        ],
+        "bytes_by_link": _summed([*flows, *measured.came], lambda flow: flow.link),
+        "flows": _lines(flows),
+        "came": _lines(measured.came),
         "left_by_rule": departures.rules(measured.left),
+        "refused": refused_updates(measured.timeline),
+        "saturated": sum(e["fields"]["saturated"] for e in measured.timeline if e["what"] == "round"),
         "refused_by_policy": departures.refused(measured.left),
-        "raw_rows_sent": sum(flow.payload_bytes for flow in flows if flow.kind == "raw"),
         "wall_s": round(measured.wall_s, 2),
+        "wall_by_method_s": wall_by_method(measured.timeline, central),
         "rounds": outcome["rounds"],
         "strategy": spec.strategy,
         "timeline": measured.timeline,
@@ -304,6 +310,36 @@ def assemble(
         "model_digest": outcome["model"],
         "asked": msgspec.to_builtins(spec),
     }
+
+
+def wall_by_method(timeline: list[dict[str, Any]], central: Centralised | None) -> dict[str, float]:
+    """Seconds of each way of training with its evaluation, apart; the federated rounds from first to last."""
+    rounds = sorted((e for e in timeline if e["what"] == "round"), key=lambda e: int(e["round"]))
+    asked = {e["what"]: float(e["fields"]["seconds"]) for e in timeline if e["what"] in ("local", "evaluate")}
+    took = {"local": asked["local"]} if "local" in asked else {}
+    if rounds:
+        began = rounds[0]["at"] - rounds[0]["fields"]["seconds"]
+        took["federated"] = rounds[-1]["at"] - began + asked.get("evaluate", 0.0)
+    if central is not None:
+        took["centralised"] = central.wall_s
+    return {method: round(seconds, 2) for method, seconds in took.items()}
+
+
+def refused_updates(timeline: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """How often fogs and cloud refused what a node sent, by place, sender and reason."""
+    counts = Counter[tuple[str, ...]]()
+    for event in timeline:
+        if event["what"] == "refused":
+            told = {tuple(key.split("/")): times for key, times in event["fields"].items() if "/" in key}
+            counts.update(told)
+    return [
+        {"at": at, "sender": sender, "reason": reason, "times": times}
+        for (at, sender, reason), times in sorted(counts.items())
+    ]
+
+
+def _lines(flows: list[Flow]) -> list[dict[str, Any]]:
+    return [{"link": f.link, "kind": f.kind, "bytes": f.payload_bytes, "messages": f.messages} for f in flows]
 
 
 def _summed(flows: list[Flow], key: Callable[[Flow], str]) -> dict[str, int]:

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from reuna.adapters.processes import end_with_parent, family, peak_mib, pss_mib
+from reuna.adapters.processes import end_with_parent, family, peak_mib, pss_mib, uss_mib
 from reuna.core.errors import ServerFailed
 from reuna.fleet.layout import Fleet, PlaceFile
 
@@ -109,6 +109,10 @@ class Supervisor:
     def pss(self, place: str) -> float:
         """Proportional set size of all processes of a place together, MiB."""
         return sum(pss_mib(pid) for pid in family(self.pids[place]))
+
+    def uss(self, place: str) -> float:
+        """Unique set size of all processes of a place together, MiB."""
+        return sum(uss_mib(pid) for pid in family(self.pids[place]))
 
 
 async def keep_up(fleet: Fleet) -> None:

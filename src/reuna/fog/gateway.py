@@ -37,6 +37,7 @@ from reuna.exchange.door import Door, address_of, host_of
 from reuna.exchange.heads import SiteWitness
 from reuna.exchange.intake import Intake
 from reuna.exchange.link import EgressSettings
+from reuna.exchange.room import tell_durability
 from reuna.exchange.stored import keep_stored
 from reuna.fog.train import Combiner
 from reuna.trust.enrolment import Node
@@ -85,6 +86,7 @@ async def _run(settings: dict[str, Any], changes: Changes, stack: AsyncExitStack
         witness=SiteWitness(egress),
     )
     stack.push_async_callback(server.stop)
+    stack.callback(tell_durability, log, {"spool": spool})
     stack.push_async_callback(combiner.stop)
     await bus.subscribe("hello.>", lambda subject, data: _hello(door.admission, combiner, subject, data))
     await bus.follow("event.>", "up", lambda subject, data: _pass_event(egress, subject, data))

@@ -104,7 +104,8 @@ class Combiner:
 
     def _close(self, plan: Plan, data: bytes, asked: dict[str, bytes]) -> Contribution:
         rows = self._intake.freeze(plan.key) if asked else []
-        row = train.closing_row(plan, message_digest(data), self.name, plan.cohort, rows)
+        refused = self._intake.newly_refused()
+        row = train.closing_row(plan, message_digest(data), self.name, plan.cohort, rows, refused)
         body = None
         if plan.task == "train" and train.taking_part(rows):
             row, body = self._fold(train.with_sum(row, plan, rows, "0" * 64), plan, rows)

@@ -12,8 +12,10 @@ import re
 from collections.abc import Container, Iterable, Sequence
 from typing import NoReturn
 
+import msgspec
+
 from reuna.core.errors import ABSENCES, REFUSALS, NotApproved, Refused, ReunaError
-from reuna.core.records import Contribution, Member, Metrics, Plan, Work
+from reuna.core.records import Contribution, Member, Metrics, Plan, Refusals, Work
 from reuna.learn.grid import WIDTHS, largest_sum, narrowest, sum_width, update_width
 from reuna.learn.sums import Part
 
@@ -50,6 +52,7 @@ def admit(
         _refuse("closed", f"{peer}, round {plan.round}")
     _check_shape(plan, manifest)
     _check_members(plan, manifest)
+    _check_refusals(plan, manifest)
 
 
 def _check_shape(plan: Plan, manifest: Contribution) -> None:
@@ -96,6 +99,8 @@ def _check_member(plan: Plan, manifest: Contribution, member: Member) -> None:
         _refuse("weight", f"{member.node} has weight {member.weight}, allowed are 1..{plan.max_weight}")
     if not good_metrics(member.metrics):
         _refuse("metrics", member.node)
+    if not 0 <= member.size <= (plan.params * update_width(plan.grid) if gives else 0):
+        _refuse("oversized", f"{member.node} is said to have sent {member.size} bytes")
     if member.saturated < 0 or not _DIGEST.fullmatch(member.digest):
         _refuse("malformed", member.node)
     check_absence(member)
@@ -106,6 +111,19 @@ def check_absence(member: Member) -> None:
     silent = Member(member.node, absent=member.absent)
     if member.absent and (member.absent not in ABSENT or member != silent):
         _refuse("absence", member.node)
+
+
+def _check_refusals(plan: Plan, manifest: Contribution) -> None:
+    """An edge refuses nobody; a fog tells of names and of reasons that there are."""
+    told = each_refusal(manifest.refused)
+    good = all(len(s) <= MAX_NAME and reason in REFUSALS and times > 0 for s, reason, times in told)
+    if not good or (told and manifest.sender in plan.cohort):
+        _refuse("malformed", f"what {manifest.sender} says of others it refused")
+
+
+def each_refusal(refused: Refusals) -> list[tuple[str, str, int]]:
+    """Sender, reason and how often, sorted."""
+    return sorted((sender, reason, times) for sender, why in refused.items() for reason, times in why.items())
 
 
 def good_metrics(metrics: Metrics) -> bool:
@@ -167,14 +185,32 @@ def read_members(told: str) -> dict[str, int]:
 
 def all_members(cohort: Iterable[str], rows: Iterable[Contribution], reason: str) -> tuple[Member, ...]:
     """Every edge of the cohort, sorted; those not heard of are absent for ``reason``."""
-    known = {member.node: member for row in rows for member in row.members}
+    known = {member.node: _received(row, member) for row in rows for member in row.members}
     return tuple(known.get(node) or Member(node, absent=reason) for node in sorted(cohort))
 
 
+def _received(row: Contribution, member: Member) -> Member:
+    """What came in counts, not what an edge says of itself."""
+    return msgspec.structs.replace(member, size=row.size) if row.kind == "update" else member
+
+
+def bytes_sent(rows: Iterable[Contribution]) -> int:
+    """Bytes of the bodies that came in, and of the updates below those that are sums."""
+    return sum(row.size + sum(m.size for m in row.members if row.kind == "partial") for row in rows)
+
+
 def closing_row(
-    plan: Plan, plan_digest: str, name: str, cohort: Iterable[str], rows: Sequence[Contribution]
+    plan: Plan,
+    plan_digest: str,
+    name: str,
+    cohort: Iterable[str],
+    rows: Sequence[Contribution],
+    refused: Refusals | None = None,
 ) -> Contribution:
-    """The parent's own row: which of the cohort is in. Its body, if any, is added by `with_sum`."""
+    """The parent's own row: which of the cohort is in, and what was ``refused`` since the row before.
+
+    Its body, if any, is added by `with_sum`.
+    """
     return Contribution(
         run=plan.run,
         round=plan.round,
@@ -188,6 +224,7 @@ def closing_row(
         digest="",
         size=0,
         members=all_members(cohort, rows, UNHEARD),
+        refused=refused or {},
     )
 
 
@@ -211,6 +248,7 @@ def with_sum(row: Contribution, plan: Plan, rows: Iterable[Contribution], digest
         digest=digest,
         size=plan.params * width,
         members=row.members,
+        refused=row.refused,
     )
 
 

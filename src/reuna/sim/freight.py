@@ -61,6 +61,7 @@ class PlainDepot:
         self.open_round = open_round
         self.largest = 1 << 30
         self.receipts: list[Receipt] = []
+        self.refusals: list[tuple[str, str]] = []
 
     async def blob(self, peer: str, digest: str) -> Blob:
         held = self.blobs.get(digest)
@@ -85,6 +86,10 @@ class PlainDepot:
     def metadata(self, name: str) -> bytes | None:
         """There is none."""
         return None
+
+    def count_refusal(self, peer: str, refusal: Refused) -> None:
+        """See `Depot.count_refusal`."""
+        self.refusals.append((peer, refusal.reason))
 
     async def received(self, receipt: Receipt) -> None:
         self.receipts.append(receipt)

@@ -23,7 +23,15 @@ from reuna.adapters.certificates import CertificateAuthority
 from reuna.adapters.https_client import TRIES, HttpsFreight
 from reuna.adapters.https_server import CONNECTIONS_PER_PEER, UPLOADS_PER_PEER, DepotServer, serve_depot
 from reuna.adapters.tls import KeyPair, client_context, server_context
-from reuna.core.errors import Corrupted, DiskFull, PermissionDenied, PortInUse, Refused, Unreachable
+from reuna.core.errors import (
+    BlobNotFound,
+    Corrupted,
+    DiskFull,
+    PermissionDenied,
+    PortInUse,
+    Refused,
+    Unreachable,
+)
 from reuna.core.ports import Blob
 from reuna.core.records import Contribution, Member, Receipt
 from reuna.sim.freight import PlainDepot
@@ -188,6 +196,19 @@ async def test_a_range_gives_the_rest_of_a_blob(site: Site) -> None:
     assert (await line.ask(f"{path}\nRange: bytes=5-7,9-")).status == 200
 
 
+async def test_a_blob_is_told_of_once_however_many_wait_for_it(site: Site) -> None:
+    blob, came = site.depot.blobs.put(b"x" * 100), []
+    freight = HttpsFreight(
+        "127.0.0.1", site.server.port, site.context(), MemoryBlobs(), lambda *what: came.append(what)
+    )
+    await asyncio.gather(*(freight.fetch(blob.digest, blob.size) for _ in range(3)))
+    await freight.fetch(blob.digest, blob.size)  # held
+    with pytest.raises(BlobNotFound):
+        await freight.fetch("0" * 64, 5)
+    await freight.close()
+    assert came == [(blob.digest, 100)]
+
+
 async def test_the_list_of_blocks_is_their_hashes(site: Site) -> None:
     blob = site.depot.blobs.put(os.urandom(2 * BLOCK + 1))
     line = await site.line()
@@ -234,6 +255,7 @@ async def test_a_manifest_over_its_limit_is_refused_before_it_is_read(site: Site
     length = LIMITS[Contribution] + 1
     answer = await (await site.line()).ask(put(length + 4), length.to_bytes(4, "little"))
     assert (answer.status, reason(answer)) == (422, "oversized")
+    assert site.depot.refusals == [(PEER, "oversized")]
 
 
 @pytest.mark.parametrize("message", [b"", b"\x01\x02nonsense", b"\xff" * 40])

@@ -53,6 +53,32 @@ def written(folder: Path, count: int, **more: Any) -> LedgerFile:
     return made
 
 
+def times(folder: Path) -> list[int]:
+    """Of the entries, in milliseconds after the beginning."""
+    return [entry.time_ms - NOW_MS for entry in entries(folder)]
+
+
+def test_an_entry_that_waited_while_others_were_written_does_not_turn_the_clock_back(tmp_path: Path) -> None:
+    clock = Hands()
+    made = LedgerFile(tmp_path, SIGNER, clock)
+    sent = made.append(intent(1))
+    clock.at += 3
+    statement = countersign(made.sign() or b"", KEYS.node, CLOUD, None, NOW_MS)
+    made.countersigned(statement, KEYS.cloud)
+    clock.at += 1
+    made.append(Entry(time_ms=NOW_MS + 2000, kind="outcome", intent=sent, reason="acknowledged"))
+    assert times(tmp_path) == [0, 1000, 3000, 3000, 4000]
+
+
+def test_a_clock_that_really_goes_back_stays_visible(tmp_path: Path) -> None:
+    clock = Hands()
+    made = LedgerFile(tmp_path, SIGNER, clock)
+    made.append(intent(10))
+    clock.at += 4
+    made.append(intent(3))
+    assert times(tmp_path) == [0, 10_000, 3_000]
+
+
 def test_what_was_appended_is_there_after_opening_again(tmp_path: Path) -> None:
     first = written(tmp_path, 5)
     again = opened(tmp_path)

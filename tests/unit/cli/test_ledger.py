@@ -22,7 +22,7 @@ from reuna.trust.heads import countersign
 from reuna.trust.ledger import Entry, framed, read_record, split
 from tests.unit.adapters.test_ledger_file import Hands
 from tests.unit.adapters.test_syslog import FORM, Server
-from tests.unit.trust.books import CLOUD, KEYS, NOW_MS, SIGNER, Book, intent
+from tests.unit.trust.books import CLOUD, KEYS, NOW_MS, SIGNER, Book, intent, outcome
 
 RUN = CliRunner()
 DAY_MS = 86_400_000
@@ -313,3 +313,31 @@ def test_a_clock_that_was_wrong_once_makes_no_page_of_a_million_days(place: Path
     made.add(intent(2, time_ms=250_000_000_000_000))
     found = summarise([read_record(raw) for raw in made.records])
     assert len(found["days"]) == MAX_DAYS + 1
+
+
+def allowance(number: int) -> Entry:
+    return intent(number, flow="presence", messages=16, payload_bytes=688)
+
+
+@pytest.mark.parametrize(
+    ("later_s", "unfinished"), [(0, 0), (59, 0), (64, 0), (66, 1), (-5, 1)], ids=lambda value: str(value)
+)
+def test_an_allowance_without_outcome_is_told_once_its_minute_is_over(later_s: int, unfinished: int) -> None:
+    made = Book()
+    made.add(allowance(1))
+    records = [read_record(raw) for raw in made.records]
+    assert summarise(records, now_ms=NOW_MS + 1000 * (1 + later_s))["unfinished"] == unfinished
+
+
+def test_an_allowance_of_a_day_that_is_long_over_is_told() -> None:
+    made = Book()
+    made.add(allowance(1))
+    made.add(intent(500))
+    made.add(outcome(501, of=2, reason="acknowledged"))
+    assert summarise([read_record(raw) for raw in made.records])["unfinished"] == 1
+
+
+def test_an_ordinary_intent_without_outcome_is_told_at_once() -> None:
+    made = Book()
+    made.add(intent(1))
+    assert summarise([read_record(raw) for raw in made.records])["unfinished"] == 1

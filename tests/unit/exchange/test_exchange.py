@@ -25,7 +25,7 @@ from reuna.sim.fleet import unsealed
 from reuna.sim.freight import MemoryFreight
 from reuna.sim.storage import MemoryBlob, MemoryBlobs, MemorySpool
 from reuna.trust.requests import vouched, without_roster
-from reuna.wire import decode as decoded
+from reuna.wire import decode as read
 from reuna.wire import digest_bytes, encode
 
 PARAMS = 4
@@ -162,7 +162,7 @@ async def test_other_words_or_numbers_of_who_gives_nothing_never_leave_the_node(
 
 async def test_other_words_of_a_member_never_leave_a_fog(site: Site) -> None:
     silent = Member("a", absent="row 7: 0.25")
-    row = train.answer(decoded(Plan, plan()), "d" * 64, silent)
+    row = train.answer(read(Plan, plan()), "d" * 64, silent)
     with pytest.raises(Refused) as refusal:
         await site.egress().hand_over(plan(), row, None)
     assert refusal.value.reason == "absence"
@@ -227,6 +227,19 @@ async def test_a_body_of_another_digest_is_refused(site: Site) -> None:
         upload(site, manifest, b"\1" * 8)
     assert refusal.value.reason == "digest"
     assert not site.intake.rows()
+
+
+async def test_a_refusal_stands_in_one_row_that_closes_a_round(site: Site) -> None:
+    site.intake.count_refusal("a", Refused("malformed", "-"))
+    site.intake.count_refusal("b", Refused("range", "-"))
+    told = site.intake.newly_refused()
+    assert told == {"a": {"malformed": 1}, "b": {"range": 1}}
+    assert site.intake.newly_refused() == told, "until the row is on the disk"
+    opened = read(Plan, plan())
+    site.intake.close(train.closing_row(opened, "p" * 64, "fog", opened.cohort, [], told))
+    site.intake.count_refusal("a", Refused("malformed", "-"))
+    assert site.intake.newly_refused() == {"a": {"malformed": 1}}
+    assert site.intake.refused == {"a": {"malformed": 2}, "b": {"range": 1}}
 
 
 async def test_a_neighbour_may_not_speak_for_a_node(site: Site) -> None:

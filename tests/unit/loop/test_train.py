@@ -82,6 +82,9 @@ def test_honest_contributions_are_admitted() -> None:
         ("identity", update(members=(Member("b", 7),))),
         ("identity", update(members=())),
         ("malformed", update(members=(Member("a", 7, saturated=-1),))),
+        ("oversized", update(members=(Member("a", 7, size=41),))),
+        ("oversized", update(members=(Member("a", 7, size=-1),))),
+        ("oversized", train.answer(PLAN, DIGEST, Member("a", absent="no data", size=1))),
         ("identity", partial(members=(Member("a", 7), Member("a", 7)))),
         ("identity", partial(members=(Member("z", 14),))),
         ("identity", partial(sender="a")),
@@ -94,6 +97,10 @@ def test_honest_contributions_are_admitted() -> None:
         ("shape", partial(sender="a", members=(Member("a", 14),))),
         ("shape", update("fog", members=(Member("a", 7),))),
         ("weight", partial(weight=15)),
+        ("malformed", update(refused={"b": {"range": 1}})),
+        ("malformed", partial(refused={"b": {"because": 1}})),
+        ("malformed", partial(refused={"b": {"range": 0}})),
+        ("malformed", partial(refused={"b" * 65: {"range": 1}})),
         ("shape", msgspec.structs.replace(train.answer(PLAN, DIGEST, Member("a")), size=4)),
         ("shape", msgspec.structs.replace(train.answer(PLAN, DIGEST, Member("a")), digest="row 7: 0.25")),
         ("malformed", update(members=(Member("a", 7, digest="row 7: 0.25"),))),
@@ -147,6 +154,23 @@ def test_the_closing_row_names_everybody_and_why_they_are_absent() -> None:
     assert [member.node for member in row.members] == ["a", "b", "c"]
     assert [bool(member.absent) for member in row.members] == [True, False, True]
     assert train.with_sum(row, PLAN, rows, "d" * 64).weight == 7
+
+
+def test_bytes_of_a_round_are_those_of_the_bodies_that_came_in() -> None:
+    liar = Member("a", 7, "d" * 64, size=1)
+    rows = [update("a", width=2, size=20, members=(liar,)), update("b", width=1, size=10)]
+    row = train.with_sum(train.closing_row(PLAN, DIGEST, "fog", PLAN.cohort, rows), PLAN, rows, "d" * 64)
+    assert [member.size for member in row.members] == [20, 10, 0]
+    assert train.bytes_sent(rows) == 30
+    assert train.bytes_sent([row]) == 30 + row.size
+    assert judge(row) == ""
+
+
+def test_a_row_that_closes_says_what_was_refused_and_so_does_its_sum() -> None:
+    rows, refused = [update("a"), update("b")], {"b": {"range": 2}}
+    row = train.closing_row(PLAN, DIGEST, "fog", PLAN.cohort, rows, refused)
+    assert train.with_sum(row, PLAN, rows, "d" * 64).refused == refused
+    assert judge(partial(refused=refused)) == ""
 
 
 def test_a_body_whose_values_are_small_may_be_narrow_but_not_wider_than_the_grid() -> None:

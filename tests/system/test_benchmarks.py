@@ -1,0 +1,183 @@
+"""The benchmarks' lines: their keys, and that what they say of the fleet was observed."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from benchmarks import gate, observed, simulate
+from benchmarks import round as rounds
+from benchmarks.observed import Rounds, forces, is_durable, nats_syncs, topology
+from reuna.adapters.nats_server import LeafConfig
+from reuna.adapters.spool import DiskSpool
+from reuna.adapters.tls import KeyPair
+from reuna.fleet.layout import Fleet, PlaceFile
+
+ROUND_KEYS = {
+    "median_s", "p90_s", "limit_s", "disk_limit_s", "bits", "value_bits", "topology", "durable", "update_sha256",
+    "distinct_updates", "params", "nodes", "rounds", "cloud_peak_mib", "fog_peak_mib", "nats_peak_mib",
+    "edge_idle_pss_mib", "edge_idle_before_pss_mib", "edge_idle_after_pss_mib", "edge_idle_uss_mib",
+    "places_sharing",
+}  # fmt: skip
+SIMULATE_KEYS = {
+    "clients_per_s",
+    "clients_per_cpu_s",
+    "numpy_clients_per_s",
+    "clients",
+    "rounds",
+    "processes",
+}
+ROOT = Path(__file__).parents[2]
+GOOD = "journal_mode=wal synchronous=2 bodies=3 forced=3"
+
+
+@pytest.mark.system
+def test_a_round_is_measured_on_a_fleet_that_was_looked_at() -> None:
+    words = ["--params", "1000", "--nodes", "2", "--rounds", "2", "--idle", "--json"]
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.round", *words],
+        cwd=ROOT, capture_output=True, text=True, timeout=150,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert set(told) == ROUND_KEYS
+    assert (told["durable"], told["bits"], told["topology"]) == (True, 32, "2 edges, 2 fogs, 1 cloud")
+    assert (told["rounds"], told["distinct_updates"], told["places_sharing"]) == (2, 2, 5)
+    assert told["edge_idle_pss_mib"] == max(told["edge_idle_before_pss_mib"], told["edge_idle_after_pss_mib"])
+    assert 0 < told["edge_idle_uss_mib"] <= told["edge_idle_pss_mib"]
+
+
+def test_a_simulation_tells_clients_a_second_and_its_limit() -> None:
+    told = simulate.measure(simulate.arguments(["--clients", "60", "--rounds", "1"]))
+    assert set(told) == SIMULATE_KEYS
+    assert (told["clients"], told["rounds"]) == (60, 1)
+    assert told["clients_per_s"] > 0
+
+
+@pytest.mark.parametrize("key", sorted(ROUND_KEYS | SIMULATE_KEYS))
+def test_every_key_is_explained(key: str) -> None:
+    assert f"`{key}`" in (ROOT / "docs/reference/benchmarks.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--rounds", "0"], "argument --rounds: 0 is not at least 1"),
+        (["--params", "-5"], "argument --params: -5 is not at least 1"),
+        (["--nodes", "many"], "argument --nodes: 'many' is no whole number"),
+        (["--value-bits", "40"], "argument --value-bits: 40 is not between 2 and 32"),
+        (["--bits", "8", "--value-bits", "16"], "16 do not fit a grid of 8 bits"),
+    ],
+)
+def test_a_number_out_of_bounds_is_refused_in_one_line(
+    words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        rounds.arguments(words)
+    assert said in capsys.readouterr().err
+
+
+# --- what is observed -----------------------------------------------------------------------------
+
+
+def config(folder: Path) -> Path:
+    pair = KeyPair(folder / "c", folder / "k", folder / "a")
+    path = folder / "nats.conf"
+    path.write_text(LeafConfig("mill", "fog-1", ("edge-1",), "127.0.0.1", 4222, pair).text(folder))
+    return path
+
+
+@contextmanager
+def server_of(path: Path) -> Iterator[int]:
+    """A process with a server's command line."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", "print(1, flush=True); input()", "--config", str(path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    try:
+        assert process.stdout is not None
+        assert process.stdout.read(1) == b"1"
+        yield process.pid
+    finally:
+        process.communicate(b"\n")
+
+
+def test_a_server_without_sync_always_is_seen(tmp_path: Path) -> None:
+    path = config(tmp_path)
+    with server_of(path) as pid:
+        assert nats_syncs(pid)
+        path.write_text(path.read_text().replace("sync_interval: always", 'sync_interval: "2m"'))
+        assert not nats_syncs(pid)
+
+
+def fleet_of(folder: Path) -> Fleet:
+    kinds = (("cloud", "cloud"), ("fog", "fog-1"), ("edge", "edge-1"))
+    return Fleet(
+        "mill", folder, tuple(PlaceFile(kind, name, folder / name / "x.toml") for kind, name in kinds)
+    )
+
+
+def all_good(fleet: Fleet) -> dict[str, dict[str, str]]:
+    return {p.name: dict.fromkeys(observed.STORES[p.kind], GOOD) for p in fleet.places}
+
+
+SYNCED = {"cloud/nats": True, "fog-1/nats": True}
+
+
+def test_a_fleet_is_durable_when_all_servers_and_stores_say_so(tmp_path: Path) -> None:
+    fleet = fleet_of(tmp_path)
+    assert is_durable(fleet, SYNCED, all_good(fleet))
+
+
+@pytest.mark.parametrize(
+    "servers", [{}, {"cloud/nats": True}, {**SYNCED, "fog-1/nats": False}], ids=["none", "one", "one slack"]
+)
+def test_a_fleet_with_a_slack_or_missing_server_is_not_durable(
+    tmp_path: Path, servers: dict[str, bool]
+) -> None:
+    fleet = fleet_of(tmp_path)
+    assert not is_durable(fleet, servers, all_good(fleet))
+
+
+@pytest.mark.parametrize("place", ["cloud", "fog-1", "edge-1"])
+def test_a_place_that_said_nothing_is_not_durable(tmp_path: Path, place: str) -> None:
+    fleet = fleet_of(tmp_path)
+    assert not is_durable(fleet, SYNCED, {**all_good(fleet), place: {}})
+
+
+@pytest.mark.parametrize(
+    "said",
+    ["", "journal_mode=delete synchronous=2", "journal_mode=wal synchronous=1", f"{GOOD[:-1]}2"],
+    ids=["silent", "no journal", "normal", "a body not forced"],
+)
+def test_a_store_that_does_not_force_what_it_writes_is_seen(said: str) -> None:
+    assert forces(GOOD)
+    assert not forces(said)
+
+
+def test_a_spool_reads_its_settings_back_from_the_open_database(tmp_path: Path) -> None:
+    spool = DiskSpool(tmp_path)
+    assert forces(spool.durability())
+    spool._writing.execute("PRAGMA synchronous = OFF")
+    assert not forces(spool.durability())
+    spool.close()
+
+
+def test_rows_that_disagree_with_the_processes_give_no_figure(tmp_path: Path) -> None:
+    fleet = fleet_of(tmp_path)
+    running = [("cloud/main", 1), ("fog-1/main", 2), ("edge-1/main", 3), ("edge-1/egress", 4)]
+    assert topology(fleet, running, Rounds(1, 1, 32)) == "1 edges, 1 fogs, 1 cloud"
+    with pytest.raises(RuntimeError, match="1 edges and 1 fogs ran"):
+        topology(fleet, running, Rounds(2, 1, 32))
+
+
+def test_the_gate_tells_milliseconds_and_its_limit(tmp_path: Path) -> None:
+    told = gate.measure(10, 2, tmp_path)
+    assert {"median_ms", "p90_ms", "disk_limit_ms"} <= set(told)
