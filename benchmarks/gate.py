@@ -66,10 +66,10 @@ def plan_of(number: int, base: Blob, params: int) -> Plan:
 def one(flows: SiteFlows, plan: Plan, base: Blob, weights: Blob, body: bytes) -> float:
     """Seconds that the gate takes for one update."""
     began = time.perf_counter()
-    level = max(flows.approved(plan.bundle, ""), 3)
+    level = max(flows.approved(train.work(plan), "").level, 3)
     member = Member("edge-1", 500, metrics={"loss": 0.5})
     flows.listed("metric", FOG, member.metrics)
-    made = made_for(plan, without_roster, level, extent(base, weights, plan.params), schema_of(base))
+    made = made_for(plan, without_roster, level, extent(base, weights, plan.params).norm, schema_of(base))
     facts = time.perf_counter() - began
     manifest = train.answer(plan, "d" * 64, member, digest_bytes(body), 4)
     began = time.perf_counter()

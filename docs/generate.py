@@ -85,6 +85,12 @@ def _errors() -> Iterator[str]:
     yield from ("", "| reason | meaning |", "|---|---|")
     for reason, meaning in sorted(errors.REFUSALS.items()):
         yield f"| `{reason}` | {_cell(meaning)} |"
+    yield from ("", "## Why a node gave nothing", "")
+    yield "A node that cannot take part says so in one of these lines and in no other words, so that nothing"
+    yield "its code or data says leaves with it. What happened in full stands in that node's own log."
+    yield from ("", "| code | words |", "|---|---|")
+    for code, words in errors.ABSENCES.items():
+        yield f"| `{code}` | {_cell(words)} |"
     yield from ("", "## Why a node does not trust what came down", "")
     yield "A node that does not accept metadata, a target or a plan (`R308`) names one of these words."
     yield "Nothing is taken over; what it trusted before stays."

@@ -8,6 +8,9 @@ planted may be found: not in any recorded byte of either direction, nor in a log
 fogs and cloud. First the search shows that it finds each form of each canary when it is there. The
 cloud must have countersigned every ledger past its last update.
 
+At one node, whose policy keeps logs to itself, the learner fails and raises what it has read. That
+must stand in that node's own log, where its people look, and nowhere else.
+
 Not recorded is the line for certificates, over which no payload goes: a request for the next one
 at two thirds of a life, and a fog's question for revoked names.
 
@@ -39,12 +42,14 @@ from reuna.adapters.head_store import HeadStore
 from reuna.adapters.ledger_file import entries, read
 from reuna.adapters.tls import client_context, server_context
 from reuna.adapters.toml_file import read_toml
+from reuna.adapters.trust_keys import read_key
 from reuna.adapters.tuf_repository import TufRepository
 from reuna.cloud.coordinator import HEADS
 from reuna.fleet.client import Operator
-from reuna.fleet.data import find_nodes, spread
+from reuna.fleet.data import DataNode, find_nodes, spread
 from reuna.fleet.layout import Fleet, PlaceFile, make_fleet, write_toml
 from reuna.fleet.ledger import read_beside
+from reuna.fleet.officer import amend, key_file
 from reuna.fleet.open_project import open_settings
 from reuna.fleet.session import Job, prepare, ready, train
 from reuna.fleet.supervise import Supervisor
@@ -56,15 +61,50 @@ from reuna.trust.ledger_verify import verify
 ROUNDS = 6
 TYPICAL = (1.4, 51.0, 26.0, 9.0)  #: vibration, temperature, flow, current of the sample's pumps
 PATIENCE_S = 60.0
+#: Put at the end of the project's model: at a node with this file, training raises what is in it.
+FAILING = """
+_load, _fit = load, Detector.fit
+_note: list[str] = []
+
+
+def load(folder, settings):
+    _note[:] = [each.read_text() for each in folder.glob("failing.txt")]
+    return _load(folder, settings)
+
+
+def fit(self, *given):
+    if _note:
+        raise ValueError(_note[0])
+    return _fit(self, *given)
+
+
+Detector.fit = fit
+"""
+LOGS = 'kind = "log"\nto = ["gateway", "cloud"]', 'kind = "log"\nto = []'
 HEADS_S = 0.7  #: between two heads of a ledger, so that some go up while it is looked
 
 
 class Planted:
-    """Canaries of the whole fleet."""
+    """Canaries of the whole fleet; ``failing``: the node at which one's learner raises its own."""
 
     def __init__(self) -> None:
         self.words: list[str] = []
         self.rows: list[NDArray[np.float64]] = []
+        self.failing = ""
+        self.raised = canaries.new_word()
+        self._raised_rows = canaries.new_rows(TYPICAL)
+
+    def fail_at(self, project: Path, node: DataNode) -> None:
+        """Have the project's learner raise a word and rows at one node."""
+        self.failing = node.name
+        text = f"{self.raised} {' '.join(map(canaries.text_of, self._raised_rows.flat))}"
+        (node.folder / "failing.txt").write_text(text, encoding="utf-8")
+        with (project / "detector" / "model.py").open("a", encoding="utf-8") as file:
+            file.write(FAILING)
+
+    @property
+    def raised_forms(self) -> dict[str, list[bytes]]:
+        return canaries.forms([self.raised], self._raised_rows)
 
     def word(self) -> str:
         self.words.append(canaries.new_word())
@@ -200,19 +240,38 @@ def _vouched(fleet: Fleet, name: str, cloud: frozenset[bytes]) -> bool:
     keys = Keys(frozenset(each.key for each in kept), cloud)
     heads = known_heads([each.countersignature for each in kept], keys)
     verdict = verify(read(folder), keys, heads, read_beside(folder))
-    last = max(number for number, entry in entries(folder) if entry.flow == "model_update")
+    last = max((number for number, entry in entries(folder) if entry.flow == "model_update"), default=0)
     return verdict.good and min(verdict.countersigned, verdict.kept_elsewhere) >= last
 
 
-def searched(fleet: Fleet, relays: list[Relay]) -> Iterator[tuple[str, bytes]]:
-    """All that a canary may not be in: both directions of every line, every log, disks of fogs and cloud."""
+def searched(fleet: Fleet, relays: list[Relay]) -> Iterator[tuple[str, str, bytes]]:
+    """All that a canary may not be in: both directions of every line, every log, disks of fogs and cloud.
+
+    Each with the node whose disk it lies on, empty for a line.
+    """
     for relay in relays:
         for data in (*relay.up, *relay.down):
-            yield f"the line of {relay.sender} ({relay.protocol})", bytes(data)
+            yield "", f"the line of {relay.sender} ({relay.protocol})", bytes(data)
     for place in fleet.places:
         for path in sorted(place.folder.rglob("*")):
             if path.is_file() and (place.kind != "edge" or path.suffix == ".log"):
-                yield str(path.relative_to(fleet.folder)), path.read_bytes()
+                yield place.name, str(path.relative_to(fleet.folder)), path.read_bytes()
+
+
+async def search(fleet: Fleet, relays: list[Relay], planted: Planted, say: Any) -> dict[str, int]:
+    """Where anything planted is found; what the failing learner raised may be in its node's logs alone."""
+    found = {"canary_hits": 0, "raised_in_own_log": 0, "searched_bytes": 0}
+    wanted, raised = planted.forms, planted.raised_forms
+    for node, where, data in searched(fleet, relays):
+        found["searched_bytes"] += len(data)
+        at_home = node == planted.failing
+        found["raised_in_own_log"] += at_home and planted.raised.encode() in data
+        for patterns in (wanted, {} if at_home else raised):
+            for form in await asyncio.to_thread(canaries.hits, data, patterns):
+                found["canary_hits"] += 1
+                say(f"   FOUND as {form} in {where}")
+    say(f"3. searched {found['searched_bytes'] / 2**20:.1f} MiB for them: {found['canary_hits']} found")
+    return found
 
 
 async def drill(folder: Path, rounds: int, say: Any) -> dict[str, Any]:
@@ -223,12 +282,16 @@ async def drill(folder: Path, rounds: int, say: Any) -> dict[str, Any]:
     nodes = find_nodes(project / "data")
     for node in nodes:
         planted.plant(node.folder)
+    planted.fail_at(project, nodes[-1])
     os.environ["SITE_WORD"] = planted.word()
-    wanted = planted.forms
-    missed = await asyncio.to_thread(canaries.controls, wanted)
-    say(f"1. {sum(map(len, wanted.values()))} forms of what is planted; the search misses {missed} of them")
-    job = Job(project, open_settings(project, [f"strategy.rounds={rounds}"]), nodes, folder / "runs", 2)
+    wanted = [planted.forms, planted.raised_forms]
+    missed = sum([await asyncio.to_thread(canaries.controls, each) for each in wanted])
+    count = sum(len(patterns) for each in wanted for patterns in each.values())
+    say(f"1. {count} forms of what is planted; the search misses {missed} of them")
+    settings = open_settings(project, [f"strategy.rounds={rounds}", "round.quorum=0.7"])
+    job = Job(project, settings, nodes, folder / "runs", 2)
     fleet = make_fleet(folder / "fleet", "drill", spread(nodes, 2))
+    amend(fleet.folder / planted.failing / "policy.toml", read_key(key_file(fleet.folder)), *LOGS)
     relays = await relays_of(fleet)
     supervisor = Supervisor(fleet)
     try:
@@ -245,26 +308,16 @@ async def drill(folder: Path, rounds: int, say: Any) -> dict[str, Any]:
             await relay.stop()
     result: dict[str, Any] = compare(fleet, relays, say)
     result |= {"nodes": len(fleet.places) - 1, "nodes_countersigned": vouched}
-    hits, size = 0, 0
-    for where, data in searched(fleet, relays):
-        size += len(data)
-        for form in await asyncio.to_thread(canaries.hits, data, wanted):
-            hits += 1
-            say(f"   FOUND as {form} in {where}")
-    say(f"3. searched {size / 2**20:.1f} MiB for them: {hits} found")
-    lines = len(relays)
-    return {
-        **result,
-        "canary_hits": hits,
-        "canaries_missed_by_search": missed,
-        "searched_bytes": size,
-        "lines": lines,
-    }
+    result |= await search(fleet, relays, planted, say)
+    return {**result, "canaries_missed_by_search": missed, "lines": len(relays)}
 
 
 def held(result: dict[str, Any]) -> bool:
-    """Whether not a byte is missing or too much, and nothing that was planted was found."""
-    if result["nodes_countersigned"] != result["nodes"]:
+    """Whether not a byte is missing or too much, and nothing that was planted was found.
+
+    What the failing learner raised must have reached its own node's log: else nothing was tried.
+    """
+    if result["nodes_countersigned"] != result["nodes"] or not result["raised_in_own_log"]:
         return False
     zero = ("difference", "canary_hits", "canaries_missed_by_search")
     return result["payload_bytes_on_wire"] > 0 and not any(result[name] for name in zero)

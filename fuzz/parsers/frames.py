@@ -11,14 +11,15 @@ import msgspec
 from fuzz.kit import DIGEST, EVENT, HELLO, MEMBER, RECEIPT, UPDATE, attempt, run
 from reuna.core.errors import BadMessage, ReunaError, Unreachable
 from reuna.core.ports import Link
+from reuna.core.records import Work
 from reuna.exchange import link
 from reuna.exchange.link import Call, Done, Frames, Heard, LinkServer, RemoteLink
 
 REQUESTS: tuple[link.Request, ...] = (
     link.Fetch(DIGEST, 10),
-    link.Approved(DIGEST),
+    link.Approved(Work("r-1", DIGEST, "training")),
     link.Submit(b"plan", None, 1, MEMBER, 2),
-    link.HandOver(UPDATE, "no-such-file", b""),
+    link.HandOver(b"plan", UPDATE, "no-such-file", b""),
     link.Emit(EVENT),
     link.Say(HELLO),
 )

@@ -10,12 +10,16 @@ from reuna.trust.explain import explain
 from reuna.trust.policy import Policy, canonical
 from reuna.trust.policy_sign import parse_signatures, write_signatures
 from reuna.trust.policy_text import parse
-from reuna.trust.rehearse import rehearse, requests
+from reuna.trust.rehearse import asked, rehearse
 
 RECORD = (
     b'{"kind": "metric", "to": "spiffe://line-4/cloud/cloud", "bytes": 90, "now": 1795600000,'
     b' "metrics": ["loss"], "values": 1, "samples": 3000, "cohort": 5}'
 )
+EXPORTED = b"""{"seq": 7, "digest": "ab", "previous": "cd", "time_ms": 1795600000000, "kind": "intent",
+ "flow": "metric", "to": "spiffe://line-4/cloud/cloud", "payload_bytes": 90, "decision": "allow"}
+{"seq": 8, "digest": "ef", "previous": "ab", "time_ms": 1795600000001, "kind": "outcome", "intent": 7}
+""".replace(b"\n ", b" ")
 TEXT = """\
 format = "reuna/policy/v1"
 site = "mill-3"
@@ -43,6 +47,7 @@ def seeds() -> Iterator[bytes]:
     yield TEXT.encode()
     yield f'[[signature]]\nkey = "{"ab" * 32}"\nsignature = "{"cd" * 64}"\n'.encode()
     yield RECORD
+    yield EXPORTED
     yield TEXT.replace("17", "0x" + "f" * 4_000).encode()
     yield TEXT.replace("17", str(2**63)).encode()
     yield TEXT.replace("threshold = 1", "threshold = 0x" + "f" * 4_000).encode()
@@ -50,7 +55,7 @@ def seeds() -> Iterator[bytes]:
 
 def check(data: bytes) -> None:
     policy = _policy()
-    attempt(lambda: list(rehearse(policy, requests(data.splitlines(), "record"))), SettingsError)
+    attempt(lambda: list(rehearse(policy, asked(data.splitlines(), "record")[1])), SettingsError)
     try:
         text = data.decode()
     except UnicodeDecodeError:

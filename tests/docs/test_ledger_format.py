@@ -14,7 +14,7 @@ from reuna.trust.ledger_verify import FAULTS
 
 PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "ledger.md").read_text(encoding="utf-8")
 TABLES = [re.findall(r"^\| `(\w+)` \| ([^|]*) \|", part, re.MULTILINE) for part in PAGE.split("\n\n")]
-DEFAULTS: dict[Any, str] = {"": "empty", b"": "empty", 0: "0", None: "nothing"}
+DEFAULTS: dict[Any, str] = {"": "empty", b"": "empty", (): "nothing in it", 0: "0", None: "nothing"}
 
 
 def table(first: str) -> dict[str, str]:

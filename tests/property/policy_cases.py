@@ -25,11 +25,12 @@ from reuna.trust.policy import (
     Limits,
     Policy,
     Signers,
+    Source,
     Tensors,
     Validity,
     Window,
 )
-from reuna.trust.requests import Request, State
+from reuna.trust.requests import Reading, Request, State
 
 FIRST = date(2026, 11, 23)  #: a Monday
 FIRST_S = (FIRST - date(1970, 1, 1)).days * 86_400
@@ -37,6 +38,9 @@ IDENTITIES = ("spiffe://f/gateway/a", "spiffe://f/cloud/b", "spiffe://f/fog/c")
 NAMES = ("a", "b", "c")
 CODES = ("aa" * 32, "bb" * 32)
 UNITS = ("row", "day")
+DATASETS = ("data", "staff")
+COLUMNS = ("flow", "heat", "leader")
+PURPOSES = ("training", "evaluation")
 
 T = TypeVar("T")
 replace = msgspec.structs.replace
@@ -94,6 +98,19 @@ def budget(random: Random) -> Budget:
     )
 
 
+def make_source(random: Random) -> Source:
+    return Source(
+        some(random, COLUMNS) or ("flow",) if random.random() < 0.7 else ("*", *some(random, COLUMNS)),
+        some(random, PURPOSES) if random.random() < 0.5 else (),
+    )
+
+
+def make_reading(random: Random) -> Reading:
+    now = float(FIRST_S + 3600 * random.randint(-30, 60))
+    columns = some(random, random.choice((COLUMNS, (*COLUMNS, "*"), ("*",))))
+    return Reading(random.choice(DATASETS), columns, random.choice(PURPOSES), now)
+
+
 def window(random: Random) -> Window:
     return Window(
         tuple(each for each in range(7) if random.random() < 0.6) or (0,),
@@ -114,6 +131,7 @@ def make_policy(random: Random) -> Policy:
         signers=Signers(1, {"dpo": "cc" * 32}),
         recipients={name: random.choice(IDENTITIES) for name in NAMES if random.random() < 0.9},
         flows=tuple(make_rule(random) for _ in range(random.randint(0, 4))),
+        sources={name: make_source(random) for name in DATASETS if random.random() < 0.6},
         code=Code(entries, random.choice(("ask", "deny")), few(random)),  # type: ignore[arg-type]
         limits=Limits(
             maybe(random, lambda: random.randint(0, 12)),

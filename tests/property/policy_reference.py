@@ -54,6 +54,27 @@ def reference(policy, state, ask):  # type: ignore[no-untyped-def]
     return max(waits) if waits else True
 
 
+def in_force(policy, state, now):  # type: ignore[no-untyped-def]
+    day = (START + dt.timedelta(seconds=now)).date()
+    return state.valid and not state.stopped and policy.valid.first <= day <= policy.valid.last
+
+
+def may_read(policy, state, ask):  # type: ignore[no-untyped-def]
+    """Every column by itself: some entry of its dataset has to name it, or name all."""
+    if not in_force(policy, state, ask.now) or ask.source not in policy.sources:
+        return False
+    columns, purpose = policy.sources[ask.source].columns, policy.sources[ask.source].purpose
+    return (not purpose or ask.purpose in purpose) and all(
+        "*" in columns or c in columns for c in ask.columns
+    )
+
+
+def may_run(policy, state, digest, now, unsigned):  # type: ignore[no-untyped-def]
+    day = (START + dt.timedelta(seconds=now)).date()
+    approved = any(entry.digest == digest and entry.until >= day for entry in policy.code.allow)
+    return in_force(policy, state, now) and (approved or not digest) and not unsigned
+
+
 def is_open(window, at):  # type: ignore[no-untyped-def]
     minute, day = at.hour * 60 + at.minute, at.weekday()
     if window.start < window.end:
@@ -69,6 +90,7 @@ def one_rule(policy, state, ask, rule, same_day, midnight):  # type: ignore[no-u
         rule.kind == ask.kind,
         ask.to in {policy.recipients[name] for name in rule.to if name in policy.recipients},
         STRENGTH[ask.protection] >= STRENGTH[rule.protection],
+        ask.organisations is not None or (rule.min_cohort <= 1 and rule.min_organisations == 0),
         ask.cohort >= rule.min_cohort
         and (ask.organisations or 0) >= rule.min_organisations
         and ask.samples >= rule.min_samples,

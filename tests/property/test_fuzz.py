@@ -74,7 +74,7 @@ def call_with(text: bytes) -> bytes:
 
 
 def handed(path: str) -> bytes:
-    return framed(packed(Call(1, HandOver(UPDATE, path, b""))))
+    return framed(packed(Call(1, HandOver(b"plan", UPDATE, path, b""))))
 
 
 def begun_by(name: bytes) -> bytes:

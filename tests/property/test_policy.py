@@ -13,12 +13,26 @@ from hypothesis import given, settings
 
 from reuna.trust import flow_checks
 from reuna.trust.compare import compare
-from reuna.trust.decide import decide
+from reuna.trust.decide import decide, decide_code, decide_moment, decide_reading
 from reuna.trust.explain import explain
-from reuna.trust.policy import FlowRule, Policy, canonical
+from reuna.trust.policy import FlowRule, Policy, Source, canonical
 from reuna.trust.requests import REASONS, Allow, State, Wait, spend
-from tests.property.policy_cases import case, fitting, make_policy, make_request, make_rule, replace, seeds
-from tests.property.policy_reference import reference
+from tests.property.policy_cases import (
+    PURPOSES,
+    budget,
+    case,
+    fitting,
+    make_policy,
+    make_reading,
+    make_request,
+    make_rule,
+    make_state,
+    replace,
+    seeds,
+    some,
+    window,
+)
+from tests.property.policy_reference import may_read, may_run, reference
 
 MANY = settings(max_examples=3000)
 
@@ -86,6 +100,14 @@ def stricter_rule(random: Random, rule: FlowRule) -> FlowRule:
         {"tensors": replace(tensors, max_norm=lower(tensors.max_norm))},
         {"tensors": replace(tensors, schema=tensors.schema or "aa" * 32)},
     ]
+    if rule.names is None:
+        choices.append({"names": some(random, ("loss", "mae"))})
+    elif "*" in rule.names:
+        choices.append({"names": tuple(name for name in rule.names if name != "*")})
+    if tensors.dtypes is None:
+        choices.append({"tensors": replace(tensors, dtypes=some(random, ("float32", "int8")))})
+    if dp is None:
+        choices.append({"dp": budget(random)})
     if dp:
         choices += [
             {"dp": replace(dp, **{name: getattr(dp, name) / 2})}
@@ -98,6 +120,19 @@ def stricter_rule(random: Random, rule: FlowRule) -> FlowRule:
     if tensors.dtypes:
         choices.append({"tensors": replace(tensors, dtypes=shorter(random, tensors.dtypes))})
     return replace(rule, **random.choice(choices))
+
+
+def fewer_sources(random: Random, sources: dict[str, Source]) -> list[dict[str, Source]]:
+    """Sources without one of them, one column or purpose; or with a list of purposes where none was."""
+    if not sources:
+        return []
+    name = random.choice(sorted(sources))
+    source = sources[name]
+    found = [{each: kept for each, kept in sources.items() if each != name}]
+    tighter = [replace(source, columns=shorter(random, source.columns))]
+    if len(source.purpose) != 1:
+        tighter.append(replace(source, purpose=shorter(random, source.purpose or PURPOSES)))
+    return found + [{**sources, name: each} for each in tighter]
 
 
 def stricter(random: Random, policy: Policy) -> Policy:
@@ -122,6 +157,12 @@ def stricter(random: Random, policy: Policy) -> Policy:
         choices.append(replace(policy, code=replace(code, allow=shorter(random, code.allow))))
     if limits.windows:
         choices.append(replace(policy, limits=replace(limits, windows=shorter(random, limits.windows))))
+    if limits.windows is None:
+        some_hours = tuple(window(random) for _ in range(random.randint(0, 2)))
+        choices.append(replace(policy, limits=replace(limits, windows=some_hours)))
+    if code.new_code == "ask":
+        choices.append(replace(policy, code=replace(code, new_code="deny")))
+    choices += [replace(policy, sources=each) for each in fewer_sources(random, policy.sources)]
     return random.choice(choices)
 
 
@@ -131,6 +172,53 @@ def test_a_stricter_policy_never_allows_more(random: Random) -> None:
     policy, state, request = case(random)
     if isinstance(decide(stricter(random, policy), state, request), Allow):
         assert isinstance(decide(policy, state, request), Allow)
+
+
+@MANY
+@given(seeds)
+def test_what_code_may_read_is_as_the_reference_says_and_no_more_under_a_stricter_policy(
+    random: Random,
+) -> None:
+    policy, state, reading = make_policy(random), make_state(random), make_reading(random)
+    allowed = isinstance(decide_reading(policy, state, reading), Allow)
+    assert allowed is may_read(policy, state, reading)
+    if isinstance(decide_reading(stricter(random, policy), state, reading), Allow):
+        assert allowed
+
+
+@MANY
+@given(seeds)
+def test_which_code_may_run_is_as_the_reference_says_and_no_more_under_a_stricter_policy(
+    random: Random,
+) -> None:
+    policy, state, request = make_policy(random), make_state(random), make_request(random)
+    asked = request.code, request.now, random.choice(("", "", "waits for the fleet's code role"))
+    allowed = isinstance(decide_code(policy, state, *asked), Allow)
+    assert allowed is may_run(policy, state, *asked)
+    if isinstance(decide_code(stricter(random, policy), state, *asked), Allow):
+        assert allowed
+
+
+def test_what_is_asked_of_sources_and_code_is_of_every_kind() -> None:
+    seen: Counter[str] = Counter()
+    for seed in range(6000):
+        random = Random(seed)
+        policy, state, request = make_policy(random), make_state(random), make_request(random)
+        for verdict in (
+            decide_reading(policy, state, make_reading(random)),
+            decide_code(policy, state, request.code, request.now, random.choice(("", "waits"))),
+        ):
+            seen["allowed" if isinstance(verdict, Allow) else verdict.reason] += 1
+    wanted = {"allowed", "source", "columns", "purpose", "code", "code-ask", "code-expired", "code-unsigned"}
+    assert {word for word in wanted if seen[word] > 50} == wanted
+
+
+@MANY
+@given(seeds)
+def test_an_hour_that_lets_nothing_of_a_size_leave_lets_no_request_of_it_leave(random: Random) -> None:
+    policy, state, request = case(random)
+    if isinstance(decide(policy, state, request), Allow):
+        assert isinstance(decide_moment(policy, state, request), Allow)
 
 
 @MANY

@@ -88,6 +88,12 @@ def test_every_error_says_what_to_do_next() -> None:
         assert kind.default_next_step.endswith("."), kind.__name__
 
 
+def test_every_absence_is_of_an_error_that_there_is_and_holds_nothing_of_it() -> None:
+    codes = {kind.code for kind in catalogue().values()}
+    assert set(errors.ABSENCES) <= codes
+    assert all(re.fullmatch(r"[a-z' ]+", words) for words in errors.ABSENCES.values())
+
+
 def test_every_reason_of_a_refusal_is_a_word_with_a_meaning() -> None:
     for reason, meaning in {**errors.REFUSALS, **errors.ADMISSION}.items():
         assert re.fullmatch(r"[a-z]+(-[a-z]+)*", reason)

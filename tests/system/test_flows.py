@@ -26,6 +26,7 @@ GOOD = {
     "canaries_missed_by_search": 0,
     "nodes": 6,
     "nodes_countersigned": 6,
+    "raised_in_own_log": 1,
 }
 
 
@@ -40,6 +41,7 @@ def test_the_wire_and_the_ledgers_agree_and_nothing_planted_is_found() -> None:
     result = json.loads(done.stdout.splitlines()[-1])
     assert result["payload_bytes_on_wire"] == result["payload_bytes_in_ledger"] > 10_000
     assert (result["difference"], result["canary_hits"], result["nodes_countersigned"]) == (0, 0, 6)
+    assert result["raised_in_own_log"] > 0, "the failing learner's words never were"
 
 
 @pytest.mark.parametrize("name", ["difference", "canary_hits", "canaries_missed_by_search"])
@@ -48,6 +50,7 @@ def test_one_byte_one_canary_or_a_blind_search_fails_the_drill(name: str) -> Non
     assert not held({**GOOD, name: 1})
     assert not held({**GOOD, "payload_bytes_on_wire": 0})
     assert not held({**GOOD, "nodes_countersigned": 5})
+    assert not held({**GOOD, "raised_in_own_log": 0})
 
 
 def test_a_contribution_is_its_manifest_and_its_blocks_without_their_hashes() -> None:

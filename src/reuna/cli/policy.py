@@ -192,10 +192,10 @@ def diff(
 @app.command()
 def simulate(
     file: File,
-    ledger: Annotated[Path, typer.Option("--ledger", help="Requests as JSON lines.")],
+    ledger: Annotated[Path, typer.Option("--ledger", help="A ledger's folder, or its export.")],
     json: Json = False,
 ) -> None:
-    """Try a policy on what was asked before: what would it have refused?"""
+    """Try a policy on what a node's ledger says was asked before: what would it have refused?"""
     from reuna.adapters.policy_store import read_policy
     from reuna.fleet.policy import simulate as rehearse
 
@@ -208,7 +208,8 @@ def simulate(
             time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(each["now"])) if 0 <= each["now"] < 2.5e11 else "?"
         )
         word = "later" if each["later"] else "refused"
-        typer.echo(f"line {each['line']} {at} {each['kind']} {each['bytes']} B to {each['to']}")
+        place = f"record {each['record']}" if "record" in each else f"line {each['line']}"
+        typer.echo(f"{place} {at} {each['kind']} {each['bytes']} B to {each['to']}")
         typer.echo(f"  {word}: {each['why']} ({each['rule'] or 'no rule'})")
     typer.echo(f"{found['allowed']} allowed, {found['refused']} refused, {found['later']} only later")
 

@@ -18,6 +18,7 @@ from rich.text import Text
 from reuna.cli.output import say_stopping
 from reuna.core.errors import NotApproved
 from reuna.fleet.report import NO_ROWS, PLAIN_NUMBERS, link_rows, metric_names, size, wall_times, warnings
+from reuna.loop.train import AWAITED, UNHEARD
 from reuna.loop.validate import METHODS
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ class Progress:
         self._began = time.monotonic()
         self._said = 0
         self._told = ""
+        self._silent: set[str] = set()  #: nodes of which it was said why they gave nothing
         self._live = Live(
             get_renderable=self._render, console=self._console, refresh_per_second=4, transient=True
         )
@@ -87,15 +89,26 @@ class Progress:
             self._note(vouching_needed(event["fields"]))
         elif what == "sat out" and event["fields"].get("code") != NotApproved.code:
             self._sat_out(event)
+        if what in ("round", "short"):
+            self._note_absent(event["fields"].get("absent", ""))
         if not self._quiet and not self._console.is_terminal:
             self._plain(what)
 
     def _sat_out(self, event: dict[str, Any]) -> None:
         """The first time of each reason; a round that is tried again hears the same one again."""
         said = (event["node"], event["fields"]["reason"])
+        self._silent.add(event["node"])
         if said not in self._excuses:
             self._excuses.add(said)
             self._note(f"{said[0]} sat out round {event['round']}: {said[1]}")
+
+    def _note_absent(self, absent: str) -> None:
+        """Each node once, unless its own event has said more: its site may keep logs to itself."""
+        for each in filter(None, absent.split(", ")):
+            node, _, reason = each.partition(": ")
+            if node not in self._silent and reason not in (UNHEARD, AWAITED):
+                self._silent.add(node)
+                self._note(f"{node} gave nothing: {reason}; details in that node's own log")
 
     def _note(self, text: str) -> None:
         if not self._quiet:
@@ -241,7 +254,7 @@ def _sentences(result: dict[str, Any], folder: Path | None) -> str:
     ]
     for row in result["sites"]:
         for node, reason in row.get("absent", {}).items():
-            lines.append(f"{node} gave nothing: {reason}")
+            lines.append(f"{node} gave nothing: {reason}; details in that node's own log")
     lines += [line[0].lower() + line[1:] for line in warnings(result)]
     for each in result.get("refused_by_policy", []):
         lines.append(f"{each['node']}'s policy refused {each['kind']}: {each['why']}")

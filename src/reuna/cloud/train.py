@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from typing import Any
 
@@ -117,7 +117,8 @@ class Conductor:
                 return rows
             if not train.waits(plan, rows):
                 short += 1
-                await self._report(spec, "short", {"round": number, "attempt": short})
+                silent = absences(member for row in rows for member in row.members)
+                await self._report(spec, "short", {"round": number, "attempt": short, "absent": silent})
                 absent = train.absences(edges_of(spec), rows)
                 if short == MAX_ATTEMPTS or train.lasting(absent):
                     raise RunFailed(train.shortage(number, absent, short))
@@ -258,6 +259,11 @@ def _floats(blob: Blob, offset: int, count: int) -> NDArray[np.float32]:
     return np.frombuffer(blob.read(offset, 4 * count), "<f4")
 
 
+def absences(members: Iterable[Member]) -> str:
+    """Who gave nothing to a round, each with its reason."""
+    return ", ".join(f"{member.node}: {member.absent}" for member in members if member.absent)
+
+
 def round_summary(
     number: int, members: list[Member], seconds: float, update_bytes: int
 ) -> dict[str, Setting]:
@@ -269,7 +275,7 @@ def round_summary(
         "round": number,
         "took_part": len(present),
         "members": train.told_members(present),
-        "absent": ", ".join(f"{m.node}: {m.absent}" for m in members if m.absent),
+        "absent": absences(members),
         "loss": loss / weight if weight else 0.0,
         "saturated": sum(member.saturated for member in present),
         "updates": message_digest("".join(member.digest for member in present).encode()),

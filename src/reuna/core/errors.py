@@ -214,14 +214,18 @@ class PermissionDenied(PeerError):
 
 
 class Refused(PeerError):
-    """A contribution was refused; ``reason`` is a stable word, see ``REFUSALS``."""
+    """A contribution was refused; ``reason`` is a stable word, see ``REFUSALS``.
+
+    ``until``: it may be asked again then (seconds since the epoch), or once the site's policy changed.
+    """
 
     code = "R303"
     default_next_step = "The round goes on without this contribution; nothing has to be done."
 
-    def __init__(self, reason: str, message: str) -> None:
+    def __init__(self, reason: str, message: str, until: float | None = None) -> None:
         super().__init__(message)
         self.reason = reason
+        self.until = until
 
 
 class Unreachable(PeerError):
@@ -340,11 +344,34 @@ REFUSALS: dict[str, str] = {
     "weight": "the weight is not between 1 and the plan's largest",
     "range": "a value lies outside the grid",
     "metrics": "a metric is not a finite number, or there are too many",
+    "absence": "its reason to give nothing is not of the closed list, or comes with numbers",
     "digest": "the bytes do not match the digest",
     "conflict": "another contribution for the same key was already accepted",
     "not-finite": "the update has a value that is not a finite number",
     "replayed": "a head of a ledger that lies before one that was shown already",
     "signature": "a head of a ledger is not signed by its node",
+}
+
+#: Why a node gives nothing to a round: the code of its error, and the words that leave with it. What
+#: the error says may quote data; it stays in the node's own log, and in its event where the site's
+#: policy lets logs leave.
+ABSENCES: dict[str, str] = {
+    "R000": "it could not take part",
+    "R101": "a setting of the run is wrong",
+    "R102": "the project's code or layout is wrong",
+    "R103": "its data cannot be used",
+    "R104": "the plan could overflow a sum",
+    "R106": "an optional extra is not installed",
+    "R107": "the learner failed",
+    "R205": "the training process ended",
+    "R206": "its sandbox is weaker than is asked for",
+    "R303": "its site's policy or its egress refuses it",
+    "R304": "its egress or a peer is away",
+    "R308": "what came down is not signed as it must be",
+    "R312": "the code waits for the approval of this site's officers",
+    "R401": "its disk is full",
+    "R402": "its disk has changed bytes",
+    "R404": "a file or folder of its own cannot be used",
 }
 
 #: Why what came down can be refused, and what the operator reads.

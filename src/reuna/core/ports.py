@@ -12,7 +12,18 @@ from typing import Any, Protocol, TypeVar
 from numpy.typing import NDArray
 
 from reuna.core.errors import Refused
-from reuna.core.records import Contribution, Event, Hello, Member, Metrics, Receipt, Setting, ShownHead
+from reuna.core.records import (
+    Contribution,
+    Event,
+    Hello,
+    Member,
+    Metrics,
+    Receipt,
+    Setting,
+    ShownHead,
+    Terms,
+    Work,
+)
 
 T = TypeVar("T")
 Handler = Callable[[str, bytes], Awaitable[None]]
@@ -104,11 +115,11 @@ class Link(Protocol):
     async def fetch(self, digest: str, size: int) -> Blob:
         """As `BlobStore.fetch`; tries again until it is there or the caller gives up."""
 
-    async def approved(self, bundle: str) -> int:
-        """The lowest sandbox level that the site's policy asks for when this bundle runs.
+    async def approved(self, work: Work) -> Terms:
+        """On what terms the site's policy lets a bundle run and read this node's data.
 
         Raises `NotApproved` while the site's officers can still let it run, `Refused` ('policy') when
-        the policy takes no new code.
+        the policy takes no new code or lets it read nothing.
         """
 
     async def submit(
@@ -122,11 +133,17 @@ class Link(Protocol):
         side of the gate refuses it.
         """
 
-    async def hand_over(self, manifest: Contribution, body: Blob | None) -> Receipt | None:
-        """A fog's partial sum, sent until acknowledged; None when the parent refused it for good."""
+    async def hand_over(self, plan: bytes, manifest: Contribution, body: Blob | None) -> Receipt | None:
+        """A fog's partial sum for a plan, sent until acknowledged; None when the parent refused it for good.
+
+        Raises `Refused` when the site's policy refuses it.
+        """
 
     async def emit(self, event: Event) -> bool:
-        """Return when the event is stored durably on the way up; False when the policy keeps it here."""
+        """Return when the event is stored durably on the way up; False when the policy keeps it here.
+
+        Outside of the policy's hours that is when they begin.
+        """
 
     async def hello(self, hello: Hello) -> None:
         """Say that this node is there; the parent answers with the current plan."""

@@ -18,6 +18,7 @@ Metrics = dict[str, float]
 Setting = bool | int | float | str
 Refusals = dict[str, dict[str, int]]  #: authenticated sender -> reason -> how often
 Task = Literal["train", "evaluate", "local"]
+Purpose = Literal["training", "evaluation"]
 Kind = Literal["update", "partial", "report"]
 
 
@@ -88,6 +89,21 @@ class Plan(msgspec.Struct, frozen=True, omit_defaults=True):
     def key(self) -> tuple[str, int, int]:
         """What tells one asked round from another."""
         return (self.run, self.round, self.attempt)
+
+
+class Work(msgspec.Struct, frozen=True):
+    """What a bundle is to do with a site's data: in which run, and for the purpose of what."""
+
+    run: str
+    bundle: str
+    purpose: Purpose
+
+
+class Terms(msgspec.Struct, frozen=True):
+    """On what terms a site lets code work: least level of its sandbox, columns it may read (None: all)."""
+
+    level: int = 0
+    columns: tuple[str, ...] | None = None
 
 
 class RunSpec(msgspec.Struct, frozen=True, omit_defaults=True):

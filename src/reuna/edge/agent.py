@@ -43,12 +43,13 @@ async def run(settings: dict[str, Any], changes: asyncio.Queue[dict[str, Any]]) 
     trainer = Trainer(name, boot, egress, workshop, clock)
     await egress.listen(trainer.on_plan)
     await egress.start()
+    started = asyncio.create_task(egress.emit(Event(name, boot, 0, clock.now(), "started")))
     try:
-        await egress.emit(Event(name, boot, 0, clock.now(), "started"))
         while True:
             await egress.hello(Hello(name, boot, __version__))
             await clock.sleep(settings["hello_s"])
     finally:
+        started.cancel()
         await trainer.stop()
         await workshop.close()
         await egress.stop()
@@ -79,4 +80,5 @@ def egress_settings(settings: dict[str, Any], folder: Path) -> EgressSettings:
         freight=("gateway", settings["parent.name"]),
         enrol=settings["enrol.parent"],
         heads_s=settings["heads_s"],
+        dataset=settings["dataset"],
     )

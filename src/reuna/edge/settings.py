@@ -6,6 +6,7 @@ from typing import Any
 
 from reuna.adapters.sandbox import HIGHEST, SandboxLimits
 from reuna.core.settings import REQUIRED, TCP_PORT, Option, address, address_or_none, between
+from reuna.trust.policy import DATASET
 
 LIMITS = SandboxLimits()
 
@@ -14,6 +15,7 @@ EDGE: tuple[Option, ...] = (
     Option("name", str, REQUIRED, "name of this node, as in its certificate"),
     Option("folder", str, REQUIRED, "where this node keeps its state"),
     Option("data", str, REQUIRED, "folder with this node's own data; it never leaves", there="folder"),
+    Option("dataset", str, DATASET, "what the policy's `[sources]` call that data"),
     Option("parent.name", str, REQUIRED, "name of the fog above"),
     Option("parent.nats", str, REQUIRED, "the fog's nats-server, tls://host:port", check=address),
     Option("parent.freight_host", str, REQUIRED, "host of the fog's freight server"),

@@ -14,7 +14,7 @@ from typing import Protocol, TypeVar
 
 from reuna.core.errors import DiskFull, NotApproved, Refused, ReunaError
 from reuna.core.ports import Blob, Clock, Link
-from reuna.core.records import Event, Member, Metrics, Plan, Setting
+from reuna.core.records import Event, Member, Metrics, Plan, Setting, Terms
 from reuna.exchange.room import when_there_is_room
 from reuna.loop import train
 from reuna.loop.plan import work_seed
@@ -22,6 +22,7 @@ from reuna.wire import decode_plan
 
 log = logging.getLogger("reuna.edge")
 T = TypeVar("T")
+MAX_REASON = 300  #: characters of an error in an event
 
 
 @dataclass(frozen=True)
@@ -40,10 +41,10 @@ class Workshop(Protocol):
     def level(self) -> int:
         """Level of the sandbox in which the project's code runs."""
 
-    async def open(self, run: str, bundle: Blob, settings: Mapping[str, Setting], min_level: int) -> None:
-        """Make ready the bundle's code and this node's data; a no-op when it is open already.
+    async def open(self, run: str, bundle: Blob, settings: Mapping[str, Setting], terms: Terms) -> None:
+        """Make ready the bundle's code and as much of this node's data as it may read.
 
-        Raises `SandboxTooWeak` below ``min_level``.
+        A no-op when it is open already. Raises `SandboxTooWeak` below the level of the terms.
         """
 
     def hold(self, bundle: Blob, why: str) -> None:
@@ -108,11 +109,11 @@ class Trainer:
     async def _carry_out(self, plan: Plan) -> tuple[Blob | None, int, Member]:
         bundle = await self._link.fetch(plan.bundle, plan.bundle_size)
         try:
-            level = await self._link.approved(plan.bundle)
+            terms = await self._link.approved(train.work(plan))
         except NotApproved as error:
             self._workshop.hold(bundle, error.message)
             raise
-        await self._workshop.open(plan.run, bundle, plan.settings, level)
+        await self._workshop.open(plan.run, bundle, plan.settings, terms)
         model = await self._link.fetch(plan.model, plan.model_size)
         if plan.task == "train":
             fitted = await self._workshop.fit(model, plan.settings, self._seed(plan))
@@ -125,15 +126,20 @@ class Trainer:
         return None, 0, Member(self.name, metrics=metrics)
 
     async def _sit_out(self, plan: Plan, data: bytes, error: ReunaError) -> None:
-        """Tell the parent why, so that the round need not wait for the deadline."""
-        reason = f"{error.code} {error.message}"[: train.MAX_REASON]
+        """Tell the parent why, so that the round need not wait for the deadline.
+
+        What the error says may quote data: it goes to this node's log, and as an event, which is of
+        the kind that the site's policy lets leave or not.
+        """
+        absent = train.absence(self.name, error)
         asked_again = isinstance(error, NotApproved) and self._waits == (plan.run, plan.bundle)
         if not asked_again:
+            log.warning("sits out round %d of %s: %s %s", plan.round, plan.run, error.code, error)
+            reason = f"{error.code} {error.message}"[:MAX_REASON]
             await self._emit("sat out", plan, {"reason": reason, "code": error.code})
         if isinstance(error, NotApproved):
-            self._waits, reason = (plan.run, plan.bundle), train.AWAITED
+            self._waits = (plan.run, plan.bundle)
         try:
-            absent = Member(self.name, absent=reason)
             await self._in_time(plan, lambda: self._link.submit(data, None, 0, absent))
         except Refused as refusal:
             log.warning("silent in round %d of %s: %s", plan.round, plan.run, refusal)

@@ -7,6 +7,9 @@ read and one to write:
     work/project   the unpacked bundle          work/lent   the models it works on
     DATA           this node's own data         work/made   what it makes, taken out after each fit
 
+Where the site's policy lets code read some columns alone, it sees a copy with those, work/shown, and
+not DATA. Only the sandbox's files layer keeps it from the original, so that needs the highest level.
+
 A worker whose sandbox reaches less than the node asks for is ended before it imports a line of the
 project.
 """
@@ -20,21 +23,24 @@ import shutil
 import stat
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
+from reuna.adapters.columns import project_folder
 from reuna.adapters.files import FileBlob, replace_file, storage_error
 from reuna.adapters.project import unpack_bundle
-from reuna.adapters.sandbox import SandboxLimits, sentence
+from reuna.adapters.sandbox import HIGHEST, SandboxLimits, sentence
 from reuna.adapters.worker import Desk, Worker
-from reuna.core.errors import LearnerError, NotApproved, SandboxTooWeak, WorkerFailed
+from reuna.core.errors import DataError, LearnerError, NotApproved, SandboxTooWeak, WorkerFailed
 from reuna.core.ports import Blob
-from reuna.core.records import Metrics, Setting
+from reuna.core.records import Metrics, Setting, Terms
 from reuna.edge.train import Fitted
 
 log = logging.getLogger("reuna.edge")
 T = TypeVar("T")
 TRAINED = "trained.safetensors"
+SHOWN = "shown"  #: a copy of the data with the columns that code may read
 WAITING = "waiting.zip"  #: a bundle that the site has not approved
 RAN = "ran.zip"  #: the bundle that ran last
 
@@ -47,13 +53,14 @@ class WorkerWorkshop:
     ) -> None:
         self._folder = folder
         self._desk = Desk(folder / "project", data, folder / "lent", folder / "made")
+        self._shown = folder / SHOWN
         self._idle_s = idle_s
         self._limits = limits
         self._min_level = min_level
-        self._asked = 0  #: by the site's policy
+        self._terms = Terms()  #: of the site's policy
         self._waits = ("", "")  #: digest of the bundle that waits, and why
         self._worker: Worker | None = None
-        self._for: tuple[str, str] | None = None
+        self._for: tuple[str, str, tuple[str, ...] | None] | None = None  #: run, bundle, columns
         self._opened: tuple[str, Blob, Mapping[str, Setting]] | None = None
         self._idle: asyncio.TimerHandle | None = None
         self._closing: set[asyncio.Task[None]] = set()
@@ -73,29 +80,49 @@ class WorkerWorkshop:
             self._folder.parent,
         )
 
-    async def open(self, run: str, bundle: Blob, settings: Mapping[str, Setting], min_level: int = 0) -> None:
-        """A worker for this run and bundle; the one that runs already when it is the same.
+    async def open(self, run: str, bundle: Blob, settings: Mapping[str, Setting], terms: Terms) -> None:
+        """A worker for this run, bundle and columns; the one that runs already when it is the same.
 
         Raises `SandboxTooWeak`, `DiskFull`, and what opening the project raises.
         """
         self._busy()
-        wanted = (run, bundle.digest)
-        self._opened, self._asked = (run, bundle, settings), min_level
+        wanted = (run, bundle.digest, terms.columns)
+        self._opened, self._terms = (run, bundle, settings), terms
         if self._worker is not None and self._for == wanted and self._worker.alive:
             return
         await self.close()
         shutil.rmtree(self._desk.project, ignore_errors=True)
         with own_errors(self._folder):
             unpack_bundle(bundle.read(0, bundle.size), self._desk.project)
-            worker = await Worker.start(self._desk, self._folder / "worker.log", self._limits)
+            desk = await self._set_out(terms.columns)
+            worker = await Worker.start(desk, self._folder / "worker.log", self._limits)
         try:
             self._check(worker, run)
             await worker.open(str(settings["entry"]), settings)
+        except DataError as error:
+            await worker.close()
+            raise self._explained(error) from error
         except BaseException:
             await worker.close()
             raise
         self._worker, self._for = worker, wanted
         self._keep(bundle)
+
+    async def _set_out(self, columns: tuple[str, ...] | None) -> Desk:
+        """The worker's folders, with as much of this node's data as its site lets code read."""
+        if columns is None:
+            shutil.rmtree(self._shown, ignore_errors=True)
+            return self._desk
+        withheld = await asyncio.to_thread(project_folder, self._desk.data, columns, self._shown)
+        log.info("code sees the columns %s; not %s", ", ".join(columns), ", ".join(withheld) or "no other")
+        return replace(self._desk, data=self._shown)
+
+    def _explained(self, error: DataError) -> DataError:
+        """With the columns that code may read, if that can be why."""
+        if self._terms.columns is None:
+            return error
+        seen = ", ".join(self._terms.columns)
+        return DataError(f"{error.message}; the site's policy lets code read only {seen}", error.next_step)
 
     def _keep(self, bundle: Blob) -> None:
         """What runs is what the next one is compared with; it waits no more."""
@@ -132,10 +159,12 @@ class WorkerWorkshop:
     def _check(self, worker: Worker, run: str) -> None:
         level = worker.level
         log.info("worker of %s: sandbox level %d (%s)", run, level.number, ", ".join(level.layers))
-        wanted = max(self._min_level, self._asked)
+        wanted, why = max(self._min_level, self._terms.level), ""
+        if self._terms.columns is not None:
+            wanted, why = HIGHEST, " to hide columns"
         if level.number < wanted:
             raise SandboxTooWeak(
-                f"the sandbox reaches level {level.number}, this node and its policy ask for {wanted}; "
+                f"the sandbox reaches level {level.number}, this node and its policy ask for {wanted}{why}; "
                 f"missing: {sentence(level, wanted)}"
             )
 
@@ -171,7 +200,7 @@ class WorkerWorkshop:
             return self._worker
         if self._opened is None:
             raise WorkerFailed("no project was opened on this node")
-        await self.open(*self._opened, self._asked)
+        await self.open(*self._opened, self._terms)
         assert self._worker is not None
         return self._worker
 

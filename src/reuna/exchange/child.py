@@ -19,7 +19,7 @@ import msgspec
 from reuna.adapters.processes import end_with_parent
 from reuna.core.errors import Unreachable
 from reuna.core.ports import Blob, HandlePlan
-from reuna.core.records import Contribution, Event, Hello, Member, Receipt, ShownHead
+from reuna.core.records import Contribution, Event, Hello, Member, Receipt, ShownHead, Terms, Work
 from reuna.exchange.link import EgressSettings, Frames, RemoteLink
 
 log = logging.getLogger("reuna.egress")
@@ -90,16 +90,16 @@ class EgressProcess:
     async def fetch(self, digest: str, size: int) -> Blob:
         return await self._again(lambda link: link.fetch(digest, size))
 
-    async def approved(self, bundle: str) -> int:
-        return await self._again(lambda link: link.approved(bundle))
+    async def approved(self, work: Work) -> Terms:
+        return await self._again(lambda link: link.approved(work))
 
     async def submit(
         self, plan_bytes: bytes, weights: Blob | None, weight: int, member: Member, level: int = 0
     ) -> Receipt | None:
         return await self._again(lambda link: link.submit(plan_bytes, weights, weight, member, level))
 
-    async def hand_over(self, manifest: Contribution, body: Blob | None) -> Receipt | None:
-        return await self._again(lambda link: link.hand_over(manifest, body))
+    async def hand_over(self, plan: bytes, manifest: Contribution, body: Blob | None) -> Receipt | None:
+        return await self._again(lambda link: link.hand_over(plan, manifest, body))
 
     async def emit(self, event: Event) -> bool:
         return await self._again(lambda link: link.emit(event))

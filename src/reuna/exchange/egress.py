@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import NamedTuple, TypeVar
 
 import msgspec
 
@@ -24,11 +27,12 @@ from reuna.core.errors import (
     Untrusted,
 )
 from reuna.core.ports import Blob, Blobs, BlobStore, Bus, Clock, HandlePlan, Offload, Spool
-from reuna.core.records import Contribution, Event, Hello, Member, Plan, Receipt
+from reuna.core.records import Contribution, Event, Hello, Member, Plan, Receipt, Terms, Work
 from reuna.exchange.encode import encode_difference, extent, schema_of
+from reuna.exchange.extent import length
 from reuna.exchange.flows import AGAIN_S, FlowControl, Passage
 from reuna.exchange.intents import Leaving
-from reuna.exchange.payloads import Among, Made, contribution, made_for, message
+from reuna.exchange.payloads import Among, Made, contribution, made_for, message, steps_of
 from reuna.exchange.room import when_there_is_room
 from reuna.learn import grid as fixed
 from reuna.loop import train
@@ -41,6 +45,16 @@ Unsigned = Callable[[str], Awaitable[str]]
 log = logging.getLogger("reuna.egress")
 FIRST_RETRY_S = 0.1
 LAST_RETRY_S = 2.0
+OVER = "stale"  #: why what waited does not leave any more
+LOOK_S = 1.0  #: between two looks whether what waits may leave
+T = TypeVar("T")
+
+
+class Prepared(NamedTuple):
+    """A node's answer in its outbox; without a passage it may only leave later."""
+
+    manifest: Contribution
+    passage: Passage | None
 
 
 class Egress:
@@ -75,6 +89,8 @@ class Egress:
         self._unsigned = unsigned
         self.refused: dict[str, int] = {}
         self._warned: dict[str, float] = {}  #: what the policy refused and when that was last said
+        self._heard: Plan | None = None  #: the newest plan
+        self._mute = ("", "", 0.0)  #: plan that is not answered, mark of the policy, not before
         self._models = ("", "")  #: of the plan before and of this one
         self._ahead: asyncio.Future[Blob] | None = None  #: the transfer that a plan began
 
@@ -92,9 +108,11 @@ class Egress:
             except (BadMessage, StorageError) as error:
                 self._refuse_plan(error.code, error)
             else:
+                self._heard = plan
                 self._fetch_ahead(plan)
                 await self._unsigned(plan.bundle)  # who passes plans on has the metadata that they need
-                await handle(data, signed)
+                if await self._may_answer(plan, message_digest(data)):
+                    await handle(data, signed)
 
         await self._bus.subscribe(f"plan.{self.name}", heard)
 
@@ -114,40 +132,67 @@ class Egress:
                 await self._clock.sleep(wait)
                 wait = min(2 * wait, LAST_RETRY_S)
 
-    async def approved(self, bundle: str) -> int:
+    async def approved(self, work: Work) -> Terms:
         """See `Link.approved`."""
-        unsigned = await self._unsigned(bundle)
-        return await self._offload(lambda: self._flows.approved(bundle, unsigned))
+        unsigned = await self._unsigned(work.bundle)
+        return await self._in_time(lambda: self._flows.approved(work, unsigned))
 
     async def submit(
         self, plan_bytes: bytes, weights: Blob | None, weight: int, member: Member, level: int = 0
     ) -> Receipt | None:
         """Encode once, make durable, send until acknowledged. See `Link.submit`."""
         plan, digest = decode_plan(plan_bytes), message_digest(plan_bytes)
-        manifest = self._kept(plan, digest)
-        passage: Passage | None = None
-        if manifest is None:
-            manifest, passage = await self._made_once(plan, digest, weights, weight, member, level)
+        kept, passage = self._kept(plan, digest), None
         try:
-            body = self._outbox.body(manifest) if manifest.size else None
-        except Corrupted:  # its bytes went when a later round began: a late plan, answered long ago
-            return None
-        if passage is None:
-            passage = await self._pass(manifest, self._made(plan, manifest.members[0], level))
-        return await self._send(manifest, body, passage)
+            if kept is None:
+                prepared = await self._offload(
+                    lambda: self._prepare(plan, digest, weights, weight, member, level)
+                )
+                passage = prepared.passage
+            manifest = kept or prepared.manifest
+            try:
+                body = self._outbox.body(manifest) if manifest.size else None
+            except Corrupted:  # its bytes went when a later round began: a late plan, answered long ago
+                return None
+            if passage is None:
+                made = await self._offload(partial(self._made, plan, manifest, body, level))
+                passage = await self._pass(plan, manifest, made)
+            return await self._send(manifest, body, passage)
+        except Refused as refusal:
+            self._count_refusal(refusal.reason)
+            log.warning("nothing leaves for round %d of %s: %s", plan.round, plan.run, refusal)
+            if member.absent:
+                self._mute = (digest, self._flows.mark(), math.inf)
+            raise
 
-    async def hand_over(self, manifest: Contribution, body: Blob | None) -> Receipt | None:
-        """Send a partial sum that the gateway has already made durable."""
-        return await self._send(manifest, body, await self._pass(manifest, Made()))
+    async def hand_over(self, plan_bytes: bytes, manifest: Contribution, body: Blob | None) -> Receipt | None:
+        """Send a partial sum that the gateway has already made durable. See `Link.hand_over`."""
+        plan, digest = decode_plan(plan_bytes), message_digest(plan_bytes)
+        try:
+            for member in manifest.members:
+                train.check_absence(member)
+            made = await self._offload(lambda: self._of_a_sum(plan, manifest, body))
+            return await self._send(manifest, body, await self._pass(plan, manifest, made))
+        except Refused as refusal:
+            self._count_refusal(refusal.reason)
+            log.warning("nothing leaves for round %d of %s: %s", plan.round, plan.run, refusal)
+            self._mute = (digest, self._flows.mark(), math.inf)
+            raise
 
     async def emit(self, event: Event) -> bool:
         """Append to the durable stream, however long the parent's server is away.
 
-        What the site's policy refuses is dropped, counted, and stands in the ledger: False.
+        Outside of the policy's hours it waits for them. What the policy refuses is dropped, counted, and
+        stands in the ledger: False.
         """
         data = encode(event)
-        passage = await self._leave(self._message("log", data, run=event.run, round=event.round))
-        if passage is None:
+        try:
+            passage = await self._in_time(
+                lambda: self._flows.leave(self._message("log", data, run=event.run, round=event.round))
+            )
+        except Refused as refusal:
+            self._count_refusal(refusal.reason)
+            self._warn(str(refusal))
             return False
         while True:
             try:
@@ -163,6 +208,34 @@ class Egress:
         data = encode(hello)
         if await self._leave(self._message("presence", data)) is not None:
             await self._bus.publish(f"hello.{self.name}", data)
+
+    async def _may_answer(self, plan: Plan, digest: str) -> bool:
+        """Whether work on a plan is worth its while: else it would be done again each time it is heard.
+
+        Not while the policy lets nothing of its size leave, nor when it has refused the answer to this
+        very plan, until something of that changes.
+        """
+        size = plan.params if plan.task == "train" else 0  # a byte for each number, at the least
+
+        def look() -> None:
+            muted, mark, until = self._mute
+            if muted == digest and self._clock.now() < until and self._flows.mark() == mark:
+                raise Refused(OVER, "it was refused a moment ago")
+            self._flows.moment(size, self._parent)
+
+        try:
+            await self._offload(look)
+        except Refused as refusal:
+            if refusal.reason == OVER:
+                return False
+            self._count_refusal(refusal.reason)
+            self._warn(f"round {plan.round} of {plan.run} goes on without this node: {refusal}")
+            until = math.inf if refusal.until is None else refusal.until
+            self._mute = (digest, await self._offload(self._flows.mark), until)
+            return False
+        except StorageError:  # whoever answers waits for the disk, and says so
+            return True
+        return True
 
     def _keep_inline(self, plan: Plan) -> None:
         if plan.inline is None or self._cache.get(plan.model) is not None:
@@ -193,36 +266,49 @@ class Egress:
                 return row
         return None
 
-    async def _made_once(
-        self, plan: Plan, digest: str, weights: Blob | None, weight: int, member: Member, level: int
-    ) -> tuple[Contribution, Passage]:
-        try:
-            return await self._offload(lambda: self._prepare(plan, digest, weights, weight, member, level))
-        except Refused as refusal:
-            self._count_refusal(refusal.reason)
-            log.warning("nothing leaves for round %d of %s: %s", plan.round, plan.run, refusal)
-            raise
-
     def _prepare(
         self, plan: Plan, digest: str, weights: Blob | None, weight: int, member: Member, level: int
-    ) -> tuple[Contribution, Passage]:
-        """The node's answer, durable and allowed by the site's policy. Raises `Refused`."""
+    ) -> Prepared:
+        """The node's answer, durable; the site's policy lets it leave now or later. Raises `Refused`."""
         self._outbox.drop(plan.run, plan.round)
+        train.check_absence(member)
         member = self._without_secret_metrics(member)
         if weights is None:
-            manifest, body = train.answer(plan, digest, member), None
-            made = self._made(plan, member, level)
+            said = Member(self.name, metrics=member.metrics, absent=member.absent)
+            manifest, body = train.answer(plan, digest, said), None
+            made = self._made(plan, manifest, None, level)
         else:
             manifest, body, made = self._encode(plan, digest, weights, weight, member, level)
-        passage = self._flows.leave(*self._payloads(manifest, made))
-        self._outbox.commit(manifest, body)
-        return manifest, passage
+        passage: Passage | None = None
+        try:
+            passage = self._flows.leave(*self._payloads(manifest, made))
+        except Refused as refusal:
+            if refusal.until is None:
+                raise
+        self._outbox.commit(manifest, body)  # also what may only leave later
+        return Prepared(manifest, passage)
 
-    def _made(self, plan: Plan, member: Member, level: int) -> Made:
-        """That officers have yet to approve the code says nothing that the code could have made up."""
-        made = made_for(plan, self._among, level)
-        said = Member(self.name, absent=train.AWAITED)
-        return msgspec.structs.replace(made, code="") if member == said else made
+    def _made(self, plan: Plan, manifest: Contribution, body: Blob | None, level: int) -> Made:
+        """How an answer that is kept came to be.
+
+        Who gives nothing says it in our words and without a number, so no code had a part in it.
+        """
+        norm, schema = self._extent(plan, manifest, body)
+        made = made_for(plan, self._among, level, norm, schema)
+        silent = bool(manifest.members[0].absent)
+        return msgspec.structs.replace(made, code="", sandbox=0) if silent else made
+
+    def _of_a_sum(self, plan: Plan, manifest: Contribution, body: Blob | None) -> Made:
+        """How a partial sum came to be; its cohort is that of its members."""
+        norm, schema = self._extent(plan, manifest, body)
+        return Made(steps=steps_of(plan), norm=norm, schema=schema)
+
+    def _extent(self, plan: Plan, manifest: Contribution, body: Blob | None) -> tuple[float | None, str]:
+        """Length and schema of what lies there encoded."""
+        if body is None:
+            return None, ""
+        base = self._cache.get(plan.model)
+        return length(manifest, body, plan.grid), "" if base is None else schema_of(base)
 
     def _without_secret_metrics(self, member: Member) -> Member:
         """Metrics whose names the policy does not list stay here."""
@@ -244,11 +330,19 @@ class Egress:
         body = writer.seal()
         counted = msgspec.structs.replace(capped, digest=body.digest, saturated=saturated)
         manifest = train.answer(plan, digest, counted, body.digest, width)
-        return manifest, body, made_for(plan, self._among, level, facts, schema_of(base))
+        return manifest, body, made_for(plan, self._among, level, facts.norm, schema_of(base))
 
-    async def _pass(self, manifest: Contribution, made: Made) -> Passage | None:
-        """Under the entries that it has in the ledger, or under new ones."""
-        return await self._leave(*self._payloads(manifest, made))
+    async def _pass(self, plan: Plan, manifest: Contribution, made: Made) -> Passage | None:
+        """Under the entries that it has in the ledger, or under new ones, when the policy lets it.
+
+        None when a later plan was heard before it might leave. Raises `Refused` ('policy').
+        """
+        try:
+            return await self._in_time(lambda: self._flows.leave(*self._payloads(manifest, made)), plan)
+        except Refused as refusal:
+            if refusal.reason == OVER:
+                return None
+            raise
 
     def _payloads(self, manifest: Contribution, made: Made) -> tuple[Leaving, ...]:
         return contribution(manifest, self._parent, self._clock.now(), made, self._among)
@@ -275,6 +369,34 @@ class Egress:
                 return receipt
 
     # --- what leaves ---------------------------------------------------------------------------
+
+    async def _in_time(self, ask: Callable[[], T], plan: Plan | None = None) -> T:
+        """What the site's policy says, asked again while it says later; waits for a disk that is full.
+
+        Raises `Refused` when it says no, or when a later plan than ``plan`` was heard meanwhile.
+        """
+        while True:
+            try:
+                return await when_there_is_room(lambda: self._offload(ask), self._clock, log)
+            except Refused as refusal:
+                if refusal.until is None:
+                    raise
+                self._warn(f"it waits: {refusal}")
+                await self._until(refusal.until, plan)
+            if self._is_over(plan):
+                raise Refused(OVER, "a later plan was heard while it waited")
+
+    async def _until(self, when: float, plan: Plan | None) -> None:
+        """Until then, another policy, a turn of the kill switch, or a plan that makes it pointless."""
+        mark = await self._offload(self._flows.mark)
+        while self._clock.now() < when and not self._is_over(plan):
+            await self._clock.sleep(min(LOOK_S, max(0.0, when - self._clock.now())))
+            if await self._offload(self._flows.mark) != mark:
+                return
+
+    def _is_over(self, plan: Plan | None) -> bool:
+        """Whether a plan was heard that replaces this one."""
+        return plan is not None and self._heard is not None and train.newer(self._heard, plan)
 
     async def _leave(self, *payloads: Leaving) -> Passage | None:
         """The passage, None when the site's policy refuses. Waits for a disk that is full."""

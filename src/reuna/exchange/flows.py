@@ -8,25 +8,31 @@ restart, leave under the entry they have.
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from typing import Protocol, TypeVar
+from typing import NoReturn, Protocol, TypeVar
 
 import msgspec
 
 from reuna.core.errors import NotApproved, Refused
 from reuna.core.ports import Clock
+from reuna.core.records import Terms, Work
 from reuna.exchange.allowance import MESSAGES, Allowance, give_back
-from reuna.exchange.intents import Leaving, Standing, epsilon_left, free, intent_of, many, request_of
-from reuna.trust.decide import decide, decide_code
+from reuna.exchange.intents import Leaving, Standing, epsilon_left, free, intent_of, many
+from reuna.trust.decide import decide, decide_code, decide_moment, decide_reading
 from reuna.trust.ledger import Entry
-from reuna.trust.policy import ANY, Policy
-from reuna.trust.requests import Allow, Deny, Request, State, Wait, spend
+from reuna.trust.policy import ANY, DATASET, Policy
+from reuna.trust.rehearse import request_of
+from reuna.trust.requests import Allow, Deny, Reading, Request, State, Wait, spend
 
 T = TypeVar("T")
 AGAIN_S = 60.0  #: the same refusal is written down again after so long
+SHOWN = 150  #: characters of columns' names in one entry of the ledger
 REMEMBERED = 4096  #: payloads whose entry is known, so that the same bytes are not counted twice
 NEVER = "code"  #: why a policy refuses code that its officers are not to be asked about
+RUNS = "runs"  #: what the ledger says of a bundle when it is let
+STOPPED = "stopped"  #: why nothing leaves while the kill switch is on
 REPEATS = ("presence",)  #: kinds whose equal bytes are another payload each time
 
 
@@ -36,7 +42,8 @@ Passage = tuple[int, ...]  #: numbers of the ledger's entries under which payloa
 class Memory(msgspec.Struct, frozen=True):
     """What `SiteFlows` knows from its ledger: an opening that has it need not read what is before.
 
-    ``known``: kind, payload, plan, number of the entry; ``reserved``: allowances that are not settled.
+    ``known``: kind, payload, plan, number of the entry; ``reserved``: allowances that are not settled;
+    ``ran`` and ``reads``: what the ledger says last of code that runs and reads.
     """
 
     state: State
@@ -44,6 +51,7 @@ class Memory(msgspec.Struct, frozen=True):
     policy: str
     ran: str
     reserved: dict[int, Request]
+    reads: str = ""
 
 
 class FlowControl(Protocol):
@@ -52,8 +60,14 @@ class FlowControl(Protocol):
     def leave(self, *payloads: Leaving) -> Passage:
         """All of them or none; durable when it returns.
 
-        Raises `Refused` ('policy'), `DiskFull`, `Corrupted`.
+        Raises `Refused` ('policy'; with ``until`` when it may leave later), `DiskFull`, `Corrupted`.
         """
+
+    def moment(self, size: int, to: str) -> None:
+        """Whether anything of that many bytes may leave now. Raises as `leave`, and writes it down."""
+
+    def mark(self) -> str:
+        """Other words whenever another policy is in force, or the kill switch is turned."""
 
     def arrived(self, passage: Passage, outcome: str) -> None:
         """What became of payloads that left; written down with the next ones."""
@@ -64,12 +78,12 @@ class FlowControl(Protocol):
         Raises `DiskFull`, `Corrupted`.
         """
 
-    def approved(self, bundle: str, unsigned: str) -> int:
-        """Lowest sandbox level in which a bundle may run here.
+    def approved(self, work: Work, unsigned: str) -> Terms:
+        """On what terms a bundle may run here and read this node's data.
 
         ``unsigned``: why the fleet's code role does not vouch for it, empty when it does. Raises
         `NotApproved` while officers or that role can still let it run, `Refused` ('policy') when the
-        policy takes no new code at all.
+        policy takes no new code at all or lets it read nothing.
         """
 
 
@@ -93,8 +107,13 @@ class SiteFlows:
         clock: Clock,
         past: Iterable[tuple[int, Entry]],
         memory: Memory | None = None,
+        dataset: str = DATASET,
     ) -> None:
-        """``past``: entries of the ledger, those behind ``memory`` if there is one."""
+        """``past``: entries of the ledger, those behind ``memory`` if there is one.
+
+        ``dataset``: what the policy's sources call this node's data.
+        """
+        self._dataset = dataset
         self._ledger = ledger
         self._rules = rules
         self._clock = clock
@@ -106,9 +125,11 @@ class SiteFlows:
         self._refusals: dict[tuple[str, str, str], float] = {}
         self._policy = ""
         self._ran = ""  #: the bundle that the ledger says runs
+        self._reads = ""  #: what the ledger says is read, by whom, under which policy
         self._reserved: dict[int, Request] = {}  #: allowances of before a restart, until they are settled
         if memory is not None:
             self._state, self._policy, self._ran = memory.state, memory.policy, memory.ran
+            self._reads = memory.reads
             self._known = {tuple(key): number for *key, number in memory.known}  # type: ignore[misc]
             self._reserved = dict(memory.reserved)
         for number, entry in past:
@@ -137,30 +158,85 @@ class SiteFlows:
             open_ones = {each.number: each.request for each in self._allowances.values()}
             reserved = {**self._reserved, **open_ones}
             spent = msgspec.structs.replace(self._state, valid=False, why="", stopped=False)
-            return mark(), Memory(spent, known, self._policy, self._ran, reserved)
+            return mark(), Memory(spent, known, self._policy, self._ran, reserved, self._reads)
 
-    def approved(self, bundle: str, unsigned: str) -> int:
+    def moment(self, size: int, to: str) -> None:
+        """See `FlowControl.moment`."""
+        with self._lock:
+            standing = self._rules(self._clock.now())
+            if standing.policy is None:  # who asks for more hears what is missing
+                return
+            leaving = Leaving(Request("answer", to, size, self._clock.now()), "")
+            verdict = decide_moment(standing.policy, self._standing(standing), leaving.request)
+            if not isinstance(verdict, Allow):
+                self._refuse(standing, _NoError(leaving, standing, verdict))
+
+    def mark(self) -> str:
+        """See `FlowControl.mark`."""
+        standing = self._rules(self._clock.now())
+        return f"{standing.digest} {standing.stopped} {standing.why}"
+
+    def approved(self, work: Work, unsigned: str) -> Terms:
         """See `FlowControl.approved`."""
         now = self._clock.now()
         with self._lock:
             standing = self._rules(now)
-            state = State(standing.policy is not None, standing.why, standing.stopped)
-            if standing.policy is None:
-                verdict: Allow | Deny = Deny("no-policy", standing.why, "")
-            else:
-                verdict = decide_code(standing.policy, state, bundle, now, unsigned)
-            leaving = Leaving(Request("code", "", 0, now, code=bundle), "")
+            state = self._standing(standing)
+            policy, bundle = standing.policy, work.bundle
+            leaving = Leaving(Request("code", "", 0, now, work.run, code=bundle), "")
+            if policy is None:
+                self._disapprove(standing, leaving, Deny("no-policy", standing.why, ""))
+            verdict = decide_code(policy, state, bundle, now, unsigned)
             if isinstance(verdict, Deny):
-                self._write(standing, self._refusal(_NoError(leaving, standing, verdict)))
-                if verdict.reason == NEVER:
-                    raise Refused("policy", verdict.why)
-                raise NotApproved(verdict.why)
+                self._disapprove(standing, leaving, verdict)
+            columns, rule = self._readable(standing, policy, state, work)
             if bundle != self._ran:
-                said = intent_of(leaving, standing, verdict.rule, self._now_ms())
-                self._write(standing, [msgspec.structs.replace(said, kind="code", flow="", reason="runs")])
-                self._ran = bundle
-            assert standing.policy is not None
-            return standing.policy.code.min_sandbox_level
+                self._note(standing, leaving, verdict.rule, RUNS)
+            reads = f"reads {_seen(columns)} of {self._dataset} for {work.purpose}"
+            if self._reads != f"{work.run} {bundle} {standing.digest} {reads}":
+                self._note(standing, leaving, rule, reads)
+            return Terms(policy.code.min_sandbox_level, columns)
+
+    def _disapprove(self, standing: Standing, leaving: Leaving, verdict: Deny) -> NoReturn:
+        """Write down that code may not run. Raises `Refused`, or `NotApproved` where it may yet."""
+        no = _NoError(leaving, standing, verdict)
+        if verdict.reason in (NEVER, STOPPED):
+            self._refuse(standing, no)
+        self._write(standing, self._refusal(no))
+        raise NotApproved(verdict.why)
+
+    def _readable(
+        self, standing: Standing, policy: Policy, state: State, work: Work
+    ) -> tuple[tuple[str, ...] | None, str]:
+        """Columns of this node's data that code may read (None: all), and what says so.
+
+        Raises `Refused`, which is written down, when it is none.
+        """
+        now = self._clock.now()
+        whole = Reading(self._dataset, (ANY,), work.purpose, now)
+        verdict, source = decide_reading(policy, state, whole), policy.sources.get(self._dataset)
+        if isinstance(verdict, Allow):
+            return None, verdict.rule
+        listed = source.columns if source else ()
+        verdict = decide_reading(policy, state, msgspec.structs.replace(whole, columns=listed))
+        if isinstance(verdict, Deny):
+            asked = Leaving(Request("code", "", 0, now, work.run, code=work.bundle), "")
+            self._refuse(standing, _NoError(asked, standing, verdict))
+        return listed, verdict.rule
+
+    def _note(self, standing: Standing, leaving: Leaving, rule: str, what: str) -> None:
+        """Write down what code does here."""
+        intent = intent_of(leaving, standing, rule, self._now_ms())
+        said = msgspec.structs.replace(intent, kind="code", flow="", reason=what)
+        self._write(standing, [said])
+        self._recall_code(said)
+
+    def _recall_code(self, said: Entry) -> None:
+        """What code does here need not be said again."""
+        if said.reason == RUNS:
+            self._ran = said.code
+        elif said.decision == "allow":
+            self._reads = f"{said.run} {said.code} {said.policy} {said.reason}"
 
     def arrived(self, passage: Passage, outcome: str) -> None:
         """See `FlowControl.arrived`."""
@@ -239,8 +315,12 @@ class SiteFlows:
         try:
             return self._reserve(standing, payloads)
         except _NoError as no:
-            self._write(standing, self._refusal(no))
-            raise Refused("policy", no.why) from None
+            self._refuse(standing, no)
+
+    def _refuse(self, standing: Standing, no: _NoError) -> NoReturn:
+        """Write down that something may not leave. Raises `Refused`."""
+        self._write(standing, self._refusal(no))
+        raise Refused("policy", no.why, no.until) from None
 
     def _standing(self, standing: Standing) -> State:
         return msgspec.structs.replace(
@@ -273,6 +353,8 @@ class SiteFlows:
         if entry.kind == "outcome" and entry.messages and entry.intent in self._reserved:
             reserved = self._reserved.pop(entry.intent)
             self._state = give_back(self._state, reserved, entry.payload_bytes)
+        if entry.kind == "code":
+            self._recall_code(entry)
         if entry.kind != "intent":
             return
         self._state = spend(self._state, request_of(entry))
@@ -331,10 +413,21 @@ class _NoError(Exception):
     """A payload may not leave."""
 
     def __init__(self, leaving: Leaving, standing: Standing, verdict: Deny | Wait) -> None:
+        self.until = verdict.until if isinstance(verdict, Wait) else None
+        if verdict.reason == STOPPED:  # until somebody takes the switch off
+            self.until = math.inf
         self.leaving = leaving
         self.standing = standing
         self.decision = "wait" if isinstance(verdict, Wait) else "deny"
         self.reason, self.why, self.rule = verdict.reason, verdict.why, verdict.rule
+
+
+def _seen(columns: tuple[str, ...] | None) -> str:
+    """Columns as the ledger has room for them; the policy whose digest stands beside names them all."""
+    if columns is None:
+        return "all columns"
+    names = ", ".join(columns)
+    return names if len(names) <= SHOWN else f"{len(columns)} columns"
 
 
 def _allowed(standing: Standing, state: State, leaving: Leaving) -> str:

@@ -8,6 +8,10 @@ from reuna.trust.ledger import Entry
 from reuna.trust.policy import Policy, rule_name
 from reuna.trust.requests import Request, State, numbers
 
+LARGEST = 1e300  #: length that a record holds
+MAX_NAME = 64  #: characters of a metric's name in a record
+ROOM = 4096  #: bytes of all names in a record
+
 
 class Leaving(msgspec.Struct, frozen=True):
     """A payload that wants to leave: what the policy is asked, SHA-256 of its bytes, its plan's digest."""
@@ -51,7 +55,18 @@ def intent_of(leaving: Leaving, standing: Standing, rule: str, now_ms: int) -> E
         values=numbers(request),
         level=request.sandbox or None,
         decision="allow",
+        params=request.params,
+        norm=request.norm if request.norm is not None and 0 <= request.norm < LARGEST else None,
+        steps=request.local_steps,
+        schema=request.schema,
+        metrics=_names(request.metrics),
     )
+
+
+def _names(metrics: tuple[str, ...]) -> tuple[str, ...]:
+    """Names as a record has room for them: code chooses them, and may choose monsters."""
+    cut = tuple(name[:MAX_NAME] for name in metrics)
+    return cut if sum(len(name.encode()) for name in cut) <= ROOM else ()
 
 
 def many(request: Request, count: int) -> Request:
@@ -77,18 +92,3 @@ def epsilon_left(standing: Standing, state: State, rule: str, request: Request) 
     if budget is None:
         return None
     return max(0.0, budget.max_epsilon_total - state.epsilon.get(budget.unit, 0.0))
-
-
-def request_of(entry: Entry) -> Request:
-    """What of an intent counts against budgets."""
-    return Request(
-        kind=entry.flow,
-        to=entry.to,
-        bytes=entry.payload_bytes,
-        now=entry.time_ms / 1000,
-        run=entry.run,
-        round=entry.round,
-        values=entry.values,
-        epsilon=entry.epsilon or None,
-        epsilon_unit=entry.unit,
-    )

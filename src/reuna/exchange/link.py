@@ -18,7 +18,8 @@ from reuna.adapters.files import FileBlob
 from reuna.core.errors import BadMessage, Corrupted, ReunaError, Unreachable
 from reuna.core.foreign import UNREADABLE, told
 from reuna.core.ports import Blob, HandlePlan, Link
-from reuna.core.records import Contribution, Event, Hello, Member, Receipt, ShownHead
+from reuna.core.records import Contribution, Event, Hello, Member, Receipt, ShownHead, Terms, Work
+from reuna.trust.policy import DATASET
 
 MAX_FRAME = 4_000_000
 
@@ -29,7 +30,7 @@ class EgressSettings(msgspec.Struct, frozen=True):
     ``bus`` and ``freight`` are role and name of the servers behind ``nats_url`` and
     ``freight_host``. With ``enrol`` (``host:port``) the certificate is renewed there; ``site`` is
     the folder of the site's authority, which is renewed too and serves under ``hosts``. ``heads_s``:
-    seconds between two heads of the ledger.
+    seconds between two heads of the ledger. ``dataset``: what the policy's sources call this node's data.
     """
 
     name: str
@@ -51,6 +52,7 @@ class EgressSettings(msgspec.Struct, frozen=True):
     site: str = ""
     hosts: tuple[str, ...] = ()
     heads_s: float = 60.0
+    dataset: str = DATASET
 
 
 class Fetch(msgspec.Struct, tag=True):
@@ -59,7 +61,7 @@ class Fetch(msgspec.Struct, tag=True):
 
 
 class Approved(msgspec.Struct, tag=True):
-    bundle: str
+    work: Work
 
 
 class Submit(msgspec.Struct, tag=True):
@@ -71,6 +73,7 @@ class Submit(msgspec.Struct, tag=True):
 
 
 class HandOver(msgspec.Struct, tag=True):
+    plan: bytes
     manifest: Contribution
     body: str | None
     hashes: bytes  #: of the body's blocks; the parent finds out when they are wrong
@@ -99,11 +102,11 @@ class Call(msgspec.Struct, tag=True):
 
 
 class Done(msgspec.Struct, tag=True):
-    """The egress's answer: a path, a receipt, whether an event is stored, or an error by its code."""
+    """The egress's answer: a path, terms, a receipt, whether an event is stored, or an error by its code."""
 
     number: int
     path: str | None = None
-    level: int = 0
+    terms: Terms | None = None
     stored: bool = False
     receipt: Receipt | None = None
     signed: bytes = b""
@@ -209,8 +212,11 @@ class RemoteLink:
         done = await self._call(Fetch(digest, size))
         return FileBlob(Path(done.path or ""), digest, size)
 
-    async def approved(self, bundle: str) -> int:
-        return (await self._call(Approved(bundle))).level
+    async def approved(self, work: Work) -> Terms:
+        terms = (await self._call(Approved(work))).terms
+        if terms is None:
+            raise BadMessage("the egress of this node says nothing of what code may do")
+        return terms
 
     async def submit(
         self, plan_bytes: bytes, weights: Blob | None, weight: int, member: Member, level: int = 0
@@ -218,8 +224,9 @@ class RemoteLink:
         done = await self._call(Submit(plan_bytes, _path(weights), weight, member, level))
         return done.receipt
 
-    async def hand_over(self, manifest: Contribution, body: Blob | None) -> Receipt | None:
-        return (await self._call(HandOver(manifest, _path(body), body.hashes if body else b""))).receipt
+    async def hand_over(self, plan: bytes, manifest: Contribution, body: Blob | None) -> Receipt | None:
+        request = HandOver(plan, manifest, _path(body), body.hashes if body else b"")
+        return (await self._call(request)).receipt
 
     async def emit(self, event: Event) -> bool:
         return (await self._call(Emit(event))).stored
@@ -305,7 +312,7 @@ class LinkServer:
             blob = await self._link.fetch(request.digest, request.size)
             return Done(number, path=_path(blob))
         if isinstance(request, Approved):
-            return Done(number, level=await self._link.approved(request.bundle))
+            return Done(number, terms=await self._link.approved(request.work))
         if isinstance(request, Submit):
             weights = _blob(request.weights)
             receipt = await self._link.submit(
@@ -315,7 +322,7 @@ class LinkServer:
         if isinstance(request, HandOver):
             manifest = request.manifest
             body = _blob(request.body, manifest.digest, request.hashes)
-            return Done(number, receipt=await self._link.hand_over(manifest, body))
+            return Done(number, receipt=await self._link.hand_over(request.plan, manifest, body))
         return await self._say(number, request)
 
     async def _say(self, number: int, request: Emit | Countersign | Say) -> Done:

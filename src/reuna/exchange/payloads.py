@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable
 import msgspec
 
 from reuna.core.records import Contribution, Plan
-from reuna.exchange.encode import Extent
 from reuna.exchange.intents import Leaving
 from reuna.trust.requests import Hidden, Request
 from reuna.wire import digest_bytes, encode
@@ -16,23 +15,29 @@ Among = Callable[[Iterable[str]], Hidden]  #: who of these names is of the fleet
 
 
 class Made(msgspec.Struct, frozen=True):
-    """How an update came to be: the bundle that made it, the cohort it hides in, steps, extent, tensors.
+    """How an update came to be: the bundle that made it, the cohort it hides in, steps, length, tensors.
 
-    ``schema`` is the SHA-256 of the tensors' names and shapes; ``sandbox`` the level the code ran in.
+    ``steps`` are the epochs that the plan asks for; nobody counts what the code does. ``norm`` is the
+    length (L2) of the update, of a sum that of the mean; ``schema`` the SHA-256 of the tensors' names and
+    shapes; ``sandbox`` the level the code ran in.
     """
 
     code: str = ""
     cohort: Hidden = Hidden(0)
     steps: int = 0
-    extent: Extent | None = None
+    norm: float | None = None
     schema: str = ""
     sandbox: int = 0
 
 
-def made_for(plan: Plan, among: Among, sandbox: int, extent: Extent | None = None, schema: str = "") -> Made:
+def made_for(plan: Plan, among: Among, sandbox: int, norm: float | None = None, schema: str = "") -> Made:
     """An edge's answer to a plan. A learner takes at least as many steps as epochs."""
-    steps = int(plan.settings.get("epochs", 0))
-    return Made(plan.bundle, among(plan.cohort), steps, extent, schema, sandbox)
+    return Made(plan.bundle, among(plan.cohort), steps_of(plan), norm, schema, sandbox)
+
+
+def steps_of(plan: Plan) -> int:
+    """Steps of training that a plan asks each node for, at the least."""
+    return int(plan.settings.get("epochs", 0))
 
 
 def message(kind: str, to: str, data: bytes, now: float, run: str = "", round: int = 0) -> Leaving:
@@ -82,7 +87,7 @@ def contribution(
             local_steps=made.steps,
             params=manifest.params,
             dtype="float32",
-            norm=None if made.extent is None else made.extent.norm,
+            norm=made.norm,
             schema=made.schema,
             code=made.code,
             sandbox=made.sandbox,

@@ -51,7 +51,7 @@ def open_site(settings: EgressSettings, folder: Path, clock: Clock) -> Site:
     mark = known.mark if known else None
     past = list(entries(folder / "ledger", mark.place if mark else None))
     news = News(LedgerFile(folder / "ledger", signer, clock, since=mark), clock)
-    flows = SiteFlows(news, rules, clock, past, known.memory if known else None)
+    flows = SiteFlows(news, rules, clock, past, known.memory if known else None, settings.dataset)
     return Site(
         flows, rules, news, signer.public, Resumer(folder / "ledger", news.ledger, flows, signer.private)
     )

@@ -27,7 +27,7 @@ from reuna.adapters.toml_file import read_toml
 from reuna.core.errors import SettingsError
 from reuna.core.settings import REQUIRED, Option, parse
 from reuna.fleet.officer import give_policy, make_officer
-from reuna.fleet.trust import make_trust
+from reuna.fleet.trust import make_trust, sign_roster
 
 log = logging.getLogger("reuna.up")
 HOST = "127.0.0.1"
@@ -107,6 +107,7 @@ def make_fleet(
     folder.mkdir(parents=True, exist_ok=True)
     authority = CertificateAuthority.create(folder / "ca", name)
     make_trust(folder / "trust", name, time.time())
+    sign_roster(folder / "trust", {edge: edge for edge in edges}, time.time())
     level = _sandbox_level()
     ports = iter(free_ports(5 + 3 * len(fogs)))
     cloud = _cloud(folder, name, list(fogs), authority, ports, announce_s)

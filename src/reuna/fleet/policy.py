@@ -17,6 +17,7 @@ from typing import Any
 import msgspec
 
 from reuna.adapters.files import replace_file
+from reuna.adapters.ledger_file import entries
 from reuna.adapters.policy_store import read_policy, read_signatures
 from reuna.core.errors import SettingsError
 from reuna.core.subjects import is_name
@@ -26,8 +27,8 @@ from reuna.trust.policy_keys import DIGEST, is_word
 from reuna.trust.policy_sign import Signature, is_signed, sign, standing, write_signatures
 from reuna.trust.policy_text import parse
 from reuna.trust.publish import PrivateKey
-from reuna.trust.rehearse import rehearse, requests
-from reuna.trust.requests import Allow, Wait
+from reuna.trust.rehearse import asked, recorded, rehearse
+from reuna.trust.requests import Allow, Request, Wait
 
 PRESETS = ("research", "company", "companies", "local")
 DAYS = 180  #: that a new policy holds
@@ -147,39 +148,46 @@ def overview(file: Path, now: float) -> dict[str, Any]:
 
 
 def simulate(policy: Policy, ledger: Path) -> dict[str, Any]:
-    """What the policy says to each request of an export: counts, and every one that may not leave.
+    """What the policy says to each request of a ledger: counts, and every one that may not leave.
 
-    Raises `SettingsError` for a line that is no request.
+    ``ledger``: its folder, its export, or lines of requests. Raises `SettingsError`, `Corrupted`.
     """
+    if ledger.is_dir():
+        return _rehearsed(policy, "record", recorded(entries(ledger)))
+    try:
+        with ledger.open("rb") as file:
+            counted, found = asked(file, ledger.name)
+            return _rehearsed(policy, counted, found)
+    except OSError as error:
+        raise SettingsError(
+            f"{ledger} cannot be read: {error.strerror}", "Name a ledger's folder or an export of it."
+        ) from error
+
+
+def _rehearsed(policy: Policy, counted: str, found: Iterable[tuple[int, Request]]) -> dict[str, Any]:
     counts = {"allowed": 0, "refused": 0, "later": 0}
     reasons: Counter[str] = Counter()
     stopped = []
-    try:
-        with ledger.open("rb") as file:
-            for each in rehearse(policy, requests(file, ledger.name)):
-                verdict, asked = each.verdict, each.request
-                if isinstance(verdict, Allow):
-                    counts["allowed"] += 1
-                    continue
-                counts["later" if isinstance(verdict, Wait) else "refused"] += 1
-                reasons[verdict.reason] += 1
-                stopped.append(
-                    {
-                        "line": each.line,
-                        "now": asked.now,
-                        "kind": asked.kind,
-                        "to": asked.to,
-                        "bytes": asked.bytes,
-                        "later": isinstance(verdict, Wait),
-                        "reason": verdict.reason,
-                        "why": verdict.why,
-                        "rule": verdict.rule,
-                    }
-                )
-    except OSError as error:
-        raise SettingsError(
-            f"{ledger} cannot be read: {error.strerror}", "Name an export of the ledger."
-        ) from error
+    for each in rehearse(policy, found):
+        verdict, request = each.verdict, each.request
+        if isinstance(verdict, Allow):
+            counts["allowed"] += 1
+            continue
+        counts["later" if isinstance(verdict, Wait) else "refused"] += 1
+        reasons[verdict.reason] += 1
+        stopped.append(
+            {
+                counted: each.line,
+                "now": request.now,
+                "kind": request.kind,
+                "to": request.to,
+                "bytes": request.bytes,
+                "later": isinstance(verdict, Wait),
+                "reason": verdict.reason,
+                "why": verdict.why,
+                "rule": verdict.rule,
+            }
+        )
     return {**counts, "reasons": dict(reasons.most_common()), "stopped": stopped}
 
 

@@ -379,6 +379,12 @@ def make_trust(folder: Path, fleet: str, now: float) -> bytes:
     return (folder / "root.json").read_bytes()
 
 
+def sign_roster(folder: Path, organisations: Mapping[str, str], now: float) -> None:
+    """Say which nodes a fleet on one machine has, and whose each is: without that no policy counts them."""
+    data = msgspec.json.encode(dict(organisations))
+    add_bytes(Ceremony(folder, now, _never_asked), data, "roster", "fleet", organisations)
+
+
 def _never_asked(path: Path) -> bytes:
     raise KeyProblem(f"{path} is locked, but was made without a passphrase")
 

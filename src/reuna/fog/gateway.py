@@ -96,7 +96,8 @@ async def _run(settings: dict[str, Any], changes: Changes, stack: AsyncExitStack
     stack.callback(taking.cancel)
     reporting = asyncio.create_task(_report(door.register, egress, name, boot, clock))
     stack.callback(reporting.cancel)
-    await egress.emit(Event(name, boot, 0, clock.now(), "started"))
+    starting = asyncio.create_task(egress.emit(Event(name, boot, 0, clock.now(), "started")))
+    stack.callback(starting.cancel)
     log.info("ready")
     while True:
         await egress.hello(Hello(name, boot, __version__, combiner.present()))

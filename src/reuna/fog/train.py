@@ -12,7 +12,7 @@ from collections.abc import Collection
 
 import msgspec
 
-from reuna.core.errors import Corrupted
+from reuna.core.errors import Corrupted, Refused
 from reuna.core.ports import Blob, Bus, Clock, Link, Offload
 from reuna.core.records import Contribution, Hello, Plan
 from reuna.exchange.intake import Intake
@@ -96,7 +96,10 @@ class Combiner:
             body = self._intake.spool.body(row) if row.size else None
         except Corrupted:  # its bytes went when a later round began: a late plan, answered long ago
             return
-        await self._link.hand_over(row, body)
+        try:
+            await self._link.hand_over(data, row, body)
+        except Refused:  # by this site's policy; the egress has said why
+            return
         await self._offload(lambda: self._intake.spool.drop(plan.run, plan.round))
 
     def _close(self, plan: Plan, data: bytes, asked: dict[str, bytes]) -> Contribution:

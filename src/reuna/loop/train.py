@@ -8,12 +8,14 @@ is a pure function of the rows that the closing row names.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import NoReturn
 
 import msgspec
 
 from reuna.core.errors import (
+    ABSENCES,
     REFUSALS,
     DataError,
     ExtraMissing,
@@ -22,18 +24,18 @@ from reuna.core.errors import (
     PlanError,
     ProjectError,
     Refused,
+    ReunaError,
     SandboxTooWeak,
     SettingsError,
 )
-from reuna.core.records import Contribution, Member, Metrics, Plan, Refusals
+from reuna.core.records import Contribution, Member, Metrics, Plan, Refusals, Work
 from reuna.learn.grid import WIDTHS, largest_sum, narrowest, sum_width, update_width
 from reuna.learn.sums import Part
 
 MAX_METRICS = 64
 MAX_NAME = 64
-MAX_REASON = 300
 MOST_TOLD = 8  #: reasons, and nodes of each, in one message
-UNHEARD = "not heard of before the deadline"
+UNHEARD = "not heard of before the deadline"  #: what a parent says of a child that was silent
 #: Codes of absences that another attempt only repeats: mistakes in project, data or learner, a weak machine.
 LASTING = frozenset(
     kind.code
@@ -47,8 +49,10 @@ LASTING = frozenset(
         SandboxTooWeak,
     )
 )
-#: The reason of an edge whose site has not approved the run's code: these words and no others.
-AWAITED = f"{NotApproved.code} the code waits for the approval of this site's officers"
+#: Why an edge gave nothing: these words and no others, so that no text of its code or data leaves.
+ABSENT = frozenset({UNHEARD, *(f"{code} {words}" for code, words in ABSENCES.items())})
+AWAITED = f"{NotApproved.code} {ABSENCES[NotApproved.code]}"
+_DIGEST = re.compile(r"([0-9a-f]{64})?")
 
 
 # --- a contribution arrives ------------------------------------------------------------------
@@ -80,7 +84,8 @@ def admit(
 
 def _check_shape(plan: Plan, manifest: Contribution) -> None:
     if manifest.kind == "report":
-        if (manifest.params, manifest.width, manifest.size, manifest.weight) != (0, 0, 0, 0):
+        body = (manifest.params, manifest.width, manifest.size, manifest.weight, manifest.digest)
+        if body != (0, 0, 0, 0, ""):
             _refuse("shape", f"{manifest.sender} sent a report with a body")
         return
     if plan.task != "train":
@@ -123,8 +128,16 @@ def _check_member(plan: Plan, manifest: Contribution, member: Member) -> None:
         _refuse("metrics", member.node)
     if not 0 <= member.size <= (plan.params * update_width(plan.grid) if gives else 0):
         _refuse("oversized", f"{member.node} is said to have sent {member.size} bytes")
-    if member.saturated < 0 or len(member.absent) > MAX_REASON:
+    if member.saturated < 0 or not _DIGEST.fullmatch(member.digest):
         _refuse("malformed", member.node)
+    check_absence(member)
+
+
+def check_absence(member: Member) -> None:
+    """Who gives nothing says so in words of `ABSENT` and with no number. Raises `Refused`."""
+    silent = Member(member.node, absent=member.absent)
+    if member.absent and (member.absent not in ABSENT or member != silent):
+        _refuse("absence", member.node)
 
 
 def _check_refusals(plan: Plan, manifest: Contribution) -> None:
@@ -305,6 +318,17 @@ def newer(plan: Plan, current: Plan | None) -> bool:
     if current is None or plan.run != current.run:
         return True
     return (plan.round, plan.attempt) > (current.round, current.attempt)
+
+
+def absence(node: str, error: ReunaError) -> Member:
+    """An edge that gives nothing because of an error: its code and our words, never what it says."""
+    code = error.code if error.code in ABSENCES else ReunaError.code
+    return Member(node, absent=f"{code} {ABSENCES[code]}")
+
+
+def work(plan: Plan) -> Work:
+    """What a plan has a bundle do with a site's data."""
+    return Work(plan.run, plan.bundle, "evaluation" if plan.task == "evaluate" else "training")
 
 
 def answer(plan: Plan, plan_digest: str, member: Member, digest: str = "", width: int = 0) -> Contribution:

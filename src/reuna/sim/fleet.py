@@ -20,7 +20,7 @@ from reuna.cloud.train import Conductor, Outcome
 from reuna.core.answers import fitted, numbers
 from reuna.core.errors import LearnerError, ReunaError, Unreachable
 from reuna.core.ports import Blob, Bus, Clock, Depot, Handler, Journal, Learner, Link, Subscription
-from reuna.core.records import Event, Hello, Metrics, Plan, RunSpec, Setting
+from reuna.core.records import Event, Hello, Metrics, Plan, RunSpec, Setting, Terms
 from reuna.core.tensors import finite, pack, unpack
 from reuna.edge.train import Fitted, Trainer
 from reuna.exchange.egress import Egress
@@ -176,7 +176,7 @@ class InlineWorkshop:
         self._node = node
         self._tell = tell
 
-    async def open(self, run: str, bundle: Blob, settings: Mapping[str, Setting], min_level: int) -> None:
+    async def open(self, run: str, bundle: Blob, settings: Mapping[str, Setting], terms: Terms) -> None:
         return
 
     def hold(self, bundle: Blob, why: str) -> None:

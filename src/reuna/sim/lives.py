@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from reuna.core.errors import Unreachable
 from reuna.core.ports import Blob, HandlePlan, Link
-from reuna.core.records import Contribution, Event, Hello, Member, Receipt
+from reuna.core.records import Contribution, Event, Hello, Member, Receipt, Terms, Work
 
 if TYPE_CHECKING:
     from reuna.sim.bus import MemoryBus
@@ -113,16 +113,16 @@ class SimLink:
     async def fetch(self, digest: str, size: int) -> Blob:
         return await self._call(lambda egress: egress.fetch(digest, size))
 
-    async def approved(self, bundle: str) -> int:
-        return await self._call(lambda egress: egress.approved(bundle))
+    async def approved(self, work: Work) -> Terms:
+        return await self._call(lambda egress: egress.approved(work))
 
     async def submit(
         self, plan_bytes: bytes, weights: Blob | None, weight: int, member: Member, level: int = 0
     ) -> Receipt | None:
         return await self._call(lambda egress: egress.submit(plan_bytes, weights, weight, member, level))
 
-    async def hand_over(self, manifest: Contribution, body: Blob | None) -> Receipt | None:
-        return await self._call(lambda egress: egress.hand_over(manifest, body))
+    async def hand_over(self, plan: bytes, manifest: Contribution, body: Blob | None) -> Receipt | None:
+        return await self._call(lambda egress: egress.hand_over(plan, manifest, body))
 
     async def emit(self, event: Event) -> bool:
         return await self._call(lambda egress: egress.emit(event))

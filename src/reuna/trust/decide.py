@@ -32,6 +32,17 @@ def decide(policy: Policy, state: State, request: Request) -> Verdict:
     refused = _code(policy, request) or _size(policy, request)
     if refused is not None:
         return refused
+    return _not_before(policy, state, request, verdict)
+
+
+def decide_moment(policy: Policy, state: State, request: Request) -> Verdict:
+    """May anything of that size leave at that time, whichever rule lets it? Never raises."""
+    refused = _in_force(policy, state, request.now) or _sound(request) or _size(policy, request)
+    return refused or _not_before(policy, state, request, Allow("limits"))
+
+
+def _not_before(policy: Policy, state: State, request: Request, verdict: Verdict) -> Verdict:
+    """The verdict, unless hours or the day's bytes stand against it."""
     later = [each for each in (_bytes(policy, state, request), _window(policy, request)) if each is not None]
     for each in later:
         if isinstance(each, Deny):
@@ -40,7 +51,7 @@ def decide(policy: Policy, state: State, request: Request) -> Verdict:
     return max(waits, key=lambda wait: wait.until) if waits else verdict
 
 
-def decide_reading(policy: Policy, state: State, reading: Reading) -> Verdict:
+def decide_reading(policy: Policy, state: State, reading: Reading) -> Allow | Deny:
     """May code read it? Never raises."""
     refused = _in_force(policy, state, reading.now)
     if refused is not None:

@@ -28,6 +28,7 @@ def explain(policy: Policy) -> list[str]:
         lines.append(f"  {rule_name(policy, number)}: {KINDS[rule.kind]}")
         lines.append(f"    to {recipients(policy, rule)}")
         lines += [f"    - {condition}" for condition in conditions(rule)]
+        lines += [f"    ! always refused by this version of Reuna: {why}" for why in unmet(rule)]
     lines += [] if open_rules else ["  nothing"]
     lines += ["", "What never leaves:"]
     lines += [f"  {kind}: {KINDS[kind]}" for kind in closed_kinds(policy)]
@@ -56,12 +57,18 @@ def conditions(rule: FlowRule) -> list[str]:
         PROTECTED[rule.protection] if rule.kind in ("model_update", "metric", "statistic") else "",
         f"the sum is over at least {rule.min_cohort} nodes" if rule.min_cohort > 1 else "",
         f"it is over at least {rule.min_organisations} organisations" if rule.min_organisations > 1 else "",
-        f"at least {rule.min_samples} rows are behind it" if rule.min_samples else "",
-        f"at least {rule.min_local_steps} steps of training are behind it" if rule.min_local_steps else "",
+        f"at least {rule.min_samples} rows are behind it, as the code that trained says"
+        if rule.min_samples
+        else "",
+        f"at least {rule.min_local_steps} steps of training are behind it, as the cloud's plan asks for"
+        if rule.min_local_steps
+        else "",
         f"only tensors of the schema {tensors.schema[:12]}…" if tensors.schema else "",
         f"only numbers of type {_list(tensors.dtypes)}" if tensors.dtypes is not None else "",
         f"at most {tensors.max_params} numbers" if tensors.max_params is not None else "",
-        f"its length (L2) is at most {tensors.max_norm:g}" if tensors.max_norm is not None else "",
+        f"its length (L2) is at most {tensors.max_norm:g}, of a sum that of the mean"
+        if tensors.max_norm is not None
+        else "",
         _names(rule),
         f"at least {rule.min_cell} rows are behind the smallest count" if rule.min_cell else "",
         f"at most {rule.max_values_per_round} numbers in a round"
@@ -69,6 +76,16 @@ def conditions(rule: FlowRule) -> list[str]:
         else "",
         f"at most {rule.max_rounds_per_day} rounds a day" if rule.max_rounds_per_day is not None else "",
         *_privacy(rule),
+    ]
+    return [each for each in found if each]
+
+
+def unmet(rule: FlowRule) -> list[str]:
+    """What a rule asks for and nothing in this version states, so that it lets nothing leave."""
+    found = [
+        f"nothing is protected by {rule.protection} yet" if rule.protection != "clear" else "",
+        "nothing says yet how many rows are behind the smallest count (min_cell)" if rule.min_cell else "",
+        "no training states an ε yet (dp)" if rule.dp is not None else "",
     ]
     return [each for each in found if each]
 
@@ -132,11 +149,13 @@ def _overall(policy: Policy) -> Iterator[str]:
         by = ", ".join(entry.approved_by)
         yield f"code {entry.digest[:12]}… may run to the end of {entry.until}, approved by {by}"
     yield {
-        "ask": "results of other pushed code do not leave before an officer approved it",
-        "deny": "results of other pushed code do not leave",
+        "ask": "other pushed code does not run before an officer approved it",
+        "deny": "other pushed code does not run",
     }[code.new_code]
     if code.min_sandbox_level:
         yield f"pushed code runs in a sandbox of level {code.min_sandbox_level} or more"
+    if not policy.sources:
+        yield "code may read nothing: no source is named, so nothing is trained here"
     for name, source in policy.sources.items():
         columns = "all columns" if ANY in source.columns else _list(source.columns)
         purpose = f" for {_list(source.purpose)}" if source.purpose else ""

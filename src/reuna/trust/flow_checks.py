@@ -13,6 +13,8 @@ from reuna.trust.policy import ANY, PROTECTIONS, FlowRule, Policy, day_number
 from reuna.trust.requests import Request, State, numbers, round_key, today
 
 DAY_S = 86_400
+#: Why nobody knows among whom it hides, and what whoever runs the fleet does about it.
+NO_ROSTER = "this node knows no signed roster of the fleet: reuna trust add FILE --kind roster"
 ROUNDING = 1e-9  #: of sums of ε: twenty times 0.2 is 4.000000000000001
 
 
@@ -56,12 +58,19 @@ def _protection(policy: Policy, state: State, rule: FlowRule, request: Request) 
 
 
 def _cohort(policy: Policy, state: State, rule: FlowRule, request: Request) -> Stop | None:
+    """A plan's cohort is what the cloud says: only a signed roster makes it one to trust."""
+    if rule.min_cohort > 1 and request.organisations is None:
+        return Stop("roster", f"at least {rule.min_cohort} nodes are asked for, but {NO_ROSTER}")
     return _fewest("cohort", "nodes in the sum: {}", request.cohort, rule.min_cohort)
 
 
 def _organisations(policy: Policy, state: State, rule: FlowRule, request: Request) -> Stop | None:
-    said = "organisations in the sum: {}" if request.organisations is not None else "no roster is known: {}"
-    return _fewest("organisations", said, request.organisations or 0, rule.min_organisations)
+    if rule.min_organisations and request.organisations is None:
+        return Stop(
+            "roster", f"at least {rule.min_organisations} organisations are asked for, but {NO_ROSTER}"
+        )
+    found = request.organisations or 0
+    return _fewest("organisations", "organisations in the sum: {}", found, rule.min_organisations)
 
 
 def _samples(policy: Policy, state: State, rule: FlowRule, request: Request) -> Stop | None:

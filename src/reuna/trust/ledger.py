@@ -110,6 +110,11 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbi
     statement: Annotated[bytes, msgspec.Meta(max_length=4096)] = b""  #: owner, head or countersignature
     #: an intent with messages allows so many, of ``payload_bytes`` together; its outcome says how many left
     messages: Count = 0
+    params: Count | None = None  #: numbers of an update or a sum
+    norm: Amount | None = None  #: its length (L2), of a sum that of the mean
+    steps: Count = 0  #: of training, as its plan asks for
+    schema: Digest = ""  #: of the names and shapes of its tensors
+    metrics: tuple[Text, ...] = ()  #: names of what it reports
 
 
 class Record(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):

@@ -36,6 +36,7 @@ KINDS: dict[str, str] = {
     "head": "how far the ledger of a node reaches, signed, for the cloud to countersign",
 }
 PROTECTIONS = ("clear", "split", "secagg")  #: from weak to strong
+DATASET = "data"  #: what the sources call a node's data unless the node's settings say otherwise
 ANY = "*"  #: in a list of metric names or columns: all of them
 
 _EPOCH = date(1970, 1, 1).toordinal()
@@ -142,11 +143,9 @@ class Limits(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class LedgerSettings(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Where the ledger's records go, its signed heads among them; how often it is reported, how long kept."""
+    """Where the ledger's records go, its signed heads among them."""
 
     heads_to: tuple[str, ...] = ()
-    report: str = "weekly"
-    keep_days: int = 2555
 
 
 class Policy(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -120,14 +120,19 @@ SECTIONS: dict[str, tuple[Key, ...]] = {
         Key("valid", "table", "the days on which the policy holds", True),
         Key("signers", "table", "who must sign this policy and the next", True),
         Key("recipients", "names", "a name for each node that may receive, and its identity"),
-        Key("sources", "names", "what pushed code may read, by dataset; what is not here is not read"),
+        Key(
+            "sources",
+            "names",
+            "what pushed code may read, by dataset: `data`, or what the node's setting `dataset` says; "
+            "what is not here is not read",
+        ),
         Key("flows", "tables", "what may leave; what matches no rule is refused"),
         Key("code", "table", "which pushed code may run"),
         Key("limits", "table", "bounds over everything that leaves"),
         Key(
             "kill_switch",
             "text",
-            "a file; while it exists nothing leaves",
+            "a file; while it exists nothing leaves and nothing new is trained; what was under way is kept",
             False,
             _text("/.+", "a full path"),
         ),
@@ -146,7 +151,8 @@ SECTIONS: dict[str, tuple[Key, ...]] = {
         Key(
             "*",
             "text",
-            "the identity in its certificate: `spiffe://fleet/role/name`, at a site `spiffe://site.fleet/role/name`",
+            "the identity in its certificate: `spiffe://fleet/role/name`, at a site "
+            "`spiffe://site.fleet/role/name`",
             True,
             lambda value: (
                 ""
@@ -159,12 +165,25 @@ SECTIONS: dict[str, tuple[Key, ...]] = {
         Key(
             "columns",
             "texts",
-            'columns that may be read; `["*"]`: all',
+            'columns that may be read; `["*"]`: the whole folder. With a list code sees a copy of the '
+            "tables with these alone, at sandbox level 3 and no lower",
             True,
             _each(_any_or_word, "column", 1),
         ),
-        Key("purpose", "texts", "what for; without it for anything", False, _each(is_word, "purpose", 1)),
-        Key("row_unit", "text", "what one row is about, as `asset-day`", False, _text(".{1,64}", "short")),
+        Key(
+            "purpose",
+            "texts",
+            "what for: `training`, `evaluation`; without it for both",
+            False,
+            _each(is_word, "purpose", 1),
+        ),
+        Key(
+            "row_unit",
+            "text",
+            "what one row is about, as `asset-day`; for the reader, nothing is judged by it",
+            False,
+            _text(".{1,64}", "short"),
+        ),
     ),
     "flows": (
         Key("kind", "text", f"one of {', '.join(KINDS)}", True, _one_of(*KINDS)),
@@ -172,7 +191,8 @@ SECTIONS: dict[str, tuple[Key, ...]] = {
         Key(
             "protection",
             "text",
-            "the least that is acceptable: clear, split or secagg; a stronger one is too",
+            "the least that is acceptable: clear, split or secagg; a stronger one is too. Nothing is "
+            "split or masked yet, so only `clear` lets anything leave",
             False,
             _one_of(*PROTECTIONS),
             NUMBERS,
@@ -180,7 +200,7 @@ SECTIONS: dict[str, tuple[Key, ...]] = {
         Key(
             "min_cohort",
             "whole",
-            "nodes in the sum, of those on the fleet's roster if there is one",
+            "nodes in the sum, of those on the fleet's signed roster; without one, more than 1 is refused",
             False,
             _at_least(0),
             NUMBERS,
@@ -188,16 +208,24 @@ SECTIONS: dict[str, tuple[Key, ...]] = {
         Key(
             "min_organisations",
             "whole",
-            "organisations in the sum, by the fleet's roster",
+            "organisations in the sum, by the fleet's signed roster",
             False,
             _at_least(0),
             NUMBERS,
         ),
-        Key("min_samples", "whole", "local rows behind it", False, _at_least(0), NUMBERS),
+        Key(
+            "min_samples",
+            "whole",
+            "local rows behind it, as the code that trained says; of a sum those of all its members",
+            False,
+            _at_least(0),
+            NUMBERS,
+        ),
         Key(
             "min_local_steps",
             "whole",
-            "steps of training behind it, so that no single batch shows",
+            "steps of training behind it, so that no single batch shows: the epochs that the cloud's "
+            "signed plan asks for; nobody counts what the code does",
             False,
             _at_least(0),
             UPDATES,
@@ -206,7 +234,8 @@ SECTIONS: dict[str, tuple[Key, ...]] = {
         Key(
             "dp",
             "table",
-            "differential privacy: required, and how much of it may be spent",
+            "differential privacy: required, and how much of it may be spent; no training states its ε "
+            "yet, so a rule with this refuses",
             False,
             None,
             ("model_update", "statistic"),
@@ -238,17 +267,35 @@ SECTIONS: dict[str, tuple[Key, ...]] = {
         Key(
             "min_cell",
             "whole",
-            "rows behind the smallest count or mean",
+            "rows behind the smallest count or mean; nothing states it yet, so more than 0 refuses",
             False,
             _at_least(0),
             ("metric", "statistic"),
         ),
     ),
     "flows.tensors": (
-        Key("schema", "text", "SHA-256 of the tensors' names and shapes", False, DIGEST),
-        Key("dtypes", "texts", "number types, as `float32`", False, _each(is_word, "number type")),
+        Key(
+            "schema",
+            "text",
+            "SHA-256 of the tensors' names and shapes: of the header of the model that the plan names",
+            False,
+            DIGEST,
+        ),
+        Key(
+            "dtypes",
+            "texts",
+            "number types; what leaves is `float32` on the plan's grid",
+            False,
+            _each(is_word, "number type"),
+        ),
         Key("max_params", "whole", "numbers in the update", False, _at_least(0)),
-        Key("max_norm", "number", "its length (L2)", False, _above_zero),
+        Key(
+            "max_norm",
+            "number",
+            "its length (L2), as the egress measures it; of a fog's sum the length of the mean update",
+            False,
+            _above_zero,
+        ),
     ),
     "flows.dp": (
         Key("unit", "text", "what ε protects, as `asset-day`", True, _text(".{1,64}", "short")),
@@ -283,7 +330,12 @@ SECTIONS: dict[str, tuple[Key, ...]] = {
     ),
     "limits": (
         Key("bytes_per_day", "bytes", "of all kinds together, by day, UTC", False, _at_least(0)),
-        Key("windows", "windows", "times of the week, UTC; without it any time, empty never"),
+        Key(
+            "windows",
+            "windows",
+            "times of the week, UTC; without it any time, empty never. Outside of them nothing is "
+            "trained either; what was under way is kept",
+        ),
     ),
     "ledger": (
         Key(
@@ -293,13 +345,5 @@ SECTIONS: dict[str, tuple[Key, ...]] = {
             False,
             _each(_is_target, "target"),
         ),
-        Key(
-            "report",
-            "text",
-            "how often: never, daily, weekly or monthly",
-            False,
-            _one_of("never", "daily", "weekly", "monthly"),
-        ),
-        Key("keep_days", "whole", "days", False, _at_least(1)),
     ),
 }

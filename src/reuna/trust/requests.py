@@ -26,6 +26,7 @@ REASONS: dict[str, str] = {
     "protection": "it is less protected than the rule asks for",
     "cohort": "too few nodes in the sum",
     "organisations": "too few organisations in the sum",
+    "roster": "nodes or organisations are to be counted, and no signed roster of the fleet says who they are",
     "samples": "too few rows are behind it",
     "steps": "too few steps of training are behind it",
     "schema": "the tensors are not those of the rule",

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from reuna.core.errors import DiskFull, LearnerError
-from reuna.core.records import Event, Member
+from reuna.core.records import Event, Member, Terms, Work
 from reuna.edge.train import Trainer
 from reuna.loop.plan import round_plan
 from reuna.sim.clock import SimClock, run_virtual
@@ -36,8 +36,8 @@ class Link:
         self.take("fetch")
         return MemoryBlob(self.model, digest)
 
-    async def approved(self, bundle: str) -> int:
-        return 0
+    async def approved(self, work: Work) -> Terms:
+        return Terms()
 
     async def submit(self, plan: bytes, weights: Any, weight: int, member: Member, level: int = 0) -> None:
         self.take("submit")
@@ -88,4 +88,16 @@ def test_an_edge_that_sits_out_waits_for_room_to_say_so() -> None:
     link = answered(Link(model, full=2), Broken(Walker(), 5), model)
     ((with_weights, member),) = link.answers
     assert not with_weights
-    assert "does not converge" in member.absent
+    assert member.absent == "R107 the learner failed"
+
+
+def test_what_a_learner_says_of_its_failure_stays_in_the_log_and_in_the_event_of_that_kind(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    _, model, _ = make_spec(fleet_of(1, 1), Walker(), 1)
+    link = answered(Link(model, full=0), Broken(Walker(), 5), model)
+    ((_, member),) = link.answers
+    assert "converge" not in str(member)
+    (event,) = link.events
+    assert (event.what, event.fields["reason"]) == ("sat out", "R107 it does not converge")
+    assert "it does not converge" in caplog.text

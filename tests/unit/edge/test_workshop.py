@@ -14,7 +14,8 @@ import pytest
 from reuna.adapters.files import FileBlob, FileBlobs
 from reuna.adapters.project import pack_bundle
 from reuna.adapters.sandbox import HIGHEST, SandboxLimits, probe
-from reuna.core.errors import LearnerError, SandboxTooWeak
+from reuna.core.errors import DataError, LearnerError, SandboxTooWeak
+from reuna.core.records import Setting, Terms
 from reuna.core.tensors import pack, unpack
 from reuna.edge.settings import EDGE, sandbox_limits
 from reuna.edge.workshop import TRAINED, WorkerWorkshop, take
@@ -78,7 +79,7 @@ async def test_a_model_is_lent_trained_and_taken_out_of_the_workers_reach(
     workshop: WorkerWorkshop, site: Path, blobs: FileBlobs
 ) -> None:
     base = blobs.put(pack({"w": np.ones(2, np.float32)}))
-    await workshop.open("r-1", blobs.put(pack_bundle(site / "project")), SETTINGS)
+    await workshop.open("r-1", blobs.put(pack_bundle(site / "project")), SETTINGS, Terms())
     fitted = await workshop.fit(base, SETTINGS, 1)
     assert fitted.weight == 5
     assert unpack(fitted.weights.read(0, fitted.weights.size))["w"].tolist() == [3.5, 3.5]
@@ -97,7 +98,7 @@ async def test_a_model_on_another_file_system_is_copied(
         raise OSError(errno.EXDEV, "cross-device")
 
     monkeypatch.setattr(os, "link", refuse)
-    await workshop.open("r-1", blobs.put(pack_bundle(site / "project")), SETTINGS)
+    await workshop.open("r-1", blobs.put(pack_bundle(site / "project")), SETTINGS, Terms())
     assert await workshop.evaluate(blobs.put(pack({"w": np.ones(2, np.float32)})), SETTINGS) == {"sum": 2.0}
 
 
@@ -107,7 +108,7 @@ async def test_a_sandbox_below_what_the_node_asks_for_trains_nothing(site: Path,
     with pytest.raises(
         SandboxTooWeak, match=r"reaches level \d, this node and its policy ask for 4"
     ) as caught:
-        await workshop.open("r-1", blobs.put(pack_bundle(site / "project")), SETTINGS)
+        await workshop.open("r-1", blobs.put(pack_bundle(site / "project")), SETTINGS, Terms())
     assert "reuna sandbox" in caught.value.next_step
     assert not (site / "state" / "work" / "worker.log").read_text()
     await workshop.close()
@@ -119,14 +120,14 @@ async def test_a_sandbox_below_what_the_sites_policy_asks_for_trains_nothing(
     (site / "project" / "model.py").write_text("raise RuntimeError('a line of the project ran')")
     bundle = blobs.put(pack_bundle(site / "project"))
     with pytest.raises(SandboxTooWeak, match=r"reaches level \d, this node and its policy ask for 4"):
-        await workshop.open("r-1", bundle, SETTINGS, min_level=HIGHEST + 1)
+        await workshop.open("r-1", bundle, SETTINGS, Terms(HIGHEST + 1))
     assert not (site / "state" / "work" / "worker.log").read_text()
     assert workshop.level == 0, "the worker is gone"
 
 
 async def process_of(workshop: WorkerWorkshop, run: str, bundle: FileBlob, blobs: FileBlobs) -> int:
     """Process in which the project's code runs for a run and bundle."""
-    await workshop.open(run, bundle, SETTINGS)
+    await workshop.open(run, bundle, SETTINGS, Terms())
     asked = {**SETTINGS, "what": "process"}
     found = await workshop.evaluate(blobs.put(pack({"w": np.ones(2, np.float32)})), asked)
     return int(found["pid"])
@@ -178,7 +179,7 @@ async def test_the_level_this_machine_reaches_is_enough_when_it_is_asked_for(
     site: Path, blobs: FileBlobs
 ) -> None:
     workshop = workshop_in(site, min_level=probe().number)
-    await workshop.open("r-1", blobs.put(pack_bundle(site / "project")), SETTINGS)
+    await workshop.open("r-1", blobs.put(pack_bundle(site / "project")), SETTINGS, Terms())
     await workshop.close()
 
 
@@ -186,7 +187,7 @@ async def test_a_model_larger_than_a_file_may_be_is_the_projects_fault(site: Pat
     workshop = workshop_in(site, limits=SandboxLimits(file_mib=1))
     base = blobs.put(pack({"w": np.zeros(1 << 20, np.float32)}))
     settings = {**SETTINGS, "what": "large"}
-    await workshop.open("r-1", blobs.put(pack_bundle(site / "project")), settings)
+    await workshop.open("r-1", blobs.put(pack_bundle(site / "project")), settings, Terms())
     with pytest.raises(LearnerError, match="larger than a file may be"):
         await workshop.fit(base, settings, 1)
     await workshop.close()
@@ -226,3 +227,86 @@ def test_a_node_asks_for_the_highest_level_unless_its_settings_say_less() -> Non
     levels = next(option.check for option in EDGE if option.name == "sandbox.min_level")
     assert levels is not None
     assert levels(HIGHEST + 1)
+
+
+READS = """
+from reuna import read_folder
+
+def load(folder, settings):
+    (table,) = read_folder(folder)["all"]
+    return table.matrix(settings["signals"].split(","))
+
+class Sums:
+    def fit(self, model, data, settings, seed):
+        return model, len(data), {}
+
+    def evaluate(self, model, data, settings):
+        return {"sum": data.sum()}
+
+def learner(settings):
+    return Sums()
+"""
+
+
+def reading(signals: str) -> dict[str, Setting]:
+    return {"entry": "model", "signals": signals}
+
+
+@pytest.fixture
+def pumps(site: Path) -> Path:
+    (site / "data" / "pump.csv").write_text("flow,leader\n1,7\n2,7\n")
+    (site / "data" / "note.txt").write_text("press operator: Ann")
+    (site / "project" / "model.py").write_text(READS)
+    return site
+
+
+@pytest.mark.skipif(probe().number < HIGHEST, reason="this machine's sandbox hides no files")
+async def test_code_reads_the_columns_that_its_site_lets_it_and_no_other(
+    workshop: WorkerWorkshop, pumps: Path, blobs: FileBlobs
+) -> None:
+    bundle = blobs.put(pack_bundle(pumps / "project"))
+    base = blobs.put(pack({"w": np.ones(2, np.float32)}))
+    await workshop.open("r-1", bundle, reading("flow"), Terms(columns=("flow",)))
+    assert await workshop.evaluate(base, reading("flow")) == {"sum": 3.0}
+    with pytest.raises(DataError, match=r"no column 'leader'.*policy lets code read only flow"):
+        await workshop.open("r-2", bundle, reading("leader"), Terms(columns=("flow",)))
+    shown = pumps / "state" / "work" / "shown"
+    assert [path.name for path in shown.iterdir()] == ["pump.csv"]
+    await workshop.open("r-2", bundle, reading("leader"), Terms())
+    assert await workshop.evaluate(base, reading("leader")) == {"sum": 14.0}
+    assert not shown.exists()
+
+
+@pytest.mark.skipif(probe().number < HIGHEST, reason="this machine's sandbox hides no files")
+async def test_code_that_knows_where_the_data_lies_cannot_open_it_beside_the_copy(
+    workshop: WorkerWorkshop, pumps: Path, blobs: FileBlobs
+) -> None:
+    beside = f"def load(folder, settings):\n    return open({str(pumps / 'data' / 'pump.csv')!r}).read()\n"
+    (pumps / "project" / "model.py").write_text(READS + beside)
+    bundle = blobs.put(pack_bundle(pumps / "project"))
+    with pytest.raises(LearnerError, match="PermissionError"):
+        await workshop.open("r-1", bundle, reading("flow"), Terms(columns=("flow",)))
+
+
+async def test_other_terms_in_the_same_run_begin_a_new_worker(
+    workshop: WorkerWorkshop, site: Path, blobs: FileBlobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("reuna.edge.workshop.HIGHEST", 0)
+    bundle = blobs.put(pack_bundle(site / "project"))
+    base = blobs.put(pack({"w": np.ones(2, np.float32)}))
+    await workshop.open("r-1", bundle, SETTINGS, Terms())
+    assert await workshop.evaluate(base, SETTINGS) == {"sum": 2.0}
+    with pytest.raises(LearnerError, match="rows.txt"):
+        await workshop.open("r-1", bundle, SETTINGS, Terms(columns=("flow",)))
+
+
+async def test_where_the_sandbox_hides_no_files_no_code_runs_that_may_read_some_columns_alone(
+    site: Path, blobs: FileBlobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("reuna.edge.workshop.HIGHEST", HIGHEST + 1)
+    workshop = workshop_in(site)
+    with pytest.raises(SandboxTooWeak, match="hide columns"):
+        await workshop.open(
+            "r-1", blobs.put(pack_bundle(site / "project")), SETTINGS, Terms(columns=("flow",))
+        )
+    await workshop.close()

@@ -133,21 +133,48 @@ class Asked(CountedFlows):
         return super().leave(*payloads)
 
 
-@pytest.mark.parametrize(
-    ("member", "code"),
-    [
-        (Member("a", absent=train.AWAITED), ""),
-        (Member("a", absent="R312 but in other words"), "b" * 64),
-        (Member("a", absent=train.AWAITED, metrics={"loss": 0.5}), "b" * 64),
-    ],
-    ids=["as it must be", "other words", "with a number"],
-)
-async def test_only_the_fixed_words_of_a_site_that_waits_leave_without_its_approval(
-    site: Site, member: Member, code: str
+@pytest.mark.parametrize("words", sorted(train.ABSENT))
+async def test_who_gives_nothing_claims_no_code_so_that_any_site_lets_it_say_so(
+    site: Site, words: str
 ) -> None:
     site.meter = Asked("a")
-    await site.egress().submit(plan(), None, 0, member)
-    assert site.meter.codes == {code}
+    await site.egress().submit(plan(), None, 0, Member("a", absent=words))
+    assert site.meter.codes == {""}
+
+
+@pytest.mark.parametrize(
+    "member",
+    [
+        Member("a", absent="R107 ValueError: row 7: 0.25"),
+        Member("a", absent=train.AWAITED, metrics={"loss": 0.5}),
+        Member("a", absent=train.AWAITED, saturated=7),
+    ],
+    ids=["other words", "with a number", "with a count"],
+)
+async def test_other_words_or_numbers_of_who_gives_nothing_never_leave_the_node(
+    site: Site, member: Member
+) -> None:
+    with pytest.raises(Refused) as refusal:
+        await site.egress().submit(plan(), None, 0, member)
+    assert refusal.value.reason == "absence"
+    assert not site.meter.lines
+
+
+async def test_other_words_of_a_member_never_leave_a_fog(site: Site) -> None:
+    silent = Member("a", absent="row 7: 0.25")
+    row = train.answer(read(Plan, plan()), "d" * 64, silent)
+    with pytest.raises(Refused) as refusal:
+        await site.egress().hand_over(plan(), row, None)
+    assert refusal.value.reason == "absence"
+    assert not site.meter.lines
+
+
+async def test_a_report_is_made_anew_of_name_and_metrics(site: Site) -> None:
+    await site.egress().submit(
+        plan(), None, 0, Member("a", metrics={"loss": 0.5}, digest="e" * 64, saturated=3)
+    )
+    (row,) = site.intake.rows()
+    assert row.members == (Member("a", metrics={"loss": 0.5}),)
 
 
 async def test_after_the_close_nothing_is_accepted_and_the_sender_is_counted(site: Site) -> None:

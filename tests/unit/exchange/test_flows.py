@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
 from datetime import UTC, date, datetime
 
@@ -10,11 +11,12 @@ import msgspec
 import pytest
 
 from reuna.core.errors import DiskFull, NotApproved, Refused
+from reuna.core.records import Purpose, Terms, Work
 from reuna.exchange.allowance import MESSAGES, SECONDS
 from reuna.exchange.flows import SiteFlows
 from reuna.exchange.intents import Leaving, Standing
 from reuna.trust.ledger import Entry, settled
-from reuna.trust.policy import Budget, Code, CodeEntry, Limits, digest
+from reuna.trust.policy import Budget, Code, CodeEntry, Limits, Source, Window, digest
 from reuna.trust.policy_text import parse
 from reuna.trust.requests import Request
 from reuna.wire import digest_bytes
@@ -28,6 +30,8 @@ serial = 3
 valid = { from = 1970-01-01, until = 2100-01-01 }
 signers = { threshold = 1, keys = { officer = "%s" } }
 recipients = { fog = "spiffe://fleet/gateway/fog" }
+[sources.data]
+columns = ["*"]
 [[flows]]
 kind = "model_update"
 to = ["fog"]
@@ -61,6 +65,10 @@ class Written:
 
     def of(self, kind: str) -> list[Entry]:
         return [entry for entry in self.entries if entry.kind == kind]
+
+
+def work(code: str, run: str = "r-1", purpose: Purpose = "training") -> Work:
+    return Work(run, code, purpose)
 
 
 class Noon:
@@ -299,10 +307,10 @@ def test_code_waits_where_officers_are_asked_and_is_refused_where_they_are_not()
         policy = msgspec.structs.replace(POLICY, code=rule)
         site.standing = Standing(policy, digest(policy))
         with pytest.raises(error):
-            site.flows.approved(code, "")
+            site.flows.approved(work(code), "")
     site.standing = Standing(None, why="no policy yet")
     with pytest.raises(NotApproved, match="no policy yet"):
-        site.flows.approved(code, "")
+        site.flows.approved(work(code), "")
 
 
 @pytest.mark.parametrize("allowed", [True, False])
@@ -312,10 +320,97 @@ def test_code_runs_when_the_policy_and_the_fleets_code_role_both_allow_it(allowe
     policy = msgspec.structs.replace(POLICY, code=Code(allow=entries, min_sandbox_level=2, new_code="ask"))
     site.standing = Standing(policy, digest(policy))
     with pytest.raises(NotApproved, match="for the fleet's code role" if allowed else "officers"):
-        site.flows.approved(code, "waits for the fleet's code role")
+        site.flows.approved(work(code), "waits for the fleet's code role")
     assert not site.ledger.of("code")
     (refused,) = site.ledger.of("refused")
     assert refused.reason.startswith("code-unsigned" if allowed else "code-ask")
     if allowed:
-        assert site.flows.approved(code, "") == 2
-        assert [entry.reason for entry in site.ledger.of("code")] == ["runs"]
+        assert site.flows.approved(work(code), "") == Terms(2)
+        assert [entry.reason for entry in site.ledger.of("code")] == [
+            "runs",
+            "reads all columns of data for training",
+        ]
+
+
+def allowing(site: Site, sources: dict[str, Source], serial: int = 3) -> None:
+    """The code ``c…`` may run, and read that."""
+    code = Code(allow=(CodeEntry("c" * 64, ("officer",), date(2030, 1, 1)),), min_sandbox_level=1)
+    policy = msgspec.structs.replace(POLICY, code=code, sources=sources, serial=serial)
+    site.standing = Standing(policy, digest(policy))
+
+
+CODE = "c" * 64
+
+
+def test_what_is_no_source_of_the_policy_is_not_read_and_that_stands_in_the_ledger(site: Site) -> None:
+    for sources in ({}, {"staff": Source(("*",))}, {"data": Source(("*",), purpose=("evaluation",))}):
+        allowing(site, sources)
+        site.clock.time += 100
+        with pytest.raises(Refused) as refusal:
+            site.flows.approved(work(CODE), "")
+        assert (refusal.value.reason, refusal.value.until) == ("policy", None)
+    reasons = [entry.reason.partition(":")[0] for entry in site.ledger.of("refused")]
+    assert reasons == ["source", "source", "purpose"]
+    assert not site.ledger.of("code")
+    assert site.flows.approved(work(CODE, purpose="evaluation"), "") == Terms(1)
+
+
+def test_code_may_read_the_columns_of_its_nodes_own_dataset(site: Site) -> None:
+    allowing(site, {"data": Source(("*",)), "press": Source(("flow", "heat"))})
+    site.flows = SiteFlows(site.ledger, lambda now: site.standing, site.clock, (), dataset="press")
+    assert site.flows.approved(work(CODE), "") == Terms(1, ("flow", "heat"))
+    assert [entry.reason for entry in site.ledger.of("code")] == [
+        "runs",
+        "reads flow, heat of press for training",
+    ]
+    assert site.ledger.of("code")[-1].rule == "sources.press"
+
+
+def test_what_each_run_reads_stands_in_the_ledger_once_for_each_policy_also_after_a_restart(
+    site: Site,
+) -> None:
+    allowing(site, {"data": Source(("flow",))})
+    for _ in range(3):
+        site.flows.approved(work(CODE), "")
+    site.restarted().approved(work(CODE), "")
+    site.flows.approved(work(CODE, run="r-2"), "")
+    site.flows.approved(work(CODE, run="r-2", purpose="evaluation"), "")
+    allowing(site, {"data": Source(("*",))}, serial=4)
+    site.flows.approved(work(CODE, run="r-2"), "")
+    read = [(e.run, e.reason) for e in site.ledger.of("code") if e.reason != "runs"]
+    assert read == [
+        ("r-1", "reads flow of data for training"),
+        ("r-2", "reads flow of data for training"),
+        ("r-2", "reads flow of data for evaluation"),
+        ("r-2", "reads all columns of data for training"),
+    ]
+
+
+def test_what_may_leave_later_says_when(site: Site) -> None:
+    night = Limits(windows=(Window((0, 1, 2, 3, 4, 5, 6), 22 * 60, 23 * 60),))
+    policy = msgspec.structs.replace(POLICY, limits=night)
+    site.standing = Standing(policy, digest(policy))
+    for ask in (lambda: site.flows.leave(site.update(1)), lambda: site.flows.moment(1, TO)):
+        with pytest.raises(Refused) as refusal:
+            ask()
+        assert refusal.value.until == 22 * 3600
+    site.standing = Standing(POLICY, digest(POLICY), stopped=True)
+    mark = site.flows.mark()
+    for ask in (lambda: site.flows.leave(site.update(1)), lambda: site.flows.moment(1, TO)):
+        with pytest.raises(Refused) as refusal:
+            ask()
+        assert refusal.value.until == math.inf
+    site.standing = Standing(POLICY, digest(POLICY))
+    assert site.flows.mark() != mark
+    site.flows.moment(1, TO)
+    with pytest.raises(Refused) as refusal:
+        site.flows.leave(site.update(1, to="spiffe://fleet/cloud/cloud"))
+    assert refusal.value.until is None
+
+
+def test_while_the_kill_switch_is_on_code_waits_for_it_and_not_for_an_officer(site: Site) -> None:
+    allowing(site, {"data": Source(("*",))})
+    site.standing = msgspec.structs.replace(site.standing, stopped=True)
+    with pytest.raises(Refused) as refusal:
+        site.flows.approved(work(CODE), "")
+    assert refusal.value.until == math.inf

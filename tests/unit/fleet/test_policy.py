@@ -5,16 +5,27 @@ from __future__ import annotations
 import json
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 
-from reuna.core.errors import SettingsError
+from reuna.adapters.clock import SystemClock
+from reuna.adapters.ledger_file import LedgerFile
+from reuna.adapters.trust_keys import new_key
+from reuna.core.errors import Refused, SettingsError
+from reuna.core.records import Grid, Member, Plan, Work
+from reuna.exchange.flows import SiteFlows
+from reuna.exchange.intents import Leaving, Standing
+from reuna.exchange.payloads import contribution, made_for
+from reuna.fleet.ledger import export as export_ledger
 from reuna.fleet.policy import PRESETS, overview, sign_file, simulate, starter
+from reuna.loop import train
 from reuna.trust.decide import decide
-from reuna.trust.policy import KINDS, CodeEntry, Policy
+from reuna.trust.heads import Signer
+from reuna.trust.policy import KINDS, Code, CodeEntry, Policy, Tensors, Validity, digest
 from reuna.trust.policy_text import parse
-from reuna.trust.requests import Allow, Deny, Request
+from reuna.trust.requests import Allow, Deny, Hidden, Request
 from tests.unit.trust.site import CLOUD, CODE, IN_FORCE, NOW, key, metric, public
 
 TODAY = date(2026, 11, 25)
@@ -78,10 +89,10 @@ def test_between_companies_updates_leave_the_site_masked_and_logs_stay() -> None
     policy = started("companies")
     refused = [each for each in RUN if isinstance(decide(policy, IN_FORCE, each), Deny)]
     assert {(each.kind, each.to) for each in refused} == {("model_update", CLOUD), ("log", CLOUD)}
-    masked = update(CLOUD, protection="secagg", cohort=3)
+    masked = update(CLOUD, protection="secagg", cohort=3, organisations=3)
     assert isinstance(decide(policy, IN_FORCE, masked), Allow)
-    assert isinstance(decide(policy, IN_FORCE, update(CLOUD, protection="secagg", cohort=2)), Deny)
-    assert isinstance(decide(policy, IN_FORCE, update(CLOUD, protection="split", cohort=3)), Deny)
+    for spoilt in ({"cohort": 2}, {"protection": "split"}, {"organisations": 2}, {"organisations": None}):
+        assert isinstance(decide(policy, IN_FORCE, msgspec.structs.replace(masked, **spoilt)), Deny)
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -190,3 +201,81 @@ def test_the_overview_is_plain_json(tmp_path: Path) -> None:
     found = json.loads(json.dumps(overview(file, NOW + 365 * 86_400)))
     assert found["problem"].startswith("the policy held to the end of")
     assert found["flows"][1]["rule"] == "flows[2] model_update"
+
+
+class Ledger:
+    """What a node with the company's starter really wrote down: two rounds, hellos, a refusal."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder / "ledger"
+        policy, clock = started("company"), SystemClock()
+        allowed = CodeEntry("c" * 64, ("dpo",), date(2999, 1, 1))
+        policy = msgspec.structs.replace(
+            policy,
+            code=Code(allow=(allowed,)),
+            valid=Validity(date(2000, 1, 1), date(2999, 1, 1)),
+        )
+        self.policy = policy
+        ledger = LedgerFile(self.folder, Signer("mill-3", "edge-1", new_key()), clock)
+        flows = SiteFlows(ledger, lambda _now: Standing(policy, digest(policy)), clock, ())
+        flows.approved(Work("r-1", "c" * 64, "training"), "")
+        for number in (1, 2):
+            flows.leave(*self.round(number, clock.now()))
+        flows.leave(Leaving(Request("presence", FOG, 7, clock.now()), "ab" * 32))
+        with pytest.raises(Refused):
+            flows.leave(*self.round(3, clock.now(), "spiffe://elsewhere/cloud/cloud"))
+        flows.close()
+        ledger.close()
+
+    def round(self, number: int, now: float, to: str = FOG) -> tuple[Leaving, ...]:
+        plan = Plan(
+            "r-1", number, 1, "train", "a" * 64, 8, 2, ("a", "b"), 1, 9.0, Grid(16, -9), 900, 4, 7, "c" * 64, 5,
+            {"epochs": 5},
+        )  # fmt: skip
+        made = made_for(plan, lambda _names: Hidden(2, 2), 3, 0.5 * number, "d" * 64)
+        member = Member("edge-1", 600, metrics={"loss": 1.0})
+        manifest = train.answer(plan, "e" * 64, member, f"{number}" * 64, 2)
+        return contribution(manifest, to, now, made, lambda _names: Hidden(2, 2))
+
+    def tried(self, ledger: Path, **rule: object) -> dict[str, Any]:
+        """Under the policy with other conditions for updates."""
+        flows = tuple(
+            msgspec.structs.replace(each, **rule) if each.kind == "model_update" else each
+            for each in self.policy.flows
+        )
+        return simulate(msgspec.structs.replace(self.policy, flows=flows), ledger)
+
+
+def test_a_policy_is_tried_on_a_real_ledger_and_on_its_export(tmp_path: Path) -> None:
+    made = Ledger(tmp_path)
+    export = tmp_path / "export.jsonl"
+    export_ledger(made.folder, str(export))
+    for ledger in (made.folder, export):
+        same = made.tried(ledger)
+        assert (same["allowed"], same["refused"], same["later"]) == (5, 1, 0)
+        assert same["reasons"] == {"recipient": 1}
+        for rule, reasons in (
+            ({"tensors": Tensors(max_norm=0.5)}, {"recipient": 1, "norm": 1}),
+            ({"tensors": Tensors(schema="d" * 64, dtypes=("float32",), max_params=2)}, {"recipient": 1}),
+            ({"tensors": Tensors(schema="e" * 64)}, {"schema": 2, "recipient": 1}),
+            ({"min_local_steps": 6}, {"steps": 2, "recipient": 1}),
+            ({"min_samples": 600, "min_cohort": 2, "min_organisations": 2}, {"recipient": 1}),
+            ({"min_organisations": 3}, {"organisations": 2, "recipient": 1}),
+            ({"min_cell": 1}, {"cell": 2, "recipient": 1}),
+        ):
+            assert made.tried(ledger, **rule)["reasons"] == reasons, rule
+        stopped = made.tried(ledger, tensors=Tensors(max_norm=0.5))["stopped"]
+        assert {each["why"].partition(",")[0] for each in stopped if each["reason"] == "norm"} == {
+            "its length (L2) is 1.0"
+        }
+        assert all("record" in each for each in stopped)
+
+
+def test_metrics_that_left_are_tried_by_their_names(tmp_path: Path) -> None:
+    made = Ledger(tmp_path)
+    flows = tuple(
+        msgspec.structs.replace(each, names=("mae",)) if each.kind == "metric" else each
+        for each in made.policy.flows
+    )
+    found = simulate(msgspec.structs.replace(made.policy, flows=flows), made.folder)
+    assert found["reasons"] == {"names": 2, "recipient": 1}

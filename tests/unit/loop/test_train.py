@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from reuna.core.errors import Refused
+from reuna.core.errors import LearnerError, NotApproved, Refused, ReunaError, ServerMissing
 from reuna.core.records import Contribution, Grid, Member, Plan
 from reuna.loop import train
 
@@ -57,7 +57,8 @@ def judge(manifest: Contribution, plan: Plan | None = PLAN, peer: str = "", clos
 def test_honest_contributions_are_admitted() -> None:
     assert judge(update()) == ""
     assert judge(partial()) == ""
-    assert judge(train.answer(PLAN, DIGEST, Member("a", absent="no data"))) == ""
+    assert judge(train.answer(PLAN, DIGEST, Member("a", absent=train.AWAITED))) == ""
+    assert judge(partial(members=(Member("a", 14), Member("b", absent=train.UNHEARD)))) == ""
 
 
 @pytest.mark.parametrize(
@@ -89,7 +90,9 @@ def test_honest_contributions_are_admitted() -> None:
         ("identity", partial(sender="a")),
         (
             "identity",
-            msgspec.structs.replace(train.answer(PLAN, DIGEST, Member("b", absent="-")), sender="a"),
+            msgspec.structs.replace(
+                train.answer(PLAN, DIGEST, Member("b", absent=train.AWAITED)), sender="a"
+            ),
         ),
         ("shape", partial(sender="a", members=(Member("a", 14),))),
         ("shape", update("fog", members=(Member("a", 7),))),
@@ -99,10 +102,26 @@ def test_honest_contributions_are_admitted() -> None:
         ("malformed", partial(refused={"b": {"range": 0}})),
         ("malformed", partial(refused={"b" * 65: {"range": 1}})),
         ("shape", msgspec.structs.replace(train.answer(PLAN, DIGEST, Member("a")), size=4)),
+        ("shape", msgspec.structs.replace(train.answer(PLAN, DIGEST, Member("a")), digest="row 7: 0.25")),
+        ("malformed", update(members=(Member("a", 7, digest="row 7: 0.25"),))),
+        ("absence", train.answer(PLAN, DIGEST, Member("a", absent="R107 ValueError: row 7: 0.25"))),
+        ("absence", train.answer(PLAN, DIGEST, Member("a", absent=f"{train.AWAITED}."))),
+        ("absence", train.answer(PLAN, DIGEST, Member("a", absent=train.AWAITED, metrics={"loss": 0.5}))),
+        ("absence", train.answer(PLAN, DIGEST, Member("a", absent=train.AWAITED, saturated=7))),
+        ("absence", train.answer(PLAN, DIGEST, Member("a", absent=train.AWAITED, digest="e" * 64))),
+        ("absence", partial(members=(Member("a", 14), Member("b", absent="row 7: 0.25")))),
     ],
 )
 def test_a_bad_manifest_is_refused_for_its_reason(reason: str, manifest: Contribution) -> None:
     assert judge(manifest) == reason
+
+
+@pytest.mark.parametrize("kind", [LearnerError, NotApproved, ServerMissing])
+def test_why_an_edge_gives_nothing_is_said_in_our_words_alone(kind: type[ReunaError]) -> None:
+    said = train.absence("a", kind("ValueError: row 7: 0.25"))
+    assert said.absent in train.ABSENT
+    assert said.absent.startswith(kind.code if kind is not ServerMissing else "R000")
+    train.check_absence(said)
 
 
 def test_a_certificate_of_another_node_is_refused() -> None:
@@ -123,7 +142,7 @@ def test_a_body_is_refused_where_only_reports_are_asked() -> None:
 
 
 def test_a_round_needs_its_quorum_of_nodes_that_gave_something() -> None:
-    absent = train.answer(PLAN, DIGEST, Member("c", absent="broken"))
+    absent = train.answer(PLAN, DIGEST, Member("c", absent=train.UNHEARD))
     assert not train.reaches_quorum(PLAN, [update("a"), absent])
     assert train.reaches_quorum(PLAN, [update("a"), update("b")])
     assert train.reaches_quorum(PLAN, [partial()])

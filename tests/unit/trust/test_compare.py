@@ -109,7 +109,7 @@ def test_what_else_changed_is_said() -> None:
         site="mill-4",
         kill_switch="/run/stop",
         code=replace(policy().code, new_code="deny"),
-        ledger=LedgerSettings(keep_days=1),
+        ledger=LedgerSettings(("syslog://site",)),
     )
     assert compare(policy(), new).other == (
         "it is of another site: mill-4 instead of mill-3",

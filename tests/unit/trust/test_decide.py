@@ -22,9 +22,17 @@ from reuna.trust.requests import (
     Wait,
     spend,
 )
-from tests.unit.trust.site import CLOUD, CODE, FOG, IN_FORCE, NOW, metric, policy, update
+from tests.unit.trust.site import CLOUD, CODE, FOG, IN_FORCE, NOW, metric, policy
+from tests.unit.trust.site import update as asked
 
 DAY = 86_400
+
+
+def update(**other: object) -> Request:
+    """A model update that the policy allows, where the fleet has a signed roster."""
+    return asked(**{"organisations": 5, **other})
+
+
 MIDNIGHT = NOW + DAY / 2
 
 
@@ -55,6 +63,7 @@ GUARDS = [
     (update(to=CLOUD), "recipient", without("to", ("fog", "cloud"))),
     (update(protection="split"), "protection", without("protection", "clear")),
     (update(cohort=4), "cohort", without("min_cohort", 0)),
+    (update(organisations=None), "roster", without("min_cohort", 0)),
     (update(samples=1999), "samples", without("min_samples", 0)),
     (update(local_steps=9), "steps", without("min_local_steps", 0)),
     (update(schema="cd" * 32), "schema", tensors(schema="")),

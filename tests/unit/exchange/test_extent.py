@@ -1,0 +1,130 @@
+"""The facts of a sum that the site's policy is told."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+
+from reuna.core.errors import Refused
+from reuna.core.records import Contribution, Grid, Member, Plan
+from reuna.core.tensors import pack
+from reuna.exchange.egress import Egress
+from reuna.exchange.encode import schema_of
+from reuna.exchange.extent import length
+from reuna.exchange.flows import Passage
+from reuna.exchange.intents import Leaving
+from reuna.exchange.meter import CountedFlows
+from reuna.learn.grid import pack as packed_integers
+from reuna.loop import train
+from reuna.sim.bus import MemoryBroker
+from reuna.sim.clock import InPlace, SimClock, run_virtual
+from reuna.sim.fleet import unsealed
+from reuna.sim.freight import MemoryFreight
+from reuna.sim.storage import MemoryBlob, MemoryBlobs, MemorySpool
+from reuna.trust.requests import Request, vouched, without_roster
+from reuna.wire import digest_bytes, encode, message_digest
+
+GRID = Grid(32, -10)
+BASE = pack({"w": np.zeros(70_000, np.float32)})
+PLAN = Plan(
+    "r-1", 1, 1, "train", digest_bytes(BASE), len(BASE), 70_000, ("a", "b"), 1, 5.0, GRID, 10, 2, 1, "b" * 64, 1,
+    {"epochs": 4},
+)  # fmt: skip
+
+
+def summed(values: list[int], width: int, weight: int) -> tuple[Contribution, MemoryBlob]:
+    """A partial over two members whose integers repeat ``values``."""
+    data = bytes(packed_integers(np.resize(np.array(values), PLAN.params), width))
+    members = (Member("a", weight - 1), Member("b", 1))
+    row = train.answer(PLAN, message_digest(encode(PLAN)), members[0], digest_bytes(data), width)
+    row = msgspec.structs.replace(row, sender="fog", kind="partial", weight=weight, members=members)
+    return row, MemoryBlob(data, row.digest)
+
+
+@pytest.mark.parametrize("width", [2, 3, 4, 5, 8])
+def test_the_length_of_a_sum_is_that_of_the_mean_update(width: int) -> None:
+    row, body = summed([30, -40], width, weight=10)
+    assert length(row, body, GRID) == pytest.approx(np.sqrt(35_000) * 50 * 2**-10 / 10)
+    own = msgspec.structs.replace(row, kind="update")
+    assert length(own, body, GRID) == pytest.approx(np.sqrt(35_000) * 50 * 2**-10)
+
+
+def test_integers_whose_squares_are_beyond_int64_have_a_length() -> None:
+    row, body = summed([2**62], 8, weight=2)
+    assert length(row, body, GRID) == pytest.approx(np.sqrt(70_000) * 2.0**62 * 2**-10 / 2)
+
+
+class Told(CountedFlows):
+    """Keeps what the policy would be asked; refuses when told to."""
+
+    def __init__(self) -> None:
+        super().__init__("fog")
+        self.asked: list[Request] = []
+        self.no, self.says = False, "a policy"
+
+    def mark(self) -> str:
+        return self.says
+
+    def leave(self, *payloads: Leaving) -> Passage:
+        self.asked += [each.request for each in payloads]
+        if self.no:
+            raise Refused("policy", "no rule lets it leave")
+        return super().leave(*payloads)
+
+
+class Above:
+    """A parent that takes everything."""
+
+    def receive(self, peer: str, manifest: Contribution) -> Any:
+        raise Refused("closed", "its round is over")
+
+
+def egress(flows: CountedFlows, broker: MemoryBroker | None = None) -> Egress:
+    bus = (broker or MemoryBroker()).connect("fog")
+    cache = MemoryBlobs()
+    cache.put(BASE)
+    freight = MemoryFreight(Above, "fog", cache)  # type: ignore[arg-type]  # it only refuses
+    return Egress(
+        "fog", "cloud", bus, freight, cache, MemorySpool(), flows, SimClock(), InPlace(),
+        unsealed, without_roster, vouched,
+    )  # fmt: skip
+
+
+async def test_a_partial_sum_states_its_length_its_schema_and_the_steps_of_its_plan() -> None:
+    flows = Told()
+    row, body = summed([30, -40], 4, weight=10)
+    await egress(flows).hand_over(encode(PLAN), row, body)
+    _, update = flows.asked
+    assert update.norm == pytest.approx(length(row, body, GRID))
+    assert update.schema == schema_of(MemoryBlob(BASE, ""))
+    assert (update.local_steps, update.samples, update.cohort) == (4, 10, 2)
+
+
+def test_a_sum_that_the_sites_policy_refuses_is_not_asked_about_again_until_it_changes() -> None:
+    heard = []
+
+    async def story() -> None:
+        flows, broker = Told(), MemoryBroker()
+        way_up, above, plan = egress(flows, broker), broker.connect("cloud"), encode(PLAN)
+
+        async def handle(data: bytes, _signed: bytes) -> None:
+            heard.append(data)
+
+        async def ask() -> int:
+            await above.publish("plan.fog", plan)
+            await SimClock().sleep(1)
+            return len(heard)
+
+        await way_up.listen(handle)
+        assert await ask() == 1
+        flows.no = True
+        with pytest.raises(Refused):
+            await way_up.hand_over(plan, *summed([1], 4, weight=10))
+        assert await ask() == 1
+        flows.says = "another policy"
+        assert await ask() == 2
+
+    run_virtual(story())
