@@ -166,6 +166,28 @@ def test_a_cookie_alone_changes_nothing(api: Served) -> None:
     assert ask(api, "GET", "/v1/session", Cookie=kept).status == 401
 
 
+def test_foreign_pages_dead_sessions_and_floods_stand_in_the_trail(api: Served) -> None:
+    answer = ask(api, "POST", "/v1/session", json.dumps({"name": "anna", "password": PASSWORD}))
+    kept = answer.headers["Set-Cookie"].partition(";")[0]
+    assert ask(api, "DELETE", "/v1/session", Cookie=kept).status == 403
+    for _ in range(20):
+        assert ask(api, "GET", "/v1/runs", Authorization="Bearer stolen-and-over").status == 401
+    assert ask(api, "POST", "/v1/runs").status == 401
+    with line(api) as connection:
+        status = 0
+        while status != 429:
+            connection.request("GET", "/v1/session")
+            answer = connection.getresponse()
+            answer.read()
+            status = answer.status
+    said = [(e["who"], e["what"], e["why"]) for e in api.reception.audit(0) if e["verdict"] == "denied"]
+    assert ("anna", "self", "this request did not come from our own page") in said
+    dead = [each for each in said if each[1:] == ("runs.read", "this session is over, or never was")]
+    assert len(dead) == 9, "the first eight times, then the sixteenth"
+    assert ("-", "runs.submit", "nobody is signed in here") in said
+    assert ("-", "self", "too many requests") in said
+
+
 def test_every_answer_has_the_headers_that_keep_browsers_narrow(api: Served) -> None:
     for method, path in (
         ("GET", "/v1/session"),

@@ -22,6 +22,7 @@ from reuna.core.settings import Source, parse
 from reuna.exchange.door import open_authority, open_register, terms_of
 from reuna.exchange.enrolment import invite, node_of
 from reuna.fleet.layout import check_names, write_toml
+from reuna.fleet.trail import Trail
 from reuna.fleet.trust import make_trust
 from reuna.trust.enrolment import Invite, Token
 
@@ -43,6 +44,11 @@ class Desk:
         return cls(settings, role, open_register(settings))
 
     @property
+    def trail(self) -> Trail:
+        """What people did here: each of these commands is written down first."""
+        return Trail.of_place(self.settings)
+
+    @property
     def listed(self) -> Collection[str]:
         """Names in the settings file."""
         found: list[str] = self.settings[f"{self.role}s"]
@@ -50,6 +56,10 @@ class Desk:
 
     def invite(self, name: str, now: float, life_s: float, edges: int = 0, replaces: str = "") -> Token:
         """A token for one machine. Raises `NotAdmitted`, `SettingsError`."""
+        with self.trail.doing("site.invite", name, replaces=replaces):
+            return self._invite(name, now, life_s, edges, replaces)
+
+    def _invite(self, name: str, now: float, life_s: float, edges: int, replaces: str) -> Token:
         if not self.settings["enrol.authority"]:
             raise SettingsError(
                 "enrol.authority is empty: this place takes nobody in", "Set it, then restart."
@@ -73,10 +83,11 @@ class Desk:
 
     def cancel(self, what: str, now: float) -> dict[str, Any]:
         """End an invitation, by its id or name. Raises `NotAdmitted`."""
-        for found in self.register.invites():
-            if what == found.id or (what == found.name and found.state(now) == "open"):
-                return _shown(self.register.cancel(found.id, now), now)
-        raise NotAdmitted("unknown", f"no invitation {what} here", "See them with `reuna site invites`.")
+        with self.trail.doing("site.cancel", what):
+            for found in self.register.invites():
+                if what == found.id or (what == found.name and found.state(now) == "open"):
+                    return _shown(self.register.cancel(found.id, now), now)
+            raise NotAdmitted("unknown", f"no invitation {what} here", "See them with `reuna site invites`.")
 
     def nodes(self, now: float) -> list[dict[str, Any]]:
         """Every node that is or was, and every open invitation."""
@@ -104,6 +115,10 @@ class Desk:
 
     def revoke(self, name: str, now: float, reason: str = "") -> None:
         """Refuse a node from now on, and every invitation of its name. Raises `NotAdmitted`."""
+        with self.trail.doing("node.revoke", name, reason=reason):
+            self._revoke(name, now, reason)
+
+    def _revoke(self, name: str, now: float, reason: str) -> None:
         waiting = [i for i in self.register.invites() if i.name == name and i.state(now) == "open"]
         if not waiting and name not in self.listed and self.register.node(name) is None:
             raise NotAdmitted("unknown", f"{name} is no node here", "See the names with `reuna node list`.")
@@ -117,6 +132,10 @@ class Desk:
 
         Raises `NotAdmitted` when the name is that of a node, or was revoked.
         """
+        with self.trail.doing("site.operator", name):
+            return self._new_operator(name, now)
+
+    def _new_operator(self, name: str, now: float) -> Path:
         known = self.register.node(name)
         if name in self.listed or (known is not None and known.role != "operator"):
             raise NotAdmitted("taken", f"{name} is a node of this fleet", "Take another name.")
@@ -129,10 +148,13 @@ class Desk:
 
     def rename(self, old: str, new: str, now: float, life_s: float) -> Token:
         """A token with which the node joins again under its new name; the old one ends with it."""
-        node = self.register.node(old)
-        if (node is None and old not in self.listed) or (node is not None and node.role != self.role):
-            raise NotAdmitted("unknown", f"{old} is no node here", "See the names with `reuna node list`.")
-        return self.invite(new, now, life_s, replaces=old)
+        with self.trail.doing("node.rename", old, to=new):
+            node = self.register.node(old)
+            if (node is None and old not in self.listed) or (node is not None and node.role != self.role):
+                raise NotAdmitted(
+                    "unknown", f"{old} is no node here", "See the names with `reuna node list`."
+                )
+            return self._invite(new, now, life_s, 0, old)
 
 
 def _shown(invite: Invite, now: float) -> dict[str, Any]:

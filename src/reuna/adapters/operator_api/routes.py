@@ -118,10 +118,10 @@ async def serve_api(
 
 def api_app(actions: Actions, reception: Reception, sign_ins: SignIns | None = None) -> web.Application:
     """The routes over ``actions``."""
-    pace = Pace()
+    guard = Guard(reception)
+    pace = Pace(guard)
     app = web.Application(middlewares=[with_headers, errors_as_json, pace.hold], client_max_size=MAX_BLOB)
     desk, sessions = _Desk(actions, reception), SessionDesk(reception, sign_ins)
-    guard = Guard(reception)
     for method, path, action, work in (
         ("PUT", "/v1/blobs/{digest}", "models.write", desk.put_blob),
         ("GET", "/v1/blobs/{digest}", "models.read", desk.get_blob),
