@@ -14,7 +14,7 @@ import pytest
 from reuna.adapters import passwords
 from reuna.adapters.operator_api.guard import COOKIE, HEADERS
 from reuna.adapters.passwords import hashed
-from reuna.core.errors import NotSignedIn, PermissionDenied, RunFailed, TooMany
+from reuna.core.errors import NotSignedIn, PermissionDenied, RunFailed, RunNotFound, TooMany
 from reuna.core.records import Grid, RunSpec
 from reuna.fleet.people import Account
 from reuna.trust.people import Person
@@ -35,7 +35,7 @@ def cheap() -> Iterator[None]:
 
 @pytest.fixture
 def api(tmp_path: Path) -> Iterator[Served]:
-    with served(tmp_path, ("runs.submit",)) as running:
+    with served(tmp_path, ("runs.submit", "runs.stop")) as running:
         for name, *roles in (
             ("anna", "engineer"),
             ("ben", "approver", "engineer"),
@@ -138,6 +138,23 @@ def test_a_run_waits_for_a_second_person_and_then_is_the_one_that_was_proposed(a
     assert anna.status(spec().run)["state"] == "running"
     with pytest.raises(Exception, match="was approved by ben"):
         ben.decide(waiting, False)
+
+
+def test_a_run_ends_for_good_only_when_a_second_person_agrees(api: Served) -> None:
+    anna, ben = account(api, "anna"), account(api, "ben")
+    anna.submit(spec())
+    ben.decide(ben.proposals()[0], True)
+    number = anna.stop(spec().run)
+    waiting = next(each for each in ben.proposals() if each["id"] == number)
+    assert (waiting["action"], waiting["waiting"]) == ("runs.stop", True)
+    assert anna.status(spec().run)["state"] == "running"
+    assert ben.decide(waiting, True)["decided"] == "approved"
+    assert [e["target"] for e in api.reception.audit(0) if e["verdict"] == "proposed"][-1] == waiting[
+        "summary"
+    ]
+    with pytest.raises(RunNotFound):
+        anna.stop("r-none")
+    assert len(ben.proposals()) == 2, "what is not there needs nobody's word"
 
 
 def test_nobody_approves_their_own_also_with_both_roles(api: Served) -> None:

@@ -37,17 +37,27 @@ def cloud(
     host: Annotated[
         str, typer.Option("--host", help="Name or address under which fogs reach this machine.")
     ] = "127.0.0.1",
+    trust: Annotated[
+        Path | None,
+        typer.Option(
+            "--trust",
+            help="What a `reuna trust init` elsewhere made for the cloud (default: keys for a try).",
+        ),
+    ] = None,
 ) -> None:
     """Make the cloud of a new fleet: its authority, certificates and settings."""
     from reuna.fleet.admit import make_cloud
 
-    file = make_cloud(folder, fleet, host)
+    file = make_cloud(folder, fleet, host, trust)
     typer.echo(f"{file.parent / 'ca'}: the fleet's authority; keep a copy of it offline")
-    typer.echo(
-        f"{file.parent / 'trust' / 'keys'}: keys that sign code and releases, NOT LOCKED: good for a try."
-        " Before a site joins that matters, make them anew offline (`reuna trust init`), and only its"
-        " public and online folders come here: docs/how-to/trust.md"
-    )
+    if trust is not None:
+        typer.echo(f"{file.parent / 'trust'}: the fleet's public metadata and online keys, from {trust}")
+    else:
+        typer.echo(
+            f"{file.parent / 'trust' / 'keys'}: keys that sign code and releases, NOT LOCKED: good for a try."
+            " Before a site joins that matters, make them anew offline (`reuna trust init`), and give what"
+            " belongs here with --trust: docs/how-to/trust.md"
+        )
     typer.echo(f"next:  reuna cloud --settings {file}")
     typer.echo(f"then:  reuna site invite SITE --settings {file}")
 

@@ -15,7 +15,7 @@ CLOUD: tuple[Option, ...] = (
     Option("listen.freight_port", int, REQUIRED, "TCP port of the freight server"),
     Option("listen.api_port", int, REQUIRED, "TCP port of the operator's API"),
     Option("listen.people_port", int, 0, "TCP port of the same API for people who sign in; 0: there is none"),
-    Option("four_eyes", list, [], "actions that need a second person; there is: runs.submit"),
+    Option("four_eyes", list, [], "actions that need a second person; there are: runs.submit, runs.stop"),
     Option("oidc.issuer", str, "", "URL of the identity provider people sign in at; empty: there is none"),
     Option("oidc.client_id", str, "reuna", "what the identity provider calls this cloud"),
     Option("oidc.secret_file", str, "", "file with the client's secret on its first line; empty: none"),

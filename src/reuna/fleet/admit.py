@@ -23,7 +23,7 @@ from reuna.exchange.door import open_authority, open_register, terms_of
 from reuna.exchange.enrolment import invite, node_of
 from reuna.fleet.layout import check_names, write_toml
 from reuna.fleet.trail import Trail
-from reuna.fleet.trust import make_trust
+from reuna.fleet.trust import make_trust, take_over
 from reuna.trust.enrolment import Invite, Token
 
 PORTS = {"nats_port": 4222, "leaf_port": 7422, "freight_port": 8443, "api_port": 8445}
@@ -167,16 +167,20 @@ def _plain(name: str, role: str, state: str) -> dict[str, Any]:
     return {"name": name, "role": role, "state": state, "site": "", "expires": None}
 
 
-def make_cloud(folder: Path, fleet: str, host: str) -> Path:
+def make_cloud(folder: Path, fleet: str, host: str, trust: Path | None = None) -> Path:
     """The cloud of a new fleet: authority, its certificate, an operator's, settings; its file.
 
-    Raises `SettingsError`.
+    ``trust``: what came from the ceremony of its keys; without it they are made here, unlocked.
+    Raises `SettingsError`, `KeyProblem`.
     """
     check_names([fleet])
     folder = folder.absolute()
+    if trust is not None:
+        take_over(trust, folder / "trust", fleet, time.time())
     authority = CertificateAuthority.create(folder / "ca", fleet)
     own = authority.issue("cloud", "cloud", [host])
-    make_trust(folder / "trust", fleet, time.time())
+    if trust is None:
+        make_trust(folder / "trust", fleet, time.time())
     settings = {
         "fleet": fleet,
         "name": "cloud",

@@ -13,6 +13,7 @@ A change is staged, signed with the keys at hand, and published once every thres
 from __future__ import annotations
 
 import hashlib
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -373,6 +374,21 @@ def make_trust(folder: Path, fleet: str, now: float) -> bytes:
     """
     init(Ceremony(folder, now, _never_asked), fleet, 1, 1, None)
     return (folder / "root.json").read_bytes()
+
+
+def take_over(source: Path, folder: Path, fleet: str, now: float) -> None:
+    """What of a ceremony that was held elsewhere belongs at the cloud; offline keys stay where they are.
+
+    Raises `KeyProblem` when that is not whole, or of another fleet.
+    """
+    ceremony = Ceremony(source, now, _never_asked)
+    if (found := ceremony.repository.fleet()) != fleet:
+        raise KeyProblem(f"{source} is the trust of fleet {found!r}, not {fleet!r}", "Name the other folder.")
+    ceremony.repository.plan_signer(ceremony.online_keys())
+    for part in ("public", "online", "targets"):
+        if (source / part).is_dir():
+            shutil.copytree(source / part, folder / part)
+    replace_file(folder / "root.json", ceremony.repository.newest("root"), 0o644)
 
 
 def _never_asked(path: Path) -> bytes:

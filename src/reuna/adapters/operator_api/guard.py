@@ -79,7 +79,7 @@ class Guard:
 
     def around(self, action: str, work: Work) -> Handler:
         async def handler(request: web.Request) -> web.StreamResponse:
-            known = await self._known_or_noted(request, action)
+            known = await self._known(request, action)
             noted = request.method not in SAFE or not action.endswith(".read")
             if not may(known.caller, action):
                 await self._note(known, request, action, "denied")
@@ -100,15 +100,6 @@ class Guard:
 
         return handler
 
-    async def _known_or_noted(self, request: web.Request, action: str) -> Known:
-        """Who asks. Who had nothing to show and wanted to change nothing gets no line."""
-        try:
-            return await self._known(request)
-        except ReunaError as error:
-            if request.method not in SAFE or _token(request) or isinstance(error, PermissionDenied):
-                await self.refused(request, action, error.message)
-            raise
-
     async def refused(self, request: web.Request, action: str, why: str) -> None:
         """Somebody unknown was turned away: the first times of an address, then every doubling.
 
@@ -117,17 +108,24 @@ class Guard:
         if times := self._tally.count(str(request.remote), why):
             await self._note(NOBODY, request, action, "denied", why=why, times=str(times))
 
-    async def _known(self, request: web.Request) -> Known:
+    async def _known(self, request: web.Request, action: str) -> Known:
+        """Who asks. Who had nothing to show and wanted to change nothing gets no line."""
         certificate = request.transport.get_extra_info("peercert") if request.transport else None
-        if certificate:
-            caller, serial = operator_of(request, certificate), int(certificate["serialNumber"], 16)
-            await in_thread(lambda: self._reception.check_certificate(caller.name, serial))
-            return Known(caller)
         token = _token(request)
-        if not token:
-            raise NotSignedIn("nobody is signed in here")
-        caller, session = await in_thread(lambda: self._reception.caller(token))
-        return Known(caller, token, session.csrf)
+        try:
+            if certificate:
+                caller, serial = operator_of(request, certificate), int(certificate["serialNumber"], 16)
+            elif token:
+                caller, session = await in_thread(lambda: self._reception.caller(token))
+                return Known(caller, token, session.csrf)
+            else:
+                raise NotSignedIn("nobody is signed in here")
+        except ReunaError as error:
+            if token or certificate or request.method not in SAFE:
+                await self.refused(request, action, error.message)
+            raise
+        await in_thread(lambda: self._reception.check_certificate(caller.name, serial))  # notes it itself
+        return Known(caller)
 
     @staticmethod
     def _check_origin(request: web.Request, known: Known) -> None:
