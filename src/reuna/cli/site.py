@@ -143,6 +143,16 @@ def revoke(
 
 
 @node.command()
+def release(
+    name: Annotated[str, typer.Argument(help="Name of a node whose key spoke from two places.")],
+    settings: SettingsFile = None,
+) -> None:
+    """Admit a held node again, once you have made sure that only one machine has its key."""
+    _desk(settings).release(name)
+    typer.echo(f"{name} is admitted again; should its key speak from two places once more, it is held again")
+
+
+@node.command()
 def rename(
     old: Annotated[str, typer.Argument(help="Name of a node.")],
     new: Annotated[str, typer.Argument(help="Its new name.")],

@@ -94,7 +94,7 @@ class Desk:
         alarms: dict[str, list[str]] = {}
         for alarm in self.register.alarms():
             alarms.setdefault(alarm.name, []).append(alarm.what)
-        heard, known = self.register.last_heard(), self.register.nodes()
+        heard, known, held = self.register.last_heard(), self.register.nodes(), self.register.held()
         rows = [
             {**msgspec.structs.asdict(node), "state": node.state(now), "role": node.role or self.role}
             for node in known
@@ -111,6 +111,8 @@ class Desk:
         for row in rows:
             row["heard"] = heard.get(row["name"])
             row["alarms"] = alarms.get(row["name"], [])
+            if row["name"] in held and row["state"] in {"active", "listed"}:
+                row["state"] = "held"
         return sorted(rows, key=lambda row: str(row["name"]))
 
     def revoke(self, name: str, now: float, reason: str = "") -> None:
@@ -126,6 +128,12 @@ class Desk:
             self.register.cancel(open_one.id, now)
         if name in self.listed or self.register.node(name) is not None:
             self.register.revoke(name, now, reason)
+
+    def release(self, name: str) -> None:
+        """Admit a node again that is held, since only one machine has its key now. Raises `NotAdmitted`."""
+        with self.trail.doing("node.release", name):
+            if not self.register.release(name):
+                raise NotAdmitted("unknown", f"{name} is not held", "See states with `reuna node list`.")
 
     def new_operator(self, name: str, now: float) -> Path:
         """A new key and certificate of an operator; that of the same name before is refused from now on.
