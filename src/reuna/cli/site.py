@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -167,7 +168,12 @@ def rename(
 
 
 def join(
-    token: Annotated[str, typer.Argument(help="What `reuna site invite` printed.")],
+    token: Annotated[
+        str, typer.Argument(help="What `reuna site invite` printed; - reads it from standard input.")
+    ] = "-",  # noqa: S107 - a sign for standard input
+    token_file: Annotated[
+        Path | None, typer.Option("--token-file", help="File with the token on its first line.")
+    ] = None,
     folder: Annotated[
         Path | None, typer.Option("--folder", help="Folder to make (default: the node's name).")
     ] = None,
@@ -181,7 +187,7 @@ def join(
     """Make this machine a node: its key is made here and stays here."""
     from reuna.fleet.join import join as enrol
 
-    done = enrol(token, folder, host, data, sets or [])
+    done = enrol(_token(token, token_file), folder, host, data, sets or [])
     if json:
         as_json({"role": done.role, "name": done.name, "site": done.site, "settings": str(done.settings)})
         return
@@ -194,6 +200,20 @@ def join(
     typer.echo("  reuna policy sign policy.toml --key KEY")
     typer.echo(f"Then policy.toml and policy.sig go to {done.policy.parent}, and here:")
     typer.echo(f"  reuna policy pin {done.policy} --folder {done.pins}")
+
+
+def _token(word: str, file: Path | None) -> str:
+    """The token: a word of a command is in every list of processes, what comes in or lies in a file is not.
+
+    Raises `SettingsError`.
+    """
+    if file is not None and word != "-":
+        raise SettingsError("a token and a file with one were given", "Give one of them.")
+    try:
+        text = word if word != "-" else sys.stdin.readline() if file is None else file.read_text("ascii")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"cannot read a token: {error}", "Write it on the file's first line.") from error
+    return "".join(text.splitlines()[:1]).strip()
 
 
 def init_command(node: Joined) -> str:
@@ -220,7 +240,7 @@ def _print_token(token: Token, ends: float, json: bool) -> None:
         return
     typer.echo(text)
     typer.echo(f"good once, for {token.role} {token.name}, until {_day(ends)}; on that machine:", err=True)
-    typer.echo("  reuna join TOKEN", err=True)
+    typer.echo("  reuna join -      and paste it", err=True)
 
 
 def _desk(file: Path | None) -> Desk:
