@@ -26,6 +26,7 @@ from reuna.adapters.files import replace_file
 from reuna.adapters.trust_keys import is_locked, new_key, read_key, write_key
 from reuna.adapters.tuf_repository import TufRepository
 from reuna.core.errors import KeyProblem, Untrusted
+from reuna.core.foreign import UNREADABLE
 from reuna.trust import publish
 from reuna.trust.publish import PrivateKey, Ring, key_of, public_of
 from reuna.trust.roles import DELEGATED, KINDS, file_name
@@ -297,7 +298,7 @@ def add_bytes(
 def _roster(file: Path, data: bytes) -> dict[str, str]:
     try:
         return read_roster(msgspec.json.decode(data))
-    except (Untrusted, msgspec.DecodeError, RecursionError) as error:
+    except (Untrusted, *UNREADABLE) as error:
         raise KeyProblem(
             f"{file} is no roster: {error}",
             'Write JSON with each node and its organisation: {"press-1": "acme", "oven-2": "borg"}.',
