@@ -12,14 +12,13 @@ from collections.abc import Awaitable, Callable, Iterable
 from reuna.adapters.trust_store import TrustStore
 from reuna.core.errors import KeyProblem, Refused, StorageError, Unreachable, Untrusted
 from reuna.core.ports import Clock
-from reuna.core.records import Plan
 from reuna.loop.plan import shared
 from reuna.trust.gate import plan_gate
 from reuna.trust.metadata import TrustState, begin, complete, refresh, take, wanted
 from reuna.trust.plans import About, Accepted, PlanGate, verify_plan
 from reuna.trust.requests import Hidden
 from reuna.trust.targets import Target, among, target, unsigned
-from reuna.wire import decode
+from reuna.wire import decode_plan
 
 log = logging.getLogger("reuna.trust")
 
@@ -184,7 +183,7 @@ class CodeRole:
 
 
 def _about(data: bytes) -> About:
-    plan = decode(Plan, data)
+    plan = decode_plan(data)
     return About(*plan.key, shared=shared(plan), before=plan.before)
 
 

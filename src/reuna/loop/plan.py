@@ -16,7 +16,7 @@ from reuna.core.errors import PlanError
 from reuna.core.records import Plan, RunSpec, Setting, Task
 from reuna.learn.grid import check_grid
 from reuna.learn.strategies import client_settings, strategy
-from reuna.wire import encode, message_digest
+from reuna.wire import encode
 
 INLINE_LIMIT = 256 * 1024  #: bytes; a model up to this size rides in the plan itself
 
@@ -104,7 +104,8 @@ def shared(plan: Plan) -> str:
 
     The round before is in it, and so all rounds before.
     """
-    return message_digest(encode(msgspec.structs.replace(plan, cohort=(), attempt=0, inline=None)))
+    common = encode(msgspec.structs.replace(plan, cohort=(), attempt=0, inline=None))
+    return hashlib.sha256(common).hexdigest()
 
 
 def plans(
