@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import inspect
 import pkgutil
 import re
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
 
 import reuna
+from reuna.cli import app
 from reuna.core import errors
 from reuna.core.errors import ReunaError
 
@@ -85,3 +92,56 @@ def test_every_reason_of_a_refusal_is_a_word_with_a_meaning() -> None:
     for reason, meaning in {**errors.REFUSALS, **errors.ADMISSION}.items():
         assert re.fullmatch(r"[a-z]+(-[a-z]+)*", reason)
         assert meaning
+
+
+def test_what_is_raised_has_a_code_of_its_own() -> None:
+    """A kind of fault, as `UserError`, has none: whoever reads it could look nothing up."""
+    faults = {"ReunaError", *(kind.__name__ for kind in ReunaError.__subclasses__())}
+    for path, tree in sources():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call):
+                raised = ast.unparse(node.exc.func)
+                assert raised not in faults, f"{path}:{node.lineno} raises {raised}"
+
+
+def sources() -> Iterator[tuple[Path, ast.Module]]:
+    """Every module of the package."""
+    for path in sorted(Path(next(iter(reuna.__path__))).rglob("*.py")):
+        yield path, ast.parse(path.read_text(encoding="utf-8"))
+
+
+def advised() -> Iterator[tuple[str, str]]:
+    """Every command line of ours that stands in backticks in a text of the package, and where."""
+    for path, tree in sources():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                for line in re.findall(r"`(reuna(?: [^`\n]+)?)`", node.value):
+                    yield line, f"{path.name}:{node.lineno}"
+
+
+def unknown(line: str) -> str:
+    """The first word of a command line that is no command or option of ours; empty when all are known."""
+    command: Any = typer.main.get_command(app)
+    for word in line.split()[1:]:
+        if word.startswith("--") and len(word) > 2:
+            options = {name for parameter in command.params for name in parameter.opts}
+            if word.partition("=")[0] not in {*options, "--help"}:
+                return word
+        elif (below := getattr(command, "commands", None)) and re.fullmatch(r"[a-z-]+", word):
+            if word not in below:
+                return word
+            command = below[word]
+    return ""
+
+
+def test_every_command_and_option_that_a_text_advises_exists() -> None:
+    lines = list(advised())
+    assert len(lines) > 50
+    assert not [f"{where}: {line}" for line, where in lines if unknown(line)]
+
+
+@pytest.mark.parametrize(
+    "line", ["reuna show --html", "reuna republish", "reuna site invent X", "reuna --trace run"]
+)
+def test_advice_that_leads_nowhere_is_found(line: str) -> None:
+    assert unknown(line)

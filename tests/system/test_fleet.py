@@ -17,6 +17,7 @@ import pytest
 
 from drills import kill
 from reuna.adapters.sandbox import probe
+from reuna.fleet.layout import Fleet, make_fleet
 from reuna.fleet.result import ResultFile
 from reuna.template import make_project
 
@@ -140,11 +141,16 @@ def test_ctrl_c_ends_every_process_and_removes_the_keys(project: Path, after: st
     if after == "training":
         wait_until(lambda: any(project.glob("runs/*/fleet/pump-1/state/ledger/*.ledger")))
     running.send_signal(signal.SIGINT)
+    assert running.stderr is not None
+    while "stopping" not in running.stderr.readline():
+        assert running.poll() is None, "it says at once that it stops"
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGINT):  # impatience changes nothing
+        running.send_signal(number)
     _, said = running.communicate(timeout=60)
     assert running.returncode == 130
     assert "Traceback" not in said
     wait_until(lambda: not of_session(session))
-    assert not list(project.glob("runs/*/fleet"))
+    assert not (project / "runs").exists(), "no keys, no logs, no empty folder"
 
 
 def wait_until(happened: Any, seconds: float = 60) -> None:
@@ -239,7 +245,7 @@ def test_an_edge_is_added_to_a_running_fog_by_a_hangup_signal(project: Path) -> 
     from reuna.adapters.toml_file import read_toml
     from reuna.core.errors import Unreachable
     from reuna.fleet.client import Operator
-    from reuna.fleet.layout import make_fleet, write_toml
+    from reuna.fleet.layout import write_toml
 
     data = {name: project / "data" / name for name in ("pump-1", "pump-2")}
     fleet = make_fleet(project.parent / "line", "local", {"fog-1": data})
@@ -296,6 +302,12 @@ MISTAKES: dict[str, tuple[Any, list[str], int, str]] = {
         lambda p: (p / "detector" / "model.py").write_text("import nothing_like_it\n"),
         ["check"], 2, "model.py:1",
     ),
+    "a run on data with a missing column": (drop_column, ["run"], 2, "has no column 'flow_m3_h'"),
+    "a run of broken code": (
+        lambda p: (p / "detector" / "model.py").write_text("def load(folder, settings): 1 / 0\n"
+                                                           "def learner(settings): return 1 / 0\n"),
+        ["run"], 2, "model.py:2: ZeroDivisionError",
+    ),
     "an unknown run": (lambda p: None, ["show", "r-0"], 2, "no finished run 'r-0'"),
     "an unknown strategy": (
         lambda p: change(p / "reuna.toml", '"fedavgm"', '"fedmagic"'),
@@ -317,22 +329,42 @@ def test_a_mistake_gives_one_clear_message_and_a_next_step(project: Path, mistak
     assert "next:" in done.stderr
     assert "Traceback" not in done.stderr
     assert done.returncode == status
+    assert not (project / "runs").exists()
 
 
-def test_a_port_in_use_is_named(tmp_path: Path) -> None:
-    from reuna.fleet.layout import make_fleet
+@pytest.fixture(scope="module")
+def idle_fleet(tmp_path_factory: pytest.TempPathFactory) -> Fleet:
+    """A fleet of which single places are started."""
+    folder = tmp_path_factory.mktemp("idle")
+    return make_fleet(folder / "fleet", "local", {"fog-1": {"edge-1": folder}})
 
-    fleet = make_fleet(tmp_path / "fleet", "local", {"fog-1": {"edge-1": tmp_path}})
-    with socket.create_server(("127.0.0.1", fleet.setting("listen.nats_port"))):
-        done = reuna("cloud", "--settings", str(fleet.of("cloud")[0].settings), cwd=tmp_path)
-    assert f"{fleet.setting('listen.nats_port')}" in done.stderr
+
+@pytest.mark.parametrize(
+    ("place", "port"),
+    [
+        ("cloud", "listen.nats_port"),
+        ("cloud", "listen.leaf_port"),
+        ("cloud", "listen.freight_port"),
+        ("cloud", "listen.api_port"),
+        ("cloud", "listen.people_port"),
+        ("cloud", "enrol.port"),
+        ("fog", "listen.nats_port"),
+        ("fog", "listen.freight_port"),
+        ("fog", "enrol.port"),
+    ],
+)
+def test_a_port_in_use_is_named(idle_fleet: Fleet, tmp_path: Path, place: str, port: str) -> None:
+    settings = str(idle_fleet.of(place)[0].settings)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        number = taken.getsockname()[1]
+        done = reuna(place, "--settings", settings, "--set", f"{port}={number}", cwd=tmp_path)
+    assert f"cannot listen on 127.0.0.1:{number}" in done.stderr
     assert "next:" in done.stderr
+    assert "Traceback" not in done.stderr
     assert done.returncode == 3
 
 
 def test_without_a_nats_server_the_cloud_says_what_to_install(tmp_path: Path) -> None:
-    from reuna.fleet.layout import make_fleet
-
     fleet = make_fleet(tmp_path / "fleet", "local", {"fog-1": {"edge-1": tmp_path}})
     missing = f"nats_server={tmp_path / 'no-server'}"
     done = reuna("cloud", "--settings", str(fleet.of("cloud")[0].settings), "--set", missing, cwd=tmp_path)

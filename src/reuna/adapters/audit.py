@@ -46,10 +46,14 @@ class AuditTrail:
 
     def read(self, after: int = 0) -> Iterator[dict[str, Any]]:
         """Lines from number ``after`` on, each checked. Raises `Corrupted` that names the first wrong one."""
-        if not self.path.exists():
-            return
         previous = BEGIN
-        with self.path.open("rb") as file:
+        try:
+            file = self.path.open("rb")
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise storage_error(error, self.path) from error
+        with file:
             for number, line in enumerate(file):
                 entry = _entry(line)
                 if entry is None or entry.get("number") != number or entry.get("previous") != previous:

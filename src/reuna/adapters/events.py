@@ -21,13 +21,14 @@ from typing import Any
 import msgspec
 
 from reuna.adapters.clock import SystemClock
-from reuna.adapters.files import database_error, written_how
+from reuna.adapters.files import database_error, open_database, written_how
 from reuna.core.errors import BadMessage, StorageError
 from reuna.core.ports import Clock
 from reuna.core.records import Event
 
 KEEP_DAYS = 400
 MAX_SEQ = 2**63 - 1  #: SQLite's integers
+WAIT_S = 5.0  #: for another process that writes
 Effect = Callable[[sqlite3.Connection], object]
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS events (
@@ -47,15 +48,14 @@ ON CONFLICT DO NOTHING
 class EventLog:
     """Events in SQLite, durable when `record` returns. Safe to use from several threads.
 
-    All methods raise `DiskFull` or `Corrupted` when the disk does not do its part.
+    All methods raise `DiskFull`, `NotUsable` or `Corrupted` when the disk does not do its part.
     """
 
     def __init__(self, path: Path, clock: Clock | None = None) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
         self._path = path
         self._clock = clock or SystemClock()
         self._lock = threading.Lock()
-        self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+        self._db = open_database(path, WAIT_S)
         try:
             with self._own_errors():
                 self._db.execute("PRAGMA journal_mode=WAL")

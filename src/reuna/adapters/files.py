@@ -22,14 +22,33 @@ import re
 import sqlite3
 import weakref
 from collections.abc import Collection
+from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
 
-from reuna.core.errors import Corrupted, DiskFull, StorageError
+from reuna.core.errors import Corrupted, DiskFull, NotUsable, StorageError
 from reuna.wire import BlockHasher, hashes_of
 
 _DIGEST = re.compile(r"[0-9a-f]{64}\Z")
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+#: The bytes on the disk may be whole: they are kept from us, or the path is wrong.
+_KEPT_FROM_US = {
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.ENOTDIR,
+    errno.EISDIR,
+    errno.ELOOP,
+    errno.ENAMETOOLONG,
+}
+#: The same of a database, by SQLite's primary codes; another process may hold it.
+_SQLITE_KEPT = {
+    sqlite3.SQLITE_PERM,
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_LOCKED,
+}
 _TEMPORARY = ".part"
 HASHES_KEPT = 256  #: blobs known to be good, 32 bytes for each of their blocks
 
@@ -43,15 +62,26 @@ def storage_error(error: OSError, path: Path) -> StorageError:
     """The system's error as one of ours."""
     if error.errno in _FULL:
         return DiskFull(f"no space left for {path.name} in {path.parent}")
-    return Corrupted(f"{path}: {os.strerror(error.errno or errno.EIO)}")
+    said = f"{path}: {os.strerror(error.errno or errno.EIO)}"
+    return NotUsable(said) if error.errno in _KEPT_FROM_US else Corrupted(said)
+
+
+def system_error(error: OSError) -> StorageError | None:
+    """What the system said of a file that a person named, as one of ours; None for what is about no file."""
+    if error.errno in _FULL:
+        return DiskFull(f"no space left on the device{f' for {error.filename}' if error.filename else ''}")
+    return NotUsable(f"{error.filename}: {error.strerror}") if error.filename else None
 
 
 def database_error(error: sqlite3.Error | OSError, path: Path) -> StorageError:
     """SQLite's error, or the system's, as one of ours."""
     if isinstance(error, OSError):
         return storage_error(error, path)
-    if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL:
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if code == sqlite3.SQLITE_FULL:
         return DiskFull(f"no space left for {path.name} in {path.parent}")
+    if code in _SQLITE_KEPT:
+        return NotUsable(f"{path}: {error}")
     return Corrupted(f"{path}: {error}")
 
 
@@ -61,6 +91,19 @@ def written_how(database: sqlite3.Connection) -> str:
         name: database.execute(f"PRAGMA {name}").fetchone()[0] for name in ("journal_mode", "synchronous")
     }
     return " ".join(f"{name}={value}" for name, value in found.items())
+
+
+def open_database(path: Path, wait_s: float, mode: int = 0o777) -> sqlite3.Connection:
+    """A database for several threads, in a folder made with ``mode``; its first write makes the file.
+
+    ``wait_s`` is for another process that writes. Raises `NotUsable`, `DiskFull`, `Corrupted`.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=mode)
+        path.touch(0o600)
+        return sqlite3.connect(path, timeout=wait_s, check_same_thread=False, isolation_level=None)
+    except (OSError, sqlite3.Error) as error:
+        raise database_error(error, path) from error
 
 
 def read_at_most(path: Path, limit: int) -> bytes | None:
@@ -245,7 +288,7 @@ def _remove_abandoned(folder: Path) -> None:
 def replace_file(path: Path, data: bytes, mode: int = 0o600) -> None:
     """Write beside and rename: whoever reads ``path`` finds the old bytes or the new, whole and durable.
 
-    Raises `DiskFull` and `Corrupted`.
+    Raises `DiskFull`, `NotUsable` and `Corrupted`.
     """
     beside = path.with_name(f".{path.name}.{uuid4().hex}{_TEMPORARY}")
     try:
@@ -258,5 +301,8 @@ def replace_file(path: Path, data: bytes, mode: int = 0o600) -> None:
         beside.replace(path)
         sync_folder(path.parent)
     except OSError as error:
-        beside.unlink(missing_ok=True)
+        with suppress(OSError):
+            beside.unlink()
+        if error.errno == errno.ENOENT:
+            raise NotUsable(f"{path}: there is no folder {path.parent}") from error
         raise storage_error(error, path) from error

@@ -13,7 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from reuna.core.errors import Corrupted, DiskFull
+from reuna.adapters.files import database_error, open_database
+from reuna.core.errors import StorageError
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS heads (
@@ -57,20 +58,19 @@ class Kept(NamedTuple):
 class HeadStore:
     """Durable when a method returns; several threads and processes may use it.
 
-    Raises `DiskFull` or `Corrupted`.
+    Raises `DiskFull`, `NotUsable` or `Corrupted`.
     """
 
     def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._path = path
         self._lock = threading.Lock()
-        self._db = sqlite3.connect(path, timeout=WAIT_S, check_same_thread=False, isolation_level=None)
+        self._db = open_database(path, WAIT_S, 0o700)
         try:
             with self._guarded():
                 self._db.execute("PRAGMA journal_mode=WAL")
                 self._db.execute("PRAGMA synchronous=FULL")
                 self._db.executescript(_SCHEMA)
-        except (DiskFull, Corrupted):
+        except StorageError:
             self._db.close()
             raise
 
@@ -112,6 +112,4 @@ class HeadStore:
             with self._lock:
                 yield
         except sqlite3.Error as error:
-            if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL:
-                raise DiskFull(f"no space left in {self._path.parent}") from error
-            raise Corrupted(f"{self._path}: {error}") from error
+            raise database_error(error, self._path) from error

@@ -39,6 +39,7 @@ from reuna.core.errors import (
     PortInUse,
     Refused,
     ReunaError,
+    StorageError,
 )
 from reuna.core.ports import Blob, Depot, Receiver, Witness
 from reuna.core.records import Contribution, Identity, Receipt, ShownHead
@@ -248,7 +249,7 @@ class DepotServer:
         try:
             await response.prepare(request)
             await self._stream(response, blob, start)
-        except (ConnectionError, TimeoutError, Corrupted) as error:
+        except (ConnectionError, TimeoutError, StorageError) as error:
             raise _LineCutError from error
         return response
 

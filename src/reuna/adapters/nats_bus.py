@@ -121,6 +121,7 @@ class NatsBus:
         Raises `BusDown` when the server cannot be reached in ``timeout_s``, `PermissionDenied`
         when it refuses our certificate or we refuse its. ``append_timeout_s`` None waits for ever.
         """
+        logging.getLogger("asyncio").addFilter(_worth_telling)  # once, however often it is added
         prefix = inbox_prefix or inbox(name)
         bus = cls(url, tls, name, prefix, append_timeout_s, limits or StreamLimits())
         try:
@@ -531,6 +532,11 @@ async def _unsubscribe(native: NatsSubscription | None) -> None:
         await native.unsubscribe()
     except (NatsError, ValueError) as error:
         log.debug("nothing to unsubscribe: %r", error)
+
+
+def _worth_telling(record: logging.LogRecord) -> bool:
+    """nats-py turns a plain stream into TLS; asyncio then warns at each end of one, and nothing is wrong."""
+    return "returning true from eof_received()" not in str(record.msg)
 
 
 def _spread() -> float:

@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from reuna.adapters.files import database_error
-from reuna.core.errors import StorageError, UserError
+from reuna.adapters.files import database_error, open_database
+from reuna.core.errors import AccountProblem, StorageError
 from reuna.trust.people import Person, Proposal, Session
 
 WAIT_S = 10.0
@@ -37,14 +37,12 @@ _PROPOSAL = "id, action, summary, digest, author, at, decided, decided_by, decid
 
 
 class PeopleStore:
-    """Safe to use from several threads and processes. Raises `DiskFull` or `Corrupted`."""
+    """Safe to use from several threads and processes. Raises `DiskFull`, `NotUsable` or `Corrupted`."""
 
     def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch(0o600)
         self._path = path
         self._lock = threading.Lock()
-        self._db = sqlite3.connect(path, timeout=WAIT_S, check_same_thread=False, isolation_level=None)
+        self._db = open_database(path, WAIT_S)
         try:
             with self._own_errors():
                 for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
@@ -73,7 +71,7 @@ class PeopleStore:
     def add(self, person: Person, identity: tuple[str, str] | None = None) -> None:
         """A new account, perhaps of somebody known to a provider (issuer, subject).
 
-        Raises `UserError` when the name is taken.
+        Raises `AccountProblem` when the name is taken.
         """
         try:
             with self._transaction():
@@ -81,7 +79,7 @@ class PeopleStore:
                 if identity is not None:
                     self._db.execute("INSERT INTO identities VALUES (?, ?, ?)", (*identity, person.name))
         except sqlite3.IntegrityError:
-            raise UserError(f"there is an account {person.name}", "Take another name.") from None
+            raise AccountProblem(f"there is an account {person.name}", "Take another name.") from None
 
     def change(self, person: Person) -> None:
         """Another password, other roles, or disabled: every session of the account ends."""

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from reuna.adapters.files import database_error
+from reuna.adapters.files import database_error, open_database
 from reuna.core.errors import NotAdmitted, StorageError
 from reuna.trust.enrolment import Invite, Node, judge_invite
 
@@ -52,14 +52,12 @@ class Alarm(NamedTuple):
 
 
 class Register:
-    """Safe to use from several threads and processes. Raises `DiskFull` or `Corrupted`."""
+    """Safe to use from several threads and processes. Raises `DiskFull`, `NotUsable` or `Corrupted`."""
 
     def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        path.touch(0o600)
         self._path = path
         self._lock = threading.Lock()
-        self._db = sqlite3.connect(path, timeout=WAIT_S, check_same_thread=False, isolation_level=None)
+        self._db = open_database(path, WAIT_S, 0o700)
         try:
             with self._own_errors():
                 self._db.execute("PRAGMA journal_mode=WAL")

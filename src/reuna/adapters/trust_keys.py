@@ -13,6 +13,7 @@ import re
 import secrets
 from pathlib import Path
 
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import padding, serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
@@ -25,6 +26,7 @@ _R = 8
 _MEMORY = 256 * 1024 * 1024
 _ENCRYPTED = b"-----BEGIN ENCRYPTED PRIVATE KEY-----"
 MAX_KEY_FILE = 16 * 1024
+_NAME_ONE = "Name the file of a private key, as `reuna policy key` and `reuna trust init` make them."
 
 _PBES2 = "2a864886f70d01050d"  # 1.2.840.113549.1.5.13
 _SCRYPT = "2b06010401da47040b"  # 1.3.6.1.4.1.11591.4.11
@@ -60,14 +62,17 @@ def is_locked(path: Path) -> bool:
 
 def read_key(path: Path, passphrase: bytes | None = None) -> Ed25519PrivateKey:
     """The key in a file. Raises `KeyProblem`: not there, wrong passphrase, another kind of key."""
+    data = _read(path)
     try:
-        key = serialization.load_pem_private_key(_read(path), passphrase)
-    except (ValueError, TypeError) as error:
-        raise KeyProblem(
-            f"{path} does not open: {error}", "Give the passphrase with which this key was made."
-        ) from error
+        key = serialization.load_pem_private_key(data, passphrase)
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        if _ENCRYPTED in data:
+            raise KeyProblem(
+                f"{path} does not open: {error}", "Give the passphrase with which this key was made."
+            ) from error
+        raise KeyProblem(f"{path} is no private key", _NAME_ONE) from error
     if not isinstance(key, Ed25519PrivateKey):
-        raise KeyProblem(f"{path} holds another kind of key than Ed25519")
+        raise KeyProblem(f"{path} holds another kind of key than Ed25519", _NAME_ONE)
     return key
 
 
@@ -76,7 +81,7 @@ def _read(path: Path) -> bytes:
         with path.open("rb") as file:
             return file.read(MAX_KEY_FILE)
     except OSError as error:
-        raise KeyProblem(f"no readable key in {path}: {error.strerror}") from error
+        raise KeyProblem(f"no readable key in {path}: {error.strerror}", _NAME_ONE) from error
 
 
 def _lock(clear: bytes, passphrase: bytes) -> bytes:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import errno
+import logging
 import sys
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
 from reuna.cli import code, ledger, people, places, policy, project, run, runs, site, trust
-from reuna.cli.output import complain
+from reuna.cli.output import complain, end_in_order
 from reuna.cli.sandbox import sandbox
-from reuna.core.errors import DiskFull, ReunaError
+from reuna.core.errors import ReunaError
 
-FULL = (errno.ENOSPC, errno.EDQUOT)
+log = logging.getLogger("reuna")
 app = typer.Typer(
     name="reuna",
     help="Train machine-learning models where the data is made: edge, fog and cloud.",
@@ -37,8 +37,13 @@ def _options(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Log everything, and show where in the code an error arose.")
+    ] = False,
 ) -> None:
-    """Options of every command."""
+    """Options of every command; they stand before its name."""
+    if debug:
+        logging.basicConfig(stream=sys.stderr, level=logging.DEBUG)
 
 
 app.command()(run.demo)
@@ -72,19 +77,24 @@ app.add_typer(people.audit, name="audit")
 
 def main() -> None:
     """Entry of the ``reuna`` command: errors of ours become a message, a next step and a status."""
+    end_in_order()
     try:
         app()
     except ReunaError as error:
-        complain(error)
-        sys.exit(error.exit_status)
+        _end(error)
     except OSError as error:
-        if error.errno not in FULL:
+        from reuna.adapters.files import system_error
+
+        found = system_error(error)
+        if found is None:
             raise
-        complain(DiskFull(f"no space left on the device{_named(error)}"))
-        sys.exit(DiskFull.exit_status)
+        found.__cause__ = error
+        _end(found)
     except KeyboardInterrupt:
         sys.exit(130)
 
 
-def _named(error: OSError) -> str:
-    return f" for {error.filename}" if error.filename else ""
+def _end(error: ReunaError) -> NoReturn:
+    log.debug("where it happened", exc_info=error)
+    complain(error)
+    sys.exit(error.exit_status)

@@ -32,7 +32,10 @@ def first_line(file: Path) -> bytes:
     try:
         lines = file.read_bytes().splitlines()
     except OSError as error:
-        raise KeyProblem(f"cannot read the passphrase in {file}: {error.strerror}") from error
+        raise KeyProblem(
+            f"cannot read the passphrase in {file}: {error.strerror}",
+            "Name a file that is there, with the passphrase on its first line.",
+        ) from error
     if not lines or not lines[0]:
         raise KeyProblem(f"{file} holds no passphrase", "Write it on the first line.")
     return lines[0]

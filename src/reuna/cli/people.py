@@ -241,12 +241,12 @@ def _show(page: str, browser: bool) -> None:
 
 
 def _decide(id: str, approve: bool) -> None:
-    from reuna.core.errors import UserError
+    from reuna.core.errors import AccountProblem
 
     account = _account()
     found = next((each for each in account.proposals() if each["id"] == id), None)
     if found is None:
-        raise UserError(f"there is no proposal {id!r:.40}", "List them: `reuna proposals list`.")
+        raise AccountProblem(f"there is no proposal {id!r:.40}", "List them: `reuna proposals list`.")
     typer.echo(f"{found['by']}: {found['summary']}")
     typer.echo(account.decide(found, approve)["decided"])
 

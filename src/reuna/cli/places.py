@@ -15,10 +15,11 @@ from reuna.cli.output import until_done
 from reuna.core.errors import ReunaError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
-    from reuna.core.settings import Option, Source
+    from reuna.core.settings import Look, Option, Source
 
+log = logging.getLogger("reuna")
 SettingsFile = Annotated[Path, typer.Option("--settings", help="The place's settings file (TOML).")]
 Sets = Annotated[
     list[str] | None, typer.Option("--set", help="One setting, NAME=VALUE; wins over file and environment.")
@@ -30,7 +31,7 @@ def cloud(settings: SettingsFile, sets: Sets = None) -> None:
     from reuna.cloud import coordinator
     from reuna.cloud.settings import CLOUD
 
-    _serve(coordinator.run, lambda: read_settings(CLOUD, "REUNA_CLOUD_", settings, sets))
+    _serve(coordinator.run, CLOUD, lambda: read_settings(CLOUD, "REUNA_CLOUD_", settings, sets, there))
 
 
 def fog(settings: SettingsFile, sets: Sets = None) -> None:
@@ -38,7 +39,7 @@ def fog(settings: SettingsFile, sets: Sets = None) -> None:
     from reuna.fog import gateway
     from reuna.fog.settings import FOG
 
-    _serve(gateway.run, lambda: read_settings(FOG, "REUNA_FOG_", settings, sets))
+    _serve(gateway.run, FOG, lambda: read_settings(FOG, "REUNA_FOG_", settings, sets, there))
 
 
 def edge(settings: SettingsFile, sets: Sets = None) -> None:
@@ -46,7 +47,7 @@ def edge(settings: SettingsFile, sets: Sets = None) -> None:
     from reuna.edge import agent
     from reuna.edge.settings import EDGE
 
-    _serve(agent.run, lambda: read_settings(EDGE, "REUNA_EDGE_", settings, sets))
+    _serve(agent.run, EDGE, lambda: read_settings(EDGE, "REUNA_EDGE_", settings, sets, there))
 
 
 def up(
@@ -72,13 +73,30 @@ def up(
 
 
 def read_settings(
-    table: tuple[Option, ...], prefix: str, file: Path, sets: list[str] | None
+    table: tuple[Option, ...], prefix: str, file: Path, sets: list[str] | None, look: Look | None = None
 ) -> dict[str, Any]:
-    """A place's settings from its file, the environment and flags. Raises `SettingsError`."""
+    """A place's settings from its file, the environment and flags. Raises `SettingsError`.
+
+    A place that starts also looks whether the files they name are `there`.
+    """
     from reuna.adapters.toml_file import read_toml
     from reuna.core.settings import environment, parse
 
-    return parse(table, [read_toml(file), environment(table, prefix, os.environ), _flags(sets)])
+    return parse(table, [read_toml(file), environment(table, prefix, os.environ), _flags(sets)], look=look)
+
+
+def there(option: Option, values: Mapping[str, Any]) -> str:
+    """What is wrong with the file or folder that a setting names, for a place that starts now."""
+    path = Path(values[option.name])
+    if option.there == "later":
+        return ""
+    if option.there == "pin" and (Path(values["folder"]) / "trust" / "state").is_file():
+        return ""  # read once, when the node was new
+    if not path.exists():
+        return "which is not there"
+    if path.is_dir() != (option.there == "folder"):
+        return "which is no folder" if option.there == "folder" else "which is no file"
+    return "" if os.access(path, os.R_OK) else "which this user may not read"
 
 
 def _flags(sets: list[str] | None) -> Source:
@@ -87,22 +105,30 @@ def _flags(sets: list[str] | None) -> Source:
     return flags(sets or [])
 
 
-def _serve(run: Callable[..., Any], read: Callable[[], dict[str, Any]]) -> None:
+def _serve(run: Callable[..., Any], table: tuple[Option, ...], read: Callable[[], dict[str, Any]]) -> None:
     """Run a place; on SIGHUP it gets its settings read again. A mistake in them changes nothing."""
     from reuna.adapters.processes import no_core_files
 
     no_core_files()
     settings = read()
     _say_what_happens(settings["name"])
+    waiting_for(table, settings)
     changes: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
 
     def reread() -> None:
         try:
             changes.put_nowait(read())
         except ReunaError as error:
-            logging.getLogger("reuna").error("settings stay as they were: %s", error)
+            log.error("settings stay as they were: %s", error)
 
     until_done(run(settings, changes), reread)
+
+
+def waiting_for(table: tuple[Option, ...], settings: Mapping[str, Any]) -> None:
+    """Say which files a place goes without until they come."""
+    for option in table:
+        if option.there == "later" and not Path(settings[option.name]).exists():
+            log.warning("waits for %s, %s: it is not there yet", option.name, settings[option.name])
 
 
 def _say_what_happens(name: str) -> None:

@@ -74,7 +74,7 @@ def init(
     text = starter(preset, site, today, fleet=fleet, fog=fog, signers=signers, days=days, template=given)
     out.parent.mkdir(parents=True, exist_ok=True)
     replace_file(out, text.encode(), 0o644)
-    typer.echo(f"{out}: read it, or have it read to you with `reuna policy explain {out}`")
+    typer.echo(f"{out.absolute()}: read it, or have it read to you with `reuna policy explain {out}`")
     if not signers:
         typer.echo("it names no signer: make keys with `reuna policy key` and add them under [signers.keys]")
 
@@ -110,7 +110,10 @@ def key(
         raise KeyProblem(f"{name!r} is no name of a signer", "Use letters, digits and -, at most 64.")
     secret = new_passphrase(passphrase_file) if lock or passphrase_file else None
     private = new_key()
+    new_folder = not out.parent.exists()
     write_key(out, private, secret)
+    if new_folder:
+        typer.echo(f"the private key is in {out.absolute()}, in a folder made for it", err=True)
     typer.echo(f"{name}={private.public_key().public_bytes_raw().hex()}")
 
 

@@ -42,6 +42,7 @@ def run(
     json: Json = False,
 ) -> None:
     """Train the project's model over the nodes of a data folder, on this machine, and compare."""
+    from reuna.fleet.check import check_all
     from reuna.fleet.data import find_nodes
     from reuna.fleet.open_project import open_settings
     from reuna.fleet.session import Job, nodes_of
@@ -50,6 +51,7 @@ def run(
     settings = open_settings(project, flags)
     opened = open_at(fleet) if fleet is not None else None
     nodes = nodes_of(opened[0]) if opened is not None else find_nodes(data or project / "data")
+    check_all(project, settings, nodes if opened is None else [], fogs, settings.quorum)
     _carry_out(Job(project, settings, nodes, runs, fogs), json, opened)
 
 
@@ -107,7 +109,7 @@ def _carry_out(job: Job, json: bool, opened: tuple[Fleet, Operator] | None = Non
     with Progress(job, quiet=json) as progress:
         watch = progress.watch
         work = carry_out(job, watch) if opened is None else carry_out_on(*opened, job, watch)
-        finished: Finished = until_done(work)
+        finished: Finished = until_done(work, stopping=progress.stopping)
     if json:
         as_json(finished.result)
     else:

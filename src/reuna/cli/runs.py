@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from reuna.cli.output import as_json
-from reuna.core.errors import Corrupted, NotReproduced, RunNotFound
+from reuna.core.errors import Corrupted, NotReproduced, RunNotFound, StorageError
 
 if TYPE_CHECKING:
     from reuna.fleet.data import DataNode
 
 Json = Annotated[bool, typer.Option("--json", help="Print as JSON.")]
+BEGIN = "Begin one with `reuna demo` or `reuna run`."
 Runs = Annotated[Path, typer.Option("--runs", help="Folder where results are.")]
 
 
@@ -50,13 +51,12 @@ def list_runs(
     if fleet:
         _list_at(fleet, json)
         return
-    found = [read(folder) for folder in finished(runs)]
-    lines = [_line(result) for result in found]
+    lines = [_line(result) for _, result in readable(finished(runs))]
     if json:
         as_json(lines)
         return
     if not lines:
-        typer.echo(f"no finished runs in {runs}; start one with `reuna demo` or `reuna run`", err=True)
+        typer.echo(f"no finished run in {runs}. {BEGIN}", err=True)
         return
     from rich.console import Console
     from rich.table import Table
@@ -156,24 +156,45 @@ def finished(runs: Path) -> list[Path]:
 
 
 def find(runs: Path, name: str | None) -> Path:
-    """The folder of a run. Raises `RunNotFound`."""
-    found = [folder for folder in finished(runs) if name is None or folder.name.startswith(name)]
+    """The folder of a run; without a name that of the newest that can be read. Raises `RunNotFound`."""
+    if name is None:
+        for folder, _ in readable(finished(runs)):
+            return folder
+        raise RunNotFound(f"no finished run in {runs.absolute()}", BEGIN)
+    found = [folder for folder in finished(runs) if folder.name.startswith(name)]
     if not found:
-        wanted = f"no finished run {name!r}" if name else "no finished run"
-        raise RunNotFound(f"{wanted} in {runs.absolute()}")
+        raise RunNotFound(f"no finished run {name!r} in {runs.absolute()}")
     exact = [folder for folder in found if folder.name == name]
-    if name and not exact and len(found) > 1:
+    if not exact and len(found) > 1:
         raise RunNotFound(f"{name!r} could be {', '.join(folder.name for folder in found[:5])}")
     return (exact or found)[0]
 
 
 def read(folder: Path) -> dict[str, Any]:
-    """A run's result. Raises `Corrupted`."""
+    """A run's result, as its schema has it. Raises `Corrupted`, `NotUsable`."""
+    from reuna.adapters.files import storage_error
+    from reuna.fleet.result import check_result
+
+    file = folder / "result.json"
     try:
-        result: dict[str, Any] = jsonlib.loads((folder / "result.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise Corrupted(f"{folder / 'result.json'} cannot be read: {error}", "Run it again.") from error
+        result: dict[str, Any] = jsonlib.loads(file.read_bytes())
+        check_result(result)
+    except OSError as error:
+        raise storage_error(error, file) from error
+    except (ValueError, RecursionError) as error:
+        raise Corrupted(
+            f"{file} is no result of a run: {error}", f"Move {folder} away, and run again."
+        ) from error
     return result
+
+
+def readable(folders: list[Path]) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Runs with their results; one that cannot be read is said and left out."""
+    for folder in folders:
+        try:
+            yield folder, read(folder)
+        except StorageError as error:
+            typer.echo(f"left out: {error}", err=True)
 
 
 def _line(result: dict[str, Any]) -> dict[str, Any]:

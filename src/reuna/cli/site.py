@@ -26,8 +26,11 @@ SettingsFile = Annotated[
     typer.Option("--settings", help="cloud.toml or fog.toml (default: the one in this folder)."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print as JSON.")]
-Expires = Annotated[str, typer.Option("--expires", help="How long the token is good: 30m, 24h, 7d.")]
+Expires = Annotated[
+    str, typer.Option("--expires", help="How long the token is good: 30m, 24h, 7d; at most 90d.")
+]
 SILENT = "heard never: not started yet, or no signed policy is in force there; its own log says which"
+LONGEST_DAYS = 90  #: a token that lies about so long is more likely found than used
 UNITS = {"m": 60.0, "h": 3_600.0, "d": 86_400.0}
 
 
@@ -107,9 +110,9 @@ def cancel(
     what: Annotated[str, typer.Argument(metavar="INVITE", help="Id or name, as `site invites` lists it.")],
     settings: SettingsFile = None,
 ) -> None:
-    """Make a token worthless that was not used yet."""
-    row = _desk(settings).cancel(what, time.time())
-    typer.echo(f"the token for {row['role']} {row['name']} is worthless now")
+    """Make a token worthless that was not used yet; by a name all tokens of that name."""
+    for row in _desk(settings).cancel(what, time.time()):
+        typer.echo(f"the token {row['id']} for {row['role']} {row['name']} is worthless now")
 
 
 @node.command(name="list")
@@ -227,8 +230,13 @@ def init_command(node: Joined) -> str:
 def seconds(text: str) -> float:
     """A span like ``90m``. Raises `SettingsError`."""
     number, unit = text[:-1], text[-1:]
-    if unit not in UNITS or not number.isdigit() or int(number) < 1:
-        raise SettingsError(f"{text!r} is no span of time", "Write it like 30m, 24h or 7d.")
+    if unit not in UNITS or not (number.isascii() and number.isdigit()) or not number.strip("0"):
+        raise SettingsError(f"{text!r:.40} is no span of time", "Write it like 30m, 24h or 7d.")
+    if len(number) > 9 or int(number) * UNITS[unit] > LONGEST_DAYS * UNITS["d"]:
+        raise SettingsError(
+            f"{text!r:.40} is longer than the {LONGEST_DAYS} days that a token may be good",
+            "Take a shorter span; another token can be made at any time.",
+        )
     return int(number) * UNITS[unit]
 
 
@@ -265,4 +273,7 @@ def _found() -> Path:
 
 
 def _day(when: Any) -> str:
-    return "-" if when is None else datetime.fromtimestamp(when, UTC).strftime("%Y-%m-%d %H:%M UTC")
+    try:
+        return "-" if when is None else datetime.fromtimestamp(when, UTC).strftime("%Y-%m-%d %H:%M UTC")
+    except (ValueError, OverflowError, OSError):  # no calendar has it; what is kept must stay readable
+        return f"{when:.3g} s after 1970"

@@ -153,10 +153,14 @@ def sign(
 @app.command()
 def publish(folder: Folder = TRUST, passphrase_file: Secret = None, json: Json = False) -> None:
     """Publish what is staged, once every signature is there."""
+    ceremony = _ceremony(folder, passphrase_file)
+    staged = ceremony.waiting()
     with _trail(folder).doing("trust.publish", ""):
-        lacking = _ceremony(folder, passphrase_file).settle()
+        lacking = ceremony.settle()
     if json:
         as_json({"published": not lacking, "lacking": lacking})
+    elif not staged:
+        typer.echo("nothing is staged, so nothing new is published")
     else:
         _say(folder, lacking)
 

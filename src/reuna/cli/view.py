@@ -15,6 +15,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from reuna.cli.output import say_stopping
 from reuna.core.errors import NotApproved
 from reuna.fleet.report import NO_ROWS, PLAIN_NUMBERS, link_rows, metric_names, size, wall_times, warnings
 from reuna.loop.validate import METHODS
@@ -36,6 +37,7 @@ class Progress:
         self._round: dict[str, Any] = {}
         self._first_loss: float | None = None
         self._heard: Counter[str] = Counter()
+        self._excuses: set[tuple[str, str]] = set()
         self._began = time.monotonic()
         self._said = 0
         self._told = ""
@@ -53,6 +55,12 @@ class Progress:
     ) -> None:
         if self._live.is_started:
             self._live.stop()
+
+    def stopping(self) -> None:
+        """Say so at once: it takes a few seconds until every process has ended."""
+        self._phase = "stopping…"
+        if not self._live.is_started:
+            say_stopping()
 
     def watch(self, event: dict[str, Any]) -> None:
         """Take in one event of the run."""
@@ -78,9 +86,16 @@ class Progress:
         elif what == "unsigned":
             self._note(vouching_needed(event["fields"]))
         elif what == "sat out" and event["fields"].get("code") != NotApproved.code:
-            self._note(f"{event['node']} sat out round {event['round']}: {event['fields']['reason']}")
+            self._sat_out(event)
         if not self._quiet and not self._console.is_terminal:
             self._plain(what)
+
+    def _sat_out(self, event: dict[str, Any]) -> None:
+        """The first time of each reason; a round that is tried again hears the same one again."""
+        said = (event["node"], event["fields"]["reason"])
+        if said not in self._excuses:
+            self._excuses.add(said)
+            self._note(f"{said[0]} sat out round {event['round']}: {said[1]}")
 
     def _note(self, text: str) -> None:
         if not self._quiet:

@@ -15,7 +15,7 @@ from reuna.adapters.audit import AuditTrail
 from reuna.adapters.passwords import matches
 from reuna.adapters.people import PeopleStore
 from reuna.adapters.register import Register
-from reuna.core.errors import NotSignedIn, PermissionDenied, TooMany, UserError
+from reuna.core.errors import AccountProblem, NotSignedIn, PermissionDenied, TooMany
 from reuna.core.ports import Clock
 from reuna.trust import people
 from reuna.trust.oidc import Vouched
@@ -172,17 +172,17 @@ class Reception:
     def judge(self, caller: Caller, id: str, approve: bool, digest: str) -> tuple[Proposal, bytes]:
         """The proposal with a second person's word, and its content.
 
-        Raises `UserError`, `PermissionDenied`.
+        Raises `AccountProblem`, `PermissionDenied`.
         """
         found = self._store.proposal(id)
         if found is None:
-            raise UserError(f"there is no proposal {id!r:.40}", "List them: `reuna proposals list`.")
+            raise AccountProblem(f"there is no proposal {id!r:.40}", "List them: `reuna proposals list`.")
         return people.decide(found[0], caller, approve, digest, self._clock.now()), found[1]
 
     def decided(self, proposal: Proposal) -> None:
-        """Keep that word. Raises `UserError` when there is one."""
+        """Keep that word. Raises `AccountProblem` when there is one."""
         if not self._store.decided(proposal):
-            raise UserError(f"proposal {proposal.id} was decided a moment ago", "Look at it again.")
+            raise AccountProblem(f"proposal {proposal.id} was decided a moment ago", "Look at it again.")
         verdict = f"proposal {proposal.decided}"
         self.note(proposal.decided_by, "session", proposal.action, verdict, proposal=proposal.id)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from reuna.core.settings import REQUIRED, Option, between
+from reuna.core.settings import PORT_OR_NONE, REQUIRED, TCP_PORT, Option, address_or_none, between
 
 CLOUD: tuple[Option, ...] = (
     Option("fleet", str, REQUIRED, "name of the fleet, as in the certificates"),
@@ -10,27 +10,57 @@ CLOUD: tuple[Option, ...] = (
     Option("folder", str, REQUIRED, "where this node keeps its state"),
     Option("fogs", list, [], "names of fogs beside those that enrolled"),
     Option("listen.host", str, "127.0.0.1", "address the fogs reach"),
-    Option("listen.nats_port", int, REQUIRED, "TCP port of the hub's nats-server"),
-    Option("listen.leaf_port", int, REQUIRED, "TCP port where the fogs' leaf links arrive"),
-    Option("listen.freight_port", int, REQUIRED, "TCP port of the freight server"),
-    Option("listen.api_port", int, REQUIRED, "TCP port of the operator's API"),
-    Option("listen.people_port", int, 0, "TCP port of the same API for people who sign in; 0: there is none"),
+    Option("listen.nats_port", int, REQUIRED, "TCP port of the hub's nats-server", check=TCP_PORT),
+    Option("listen.leaf_port", int, REQUIRED, "TCP port where the fogs' leaf links arrive", check=TCP_PORT),
+    Option("listen.freight_port", int, REQUIRED, "TCP port of the freight server", check=TCP_PORT),
+    Option("listen.api_port", int, REQUIRED, "TCP port of the operator's API", check=TCP_PORT),
+    Option(
+        "listen.people_port",
+        int,
+        0,
+        "TCP port of the same API for people who sign in; 0: there is none",
+        check=PORT_OR_NONE,
+    ),
     Option("four_eyes", list, [], "actions that need a second person; there are: runs.submit, runs.stop"),
     Option("oidc.issuer", str, "", "URL of the identity provider people sign in at; empty: there is none"),
     Option("oidc.client_id", str, "reuna", "what the identity provider calls this cloud"),
-    Option("oidc.secret_file", str, "", "file with the client's secret on its first line; empty: none"),
-    Option("oidc.authority", str, "", "certificates, PEM, that vouch for the provider; empty: the system's"),
+    Option(
+        "oidc.secret_file",
+        str,
+        "",
+        "file with the client's secret on its first line; empty: none",
+        there="file",
+    ),
+    Option(
+        "oidc.authority",
+        str,
+        "",
+        "certificates, PEM, that vouch for the provider; empty: the system's",
+        there="file",
+    ),
     Option("oidc.scopes", list, ["openid", "profile", "email"], "what the provider is asked to say"),
     Option("oidc.name_claim", str, "preferred_username", "claim that names the account, up to an @"),
     Option("oidc.groups_claim", str, "groups", "claim with somebody's groups; a way to it has dots"),
     Option("oidc.roles", dict, {}, 'roles of each group, as ml-team = ["engineer"]'),
-    Option("tls.certificate", str, REQUIRED, "the cloud's certificate, PEM"),
-    Option("tls.key", str, REQUIRED, "the cloud's private key, PEM"),
-    Option("tls.authority", str, REQUIRED, "the fleet's root certificate, PEM"),
-    Option("trust", str, REQUIRED, "folder of the fleet's trust, with its online keys; see reuna trust"),
-    Option("enrol.authority", str, "", "folder of the fleet's authority; empty: nobody is taken in here"),
-    Option("enrol.address", str, "", "host:port where invited machines enrol"),
-    Option("enrol.port", int, 0, "TCP port of the enrolment server"),
+    Option("tls.certificate", str, REQUIRED, "the cloud's certificate, PEM", there="file"),
+    Option("tls.key", str, REQUIRED, "the cloud's private key, PEM", there="file"),
+    Option("tls.authority", str, REQUIRED, "the fleet's root certificate, PEM", there="file"),
+    Option(
+        "trust",
+        str,
+        REQUIRED,
+        "folder of the fleet's trust, with its online keys; see reuna trust",
+        there="folder",
+    ),
+    Option(
+        "enrol.authority",
+        str,
+        "",
+        "folder of the fleet's authority; empty: nobody is taken in here",
+        there="folder",
+    ),
+    Option("enrol.address", str, "", "host:port where invited machines enrol", check=address_or_none),
+    Option("enrol.port", int, 0, "TCP port of the enrolment server", check=PORT_OR_NONE),
     Option("enrol.life_days", float, 7.0, "life of a fog's certificate", "days", between(0.0001, 400)),
     Option(
         "enrol.grace_days", float, 90.0, "how long after its end it may be renewed", "days", between(0, 3650)

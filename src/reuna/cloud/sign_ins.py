@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol
 from urllib.parse import urlsplit
 
 from reuna.cloud.reception import Reception
-from reuna.core.errors import NotSignedIn, ReunaError, UserError
+from reuna.core.errors import AccountProblem, NotSignedIn, ReunaError
 from reuna.core.ports import Clock
 from reuna.trust import oidc
 from reuna.trust.oidc import Rules
@@ -56,7 +56,7 @@ class SignIns:
     def begin(self, redirect: str, own: str, address: str) -> tuple[str, str]:
         """A ticket to finish with, which the browser never sees, and the page to sign in at.
 
-        ``own``: scheme and host of our own page. Raises `UserError`, `Unreachable`.
+        ``own``: scheme and host of our own page. Raises `AccountProblem`, `Unreachable`.
         """
         check_redirect(redirect, own)
         ticket, state, nonce, verifier = (secrets.token_urlsafe(32) for _ in range(4))
@@ -102,7 +102,7 @@ class SignIns:
 def check_redirect(redirect: str, own: str) -> None:
     """Where the provider may send somebody back to: their own machine (RFC 8252, 7.3), or our page.
 
-    Raises `UserError`.
+    Raises `AccountProblem`.
     """
     try:
         parts = urlsplit(redirect if redirect.isascii() and redirect.isprintable() else "")
@@ -112,4 +112,6 @@ def check_redirect(redirect: str, own: str) -> None:
             return
     except ValueError:
         pass
-    raise UserError(f"nobody is sent back to {redirect!r:.80}", "Give a page of this machine or the cloud.")
+    raise AccountProblem(
+        f"nobody is sent back to {redirect!r:.80}", "Give a page of this machine or the cloud."
+    )

@@ -126,10 +126,10 @@ class Conductor:
         """Rows of the first attempt that reaches the quorum. Raises `RunFailed`.
 
         Attempts that are short because officers of sites have not yet approved the code count for
-        nothing: the run waits.
+        nothing: the run waits. One that is short only for mistakes that stay is the last.
         """
         attempt, short, pause, waited = 0, 0, FIRST_WAIT_S, list[tuple[str, ...]]()
-        while short < MAX_ATTEMPTS:
+        while True:
             attempt += 1
             plan, rows, again = await self._attempt(spec, ask, attempt)
             if train.reaches_quorum(plan, rows):
@@ -137,6 +137,9 @@ class Conductor:
             if not train.waits(plan, rows):
                 short += 1
                 await self._report(spec, "short", {"round": ask.round, "attempt": short})
+                absent = train.absences(edges_of(spec), rows)
+                if short == MAX_ATTEMPTS or train.lasting(absent):
+                    raise RunFailed(train.shortage(ask.round, absent, short))
                 continue
             if [train.waiting(rows)] != waited[-1:]:
                 waited.append(train.waiting(rows))
@@ -144,7 +147,6 @@ class Conductor:
             if not again:
                 await self._clock.sleep(pause)
                 pause = min(2 * pause, LAST_WAIT_S)
-        raise RunFailed(f"round {ask.round} did not reach its quorum in {MAX_ATTEMPTS} attempts")
 
     async def _attempt(self, spec: RunSpec, ask: Ask, attempt: int) -> tuple[Plan, list[Contribution], bool]:
         """The plan, its rows when it closed, and whether it was closed before a restart."""

@@ -11,6 +11,7 @@
     │   ├── LearnerError       R107  a learner breaks its port or failed
     │   ├── KeyProblem         R108  a key or the trust folder cannot be used so
     │   ├── LedgerProblem      R109  a ledger cannot be opened, written or exported so
+    │   ├── AccountProblem     R110  an account, a proposal or a request to the cloud cannot be taken so
     │   └── NotReproduced      R111  a run cannot be replayed, or gave other bits
     ├── DeviceError          this machine cannot do it                     exit 3
     │   ├── ServerMissing      R201  no nats-server
@@ -35,7 +36,8 @@
     └── StorageError         the disk did not do its part                  exit 5
         ├── DiskFull           R401  no space left
         ├── Corrupted          R402  bytes on disk or on the wire changed
-        └── JournalError       R403  the journal of a run cannot go on
+        ├── JournalError       R403  the journal of a run cannot go on
+        └── NotUsable          R404  a file or folder may not be read or written here
 
 Each error says what happened to which thing; ``next_step`` says what to do about it.
 Codes are never reused.
@@ -51,7 +53,7 @@ class ReunaError(Exception):
 
     code: ClassVar[str] = "R000"
     exit_status: ClassVar[int] = 1
-    default_next_step: ClassVar[str] = "Run the command again with --debug to see where it happened."
+    default_next_step: ClassVar[str] = "Run it again as `reuna --debug …` to see where it happened."
 
     def __init__(self, message: str, next_step: str | None = None) -> None:
         super().__init__(message)
@@ -128,6 +130,13 @@ class LedgerProblem(UserError):
 
     code = "R109"
     default_next_step = "Compare with docs/how-to/ledger.md; nothing was written."
+
+
+class AccountProblem(UserError):
+    """What was asked about an account or a proposal, or of the cloud's API, cannot be taken so."""
+
+    code = "R110"
+    default_next_step = "Compare with `reuna people --help` and docs/reference/api.md."
 
 
 class NotReproduced(UserError):
@@ -239,7 +248,7 @@ class RunFailed(PeerError):
     """The run ended without a model."""
 
     code = "R307"
-    default_next_step = "See the reasons with `reuna show`."
+    default_next_step = "Correct what the nodes name, see their own logs, and run again."
 
 
 class Untrusted(PeerError):
@@ -309,6 +318,13 @@ class JournalError(StorageError):
     """The journal of a run cannot go on."""
 
     code = "R403"
+
+
+class NotUsable(StorageError):
+    """A file or folder is not where it was named, or this user may not read or write it."""
+
+    code = "R404"
+    default_next_step = "Check the path, and that this user may read and write there."
 
 
 #: Why a contribution can be refused, and what the operator reads.

@@ -25,12 +25,18 @@ from reuna.core.foreign import shown
 
 REQUIRED = object()  #: default of an option that must be given
 Check = Callable[[Any], str]
+#: What is wrong with the file or folder that a given option names, or ''; the world as an argument.
+Look = Callable[["Option", Mapping[str, Any]], str]
 TEXT_ORIGINS = ("environment", "flags")  #: sources whose values are always text
 
 
 @dataclass(frozen=True)
 class Option:
-    """``kind`` is str, int, float, bool, list or dict; ``check`` returns what is wrong, or ''."""
+    """``kind`` is str, int, float, bool, list or dict; ``check`` returns what is wrong, or ''.
+
+    ``there``: for a path, what has to be there when the place starts: ``file``, ``folder``; ``pin`` is a
+    file that a node without a trust store needs; ``later`` one that may come at any time.
+    """
 
     name: str
     kind: type
@@ -38,6 +44,7 @@ class Option:
     help: str
     unit: str = ""
     check: Check | None = None
+    there: str = ""
 
 
 @dataclass(frozen=True)
@@ -58,6 +65,22 @@ def one_of(*words: str) -> Check:
     return lambda value: "" if value in words else f"must be one of {', '.join(words)}"
 
 
+TCP_PORT = between(1, 65_535)
+PORT_OR_NONE = between(0, 65_535)  #: for a port that 0 switches off or leaves to the system
+
+
+def address(text: str) -> str:
+    """A check of ``host:port``, also behind a scheme as in ``tls://host:port``."""
+    host, _, port = text.rpartition(":")
+    good = host and port.isascii() and port.isdigit() and len(port) <= 5 and not TCP_PORT(int(port))
+    return "" if good else "must be host:port, with a port between 1 and 65535"
+
+
+def address_or_none(text: str) -> str:
+    """A check of ``host:port``, or of no text at all."""
+    return address(text) if text else ""
+
+
 def environment(table: Sequence[Option], prefix: str, environ: Mapping[str, str]) -> Source:
     """Settings from variables like ``REUNA_FOG_LISTEN_PORT`` (prefix ``REUNA_FOG_``)."""
     names = {prefix + option.name.replace(".", "_").upper(): option.name for option in table}
@@ -73,10 +96,13 @@ def flags(pairs: Sequence[str]) -> Source:
     return Source("flags", dict(pair.split("=", 1) for pair in pairs))
 
 
-def parse(table: Sequence[Option], sources: Iterable[Source], free: Sequence[str] = ()) -> dict[str, Any]:
+def parse(
+    table: Sequence[Option], sources: Iterable[Source], free: Sequence[str] = (), look: Look | None = None
+) -> dict[str, Any]:
     """Every option's value by its dotted name. Raises `SettingsError` with all mistakes.
 
-    Sections named in ``free`` take any keys; they come back under ``section.key``.
+    Sections named in ``free`` take any keys; they come back under ``section.key``. ``look`` is asked
+    about each path that is set.
     """
     known = {option.name: option for option in table}
     values = {option.name: option.default for option in table}
@@ -92,6 +118,9 @@ def parse(table: Sequence[Option], sources: Iterable[Source], free: Sequence[str
     for option in table:
         if values[option.name] is REQUIRED:
             mistakes.append(f"{option.name} is missing: {option.help}")
+        elif look is not None and option.there and values[option.name]:
+            wrong = look(option, values)
+            mistakes += [f"{option.name} is {values[option.name]}, {wrong}"] if wrong else []
     if mistakes:
         raise SettingsError("\n".join(mistakes))
     return values

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from reuna.adapters.sandbox import HIGHEST, SandboxLimits
-from reuna.core.settings import REQUIRED, Option, between
+from reuna.core.settings import REQUIRED, TCP_PORT, Option, address, address_or_none, between
 
 LIMITS = SandboxLimits()
 
@@ -13,17 +13,23 @@ EDGE: tuple[Option, ...] = (
     Option("fleet", str, REQUIRED, "name of the fleet, as in the certificates"),
     Option("name", str, REQUIRED, "name of this node, as in its certificate"),
     Option("folder", str, REQUIRED, "where this node keeps its state"),
-    Option("data", str, REQUIRED, "folder with this node's own data; it never leaves"),
+    Option("data", str, REQUIRED, "folder with this node's own data; it never leaves", there="folder"),
     Option("parent.name", str, REQUIRED, "name of the fog above"),
-    Option("parent.nats", str, REQUIRED, "the fog's nats-server, tls://host:port"),
+    Option("parent.nats", str, REQUIRED, "the fog's nats-server, tls://host:port", check=address),
     Option("parent.freight_host", str, REQUIRED, "host of the fog's freight server"),
-    Option("parent.freight_port", int, REQUIRED, "TCP port of the fog's freight server"),
-    Option("tls.certificate", str, REQUIRED, "this node's certificate, PEM"),
-    Option("tls.key", str, REQUIRED, "this node's private key, PEM, mode 0600"),
-    Option("tls.authority", str, REQUIRED, "the fleet's root certificate, PEM"),
-    Option("policy", str, REQUIRED, "the site's signed policy.toml: what may leave this node"),
-    Option("root", str, REQUIRED, "root.json of the fleet's trust; read when this node is new"),
-    Option("enrol.parent", str, "", "host:port where this node renews its certificate; empty: it does not"),
+    Option("parent.freight_port", int, REQUIRED, "TCP port of the fog's freight server", check=TCP_PORT),
+    Option("tls.certificate", str, REQUIRED, "this node's certificate, PEM", there="file"),
+    Option("tls.key", str, REQUIRED, "this node's private key, PEM, mode 0600", there="file"),
+    Option("tls.authority", str, REQUIRED, "the fleet's root certificate, PEM", there="file"),
+    Option("policy", str, REQUIRED, "the site's signed policy.toml: what may leave this node", there="later"),
+    Option("root", str, REQUIRED, "root.json of the fleet's trust; read when this node is new", there="pin"),
+    Option(
+        "enrol.parent",
+        str,
+        "",
+        "host:port where this node renews its certificate; empty: it does not",
+        check=address_or_none,
+    ),
     Option("hello_s", float, 5.0, "how often the node says that it is there", "s", between(0.1, 3600)),
     Option(
         "heads_s", float, 60.0, "how often the ledger's head goes to the cloud", "s", between(0.1, 86_400)

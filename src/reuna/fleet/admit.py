@@ -81,13 +81,19 @@ class Desk:
         """All invitations, without what would let somebody in."""
         return [_shown(found, now) for found in self.register.invites()]
 
-    def cancel(self, what: str, now: float) -> dict[str, Any]:
-        """End an invitation, by its id or name. Raises `NotAdmitted`."""
+    def cancel(self, what: str, now: float) -> list[dict[str, Any]]:
+        """End the invitation of that id, or every open one of that name. Raises `NotAdmitted`."""
         with self.trail.doing("site.cancel", what):
-            for found in self.register.invites():
-                if what == found.id or (what == found.name and found.state(now) == "open"):
-                    return _shown(self.register.cancel(found.id, now), now)
+            return self._cancel(what, now)
+
+    def _cancel(self, what: str, now: float) -> list[dict[str, Any]]:
+        kept = self.register.invites()
+        meant = [found for found in kept if what == found.id] or [
+            found for found in kept if what == found.name and found.state(now) == "open"
+        ]
+        if not meant:
             raise NotAdmitted("unknown", f"no invitation {what} here", "See them with `reuna site invites`.")
+        return [_shown(self.register.cancel(found.id, now), now) for found in meant]
 
     def nodes(self, now: float) -> list[dict[str, Any]]:
         """Every node that is or was, and every open invitation."""

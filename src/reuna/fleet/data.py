@@ -42,7 +42,24 @@ def find_nodes(folder: Path) -> list[DataNode]:
         found += [DataNode(node_name(node), node_name(site), node) for node in inner]
     if not found:
         raise DataError(f"{folder} has no sub-folder with CSV or Parquet files", "Make one folder per node.")
+    _check_apart(folder, found)
     return found
+
+
+def _check_apart(root: Path, nodes: list[DataNode]) -> None:
+    """No two folders may become one node or one site: their names are told in fewer signs."""
+    owners: dict[tuple[str, str], Path] = {}
+    wrong = []
+    for node in nodes:
+        named = [("node", node.name, node.folder)]
+        if node.folder.parent != root:
+            named.append(("site", node.site, node.folder.parent))
+        for what, name, folder in named:
+            first = owners.setdefault((what, name), folder)
+            if first != folder:
+                wrong.append(f"{first} and {folder} would both be {what} {name!r}")
+    if wrong:
+        raise DataError("\n".join(dict.fromkeys(wrong)), "Rename one of the two folders.")
 
 
 def _visible_folder(path: Path) -> bool:

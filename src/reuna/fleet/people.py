@@ -15,7 +15,7 @@ from reuna.adapters.files import replace_file
 from reuna.adapters.passwords import hashed
 from reuna.adapters.people import PeopleStore
 from reuna.cloud.reception import PEOPLE
-from reuna.core.errors import NotSignedIn, SettingsError, UserError
+from reuna.core.errors import AccountProblem, NotSignedIn, SettingsError
 from reuna.fleet.client import Operator
 from reuna.fleet.loopback import Loopback
 from reuna.fleet.trail import Trail
@@ -42,7 +42,7 @@ class Office:
         return self._trail.read(after)
 
     def add(self, name: str, roles: Collection[str], password: str) -> None:
-        """A new account. Raises `UserError`."""
+        """A new account. Raises `AccountProblem`."""
         with self._trail.doing("people.add", name, roles=" ".join(sorted(roles))):
             check_name(name)
             check_roles(roles)
@@ -56,7 +56,7 @@ class Office:
         password: str | None = None,
         disabled: bool | None = None,
     ) -> None:
-        """Other roles, another password, disabled or not; ends every session. Raises `UserError`."""
+        """Other roles, another password, disabled or not; ends every session. Raises `AccountProblem`."""
         given = {"roles": roles, "password": password, "disabled": disabled}
         said = " ".join(sorted(what for what, value in given.items() if value is not None))
         with self._trail.doing("people.change", name, changed=said, roles=" ".join(sorted(roles or ()))):
@@ -65,10 +65,12 @@ class Office:
     def _changed(
         self, name: str, roles: Collection[str] | None, password: str | None, disabled: bool | None
     ) -> Person:
-        """The account as it is to be. Raises `UserError`."""
+        """The account as it is to be. Raises `AccountProblem`."""
         person = self._known(name)
         if not person.password and (roles is not None or password is not None):
-            raise UserError(f"{name} signs in at the identity provider", "Change groups or password there.")
+            raise AccountProblem(
+                f"{name} signs in at the identity provider", "Change groups or password there."
+            )
         changes: dict[str, Any] = {}
         if roles is not None:
             check_roles(roles)
@@ -81,7 +83,7 @@ class Office:
         return msgspec.structs.replace(person, **changes)
 
     def remove(self, name: str) -> None:
-        """The account and its sessions; what it did stays in the trail. Raises `UserError`."""
+        """The account and its sessions; what it did stays in the trail. Raises `AccountProblem`."""
         with self._trail.doing("people.remove", name):
             self._store.remove(self._known(name).name)
 
@@ -91,7 +93,7 @@ class Office:
     def _known(self, name: str) -> Person:
         person = self._store.person(name)
         if person is None:
-            raise UserError(f"there is no account {name!r:.80}", "List them: `reuna people list`.")
+            raise AccountProblem(f"there is no account {name!r:.80}", "List them: `reuna people list`.")
         return person
 
 
@@ -115,7 +117,7 @@ class Account(Operator):
         return found
 
     def begin_sign_in(self, redirect: str) -> tuple[str, str]:
-        """A ticket, and the identity provider's page. Raises `UserError`, `Unreachable`."""
+        """A ticket, and the identity provider's page. Raises `AccountProblem`, `Unreachable`."""
         found = json.loads(self._call("POST", "/v1/sign-ins", json.dumps({"redirect": redirect}).encode()))
         return found["ticket"], found["url"]
 
@@ -135,7 +137,7 @@ class Account(Operator):
         self._call("DELETE", "/v1/session")
 
     def decide(self, proposal: dict[str, Any], approve: bool) -> dict[str, Any]:
-        """Say yes or no to exactly what was seen. Raises `PermissionDenied`, `UserError`."""
+        """Say yes or no to exactly what was seen. Raises `PermissionDenied`, `AccountProblem`."""
         words = json.dumps({"approve": approve, "digest": proposal["digest"]}).encode()
         found: dict[str, Any] = json.loads(self._call("POST", f"/v1/proposals/{proposal['id']}", words))
         return found
@@ -180,7 +182,7 @@ def at_provider(
 ) -> dict[str, Any]:
     """Sign in at the fleet's identity provider; ``show`` brings its page to somebody's eyes.
 
-    Raises `NotSignedIn` when nobody came back in time or the provider said no, `UserError`.
+    Raises `NotSignedIn` when nobody came back in time or the provider said no, `AccountProblem`.
     """
     with Loopback() as loopback:
         ticket, page = account.begin_sign_in(loopback.address)

@@ -1,6 +1,6 @@
 """A finished run as one HTML page: no scripts, no network, readable offline for years.
 
-Made from ``result.json`` alone, so `reuna show --html` gives the same page again.
+Made from ``result.json`` alone.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """One run on a fleet that lives just for it: start, train, compare, write the result, stop.
 
 What `reuna run` and `reuna demo` do. The fleet's keys are removed at the end whatever happens;
-logs, result and report stay under ``runs/<id>/``.
+logs, result and report stay under ``runs/<id>/``, and of a cancelled run nothing.
 """
 
 from __future__ import annotations
@@ -13,13 +13,15 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from reuna.adapters.project import load_entry, pack_bundle
+from reuna.adapters.nats_server import find_server
+from reuna.adapters.project import blame_project, load_entry, pack_bundle
 from reuna.adapters.trust_keys import read_key
 from reuna.core.errors import ReunaError, RunFailed, Unreachable
 from reuna.core.project import ProjectSettings
@@ -36,11 +38,12 @@ from reuna.fleet.layout import Fleet, make_fleet
 from reuna.fleet.officer import amend, key_file
 from reuna.fleet.result import check_result
 from reuna.fleet.scaling import measure_scaling
-from reuna.fleet.supervise import Supervisor, failed
+from reuna.fleet.supervise import Supervisor, failed, undisturbed
 from reuna.loop.plan import run_id
 from reuna.loop.validate import site_rows, worst_site
 from reuna.wire import digest_bytes
 
+LOGS = "logs"  #: in a run's folder: what its places had to say
 READY_S = 60.0
 POLL_S = 0.2
 Watch = Callable[[dict[str, Any]], None]
@@ -83,8 +86,29 @@ class Measured:
 
 
 async def carry_out(job: Job, watch: Watch) -> Finished:
-    """Run the whole job on a fleet that lives just for it; ``watch`` is told every event of the timeline."""
+    """Run the whole job on a fleet that lives just for it; ``watch`` is told every event of the timeline.
+
+    Cancelled, it leaves nothing behind; failed, the places' logs. Raises `ServerMissing` before anything
+    is written.
+    """
+    find_server()
+    first = not job.runs.exists()
     folder = new_run(job)
+    try:
+        return await _on_own_fleet(job, folder, watch)
+    except asyncio.CancelledError:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    except RunFailed as error:
+        raise RunFailed(error.message, f"The logs of every place are in {folder / LOGS}.") from error
+    finally:
+        shutil.rmtree(folder / "fleet", ignore_errors=True)
+        for emptied in (folder, job.runs) if first else (folder,):
+            with suppress(OSError):  # something is in it
+                emptied.rmdir()
+
+
+async def _on_own_fleet(job: Job, folder: Path, watch: Watch) -> Finished:
     fleet = make_fleet(folder / "fleet", "local", spread(job.nodes, job.fogs), preset=job.preset)
     for node, (old, new) in job.amend.items():
         amend(fleet.folder / node / "policy.toml", read_key(key_file(fleet.folder)), old, new)
@@ -94,8 +118,8 @@ async def carry_out(job: Job, watch: Watch) -> Finished:
         await supervisor.start()
         return await _work(job, fleet, Operator.of(fleet), folder, watch, supervisor)
     finally:
-        await supervisor.stop()
-        await asyncio.to_thread(tidy, fleet, folder)
+        await undisturbed(supervisor.stop())
+        keep_logs(fleet, folder / LOGS)
 
 
 async def carry_out_on(fleet: Fleet, operator: Operator, job: Job, watch: Watch) -> Finished:
@@ -127,12 +151,12 @@ async def _work(
 ) -> Finished:
     began, since = time.monotonic(), time.time() if supervisor is None else 0.0
     before = departures.arrived(fleet) if supervisor is None else {}
-    await asyncio.to_thread(sign_code, job, fleet, watch)
-    spec, model = await asyncio.to_thread(prepare, job, fleet, folder.name)
+    await undisturbed(asyncio.to_thread(sign_code, job, fleet, watch))
+    spec, model = await undisturbed(asyncio.to_thread(prepare, job, fleet, folder.name))
     if fleet.joined:
         await heard(fleet, operator, job.settings.quorum)
     else:
-        await ready(fleet, operator, supervisor)
+        await ready(fleet, operator, supervisor, folder / LOGS)
     outcome = await train(operator, spec, model, job, watch)
     final = await asyncio.to_thread(operator.get_blob, outcome["model"])
     pooled = job.settings.centralised and not fleet.joined  # nobody holds the rows of joined machines
@@ -157,7 +181,8 @@ def prepare(job: Job, fleet: Fleet, run: str) -> tuple[RunSpec, tuple[bytes, byt
     """The run's spec, and its bundle and initial model."""
     settings = job.settings
     entry = load_entry(job.project, settings.entry)
-    tensors = entry.learner(settings.settings).init(settings.seed)
+    with blame_project(job.project, "making the learner"):
+        tensors = entry.learner(settings.settings).init(settings.seed)
     bundle, model = pack_bundle(job.project), pack(tensors)
     fogs = {place.name: tuple(fleet.setting("edges", place.name)) for place in fleet.of("fog")}
     fogs.update(fleet.joined)
@@ -198,15 +223,20 @@ def sign_code(job: Job, fleet: Fleet, watch: Watch) -> None:
         watch({"what": "signed", "fields": said})
 
 
-async def ready(fleet: Fleet, operator: Operator, supervisor: Supervisor | None) -> None:
-    """Until every node has been heard of. Raises `ServerFailed` with the log of one that was not."""
+async def ready(
+    fleet: Fleet, operator: Operator, supervisor: Supervisor | None, logs: Path | None = None
+) -> None:
+    """Until every node has been heard of. Raises `ServerFailed` with the log of one that was not.
+
+    ``logs`` is where the places' logs go when the fleet ends.
+    """
     wanted = {place.name: place for place in fleet.places if place.kind != "cloud"}
     deadline = time.monotonic() + READY_S
     heard: set[str] = set()
     while time.monotonic() < deadline:
         for place in fleet.places:
             if supervisor is not None and supervisor.restarts.get(place.name, 0) >= 3:
-                raise failed(place)
+                raise failed(place, logs)
         try:
             heard = set(await asyncio.to_thread(operator.nodes))
         except Unreachable:
@@ -214,7 +244,7 @@ async def ready(fleet: Fleet, operator: Operator, supervisor: Supervisor | None)
         if wanted.keys() <= heard:
             return
         await asyncio.sleep(POLL_S)
-    raise failed(next(place for name, place in wanted.items() if name not in heard))
+    raise failed(next(place for name, place in wanted.items() if name not in heard), logs)
 
 
 async def train(
@@ -358,16 +388,13 @@ def write(folder: Path, result: dict[str, Any], model: bytes) -> None:
     (folder / "report.html").write_text(render(result), encoding="utf-8")
 
 
-def tidy(fleet: Fleet, folder: Path) -> None:
-    """Keep the logs, remove keys and state."""
-    logs = folder / "logs"
-    logs.mkdir(exist_ok=True)
-    for place in fleet.places:
-        for log in sorted(place.folder.rglob("*.log")):
-            shutil.copyfile(log, logs / f"{place.name}-{log.name}")
-    shutil.rmtree(fleet.folder, ignore_errors=True)
-    if not (folder / "result.json").exists() and not any(logs.iterdir()):
-        shutil.rmtree(folder, ignore_errors=True)
+def keep_logs(fleet: Fleet, logs: Path) -> None:
+    """Copy the logs of every place as ``<place>-<file>``."""
+    found = [(place, log) for place in fleet.places for log in sorted(place.folder.rglob("*.log"))]
+    if found:
+        logs.mkdir(exist_ok=True)
+    for place, log in found:
+        shutil.copyfile(log, logs / f"{place.name}-{log.name}")
 
 
 def explain(error: ReunaError) -> str:

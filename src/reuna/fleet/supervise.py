@@ -9,14 +9,19 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from pathlib import Path
+from typing import Any, TypeVar
 
+from reuna.adapters.nats_server import find_server
 from reuna.adapters.processes import end_with_parent, family, peak_mib, pss_mib, uss_mib
+from reuna.adapters.toml_file import read_toml
 from reuna.core.errors import ServerFailed
 from reuna.fleet.layout import Fleet, PlaceFile
 
 log = logging.getLogger("reuna.up")
+T = TypeVar("T")
 FIRST_RESTART_S = 0.3
 LAST_RESTART_S = 10.0
 STEADY_S = 10.0  #: a place that ran this long starts its back-off anew
@@ -62,7 +67,13 @@ class Supervisor:
             process = await self._spawn(place)
             code = await process.wait()
             self.restarts[place.name] = self.restarts.get(place.name, 0) + 1
-            log.warning("%s %s ended with status %s; starting it again", place.kind, place.name, code)
+            log.warning(
+                "%s %s ended with status %s, see %s; starting it again",
+                place.kind,
+                place.name,
+                code,
+                log_path(place),
+            )
             if self._on_restart is not None:
                 self._on_restart(place.name, code)
             wait = FIRST_RESTART_S if loop.time() - began > STEADY_S else min(2 * wait, LAST_RESTART_S)
@@ -115,14 +126,29 @@ class Supervisor:
         return sum(uss_mib(pid) for pid in family(self.pids[place]))
 
 
-async def keep_up(fleet: Fleet) -> None:
-    """Run a fleet until cancelled."""
-    supervisor = Supervisor(fleet)
-    await supervisor.start()
+async def undisturbed(work: Coroutine[Any, Any, T]) -> T:
+    """Carry work out to its end; who is cancelled meanwhile learns it afterwards."""
+    task = asyncio.ensure_future(work)
     try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        while not task.done():
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait([task])
+        raise
+
+
+async def keep_up(fleet: Fleet) -> None:
+    """Run a fleet until cancelled. Raises `ServerMissing`, `ServerTooOld` before anything starts."""
+    for place in (*fleet.of("cloud"), *fleet.of("fog")):
+        named = read_toml(place.settings).values.get("nats_server")
+        find_server(Path(named) if named else None)
+    supervisor = Supervisor(fleet)
+    try:
+        await supervisor.start()
         await asyncio.Event().wait()
     finally:
-        await supervisor.stop()
+        await undisturbed(supervisor.stop())
 
 
 def part_of(pid: int) -> str:
@@ -153,11 +179,10 @@ def last_lines(place: PlaceFile, count: int = 5) -> str:
         return ""
 
 
-def failed(place: PlaceFile) -> ServerFailed:
-    """The error for a place that does not come up."""
-    return ServerFailed(
-        f"{place.kind} {place.name} does not come up:\n{last_lines(place)}", f"See {log_path(place)}."
-    )
+def failed(place: PlaceFile, logs: Path | None = None) -> ServerFailed:
+    """The error for a place that does not come up; ``logs`` is where its log stays, if elsewhere."""
+    log = log_path(place) if logs is None else logs / f"{place.name}-{log_path(place).name}"
+    return ServerFailed(f"{place.kind} {place.name} does not come up:\n{last_lines(place)}", f"See {log}.")
 
 
 async def _ended(process: asyncio.subprocess.Process) -> None:

@@ -142,6 +142,10 @@ class Ceremony:
 
     # --- signing and publishing ------------------------------------------------------------------
 
+    def waiting(self) -> list[str]:
+        """Roles of which a file is staged."""
+        return [role for role in ORDER if self.staged(role) is not None]
+
     def settle(self) -> dict[str, str]:
         """Sign what is staged with the keys at hand; publish when nothing lacks a signature.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from reuna.core.settings import REQUIRED, Option, between
+from reuna.core.settings import PORT_OR_NONE, REQUIRED, TCP_PORT, Option, address, address_or_none, between
 
 FOG: tuple[Option, ...] = (
     Option("fleet", str, REQUIRED, "name of the fleet, as in the certificates"),
@@ -10,28 +10,48 @@ FOG: tuple[Option, ...] = (
     Option("folder", str, REQUIRED, "where this node keeps its state"),
     Option("edges", list, [], "names of edges beside those that enrolled"),
     Option("listen.host", str, "127.0.0.1", "address the edges reach"),
-    Option("listen.nats_port", int, REQUIRED, "TCP port of the site's nats-server"),
-    Option("listen.freight_port", int, REQUIRED, "TCP port of the freight server"),
+    Option("listen.nats_port", int, REQUIRED, "TCP port of the site's nats-server", check=TCP_PORT),
+    Option("listen.freight_port", int, REQUIRED, "TCP port of the freight server", check=TCP_PORT),
     Option("parent.name", str, "cloud", "name of the cloud"),
-    Option("parent.leaf", str, REQUIRED, "the cloud's leaf listener, host:port; this fog dials out"),
+    Option(
+        "parent.leaf",
+        str,
+        REQUIRED,
+        "the cloud's leaf listener, host:port; this fog dials out",
+        check=address,
+    ),
     Option("parent.freight_host", str, REQUIRED, "host of the cloud's freight server"),
-    Option("parent.freight_port", int, REQUIRED, "TCP port of the cloud's freight server"),
-    Option("site.certificate", str, REQUIRED, "the gateway's certificate, shown to the edges, PEM"),
-    Option("site.key", str, REQUIRED, "the gateway's private key, PEM"),
-    Option("tls.certificate", str, REQUIRED, "the fog's certificate, shown to the cloud, PEM"),
-    Option("tls.key", str, REQUIRED, "the fog's private key, PEM"),
-    Option("tls.authority", str, REQUIRED, "the fleet's root certificate, PEM"),
-    Option("policy", str, REQUIRED, "the site's signed policy.toml: what may leave this node"),
-    Option("root", str, REQUIRED, "root.json of the fleet's trust; read when this node is new"),
-    Option("enrol.authority", str, "", "folder of the site's authority; empty: nobody is taken in here"),
-    Option("enrol.address", str, "", "host:port where invited machines enrol"),
-    Option("enrol.port", int, 0, "TCP port of the enrolment server"),
+    Option("parent.freight_port", int, REQUIRED, "TCP port of the cloud's freight server", check=TCP_PORT),
+    Option(
+        "site.certificate", str, REQUIRED, "the gateway's certificate, shown to the edges, PEM", there="file"
+    ),
+    Option("site.key", str, REQUIRED, "the gateway's private key, PEM", there="file"),
+    Option("tls.certificate", str, REQUIRED, "the fog's certificate, shown to the cloud, PEM", there="file"),
+    Option("tls.key", str, REQUIRED, "the fog's private key, PEM", there="file"),
+    Option("tls.authority", str, REQUIRED, "the fleet's root certificate, PEM", there="file"),
+    Option("policy", str, REQUIRED, "the site's signed policy.toml: what may leave this node", there="later"),
+    Option("root", str, REQUIRED, "root.json of the fleet's trust; read when this node is new", there="pin"),
+    Option(
+        "enrol.authority",
+        str,
+        "",
+        "folder of the site's authority; empty: nobody is taken in here",
+        there="folder",
+    ),
+    Option("enrol.address", str, "", "host:port where invited machines enrol", check=address_or_none),
+    Option("enrol.port", int, 0, "TCP port of the enrolment server", check=PORT_OR_NONE),
     Option("enrol.life_days", float, 7.0, "life of an edge's certificate", "days", between(0.0001, 400)),
     Option(
         "enrol.grace_days", float, 90.0, "how long after its end it may be renewed", "days", between(0, 3650)
     ),
     Option("enrol.edges", int, 0, "how many edges the site may have; 0: any number"),
-    Option("enrol.parent", str, "", "host:port where this fog renews its certificates; empty: it does not"),
+    Option(
+        "enrol.parent",
+        str,
+        "",
+        "host:port where this fog renews its certificates; empty: it does not",
+        check=address_or_none,
+    ),
     Option("nats_server", str, "", "path of a nats-server; empty: the system's or the wheel's"),
     Option("announce_s", float, 1.0, "how often an open round is announced again", "s", between(0.05, 60)),
     Option("hello_s", float, 5.0, "how often the node says that it is there", "s", between(0.1, 3600)),

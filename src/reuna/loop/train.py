@@ -8,12 +8,23 @@ is a pure function of the rows that the closing row names.
 from __future__ import annotations
 
 import math
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import NoReturn
 
 import msgspec
 
-from reuna.core.errors import REFUSALS, NotApproved, Refused
+from reuna.core.errors import (
+    REFUSALS,
+    DataError,
+    ExtraMissing,
+    LearnerError,
+    NotApproved,
+    PlanError,
+    ProjectError,
+    Refused,
+    SandboxTooWeak,
+    SettingsError,
+)
 from reuna.core.records import Contribution, Member, Metrics, Plan, Refusals
 from reuna.learn.grid import WIDTHS, largest_sum, narrowest, sum_width, update_width
 from reuna.learn.sums import Part
@@ -21,6 +32,21 @@ from reuna.learn.sums import Part
 MAX_METRICS = 64
 MAX_NAME = 64
 MAX_REASON = 300
+MOST_TOLD = 8  #: reasons, and nodes of each, in one message
+UNHEARD = "not heard of before the deadline"
+#: Codes of absences that another attempt only repeats: mistakes in project, data or learner, a weak machine.
+LASTING = frozenset(
+    kind.code
+    for kind in (
+        SettingsError,
+        ProjectError,
+        DataError,
+        PlanError,
+        ExtraMissing,
+        LearnerError,
+        SandboxTooWeak,
+    )
+)
 #: The reason of an edge whose site has not approved the run's code: these words and no others.
 AWAITED = f"{NotApproved.code} the code waits for the approval of this site's officers"
 
@@ -154,6 +180,31 @@ def waits(plan: Plan, rows: Sequence[Contribution]) -> bool:
     return not reaches_quorum(plan, rows) and len(taking_part(rows)) + len(waiting(rows)) >= plan.quorum
 
 
+def lasting(absent: Iterable[str]) -> bool:
+    """Whether everybody absent will be absent again, by their reasons: code, space, message."""
+    codes = {reason.partition(" ")[0] for reason in absent}
+    return bool(codes) and codes <= LASTING
+
+
+def absences(cohort: Iterable[str], rows: Iterable[Contribution]) -> dict[str, tuple[str, ...]]:
+    """Reason -> the edges of the cohort that gave it."""
+    found: dict[str, tuple[str, ...]] = {}
+    for member in all_members(cohort, rows, UNHEARD):
+        if member.absent:
+            found[member.absent] = (*found.get(member.absent, ()), member.node)
+    return found
+
+
+def shortage(number: int, absent: Mapping[str, tuple[str, ...]], attempts: int) -> str:
+    """What to say of a round that never reached its quorum: who gave what reason, the first few."""
+    tried = f"in {attempts} attempts" if attempts > 1 else "and another attempt would not change that"
+    lines = [f"round {number} did not reach its quorum {tried}"]
+    for reason, nodes in list(absent.items())[:MOST_TOLD]:
+        more = f" and {len(nodes) - MOST_TOLD} more" if len(nodes) > MOST_TOLD else ""
+        lines.append(f"{', '.join(nodes[:MOST_TOLD])}{more}: {reason}")
+    return "\n".join(lines)
+
+
 def taking_part(rows: Iterable[Contribution]) -> list[Member]:
     """Members that gave something, sorted by name."""
     members = (m for row in rows for m in row.members if not m.absent)
@@ -211,7 +262,7 @@ def closing_row(
         weight=0,
         digest="",
         size=0,
-        members=all_members(cohort, rows, "not heard of before the deadline"),
+        members=all_members(cohort, rows, UNHEARD),
         refused=refused or {},
     )
 

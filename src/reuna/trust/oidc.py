@@ -20,7 +20,7 @@ from typing import Any
 
 import msgspec
 
-from reuna.core.errors import NotSignedIn, SettingsError, UserError
+from reuna.core.errors import AccountProblem, NotSignedIn, SettingsError, UserError
 from reuna.core.foreign import shown
 from reuna.trust.people import NAME, check_roles
 
@@ -52,7 +52,7 @@ def read_rules(settings: Mapping[str, Any]) -> Rules:
     for group, given in settings["oidc.roles"].items():
         try:
             if not isinstance(given, list) or not all(isinstance(role, str) for role in given):
-                raise UserError("expected a list of roles")
+                raise AccountProblem("expected a list of roles")
             check_roles(given)
         except UserError as error:
             raise SettingsError(f"oidc.roles of group {group!r:.80}: {error}", error.next_step) from None

@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from reuna.core.errors import PermissionDenied, UserError
+from reuna.core.errors import AccountProblem, PermissionDenied
 
 Via = Literal["session", "certificate", "machine"]  #: machine: on the cloud's own machine, on its files
 
@@ -112,28 +112,30 @@ def may(caller: Caller, action: str) -> bool:
 
 
 def check_name(name: str) -> None:
-    """Raises `UserError`."""
+    """Raises `AccountProblem`."""
     if NAME.fullmatch(name) is None:
-        raise UserError(f"{name!r:.80} is no name for an account", "Use a-z, 0-9, dot, hyphen, underscore.")
+        raise AccountProblem(
+            f"{name!r:.80} is no name for an account", "Use a-z, 0-9, dot, hyphen, underscore."
+        )
 
 
 def check_roles(roles: Collection[str]) -> None:
-    """Raises `UserError`."""
+    """Raises `AccountProblem`."""
     unknown = sorted(set(roles) - ALL)
     if unknown or not roles:
         said = f"{unknown[0]!r:.40} is no role" if unknown else "an account needs a role"
-        raise UserError(said, f"Roles are {', '.join(ROLES)}.")
+        raise AccountProblem(said, f"Roles are {', '.join(ROLES)}.")
 
 
 def check_password(password: str, name: str) -> None:
-    """Long enough, and not the name. Raises `UserError`."""
+    """Long enough, and not the name. Raises `AccountProblem`."""
     if not SHORTEST <= len(password) <= LONGEST:
-        raise UserError(
+        raise AccountProblem(
             f"a password has {SHORTEST} to {LONGEST} characters",
             "Several words in a row are easy to remember.",
         )
     if name in password.lower() and len(password) < len(name) + SHORTEST:
-        raise UserError("this password is little more than the name", "Take another one.")
+        raise AccountProblem("this password is little more than the name", "Take another one.")
 
 
 def wait_s(failures: int) -> float:
@@ -154,7 +156,7 @@ def is_waiting(proposal: Proposal, now: float) -> bool:
 def decide(proposal: Proposal, caller: Caller, approve: bool, digest: str, now: float) -> Proposal:
     """The proposal with a second person's word on exactly this content.
 
-    Raises `PermissionDenied` (no approver, or their own proposal), `UserError` (decided before, too
+    Raises `PermissionDenied` (no approver, or their own proposal), `AccountProblem` (decided before, too
     old, or about something else).
     """
     if not may(caller, "proposals.decide"):
@@ -162,9 +164,9 @@ def decide(proposal: Proposal, caller: Caller, approve: bool, digest: str, now: 
     if caller.name == proposal.by:
         raise PermissionDenied("nobody approves their own proposal", "Ask another approver.")
     if digest != proposal.digest:
-        raise UserError(f"proposal {proposal.id} is not what you have seen", "Look at it again.")
+        raise AccountProblem(f"proposal {proposal.id} is not what you have seen", "Look at it again.")
     if not is_waiting(proposal, now):
         said = f"was {proposal.decided} by {proposal.decided_by}" if proposal.decided else "is too old"
-        raise UserError(f"proposal {proposal.id} {said}", "Propose it again.")
+        raise AccountProblem(f"proposal {proposal.id} {said}", "Propose it again.")
     word: Literal["approved", "rejected"] = "approved" if approve else "rejected"
     return msgspec.structs.replace(proposal, decided=word, decided_by=caller.name, decided_at=now)

@@ -37,6 +37,7 @@ from reuna.core.errors import (
     DataError,
     ExtraMissing,
     LearnerError,
+    NotUsable,
     ProjectError,
     WorkerFailed,
 )
@@ -384,7 +385,7 @@ def test_a_model_is_whole_under_its_name_or_not_there(tmp_path: Path) -> None:
     write_model(tmp_path / "m", tensors)
     assert (tmp_path / "m").read_bytes() == pack(tensors)
     (tmp_path / "full").mkdir()
-    with pytest.raises(Corrupted):
+    with pytest.raises(NotUsable):
         write_model(tmp_path / "full", tensors)
     assert not (tmp_path / "full.part").exists()
 

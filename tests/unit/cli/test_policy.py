@@ -146,3 +146,9 @@ def test_nothing_is_written_over(place: Path) -> None:
         started()
     with pytest.raises(KeyProblem, match="is there already"):
         reuna("key", "dpo", "--out", "dpo.key")
+
+
+def test_a_key_in_a_folder_that_was_made_for_it_says_where_it_is(tmp_path: Path) -> None:
+    done = RUN.invoke(app, ["policy", "key", "anna", "--out", str(tmp_path / "new" / "anna.key")])
+    assert f"{tmp_path / 'new' / 'anna.key'}" in done.stderr
+    assert done.stdout.startswith("anna=")

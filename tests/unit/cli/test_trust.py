@@ -54,6 +54,7 @@ def test_the_ceremony_from_the_page(place: Path) -> None:
     assert found["roles"]["root"]["version"] == 3
     assert "published" in reuna("withdraw", "code/detector.zip")
     assert json.loads(reuna("publish", "--json"))["published"]
+    assert "nothing is staged" in reuna("publish")
 
 
 def test_a_roster_is_read_when_it_is_listed_and_stays_in_the_list(place: Path) -> None:

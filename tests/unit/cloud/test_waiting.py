@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from reuna.cloud.train import LAST_WAIT_S, MAX_ATTEMPTS
-from reuna.core.errors import NotApproved, Refused, RunFailed
+from reuna.core.errors import DataError, NotApproved, Refused, RunFailed
 from reuna.core.records import Plan
 from reuna.loop import plan as planning
 from reuna.loop import train
@@ -104,3 +104,26 @@ def test_the_plans_of_a_run_with_many_attempts_are_one_chain(monkeypatch: pytest
 
 def _never(_bundle: str, _unsigned: str) -> int:
     raise Refused("policy", "no new code")
+
+
+def _broken(_bundle: str, _unsigned: str) -> int:
+    raise DataError("no column 'flow'")
+
+
+def test_a_mistake_that_stays_ends_the_run_at_once_and_says_who_made_it() -> None:
+    fleet = Fleet({EDGES[0]: 0.0})
+    for edge in EDGES[:2]:
+        setattr(fleet.meters[edge], "approved", _broken)
+    with pytest.raises(RunFailed) as told:
+        fleet.carry_out()
+    assert "another attempt would not change that" in told.value.message
+    assert f"{EDGES[0]}, {EDGES[1]}: R103" in told.value.message
+    assert fleet.timeline["short", 1]["attempt"] == 1
+
+
+def test_while_one_of_the_absent_may_come_back_the_round_is_tried_again() -> None:
+    fleet = Fleet({EDGES[0]: 0.0})
+    setattr(fleet.meters[EDGES[0]], "approved", _broken)
+    setattr(fleet.meters[EDGES[1]], "approved", _never)
+    with pytest.raises(RunFailed, match=f"quorum in {MAX_ATTEMPTS} attempts"):
+        fleet.carry_out()

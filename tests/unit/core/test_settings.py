@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pytest
 
+from reuna.cloud.settings import CLOUD
 from reuna.core.errors import SettingsError
 from reuna.core.project import project_settings
-from reuna.core.settings import REQUIRED, Option, Source, between, environment, flags, one_of, parse
+from reuna.core.settings import (
+    REQUIRED,
+    Option,
+    Source,
+    address,
+    between,
+    environment,
+    flags,
+    one_of,
+    parse,
+)
+from reuna.edge.settings import EDGE
+from reuna.fog.settings import FOG
 
 TABLE = (
     Option("name", str, REQUIRED, "the node's name"),
@@ -40,6 +55,49 @@ def test_all_mistakes_are_reported_together_with_their_origin() -> None:
         "fog.toml: local is 1, expected true or false",
         "flags: listen.port is '0', must be between 1 and 65535",
         "name is missing: the node's name",
+    ]
+
+
+@pytest.mark.parametrize("table", [CLOUD, FOG, EDGE], ids=["cloud", "fog", "edge"])
+def test_every_port_and_address_of_a_place_is_checked(table: tuple[Option, ...]) -> None:
+    ports = [option for option in table if option.name.rpartition(".")[2].endswith("port")]
+    assert ports
+    assert all(option.check is not None and option.check(99_999_999) for option in ports)
+    assert all(option.check is not None and option.check(-1) for option in ports)
+    addresses = [option for option in table if "host:port" in option.help]
+    assert all(option.check is not None and option.check("fog:99999999") for option in addresses)
+
+
+@pytest.mark.parametrize("text", ["fog:8443", "tls://127.0.0.1:4222", "[::1]:1"])
+def test_host_and_port_are_an_address(text: str) -> None:
+    assert address(text) == ""
+
+
+@pytest.mark.parametrize("text", ["", "fog", "fog:", ":80", "fog:0", "fog:65536", "fog:8٠", "fog:-1", "a:b"])
+def test_anything_else_is_no_address(text: str) -> None:
+    assert "host:port" in address(text)
+
+
+@pytest.mark.parametrize("table", [CLOUD, FOG, EDGE], ids=["cloud", "fog", "edge"])
+def test_every_path_of_a_place_says_what_must_be_there(table: tuple[Option, ...]) -> None:
+    """But for the state folder, which is made, and the server, which is looked for by itself."""
+    words = ("PEM", "folder", "file", "root.json", "policy.toml")
+    paths = {option.name for option in table if option.kind is str and any(w in option.help for w in words)}
+    silent = {option.name for option in table if option.name in paths and not option.there}
+    assert silent <= {"folder", "nats_server"}
+
+
+def test_what_is_not_there_is_reported_with_the_other_mistakes() -> None:
+    table = (*TABLE, Option("key", str, REQUIRED, "the key", there="file"))
+
+    def gone(option: Option, values: Mapping[str, object]) -> str:
+        return f"which is no {option.there}"
+
+    with pytest.raises(SettingsError) as caught:
+        parse(table, [Source("fog.toml", {"name": "north", "key": "k.pem", "mode": "slow"})], look=gone)
+    assert caught.value.message.splitlines() == [
+        "fog.toml: mode is 'slow', must be one of fast, safe",
+        "key is k.pem, which is no file",
     ]
 
 

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from reuna.adapters.toml_file import read_toml
 from reuna.cli import app
 from reuna.cloud.settings import CLOUD
-from reuna.core.errors import NotAdmitted, ReunaError, UserError
+from reuna.core.errors import AccountProblem, NotAdmitted, ReunaError
 from reuna.core.settings import parse
 from reuna.fleet.admit import Desk, make_cloud
 from reuna.fleet.people import Office
@@ -56,13 +56,13 @@ def test_who_is_taken_in_and_put_out_stands_in_the_trail(desk: Desk) -> None:
 def test_an_account_that_is_there_already_is_a_failure(tmp_path: Path) -> None:
     office = Office({"folder": str(tmp_path)})
     office.add("anna", ["viewer"], PASSWORD)
-    with pytest.raises(UserError):
+    with pytest.raises(AccountProblem):
         office.add("anna", ["admin"], PASSWORD)
-    with pytest.raises(UserError):
+    with pytest.raises(AccountProblem):
         office.add("ben", ["king"], PASSWORD)
     office.close()
     assert [verdict for _, _, verdict in said(Trail(tmp_path))] == [
-        "allowed", "allowed", f"failed {UserError.code}", "allowed", f"failed {UserError.code}",
+        "allowed", "allowed", f"failed {AccountProblem.code}", "allowed", f"failed {AccountProblem.code}",
     ]  # fmt: skip
 
 

@@ -18,6 +18,7 @@ from aiohttp import web
 
 from reuna.adapters.tls import identity_of
 from reuna.core.errors import (
+    AccountProblem,
     BlobNotFound,
     NotSignedIn,
     PermissionDenied,
@@ -25,7 +26,6 @@ from reuna.core.errors import (
     RunNotFound,
     TooMany,
     Unreachable,
-    UserError,
 )
 from reuna.core.foreign import UNREADABLE
 from reuna.core.tally import Tally
@@ -173,21 +173,21 @@ async def in_thread(work: Callable[[], T]) -> T:
 
 
 async def few_words(request: web.Request) -> bytes:
-    """A small body, of which no byte is read beyond. Raises `UserError`."""
+    """A small body, of which no byte is read beyond. Raises `AccountProblem`."""
     data = await request.content.read(MAX_WORDS + 1)
     while len(data) <= MAX_WORDS and not request.content.at_eof():
         data += await request.content.read(MAX_WORDS + 1 - len(data))
     if len(data) > MAX_WORDS:
-        raise UserError(f"more than {MAX_WORDS} bytes", "Compare with docs/reference/api.md.")
+        raise AccountProblem(f"more than {MAX_WORDS} bytes", "Compare with docs/reference/api.md.")
     return data
 
 
 def read(kind: type[M], data: bytes, what: str) -> M:
-    """A record from JSON. Raises `UserError`."""
+    """A record from JSON. Raises `AccountProblem`."""
     try:
         return msgspec.json.decode(data, type=kind)
     except UNREADABLE as error:
-        raise UserError(f"this is no {what}: {error}", "Compare with docs/reference/api.md.") from error
+        raise AccountProblem(f"this is no {what}: {error}", "Compare with docs/reference/api.md.") from error
 
 
 class Pace:

@@ -42,7 +42,7 @@ from reuna.adapters.operator_api.guard import (
     with_headers,
 )
 from reuna.adapters.operator_api.sessions import SessionDesk, SignIns
-from reuna.core.errors import UserError
+from reuna.core.errors import AccountProblem, PortInUse
 from reuna.core.records import RunSpec
 from reuna.trust.people import Caller, Proposal, Session
 from reuna.wire.openapi import openapi
@@ -107,12 +107,16 @@ async def serve_api(
 ) -> ApiServer:
     """Listen on each port with its own TLS; one that asks for no certificate is for people.
 
-    ``sign_ins``: those at an identity provider; None: there is none.
+    ``sign_ins``: those at an identity provider; None: there is none. Raises `PortInUse`.
     """
     runner = web.AppRunner(api_app(actions, reception, sign_ins), access_log=None)
     await runner.setup()
     for port, tls in ports.items():
-        await web.TCPSite(runner, host, port, ssl_context=tls).start()
+        try:
+            await web.TCPSite(runner, host, port, ssl_context=tls).start()
+        except OSError as error:
+            await runner.cleanup()
+            raise PortInUse(f"cannot listen on {host}:{port}: {error.strerror}") from error
     return ApiServer(runner)
 
 
@@ -236,5 +240,5 @@ class _Desk:
 def _count(request: web.Request, name: str) -> int:
     text = request.query.get(name, "0")
     if not (text.isascii() and text.isdigit() and len(text) <= 15):
-        raise UserError(f"`{name}` is no number of them", "Compare with docs/reference/api.md.")
+        raise AccountProblem(f"`{name}` is no number of them", "Compare with docs/reference/api.md.")
     return int(text)

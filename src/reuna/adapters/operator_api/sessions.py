@@ -8,7 +8,7 @@ import msgspec
 from aiohttp import web
 
 from reuna.adapters.operator_api.guard import COOKIE, Known, few_words, in_thread, operator_of, read
-from reuna.core.errors import UserError
+from reuna.core.errors import AccountProblem
 from reuna.trust.people import Caller, Session
 
 Begun = tuple[str, Session, Caller]  #: a session's token, the session, whose it is
@@ -94,7 +94,7 @@ class SessionDesk:
 
     def _provider(self) -> SignIns:
         if self._sign_ins is None:
-            raise UserError("this cloud has no identity provider", "Give --name, and a password.")
+            raise AccountProblem("this cloud has no identity provider", "Give --name, and a password.")
         return self._sign_ins
 
 
