@@ -11,7 +11,7 @@ BIN := .venv/bin
 # Errors only: warnings about the machine's own package settings help nobody here.
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 
-.PHONY: help demo test test-extras fuzz check fix docs drill bench-quick bench lock clean
+.PHONY: help demo test test-extras fuzz nightly check fix docs drill bench-quick bench lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -40,6 +40,12 @@ FUZZ_S ?= 120
 fuzz: .venv-extras/stamp ## Every parser with foreign bytes, FUZZ_S=120 seconds each; TARGET=tensors for one
 	@.venv-extras/bin/python -m fuzz --seconds $(FUZZ_S) $(TARGET)
 	@SCHEMA_EXAMPLES=300 .venv-extras/bin/python -m pytest tests/contract/test_operator_schema.py
+
+# Each says in its last line what it found; a failure ends the night with its name.
+NIGHTLY := hostile kill revoke flows sandbox
+nightly: .venv-extras/stamp .venv/demo.stamp ## What CI runs at night: fuzzing, then the drills with real processes
+	@$(MAKE) --no-print-directory fuzz FUZZ_S=$(FUZZ_S)
+	@for name in $(NIGHTLY); do echo "drill $$name" >&2; $(BIN)/python -m drills.$$name; done
 
 check: .venv/dev.stamp ## Lint, format, types, floors, docs: what CI runs before the tests
 	@failed=; step() { echo "$$1"; shift; "$$@" > .venv/check.txt 2>&1 || { cat .venv/check.txt; failed=yes; }; }; \

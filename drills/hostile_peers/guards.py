@@ -91,6 +91,9 @@ def _unmoved(real: Any, floor: Any, run: str, new: Any) -> Any:
     return floor
 
 
+instead("plan-history", PLANS, "_check_history")(nothing)
+
+
 @instead("cohort", FLOWS, "decide")
 def _any_cohort(real: Any, policy: Any, state: Any, request: Any) -> Any:
     return real(policy, state, msgspec.structs.replace(request, cohort=99, organisations=99))

@@ -23,6 +23,7 @@ from reuna.adapters.trust_keys import read_key
 from reuna.core.errors import Corrupted
 from reuna.core.records import Plan
 from reuna.fleet.officer import approve, key_file
+from reuna.loop.plan import shared
 from reuna.trust.ledger import read_record
 from reuna.trust.plans import opened
 from reuna.wire import decode, encode
@@ -104,6 +105,19 @@ async def second_plan(world: World, beside: Round) -> bool:
     return await _trains(world, beside, world.trust.sign(encode(plan)), beside.run, times=2)
 
 
+async def two_models(world: World, beside: Round) -> bool:
+    """Another model for edge-1's round than for the other site's; then both are to go on together."""
+    given = _evil(beside)
+    elsewhere = msgspec.structs.replace(given, model="0" * 64, inline=None)
+    assert await _trains(world, beside, world.trust.sign(encode(given)), given.run)
+    common = msgspec.structs.replace(given, round=2, before=shared(elsewhere))
+    fog, line = await world.bus("gateway", "fog-1"), f"trained round 2 attempt 1 of {given.run}\n"
+    log = world.path(EDGE)
+    return await _insists(
+        world, fog, "plan.edge-1", world.trust.sign(encode(common)), lambda: line in log.read_text()
+    )
+
+
 async def _answered(world: World, beside: Round) -> None:
     """Edge-1 has done its honest part, so that nothing calls it back from what comes now."""
     line = f"trained round 1 attempt 1 of {beside.run}\n"
@@ -165,6 +179,8 @@ ATTACKS = (
            ("plan-floor",), (EDGE, "refused a plan: .*was accepted before"), replayed),
     Attack("second-plan-for-a-round", "coordinator", "asks a node twice in one round, with other work",
            ("plan-floor",), (EDGE, "refused a plan: .*two different plans"), second_plan),
+    Attack("two-sites-two-models", "coordinator", "gives two sites other models in a round, then goes on with both",
+           ("plan-history",), (EDGE, "refused a plan: .*goes on from another round 1 than"), two_models),
     Attack("cohort-of-one", "coordinator", "asks one edge alone, so that the sum is its update",
            ("cohort",), (EDGE, "nodes in the sum: 1, at least 2"), cohort_of_one),
     Attack("cohort-of-doubles", "coordinator", "fills up the cohort with the same name",

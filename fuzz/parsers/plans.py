@@ -9,9 +9,10 @@ import msgspec
 from fuzz.kit import PLAN, attempt
 from reuna.core.errors import BadMessage, Untrusted
 from reuna.core.records import Plan
+from reuna.loop.plan import shared
 from reuna.trust import plans
 from reuna.trust.dsse import authenticated
-from reuna.trust.plans import Floor, PlanGate, PlanKey, PlanSigner, opened, sign_plan, verify_plan
+from reuna.trust.plans import About, Floor, PlanGate, PlanSigner, opened, sign_plan, verify_plan
 from reuna.trust.publish import DAY, key_of, public_of
 from reuna.wire import decode, encode
 from tests.unit.trust.house import FLEET, NOW, key
@@ -36,11 +37,12 @@ def check(data: bytes) -> None:
     elif data[:1] == b"\2":  # any plan
         signed = sign_plan(data[1:], SIGNER, NOW)
     attempt(lambda: opened(signed), Untrusted)
-    accepted = attempt(lambda: verify_plan(GATE, Floor(), signed, NOW, _key_of), Untrusted, BadMessage)
+    accepted = attempt(lambda: verify_plan(GATE, Floor(), signed, NOW, _about), Untrusted, BadMessage)
     if accepted is not None:
         assert accepted.plan == opened(signed)
-        assert verify_plan(GATE, accepted.floor, signed, NOW, _key_of).floor == accepted.floor
+        assert verify_plan(GATE, accepted.floor, signed, NOW, _about).floor == accepted.floor
 
 
-def _key_of(plan: bytes) -> PlanKey:
-    return decode(Plan, plan).key
+def _about(data: bytes) -> About:
+    plan = decode(Plan, data)
+    return About(*plan.key, shared=shared(plan), before=plan.before)

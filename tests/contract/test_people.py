@@ -14,7 +14,7 @@ import pytest
 from reuna.adapters import passwords
 from reuna.adapters.operator_api.guard import COOKIE, HEADERS
 from reuna.adapters.passwords import hashed
-from reuna.core.errors import NotSignedIn, PermissionDenied, RunFailed, TooMany
+from reuna.core.errors import NotSignedIn, PermissionDenied, RunFailed, RunNotFound, TooMany
 from reuna.core.records import Grid, RunSpec
 from reuna.fleet.people import Account
 from reuna.trust.people import Person
@@ -35,7 +35,7 @@ def cheap() -> Iterator[None]:
 
 @pytest.fixture
 def api(tmp_path: Path) -> Iterator[Served]:
-    with served(tmp_path, ("runs.submit",)) as running:
+    with served(tmp_path, ("runs.submit", "runs.stop")) as running:
         for name, *roles in (
             ("anna", "engineer"),
             ("ben", "approver", "engineer"),
@@ -140,6 +140,23 @@ def test_a_run_waits_for_a_second_person_and_then_is_the_one_that_was_proposed(a
         ben.decide(waiting, False)
 
 
+def test_a_run_ends_for_good_only_when_a_second_person_agrees(api: Served) -> None:
+    anna, ben = account(api, "anna"), account(api, "ben")
+    anna.submit(spec())
+    ben.decide(ben.proposals()[0], True)
+    number = anna.stop(spec().run)
+    waiting = next(each for each in ben.proposals() if each["id"] == number)
+    assert (waiting["action"], waiting["waiting"]) == ("runs.stop", True)
+    assert anna.status(spec().run)["state"] == "running"
+    assert ben.decide(waiting, True)["decided"] == "approved"
+    assert [e["target"] for e in api.reception.audit(0) if e["verdict"] == "proposed"][-1] == waiting[
+        "summary"
+    ]
+    with pytest.raises(RunNotFound):
+        anna.stop("r-none")
+    assert len(ben.proposals()) == 2, "what is not there needs nobody's word"
+
+
 def test_nobody_approves_their_own_also_with_both_roles(api: Served) -> None:
     ben = account(api, "ben")
     ben.submit(spec())
@@ -164,6 +181,28 @@ def test_a_cookie_alone_changes_nothing(api: Served) -> None:
     )
     assert ask(api, "DELETE", "/v1/session", Cookie=kept, X_CSRF_Token=csrf, Origin=own).status == 200
     assert ask(api, "GET", "/v1/session", Cookie=kept).status == 401
+
+
+def test_foreign_pages_dead_sessions_and_floods_stand_in_the_trail(api: Served) -> None:
+    answer = ask(api, "POST", "/v1/session", json.dumps({"name": "anna", "password": PASSWORD}))
+    kept = answer.headers["Set-Cookie"].partition(";")[0]
+    assert ask(api, "DELETE", "/v1/session", Cookie=kept).status == 403
+    for _ in range(20):
+        assert ask(api, "GET", "/v1/runs", Authorization="Bearer stolen-and-over").status == 401
+    assert ask(api, "POST", "/v1/runs").status == 401
+    with line(api) as connection:
+        status = 0
+        while status != 429:
+            connection.request("GET", "/v1/session")
+            answer = connection.getresponse()
+            answer.read()
+            status = answer.status
+    said = [(e["who"], e["what"], e["why"]) for e in api.reception.audit(0) if e["verdict"] == "denied"]
+    assert ("anna", "self", "this request did not come from our own page") in said
+    dead = [each for each in said if each[1:] == ("runs.read", "this session is over, or never was")]
+    assert len(dead) == 9, "the first eight times, then the sixteenth"
+    assert ("-", "runs.submit", "nobody is signed in here") in said
+    assert ("-", "self", "too many requests") in said
 
 
 def test_every_answer_has_the_headers_that_keep_browsers_narrow(api: Served) -> None:

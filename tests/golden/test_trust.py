@@ -10,7 +10,7 @@ from pathlib import Path
 
 from reuna.trust.gate import plan_gate
 from reuna.trust.metadata import begin, complete, update
-from reuna.trust.plans import Floor, PlanSigner, sign_plan, verify_plan
+from reuna.trust.plans import About, Floor, PlanSigner, sign_plan, verify_plan
 from reuna.trust.publish import key_of, public_of
 from reuna.trust.targets import target
 from tests.unit.trust.house import FLEET, NOW, House, key
@@ -41,7 +41,7 @@ def test_golden_files_are_still_accepted() -> None:
     assert complete(state)
     assert target(state, "releases/pump", NOW).version == 1
     signed = bytes.fromhex(golden["signed plan"])
-    accepted = verify_plan(plan_gate(state), Floor(), signed, NOW, lambda _: ("r-1", 1, 1))
+    accepted = verify_plan(plan_gate(state), Floor(), signed, NOW, lambda _: About("r-1", 1, 1))
     assert accepted.plan == PLAN
 
 

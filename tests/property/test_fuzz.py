@@ -27,6 +27,7 @@ from tests.unit.trust.books import OWNER, book
 def found() -> Iterator[tuple[str, str, bytes]]:
     """Target, what it was, and an input on which its check failed before it was repaired."""
     yield "admit", "a sum of the widest integers could not be passed on", list(admit.seeds())[1]
+    yield "audit_trails", "a line with a good hash and no number", b'\1{"who": "anna"}'
     yield "csv_tables", "a number beyond float32 became infinite", b"a\n2e300\n"
     yield "csv_tables", "a number beyond int64 became another one", b"a\n1e19\n"
     for number, seed in enumerate(list(events.seeds())[1:]):
@@ -45,6 +46,8 @@ def found() -> Iterator[tuple[str, str, bytes]]:
     head = f"HTTP/1.1 404 No\r\nContent-Length: {len(problem)}\r\n\r\n".encode()
     yield "freight_answers", "a parent's text that is not UTF-8", b"\0" + head + problem
     yield "ledgers", "an owner's name that is not UTF-8", b"\1" + begun_by(b"\xff")
+    yield "notes", "a note nested deeper than Python reads", b"\2" + b"[" * 5_000
+    yield "notes", "a record beyond every number", b'\2{"seq": Infinity, "digest": ""}'
     yield "parquet_tables", "text that is not UTF-8", parquet_with(b"\xff")
     request = next(iter(requests.seeds()))
     curve = bytes.fromhex("2a8648ce3d030107")
@@ -52,6 +55,7 @@ def found() -> Iterator[tuple[str, str, bytes]]:
     ended = list(requests.seeds())[1].replace(b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x42", 1)
     yield "requests", "a certificate of version 66", ended
     yield "requests", "a refusal nested deeper than Python reads", b"\4" + b"[" * 5_000
+    yield "rosters", "text that is not UTF-8", b'{"":"","\x80"'
     yield "settings", "a whole number larger than any float", b"[round]\nquorum = 1" + b"0" * 400
     yield "settings", "a hexadecimal number too long to be written", b"[run]\nseed = 0x" + b"f" * 4_000
     yield "settings", "a decimal number too long to be read", b"[run]\nseed = " + b"9" * 5_000

@@ -178,7 +178,7 @@ def test_certificates_renew_by_themselves_and_are_shown_without_a_restart(plant:
     assert plant.log("press-1").count("renewed identity.pem") >= 2, plant.log("press-1")
 
 
-def test_the_same_key_in_two_places_raises_an_alarm(plant: Plant) -> None:
+def test_the_same_key_in_two_places_is_refused_until_somebody_decides(plant: Plant) -> None:
     plant.make_cloud()
     plant.make_fog("mill-3")
     plant.make_edge("mill-3", "press-1")
@@ -195,6 +195,14 @@ def test_the_same_key_in_two_places_raises_an_alarm(plant: Plant) -> None:
     assert "two places" in alarms[0]
     assert "ALARM" in plant.reuna("node", "list", "--settings", "mill-3/fog.toml")
     assert until(lambda: plant.nodes("cloud", "cloud")["press-1"]["alarms"]), "the cloud hears of it too"
+    assert plant.nodes("mill-3", "fog")["press-1"]["state"] == "held"
+    for one in ("press-1", "thief"):
+        until(lambda: "Authorization Violation" in plant.log(one))
+    plant.running["thief"].kill()
+    plant.reuna("node", "release", "press-1", "--settings", "mill-3/fog.toml")
+    released = time.time()
+    until(lambda: (plant.nodes("mill-3", "fog")["press-1"]["heard"] or 0) > released)
+    assert plant.nodes("mill-3", "fog")["press-1"]["state"] == "active"
 
 
 def test_a_renamed_node_ends_under_its_old_name_and_others_stay_connected(plant: Plant) -> None:

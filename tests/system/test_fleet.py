@@ -16,6 +16,7 @@ import msgspec
 import pytest
 
 from drills import kill
+from reuna.adapters.sandbox import probe
 from reuna.fleet.layout import Fleet, make_fleet
 from reuna.fleet.result import ResultFile
 from reuna.template import make_project
@@ -387,11 +388,24 @@ def test_the_edge_agent_has_no_socket_to_the_network(project: Path) -> None:
         wait_until(lambda: len(of_session(running.pid)) >= 20)
         inet = inet_inodes()
         owners = {command_of(pid) for pid in of_session(running.pid) if sockets_of(pid) & inet}
+        networks = [(command_of(pid), network_of(pid)) for pid in of_session(running.pid)]
     finally:
         running.send_signal(signal.SIGINT)
         running.wait(60)
     assert any("reuna.exchange.process" in each for each in owners)
     assert not any("edge --settings" in each or "reuna.adapters.worker" in each for each in owners)
+    if probe().agent:
+        pytest.skip(f"an agent keeps the network here: {probe().agent}")
+    ours = network_of(os.getpid())
+    agents = [network for command, network in networks if "edge --settings" in command]
+    assert len(agents) == len(set(agents)) == 4, "each agent is in a namespace of its own"
+    assert ours not in agents
+    assert {network for command, network in networks if "reuna.exchange.process" in command} == {ours}
+
+
+def network_of(pid: int) -> str:
+    """The network namespace of a process."""
+    return str(Path(f"/proc/{pid}/ns/net").readlink())
 
 
 def inet_inodes() -> set[str]:

@@ -95,6 +95,6 @@ def _entry(line: bytes) -> dict[str, Any] | None:
         found = json.loads(said)
     except (ValueError, RecursionError):
         return None
-    if not isinstance(found, dict) or _line(found) != line:
+    if not isinstance(found, dict) or type(found.get("number")) is not int or _line(found) != line:
         return None
     return {**found, "hash": hashlib.sha256(said).hexdigest()}

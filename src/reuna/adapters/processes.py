@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import resource
 import signal
 import sys
 
@@ -20,6 +21,11 @@ def end_with_parent() -> None:
     os.setpgid(0, 0)
     if _libc is not None:
         _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+
+
+def no_core_files() -> None:
+    """A crash of this process and of those it starts leaves no image of memory, which holds keys."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 def own_peak_mib() -> float:

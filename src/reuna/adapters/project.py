@@ -20,6 +20,7 @@ import re
 import stat
 import struct
 import sys
+import tokenize
 import traceback
 import zipfile
 import zlib
@@ -174,7 +175,8 @@ def _within(folder: Path, file: str) -> str:
 def pack_bundle(folder: Path) -> bytes:
     """The project's code as a zip; equal code gives equal bytes.
 
-    Raises `ProjectError` for a file, or all files together, over what a bundle holds.
+    Raises `ProjectError` for a file, or all files together, over what a bundle holds, and for a file
+    that is not UTF-8.
     """
     files = sorted(path for path in _code_files(folder) if path != folder / CONFIGURATION)
     _check_sizes(folder, files)
@@ -185,7 +187,9 @@ def pack_bundle(folder: Path) -> bytes:
             info.create_system = _UNIX
             info.external_attr = (stat.S_IFREG | 0o644) << 16
             info.compress_type = zipfile.ZIP_DEFLATED
-            bundle.writestr(info, path.read_bytes())
+            content = path.read_bytes()
+            source_text(info.filename, content)
+            bundle.writestr(info, content)
     return out.getvalue()
 
 
@@ -216,6 +220,24 @@ def _code_files(folder: Path) -> Iterator[Path]:
             yield path
 
 
+def source_text(name: str, content: bytes) -> str:
+    """A file of a bundle as everybody reads it, UTF-8. Raises `ProjectError`.
+
+    A line `coding: utf-7` would have Python run another text than an officer is shown.
+    """
+    again = f"Save {name} as UTF-8, without a line that names another coding."
+    try:
+        coding = (
+            tokenize.detect_encoding(io.BytesIO(content).readline)[0] if name.endswith(".py") else "utf-8"
+        )
+        text = content.decode("utf-8")
+    except (SyntaxError, UnicodeDecodeError) as error:
+        raise ProjectError(f"{name} is not UTF-8: {error}", again) from error
+    if coding not in {"utf-8", "utf-8-sig"}:
+        raise ProjectError(f"{name} says that its coding is {coding}, not UTF-8", again)
+    return text
+
+
 def unpack_bundle(data: bytes, into: Path) -> None:
     """Write a bundle's files below ``into``. Raises `ProjectError` for anything but a bundle of ours.
 
@@ -229,6 +251,8 @@ def unpack_bundle(data: bytes, into: Path) -> None:
             infos = bundle.infolist()
             if len(infos) > MAX_FILES or sum(info.file_size for info in infos) > MAX_TOTAL:
                 raise ProjectError("the bundle is larger than a bundle may be")
+            if len({info.filename for info in infos}) < len(infos):
+                raise ProjectError("the bundle holds a file twice, which no bundle of ours does")
             for info in infos:
                 _check_info(info)
             for info in infos:
@@ -264,4 +288,5 @@ def _unpack_one(bundle: zipfile.ZipFile, info: zipfile.ZipInfo, into: Path) -> N
         content = source.read(MAX_FILE + 1)
     if len(content) != info.file_size:
         raise ProjectError(f"{info.filename} in the bundle has not the size it says")
+    source_text(info.filename, content)
     target.write_bytes(content)

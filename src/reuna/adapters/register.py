@@ -31,6 +31,7 @@ CREATE TABLE IF NOT EXISTS nodes (
 );
 CREATE TABLE IF NOT EXISTS hosts (host TEXT PRIMARY KEY, name TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS heard (name TEXT PRIMARY KEY, at REAL NOT NULL);
+CREATE TABLE IF NOT EXISTS held (name TEXT PRIMARY KEY, at REAL NOT NULL);
 CREATE TABLE IF NOT EXISTS alarms (
     name TEXT NOT NULL, boot TEXT NOT NULL, at REAL NOT NULL, what TEXT NOT NULL, UNIQUE (name, boot)
 );
@@ -177,6 +178,20 @@ class Register:
     def alarms(self) -> list[Alarm]:
         """All alarms, the oldest first."""
         return [Alarm(*row) for row in self._rows("SELECT name, boot, at, what FROM alarms ORDER BY at")]
+
+    def hold(self, name: str, now: float) -> None:
+        """Refuse a name until somebody decides: `release` or `revoke`."""
+        with self._transaction():
+            self._db.execute("INSERT OR IGNORE INTO held VALUES (?, ?)", (name, now))
+
+    def release(self, name: str) -> bool:
+        """Admit a held name again; False when it was not held."""
+        with self._transaction():
+            return self._db.execute("DELETE FROM held WHERE name = ?", (name,)).rowcount > 0
+
+    def held(self) -> frozenset[str]:
+        """Names that wait for somebody's decision."""
+        return frozenset(name for (name,) in self._rows("SELECT name FROM held"))
 
     def close(self) -> None:
         """After the last call of anything else."""

@@ -21,6 +21,7 @@ def review(
     """Show the code that waits, and how it differs from what ran before."""
     import msgspec
 
+    from reuna.core.foreign import readable
     from reuna.fleet.review import review as look
 
     found = look(state)
@@ -28,8 +29,8 @@ def review(
         as_json(msgspec.to_builtins(found))
         return
     before = f"ran before: {found.before}" if found.before else "no code ran here before"
-    typer.echo(f"waits: {found.digest}\n{before}\nfiles: {', '.join(found.files)}\n")
-    typer.echo("\n".join(found.changes) or "no difference")
+    typer.echo(f"waits: {found.digest}\n{before}\nfiles: {readable(', '.join(found.files))}\n")
+    typer.echo("\n".join(map(readable, found.changes)) or "no difference")
     typer.echo(f"\nTo let it run: reuna code approve {found.digest} --policy POLICY --key KEY")
 
 

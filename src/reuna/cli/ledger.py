@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from itertools import islice
 from pathlib import Path
@@ -183,10 +182,11 @@ def _check_day(name: str, day: str) -> None:
 
 
 def _say(verdict: Verdict) -> None:
+    from reuna.core.foreign import readable
+
     if verdict.owner is not None:
-        typer.echo(
-            f"ledger {verdict.owner.ledger} of {_plain(verdict.owner.node)} at {_plain(verdict.owner.site)}"
-        )
+        where = f"{verdict.owner.node} at {verdict.owner.site}"
+        typer.echo(f"ledger {verdict.owner.ledger} of {readable(where)}")
         origin = "given" if verdict.keys_given else "as the ledger itself says; compare it with your own note"
         typer.echo(f"key {verdict.owner.key.hex()} ({origin})")
     typer.echo(f"{verdict.records} good records")
@@ -211,6 +211,7 @@ def _print(records: list[dict[str, Any]]) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    from reuna.core.foreign import readable
     from reuna.fleet.ledger_summary import stamp
 
     table = Table("#", "time (UTC)", "what", "kind", "to", "bytes", "rule", "why")
@@ -226,10 +227,5 @@ def _print(records: list[dict[str, Any]]) -> None:
             each.get("rule", ""),
             each.get("reason", ""),
         )
-        table.add_row(*(Text(_plain(str(word))) for word in words))
+        table.add_row(*(Text(readable(str(word))) for word in words))
     Console().print(table)
-
-
-def _plain(text: str) -> str:
-    """What a peer may have put in, without what would steer the terminal."""
-    return re.sub(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]", "?", text)

@@ -21,9 +21,11 @@ REREAD = signal.SIGHUP  #: what tells a place to read its settings again
 
 def complain(error: ReunaError) -> None:
     """One message, one next step."""
+    from reuna.core.foreign import readable
+
     for line in error.message.splitlines():
-        print(f"error: {line}", file=sys.stderr)
-    print(f"next:  {error.next_step}  [{error.code}]", file=sys.stderr)
+        print(f"error: {readable(line)}", file=sys.stderr)
+    print(f"next:  {readable(error.next_step)}  [{error.code}]", file=sys.stderr)
 
 
 def as_json(value: Any) -> None:

@@ -21,6 +21,9 @@ audit = typer.Typer(help="Who did what.", no_args_is_help=True)
 
 SettingsFile = Annotated[Path, typer.Option("--settings", help="The cloud's settings.")]
 CLOUD = Path("cloud.toml")
+TrustFolder = Annotated[
+    Path | None, typer.Option("--trust", help="A trust folder: what was done there with the fleet's keys.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print as JSON.")]
 Name = Annotated[str, typer.Argument(help="Name of the account.")]
 Roles = Annotated[
@@ -183,10 +186,13 @@ def show_audit(
     settings: Annotated[
         Path | None, typer.Option("--settings", help="On the cloud's own machine: its settings.")
     ] = None,
+    trust: TrustFolder = None,
     json: Json = False,
 ) -> None:
     """Show who did what, the oldest first."""
-    if settings is None:
+    if trust is not None:
+        found = _of_keys(trust, after)
+    elif settings is None:
         found = _account().audit(after)
     else:
         with _office(settings) as office:
@@ -203,14 +209,23 @@ def show_audit(
 
 
 @audit.command()
-def verify(settings: SettingsFile = CLOUD, json: Json = False) -> None:
+def verify(settings: SettingsFile = CLOUD, trust: TrustFolder = None, json: Json = False) -> None:
     """Check every line and the hash before it; name the first that is wrong."""
-    with _office(settings) as office:
-        count = len(office.trail())
+    if trust is not None:
+        count = len(_of_keys(trust))
+    else:
+        with _office(settings) as office:
+            count = len(office.trail())
     if json:
         as_json({"good": True, "lines": count})
     else:
         typer.echo(f"{count} lines, each as it was written")
+
+
+def _of_keys(folder: Path, after: int = 0) -> list[dict[str, Any]]:
+    from reuna.fleet.trail import Trail
+
+    return Trail(folder).read(after)
 
 
 def _show(page: str, browser: bool) -> None:

@@ -107,6 +107,9 @@ def _flags(sets: list[str] | None) -> Source:
 
 def _serve(run: Callable[..., Any], table: tuple[Option, ...], read: Callable[[], dict[str, Any]]) -> None:
     """Run a place; on SIGHUP it gets its settings read again. A mistake in them changes nothing."""
+    from reuna.adapters.processes import no_core_files
+
+    no_core_files()
     settings = read()
     _say_what_happens(settings["name"])
     waiting_for(table, settings)

@@ -60,8 +60,10 @@ def stop(
     fleet: Annotated[str, typer.Option("--fleet", help="As of `reuna run`.")],
 ) -> None:
     """End a run for good, as one that waits for approvals that will not come."""
-    open_at(fleet)[1].stop(run)
-    typer.echo(f"{run} is stopped")
+    if number := open_at(fleet)[1].stop(run):
+        typer.echo(f"waits for a second person: reuna proposals approve {number}")
+    else:
+        typer.echo(f"{run} is stopped")
 
 
 def open_at(where: str) -> tuple[Fleet, Operator]:

@@ -24,11 +24,13 @@ def sandbox(json: Json = False) -> None:
         "highest": HIGHEST,
         "layers": list(level.layers),
         "missing": missing,
+        "agent": {"own_network_namespace": not level.agent, "reason": level.agent},
     }
     if json:
         as_json(found)
         return
     typer.echo(f"level {level.number} of {HIGHEST}")
+    typer.echo(f"agent: {f'keeps the network: {level.agent}' if level.agent else 'own network namespace'}")
     for layer in level.layers:
         typer.echo(f"  has      {layer}")
     for line in missing:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -40,17 +41,27 @@ def cloud(
     host: Annotated[
         str, typer.Option("--host", help="Name or address under which fogs reach this machine.")
     ] = "127.0.0.1",
+    trust: Annotated[
+        Path | None,
+        typer.Option(
+            "--trust",
+            help="What a `reuna trust init` elsewhere made for the cloud (default: keys for a try).",
+        ),
+    ] = None,
 ) -> None:
     """Make the cloud of a new fleet: its authority, certificates and settings."""
     from reuna.fleet.admit import make_cloud
 
-    file = make_cloud(folder, fleet, host)
+    file = make_cloud(folder, fleet, host, trust)
     typer.echo(f"{file.parent / 'ca'}: the fleet's authority; keep a copy of it offline")
-    typer.echo(
-        f"{file.parent / 'trust' / 'keys'}: keys that sign code and releases, NOT LOCKED: good for a try."
-        " Before a site joins that matters, make them anew offline (`reuna trust init`), and only its"
-        " public and online folders come here: docs/how-to/trust.md"
-    )
+    if trust is not None:
+        typer.echo(f"{file.parent / 'trust'}: the fleet's public metadata and online keys, from {trust}")
+    else:
+        typer.echo(
+            f"{file.parent / 'trust' / 'keys'}: keys that sign code and releases, NOT LOCKED: good for a try."
+            " Before a site joins that matters, make them anew offline (`reuna trust init`), and give what"
+            " belongs here with --trust: docs/how-to/trust.md"
+        )
     typer.echo(f"next:  reuna cloud --settings {file}")
     typer.echo(f"then:  reuna site invite SITE --settings {file}")
 
@@ -136,6 +147,16 @@ def revoke(
 
 
 @node.command()
+def release(
+    name: Annotated[str, typer.Argument(help="Name of a node whose key spoke from two places.")],
+    settings: SettingsFile = None,
+) -> None:
+    """Admit a held node again, once you have made sure that only one machine has its key."""
+    _desk(settings).release(name)
+    typer.echo(f"{name} is admitted again; should its key speak from two places once more, it is held again")
+
+
+@node.command()
 def rename(
     old: Annotated[str, typer.Argument(help="Name of a node.")],
     new: Annotated[str, typer.Argument(help="Its new name.")],
@@ -150,7 +171,12 @@ def rename(
 
 
 def join(
-    token: Annotated[str, typer.Argument(help="What `reuna site invite` printed.")],
+    token: Annotated[
+        str, typer.Argument(help="What `reuna site invite` printed; - reads it from standard input.")
+    ] = "-",  # noqa: S107 - a sign for standard input
+    token_file: Annotated[
+        Path | None, typer.Option("--token-file", help="File with the token on its first line.")
+    ] = None,
     folder: Annotated[
         Path | None, typer.Option("--folder", help="Folder to make (default: the node's name).")
     ] = None,
@@ -164,7 +190,7 @@ def join(
     """Make this machine a node: its key is made here and stays here."""
     from reuna.fleet.join import join as enrol
 
-    done = enrol(token, folder, host, data, sets or [])
+    done = enrol(_token(token, token_file), folder, host, data, sets or [])
     if json:
         as_json({"role": done.role, "name": done.name, "site": done.site, "settings": str(done.settings)})
         return
@@ -177,6 +203,20 @@ def join(
     typer.echo("  reuna policy sign policy.toml --key KEY")
     typer.echo(f"Then policy.toml and policy.sig go to {done.policy.parent}, and here:")
     typer.echo(f"  reuna policy pin {done.policy} --folder {done.pins}")
+
+
+def _token(word: str, file: Path | None) -> str:
+    """The token: a word of a command is in every list of processes, what comes in or lies in a file is not.
+
+    Raises `SettingsError`.
+    """
+    if file is not None and word != "-":
+        raise SettingsError("a token and a file with one were given", "Give one of them.")
+    try:
+        text = word if word != "-" else sys.stdin.readline() if file is None else file.read_text("ascii")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"cannot read a token: {error}", "Write it on the file's first line.") from error
+    return "".join(text.splitlines()[:1]).strip()
 
 
 def init_command(node: Joined) -> str:
@@ -208,7 +248,7 @@ def _print_token(token: Token, ends: float, json: bool) -> None:
         return
     typer.echo(text)
     typer.echo(f"good once, for {token.role} {token.name}, until {_day(ends)}; on that machine:", err=True)
-    typer.echo("  reuna join TOKEN", err=True)
+    typer.echo("  reuna join -      and paste it", err=True)
 
 
 def _desk(file: Path | None) -> Desk:

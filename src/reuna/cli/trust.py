@@ -13,6 +13,7 @@ from reuna.cli.passphrase import new_passphrase, passphrase
 from reuna.cli.trusted import FROM, SEEN, From, Node, Root, Seen, trusted
 
 if TYPE_CHECKING:
+    from reuna.fleet.trail import Trail
     from reuna.fleet.trust import Ceremony
 
 app = typer.Typer(help="Keys, signatures and what nodes accept from above.", no_args_is_help=True)
@@ -42,7 +43,8 @@ def init(
     from reuna.fleet import trust
 
     secret = new_passphrase(passphrase_file)
-    trust.init(_ceremony(folder, passphrase_file), fleet, keys, threshold, secret)
+    with _trail(folder).doing("trust.init", fleet, keys=f"{threshold} of {keys}"):
+        trust.init(_ceremony(folder, passphrase_file), fleet, keys, threshold, secret)
     typer.echo(f"{folder / 'root.json'}: the root, for every node; {threshold} of {keys} keys change it")
     typer.echo(f"{folder / 'keys'}: move each key to its own medium now, with a copy elsewhere")
     typer.echo(f"{folder / 'online'}: stays at the cloud, which signs with it by itself")
@@ -77,13 +79,15 @@ def add(
     from reuna.fleet import trust
 
     ceremony = _ceremony(folder, passphrase_file)
-    if kind == "code" and file.is_dir():
-        from reuna.fleet.code import packed
+    with _trail(folder).doing("trust.add", name or file.name, kind=kind):
+        if kind == "code" and file.is_dir():
+            from reuna.fleet.code import packed
 
-        data, own = packed(file)
-        _say(folder, trust.add_bytes(ceremony, data, kind, name or own))
-    else:
-        _say(folder, trust.add(ceremony, file, kind, name or file.name))
+            data, own = packed(file)
+            lacking = trust.add_bytes(ceremony, data, kind, name or own)
+        else:
+            lacking = trust.add(ceremony, file, kind, name or file.name)
+    _say(folder, lacking)
 
 
 @app.command()
@@ -95,7 +99,9 @@ def withdraw(
     """Take a target off its list, so that no node accepts it any more."""
     from reuna.fleet import trust
 
-    _say(folder, trust.withdraw(_ceremony(folder, passphrase_file), path))
+    with _trail(folder).doing("trust.withdraw", path):
+        lacking = trust.withdraw(_ceremony(folder, passphrase_file), path)
+    _say(folder, lacking)
 
 
 @app.command()
@@ -108,7 +114,9 @@ def rotate(
     from reuna.fleet import trust
 
     secret = None if what == "online" else new_passphrase(passphrase_file)
-    _say(folder, trust.rotate(_ceremony(folder, passphrase_file), what, secret))
+    with _trail(folder).doing("trust.rotate", what):
+        lacking = trust.rotate(_ceremony(folder, passphrase_file), what, secret)
+    _say(folder, lacking)
 
 
 @app.command()
@@ -120,7 +128,9 @@ def renew(
     """Sign a role's file again under the same keys, before it ends."""
     from reuna.fleet import trust
 
-    _say(folder, trust.renew(_ceremony(folder, passphrase_file), what))
+    with _trail(folder).doing("trust.renew", what):
+        lacking = trust.renew(_ceremony(folder, passphrase_file), what)
+    _say(folder, lacking)
 
 
 @app.command()
@@ -134,7 +144,9 @@ def sign(
 
     for line in trust.describe(file):
         typer.echo(line)
-    trust.sign_file(file, _ceremony(file.parent.parent, passphrase_file).key(key))
+    folder = file.parent.parent
+    with _trail(folder).doing("trust.sign", file.name, key=key.name):
+        trust.sign_file(file, _ceremony(folder, passphrase_file).key(key))
     typer.echo(f"signed with {key}")
 
 
@@ -143,7 +155,8 @@ def publish(folder: Folder = TRUST, passphrase_file: Secret = None, json: Json =
     """Publish what is staged, once every signature is there."""
     ceremony = _ceremony(folder, passphrase_file)
     staged = ceremony.waiting()
-    lacking = ceremony.settle()
+    with _trail(folder).doing("trust.publish", ""):
+        lacking = ceremony.settle()
     if json:
         as_json({"published": not lacking, "lacking": lacking})
     elif not staged:
@@ -190,6 +203,13 @@ def templates(
         typer.echo(f"{each.path.rpartition('/')[2]}  version {each.version}, {each.size} bytes")
     if not found:
         typer.echo("no template is listed: `reuna trust add FILE --kind policy-template`")
+
+
+def _trail(folder: Path) -> Trail:
+    """That of the trust folder itself: the keys are often where no cloud is."""
+    from reuna.fleet.trail import Trail
+
+    return Trail(folder)
 
 
 def _ceremony(folder: Path, passphrase_file: Path | None) -> Ceremony:

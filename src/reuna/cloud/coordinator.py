@@ -203,7 +203,7 @@ async def _run(settings: Mapping[str, Any], changes: Changes, stack: AsyncExitSt
     store = PeopleStore(folder / PEOPLE)
     stack.callback(store.close)
     trail = AuditTrail(folder / AUDIT)
-    reception = Reception(store, trail, clock, door.register, _four_eyes(settings))
+    reception = _reception(settings, store, trail, door.register)
     sign_ins = _sign_ins(settings, reception, clock)
     api = await serve_api(coordinator, reception, sign_ins, settings["listen.host"], ports)
     stack.push_async_callback(api.stop)
@@ -217,6 +217,16 @@ async def _run(settings: Mapping[str, Any], changes: Changes, stack: AsyncExitSt
     while True:
         await when_there_is_room(lambda: ThreadOffload()(lambda: events.prune(clock.now())), clock, log)
         await clock.sleep(PRUNE_S)
+
+
+def _reception(
+    settings: Mapping[str, Any], store: PeopleStore, trail: AuditTrail, register: Register
+) -> Reception:
+    """It notes that the cloud starts, and what needs two people."""
+    asked = _four_eyes(settings)
+    reception = Reception(store, trail, SystemClock(), register, asked)
+    reception.note("-", "machine", "cloud.start", "allowed", four_eyes=", ".join(asked) or "nothing")
+    return reception
 
 
 def _four_eyes(settings: Mapping[str, Any]) -> Collection[str]:

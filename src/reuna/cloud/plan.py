@@ -24,10 +24,12 @@ class Planner:
         self._intake = intake
         self._seal = seal
 
-    def plans(self, spec: RunSpec, number: int, attempt: int, task: Task, model: Blob) -> dict[str, bytes]:
+    def plans(
+        self, spec: RunSpec, number: int, attempt: int, task: Task, model: Blob, before: str
+    ) -> dict[str, bytes]:
         """The bytes of each fog's plan; a small model rides in them."""
         inline = model.read(0, model.size) if model.size <= planning.INLINE_LIMIT else None
-        return planning.plans(spec, number, attempt, task, model.digest, inline)
+        return planning.plans(spec, number, attempt, task, model.digest, inline, before)
 
     async def on_hello(self, hello: Hello) -> None:
         """A fog is there (again): it gets the open plan at once."""

@@ -18,6 +18,16 @@ from reuna.trust.publish import PrivateKey
 log = logging.getLogger("reuna.cloud")
 FRESHEN_S = 3600.0  #: between two looks at what grows old, and at keys that were brought
 
+NO_GUARD = (
+    "{}; whoever takes this machine can sign roots, releases and code. Make new ones on a machine without"
+    " a network, `reuna trust init`, and move these to media of their own: docs/how-to/trust.md"
+)
+
+
+def offline_keys(folder: Path) -> list[str]:
+    """Names of the keys in a trust folder that belong on media of their own."""
+    return sorted(path.stem for path in (folder / "keys").glob("*.key"))
+
 
 class Signing:
     """The online keys of a trust folder. Raises `KeyProblem`, `Untrusted` when they cannot sign."""
@@ -27,6 +37,8 @@ class Signing:
         self._online = folder / "online"
         self._clock = clock
         self._signer = self._take_up()
+        if found := offline_keys(folder):
+            log.warning("%s holds offline keys: %s", folder / "keys", NO_GUARD.format(", ".join(found)))
 
     def seal(self, plan: bytes) -> bytes:
         """A plan's bytes, signed now."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -26,7 +27,7 @@ from reuna.exchange.room import when_there_is_room
 from reuna.learn import grid as fixed
 from reuna.learn.strategies import strategy
 from reuna.loop import train
-from reuna.loop.plan import edges_of
+from reuna.loop.plan import edges_of, round_plan, shared
 from reuna.wire import BLOCK, decode_plan, message_digest
 
 log = logging.getLogger("reuna.cloud")
@@ -34,6 +35,21 @@ Outcome = dict[str, Any]  #: what a journalled step returns; plain JSON values
 Report = Callable[[RunSpec, str, dict[str, Setting]], Awaitable[None]]
 MAX_ATTEMPTS = 20
 FIRST_WAIT_S, LAST_WAIT_S = 1.0, 30.0  #: until sites whose officers decide are asked again
+
+
+@dataclass(frozen=True)
+class Ask:
+    """What a round asks of every fog; ``before`` is `shared` of the round before it."""
+
+    round: int
+    task: Task
+    model: str
+    before: str
+
+    def shared(self, spec: RunSpec) -> str:
+        """See `reuna.loop.plan.shared`."""
+        fog = next(iter(spec.fogs))
+        return shared(round_plan(spec, fog, self.round, 1, self.task, self.model, before=self.before))
 
 
 class Conductor:
@@ -61,19 +77,22 @@ class Conductor:
     async def body(self, journal: Journal, spec: RunSpec) -> Outcome:
         """The whole run as plain code over a journal: one commit a round."""
         state: Outcome = {"model": spec.model, "state": ""}
-        before = state
+        before, asked = state, ""
         for number in range(1, spec.rounds + 1):
-            work = partial(self._in_time, spec, number, partial(self._round, spec, number, state))
+            ask = Ask(number, "train", state["model"], asked)
+            work = partial(self._in_time, spec, number, partial(self._round, spec, ask, state))
             after = await journal.step(f"round {number}", work)
             self._forget(before, {spec.model, *state.values(), *after.values()})
-            before, state = state, after
+            before, state, asked = state, after, ask.shared(spec)
         outcome: Outcome = {"model": state["model"], "rounds": spec.rounds}
         if spec.local:
-            ask = partial(self._ask, spec, spec.rounds + 1, "local", spec.model)
-            outcome["local"] = await journal.step("local", partial(self._in_time, spec, spec.rounds + 1, ask))
+            ask = Ask(spec.rounds + 1, "local", spec.model, asked)
+            work = partial(self._in_time, spec, ask.round, partial(self._scores, spec, ask))
+            outcome["local"] = await journal.step("local", work)
+            asked = ask.shared(spec)
         if spec.evaluate:
-            ask = partial(self._ask, spec, spec.rounds + 2, "evaluate", state["model"])
-            work = partial(self._in_time, spec, spec.rounds + 2, ask)
+            ask = Ask(spec.rounds + 2, "evaluate", state["model"], asked)
+            work = partial(self._in_time, spec, ask.round, partial(self._scores, spec, ask))
             outcome["federated"] = await journal.step("evaluate", work)
         return outcome
 
@@ -93,9 +112,9 @@ class Conductor:
 
     # --- a round of training -----------------------------------------------------------------
 
-    async def _round(self, spec: RunSpec, number: int, state: Outcome) -> Outcome:
-        began = self._clock.now()
-        rows = await self._collect(spec, number, "train", state["model"])
+    async def _round(self, spec: RunSpec, ask: Ask, state: Outcome) -> Outcome:
+        began, number = self._clock.now(), ask.round
+        rows = await self._collect(spec, ask)
         outcome = await self._offload(lambda: self._apply(spec, number, state, rows))
         members = [member for row in rows for member in row.members]
         summary = round_summary(number, members, self._clock.now() - began, train.bytes_sent(rows))
@@ -103,7 +122,7 @@ class Conductor:
         await self._offload(lambda: self._intake.spool.drop(spec.run, number))
         return outcome
 
-    async def _collect(self, spec: RunSpec, number: int, task: Task, model: str) -> list[Contribution]:
+    async def _collect(self, spec: RunSpec, ask: Ask) -> list[Contribution]:
         """Rows of the first attempt that reaches the quorum. Raises `RunFailed`.
 
         Attempts that are short because officers of sites have not yet approved the code count for
@@ -112,30 +131,29 @@ class Conductor:
         attempt, short, pause, waited = 0, 0, FIRST_WAIT_S, list[tuple[str, ...]]()
         while True:
             attempt += 1
-            plan, rows, again = await self._attempt(spec, number, attempt, task, model)
+            plan, rows, again = await self._attempt(spec, ask, attempt)
             if train.reaches_quorum(plan, rows):
                 return rows
             if not train.waits(plan, rows):
                 short += 1
                 silent = absences(member for row in rows for member in row.members)
-                await self._report(spec, "short", {"round": number, "attempt": short, "absent": silent})
+                await self._report(spec, "short", {"round": ask.round, "attempt": short, "absent": silent})
                 absent = train.absences(edges_of(spec), rows)
                 if short == MAX_ATTEMPTS or train.lasting(absent):
-                    raise RunFailed(train.shortage(number, absent, short))
+                    raise RunFailed(train.shortage(ask.round, absent, short))
                 continue
             if [train.waiting(rows)] != waited[-1:]:
                 waited.append(train.waiting(rows))
-                await self._tell_wait(spec, number, waited)
+                await self._tell_wait(spec, ask.round, waited)
             if not again:
                 await self._clock.sleep(pause)
                 pause = min(2 * pause, LAST_WAIT_S)
 
-    async def _attempt(
-        self, spec: RunSpec, number: int, attempt: int, task: Task, model: str
-    ) -> tuple[Plan, list[Contribution], bool]:
+    async def _attempt(self, spec: RunSpec, ask: Ask, attempt: int) -> tuple[Plan, list[Contribution], bool]:
         """The plan, its rows when it closed, and whether it was closed before a restart."""
         async with self._one:
-            asked = self._planner.plans(spec, number, attempt, task, self._held(model))
+            model = self._held(ask.model)
+            asked = self._planner.plans(spec, ask.round, attempt, ask.task, model, ask.before)
             plan = decode_plan(next(iter(asked.values())))
             closed = self._intake.open(asked)
             if not closed:
@@ -218,13 +236,13 @@ class Conductor:
 
     # --- reports -----------------------------------------------------------------------------
 
-    async def _ask(self, spec: RunSpec, number: int, task: Task, model: str) -> Outcome:
+    async def _scores(self, spec: RunSpec, ask: Ask) -> Outcome:
         """Metrics of each edge for a model; absences with their reason."""
         began = self._clock.now()
-        rows = await self._collect(spec, number, task, model)
+        rows = await self._collect(spec, ask)
         found = validate.scores(rows)
         answered = len([node for node in found if "absent" not in found[node]])
-        await self._report(spec, task, {"nodes": answered, "seconds": self._clock.now() - began})
+        await self._report(spec, ask.task, {"nodes": answered, "seconds": self._clock.now() - began})
         return found
 
 

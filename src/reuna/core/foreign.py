@@ -24,6 +24,23 @@ def shown(value: object, limit: int = 200) -> str:
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
+def readable(text: str) -> str:
+    r"""Foreign text for a terminal or a page, character by character as it is.
+
+    What a terminal obeys rather than shows (control characters), what turns the direction of writing
+    or has no width, and what no font has is written out; a tab stays.
+
+    >>> print(readable("x = 1\x1b[2K\u202e# harmless"))
+    x = 1\x1b[2K\u202e# harmless
+    """
+    return "".join(each if each.isprintable() or each == "\t" else _escaped(each) for each in text)
+
+
+def _escaped(character: str) -> str:
+    number = ord(character)
+    return f"\\x{number:02x}" if number < 0x100 else f"\\u{number:04x}"
+
+
 def told(code: str, message: str, next_step: str | None = None, reason: str = "") -> ReunaError | None:
     """The error that another process of ours names by its code; None when we know no such code."""
     for kind in vars(errors).values():

@@ -7,9 +7,7 @@ cancelled at any await; whatever was reported done stays done.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Mapping
-from typing import Any, Protocol, TypeVar
-
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
 
 from reuna.core.errors import Refused
 from reuna.core.records import (
@@ -25,9 +23,12 @@ from reuna.core.records import (
     Work,
 )
 
+if TYPE_CHECKING:  # a gateway's agent has no use for numpy, and its threads would keep it in the network
+    from numpy.typing import NDArray
+
 T = TypeVar("T")
 Handler = Callable[[str, bytes], Awaitable[None]]
-Tensors = Mapping[str, NDArray[Any]]
+Tensors: TypeAlias = "Mapping[str, NDArray[Any]]"
 
 
 class Clock(Protocol):

@@ -63,7 +63,8 @@ class Plan(msgspec.Struct, frozen=True, omit_defaults=True):
     The plan is a pure function of the run and the round, so that a restarted cloud publishes
     the same bytes. ``cohort`` lists the edges asked under the addressee. ``deadline_s`` is how
     long a parent waits after it first saw the plan. ``inline`` carries the base model itself
-    when it is small.
+    when it is small. ``before`` is the digest of what the round before asked of every fog
+    (`reuna.loop.plan.shared`), so that the plans of a run hang together.
     """
 
     run: str
@@ -84,6 +85,7 @@ class Plan(msgspec.Struct, frozen=True, omit_defaults=True):
     bundle_size: int
     settings: dict[str, Setting] = {}
     inline: bytes | None = None
+    before: str = ""
 
     @property
     def key(self) -> tuple[str, int, int]:

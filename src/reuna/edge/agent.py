@@ -2,6 +2,9 @@
 
 agent ──socket pair── egress ──TLS── fog
   └────socket pair── worker (the project's code, sandboxed, resident during a run)
+
+Once the egress runs the agent itself leaves the machine's network, before it loads anything that
+starts threads; the worker is started from there.
 """
 
 from __future__ import annotations
@@ -14,10 +17,9 @@ from typing import Any
 
 from reuna import __version__
 from reuna.adapters.clock import SystemClock
+from reuna.adapters.sandbox import NotReached, leave_network_whole
 from reuna.core.records import Event, Hello, Identity
 from reuna.edge.settings import sandbox_limits
-from reuna.edge.train import Trainer
-from reuna.edge.workshop import WorkerWorkshop
 from reuna.exchange.child import EgressProcess
 from reuna.exchange.link import EgressSettings
 
@@ -31,8 +33,32 @@ async def run(settings: dict[str, Any], changes: asyncio.Queue[dict[str, Any]]) 
     """
     folder = Path(settings["folder"]).absolute()
     folder.mkdir(parents=True, exist_ok=True)
-    name, boot, clock = settings["name"], secrets.token_hex(4), SystemClock()
     egress = EgressProcess(egress_settings(settings, folder))
+    await egress.start()
+    try:
+        _leave_network()
+        await _serve(settings, folder, egress)
+    finally:
+        await egress.stop()
+
+
+def _leave_network() -> None:
+    """Into a network namespace of its own, where kernel and rights allow it; the log says which."""
+    try:
+        leave_network_whole()
+    except NotReached as error:
+        log.warning(
+            "agent: keeps the machine's network, for a namespace of its own was not reached: %s", error
+        )
+    else:
+        log.info("agent: own network namespace")
+
+
+async def _serve(settings: dict[str, Any], folder: Path, egress: EgressProcess) -> None:
+    from reuna.edge.train import Trainer  # brings numpy, whose threads would stay in the network
+    from reuna.edge.workshop import WorkerWorkshop
+
+    name, boot, clock = settings["name"], secrets.token_hex(4), SystemClock()
     workshop = WorkerWorkshop(
         folder / "work",
         Path(settings["data"]).absolute(),
@@ -42,7 +68,6 @@ async def run(settings: dict[str, Any], changes: asyncio.Queue[dict[str, Any]]) 
     )
     trainer = Trainer(name, boot, egress, workshop, clock)
     await egress.listen(trainer.on_plan)
-    await egress.start()
     started = asyncio.create_task(egress.emit(Event(name, boot, 0, clock.now(), "started")))
     try:
         while True:
@@ -52,7 +77,6 @@ async def run(settings: dict[str, Any], changes: asyncio.Queue[dict[str, Any]]) 
         started.cancel()
         await trainer.stop()
         await workshop.close()
-        await egress.stop()
 
 
 def gateway_of(fleet: str, fog: str) -> Identity:

@@ -64,7 +64,7 @@ class Admission:
         now, role = self._clock.now(), self._of[1]
         known = {node.name: node.state(now) for node in self.register.nodes() if node.role in {role, ""}}
         active = {name for name, state in known.items() if state == "active"}
-        return (self.listed - known.keys() | active) - _names_in(self._above)
+        return (self.listed - known.keys() | active) - _names_in(self._above) - self.register.held()
 
     def take_over(self, names: frozenset[str]) -> None:
         """``names`` are admitted from now on."""
@@ -102,14 +102,18 @@ class Admission:
         return identity
 
     def hear(self, subject: str, hello: Hello) -> bool:
-        """Take in a hello; False when it is not for its own name. A cloned node raises an alarm."""
+        """Take in a hello; False when it is not for its own name.
+
+        A cloned node raises an alarm, and is held: which of the two is the thief only a person can tell.
+        """
         if subject != f"hello.{hello.node}":
             log.warning("refused a hello of %s on %s", hello.node, subject)
             return False
         self._heard[hello.node] = self._clock.now()
         self._boots[hello.node], doubled = hear(self._boots.get(hello.node, Boots()), hello.boot)
         if doubled:
-            said = "the same key speaks from two places; revoke it"
+            said = "the same key speaks from two places; both are refused until you revoke or release it"
+            self.register.hold(hello.node, self._clock.now())
             if self.register.alarm(Alarm(hello.node, hello.boot, self._clock.now(), said)):
                 log.error("alarm: %s: %s", hello.node, said)
         return True

@@ -1,4 +1,4 @@
-"""Starts the egress beside a place and starts it again when it ends.
+"""The egress beside a place: started through `reuna.exchange.starter`, again whenever it ends.
 
 The place talks to it through a `RemoteLink` that outlives restarts: calls that were open when
 the egress ended are made again, which is safe because each is idempotent. What it has to say goes
@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import signal
 import socket
+import subprocess
 import sys
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
@@ -24,7 +27,8 @@ from reuna.exchange.link import EgressSettings, Frames, RemoteLink
 
 log = logging.getLogger("reuna.egress")
 T = TypeVar("T")
-RESTART_S = 0.2
+STARTER = ("-m", "reuna.exchange.starter")
+EGRESS: tuple[str, ...] = ("-m", "reuna.exchange.process")
 
 
 class EgressProcess:
@@ -35,39 +39,35 @@ class EgressProcess:
         self._link: asyncio.Future[RemoteLink] = asyncio.get_running_loop().create_future()
         self._handle: HandlePlan | None = None
         self._keeper: asyncio.Task[None] | None = None
-        self.pid = 0
+        self._starter: subprocess.Popen[bytes] | None = None
 
     async def start(self) -> None:
-        """Start the process and keep it running until `stop`."""
-        self._keeper = asyncio.create_task(self._keep())
+        """Start what starts the egress, and keep the link to it until `stop`.
+
+        No thread begins here: the place may leave the network next, and only the egress stays in it.
+        """
+        control, self._starter = _start(msgspec.json.encode(self._settings).decode())
+        self._keeper = asyncio.create_task(self._keep(control))
 
     async def stop(self) -> None:
-        """End the process."""
+        """End the process, and wait until it has put its things in order."""
         if self._keeper is not None:
             self._keeper.cancel()
             await asyncio.gather(self._keeper, return_exceptions=True)
+        if self._starter is not None:
+            self._starter.terminate()
+            await asyncio.to_thread(self._starter.wait)
 
-    async def _keep(self) -> None:
-        while True:
-            await self._run_once()
-            log.warning("egress of %s ended; starting it again", self._settings.name)
-            await asyncio.sleep(RESTART_S)
+    async def _keep(self, control: socket.socket) -> None:
+        with control:
+            while (ours := await _next_socket(control)) is not None:
+                await self._run_once(ours)
+                log.warning("egress of %s ended; it is started again", self._settings.name)
+        log.error("what starts the egress of %s ended; this place ends too", self._settings.name)
+        os.kill(os.getpid(), signal.SIGTERM)
 
-    async def _run_once(self) -> None:
-        ours, theirs = socket.socketpair()
+    async def _run_once(self, ours: socket.socket) -> None:
         ours.setblocking(False)
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "reuna.exchange.process",
-            str(theirs.fileno()),
-            msgspec.json.encode(self._settings).decode(),
-            pass_fds=(theirs.fileno(),),
-            stdin=asyncio.subprocess.DEVNULL,
-            preexec_fn=end_with_parent,
-        )
-        theirs.close()
-        self.pid = process.pid
         frames = await Frames.over(ours)
         link = RemoteLink(frames)
         if self._handle is not None:
@@ -78,9 +78,6 @@ class EgressProcess:
         finally:
             self._link = asyncio.get_running_loop().create_future()
             frames.close()
-            if process.returncode is None:
-                process.terminate()
-            await process.wait()
 
     async def listen(self, handle: HandlePlan) -> None:
         self._handle = handle
@@ -118,3 +115,30 @@ class EgressProcess:
             except Unreachable:
                 if self._link.done() and self._link.result() is link:
                     raise
+
+
+async def _next_socket(control: socket.socket) -> socket.socket | None:
+    """The place's end of the next socket pair, None when its sender is gone."""
+    loop = asyncio.get_running_loop()
+    ready = asyncio.Event()
+    loop.add_reader(control, ready.set)
+    try:
+        await ready.wait()
+    finally:
+        loop.remove_reader(control)
+    _, numbers, _, _ = socket.recv_fds(control, 1, 1)
+    return socket.socket(fileno=numbers[0]) if numbers else None
+
+
+def _start(settings: str) -> tuple[socket.socket, subprocess.Popen[bytes]]:
+    """What starts the egress, and our end of the line to it."""
+    control, theirs = socket.socketpair()
+    control.setblocking(False)
+    with theirs:
+        process = subprocess.Popen(
+            [sys.executable, *STARTER, str(theirs.fileno()), *EGRESS, settings],
+            pass_fds=(theirs.fileno(),),
+            stdin=subprocess.DEVNULL,
+            preexec_fn=end_with_parent,  # noqa: PLW1509 - two system calls, no lock
+        )
+    return control, process

@@ -176,7 +176,7 @@ def parse_note(data: bytes, path: Path) -> dict[str, Any]:
     try:
         found = json.loads(data)
         return {"seq": int(found["seq"]), "digest": str(found["digest"])}
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise LedgerProblem(f"{path} does not say how far an export got", "Name another file.") from error
 
 

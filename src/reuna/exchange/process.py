@@ -23,6 +23,7 @@ from reuna.adapters.clock import SystemClock, ThreadOffload
 from reuna.adapters.files import FileBlobs
 from reuna.adapters.https_client import HttpsFreight
 from reuna.adapters.nats_bus import NatsBus
+from reuna.adapters.processes import no_core_files
 from reuna.adapters.spool import DiskSpool
 from reuna.adapters.tls import client_context, reload_context
 from reuna.adapters.trust_store import TrustStore
@@ -184,6 +185,7 @@ async def _renew(
 
 def main() -> int:
     """Entry of the process."""
+    no_core_files()
     settings = msgspec.json.decode(sys.argv[2], type=EgressSettings)
     logging.basicConfig(
         level=logging.INFO, format=f"%(asctime)s {settings.name} %(levelname)s %(name)s %(message)s"

@@ -12,13 +12,13 @@ from collections.abc import Awaitable, Callable, Iterable
 from reuna.adapters.trust_store import TrustStore
 from reuna.core.errors import KeyProblem, Refused, StorageError, Unreachable, Untrusted
 from reuna.core.ports import Clock
-from reuna.core.records import Plan
+from reuna.loop.plan import shared
 from reuna.trust.gate import plan_gate
 from reuna.trust.metadata import TrustState, begin, complete, refresh, take, wanted
-from reuna.trust.plans import PlanGate, PlanKey, verify_plan
+from reuna.trust.plans import About, Accepted, PlanGate, verify_plan
 from reuna.trust.requests import Hidden
 from reuna.trust.targets import Target, among, target, unsigned
-from reuna.wire import decode
+from reuna.wire import decode_plan
 
 log = logging.getLogger("reuna.trust")
 
@@ -127,13 +127,15 @@ class TrustGuard:
         try:
             if self._gate is None:
                 raise Untrusted("missing", "this node has not yet accepted the fleet's metadata")
-            accepted = verify_plan(self._gate, self._floor, signed, self._clock.now(), _key_of)
+            accepted = verify_plan(self._gate, self._floor, signed, self._clock.now(), _about)
         except Untrusted as error:
             if error.reason in WORTH_A_WALK:
                 self._asked.set()
             raise
         if accepted.floor.runs.keys() != self._floor.runs.keys():
             self._store.keep_floor(accepted.floor)
+        if accepted.floor != self._floor:
+            _note(accepted)
         self._floor = accepted.floor
         return accepted.plan
 
@@ -180,5 +182,13 @@ class CodeRole:
         return why
 
 
-def _key_of(plan: bytes) -> PlanKey:
-    return decode(Plan, plan).key
+def _about(data: bytes) -> About:
+    plan = decode_plan(data)
+    return About(*plan.key, shared=shared(plan), before=plan.before)
+
+
+def _note(accepted: Accepted) -> None:
+    """For officers of two sites who compare what they were asked."""
+    about = accepted.about
+    how = "" if accepted.follows else "; the round before it was not given to this node"
+    log.info("round %d of %s asks of every fog: %s%s", about.round, about.run, about.shared, how)

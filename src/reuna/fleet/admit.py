@@ -22,7 +22,8 @@ from reuna.core.settings import Source, parse
 from reuna.exchange.door import open_authority, open_register, terms_of
 from reuna.exchange.enrolment import invite, node_of
 from reuna.fleet.layout import check_names, write_toml
-from reuna.fleet.trust import make_trust
+from reuna.fleet.trail import Trail
+from reuna.fleet.trust import make_trust, take_over
 from reuna.trust.enrolment import Invite, Token
 
 PORTS = {"nats_port": 4222, "leaf_port": 7422, "freight_port": 8443, "api_port": 8445}
@@ -43,6 +44,11 @@ class Desk:
         return cls(settings, role, open_register(settings))
 
     @property
+    def trail(self) -> Trail:
+        """What people did here: each of these commands is written down first."""
+        return Trail.of_place(self.settings)
+
+    @property
     def listed(self) -> Collection[str]:
         """Names in the settings file."""
         found: list[str] = self.settings[f"{self.role}s"]
@@ -50,6 +56,10 @@ class Desk:
 
     def invite(self, name: str, now: float, life_s: float, edges: int = 0, replaces: str = "") -> Token:
         """A token for one machine. Raises `NotAdmitted`, `SettingsError`."""
+        with self.trail.doing("site.invite", name, replaces=replaces):
+            return self._invite(name, now, life_s, edges, replaces)
+
+    def _invite(self, name: str, now: float, life_s: float, edges: int, replaces: str) -> Token:
         if not self.settings["enrol.authority"]:
             raise SettingsError(
                 "enrol.authority is empty: this place takes nobody in", "Set it, then restart."
@@ -73,6 +83,10 @@ class Desk:
 
     def cancel(self, what: str, now: float) -> list[dict[str, Any]]:
         """End the invitation of that id, or every open one of that name. Raises `NotAdmitted`."""
+        with self.trail.doing("site.cancel", what):
+            return self._cancel(what, now)
+
+    def _cancel(self, what: str, now: float) -> list[dict[str, Any]]:
         kept = self.register.invites()
         meant = [found for found in kept if what == found.id] or [
             found for found in kept if what == found.name and found.state(now) == "open"
@@ -86,7 +100,7 @@ class Desk:
         alarms: dict[str, list[str]] = {}
         for alarm in self.register.alarms():
             alarms.setdefault(alarm.name, []).append(alarm.what)
-        heard, known = self.register.last_heard(), self.register.nodes()
+        heard, known, held = self.register.last_heard(), self.register.nodes(), self.register.held()
         rows = [
             {**msgspec.structs.asdict(node), "state": node.state(now), "role": node.role or self.role}
             for node in known
@@ -103,10 +117,16 @@ class Desk:
         for row in rows:
             row["heard"] = heard.get(row["name"])
             row["alarms"] = alarms.get(row["name"], [])
+            if row["name"] in held and row["state"] in {"active", "listed"}:
+                row["state"] = "held"
         return sorted(rows, key=lambda row: str(row["name"]))
 
     def revoke(self, name: str, now: float, reason: str = "") -> None:
         """Refuse a node from now on, and every invitation of its name. Raises `NotAdmitted`."""
+        with self.trail.doing("node.revoke", name, reason=reason):
+            self._revoke(name, now, reason)
+
+    def _revoke(self, name: str, now: float, reason: str) -> None:
         waiting = [i for i in self.register.invites() if i.name == name and i.state(now) == "open"]
         if not waiting and name not in self.listed and self.register.node(name) is None:
             raise NotAdmitted("unknown", f"{name} is no node here", "See the names with `reuna node list`.")
@@ -115,11 +135,21 @@ class Desk:
         if name in self.listed or self.register.node(name) is not None:
             self.register.revoke(name, now, reason)
 
+    def release(self, name: str) -> None:
+        """Admit a node again that is held, since only one machine has its key now. Raises `NotAdmitted`."""
+        with self.trail.doing("node.release", name):
+            if not self.register.release(name):
+                raise NotAdmitted("unknown", f"{name} is not held", "See states with `reuna node list`.")
+
     def new_operator(self, name: str, now: float) -> Path:
         """A new key and certificate of an operator; that of the same name before is refused from now on.
 
         Raises `NotAdmitted` when the name is that of a node, or was revoked.
         """
+        with self.trail.doing("site.operator", name):
+            return self._new_operator(name, now)
+
+    def _new_operator(self, name: str, now: float) -> Path:
         known = self.register.node(name)
         if name in self.listed or (known is not None and known.role != "operator"):
             raise NotAdmitted("taken", f"{name} is a node of this fleet", "Take another name.")
@@ -132,10 +162,13 @@ class Desk:
 
     def rename(self, old: str, new: str, now: float, life_s: float) -> Token:
         """A token with which the node joins again under its new name; the old one ends with it."""
-        node = self.register.node(old)
-        if (node is None and old not in self.listed) or (node is not None and node.role != self.role):
-            raise NotAdmitted("unknown", f"{old} is no node here", "See the names with `reuna node list`.")
-        return self.invite(new, now, life_s, replaces=old)
+        with self.trail.doing("node.rename", old, to=new):
+            node = self.register.node(old)
+            if (node is None and old not in self.listed) or (node is not None and node.role != self.role):
+                raise NotAdmitted(
+                    "unknown", f"{old} is no node here", "See the names with `reuna node list`."
+                )
+            return self._invite(new, now, life_s, 0, old)
 
 
 def _shown(invite: Invite, now: float) -> dict[str, Any]:
@@ -148,16 +181,20 @@ def _plain(name: str, role: str, state: str) -> dict[str, Any]:
     return {"name": name, "role": role, "state": state, "site": "", "expires": None}
 
 
-def make_cloud(folder: Path, fleet: str, host: str) -> Path:
+def make_cloud(folder: Path, fleet: str, host: str, trust: Path | None = None) -> Path:
     """The cloud of a new fleet: authority, its certificate, an operator's, settings; its file.
 
-    Raises `SettingsError`.
+    ``trust``: what came from the ceremony of its keys; without it they are made here, unlocked.
+    Raises `SettingsError`, `KeyProblem`.
     """
     check_names([fleet])
     folder = folder.absolute()
+    if trust is not None:
+        take_over(trust, folder / "trust", fleet, time.time())
     authority = CertificateAuthority.create(folder / "ca", fleet)
     own = authority.issue("cloud", "cloud", [host])
-    make_trust(folder / "trust", fleet, time.time())
+    if trust is None:
+        make_trust(folder / "trust", fleet, time.time())
     settings = {
         "fleet": fleet,
         "name": "cloud",

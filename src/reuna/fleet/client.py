@@ -67,9 +67,13 @@ class Operator:
         found: list[dict[str, Any]] = self._json("/v1/runs")
         return found
 
-    def stop(self, run: str) -> None:
-        """End a run for good. Raises `RunNotFound`."""
-        self._call("DELETE", f"/v1/runs/{run}")
+    def stop(self, run: str) -> str:
+        """End a run for good; or the proposal's id when a second person has to agree, else empty.
+
+        Raises `RunNotFound`.
+        """
+        answer: dict[str, str] = json.loads(self._call("DELETE", f"/v1/runs/{run}"))
+        return answer.get("proposal", "")
 
     def timeline(self, run: str, after: int) -> list[dict[str, Any]]:
         """Events of a run from the ``after``-th on."""

@@ -17,6 +17,7 @@ from reuna.adapters.tuf_repository import TufRepository
 from reuna.core.errors import KeyProblem
 from reuna.fleet.layout import Fleet
 from reuna.fleet.officer import approve, key_file
+from reuna.fleet.trail import Trail
 from reuna.fleet.trust import Ceremony, add_bytes
 from reuna.trust.roles import KINDS
 from reuna.trust.targets import PATH, read_all
@@ -85,7 +86,9 @@ def _by_officer(fleet: Fleet, digest: str) -> int:
 
 def _vouch(trust: Path, bundle: bytes, project: str) -> dict[str, str]:
     ceremony = Ceremony(trust, time.time(), _never_asked)
-    return add_bytes(ceremony, bundle, "code", bundle_name(project, digest_bytes(bundle)))
+    name = bundle_name(project, digest_bytes(bundle))
+    with Trail(trust).doing("trust.add", name, kind="code"):
+        return add_bytes(ceremony, bundle, "code", name)
 
 
 def _never_asked(path: Path) -> bytes:

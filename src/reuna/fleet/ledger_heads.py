@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from reuna.adapters.head_store import HeadStore, Kept
 from reuna.cloud.coordinator import HEADS
 from reuna.core.errors import LedgerProblem
+from reuna.fleet.trail import Trail
 from reuna.trust.heads import countersigner
 
 
@@ -37,12 +39,10 @@ def keys(settings: Mapping[str, Any], node: str = "") -> list[dict[str, str]]:
 
 def release(settings: Mapping[str, Any], node: str) -> int:
     """Let a node begin another ledger; how many it had. Raises `LedgerProblem`, `Corrupted`."""
-    identities = {kept.node for kept in _kept(settings, node)}
-    store = HeadStore(_file(settings))
-    try:
-        return sum(store.release(identity) for identity in identities)
-    finally:
-        store.close()
+    with Trail.of_place(settings).doing("ledger.release", node):
+        identities = {kept.node for kept in _kept(settings, node)}
+        with closing(HeadStore(_file(settings))) as store:
+            return sum(store.release(identity) for identity in identities)
 
 
 def _kept(settings: Mapping[str, Any], node: str) -> list[Kept]:

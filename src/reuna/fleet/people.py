@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import ssl
-import time
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,14 +11,14 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from reuna.adapters.audit import AuditTrail
 from reuna.adapters.files import replace_file
 from reuna.adapters.passwords import hashed
 from reuna.adapters.people import PeopleStore
-from reuna.cloud.reception import AUDIT, PEOPLE
+from reuna.cloud.reception import PEOPLE
 from reuna.core.errors import AccountProblem, NotSignedIn, SettingsError
 from reuna.fleet.client import Operator
 from reuna.fleet.loopback import Loopback
+from reuna.fleet.trail import Trail
 from reuna.trust.people import Person, check_name, check_password, check_roles, listed
 
 PORT = 7448  #: where people sign in when the address names none
@@ -33,7 +31,7 @@ class Office:
     def __init__(self, settings: Mapping[str, Any]) -> None:
         folder = Path(settings["folder"])
         self._store = PeopleStore(folder / PEOPLE)
-        self._trail = AuditTrail(folder / AUDIT)
+        self._trail = Trail(folder)
 
     def listed(self) -> list[dict[str, Any]]:
         """All accounts by name, without what their passwords are known by."""
@@ -41,15 +39,15 @@ class Office:
 
     def trail(self, after: int = 0) -> list[dict[str, Any]]:
         """The audit trail, checked. Raises `Corrupted` that names the first wrong line."""
-        return list(self._trail.read(after))
+        return self._trail.read(after)
 
     def add(self, name: str, roles: Collection[str], password: str) -> None:
         """A new account. Raises `AccountProblem`."""
-        check_name(name)
-        check_roles(roles)
-        check_password(password, name)
-        self._note("people.add", name, roles=" ".join(sorted(roles)))
-        self._store.add(Person(name, frozenset(roles), hashed(password)))
+        with self._trail.doing("people.add", name, roles=" ".join(sorted(roles))):
+            check_name(name)
+            check_roles(roles)
+            check_password(password, name)
+            self._store.add(Person(name, frozenset(roles), hashed(password)))
 
     def change(
         self,
@@ -59,9 +57,16 @@ class Office:
         disabled: bool | None = None,
     ) -> None:
         """Other roles, another password, disabled or not; ends every session. Raises `AccountProblem`."""
-        person = self._store.person(name)
-        if person is None:
-            raise AccountProblem(f"there is no account {name!r:.80}", "List them: `reuna people list`.")
+        given = {"roles": roles, "password": password, "disabled": disabled}
+        said = " ".join(sorted(what for what, value in given.items() if value is not None))
+        with self._trail.doing("people.change", name, changed=said, roles=" ".join(sorted(roles or ()))):
+            self._store.change(self._changed(name, roles, password, disabled))
+
+    def _changed(
+        self, name: str, roles: Collection[str] | None, password: str | None, disabled: bool | None
+    ) -> Person:
+        """The account as it is to be. Raises `AccountProblem`."""
+        person = self._known(name)
         if not person.password and (roles is not None or password is not None):
             raise AccountProblem(
                 f"{name} signs in at the identity provider", "Change groups or password there."
@@ -75,23 +80,21 @@ class Office:
             changes["password"] = hashed(password)
         if disabled is not None:
             changes["disabled"] = disabled
-        said = " ".join(sorted(changes["roles"])) if "roles" in changes else ""
-        self._note("people.change", name, changed=" ".join(sorted(changes)), roles=said)
-        self._store.change(msgspec.structs.replace(person, **changes))
+        return msgspec.structs.replace(person, **changes)
 
     def remove(self, name: str) -> None:
         """The account and its sessions; what it did stays in the trail. Raises `AccountProblem`."""
-        if self._store.person(name) is None:
-            raise AccountProblem(f"there is no account {name!r:.80}", "List them: `reuna people list`.")
-        self._note("people.remove", name)
-        self._store.remove(name)
+        with self._trail.doing("people.remove", name):
+            self._store.remove(self._known(name).name)
 
     def close(self) -> None:
         self._store.close()
 
-    def _note(self, what: str, target: str, **more: str) -> None:
-        who = os.environ.get("SUDO_USER") or str(os.getuid())
-        self._trail.append(time.time(), who, "machine", what, "allowed", target=target, **more)
+    def _known(self, name: str) -> Person:
+        person = self._store.person(name)
+        if person is None:
+            raise AccountProblem(f"there is no account {name!r:.80}", "List them: `reuna people list`.")
+        return person
 
 
 # --- from anywhere ---------------------------------------------------------------------------------

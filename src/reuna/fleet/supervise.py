@@ -152,12 +152,17 @@ async def keep_up(fleet: Fleet) -> None:
 
 
 def part_of(pid: int) -> str:
-    """What a process of a place is: main, egress, worker or nats."""
+    """What a process of a place is: main, starter (of the egress), egress, worker or nats."""
     try:
         command = Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
         return "gone"
-    marks = {b"nats-server": "nats", b"reuna.exchange.process": "egress", b"reuna.adapters.worker": "worker"}
+    marks = {
+        b"nats-server": "nats",
+        b"reuna.exchange.starter": "starter",  # has the egress's command behind its own
+        b"reuna.exchange.process": "egress",
+        b"reuna.adapters.worker": "worker",
+    }
     return next((part for mark, part in marks.items() if mark in command), "main")
 
 

@@ -13,6 +13,7 @@ A change is staged, signed with the keys at hand, and published once every thres
 from __future__ import annotations
 
 import hashlib
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +26,7 @@ from reuna.adapters.files import replace_file
 from reuna.adapters.trust_keys import is_locked, new_key, read_key, write_key
 from reuna.adapters.tuf_repository import TufRepository
 from reuna.core.errors import KeyProblem, Untrusted
+from reuna.core.foreign import UNREADABLE
 from reuna.trust import publish
 from reuna.trust.publish import PrivateKey, Ring, key_of, public_of
 from reuna.trust.roles import DELEGATED, KINDS, file_name
@@ -300,7 +302,7 @@ def add_bytes(
 def _roster(file: Path, data: bytes) -> dict[str, str]:
     try:
         return read_roster(msgspec.json.decode(data))
-    except (Untrusted, msgspec.DecodeError, RecursionError) as error:
+    except (Untrusted, *UNREADABLE) as error:
         raise KeyProblem(
             f"{file} is no roster: {error}",
             'Write JSON with each node and its organisation: {"press-1": "acme", "oven-2": "borg"}.',
@@ -383,6 +385,21 @@ def sign_roster(folder: Path, organisations: Mapping[str, str], now: float) -> N
     """Say which nodes a fleet on one machine has, and whose each is: without that no policy counts them."""
     data = msgspec.json.encode(dict(organisations))
     add_bytes(Ceremony(folder, now, _never_asked), data, "roster", "fleet", organisations)
+
+
+def take_over(source: Path, folder: Path, fleet: str, now: float) -> None:
+    """What of a ceremony that was held elsewhere belongs at the cloud; offline keys stay where they are.
+
+    Raises `KeyProblem` when that is not whole, or of another fleet.
+    """
+    ceremony = Ceremony(source, now, _never_asked)
+    if (found := ceremony.repository.fleet()) != fleet:
+        raise KeyProblem(f"{source} is the trust of fleet {found!r}, not {fleet!r}", "Name the other folder.")
+    ceremony.repository.plan_signer(ceremony.online_keys())
+    for part in ("public", "online", "targets"):
+        if (source / part).is_dir():
+            shutil.copytree(source / part, folder / part)
+    replace_file(folder / "root.json", ceremony.repository.newest("root"), 0o644)
 
 
 def _never_asked(path: Path) -> bytes:

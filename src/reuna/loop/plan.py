@@ -10,6 +10,8 @@ import hashlib
 import math
 import time
 
+import msgspec
+
 from reuna.core.errors import PlanError
 from reuna.core.records import Plan, RunSpec, Setting, Task
 from reuna.learn.grid import check_grid
@@ -66,6 +68,7 @@ def round_plan(
     task: Task,
     model: str,
     inline: bytes | None = None,
+    before: str = "",
 ) -> Plan:
     """What the round asks of one fog and the edges under it."""
     return Plan(
@@ -87,6 +90,7 @@ def round_plan(
         bundle_size=spec.bundle_size,
         settings=learner_settings(spec),
         inline=inline,
+        before=before,
     )
 
 
@@ -95,12 +99,22 @@ def learner_settings(spec: RunSpec) -> dict[str, Setting]:
     return {**client_settings(spec.strategy, spec.settings), "rounds": spec.rounds}
 
 
+def shared(plan: Plan) -> str:
+    """Digest of what a round asks of every fog alike: all of its plan but whom it is for and which attempt.
+
+    The round before is in it, and so all rounds before.
+    """
+    common = encode(msgspec.structs.replace(plan, cohort=(), attempt=0, inline=None))
+    return hashlib.sha256(common).hexdigest()
+
+
 def plans(
-    spec: RunSpec, round: int, attempt: int, task: Task, model: str, inline: bytes | None
+    spec: RunSpec, round: int, attempt: int, task: Task, model: str, inline: bytes | None, before: str = ""
 ) -> dict[str, bytes]:
     """The bytes of each fog's plan."""
     return {
-        fog: encode(round_plan(spec, fog, round, attempt, task, model, inline)) for fog in sorted(spec.fogs)
+        fog: encode(round_plan(spec, fog, round, attempt, task, model, inline, before))
+        for fog in sorted(spec.fogs)
     }
 
 

@@ -37,11 +37,12 @@ ACTIONS: dict[str, frozenset[str]] = {
     "proposals.read": ALL,
     "models.write": frozenset({"engineer"}),
     "runs.submit": frozenset({"engineer"}),
+    "runs.stop": frozenset({"engineer"}),
     "proposals.decide": frozenset({"approver"}),
     "people.read": frozenset({"admin"}),
     "audit.read": frozenset({"officer", "admin"}),
 }
-FOUR_EYES = ("runs.submit",)  #: what the cloud can be told to do only when a second person agrees
+FOUR_EYES = ("runs.submit", "runs.stop")  #: what the cloud can be told to do only when a second person agrees
 CERTIFICATE_ROLES = frozenset({"engineer", "officer", "admin"})  #: of the operator's certificate
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")

@@ -29,8 +29,6 @@ MAX_SIGNED = 1_001_000  #: bytes; a plan has at most 1 MB
 MAX_AGE_S = 7 * 86_400  #: how long after it was signed a plan may still begin
 MAX_RUNS = 64  #: runs whose newest round is remembered
 
-PlanKey = tuple[str, int, int]  #: run, round, attempt
-KeyOf = Callable[[bytes], PlanKey]
 S = TypeVar("S", bound=msgspec.Struct)
 
 
@@ -54,6 +52,22 @@ class PlanGate(msgspec.Struct, frozen=True):
     signed_time: int
 
 
+class About(msgspec.Struct, frozen=True):
+    """What a plan says of its place in a run. ``shared`` is the digest of what it asks of every fog alike.
+
+    ``before``: that of the round before, as the plan says it.
+    """
+
+    run: str
+    round: int
+    attempt: int
+    shared: str = ""
+    before: str = ""
+
+
+AboutOf = Callable[[bytes], About]
+
+
 class Seen(msgspec.Struct, frozen=True):
     """The newest plan accepted of a run. ``digest``: SHA-256 of its bytes."""
 
@@ -62,6 +76,7 @@ class Seen(msgspec.Struct, frozen=True):
     digest: str
     made: int
     key: str
+    shared: str = ""
 
 
 class Floor(msgspec.Struct, frozen=True):
@@ -75,10 +90,15 @@ class Floor(msgspec.Struct, frozen=True):
 
 
 class Accepted(msgspec.Struct, frozen=True):
-    """A plan's own bytes, and the floor from now on (equal to the old one when it came again)."""
+    """A plan's own bytes, and the floor from now on (equal to the old one when it came again).
+
+    ``follows``: the round before it is the one that this node was given last.
+    """
 
     plan: bytes
     floor: Floor
+    about: About
+    follows: bool
 
 
 class _Body(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -102,11 +122,11 @@ def sign_plan(plan: bytes, signer: PlanSigner, now: float) -> bytes:
     return bytes((FORMAT,)) + _encode(_Signed(body, signer.private.sign(authenticated(PAYLOAD_TYPE, body))))
 
 
-def verify_plan(gate: PlanGate, floor: Floor, signed: bytes, now: float, key_of: KeyOf) -> Accepted:
-    """The plan inside, if this node may act on it. ``key_of`` reads (run, round, attempt) of a plan.
+def verify_plan(gate: PlanGate, floor: Floor, signed: bytes, now: float, about_of: AboutOf) -> Accepted:
+    """The plan inside, if this node may act on it. ``about_of`` reads its place in a run.
 
     The signature is checked before anything inside is decoded. Raises `Untrusted`, and what
-    ``key_of`` raises.
+    ``about_of`` raises.
     """
     body, made_by = _open(gate, signed)
     at = max(now, gate.signed_time)
@@ -116,9 +136,12 @@ def verify_plan(gate: PlanGate, floor: Floor, signed: bytes, now: float, key_of:
         raise Untrusted("expired", "the key that signed the plan is over its time")
     if at - body.made > MAX_AGE_S:
         raise Untrusted("expired", f"the plan was signed {int(at - body.made)} s ago")
-    run, number, attempt = key_of(body.plan)
-    seen = Seen(number, attempt, hashlib.sha256(body.plan).hexdigest(), body.made, made_by)
-    return Accepted(body.plan, _raise_floor(_of_known_keys(floor, gate), run, seen))
+    about = about_of(body.plan)
+    digest = hashlib.sha256(body.plan).hexdigest()
+    seen = Seen(about.round, about.attempt, digest, body.made, made_by, about.shared)
+    known = _of_known_keys(floor, gate)
+    follows = _check_history(known.runs.get(about.run), about)
+    return Accepted(body.plan, _raise_floor(known, about.run, seen), about, follows)
 
 
 def opened(signed: bytes) -> bytes:
@@ -159,6 +182,21 @@ def _of_known_keys(floor: Floor, gate: PlanGate) -> Floor:
     if len(runs) == len(floor.runs):
         return floor
     return Floor(runs, floor.horizon if runs else 0)
+
+
+def _check_history(old: Seen | None, new: About) -> bool:
+    """Whether the plan goes on from the one accepted last; one of another history is refused.
+
+    A node that was away for a round cannot tell, and then this is False. Raises `Untrusted`.
+    """
+    if old is None or not old.shared:
+        return new.round == 1
+    if new.round == old.round and new.attempt > old.attempt and new.shared != old.shared:
+        raise Untrusted("conflict", f"another attempt at round {new.round} of {new.run} asks for other work")
+    if new.round == old.round + 1 and new.before != old.shared:
+        told = f"round {new.round} of {new.run} goes on from another round {old.round}"
+        raise Untrusted("conflict", f"{told} than this node was given")
+    return new.round <= old.round + 1
 
 
 def _raise_floor(floor: Floor, run: str, new: Seen) -> Floor:

@@ -124,7 +124,7 @@ ROUTES: tuple[Route, ...] = (
     ),
     Route("get", "/v1/runs", "The newest runs, the newest first", _LIST),
     Route("get", "/v1/runs/{run}", "Where a run is; its result or error at the end", _STATE, refuses=(404,)),
-    Route("delete", "/v1/runs/{run}", "End a run for good", _NOTHING, refuses=(404,)),
+    Route("delete", "/v1/runs/{run}", "End a run for good", _PROPOSED, refuses=(202, 404)),
     Route(
         "get",
         "/v1/runs/{run}/events",

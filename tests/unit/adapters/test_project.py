@@ -305,3 +305,24 @@ def test_a_damaged_bundle_raises_nothing_else(tmp_path: Path, damage: list[tuple
         unpack_bundle(bytes(data), tmp_path / "in")
     except ProjectError:
         return
+
+
+@pytest.mark.parametrize("name", ["detector/model.py", "words.json"])
+def test_a_file_that_is_not_utf_8_is_neither_packed_nor_unpacked(tmp_path: Path, name: str) -> None:
+    file = tmp_path / "project" / name
+    file.parent.mkdir(parents=True)
+    file.write_bytes(b"name = '\xe9'")
+    with pytest.raises(ProjectError, match=f"{name} is not UTF-8"):
+        pack_bundle(tmp_path / "project")
+    with pytest.raises(ProjectError, match=f"{name} is not UTF-8"):
+        unpack_bundle(zipped({name: b"name = '\xe9'"}), tmp_path / "into")
+
+
+def test_a_file_twice_in_a_bundle_is_refused(tmp_path: Path) -> None:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as bundle:
+        bundle.writestr("a.py", "shown")
+        with pytest.warns(UserWarning, match="Duplicate"):
+            bundle.writestr("a.py", "run")
+    with pytest.raises(ProjectError, match="twice"):
+        unpack_bundle(out.getvalue(), tmp_path / "into")

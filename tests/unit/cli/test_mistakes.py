@@ -49,6 +49,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     make_cloud(folder / "cloud", "line", "127.0.0.1")
     state = folder / "cloud" / "state"
     (state / "register.sqlite").rename(state / "kept")
+    (state / "audit.jsonl").unlink()
     for name in ("register.sqlite", "people.sqlite", "audit.jsonl"):
         (state / name).mkdir()
     make_project(folder / "pumps", sample=False)

@@ -11,7 +11,9 @@ from reuna.adapters import sandbox
 from reuna.adapters.sandbox import REMEDIES, Level
 from reuna.cli import app
 
-LEVEL = Level(1, ("environment", "limits"), {"seccomp": "there is no filter for riscv64"})
+LEVEL = Level(
+    1, ("environment", "limits"), {"seccomp": "there is no filter for riscv64"}, "threads run already"
+)
 
 
 @pytest.fixture(autouse=True)
@@ -22,6 +24,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_level_is_shown_with_what_is_missing_and_how_to_get_it() -> None:
     lines = CliRunner().invoke(app, ["sandbox"]).stdout.splitlines()
     assert lines[0] == "level 1 of 3"
+    assert lines[1] == "agent: keeps the network: threads run already"
     assert "  has      limits" in lines
     assert lines[-2] == "  missing  seccomp: there is no filter for riscv64"
     assert lines[-1].strip() == REMEDIES["seccomp"]
@@ -36,4 +39,5 @@ def test_the_same_for_scripts() -> None:
         "missing": [
             {"layer": "seccomp", "reason": "there is no filter for riscv64", "remedy": REMEDIES["seccomp"]}
         ],
+        "agent": {"own_network_namespace": False, "reason": "threads run already"},
     }

@@ -10,12 +10,15 @@ import pytest
 
 from reuna.cloud.train import LAST_WAIT_S, MAX_ATTEMPTS
 from reuna.core.errors import DataError, NotApproved, Refused, RunFailed
+from reuna.core.records import Plan
+from reuna.loop import plan as planning
 from reuna.loop import train
 from reuna.sim.clock import SimClock, run_virtual
 from reuna.sim.faults import Walker, fleet_of
 from reuna.sim.fleet import FairWeather, SimFleet, make_spec
 from reuna.sim.journal import JournalStore, SimJournal
 from reuna.sim.lives import adopting_tasks
+from reuna.wire import decode
 
 HOUR = 3600.0
 EDGES = ("edge-0-0", "edge-0-1", "edge-1-0", "edge-1-1")
@@ -78,6 +81,25 @@ def test_an_edge_that_is_silent_for_another_reason_still_ends_the_run() -> None:
     setattr(fleet.meters[EDGES[1]], "approved", _never)
     with pytest.raises(RunFailed):
         fleet.carry_out()
+
+
+def test_the_plans_of_a_run_with_many_attempts_are_one_chain(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: dict[int, set[tuple[str, str]]] = {}
+    real = planning.plans
+
+    def heard(*args: Any) -> dict[str, bytes]:
+        found = real(*args)
+        for data in found.values():
+            plan = decode(Plan, data)
+            asked.setdefault(plan.round, set()).add((planning.shared(plan), plan.before))
+        return found
+
+    monkeypatch.setattr(planning, "plans", heard)
+    Fleet({EDGES[0]: HOUR}, local=True, evaluate=True).carry_out()
+    assert [len(asked[number]) for number in sorted(asked)] == [1] * len(asked)
+    links = [asked[number].pop() for number in sorted(asked)]
+    assert len(links) == 5, "three rounds, the local baseline, the evaluation"
+    assert [before for _, before in links] == ["", *(mine for mine, _ in links[:-1])]
 
 
 def _never(_bundle: str, _unsigned: str) -> int:

@@ -122,7 +122,7 @@ def test_a_changed_file_is_loaded_once(tmp_path: Path) -> None:
     assert living(tmp_path, [], script).loaded == 1
 
 
-def test_a_hello_for_another_name_is_refused_and_raises_no_alarm(tmp_path: Path) -> None:
+def test_a_hello_for_another_name_is_refused_and_a_key_in_two_places_is_held(tmp_path: Path) -> None:
     async def script(world: World) -> None:
         for boot in ("b1", "b2", "b1"):
             assert not world.admission.hear("hello.b", Hello("a", boot, "1"))
@@ -132,6 +132,15 @@ def test_a_hello_for_another_name_is_refused_and_raises_no_alarm(tmp_path: Path)
         assert [alarm.name for alarm in world.register.alarms()] == ["a"]
         await asyncio.sleep(30)
         assert set(world.register.last_heard()) == {"a"}
+        assert world.admission.names == {"b"}, "neither of the two is admitted"
+        assert world.register.release("a")
+        assert not world.register.release("a")
+        await asyncio.sleep(3)
+        assert world.admission.names == {"a", "b"}
+        world.admission.hear("hello.a", Hello("a", "b3", "1"))
+        assert world.register.held() == frozenset(), "a restart is no second machine"
+        world.admission.hear("hello.a", Hello("a", "b1", "1"))
+        assert world.register.held() == {"a"}, "a start that was over is one, again"
 
     living(tmp_path, ["a", "b"], script)
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from reuna.core.errors import DISTRUST, Untrusted
 from reuna.trust import plans
 from reuna.trust.gate import plan_gate
-from reuna.trust.plans import MAX_AGE_S, MAX_RUNS, Floor, PlanGate, PlanSigner, sign_plan, verify_plan
+from reuna.trust.plans import MAX_AGE_S, MAX_RUNS, About, Floor, PlanGate, PlanSigner, sign_plan, verify_plan
 from reuna.trust.publish import DAY, key_of, public_of
 from tests.unit.trust.house import FLEET, NOW, House, key
 
@@ -21,17 +21,17 @@ SIGNER = PlanSigner(FLEET, key_of(public_of(PLANS)).keyid, PLANS)
 GATE = PlanGate(FLEET, {SIGNER.key: public_of(PLANS)}, int(NOW + DAY), int(NOW))
 
 
-def plan(round: int = 1, attempt: int = 1, run: str = "r-1", more: str = "") -> bytes:
-    return f"{run}/{round}/{attempt}/{more}".encode()
+def plan(round: int = 1, attempt: int = 1, run: str = "r-1", more: str = "", shares: str = "//") -> bytes:
+    return f"{run}/{round}/{attempt}/{more}/{shares}".encode()
 
 
-def key_of_plan(data: bytes) -> plans.PlanKey:
-    run, number, attempt, _ = data.decode().split("/")
-    return run, int(number), int(attempt)
+def about(data: bytes) -> About:
+    run, number, attempt, _, shared, before, _ = data.decode().split("/")
+    return About(run, int(number), int(attempt), shared, before)
 
 
 def accept(signed: bytes, floor: Floor = Floor(), now: float = NOW, gate: PlanGate = GATE) -> plans.Accepted:
-    return verify_plan(gate, floor, signed, now, key_of_plan)
+    return verify_plan(gate, floor, signed, now, about)
 
 
 def refused(reason: str) -> Any:
@@ -72,6 +72,31 @@ def test_a_second_plan_for_the_same_round_is_refused() -> None:
     floor = accept(sign_plan(plan(), SIGNER, NOW)).floor
     with refused("conflict"):
         accept(sign_plan(plan(more="other"), SIGNER, NOW), floor)
+
+
+def test_a_round_that_goes_on_from_another_round_than_this_node_was_given_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    floor = accept(sign_plan(plan(1, shares="one//"), SIGNER, NOW)).floor
+    honest, evil = (sign_plan(plan(2, shares=f"two/{past}/"), SIGNER, NOW) for past in ("one", "other"))
+    assert accept(honest, floor).follows
+    with refused("conflict"):
+        accept(evil, floor)
+    monkeypatch.setattr(plans, "_check_history", lambda *_: True)
+    assert accept(evil, floor), "nothing else is in its way"
+
+
+def test_another_attempt_at_a_round_asks_for_the_same_work() -> None:
+    floor = accept(sign_plan(plan(1, 1, shares="one//"), SIGNER, NOW)).floor
+    assert accept(sign_plan(plan(1, 2, shares="one//"), SIGNER, NOW), floor).follows
+    with refused("conflict"):
+        accept(sign_plan(plan(1, 2, shares="other//"), SIGNER, NOW), floor)
+
+
+def test_a_node_that_was_away_goes_on_and_says_that_it_cannot_tell() -> None:
+    floor = accept(sign_plan(plan(1, shares="one//"), SIGNER, NOW)).floor
+    assert not accept(sign_plan(plan(3, shares="three/two/"), SIGNER, NOW), floor).follows
+    assert not accept(sign_plan(plan(3, shares="three/two/"), SIGNER, NOW)).follows
 
 
 def test_a_plan_of_another_fleet_with_the_same_key_is_refused() -> None:
@@ -153,7 +178,7 @@ def test_what_is_no_signed_plan_is_malformed(data: bytes) -> None:
 
 
 def test_nothing_inside_is_read_before_the_signature_is_good() -> None:
-    def never(_: bytes) -> plans.PlanKey:
+    def never(_: bytes) -> About:
         raise AssertionError("decoded a plan that nobody signed")
 
     signed = sign_plan(plan(), msgspec.structs.replace(SIGNER, private=key("thief")), NOW)

@@ -28,6 +28,7 @@ from reuna.core.errors import (
     Unreachable,
 )
 from reuna.core.foreign import UNREADABLE
+from reuna.core.tally import Tally
 from reuna.trust.people import CERTIFICATE_ROLES, Caller, Session, may
 
 log = logging.getLogger("reuna.api")
@@ -64,6 +65,7 @@ class Known(NamedTuple):
     csrf: str = ""
 
 
+NOBODY = Known(Caller("-", frozenset(), "session"))
 Work = Callable[[web.Request, Known], Awaitable[web.StreamResponse]]
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -73,15 +75,20 @@ class Guard:
 
     def __init__(self, reception: Door) -> None:
         self._reception = reception
+        self._tally = Tally()
 
     def around(self, action: str, work: Work) -> Handler:
         async def handler(request: web.Request) -> web.StreamResponse:
-            known = await self._known(request)
+            known = await self._known(request, action)
             noted = request.method not in SAFE or not action.endswith(".read")
             if not may(known.caller, action):
                 await self._note(known, request, action, "denied")
                 raise PermissionDenied(f"{known.caller.name} may not do that", _NEEDS.format(action=action))
-            self._check_origin(request, known)
+            try:
+                self._check_origin(request, known)
+            except PermissionDenied as error:
+                await self._note(known, request, action, "denied", why=error.message)
+                raise
             if noted and action != "self":
                 await self._note(known, request, action, "allowed")
             try:
@@ -93,17 +100,32 @@ class Guard:
 
         return handler
 
-    async def _known(self, request: web.Request) -> Known:
+    async def refused(self, request: web.Request, action: str, why: str) -> None:
+        """Somebody unknown was turned away: the first times of an address, then every doubling.
+
+        So nobody fills the disk by asking again.
+        """
+        if times := self._tally.count(str(request.remote), why):
+            await self._note(NOBODY, request, action, "denied", why=why, times=str(times))
+
+    async def _known(self, request: web.Request, action: str) -> Known:
+        """Who asks. Who had nothing to show and wanted to change nothing gets no line."""
         certificate = request.transport.get_extra_info("peercert") if request.transport else None
-        if certificate:
-            caller, serial = operator_of(request, certificate), int(certificate["serialNumber"], 16)
-            await in_thread(lambda: self._reception.check_certificate(caller.name, serial))
-            return Known(caller)
         token = _token(request)
-        if not token:
-            raise NotSignedIn("nobody is signed in here")
-        caller, session = await in_thread(lambda: self._reception.caller(token))
-        return Known(caller, token, session.csrf)
+        try:
+            if certificate:
+                caller, serial = operator_of(request, certificate), int(certificate["serialNumber"], 16)
+            elif token:
+                caller, session = await in_thread(lambda: self._reception.caller(token))
+                return Known(caller, token, session.csrf)
+            else:
+                raise NotSignedIn("nobody is signed in here")
+        except ReunaError as error:
+            if token or certificate or request.method not in SAFE:
+                await self.refused(request, action, error.message)
+            raise
+        await in_thread(lambda: self._reception.check_certificate(caller.name, serial))  # notes it itself
+        return Known(caller)
 
     @staticmethod
     def _check_origin(request: web.Request, known: Known) -> None:
@@ -117,11 +139,11 @@ class Guard:
         ):
             raise PermissionDenied("this request did not come from our own page", "Send X-CSRF-Token.")
 
-    async def _note(self, known: Known, request: web.Request, action: str, verdict: str) -> None:
+    async def _note(self, known: Known, request: web.Request, action: str, verdict: str, **more: str) -> None:
         caller, target, address = known.caller, request.path[:200], str(request.remote)
         await in_thread(
             lambda: self._reception.note(
-                caller.name, caller.via, action, verdict, target=target, address=address
+                caller.name, caller.via, action, verdict, target=target, address=address, **more
             )
         )
 
@@ -171,7 +193,8 @@ def read(kind: type[M], data: bytes, what: str) -> M:
 class Pace:
     """Requests that an address without a certificate may make: a bucket that fills up again."""
 
-    def __init__(self) -> None:
+    def __init__(self, guard: Guard) -> None:
+        self._guard = guard
         self._left: dict[str, tuple[float, float]] = {}
 
     @property
@@ -179,7 +202,11 @@ class Pace:
         @web.middleware
         async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
             if not (request.transport and request.transport.get_extra_info("peercert")):
-                self._take(str(request.remote), time.monotonic())
+                try:
+                    self._take(str(request.remote), time.monotonic())
+                except TooMany as error:
+                    await self._guard.refused(request, "self", error.message)
+                    raise
             return await handler(request)
 
         return middleware

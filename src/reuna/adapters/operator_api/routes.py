@@ -5,7 +5,7 @@ GET  /v1/blobs/{digest}             a model
 POST /v1/runs                       a run's spec (JSON); 202 when a second person has to agree
 GET  /v1/runs                       the newest
 GET  /v1/runs/{run}                 its state
-DELETE /v1/runs/{run}               end it for good
+DELETE /v1/runs/{run}               end it for good; 202 when a second person has to agree
 GET  /v1/runs/{run}/events?after=N  its timeline
 GET  /v1/nodes                      nodes heard of
 GET  /v1/fleet                      its fogs and their edges
@@ -122,17 +122,17 @@ async def serve_api(
 
 def api_app(actions: Actions, reception: Reception, sign_ins: SignIns | None = None) -> web.Application:
     """The routes over ``actions``."""
-    pace = Pace()
+    guard = Guard(reception)
+    pace = Pace(guard)
     app = web.Application(middlewares=[with_headers, errors_as_json, pace.hold], client_max_size=MAX_BLOB)
     desk, sessions = _Desk(actions, reception), SessionDesk(reception, sign_ins)
-    guard = Guard(reception)
     for method, path, action, work in (
         ("PUT", "/v1/blobs/{digest}", "models.write", desk.put_blob),
         ("GET", "/v1/blobs/{digest}", "models.read", desk.get_blob),
         ("POST", "/v1/runs", "runs.submit", desk.submit),
         ("GET", "/v1/runs", "runs.read", desk.runs),
         ("GET", "/v1/runs/{run}", "runs.read", desk.status),
-        ("DELETE", "/v1/runs/{run}", "runs.submit", desk.stop),
+        ("DELETE", "/v1/runs/{run}", "runs.stop", desk.stop),
         ("GET", "/v1/runs/{run}/events", "runs.read", desk.timeline),
         ("GET", "/v1/nodes", "nodes.read", desk.nodes),
         ("GET", "/v1/fleet", "nodes.read", desk.fleet),
@@ -175,9 +175,10 @@ class _Desk:
             await self._actions.submit(spec)
             return web.json_response({})
         summary = f"run {spec.run} of {spec.project}: {spec.rounds} rounds, code {spec.bundle[:12]}"
-        proposal = await in_thread(
-            lambda: self._reception.propose(known.caller, "runs.submit", summary, data)
-        )
+        return await self._propose(known, "runs.submit", summary, data)
+
+    async def _propose(self, known: Known, action: str, summary: str, content: bytes) -> web.Response:
+        proposal = await in_thread(lambda: self._reception.propose(known.caller, action, summary, content))
         return web.json_response({"proposal": proposal.id}, status=202)
 
     async def runs(self, _request: web.Request, _known: Known) -> web.Response:
@@ -186,9 +187,13 @@ class _Desk:
     async def status(self, request: web.Request, _known: Known) -> web.Response:
         return web.json_response(await self._actions.status(request.match_info["run"]))
 
-    async def stop(self, request: web.Request, _known: Known) -> web.Response:
-        await self._actions.stop(request.match_info["run"])
-        return web.json_response({})
+    async def stop(self, request: web.Request, known: Known) -> web.Response:
+        run = request.match_info["run"]
+        if not self._reception.needs_two("runs.stop"):
+            await self._actions.stop(run)
+            return web.json_response({})
+        await self._actions.status(run)  # what is not there needs nobody's word
+        return await self._propose(known, "runs.stop", f"end run {run} for good", run.encode())
 
     async def timeline(self, request: web.Request, _known: Known) -> web.Response:
         return web.json_response(self._actions.timeline(request.match_info["run"], _count(request, "after")))
@@ -212,10 +217,17 @@ class _Desk:
             proposal, content = await in_thread(
                 lambda: self._reception.judge(known.caller, number, word.approve, word.digest)
             )
-            if word.approve:  # first the run, which begins once however often it is asked for
-                await self._actions.submit(read(RunSpec, content, "run"))
+            if word.approve:  # first the effect, which is one however often it is asked for
+                await self._do(proposal.action, content)
             await in_thread(lambda: self._reception.decided(proposal))
         return web.json_response(msgspec.to_builtins(proposal))
+
+    async def _do(self, action: str, content: bytes) -> None:
+        """What was proposed, once a second person agreed."""
+        if action == "runs.stop":
+            await self._actions.stop(content.decode())
+        else:
+            await self._actions.submit(read(RunSpec, content, "run"))
 
     async def audit(self, request: web.Request, _known: Known) -> web.Response:
         after, last = _count(request, "after"), _count(request, "last")

@@ -26,6 +26,7 @@ from reuna.adapters.sandbox.environment import (
     own_group,
     worker_environment,
 )
+from reuna.adapters.sandbox.identity import leave_network_whole
 from reuna.adapters.sandbox.kernel import LINUX, NotReached
 from reuna.adapters.sandbox.level import (
     EXTRA,
@@ -46,9 +47,11 @@ __all__ = (
     "LEVELS",
     "REMEDIES",
     "Level",
+    "NotReached",
     "Room",
     "SandboxLimits",
     "confine",
+    "leave_network_whole",
     "level_of",
     "probe",
     "sentence",

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import pwd
 import signal
+import sys
 from pathlib import Path
 
 from reuna.adapters.sandbox.kernel import (
     CAP_DAC_READ_SEARCH,
     CLONE_NEWNET,
     CLONE_NEWUSER,
+    LINUX,
     PR_SET_KEEPCAPS,
     PR_SET_NO_NEW_PRIVS,
     PR_SET_PDEATHSIG,
@@ -41,6 +43,39 @@ def leave_network() -> None:
         with open(f"/proc/self/{name}", "w", encoding="ascii") as file:
             file.write(text)
     keep_capabilities(0)
+
+
+def leave_network_whole() -> None:
+    """`leave_network` for a process that goes on as it is where that is refused: a child tries it first.
+
+    What the process opened before stays open, and what it starts later is where it is itself. Raises
+    `NotReached`.
+    """
+    if not LINUX:
+        raise NotReached(f"it needs Linux, this is {sys.platform}")
+    if threads() > 1:
+        raise NotReached("threads run already; each would keep the machine's network")
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.write(writer, _refusal().encode())
+        os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader, encoding="utf-8", errors="replace") as answer:
+        refusal = answer.read()
+    os.waitpid(child, 0)
+    if refusal:
+        raise NotReached(refusal)
+    leave_network()
+
+
+def _refusal() -> str:
+    """Why this process cannot leave the network, empty when it just did."""
+    try:
+        leave_network()
+    except (NotReached, OSError) as error:
+        return str(error) or type(error).__name__
+    return ""
 
 
 def counted_apart() -> bool:

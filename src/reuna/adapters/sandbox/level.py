@@ -50,11 +50,15 @@ class Room(msgspec.Struct, frozen=True):
 
 
 class Level(msgspec.Struct, frozen=True):
-    """What a sandbox reached: the level 0 to 3, its layers, and the missing ones with the reason."""
+    """What a sandbox reached: the level 0 to 3, its layers, and the missing ones with the reason.
+
+    ``agent``: why the agent above the worker keeps the machine's network, where that was asked.
+    """
 
     number: int
     layers: tuple[str, ...] = ()
     missing: dict[str, str] = {}
+    agent: str = ""
 
 
 def level_of(layers: tuple[str, ...], missing: Mapping[str, str]) -> Level:

@@ -1,0 +1,184 @@
+"""The agent leaves the network, its egress stays in it and comes back when it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from reuna.adapters.processes import children
+from reuna.adapters.sandbox import LEVELS, NotReached, identity, leave_network_whole, probe
+from reuna.core.records import ShownHead
+from reuna.exchange import child
+from reuna.exchange.child import EgressProcess
+from reuna.exchange.link import EgressSettings
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="namespaces are Linux's")
+#: An egress that answers each call by an error with what it found: its network namespace and itself.
+EGRESS = """
+import os, socket, sys
+import msgspec
+from reuna.exchange.link import Call, Done
+sock = socket.socket(fileno=int(sys.argv[1]))
+while (head := sock.recv(4, socket.MSG_WAITALL)):
+    call = msgspec.msgpack.decode(sock.recv(int.from_bytes(head, "little"), socket.MSG_WAITALL), type=Call)
+    found = f"{os.readlink('/proc/self/ns/net')} {os.getpid()}"
+    done = msgspec.msgpack.encode(Done(call.number, signed=found.encode()))
+    sock.sendall(len(done).to_bytes(4, "little") + done)
+"""
+#: Leaves the network (or not) and says whether it reaches a port of 127.0.0.1.
+AGENT = """
+import os, socket, sys
+from reuna.adapters.sandbox import leave_network_whole
+if sys.argv[2] == "leaves":
+    leave_network_whole()
+try:
+    socket.create_connection(("127.0.0.1", int(sys.argv[1])), 5).close()
+    print("reached", os.readlink("/proc/self/ns/net"))
+except OSError as error:
+    print("not reached", os.readlink("/proc/self/ns/net"))
+"""
+#: A place whose egress is killed after it left the network itself.
+LEAVING = """
+import asyncio, os, signal, sys
+from reuna.adapters.sandbox import leave_network_whole
+from reuna.exchange import child
+from tests.unit.exchange.test_child import SETTINGS, answer, network
+async def main():
+    child.EGRESS = ("-c", sys.argv[1])
+    egress = child.EgressProcess(SETTINGS)
+    await egress.start()
+    leave_network_whole()
+    first, pid = await answer(egress)
+    os.kill(pid, signal.SIGKILL)
+    second, _ = await answer(egress)
+    print(network(), first, second)
+    await egress.stop()
+asyncio.run(main())
+"""
+
+
+def network() -> str:
+    return str(Path("/proc/self/ns/net").readlink())
+
+
+def agent(port: int, how: str) -> str:
+    command = [sys.executable, "-c", AGENT, str(port), how]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def needs_a_namespace() -> None:
+    if why := probe().agent:
+        pytest.skip(f"an agent keeps the network here: {why}")
+
+
+def test_what_left_the_network_reaches_no_port_of_this_machine() -> None:
+    needs_a_namespace()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        assert agent(port, "stays") == f"reached {network()}", "without leaving, the port is there"
+        said = agent(port, "leaves")
+    assert said.startswith("not reached net:")
+    assert network() not in said
+
+
+def test_a_process_with_threads_stays_and_says_why() -> None:
+    code = """
+import threading
+from reuna.adapters.sandbox import leave_network_whole, NotReached
+ended = threading.Event()
+threading.Thread(target=ended.wait).start()
+try:
+    leave_network_whole()
+except NotReached as error:
+    print(error)
+ended.set()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("threads run already")
+
+
+def test_a_kernel_that_refuses_leaves_the_process_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse() -> None:
+        raise NotReached("the kernel refuses it: Operation not permitted")
+
+    monkeypatch.setattr(identity, "threads", lambda: 1)  # the test's own are of no concern
+    monkeypatch.setattr(identity, "leave_network", refuse)
+    before = network()
+    with pytest.raises(NotReached, match="Operation not permitted"):
+        leave_network_whole()
+    assert network() == before
+
+
+def test_workers_are_confined_as_fully_from_a_namespace_as_without() -> None:
+    level = probe()
+    if not level.agent:
+        assert set(LEVELS[1]) <= set(level.layers)
+
+
+SETTINGS = EgressSettings(
+    name="edge-1", parent="fog-1", parent_identity="", nats_url="", freight_host="", freight_port=0,
+    certificate="", key="", authority="", folder="", fleet="", root="", policy="",
+    bus=("gateway", "fog-1"), freight=("gateway", "fog-1"),
+)  # fmt: skip
+SHOWN = ShownHead(b"", b"", (), b"")
+
+
+@pytest.fixture
+async def egress(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[EgressProcess]:
+    monkeypatch.setattr(child, "EGRESS", ("-c", EGRESS))
+    process = EgressProcess(SETTINGS)
+    await process.start()
+    yield process
+    await process.stop()
+
+
+async def answer(egress: EgressProcess) -> tuple[str, int]:
+    """Network namespace and pid, as the egress says them."""
+    where, pid = (await egress.countersign(SHOWN)).decode().split()
+    return where, int(pid)
+
+
+async def test_the_egress_stays_in_the_network_of_the_machine_and_comes_back_when_it_ends(
+    egress: EgressProcess,
+) -> None:
+    where, pid = await answer(egress)
+    assert where == network()
+    os.kill(pid, signal.SIGKILL)
+    again, other = await answer(egress)
+    assert (again, other != pid) == (where, True)
+
+
+async def test_stopping_ends_the_egress_and_what_starts_it(egress: EgressProcess) -> None:
+    _, pid = await answer(egress)
+    starter = next(each for each in children(os.getpid()) if pid in children(each))
+    await egress.stop()
+    assert not Path(f"/proc/{pid}").exists()
+    assert starter not in children(os.getpid())
+
+
+async def test_a_place_without_what_starts_its_egress_ends_too(egress: EgressProcess) -> None:
+    ended = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended.set)
+    _, pid = await answer(egress)
+    os.kill(next(each for each in children(os.getpid()) if pid in children(each)), signal.SIGKILL)
+    await ended.wait()
+    asyncio.get_running_loop().remove_signal_handler(signal.SIGTERM)
+
+
+async def test_an_agent_that_left_still_gets_a_fresh_egress_with_the_network() -> None:
+    needs_a_namespace()
+    done = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", LEAVING, EGRESS, stdout=asyncio.subprocess.PIPE
+    )
+    out, _ = await done.communicate()
+    own, first, second = out.decode().split()
+    assert own != network()
+    assert first == second == network()
