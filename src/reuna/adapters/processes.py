@@ -13,7 +13,7 @@ _libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
 
 def end_with_parent() -> None:
-    """Called in the child before exec: the kernel ends it when the starting thread's process ends.
+    """Called in the child, before exec or as the first thing: the kernel ends it when the starting thread's process ends.
 
     Linux only; elsewhere a child notices by its closed socket. In a new process group, so that
     Ctrl-C in a terminal reaches the parent alone, which then ends its children in order.

@@ -56,6 +56,7 @@ class Admission:
         self._above = above
         self._boots: dict[str, Boots] = {}
         self._heard: dict[str, float] = {}
+        self._back: set[str] = set()  #: names that were out, and were not heard of since they came back
         self._turn = asyncio.Event()  #: set, and replaced, each time ``names`` changes
         self.names = self.now_admitted()
 
@@ -68,6 +69,7 @@ class Admission:
 
     def take_over(self, names: frozenset[str]) -> None:
         """``names`` are admitted from now on."""
+        self._back |= self.names - names
         self.names, turn, self._turn = names, self._turn, asyncio.Event()
         turn.set()
 
@@ -110,13 +112,19 @@ class Admission:
             log.warning("refused a hello of %s on %s", hello.node, subject)
             return False
         self._heard[hello.node] = self._clock.now()
-        self._boots[hello.node], doubled = hear(self._boots.get(hello.node, Boots()), hello.boot)
-        if doubled:
+        if hello.node in self.names and self._doubled(hello):
             said = "the same key speaks from two places; both are refused until you revoke or release it"
             self.register.hold(hello.node, self._clock.now())
             if self.register.alarm(Alarm(hello.node, hello.boot, self._clock.now(), said)):
                 log.error("alarm: %s: %s", hello.node, said)
         return True
+
+    def _doubled(self, hello: Hello) -> bool:
+        """Whether a start that was over speaks again. Whoever is the first of a released name may go on."""
+        self._boots[hello.node], doubled = hear(self._boots.get(hello.node, Boots()), hello.boot)
+        first = hello.node in self._back
+        self._back.discard(hello.node)
+        return doubled and not first
 
     def note_heard(self) -> None:
         """Write down who was heard since the last time."""

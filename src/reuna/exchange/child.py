@@ -15,6 +15,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import TypeVar
 
 import msgspec
@@ -27,7 +28,7 @@ from reuna.exchange.link import EgressSettings, Frames, RemoteLink
 
 log = logging.getLogger("reuna.egress")
 T = TypeVar("T")
-STARTER = ("-m", "reuna.exchange.starter")
+STARTER = ("-S", "-E", str(Path(__file__).with_name("starter.py")))
 EGRESS: tuple[str, ...] = ("-m", "reuna.exchange.process")
 
 

@@ -23,7 +23,7 @@ from reuna.adapters.clock import SystemClock, ThreadOffload
 from reuna.adapters.files import FileBlobs
 from reuna.adapters.https_client import HttpsFreight
 from reuna.adapters.nats_bus import NatsBus
-from reuna.adapters.processes import no_core_files
+from reuna.adapters.processes import end_with_parent, no_core_files
 from reuna.adapters.spool import DiskSpool
 from reuna.adapters.tls import client_context, reload_context
 from reuna.adapters.trust_store import TrustStore
@@ -42,7 +42,7 @@ log = logging.getLogger("reuna.egress")
 FULL = (errno.ENOSPC, errno.EDQUOT)
 AWAY_S = 0.5  #: until the next try to reach a parent's server that is away
 OUTCOMES_S = 1.0  #: outcomes wait so long to be written down
-FINISH_S = 1.0  #: for what is under way when this process is to end
+FINISH_S = 3.0  #: for what is under way when this process is to end
 FRESH_S = 3600.0  #: between two looks for newer metadata
 REFUSED_S = 5.0  #: until the next try at one that refuses us
 
@@ -185,6 +185,7 @@ async def _renew(
 
 def main() -> int:
     """Entry of the process."""
+    end_with_parent()
     no_core_files()
     settings = msgspec.json.decode(sys.argv[2], type=EgressSettings)
     logging.basicConfig(

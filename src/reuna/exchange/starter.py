@@ -1,21 +1,21 @@
-"""Keeps an egress running: ``python -m reuna.exchange.starter FD COMMAND…``.
+"""Keeps an egress running: ``python -S -E starter.py FD COMMAND…``.
 
 A place that gives up the network could start no egress again that has it. So this process, started
 before, stays in the machine's network and does nothing else: it runs COMMAND with one end of a new
 socket pair, hands the other end over FD to the place, and does it again when that process ended.
 What is started is fixed by its own command line; the place has no say in it afterwards. It ends with
 its place, and on SIGTERM after the egress has put its things in order.
+
+It is there as long as the node is, so it imports little and nothing of ours: 4 MiB instead of 8.
 """
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
-import subprocess
 import sys
 import time
-
-from reuna.adapters.processes import end_with_parent
 
 RESTART_S = 0.2
 
@@ -23,19 +23,26 @@ RESTART_S = 0.2
 def run_once(control: socket.socket, command: list[str]) -> None:
     """One life of the egress."""
     ours, theirs = socket.socketpair()
-    with subprocess.Popen(
-        [sys.executable, *_with_socket(command, theirs.fileno())],
-        pass_fds=(theirs.fileno(),),
-        stdin=subprocess.DEVNULL,
-        preexec_fn=end_with_parent,  # noqa: PLW1509 - this process has no other thread
-    ) as process:
-        try:
-            theirs.close()
-            socket.send_fds(control, [b"."], [ours.fileno()])
-            ours.close()
-            process.wait()
-        finally:
-            process.terminate()
+    theirs.set_inheritable(True)
+    arguments = [sys.executable, *_with_socket(command, theirs.fileno())]
+    egress = os.posix_spawn(sys.executable, arguments, os.environ, setpgroup=0)
+    try:
+        theirs.close()
+        socket.send_fds(control, [b"."], [ours.fileno()])
+        ours.close()
+        os.waitpid(egress, 0)
+    except BaseException:
+        _end(egress)
+        raise
+
+
+def _end(egress: int) -> None:
+    """Once it has put its things in order; it may have ended this very moment."""
+    try:
+        os.kill(egress, signal.SIGTERM)
+        os.waitpid(egress, 0)
+    except (ProcessLookupError, ChildProcessError):
+        return
 
 
 def _with_socket(command: list[str], number: int) -> list[str]:

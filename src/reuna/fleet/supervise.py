@@ -159,7 +159,7 @@ def part_of(pid: int) -> str:
         return "gone"
     marks = {
         b"nats-server": "nats",
-        b"reuna.exchange.starter": "starter",  # has the egress's command behind its own
+        b"exchange/starter.py": "starter",  # has the egress's command behind its own
         b"reuna.exchange.process": "egress",
         b"reuna.adapters.worker": "worker",
     }

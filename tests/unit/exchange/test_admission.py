@@ -137,6 +137,8 @@ def test_a_hello_for_another_name_is_refused_and_a_key_in_two_places_is_held(tmp
         assert not world.register.release("a")
         await asyncio.sleep(3)
         assert world.admission.names == {"a", "b"}
+        world.admission.hear("hello.a", Hello("a", "b2", "1"))
+        assert world.register.held() == frozenset(), "which of the two was the thief only a person knows"
         world.admission.hear("hello.a", Hello("a", "b3", "1"))
         assert world.register.held() == frozenset(), "a restart is no second machine"
         world.admission.hear("hello.a", Hello("a", "b1", "1"))

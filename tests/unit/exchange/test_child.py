@@ -25,7 +25,9 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="namespaces are 
 EGRESS = """
 import os, socket, sys
 import msgspec
+from reuna.adapters.processes import end_with_parent
 from reuna.exchange.link import Call, Done
+end_with_parent()
 sock = socket.socket(fileno=int(sys.argv[1]))
 while (head := sock.recv(4, socket.MSG_WAITALL)):
     call = msgspec.msgpack.decode(sock.recv(int.from_bytes(head, "little"), socket.MSG_WAITALL), type=Call)
