@@ -8,15 +8,20 @@ import resource
 import signal
 import sys
 
+#: For processes that share a machine with others: threads of BLAS wait for each other by spinning.
+ONE_THREAD = dict.fromkeys(
+    ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS"), "1"
+)
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
 
 def end_with_parent() -> None:
-    """Called in the child, before exec or as the first thing: the kernel ends it when the starting thread's process ends.
+    """Called in the child, before exec or as the first thing: the kernel ends it with who started it.
 
-    Linux only; elsewhere a child notices by its closed socket. In a new process group, so that
-    Ctrl-C in a terminal reaches the parent alone, which then ends its children in order.
+    That is the starting thread's process. Linux only; elsewhere a child notices by its closed socket.
+    In a new process group, so that Ctrl-C in a terminal reaches the parent alone, which then ends its
+    children in order.
     """
     os.setpgid(0, 0)
     if _libc is not None:

@@ -28,6 +28,7 @@ Sets = Annotated[
 
 def cloud(settings: SettingsFile, sets: Sets = None) -> None:
     """Run the coordinator."""
+    _one_thread()
     from reuna.cloud import coordinator
     from reuna.cloud.settings import CLOUD
 
@@ -36,6 +37,7 @@ def cloud(settings: SettingsFile, sets: Sets = None) -> None:
 
 def fog(settings: SettingsFile, sets: Sets = None) -> None:
     """Run a site's gateway."""
+    _one_thread()
     from reuna.fog import gateway
     from reuna.fog.settings import FOG
 
@@ -44,6 +46,7 @@ def fog(settings: SettingsFile, sets: Sets = None) -> None:
 
 def edge(settings: SettingsFile, sets: Sets = None) -> None:
     """Run an edge node's agent."""
+    _one_thread()
     from reuna.edge import agent
     from reuna.edge.settings import EDGE
 
@@ -97,6 +100,13 @@ def there(option: Option, values: Mapping[str, Any]) -> str:
     if path.is_dir() != (option.there == "folder"):
         return "which is no folder" if option.there == "folder" else "which is no file"
     return "" if os.access(path, os.R_OK) else "which this user may not read"
+
+
+def _one_thread() -> None:
+    """Here and in all that this place starts. Before numpy is loaded."""
+    from reuna.adapters.processes import ONE_THREAD
+
+    os.environ.update(ONE_THREAD)
 
 
 def _flags(sets: list[str] | None) -> Source:

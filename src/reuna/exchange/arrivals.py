@@ -17,8 +17,7 @@ from pathlib import Path
 import msgspec
 
 from reuna.core.foreign import UNREADABLE
-from reuna.core.records import Plan
-from reuna.wire import decode
+from reuna.wire import decode_plan
 
 log = logging.getLogger("reuna.egress")
 ARRIVALS = "arrivals.json"  #: in a node's state folder
@@ -40,7 +39,7 @@ class Arrivals:
         """Count a plan, whatever comes of it, and open it. Raises what ``open_plan`` raises."""
         self.came("plan", len(signed))
         data = open_plan(signed)
-        plan = decode(Plan, data)
+        plan = decode_plan(data)
         self._kinds |= {plan.model: "model", plan.bundle: "bundle"}
         while len(self._kinds) > KNOWN:
             del self._kinds[next(iter(self._kinds))]

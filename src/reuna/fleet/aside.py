@@ -9,10 +9,8 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from reuna.adapters.processes import end_with_parent
+from reuna.adapters.processes import ONE_THREAD, end_with_parent
 from reuna.core.errors import RunFailed
-
-ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
 
 async def aside(module: str, request: Mapping[str, Any], what: str) -> Any:

@@ -6,10 +6,9 @@ import os
 import tempfile
 from collections.abc import Collection, Mapping
 
+from reuna.adapters.processes import ONE_THREAD
 from reuna.adapters.sandbox.kernel import LINUX, NotReached
 
-_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
-ONE_THREAD = dict.fromkeys(_THREADS, "1")
 PASSED_ON = (
     "PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "TMPDIR", "TZ", "PYTHONPATH",
     "VIRTUAL_ENV", "LD_LIBRARY_PATH",
