@@ -254,10 +254,11 @@ class _Values:
         self._pending = bytearray(header)
 
     def add(self, values: NDArray[np.float32]) -> None:
-        self._pending += values.astype("<f4", copy=False).tobytes()
+        self._pending += values.astype("<f4", copy=False).data.cast("B")
         whole = len(self._pending) // BLOCK * BLOCK
         if whole:
-            self._writer.write(bytes(self._pending[:whole]))
+            with memoryview(self._pending) as pending:
+                self._writer.write(pending[:whole])
             del self._pending[:whole]
 
     def seal(self) -> Blob:

@@ -19,14 +19,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from reuna.adapters.processes import end_with_parent, own_peak_mib
+from reuna.adapters.processes import ONE_THREAD, end_with_parent, own_peak_mib
 from reuna.adapters.project import load_entry
 from reuna.core.data import Dataset, Samples, no_samples, pooled
 from reuna.core.errors import WorkerFailed
 from reuna.core.ports import Learner
 from reuna.core.records import Grid, Setting
 from reuna.core.tensors import flatten, layout_of, pack, unflatten, unpack
-from reuna.fleet.aside import ONE_THREAD
 from reuna.learn.grid import decode, encode
 
 if TYPE_CHECKING:
