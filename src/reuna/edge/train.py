@@ -65,6 +65,7 @@ class Trainer:
         self._workshop = workshop
         self._clock = clock
         self._plan: Plan | None = None
+        self._bundle: Blob | None = None
         self._work: asyncio.Task[None] | None = None
         self._events = 0
         self._waits = ("", "")  #: run and bundle that waited last for the site's officers
@@ -96,6 +97,7 @@ class Trainer:
             level = self._workshop.level
             await self._in_time(plan, lambda: self._link.submit(data, weights, weight, member, level))
         except ReunaError as error:
+            self._bundle = None
             await self._sit_out(plan, data, error)
 
     async def _in_time(self, plan: Plan, work: Callable[[], Awaitable[T]]) -> T:
@@ -107,7 +109,7 @@ class Trainer:
         return await when_there_is_room(work, self._clock, log, told)
 
     async def _carry_out(self, plan: Plan) -> tuple[Blob | None, int, Member]:
-        bundle = await self._link.fetch(plan.bundle, plan.bundle_size)
+        bundle = await self._code(plan)
         try:
             terms = await self._link.approved(train.work(plan))
         except NotApproved as error:
@@ -143,6 +145,12 @@ class Trainer:
             await self._in_time(plan, lambda: self._link.submit(data, None, 0, absent))
         except Refused as refusal:
             log.warning("silent in round %d of %s: %s", plan.round, plan.run, refusal)
+
+    async def _code(self, plan: Plan) -> Blob:
+        """The plan's bundle: the one at hand until something went wrong."""
+        if self._bundle is None or self._bundle.digest != plan.bundle:
+            self._bundle = await self._link.fetch(plan.bundle, plan.bundle_size)
+        return self._bundle
 
     def _seed(self, plan: Plan) -> int:
         return work_seed(plan.seed, plan.round, self.name)

@@ -185,8 +185,9 @@ class Intake:
             return held
         if self._fetch is None or size is None:
             raise BlobNotFound(f"no blob {digest[:12]} is offered to {peer}")
-        await self._fetch(digest, size)
-        held = self.blobs.get(digest)  # checked once here, then its block hashes are known to all who ask
+        fetched = await self._fetch(digest, size)
+        self.blobs.know(digest, fetched.hashes)
+        held = self.blobs.get(digest)
         if held is None:
             raise BlobNotFound(f"the blob {digest[:12]} was damaged on its way")
         return held

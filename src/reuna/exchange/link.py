@@ -106,6 +106,7 @@ class Done(msgspec.Struct, tag=True):
 
     number: int
     path: str | None = None
+    hashes: bytes = b""
     terms: Terms | None = None
     stored: bool = False
     receipt: Receipt | None = None
@@ -210,7 +211,7 @@ class RemoteLink:
 
     async def fetch(self, digest: str, size: int) -> Blob:
         done = await self._call(Fetch(digest, size))
-        return FileBlob(Path(done.path or ""), digest, size)
+        return FileBlob(Path(done.path or ""), digest, size, done.hashes)
 
     async def approved(self, work: Work) -> Terms:
         terms = (await self._call(Approved(work))).terms
@@ -310,7 +311,7 @@ class LinkServer:
         request, number = call.request, call.number
         if isinstance(request, Fetch):
             blob = await self._link.fetch(request.digest, request.size)
-            return Done(number, path=_path(blob))
+            return Done(number, path=_path(blob), hashes=blob.hashes)
         if isinstance(request, Approved):
             return Done(number, terms=await self._link.approved(request.work))
         if isinstance(request, Submit):
