@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import struct
+from base64 import b64decode
 from collections.abc import Iterator
 from functools import cache
 from io import BytesIO
@@ -22,6 +23,15 @@ from reuna.core.errors import BadMessage, Untrusted
 from reuna.exchange.link import Call, Done, Fetch, HandOver, LinkServer
 from reuna.trust import ledger
 from tests.unit.trust.books import OWNER, book
+
+#: A Parquet file in which one byte was changed.
+HISTOGRAM = (
+    "UEEVBBUAEgAAAQAAAP8AAAAAFQAAAAQBAQMCFQQZLDUAGAZzY2hlbWEVAgAVDCUWGANyYXcAFgQZHBkcJgAcFQwZNQAGEBkYA3Jh"
+    "dxUAFgQWeBZ4JjYmCBw2ACgB/xgAEREAGSwVBBUAFQIAFQAVEBUCADwWAhkGGSYABAAAABZ4FgQmCBZ4ABkcGAxBUlJPVzpzY2hl"
+    "bWEYoAEvLy8vLzNBQUFBQVFBQUFBQUFBS0FBd0FCZ0FGQUFnQUNnQUFBQUFCQkFBTUFBQUFDQUFJQUFBQUJBQUlBQUFBQkFBQUFB"
+    "RUFBQUFVQUFBQUVBQVVBQWdBQmdBSEFBd0FBQUFRQUJBQUFBQUFBQUVFRUFBQUFCZ0FBQUFFQUFBQUFBQUFBQU1BQUFCeVlYY0FC"
+    "QUFFQUFRQUFBQUFBQUFBABggcGFycXVldC1jcHAtYXJyb3cgdmVyc2lvbiAyNi4wLjEZHBwAAABJAQAAUEFSMQ=="
+)
 
 
 def found() -> Iterator[tuple[str, str, bytes]]:
@@ -49,6 +59,7 @@ def found() -> Iterator[tuple[str, str, bytes]]:
     yield "notes", "a note nested deeper than Python reads", b"\2" + b"[" * 5_000
     yield "notes", "a record beyond every number", b'\2{"seq": Infinity, "digest": ""}'
     yield "parquet_tables", "text that is not UTF-8", parquet_with(b"\xff")
+    yield "parquet_tables", "a histogram of another size than its levels", b64decode(HISTOGRAM)
     request = next(iter(requests.seeds()))
     curve = bytes.fromhex("2a8648ce3d030107")
     yield "requests", "a key on a curve nobody knows", request.replace(curve, curve[:-1] + b"\x7f")

@@ -1,7 +1,8 @@
 """A learner that learns nothing: random dense updates, new each round, at the cost of a memory pass.
 
-Numbers are drawn once, twice as many as there are parameters; a round's update is a window of them that
-begins where the round's seed says. So what is measured is the round and not a generator.
+Numbers are drawn once, the same in every worker and twice as many as there are parameters; a round's update
+is a window of them that begins where the round's seed says. So what is measured is the round and not a
+generator, and a worker in the place of another gives the same update.
 """
 
 from __future__ import annotations
@@ -35,10 +36,10 @@ class Noop:
 
     def fit(self, model: Mapping[str, np.ndarray], data: None, settings: Mapping[str, Any], seed: int) -> Any:
         self._work()
-        rng = np.random.default_rng(seed)
         if not self._drawn.size:
-            self._drawn = (rng.random(2 * self._params, np.float32) - np.float32(0.5)) * self._amplitude
-        first = int(rng.integers(self._params + 1))
+            drawn = np.random.default_rng(0).random(2 * self._params, np.float32)
+            self._drawn = (drawn - np.float32(0.5)) * self._amplitude
+        first = int(np.random.default_rng(seed).integers(self._params + 1))
         return {"w": model["w"] + self._drawn[first : first + self._params]}, 1, {"loss": 0.0}
 
     def evaluate(self, model: Any, data: None, settings: Mapping[str, Any]) -> dict[str, float]:

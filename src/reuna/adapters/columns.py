@@ -85,6 +85,6 @@ def _copy_parquet(path: Path, columns: Collection[str], place: Path) -> set[str]
         if kept:
             table = parquet.read_table(path, columns=kept, use_threads=False, partitioning=None)
             parquet.write_table(table.select(kept).replace_schema_metadata(), place)
-    except (KeyError, UnicodeDecodeError, arrow.ArrowException) as error:
+    except (KeyError, UnicodeDecodeError, RuntimeError, arrow.ArrowException) as error:
         raise DataError(f"{path} cannot be read: {error}") from error
     return set(names) - set(columns)

@@ -227,7 +227,7 @@ def _read_parquet(path: Path) -> Table:
         texts = [field.name for field in schema if not _is_numeric(arrow, field.type)]
         with parquet.ParquetFile(path, read_dictionary=texts) as file:
             return Table(path, _arrow_columns(path, arrow, file), units=_units(schema))
-    except (OSError, KeyError, UnicodeDecodeError, arrow.ArrowException) as error:
+    except (OSError, KeyError, UnicodeDecodeError, RuntimeError, arrow.ArrowException) as error:
         raise DataError(f"{path} cannot be read: {error}") from error
 
 
