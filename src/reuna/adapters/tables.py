@@ -244,9 +244,7 @@ def _judged(path: Path, arrow: Any, file: Any) -> Any:
     if twice:
         raise DataError(f"{path}: there are two columns {twice[0]!r}")
     groups = [footer.row_group(place) for place in range(footer.num_row_groups)]
-    packed = sum(
-        group.column(place).total_uncompressed_size for group in groups for place in range(len(schema))
-    )
+    packed = sum(group.total_byte_size for group in groups)  # what a footer says of a column may end us
     _bound(path, max(packed, footer.num_rows * sum(_width(arrow, field.type) for field in schema)))
     return schema
 
