@@ -34,6 +34,20 @@ HISTOGRAM = (
 )
 
 
+#: Another, with text.
+DICTIONARY = (
+    "UEFSMRUEFRAVEEwVAhUAEgAAAAAAAAAA+D8VABUSFRIsFQQVEBUGFQYcGAgAAAAAAAD4PxgIAAAAAAAA+D8WAigIAAAAAAAA+D8Y"
+    "CAAAAAAAAPg/EREAAAACAAAAAwEBAgAVBBUKFQpMFQIVABIAAAEAAAB4FQAVEhUSLBUEFRAVBhUGHDYCKAF4GAF4EREAAAACAAAA"
+    "AwEBAgIVBBk8NQAYBnNjaGVtYRUEABUKJQIYAWEAFQwlAhgBYiUATBwAAAAWBBkcGSwmABwVChk1AAYQGRgBYRUAFgQWvAEWvAEm"
+    "NCYIHBgIAAAAAAAA+D8YCAAAAAAAAPg/FgIoCAAAAAAAAPg/GAgAAAAAAAD4PxERABksFQQVABUCABUAFRAVAgA8KQYZJgICAAAA"
+    "JgAcFQwZNQAGEBkYAWIVABYEFnIWcibqASbEARw2AigBeBgBeBERABksFQQVABUCABUAFRAVAgA8FgIZBhkmAgIAAAAWrgIWBCYI"
+    "Fq4CABkcGAxBUlJPVzpzY2hlbWEY4AEvLy8vLzZBQUFBQVFBQUFBQUFBS0FBd0FCZ0FGQUFnQUNnQUFBQUFCQkFBTUFBQUFDQUFJ"
+    "QUFBQUJBQUlBQUFBQkFBQUFBSUFBQUJBQUFBQUJBQUFBTmovLy84QUFBRUZFQUFBQUJnQUFBQUVBQUFBQUFBQUFBRUFBQUJpQUFB"
+    "QUJBQUVBQVFBQUFBUUFCUUFDQUFHQUFjQURBQUFBQkFBRUFBQUFBQUFBUU1RQUFBQUdBQUFBQVFBQUFBQUFBQUFBUUFBQUdFQUJn"
+    "QUlBQVlBQmdBQUFBQUFBZ0FBQUFBQQAYIHBhcnF1ZXQtY3BwLWFycm93IHZlcnNpb24gMjYuMC4xGSwcAAAcAAAA/wEAAFBBUjE="
+)
+
+
 def found() -> Iterator[tuple[str, str, bytes]]:
     """Target, what it was, and an input on which its check failed before it was repaired."""
     yield "admit", "a sum of the widest integers could not be passed on", list(admit.seeds())[1]
@@ -60,6 +74,7 @@ def found() -> Iterator[tuple[str, str, bytes]]:
     yield "notes", "a record beyond every number", b'\2{"seq": Infinity, "digest": ""}'
     yield "parquet_tables", "text that is not UTF-8", parquet_with(b"\xff")
     yield "parquet_tables", "a histogram of another size than its levels", b64decode(HISTOGRAM)
+    yield "parquet_tables", "a text that its dictionary does not have", b64decode(DICTIONARY)
     request = next(iter(requests.seeds()))
     curve = bytes.fromhex("2a8648ce3d030107")
     yield "requests", "a key on a curve nobody knows", request.replace(curve, curve[:-1] + b"\x7f")

@@ -307,8 +307,12 @@ def _as_words(arrow: Any, cells: Any) -> tuple[list[str], NDArray[np.int64]]:
     if not arrow.types.is_dictionary(cells.type):
         cells = cells.cast(arrow.string()).dictionary_encode()
     words = ["" if word is None else word for word in cells.dictionary.cast(arrow.string()).to_pylist()]
-    places = cells.indices.cast(arrow.int64()).fill_null(len(words))
-    return [*words, ""], np.asarray(places.to_numpy(zero_copy_only=False))
+    places = np.asarray(
+        cells.indices.cast(arrow.int64()).fill_null(len(words)).to_numpy(zero_copy_only=False)
+    )
+    if places.size and not (places.min() >= 0 and places.max() <= len(words)):  # Arrow does not look
+        raise arrow.ArrowInvalid("a cell names a text that its dictionary does not have")
+    return [*words, ""], places
 
 
 def _read_csv(path: Path) -> Table:
