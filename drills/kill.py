@@ -28,6 +28,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -223,8 +224,9 @@ async def kill_all(
         pid = await find(supervisor, process)
         if part == "worker" and phase != "submit":
             await at_work(pid)
-        done.append(Kill(time.time(), role, f"{process} (pid {pid})"))
-        os.kill(pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):  # it ended by itself a moment ago; the pair is aimed at again
+            os.kill(pid, signal.SIGKILL)
+            done.append(Kill(time.time(), role, f"{process} (pid {pid})"))
     return done
 
 

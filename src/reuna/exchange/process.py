@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
+import os
 import signal
 import socket
 import ssl
@@ -186,6 +187,8 @@ async def _renew(
 def main() -> int:
     """Entry of the process."""
     end_with_parent()
+    if os.getppid() == 1:  # what started us ended before it could take us with it
+        return 0
     no_core_files()
     settings = msgspec.json.decode(sys.argv[2], type=EgressSettings)
     logging.basicConfig(

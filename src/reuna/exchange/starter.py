@@ -18,6 +18,7 @@ import sys
 import time
 
 RESTART_S = 0.2
+ENDING = {signal.SIGTERM}
 
 
 def run_once(control: socket.socket, command: list[str]) -> None:
@@ -25,8 +26,10 @@ def run_once(control: socket.socket, command: list[str]) -> None:
     ours, theirs = socket.socketpair()
     theirs.set_inheritable(True)
     arguments = [sys.executable, *_with_socket(command, theirs.fileno())]
-    egress = os.posix_spawn(sys.executable, arguments, os.environ, setpgroup=0)
+    signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)  # none between its start and our knowing of it
+    egress = os.posix_spawn(sys.executable, arguments, os.environ, setpgroup=0, setsigmask=())
     try:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
         theirs.close()
         socket.send_fds(control, [b"."], [ours.fileno()])
         ours.close()
