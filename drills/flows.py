@@ -192,14 +192,19 @@ def in_ledger(fleet: Fleet, node: str) -> Counter[str]:
     return found
 
 
-def compare(fleet: Fleet, relays: list[Relay], say: Any) -> dict[str, int]:
-    """Sums over all nodes; ``difference`` adds up what any node's kind has too much or too little."""
-    wire, ledger, difference, said = 0, 0, 0, 0
+def compare(fleet: Fleet, relays: list[Relay], say: Any) -> dict[str, Any]:
+    """Sums over all nodes; ``difference`` adds up what any node's kind has too much or too little.
+
+    ``apart`` names those kinds: bytes on the wire less those in the ledger.
+    """
+    wire, ledger, said = 0, 0, 0
+    apart: dict[str, int] = {}
     for place in fleet.places[1:]:
         found, written = on_wire(relays, place.name), in_ledger(fleet, place.name)
         count = sum(relay.said() for relay in relays if relay.sender == place.name)
         kinds = sorted(found.keys() | written.keys())
-        difference += sum(abs(found[kind] - written[kind]) for kind in kinds)
+        less = {f"{place.name} {kind}": found[kind] - written[kind] for kind in kinds}
+        apart |= {name: count for name, count in less.items() if count}
         wire, ledger, said = wire + found.total(), ledger + written.total(), said + count
         for kind in kinds:
             say(
@@ -208,7 +213,8 @@ def compare(fleet: Fleet, relays: list[Relay], say: Any) -> dict[str, int]:
     return {
         "payload_bytes_on_wire": wire,
         "payload_bytes_in_ledger": ledger,
-        "difference": difference,
+        "difference": sum(map(abs, apart.values())),
+        "apart": apart,
         "protocol_bytes_apart": said - wire,
     }
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,6 +26,7 @@ from reuna.cloud.settings import CLOUD
 from reuna.core.errors import RunNotFound
 from reuna.core.records import Event
 from reuna.exchange.admission import Admission
+from reuna.fleet.layout import free_ports
 from tests.contract.provider import CLIENT, SECRET, IdentityProvider
 
 
@@ -104,16 +104,11 @@ def served_with(folder: Path, given: dict[str, Any]) -> Iterator[Served]:
     admission = Admission("demo", "fog", "", register, ["fog-1"], SystemClock())
     coordinator = Coordinator("cloud", blobs, events, cast("DbosHost", Journal({"r-1": ""})), admission)
     coordinator.present["fog-1"] = 1.0
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port, people_port = free_ports(2)
     store = PeopleStore(folder / "people.sqlite")
     reception = Reception(
         store, AuditTrail(folder / "audit.jsonl"), SystemClock(), register, settings["four_eyes"]
     )
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        people_port = free.getsockname()[1]
     sign_ins = _sign_ins(settings, reception, SystemClock())
     people_tls = server_context(own.certificate, own.key, own.authority, client=False, flaw=flaw)
     context = server_context(own.certificate, own.key, own.authority, flaw=flaw)

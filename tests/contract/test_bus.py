@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Protocol
@@ -23,6 +22,7 @@ from reuna.core.errors import BadMessage, BusDown, PermissionDenied
 from reuna.core.records import Event
 from reuna.core.subjects import MAX_PAYLOAD, child_rights, parent_rights
 from reuna.exchange.admission import Admission
+from reuna.fleet.layout import free_ports
 from reuna.sim.bus import MemoryBroker, MemoryBus
 from reuna.wire import encode
 
@@ -65,9 +65,7 @@ class NatsSite:
     def __init__(self, folder: Path, limits: StreamLimits | None = None) -> None:
         self._limits = limits
         self._authority = CertificateAuthority.create(folder / "pki", "demo")
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self._port = probe.getsockname()[1]
+        (self._port,) = free_ports(1)
         tls = self._authority.issue("gateway", "north", ["127.0.0.1"], site="north")
         config = LeafConfig("demo", "north", EDGES, "127.0.0.1", self._port, tls)
         self._server = NatsServer(find_server(), config, folder / "nats")
@@ -311,12 +309,12 @@ async def test_publishing_while_the_server_is_away_is_lost_quietly(site: Site) -
     await site.stop()
     if isinstance(edge, NatsBus):
         await edge.offline()
-    await edge.publish("hello.plant-1", b"lost")
+    assert not await edge.publish("hello.plant-1", b"lost")
     await site.start()
     await edge.append("event.plant-1", b"1", "m1")  # the line is back
     if isinstance(gateway, NatsBus):
         await gateway.online()
-    await edge.publish("hello.plant-1", b"h")
+    assert await edge.publish("hello.plant-1", b"h")
     assert await heard.count(1) == [("hello.plant-1", b"h")]
 
 

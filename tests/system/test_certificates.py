@@ -33,6 +33,7 @@ from reuna.adapters.register import Register
 from reuna.adapters.tls import client_context, server_context
 from reuna.core.errors import BusDown, PermissionDenied
 from reuna.exchange.admission import Admission
+from reuna.fleet.layout import free_ports
 from reuna.sim.freight import PlainDepot
 from reuna.sim.storage import MemoryBlobs, MemorySpool
 from tests.system.craft import (
@@ -87,7 +88,7 @@ async def lab(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Lab]:
     register.revoke("plant-2", 1.0, "stolen")
     admission = Admission("demo", "edge", "north", register, ["plant-1", "plant-2"], SystemClock())
     names = tuple(sorted(admission.names))
-    config = LeafConfig("demo", "north", names, HOST, free_port(), own)
+    config = LeafConfig("demo", "north", names, HOST, free_ports(1)[0], own)
     nats = NatsServer(find_server(), config, folder / "nats")
     await nats.start()
     server = await serve_depot(
@@ -97,14 +98,6 @@ async def lab(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Lab]:
     yield Lab(folder, root, north, south, nats, config, server.port)
     await server.stop()
     await nats.stop()
-
-
-def free_port() -> int:
-    import socket
-
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
 
 
 # --- trying ----------------------------------------------------------------------------------
@@ -510,7 +503,9 @@ async def test_a_server_that_is_not_the_parent_is_refused_by_both_clients(
     async with listener:
         with pytest.raises(ssl.SSLCertVerificationError, match=why):  # as the freight client dials
             await asyncio.to_thread(dial)
-    config = replace(lab.config, port=free_port(), tls=replace(lab.config.tls, certificate=file, key=file))
+    config = replace(
+        lab.config, port=free_ports(1)[0], tls=replace(lab.config.tls, certificate=file, key=file)
+    )
     beside = NatsServer(find_server(), config, tmp_path / "nats")
     await beside.start()
     try:

@@ -7,7 +7,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -18,20 +17,11 @@ from typing import Any
 import pytest
 
 from reuna.adapters import certificates as c
+from reuna.fleet.layout import free_ports
 from reuna.fleet.officer import give_policy, make_officer
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(170)]
 HOST = "127.0.0.1"
-
-
-def ports(count: int) -> list[int]:
-    probes = [socket.socket() for _ in range(count)]
-    for probe in probes:
-        probe.bind((HOST, 0))
-    found = [probe.getsockname()[1] for probe in probes]
-    for probe in probes:
-        probe.close()
-    return found
 
 
 def until(happened: Callable[[], Any], seconds: float = 40) -> Any:
@@ -90,7 +80,7 @@ class Plant:
         file = self.folder / "cloud" / "cloud.toml"
         text = file.read_text()
         names = ("nats_port", "leaf_port", "freight_port", "api_port", "port")
-        for name, port in zip(names, ports(5), strict=True):
+        for name, port in zip(names, free_ports(5), strict=True):
             text = re.sub(rf"^{name} = \d+", f"{name} = {port}", text, flags=re.MULTILINE)
         text = text.replace("[listen]", f"[listen]\npeople_port = {people_port}")
         file.write_text(text.replace("[enrol]", "[enrol]\n" + "\n".join(sets)))
@@ -99,7 +89,7 @@ class Plant:
 
     def make_fog(self, name: str, *more: str) -> None:
         names = ("listen.nats_port", "listen.freight_port", "enrol.port")
-        sets = [f"{setting}={port}" for setting, port in zip(names, ports(3), strict=True)]
+        sets = [f"{setting}={port}" for setting, port in zip(names, free_ports(3), strict=True)]
         flags = [word for pair in (*sets, *more) for word in ("--set", pair)]
         self.reuna("join", self.token("cloud", "cloud", name), "--folder", name, *flags)
         self.policy(name, name)

@@ -11,7 +11,6 @@ import json
 import os
 import re
 import signal
-import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import replace
@@ -27,6 +26,7 @@ from reuna.adapters.nats_bus import NatsBus, StreamLimits
 from reuna.adapters.nats_server import HubConfig, LeafConfig, NatsServer, ServerBinary, find_server
 from reuna.adapters.tls import KeyPair, client_context
 from reuna.core.errors import BusDown, PermissionDenied
+from reuna.fleet.layout import free_ports
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.system]
 HOST = "127.0.0.1"
@@ -76,26 +76,21 @@ class Fleet:
         return server
 
     async def connect(
-        self, role: str, name: str, pair: KeyPair | None = None, port: int | None = None
+        self,
+        role: str,
+        name: str,
+        pair: KeyPair | None = None,
+        port: int | None = None,
+        own: bool = False,
     ) -> NatsBus:
         pair = pair or self.authority.pair(role, name)
         if not pair.certificate.exists():
             self.authority.issue(role, name, site="north" if role == "edge" else "")
         tls = client_context(pair.certificate, pair.key, self.authority.certificate)
         url = f"tls://{HOST}:{port or (self.port if role == 'cloud' else self.site_port)}"
-        bus = await NatsBus.connect(url, tls, name, timeout_s=3.0, append_timeout_s=SOON_S)
+        bus = await NatsBus.connect(url, tls, name, timeout_s=3.0, append_timeout_s=SOON_S, own=own)
         self._stack.push_async_callback(bus.close)
         return bus
-
-
-def free_ports(count: int) -> list[int]:
-    probes = [socket.socket() for _ in range(count)]
-    for probe in probes:
-        probe.bind((HOST, 0))
-    ports = [probe.getsockname()[1] for probe in probes]
-    for probe in probes:
-        probe.close()
-    return ports
 
 
 @pytest.fixture(scope="module")
@@ -145,6 +140,29 @@ async def test_an_event_is_at_the_cloud_when_the_fogs_append_returns(fleet: Flee
     await fog.append("event.north", b"2", "m2")
     await cloud.publish("plan.north", b"go")
     assert await plans.count(1) == [("plan.north", b"go")]
+
+
+async def test_what_a_fogs_own_server_passes_on_to_nobody_is_known_to_have_stayed(fleet: Fleet) -> None:
+    await fleet.start(fleet.site_config())
+    fog = await fleet.connect("fog", "north", own=True)
+    assert not await fog.publish("hello.north", b"no link")
+    hub = await fleet.start(fleet.hub_config())
+    cloud, heard = await fleet.connect("cloud", "cloud"), Heard()
+    await (await cloud.follow("event.>", "cloud", Heard())).stop()
+    await fog.append("event.north", b"1", "m1")  # the link is up
+    assert not await fog.publish("hello.north", b"nobody listens")
+    await cloud.subscribe("hello.>", heard)
+    await raw(cloud).flush()
+    async with asyncio.timeout(SOON_S):
+        while not await fog.publish("hello.north", b"here"):  # until word of the listener is at the site
+            await fog.append("event.north", b"2", "m2")
+    assert {data for _, data in await heard.count(1)} == {b"here"}
+    await asyncio.gather(*(fog.publish("hello.north", b"%d" % number) for number in range(5)))
+    assert {data for _, data in await heard.count(6)} == {b"here", b"0", b"1", b"2", b"3", b"4"}
+    await hub.stop()
+    async with asyncio.timeout(SOON_S):
+        while await fog.publish("hello.north", b"gone"):
+            await raw(fog).flush()
 
 
 async def test_nothing_of_the_site_crosses_even_to_a_cloud_that_asks_for_all(fleet: Fleet) -> None:

@@ -85,6 +85,7 @@ class NatsBus:
         inbox_prefix: str,
         append_timeout_s: float | None,
         limits: StreamLimits,
+        own: bool,
     ) -> None:
         self.name = name
         self.violations = 0  #: how often the server said that we may not do what we did
@@ -94,6 +95,9 @@ class NatsBus:
         self._inbox = inbox_prefix
         self._append_timeout_s = append_timeout_s
         self._limits = limits
+        self._own = own
+        self._echo: NatsSubscription | None = None  #: where the own server says that nobody listens
+        self._asking = asyncio.Lock()
         self._client = Client()
         self._online = asyncio.Event()
         self._offline = asyncio.Event()
@@ -115,15 +119,17 @@ class NatsBus:
         timeout_s: float = CONNECT_S,
         append_timeout_s: float | None = APPEND_S,
         limits: StreamLimits | None = None,
+        own: bool = False,
     ) -> NatsBus:
         """Open the connection of node ``name``; its certificate is in ``tls``.
 
         Raises `BusDown` when the server cannot be reached in ``timeout_s``, `PermissionDenied`
         when it refuses our certificate or we refuse its. ``append_timeout_s`` None waits for ever.
+        ``own``: the server is of this node, so that what it passes on to nobody stays here.
         """
         logging.getLogger("asyncio").addFilter(_worth_telling)  # once, however often it is added
         prefix = inbox_prefix or inbox(name)
-        bus = cls(url, tls, name, prefix, append_timeout_s, limits or StreamLimits())
+        bus = cls(url, tls, name, prefix, append_timeout_s, limits or StreamLimits(), own)
         try:
             await bus._open(timeout_s)
         except BaseException:
@@ -144,15 +150,34 @@ class NatsBus:
         """Wait until the server is known to be away."""
         await self._offline.wait()
 
-    async def publish(self, subject: str, data: bytes) -> None:
+    async def publish(self, subject: str, data: bytes) -> bool:
         """As the port says. Raises `BadMessage` above `MAX_PAYLOAD`."""
         _check_size(subject, data)
         if not self._client.is_connected:
-            return
+            return False
         try:
+            if self._own:
+                return await self._passed_on(subject, data)
             await self._client.publish(subject, data)
         except NatsError as error:
             log.debug("dropped a message on %s: %r", subject, error)
+        return True
+
+    async def _passed_on(self, subject: str, data: bytes) -> bool:
+        """Publish, and whether somebody listened: if not, the server says so before it answers a ping.
+
+        A message with a reply subject and without a listener gets an answer with status 503
+        (https://docs.nats.io/nats-concepts/core-nats/reqreply#no-responders).
+        """
+        async with self._asking:
+            if self._echo is None:
+                self._echo = await self._client.subscribe(self._client.new_inbox())
+            while self._echo.pending_msgs:  # of a line that broke before its ping was answered
+                await self._echo.next_msg()
+            await self._client.publish(subject, data, reply=self._echo.subject)
+            for _ in range(2):  # nats-py's own ping overtakes what is published and not yet written
+                await self._client.flush(timeout=_API_S)
+            return not self._echo.pending_msgs
 
     async def subscribe(self, subject: str, handle: Handler) -> Subscription:
         """As the port says; active at the server when it returns. Raises `PermissionDenied`."""
@@ -352,7 +377,7 @@ class NatsBus:
     async def _reopen(self) -> None:
         while not self._closing:
             await asyncio.sleep(_spread())
-            self._client = Client()
+            self._client, self._echo = Client(), None
             self._refused = asyncio.get_running_loop().create_future()
             try:
                 await self._open(CONNECT_S)

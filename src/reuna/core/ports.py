@@ -51,8 +51,8 @@ class Subscription(Protocol):
 class Bus(Protocol):
     """Words of at most 1 MB between a node and its parent."""
 
-    async def publish(self, subject: str, data: bytes) -> None:
-        """To whoever listens now: at most once."""
+    async def publish(self, subject: str, data: bytes) -> bool:
+        """To whoever listens now: at most once. False when it certainly stayed here."""
 
     async def subscribe(self, subject: str, handle: Handler) -> Subscription:
         """``subject`` may hold ``*`` for one token and end in ``.>``."""

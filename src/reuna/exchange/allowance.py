@@ -28,13 +28,12 @@ class Allowance:
         self.policy = policy  #: digest of the policy that allowed it
         self.number = number
         self._most = messages
-        self._taken = 0
         self._bytes = 0
-        self._hash = hashlib.sha256()
+        self._payloads: list[str] = []  #: digests of those that left
 
     def fits(self, request: Request, policy: str) -> bool:
         """Whether one more may leave under it."""
-        room = self._taken < self._most and self._bytes + request.bytes <= self.request.bytes
+        room = len(self._payloads) < self._most and self._bytes + request.bytes <= self.request.bytes
         return room and policy == self.policy and not self.is_over(request.now)
 
     def is_over(self, now: float) -> bool:
@@ -43,9 +42,14 @@ class Allowance:
 
     def take(self, request: Request, payload: str) -> None:
         """One message leaves. ``payload``: digest of its bytes, hexadecimal."""
-        self._taken += 1
         self._bytes += request.bytes
-        self._hash.update(bytes.fromhex(payload))
+        self._payloads.append(payload)
+
+    def take_back(self, request: Request, payload: str) -> None:
+        """The last message of those bytes did not leave; nothing happens when none was taken."""
+        if self._payloads[-1:] == [payload]:
+            self._payloads.pop()
+            self._bytes -= request.bytes
 
     def outcome(self, now_ms: int) -> Entry:
         """What left under it; ``payload`` is the SHA-256 of the messages' digests, in order."""
@@ -54,9 +58,9 @@ class Allowance:
             kind="outcome",
             intent=self.number,
             payload_bytes=self._bytes,
-            messages=self._taken,
-            payload=self._hash.hexdigest(),
-            reason="sent",
+            messages=len(self._payloads),
+            payload=hashlib.sha256(bytes.fromhex("".join(self._payloads))).hexdigest(),
+            reason="sent" if self._payloads else "stayed",
         )
 
 

@@ -206,8 +206,11 @@ class Egress:
     async def hello(self, hello: Hello) -> None:
         """Ask for the current plan."""
         data = encode(hello)
-        if await self._leave(self._message("presence", data)) is not None:
-            await self._bus.publish(f"hello.{self.name}", data)
+        leaving = self._message("presence", data)
+        if await self._leave(leaving) is None:
+            return
+        if not await self._bus.publish(f"hello.{self.name}", data):
+            self._flows.stayed(leaving)
 
     async def _may_answer(self, plan: Plan, digest: str) -> bool:
         """Whether work on a plan is worth its while: else it would be done again each time it is heard.

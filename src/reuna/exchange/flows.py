@@ -72,6 +72,9 @@ class FlowControl(Protocol):
     def arrived(self, passage: Passage, outcome: str) -> None:
         """What became of payloads that left; written down with the next ones."""
 
+    def stayed(self, payload: Leaving) -> None:
+        """One of the messages that repeat, let to leave a moment ago, did not leave after all."""
+
     def listed(self, kind: str, to: str, names: Iterable[str]) -> frozenset[str]:
         """Those of the names that payloads of a kind may carry; that others stay is written down.
 
@@ -260,6 +263,13 @@ class SiteFlows:
                 self._write(standing, self._refusal(_NoError(leaving, standing, said)))
             return kept
 
+    def stayed(self, payload: Leaving) -> None:
+        """See `FlowControl.stayed`. One whose minute is over is written down as sent: that hides nothing."""
+        with self._lock:
+            held = self._allowances.get((payload.request.kind, payload.request.to))
+            if held is not None:
+                held.take_back(payload.request, payload.payload)
+
     def flush(self) -> None:
         """Write down outcomes that wait. Raises `DiskFull`, `Corrupted`, and then keeps them."""
         now = self._clock.now()
@@ -350,7 +360,7 @@ class SiteFlows:
         """Count what left before a restart."""
         if entry.kind == "policy":
             self._policy = entry.policy
-        if entry.kind == "outcome" and entry.messages and entry.intent in self._reserved:
+        if entry.kind == "outcome" and entry.intent in self._reserved:
             reserved = self._reserved.pop(entry.intent)
             self._state = give_back(self._state, reserved, entry.payload_bytes)
         if entry.kind == "code":

@@ -30,6 +30,11 @@ class CountedFlows:
     def arrived(self, passage: Passage, outcome: str) -> None:
         """Nothing is written down."""
 
+    def stayed(self, payload: Leaving) -> None:
+        """Not counted after all."""
+        request = payload.request
+        self.lines.remove(flow(self.node, request.to, request.kind, request.bytes))
+
     def moment(self, size: int, to: str) -> None:
         """At any time."""
 

@@ -148,7 +148,8 @@ async def _connect(settings: EgressSettings, tls: ssl.SSLContext) -> NatsBus:
     """The parent's server, however long it takes to appear."""
     while True:
         try:
-            return await NatsBus.connect(settings.nats_url, tls, settings.name)
+            own = settings.bus[1] == settings.name
+            return await NatsBus.connect(settings.nats_url, tls, settings.name, own=own)
         except BusDown as error:
             log.warning("parent's server is away: %s", error)
             await SystemClock().sleep(AWAY_S)

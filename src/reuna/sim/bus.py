@@ -179,9 +179,11 @@ class MemoryBus:
         self._open: list[_Listener | _Follower] = []
         self._closed = False
 
-    async def publish(self, subject: str, data: bytes) -> None:
-        if self._may_publish(subject, data) and self._broker.up:
-            self._broker.route(subject, data)
+    async def publish(self, subject: str, data: bytes) -> bool:
+        if not (self._may_publish(subject, data) and self._broker.up):
+            return False
+        self._broker.route(subject, data)
+        return True
 
     async def subscribe(self, subject: str, handle: Handler) -> Subscription:
         if not any(covers(each, subject) for each in self._rights.subscribe):

@@ -133,12 +133,13 @@ class LossyBus:
         self._node = node
         self._faults = faults
 
-    async def publish(self, subject: str, data: bytes) -> None:
+    async def publish(self, subject: str, data: bytes) -> bool:
         for delay in self._faults.copies(self._node):
             if delay <= 0:
                 await self._bus.publish(subject, data)
             else:
                 asyncio.get_running_loop().create_task(self._later(delay, subject, data))
+        return True
 
     async def _later(self, delay: float, subject: str, data: bytes) -> None:
         await asyncio.sleep(delay)

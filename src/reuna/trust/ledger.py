@@ -296,15 +296,15 @@ def day_of(time_ms: int) -> str:
 def settled(entries: Iterable[tuple[int, Entry]]) -> list[Entry]:
     """Entries by their numbers, each allowance with what left under it.
 
-    One without an outcome counts in full.
+    One without an outcome counts in full; one under which nothing left is an outcome.
     """
     found: dict[int, Entry] = {}
     for number, entry in entries:
         found[number] = entry
         intent = found.get(-1 if entry.intent is None else entry.intent)
-        if entry.messages and entry.intent is not None and intent is not None:
+        if entry.intent is not None and intent is not None and intent.messages:
             exact = {"payload_bytes": entry.payload_bytes, "messages": entry.messages}
-            found[entry.intent] = msgspec.structs.replace(intent, **exact)
+            found[entry.intent] = msgspec.structs.replace(intent, **exact) if entry.messages else entry
     return list(found.values())
 
 

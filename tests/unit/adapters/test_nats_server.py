@@ -33,6 +33,7 @@ from reuna.core.errors import (
     ServerTooOld,
     SettingsError,
 )
+from reuna.fleet.layout import free_ports
 
 HOST = "127.0.0.1"
 SOON_S = 10.0
@@ -170,9 +171,7 @@ class Place:
     """A folder with certificates and a free port for one server."""
 
     def __init__(self, folder: Path) -> None:
-        with socket.socket() as probe:
-            probe.bind((HOST, 0))
-            self.port = probe.getsockname()[1]
+        (self.port,) = free_ports(1)
         authority = CertificateAuthority.create(folder / "pki", "demo")
         pair = authority.issue("gateway", "north", [HOST], site="north")
         self.config = LeafConfig("demo", "north", ("plant-1",), HOST, self.port, pair)

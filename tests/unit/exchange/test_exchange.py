@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from reuna.core.errors import Refused
-from reuna.core.records import Contribution, Grid, Member, Plan, Receipt
+from reuna.core.records import Contribution, Grid, Hello, Member, Plan, Receipt
 from reuna.core.tensors import pack
 from reuna.exchange.egress import Egress
 from reuna.exchange.flows import Passage
@@ -56,9 +56,9 @@ class Site:
     def open(self, data: bytes) -> None:
         self.intake.open({"a": data, "b": data})
 
-    def egress(self) -> Egress:
+    def egress(self, broker: MemoryBroker | None = None) -> Egress:
         freight = MemoryFreight(lambda: self.intake, "a", self.cache)
-        bus = MemoryBroker().connect("a")
+        bus = (broker or MemoryBroker()).connect("a")
         return Egress(
             "a", "fog", bus, freight, self.cache, self.outbox, self.meter, SimClock(), InPlace(), unsealed,
             without_roster, vouched,
@@ -123,6 +123,17 @@ async def test_every_payload_is_counted_by_kind(site: Site) -> None:
     assert kinds["model_update"] == PARAMS * 2
     (row,) = site.intake.rows()
     assert kinds["metric"] == len(encode(row))
+
+
+async def test_a_hello_is_counted_when_it_left_and_not_when_the_line_was_away(site: Site) -> None:
+    broker = MemoryBroker()
+    egress = site.egress(broker)
+    hello = Hello("a", "boot", "1")
+    await egress.hello(hello)
+    broker.stop()
+    await egress.hello(hello)
+    (flow,) = total(site.meter.lines)
+    assert (flow.kind, flow.messages, flow.payload_bytes) == ("presence", 1, len(encode(hello)))
 
 
 class Asked(CountedFlows):

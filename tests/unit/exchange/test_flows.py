@@ -203,6 +203,36 @@ def test_hellos_that_did_not_leave_are_given_back_to_the_day(site: Site) -> None
     site.restarted().leave(site.update(11))
 
 
+def test_a_hello_that_stayed_after_all_is_not_counted_and_its_bytes_are_free_again(site: Site) -> None:
+    limited(site, 7 * MESSAGES + 8)
+    for _ in range(3):
+        site.flows.leave(site.hello())
+    site.flows.stayed(site.hello())
+    site.flows.close()
+    (said,) = site.ledger.of("outcome")
+    assert (said.messages, said.payload_bytes, said.reason, presence(site)) == (2, 14, "sent", (2, 14))
+    assert said.payload == hashlib.sha256(2 * bytes.fromhex(digest_bytes(b"i am up"))).hexdigest()
+
+
+def test_an_allowance_under_which_nothing_left_costs_nothing_also_after_a_restart(site: Site) -> None:
+    limited(site, 7 * MESSAGES + 8)
+    site.flows.leave(site.hello())
+    site.flows.stayed(site.hello())
+    site.flows.stayed(site.hello())
+    site.flows.close()
+    (said,) = site.ledger.of("outcome")
+    assert (said.messages, said.payload_bytes, said.reason, presence(site)) == (0, 0, "stayed", (0, 0))
+    site.restarted().leave(site.update(10))
+
+
+def test_a_hello_that_stayed_under_an_allowance_that_is_over_counts_as_sent(site: Site) -> None:
+    site.flows.leave(site.hello())
+    site.clock.time += SECONDS
+    site.flows.flush()
+    site.flows.stayed(site.hello())
+    assert presence(site) == (1, 7)
+
+
 def test_a_budget_without_room_for_a_minute_lets_single_hellos_leave(site: Site) -> None:
     limited(site, 20)
     site.flows.leave(site.hello())

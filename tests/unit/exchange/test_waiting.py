@@ -85,7 +85,11 @@ class Plant:
         plan = encode(round_plan(spec, "fog-0", number, 1, "train", spec.model))
         self.fog.open({EDGE: plan})
         bus = self.broker.connect("fog-0")
-        await self.fog.collect(lambda child: bus.publish(f"plan.{child}", plan))
+
+        async def publish(child: str) -> None:
+            await bus.publish(f"plan.{child}", plan)
+
+        await self.fog.collect(publish)
         return self.fog.rows()
 
     async def sleep(self, seconds: float) -> None:
