@@ -8,6 +8,9 @@ The name is that of a metric which the learner's ``evaluate`` reports. ``min`` a
 every site; ``max_drop``: so much worse than the champion at the same site, no more; ``max_spread``:
 between the best and the worst site, no more. All in the metric's own unit.
 
+A metric ``all without flow`` is ``all`` once more, of data in which the sensor ``flow`` is stuck: each
+node measures it because the gate asks for it.
+
 >>> [(each.metric, each.limit, each.bound) for each in gates({"all": {"min": 0.9, "max_drop": 0.02}})]
 [('all', 'min', 0.9), ('all', 'max_drop', 0.02)]
 >>> mistake({"all": {"mim": 0.9}})
@@ -17,15 +20,20 @@ between the best and the worst site, no more. All in the metric's own unit.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from reuna.core.foreign import shown
+from reuna.core.records import Setting
 
 Limit = Literal["min", "max", "max_drop", "max_spread"]
 LOWER_IS_BETTER = ("rmse", "mae", "false_alarms", "loss", "ece")  #: of all other metrics more is better
 LIMITS: tuple[Limit, ...] = get_args(Limit)
+
+
+WITHOUT = " without "  #: between a metric and the sensor that is stuck
+ASKED = "gates.without"  #: the setting that tells nodes what else to measure
 
 
 @dataclass(frozen=True)
@@ -45,6 +53,25 @@ def gates(table: Mapping[str, Mapping[str, Any]]) -> tuple[Gate, ...]:
         for limit in LIMITS
         if limit in said
     )
+
+
+def as_settings(found: Iterable[Gate]) -> dict[str, Setting]:
+    """What nodes must measure for the gates besides what ``evaluate`` reports, as a plain setting."""
+    asked = sorted({each.metric for each in found if WITHOUT in each.metric})
+    return {ASKED: "\n".join(asked)} if asked else {}
+
+
+def stuck_sensors(settings: Mapping[str, Setting]) -> dict[str, list[str]]:
+    """Sensor -> the metrics to measure again while it is stuck, as `as_settings` wrote them.
+
+    >>> stuck_sensors(as_settings([Gate("all without flow", "min", 0.5)]))
+    {'flow': ['all']}
+    """
+    found: dict[str, list[str]] = {}
+    for name in filter(None, str(settings.get(ASKED, "")).split("\n")):
+        metric, _, sensor = name.partition(WITHOUT)
+        found.setdefault(sensor, []).append(metric)
+    return found
 
 
 def mistake(table: Mapping[str, Any]) -> str:

@@ -107,6 +107,7 @@ def project_settings(sources: Sequence[Source]) -> ProjectSettings:
 def _settings(values: Mapping[str, Any]) -> dict[str, Setting]:
     """Own sections and the strategy's numbers, without their section names."""
     settings: dict[str, Setting] = {"entry": values["learner.entry"], **as_settings(values["signals"])}
+    settings |= gates.as_settings(gates.gates(values["gates"]))
     wrong = []
     for name, value in values.items():
         section, _, key = name.partition(".")
