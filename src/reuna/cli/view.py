@@ -195,7 +195,7 @@ def gate_table(verdicts: list[dict[str, Any]]) -> Table:
     table = Table(title="gates", title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
     table.add_column("site", no_wrap=True)
     for name, bound in columns.items():
-        table.add_column(f"{name} {bound:g}", justify="right")
+        table.add_column(f"{name} {bound:g}", justify="right", overflow="fold")
     for site, row in grid(verdicts):
         cells = [Text(f"{held(each)} {SIGNS[each['outcome']]}", COLOURS[each["outcome"]]) for each in row]
         table.add_row(site, *cells)

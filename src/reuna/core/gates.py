@@ -8,8 +8,9 @@ The name is that of a metric which the learner's ``evaluate`` reports. ``min`` a
 every site; ``max_drop``: so much worse than the champion at the same site, no more; ``max_spread``:
 between the best and the worst site, no more. All in the metric's own unit.
 
-A metric ``all without flow`` is ``all`` once more, of data in which the sensor ``flow`` is stuck: each
-node measures it because the gate asks for it.
+A metric ``all without flow`` is ``all`` once more, of data in which the sensor ``flow`` is stuck;
+``latency_ms`` and ``model_kib`` are of the model's ONNX graph. Each node measures them because the gate
+asks for them.
 
 >>> [(each.metric, each.limit, each.bound) for each in gates({"all": {"min": 0.9, "max_drop": 0.02}})]
 [('all', 'min', 0.9), ('all', 'max_drop', 0.02)]
@@ -28,12 +29,21 @@ from reuna.core.foreign import shown
 from reuna.core.records import Setting
 
 Limit = Literal["min", "max", "max_drop", "max_spread"]
-LOWER_IS_BETTER = ("rmse", "mae", "false_alarms", "loss", "ece")  #: of all other metrics more is better
+LATENCY, SIZE = "latency_ms", "model_kib"
+LOWER_IS_BETTER = (
+    "rmse",
+    "mae",
+    "false_alarms",
+    "loss",
+    "ece",
+    LATENCY,
+    SIZE,
+)  #: of all other metrics more is better
 LIMITS: tuple[Limit, ...] = get_args(Limit)
 
 
 WITHOUT = " without "  #: between a metric and the sensor that is stuck
-ASKED = "gates.without"  #: the setting that tells nodes what else to measure
+ASKED = "gates.asked"  #: the setting that tells nodes what else to measure
 
 
 @dataclass(frozen=True)
@@ -57,7 +67,8 @@ def gates(table: Mapping[str, Mapping[str, Any]]) -> tuple[Gate, ...]:
 
 def as_settings(found: Iterable[Gate]) -> dict[str, Setting]:
     """What nodes must measure for the gates besides what ``evaluate`` reports, as a plain setting."""
-    asked = sorted({each.metric for each in found if WITHOUT in each.metric})
+    names = {each.metric for each in found}
+    asked = sorted(name for name in names if WITHOUT in name or name in (LATENCY, SIZE))
     return {ASKED: "\n".join(asked)} if asked else {}
 
 
@@ -68,10 +79,20 @@ def stuck_sensors(settings: Mapping[str, Setting]) -> dict[str, list[str]]:
     {'flow': ['all']}
     """
     found: dict[str, list[str]] = {}
-    for name in filter(None, str(settings.get(ASKED, "")).split("\n")):
-        metric, _, sensor = name.partition(WITHOUT)
-        found.setdefault(sensor, []).append(metric)
+    for name in _asked(settings):
+        metric, without, sensor = name.partition(WITHOUT)
+        if without:
+            found.setdefault(sensor, []).append(metric)
     return found
+
+
+def of_graph(settings: Mapping[str, Setting]) -> list[str]:
+    """Which of `LATENCY` and `SIZE` to measure."""
+    return [name for name in _asked(settings) if name in (LATENCY, SIZE)]
+
+
+def _asked(settings: Mapping[str, Setting]) -> list[str]:
+    return [name for name in str(settings.get(ASKED, "")).split("\n") if name]
 
 
 def mistake(table: Mapping[str, Any]) -> str:

@@ -184,6 +184,29 @@ async def test_a_gate_on_a_missing_sensor_is_measured_with_that_sensor_stuck(
     assert (await worker.evaluate(places / "lent" / "base", {})).keys() == {"flow", "heat"}
 
 
+@pytest.mark.parametrize("asked", [{"model_kib"}, {"latency_ms"}, {"model_kib", "latency_ms"}, set()])
+async def test_gates_on_size_and_latency_are_measured_on_the_graph_and_no_others(
+    worker: Worker, places: Path, asked: set[str]
+) -> None:
+    pytest.importorskip("onnxruntime")
+    (places / "project" / "linear.py").write_text(
+        "import reuna\n\ndef load(folder, settings):\n    return None\n\n"
+        "class Quiet(reuna.LinearRegressor):\n"
+        "    def evaluate(self, model, data, settings):\n        return {'rmse': 1.0}\n\n"
+        "def learner(settings):\n    return Quiet(3)\n"
+    )
+    learner = reuna.LinearRegressor(3)
+    (places / "lent" / "linear").write_bytes(pack(learner.init(1)))
+    settings = as_settings([Gate(name, "max", 1) for name in asked])
+    await worker.open("linear", settings)
+    found = await worker.evaluate(places / "lent" / "linear", settings)
+    assert found.keys() == {"rmse", *asked}
+    assert found.get("model_kib", 0) * 1024 == (
+        len(learner.export(learner.init(1))) if "model_kib" in asked else 0
+    )
+    assert 0 < found.get("latency_ms", 1) < 1000
+
+
 async def test_a_project_that_reads_by_itself_measures_no_missing_sensor(
     worker: Worker, places: Path
 ) -> None:

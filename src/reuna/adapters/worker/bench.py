@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from reuna.adapters.processes import own_peak_mib
 from reuna.adapters.worker.messages import MAX_MESSAGE, Answer, Evaluate, Fit, Open, Request
-from reuna.core.errors import LearnerError, ReunaError
-from reuna.core.gates import WITHOUT, stuck_sensors
+from reuna.core.errors import ExtraMissing, LearnerError, ReunaError
+from reuna.core.gates import LATENCY, SIZE, WITHOUT, of_graph, stuck_sensors
 
 if TYPE_CHECKING:
     from reuna.adapters.project import Entry
@@ -71,8 +71,24 @@ class Bench:
 
         began = _cpu_s()
         metrics = self._open().evaluate(self._model(request.model), self._data, request.settings)
-        metrics = numbers({**metrics, **self._without_sensors(request)})
+        metrics = numbers({**metrics, **self._without_sensors(request), **self._of_graph(request)})
         return Answer(metrics=metrics, peak_mib=own_peak_mib(), cpu_s=_cpu_s() - began)
+
+    def _of_graph(self, request: Evaluate) -> Metrics:
+        """Size and latency here of the model as ONNX, if gates ask; nothing where ONNX is not installed."""
+        wanted = of_graph(request.settings)
+        if not wanted:
+            return {}
+        from reuna.adapters.onnx_export import latency_ms
+
+        try:
+            graph = self._open().export(self._model(request.model))
+            found = {SIZE: len(graph) / 1024}
+            if LATENCY in wanted:
+                found[LATENCY] = latency_ms(graph)
+        except ExtraMissing:
+            return {}
+        return {name: found[name] for name in wanted}
 
     def _without_sensors(self, request: Evaluate) -> Metrics:
         """What gates ask for besides: metrics of this node's data while one sensor is stuck.
