@@ -229,7 +229,8 @@ def _commands() -> Iterator[str]:
             yield from _command(words, each, context)
     yield from (
         "",
-        "Exit status 0: done; 1: a fault of ours; 2 to 5: see [Errors](errors.md); 130: stopped with Ctrl-C.",
+        "Exit status 0: done; 1: a fault of ours, or `reuna test` found what fails; 2 to 5: see",
+        "[Errors](errors.md); 130: stopped with Ctrl-C.",
         "",
     )
 
@@ -269,9 +270,9 @@ def _parameter(parameter: Any) -> str:
 def _default(option: Option) -> str:
     if option.default is REQUIRED:
         return "required"
-    if option.default is None:
+    if option.default is None and option.name.startswith("strategy."):
         return "the strategy's"
-    if option.default == "":
+    if option.default is None or option.default == "":
         return ""
     return f"`{str(option.default).lower()}`" if option.kind is bool else f"`{option.default}`"
 

@@ -13,7 +13,7 @@ the grid, judged, made durable (in memory) and summed exactly, as in a fleet.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -36,6 +36,7 @@ from reuna.sim.lives import adopting_tasks
 EDGES_PER_FOG = 40
 SILENT_S = 1.0  #: virtual seconds until a round of a replay closes without those that had no part in it
 TookPart = Sequence[Collection[str]]  #: names of nodes, for each round
+Watch = Callable[[str, Mapping[str, Setting]], None]  #: what happened in a run, and its fields
 
 
 @dataclass(frozen=True)
@@ -180,16 +181,29 @@ def with_members(spec: RunSpec, took_part: TookPart) -> RunSpec:
     return msgspec.structs.replace(spec, quorum=1 / len(edges), deadline_s=SILENT_S)
 
 
-def play(spread: Mapping[str, Mapping[str, SimEdge]], spec: RunSpec, model: bytes, bundle: bytes) -> Result:
-    """A run over a fleet in this process, in fair weather. ``spread``: fog -> edge -> learner and data."""
-    return run_virtual(_play(spread, spec, model, bundle), adopting_tasks)
+def play(
+    spread: Mapping[str, Mapping[str, SimEdge]],
+    spec: RunSpec,
+    model: bytes,
+    bundle: bytes,
+    watch: Watch | None = None,
+) -> Result:
+    """A run over a fleet in this process, in fair weather. ``spread``: fog -> edge -> learner and data.
+
+    ``watch`` hears of each round when it is closed, and of each report.
+    """
+    return run_virtual(_play(spread, spec, model, bundle, watch), adopting_tasks)
 
 
 async def _play(
-    spread: Mapping[str, Mapping[str, SimEdge]], spec: RunSpec, model: bytes, bundle: bytes
+    spread: Mapping[str, Mapping[str, SimEdge]],
+    spec: RunSpec,
+    model: bytes,
+    bundle: bytes,
+    watch: Watch | None,
 ) -> Result:
     store = JournalStore()
-    fleet = SimFleet(spread, SimClock(), lambda: SimJournal(store), FairWeather())
+    fleet = SimFleet(spread, SimClock(), lambda: SimJournal(store), FairWeather(), watch=watch)
     outcome = await fleet.run(spec, model, bundle)
     final = fleet.disks["cloud"].blobs.get(outcome["model"])
     assert final is not None

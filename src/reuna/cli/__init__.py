@@ -13,6 +13,7 @@ from reuna.cli.export import export
 from reuna.cli.gate import gate
 from reuna.cli.output import complain, end_in_order
 from reuna.cli.sandbox import sandbox
+from reuna.cli.test import run_tests
 from reuna.core.errors import ReunaError
 
 log = logging.getLogger("reuna")
@@ -51,6 +52,7 @@ def _options(
 app.command()(run.demo)
 app.command()(project.init)
 app.command()(project.check)
+app.command(name="test")(run_tests)
 app.command(name="run")(run.run)
 app.command()(run.stop)
 app.command()(runs.show)

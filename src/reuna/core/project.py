@@ -15,6 +15,7 @@ from reuna.core.errors import SettingsError
 from reuna.core.foreign import shown
 from reuna.core.gates import Gate
 from reuna.core.records import Grid, Setting
+from reuna.core.scenarios import SCENARIOS, ScenarioSettings, scenario_settings
 from reuna.core.settings import REQUIRED, Option, Source, between, one_of, parse
 from reuna.core.signals import PREFIX, as_settings, mistake
 
@@ -58,6 +59,7 @@ PROJECT: tuple[Option, ...] = (
     Option(
         "run.centralised", bool, True, "also train on all rows in one place, where one machine holds them"
     ),
+    *SCENARIOS,
 )
 
 
@@ -78,6 +80,7 @@ class ProjectSettings:
     max_weight: int
     local: bool
     centralised: bool
+    test: ScenarioSettings
     settings: Mapping[str, Setting]
     gates: tuple[Gate, ...] = ()
 
@@ -99,6 +102,7 @@ def project_settings(sources: Sequence[Source]) -> ProjectSettings:
         max_weight=values["round.max_weight"],
         local=values["run.local"],
         centralised=values["run.centralised"],
+        test=scenario_settings(values),
         settings=_settings(values),
         gates=gates.gates(values["gates"]),
     )

@@ -273,8 +273,10 @@ class SimFleet:
         journal: JournalFor,
         faults: Faults | None = None,
         announce_s: float = 1.0,
+        watch: Callable[[str, Mapping[str, Setting]], None] | None = None,
     ) -> None:
         self.fogs = fogs
+        self._watch = watch
         self.faults = faults or Faults()
         self.disks: dict[str, Disk] = {}
         self.lives: dict[str, Incarnation] = {}  #: of the places
@@ -402,6 +404,8 @@ class SimFleet:
 
     async def _report(self, spec: RunSpec, what: str, fields: dict[str, Setting]) -> None:
         self.timeline[what, int(fields.get("round", 0))] = fields
+        if self._watch is not None:
+            self._watch(what, fields)
 
     async def _fog(self, life: Incarnation) -> None:
         name, disk = life.node, self.disks[life.node]
