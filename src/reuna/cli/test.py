@@ -12,7 +12,8 @@ import typer
 from reuna.cli.output import as_json, say_stopping, until_done
 
 if TYPE_CHECKING:
-    from reuna.fleet.testing import Judged, Tested
+    from reuna.fleet.testing import Findings
+    from reuna.sim.judge import Judged
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 STYLES = {"passed": "green", "warned": "yellow", "failed": "red", "left out": "dim"}
@@ -78,7 +79,7 @@ def _check_folders(*files: Path | None) -> None:
             raise NotUsable(f"{file} cannot be written: there is no folder for it, or it is one")
 
 
-def _write(found: Tested, junit: Path | None, markdown: Path | None) -> None:
+def _write(found: Findings, junit: Path | None, markdown: Path | None) -> None:
     from reuna.adapters.files import replace_file
     from reuna.fleet import testing
     from reuna.fleet.testing_page import markdown as page
@@ -89,7 +90,7 @@ def _write(found: Tested, junit: Path | None, markdown: Path | None) -> None:
         replace_file(markdown, page(found).encode(), 0o644)
 
 
-def _print(found: Tested) -> None:
+def _print(found: Findings) -> None:
     """A line for each scenario, then everything in one."""
     from rich.console import Console
     from rich.text import Text

@@ -24,12 +24,10 @@ from reuna.fleet.open_project import open_settings
 from reuna.fleet.own_tests import OwnTests, check_pytest, run_pytest
 from reuna.fleet.scenarios import Ask, for_test, play_all
 from reuna.sim import judge
-from reuna.sim.judge import FAILED, LEFT_OUT, WARNED, Limits, Played, Verdict
-from reuna.sim.scenarios import SHUFFLED, UNDISTURBED, UNTRAINED
+from reuna.sim.judge import FAILED, LEFT_OUT, WARNED, Judged, Limits
 
 Watch = Callable[[dict[str, Any]], None]
 SUITE = "reuna.simulation"
-BASELINES = (UNTRAINED, SHUFFLED)  #: played to know what chance gives; not judged themselves
 
 
 @dataclass(frozen=True)
@@ -43,15 +41,7 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Judged:
-    """A scenario: what came of it and what it is found to be."""
-
-    played: Played
-    verdict: Verdict
-
-
-@dataclass(frozen=True)
-class Tested:
+class Findings:
     """All of a test: ``chance`` by site, the scenarios, the project's own tests if they were asked for."""
 
     settings: ProjectSettings
@@ -105,7 +95,7 @@ def prepare(asked: Asked) -> Ready:
     return Ready(asked, settings, data)
 
 
-async def carry_out(ready: Ready, watch: Watch) -> Tested:
+async def carry_out(ready: Ready, watch: Watch) -> Findings:
     """Run all of it; ``watch`` hears what goes on. Raises `ProjectError`, `RunFailed`."""
     began, asked = time.monotonic(), ready.asked
     own = None
@@ -113,26 +103,14 @@ async def carry_out(ready: Ready, watch: Watch) -> Tested:
         watch({"what": "pytest"})
         own = await run_pytest(asked.project)
     played = await play_all(Ask(asked.project, ready.data, asked.flags), watch)
-    chance, scenarios = judged(played, ready.settings)
+    chance, scenarios = judge.judge_all(played, limits_of(ready.settings))
     seconds = time.monotonic() - began
-    return Tested(ready.settings, chance, scenarios, own, commit_of(asked.project), seconds)
+    return Findings(ready.settings, chance, scenarios, own, commit_of(asked.project), seconds)
 
 
 def limits_of(settings: ProjectSettings) -> Limits:
     """What the project is held to."""
     return Limits(settings.metric, settings.test, settings.strategy)
-
-
-def judged(played: Sequence[Played], settings: ProjectSettings) -> tuple[dict[str, float], list[Judged]]:
-    """What chance gives at each site, and every scenario with its verdict."""
-    limits, by_name = limits_of(settings), {each.name: each for each in played}
-    whole = by_name[UNDISTURBED]
-    chance = judge.chance(by_name[UNTRAINED], by_name.get(SHUFFLED), whole, limits.lower)
-    found = [Judged(whole, judge.judge_undisturbed(whole, chance, limits))]
-    for each in played:
-        if each.name not in {*BASELINES, UNDISTURBED}:
-            found.append(Judged(each, judge.judge_fault(each, whole, chance, limits)))
-    return chance, found
 
 
 def commit_of(project: Path) -> str:
@@ -154,7 +132,7 @@ def commit_of(project: Path) -> str:
 # --- for machines ------------------------------------------------------------------------------
 
 
-def junit(found: Tested) -> bytes:
+def junit(found: Findings) -> bytes:
     """The project's own cases as pytest wrote them, and a case for each scenario."""
     settings = found.settings
     told = {
@@ -182,7 +160,7 @@ def _case(each: Judged) -> xml.Case:
     )
 
 
-def as_dict(found: Tested) -> dict[str, Any]:
+def as_dict(found: Findings) -> dict[str, Any]:
     """For scripts."""
     settings = found.settings
     return {

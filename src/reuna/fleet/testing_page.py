@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from reuna import __version__
 from reuna.core.foreign import readable
 from reuna.fleet.own_tests import OwnTests
-from reuna.fleet.testing import Judged, Tested
-from reuna.sim.judge import FAILED, LEFT_OUT, PASSED, WARNED, worst
+from reuna.fleet.testing import Findings
+from reuna.sim.judge import FAILED, LEFT_OUT, PASSED, WARNED, Judged, worst
 
 LONGEST = 60_000  #: characters; GitHub takes 65,536
 MOST_SITES, MOST_CASES, MOST_SAID = 25, 20, 600
@@ -20,7 +20,7 @@ SIGNS = {PASSED: "✅", WARNED: "⚠️", FAILED: "❌", LEFT_OUT: "➖"}
 _MARKUP = str.maketrans({sign: f"&#{ord(sign)};" for sign in "&<>|`*_[]\\#~!"})
 
 
-def markdown(found: Tested) -> str:
+def markdown(found: Findings) -> str:
     """The whole page."""
     return "\n".join(
         [*_head(found), "", *_scenarios(found), "", *_sites(found), *_own(found), "", _foot(found)]
@@ -33,14 +33,14 @@ def plain(text: str, most: int = MOST_SAID) -> str:
     return (line if len(line) <= most else f"{line[: most - 1]}…").translate(_MARKUP)
 
 
-def _head(found: Tested) -> Iterator[str]:
+def _head(found: Findings) -> Iterator[str]:
     word = "passed" if found.passed else "failed"
     warned = f", {found.warnings} with a warning" if found.warnings else ""
     sign = SIGNS[(WARNED if warned else PASSED) if found.passed else FAILED]
     yield f"### {sign} reuna test of {plain(found.settings.name, 80)}: {word}{warned}"
 
 
-def _scenarios(found: Tested) -> Iterator[str]:
+def _scenarios(found: Findings) -> Iterator[str]:
     yield "| | scenario | site hit | worst site | what was found | time |"
     yield "|---|---|---|---|---|---:|"
     for each in found.scenarios:
@@ -64,7 +64,7 @@ def _worst(each: Judged, lower: bool) -> str:
     return f"{plain(site, 80)} {scores[site]:.4g}"
 
 
-def _sites(found: Tested) -> Iterator[str]:
+def _sites(found: Findings) -> Iterator[str]:
     """A row per site, the worst of the undisturbed run first."""
     ordered = by_badness(found)
     if not ordered:
@@ -84,7 +84,7 @@ def _sites(found: Tested) -> Iterator[str]:
         yield f"\nand {len(ordered) - MOST_SITES} better sites."
 
 
-def by_badness(found: Tested) -> list[str]:
+def by_badness(found: Findings) -> list[str]:
     """The sites that measured the metric undisturbed, worst first."""
     scores, sign = found.scenarios[0].played.scores, -1 if found.lower else 1
     return sorted(scores, key=lambda site: (sign * scores[site], site))
@@ -99,7 +99,7 @@ def _number(value: float | None) -> str:
     return "–" if value is None else f"{value:.4g}"
 
 
-def _own(found: Tested) -> Iterator[str]:
+def _own(found: Findings) -> Iterator[str]:
     if found.own is None:
         return
     yield f"\npytest: {found.own.said}, {found.own.seconds:.1f} s."
@@ -109,12 +109,13 @@ def _own(found: Tested) -> Iterator[str]:
 def _bad(own: OwnTests) -> Iterator[str]:
     cases = own.bad
     for case in cases[:MOST_CASES]:
-        yield f"- {plain(f'{case.classname}.{case.name}', 200)}: {plain(case.message, 300)}"
+        name = plain(f"{case.classname}.{case.name}", 120)
+        yield f"- {name}: {plain(case.message, 180)}"
     if len(cases) > MOST_CASES:
         yield f"- and {len(cases) - MOST_CASES} more."
 
 
-def _foot(found: Tested) -> str:
+def _foot(found: Findings) -> str:
     commit = f"commit {plain(found.commit, 80)}, " if found.commit else ""
     about = f"{commit}seed {found.settings.seed}, {found.settings.rounds} rounds, {found.seconds:.1f} s"
     return f"<sub>{about}, Reuna {__version__}; + behind a commit: files were changed.</sub>"

@@ -9,11 +9,12 @@ A fault is judged at the sites it did not hit; late labels at all sites, for nob
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from reuna.core.scenarios import ScenarioSettings
 from reuna.loop.validate import LOWER_IS_BETTER
+from reuna.sim.scenarios import SHUFFLED, UNDISTURBED, UNTRAINED
 
 PASSED, WARNED, FAILED, LEFT_OUT = "passed", "warned", "failed", "left out"
 MARGIN = 0.05  #: part of the way from chance to a faultless score that counts as having learnt
@@ -65,6 +66,32 @@ class Verdict:
     status: str
     why: str
     losses: SiteScores = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A scenario: what came of it and what it is found to be."""
+
+    played: Played
+    verdict: Verdict
+
+
+def judge_all(played: Sequence[Played], limits: Limits) -> tuple[dict[str, float], list[Judged]]:
+    """What chance gives at each site, and every scenario with its verdict, the undisturbed one first.
+
+    What a fault does to a model that is not good enough without it is not judged.
+    """
+    by_name = {each.name: each for each in played}
+    whole = by_name[UNDISTURBED]
+    by_chance = chance(by_name[UNTRAINED], by_name.get(SHUFFLED), whole, limits.lower)
+    first = judge_undisturbed(whole, by_chance, limits)
+    spoilt = Verdict(LEFT_OUT, "the undisturbed run has failed already")
+    found = [Judged(whole, first)]
+    for each in played:
+        if each.name not in {UNTRAINED, SHUFFLED, UNDISTURBED}:
+            failed = first.status == FAILED
+            found.append(Judged(each, spoilt if failed else judge_fault(each, whole, by_chance, limits)))
+    return by_chance, found
 
 
 def beyond(score: float, other: float, lower: bool) -> float:
@@ -145,8 +172,6 @@ def judge_fault(played: Played, undisturbed: Played, by_chance: SiteScores, limi
 def _against(played: Played, undisturbed: Played, by_chance: SiteScores, limits: Limits) -> Verdict:
     if played.unplayable:
         return Verdict(LEFT_OUT, played.unplayable)
-    if not undisturbed.scores:
-        return Verdict(LEFT_OUT, "there is no undisturbed run to compare with")
     if played.broke:
         return Verdict(_grade(played.name, limits), f"the run ended early: {played.broke}")
     if unnoticed := _unnoticed(played, undisturbed):
@@ -200,7 +225,7 @@ def stopped_by(played: Played, limits: Limits) -> str:
     met = [f"{played.site}'s updates were counted in {played.counted} of {played.rounds} rounds"]
     if played.clipped:
         met.append(f"the grid cut {played.clipped} values")
-    elif played.counted and limits.strategy in MEANS:
+    if played.counted and limits.strategy in MEANS:
         met.append(f"{limits.strategy} takes a weighted mean, which has no defence against them")
     return ", ".join(met)
 
