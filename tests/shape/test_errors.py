@@ -130,7 +130,7 @@ def unknown(line: str) -> str:
     command: Any = typer.main.get_command(app)
     for word in line.split()[1:]:
         if word.startswith("--") and len(word) > 2:
-            options = {name for parameter in command.params for name in parameter.opts}
+            options = {name for each in command.params for name in (*each.opts, *each.secondary_opts)}
             if word.partition("=")[0] not in {*options, "--help"}:
                 return word
         elif (below := getattr(command, "commands", None)) and re.fullmatch(r"[a-z-]+", word):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Annotated, Any, Self
@@ -135,6 +136,7 @@ class Steps:
         self._doing = "checking the project"
         self._rounds = ""
         self._total = 0
+        self._began = time.monotonic()
         self._live = Live(
             get_renderable=self._render, console=self._console, refresh_per_second=4, transient=True
         )
@@ -170,5 +172,7 @@ class Steps:
         if not self._quiet and not self._console.is_terminal:
             self._console.print(f"playing {doing}" if rounds else doing, highlight=False)
 
-    def _render(self) -> str:
-        return f"{self._doing}{self._rounds}"
+    def _render(self) -> Any:
+        from rich.text import Text
+
+        return Text(f"{self._doing}{self._rounds}  {time.monotonic() - self._began:.0f} s")

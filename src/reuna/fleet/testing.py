@@ -126,7 +126,7 @@ def commit_of(project: Path) -> str:
         return done.stdout.strip() if done.returncode == 0 else ""
 
     head = git("rev-parse", "--short=12", "HEAD")
-    return f"{head}+" if head and git("status", "--porcelain", "--", ".") else head
+    return f"{head}+" if head and git("status", "--porcelain", "--untracked-files=no", "--", ".") else head
 
 
 # --- for machines ------------------------------------------------------------------------------

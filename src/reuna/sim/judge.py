@@ -213,7 +213,7 @@ def _by_losses(played: Played, before: SiteScores, found: SiteScores, limits: Li
     if played.name == "poisoned":
         said = f"{said}; {stopped_by(played, limits)}"
     if found[site] > limits.asked.max_drop:
-        said = f"{said}; allowed are {percent(limits.asked.max_drop)}"
+        said = f"{said}; at most {percent(limits.asked.max_drop)} are allowed"
         return Verdict(_grade(played.name, limits), said, found)
     if played.held:
         return Verdict(_most(WARNED, played.name, limits), f"{played.held}; {said}", found)
