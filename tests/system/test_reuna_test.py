@@ -140,6 +140,15 @@ def test_the_same_seed_gives_the_same_bits_and_another_one_others(project: Path)
     assert len(set(models[0].values())) == 4, "each fault does something"
 
 
+def test_the_undisturbed_model_is_bit_for_bit_that_of_real_processes(project: Path, tmp_path: Path) -> None:
+    flags = ("--rounds", "4", "--json")
+    real = subprocess.run(
+        [*REUNA, "run", str(project), *flags], cwd=tmp_path, capture_output=True, text=True, timeout=150
+    )
+    played = scenarios(run(project, *flags, "--no-pytest", "--fault", "dropout"))
+    assert played["undisturbed"]["model"] == json.loads(real.stdout)["model_digest"]
+
+
 def test_the_demos_plants_pass_within_two_minutes(tmp_path: Path) -> None:
     write_plants(tmp_path, 0)
     began = time.monotonic()
@@ -328,7 +337,7 @@ def test_a_failing_test_of_the_project_fails_and_is_shown(project: Path) -> None
         (("--set", "test.site=pump-9"), "the sites are pump-1, pump-2, pump-3, pump-4"),
         (("--data", "nowhere"), "there is no folder nowhere"),
         (("--set", "test.poison_factor=x"), "test.poison_factor"),
-        (("--set", "test.max_drop=2"), "must be between 0 and 1"),
+        (("--set", "test.max_lost=2"), "must be between 0 and 1"),
         (("--set", "project.metric=none"), "no node measures that"),
     ],
 )

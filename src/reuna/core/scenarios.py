@@ -37,7 +37,7 @@ SCENARIOS: tuple[Option, ...] = (
         check=between(-1e12, 1e12),
     ),
     Option(
-        "test.max_drop",
+        "test.max_lost",
         float,
         0.25,
         "largest part of what a site has gained over chance that a fault may cost it",
@@ -70,7 +70,7 @@ class ScenarioSettings:
     required: tuple[str, ...]
     site: str
     min_score: float | None
-    max_drop: float
+    max_lost: float
     poison: str
     poison_factor: float
     late_part: float
@@ -84,7 +84,7 @@ def scenario_settings(values: Mapping[str, Any]) -> ScenarioSettings:
         required=tuple(fault for fault in FAULTS if fault in values["test.required"]),
         site=values["test.site"],
         min_score=values["test.min_score"],
-        max_drop=values["test.max_drop"],
+        max_lost=values["test.max_lost"],
         poison=values["test.poison"],
         poison_factor=values["test.poison_factor"],
         late_part=values["test.late_part"],

@@ -12,8 +12,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from reuna.core.gates import LOWER_IS_BETTER
 from reuna.core.scenarios import ScenarioSettings
-from reuna.loop.validate import LOWER_IS_BETTER
 from reuna.sim.scenarios import SHUFFLED, UNDISTURBED, UNTRAINED
 
 PASSED, WARNED, FAILED, LEFT_OUT = "passed", "warned", "failed", "left out"
@@ -212,8 +212,8 @@ def _by_losses(played: Played, before: SiteScores, found: SiteScores, limits: Li
         said = "no other site fell" if played.name in OTHERS else "no site fell"
     if played.name == "poisoned":
         said = f"{said}; {stopped_by(played, limits)}"
-    if found[site] > limits.asked.max_drop:
-        said = f"{said}; at most {percent(limits.asked.max_drop)} are allowed"
+    if found[site] > limits.asked.max_lost:
+        said = f"{said}; at most {percent(limits.asked.max_lost)} are allowed"
         return Verdict(_grade(played.name, limits), said, found)
     if played.held:
         return Verdict(_most(WARNED, played.name, limits), f"{played.held}; {said}", found)

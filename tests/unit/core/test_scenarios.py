@@ -44,7 +44,7 @@ def test_environment_and_flags_name_faults_with_commas() -> None:
         ({"required": ["storm"]}, "test.required"),
         ({"poison": "rows"}, "must be one of updates, labels"),
         ({"late_part": 0.0}, "must be between 0.01 and 1"),
-        ({"max_drop": -0.1}, "must be between 0 and 1"),
+        ({"max_lost": -0.1}, "must be between 0 and 1"),
         ({"poison_factor": float("nan")}, "test.poison_factor"),
         ({"min_score": float("inf")}, "test.min_score"),
         ({"rounds": 0}, "test.rounds"),

@@ -161,7 +161,7 @@ def test_a_loss_fails_and_that_to_a_liar_only_warns_unless_asked(
 @pytest.mark.parametrize(("allowed", "status"), [(0.25, FAILED), (0.5, PASSED)])
 def test_how_much_may_be_lost_is_the_projects_to_say(allowed: float, status: str) -> None:
     run = hit("dropout", {**GOOD, "c": 0.5})  # 0.3 of 0.7
-    assert judge_fault(run, WHOLE, CHANCE, limits(max_drop=allowed)).status == status
+    assert judge_fault(run, WHOLE, CHANCE, limits(max_lost=allowed)).status == status
 
 
 def test_a_quorum_that_holds_the_run_warns_and_fails_where_it_is_required() -> None:
