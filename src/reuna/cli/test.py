@@ -163,14 +163,14 @@ class Steps:
         if event["what"] == "round":
             self._rounds = f"  round {event['round']} of {self._total}"
         elif event["what"] == "pytest":
-            self._begin("pytest", 0)
+            self._begin("running pytest", 0)
         elif event["what"] == "scenario":
-            self._begin(f"{event['name']} {event['site']}".strip(), event["rounds"])
+            self._begin(f"playing {event['name']} {event['site']}".strip(), event["rounds"])
 
     def _begin(self, doing: str, rounds: int) -> None:
         self._doing, self._rounds, self._total = doing, "", rounds
         if not self._quiet and not self._console.is_terminal:
-            self._console.print(f"playing {doing}" if rounds else doing, highlight=False)
+            self._console.print(doing, highlight=False)
 
     def _render(self) -> Any:
         from rich.text import Text

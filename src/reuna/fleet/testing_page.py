@@ -116,6 +116,7 @@ def _bad(own: OwnTests) -> Iterator[str]:
 
 
 def _foot(found: Findings) -> str:
-    commit = f"commit {plain(found.commit, 80)}, " if found.commit else ""
+    changed = " and changed files" if found.commit.endswith("+") else ""
+    commit = f"commit {plain(found.commit.rstrip('+'), 80)}{changed}, " if found.commit else ""
     about = f"{commit}seed {found.settings.seed}, {found.settings.rounds} rounds, {found.seconds:.1f} s"
-    return f"<sub>{about}, Reuna {__version__}; + behind a commit: files were changed.</sub>"
+    return f"<sub>{about}, Reuna {__version__}</sub>\n"

@@ -63,7 +63,7 @@ def test_it_says_what_happened_worst_site_first() -> None:
     ]
     assert [cells(line)[0] for line in scores[2:]] == ["**site-0002** (worst)", "site-0001", "site-0000"]
     assert cells(scores[-1])[3:] == ["*0.9*", "*0.9*"], "in italics where the fault hit"
-    assert "commit abc123+, seed 1, 20 rounds, 12.3 s" in page
+    assert "commit abc123 and changed files, seed 1, 20 rounds, 12.3 s" in page
 
 
 def test_where_less_is_better_the_largest_is_the_worst() -> None:
