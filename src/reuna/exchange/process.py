@@ -1,7 +1,8 @@
 """The egress as a process of its own: ``python -m reuna.exchange.process FD STARTER SETTINGS``.
 
-Started for an edge's agent or a fog's gateway by `reuna.exchange.starter`, which hands it one end of
-a socket pair, its own process id and the place's settings as JSON. It alone opens the node's private key and the network. It ends with its place.
+Started for an edge's agent or a fog's gateway by `reuna.exchange.starter`, which hands it one end of a
+socket pair, its own process id and the place's settings as JSON. It alone opens the node's private
+key and the network. It ends with its place.
 """
 
 from __future__ import annotations
