@@ -446,7 +446,6 @@ def test_real_kills_end_in_the_same_result(tmp_path):
 
 
 def _journalled(folder):
-
     database = sqlite3.connect(folder / "journal.sqlite")
     rows = database.execute("SELECT function_name FROM operation_outputs ORDER BY function_id").fetchall()
     database.close()
@@ -492,7 +491,6 @@ async def test_the_journal_outlives_a_power_cut_and_holds_no_pickle(tmp_path):
 
 
 def host_database(folder):
-
     return sqlite3.connect(folder / "journal.sqlite")
 
 
