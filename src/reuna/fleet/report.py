@@ -135,7 +135,7 @@ def _gates(result: Mapping[str, Any]) -> str:
     if not judged:
         return ""
     names = {each["gate"]: each["bound"] for each in judged["verdicts"]}
-    heads = "".join(f"<th>{escape(name)} {bound:g}</th>" for name, bound in names.items())
+    heads = ("site", *(f"{name} {bound:g}" for name, bound in names.items()))
     rows = "".join(
         f"<tr><td>{escape(site)}</td>"
         + "".join(
@@ -146,7 +146,7 @@ def _gates(result: Mapping[str, Any]) -> str:
         + "</tr>"
         for site, row in grid(judged["verdicts"])
     )
-    return f"<p>{escape(sentence(judged))}</p><table><tr><th>site</th>{heads}</tr>{rows}</table>"
+    return f"<p>{escape(sentence(judged))}</p>{_table(heads, rows)}"
 
 
 def _site_bars(result: Mapping[str, Any]) -> str:
