@@ -100,7 +100,8 @@ class Database(sqlite3.Connection):
     """
 
     def __del__(self) -> None:
-        self.close()
+        with suppress(sqlite3.ProgrammingError):  # it could not be opened
+            self.close()
 
 
 def open_database(path: Path, wait_s: float, mode: int = 0o777) -> Database:
