@@ -48,6 +48,7 @@ from reuna.fleet.layout import Fleet, make_fleet, write_toml
 from reuna.fleet.session import Job, follow, prepare, ready
 from reuna.fleet.supervise import Supervisor
 from reuna.learn.grid import sum_width
+from reuna.learn.strategies import TAKES
 
 NOOP = Path(__file__).parent / "noop"
 RUN = "r-bench"
@@ -75,7 +76,7 @@ def job_for(
     wanted += [f"train.busy_s={busy_s}"]
     sources: list[Source] = [read_toml(NOOP / "reuna.toml"), flags(wanted)]
     listed = [DataNode(f"edge-{i + 1}", f"edge-{i + 1}", folder) for i in range(nodes)]
-    return Job(NOOP, project_settings(sources), listed, folder / "runs", fogs)
+    return Job(NOOP, project_settings(sources, TAKES), listed, folder / "runs", fogs)
 
 
 async def measure(args: argparse.Namespace, folder: Path) -> dict[str, Any]:

@@ -117,15 +117,17 @@ def _settings() -> Iterator[str]:
         for option in table:
             value = f"{WORDS[option.kind]}, {option.unit}" if option.unit else WORDS[option.kind]
             yield f"| `{option.name}` | {value} | {_default(option)} | {_cell(option.help)} |"
-    yield from ("", "## Strategies", "", "What is not set under `[strategy]` is the strategy's own.", "")
+    yield from ("", "## Strategies", "", "What is not set under `[strategy]` is the strategy's own; what the")
+    yield "chosen one does not use is refused. To try another one once, take back what is set for the first:"
+    yield from ("`--set strategy.name=fedavg --set strategy.momentum=`.", "")
     yield from ("| name | settings and their defaults |", "|---|---|")
     for each in STRATEGIES.values():
         said = ", ".join(f"`{name}` {value:g}" for name, value in {**each.server, **each.client}.items())
         yield f"| `{each.name}` | {said} |"
     own = " and ".join(f"`[{section}]`" for section in OWN_SECTIONS)
     yield from ("", f"In `reuna.toml` the sections {own} are the project's own: any key with a plain value")
-    yield "goes to its `load` and `learner`. What `[signals]` says of a column is explained in"
-    yield from ("[data folder](data-folder.md#signals-and-their-units).", "")
+    yield "goes to its `load` and `learner`, under a name that no other of them has. What `[signals]` says of"
+    yield from ("a column is explained in [data folder](data-folder.md#signals-and-their-units).", "")
 
 
 def _policy() -> Iterator[str]:

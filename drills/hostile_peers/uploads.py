@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +84,7 @@ async def second_answer(world: World, beside: Round) -> bool:
     def answered() -> bool:
         import sqlite3
 
-        with sqlite3.connect(f"file:{database}?mode=ro", uri=True) as rows:
+        with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as rows:
             asked = (beside.run, "edge-2")
             return (
                 rows.execute("SELECT 1 FROM rows WHERE run = ? AND sender = ?", asked).fetchone() is not None

@@ -12,6 +12,7 @@ from reuna.core.project import PROJECT, project_settings
 from reuna.core.settings import Option, Source, flags, parse
 from reuna.edge.settings import EDGE
 from reuna.fog.settings import FOG
+from reuna.learn.strategies import TAKES
 
 TABLES: tuple[tuple[Option, ...], ...] = (PROJECT, CLOUD, FOG, EDGE)
 
@@ -37,7 +38,7 @@ def check(data: bytes) -> None:
     source = attempt(lambda: read_toml(path), SettingsError)
     said = attempt(lambda: flags(data.decode("utf-8", "replace").splitlines()), SettingsError)
     for found in filter(None, (source, said)):
-        attempt(lambda found=found: project_settings([found]), SettingsError)  # type: ignore[misc]
+        attempt(lambda found=found: project_settings([found], TAKES), SettingsError)  # type: ignore[misc]
         for table in TABLES:
             attempt(_parsing(table, found), SettingsError)
 

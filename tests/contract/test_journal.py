@@ -7,6 +7,7 @@ one left. The crashes at the end are real ones for DBOS (SIGKILL of a process of
 import asyncio
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 import textwrap
@@ -445,8 +446,6 @@ def test_real_kills_end_in_the_same_result(tmp_path):
 
 
 def _journalled(folder):
-    import sqlite3
-
     database = sqlite3.connect(folder / "journal.sqlite")
     rows = database.execute("SELECT function_name FROM operation_outputs ORDER BY function_id").fetchall()
     database.close()
@@ -492,8 +491,6 @@ async def test_the_journal_outlives_a_power_cut_and_holds_no_pickle(tmp_path):
 
 
 def host_database(folder):
-    import sqlite3
-
     return sqlite3.connect(folder / "journal.sqlite")
 
 
@@ -551,6 +548,16 @@ class Upgraded(DbosHost):
             return await execute(kind, spec)
 
         return execute_as_a_later_version
+
+
+def test_the_journal_knows_the_time_as_dbos_asks_for_it_also_where_sqlite_does_not(tmp_path):
+    database = sqlite3.connect(tmp_path / "journal.sqlite", factory=Durable)
+    before = time.time()
+    database.execute("CREATE TABLE t (x INTEGER, at INTEGER NOT NULL DEFAULT (unixepoch('subsec') * 1000))")
+    database.execute("INSERT INTO t (x) VALUES (1)")
+    ((at,),) = database.execute("SELECT at FROM t").fetchall()
+    database.close()
+    assert before - 0.002 <= at / 1000 <= time.time() + 0.002
 
 
 async def test_a_run_goes_on_after_an_upgrade(tmp_path):

@@ -23,7 +23,7 @@ from reuna.core.project import ProjectSettings, project_settings
 from reuna.core.tensors import pack, unpack, vector_of
 from reuna.edge.train import alone
 from reuna.fleet.data import find_nodes
-from reuna.learn.strategies import STRATEGIES
+from reuna.learn.strategies import STRATEGIES, TAKES
 
 ROOT = Path(__file__).resolve().parents[2]
 DATA = Path(os.environ.get("REUNA_DATA") or ROOT.parent / "shared" / "data")
@@ -83,7 +83,7 @@ def script(name: str, example: str) -> Any:
 
 def opened(case: Case) -> tuple[Entry, ProjectSettings]:
     folder = ROOT / "examples" / case.example
-    settings = project_settings([read_toml(folder / "reuna.toml")])
+    settings = project_settings([read_toml(folder / "reuna.toml")], TAKES)
     told = {**settings.settings, "rounds": case.rounds}
     return load_entry(folder, settings.entry), replace(settings, rounds=case.rounds, settings=told)
 

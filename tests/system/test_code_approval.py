@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 from reuna.adapters.sandbox import probe
+from reuna.fleet.layout import free_ports
 from reuna.template import make_project
-from tests.system.test_enrolment import Plant, ports, until
+from tests.system.test_enrolment import Plant, until
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(200)]
 SITE = "mill-3"
@@ -29,7 +30,7 @@ class Mill:
         self.folder = folder
         self.desk = folder / "officers"  # a machine of theirs, away from the nodes
         self.runs: list[subprocess.Popen[bytes]] = []
-        self.people_port = ports(1)[0]
+        self.people_port = free_ports(1)[0]
 
     def reuna(self, *args: str, fails: bool = False) -> str:
         return self.plant.reuna(*args, fails=fails)
@@ -40,7 +41,7 @@ class Mill:
         make_project(self.folder / "detector", sample=True)
         self.plant.make_cloud(people_port=self.people_port)
         names = ("listen.nats_port", "listen.freight_port", "enrol.port")
-        sets = [f"{name}={port}" for name, port in zip(names, ports(3), strict=True)]
+        sets = [f"{name}={port}" for name, port in zip(names, free_ports(3), strict=True)]
         self.join("cloud", "cloud", "fog", SITE, *sets)
         for edge, data in zip(EDGES, ("pump-1", "pump-2"), strict=True):
             own = self.folder / "detector" / "data" / data

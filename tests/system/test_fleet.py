@@ -317,6 +317,10 @@ MISTAKES: dict[str, tuple[Any, list[str], int, str]] = {
         lambda p: change(p / "reuna.toml", '"fedavgm"', '"fedmagic"'),
         ["check"], 2, "must be one of fedavg",
     ),
+    "a setting of another strategy": (
+        lambda p: None, ["run", "--set", "strategy.name=fedadam"], 2,
+        "strategy.momentum is set, but fedadam does not use it; fedavgm does",
+    ),
     "a sum that could overflow": (
         lambda p: None,
         ["run", "--set", "round.max_weight=2147483648"], 2, "could overflow a 64-bit sum",

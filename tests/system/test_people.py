@@ -17,7 +17,7 @@ from reuna.core.errors import PermissionDenied
 from reuna.fleet.client import Operator
 from reuna.fleet.layout import free_ports, write_toml
 from tests.contract.provider import CLIENT, SECRET, IdentityProvider
-from tests.system.test_enrolment import HOST, Plant, ports, until
+from tests.system.test_enrolment import HOST, Plant, until
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(120)]
 PASSWORD = "seven green boats sail"
@@ -34,7 +34,7 @@ class People:
         values = read_toml(file).values
         wanted = ("nats_port", "leaf_port", "freight_port", "api_port", "people_port")
         values["listen"] |= dict(zip(wanted, free_ports(5), strict=True))
-        values["enrol"] |= {"port": ports(1)[0]}
+        values["enrol"] |= {"port": free_ports(1)[0]}
         write_toml(file, {**values, "four_eyes": ["runs.submit"]})
         self.port = values["listen"]["people_port"]
         (self.folder / "password").write_text(PASSWORD + "\n")

@@ -21,6 +21,7 @@ import shutil
 from collections.abc import Collection
 from pathlib import Path
 
+from reuna.adapters.csv_rows import csv_copy, csv_rows
 from reuna.adapters.files import storage_error
 from reuna.core.errors import DataError, ExtraMissing
 
@@ -53,21 +54,15 @@ def project_folder(source: Path, columns: Collection[str], target: Path) -> tupl
 def _copy_csv(path: Path, columns: Collection[str], place: Path) -> set[str]:
     """Names withheld. The first row names the columns; a shorter or longer row is the reader's to refuse."""
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            first = file.readline()
-            file.seek(0)
-            separator = ";" if first.count(";") > first.count(",") else ","
-            rows = csv.reader(file, delimiter=separator, skipinitialspace=True, strict=True)
+        with csv_rows(path) as (rows, separated):
             names = [name.strip() for name in next(rows, [])]
             kept = [index for index, name in enumerate(names) if name in columns]
             if kept:
-                with place.open("w", newline="", encoding="utf-8") as out:
-                    writer = csv.writer(out, delimiter=separator, lineterminator="\n")
-                    writer.writerow([names[index] for index in kept])
+                with csv_copy(place, [names[index] for index in kept], separated) as copy:
                     for row in filter(None, rows):
                         if len(row) != len(names):
                             raise DataError(f"{path}, line {rows.line_num}: {len(row)} cells of {len(names)}")
-                        writer.writerow([row[index] for index in kept])
+                        copy.writerow([row[index] for index in kept])
     except (csv.Error, UnicodeDecodeError) as error:
         raise DataError(f"{path} cannot be read: {error}") from error
     return set(names) - set(columns)

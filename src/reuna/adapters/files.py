@@ -93,7 +93,18 @@ def written_how(database: sqlite3.Connection) -> str:
     return " ".join(f"{name}={value}" for name, value in found.items())
 
 
-def open_database(path: Path, wait_s: float, mode: int = 0o777) -> sqlite3.Connection:
+class Database(sqlite3.Connection):
+    """Closed with the store that holds it, which is there as long as its process or command.
+
+    From Python 3.13 on SQLite's own complains when nobody has closed it.
+    """
+
+    def __del__(self) -> None:
+        with suppress(sqlite3.ProgrammingError):  # it could not be opened
+            self.close()
+
+
+def open_database(path: Path, wait_s: float, mode: int = 0o777) -> Database:
     """A database for several threads, in a folder made with ``mode``; its first write makes the file.
 
     ``wait_s`` is for another process that writes. Raises `NotUsable`, `DiskFull`, `Corrupted`.
@@ -101,7 +112,9 @@ def open_database(path: Path, wait_s: float, mode: int = 0o777) -> sqlite3.Conne
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=mode)
         path.touch(0o600)
-        return sqlite3.connect(path, timeout=wait_s, check_same_thread=False, isolation_level=None)
+        return sqlite3.connect(
+            path, timeout=wait_s, check_same_thread=False, isolation_level=None, factory=Database
+        )
     except (OSError, sqlite3.Error) as error:
         raise database_error(error, path) from error
 

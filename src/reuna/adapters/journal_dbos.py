@@ -46,6 +46,7 @@ LONGEST_NAP_S = 60.0  #: wall time is looked at again this often, for clocks tha
 RETRY_S = 10.0  #: between tries to go on with a run whose journal could not be written
 POLL_S = 0.2  #: how late a message may be seen, and how long `DbosHost.stop` takes
 THREADS = 32  #: DBOS makes its pool the default of our loop; Python's own bound is 32 as well
+SUBSECONDS_SINCE = (3, 42)  #: SQLite's `unixepoch('subsec')`
 _ERROR_KEY = "reuna-error"
 
 log = logging.getLogger("reuna.journal")
@@ -76,12 +77,16 @@ class JsonSerializer(Serializer):
 class Durable(sqlite3.Connection):
     """A connection whose commits are forced to the disk: a journalled step outlives a power cut.
 
-    The file does not remember that: each connection, DBOS's too, says it for itself.
+    The file does not remember that: each connection, DBOS's too, says it for itself. And it has the
+    time of day as DBOS asks for it, which SQLite itself has from 3.42 on: DBOS goes by Python's version,
+    but Debian 12 has Python 3.12 and 3.13 with SQLite 3.40.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.execute("PRAGMA synchronous=FULL")
+        if sqlite3.sqlite_version_info < SUBSECONDS_SINCE:
+            self.create_function("unixepoch", 1, _now)
 
 
 class DbosJournal:
@@ -322,6 +327,11 @@ def _make_file(path: Path) -> None:
             raise DiskFull(f"no space left for {path.name} in {path.parent}") from error
         raise Corrupted(f"{path} cannot be opened as a journal: {error}") from error
     path.chmod(0o600)
+
+
+def _now(form: str) -> float | None:
+    """Seconds since the epoch in milliseconds, in the only form that DBOS asks for; else nothing."""
+    return round(time.time(), 3) if form == "subsec" else None
 
 
 def _is_full(error: object) -> bool:

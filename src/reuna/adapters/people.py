@@ -84,8 +84,9 @@ class PeopleStore:
     def change(self, person: Person) -> None:
         """Another password, other roles, or disabled: every session of the account ends."""
         with self._transaction():
+            name, *row = _row(person)
             self._db.execute(
-                "UPDATE people SET roles = ?2, password = ?3, disabled = ?4 WHERE name = ?1", _row(person)
+                "UPDATE people SET roles = ?, password = ?, disabled = ? WHERE name = ?", (*row, name)
             )
             self._db.execute("DELETE FROM sessions WHERE name = ?", (person.name,))
 

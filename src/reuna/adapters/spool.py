@@ -25,6 +25,7 @@ from collections import deque
 from pathlib import Path
 
 from reuna.adapters.files import (
+    Database,
     FileBlob,
     database_error,
     is_digest,
@@ -415,7 +416,9 @@ class _Commit:
 
 
 def _open(path: Path) -> sqlite3.Connection:
-    database = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=30)
+    database = sqlite3.connect(
+        path, isolation_level=None, check_same_thread=False, timeout=30, factory=Database
+    )
     try:
         database.execute("PRAGMA journal_mode = WAL")
         database.execute("PRAGMA synchronous = FULL")

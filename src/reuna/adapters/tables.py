@@ -30,6 +30,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from reuna.adapters.csv_rows import csv_rows
 from reuna.core.errors import DataError, ExtraMissing
 from reuna.core.signals import Signal, contradiction, split_name
 
@@ -346,11 +347,7 @@ def _as_words(arrow: Any, cells: Any) -> tuple[list[str], NDArray[np.int64]]:
 def _read_csv(path: Path) -> Table:
     rows, lines = [], []
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            first = file.readline()
-            file.seek(0)
-            separator = ";" if first.count(";") > first.count(",") else ","
-            reader = csv.reader(file, delimiter=separator, skipinitialspace=True, strict=True)
+        with csv_rows(path) as (reader, _):
             for row in reader:
                 if row:
                     rows.append(row)

@@ -6,7 +6,7 @@ learner and to ``load`` as it stands.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,7 @@ from reuna.core.signals import PREFIX, as_settings, mistake
 
 TASKS = ("fault-classification", "anomaly-detection", "remaining-useful-life")
 OWN_SECTIONS = ("train", "data")
+RUNS_OWN = ("strategy.name", "strategy.rounds")  #: the rest of the section is the strategy's
 
 PROJECT: tuple[Option, ...] = (
     Option("project.name", str, REQUIRED, "name of the project"),
@@ -85,9 +86,13 @@ class ProjectSettings:
     gates: tuple[Gate, ...] = ()
 
 
-def project_settings(sources: Sequence[Source]) -> ProjectSettings:
-    """Read the table from the sources, later ones winning. Raises `SettingsError`."""
+def project_settings(sources: Sequence[Source], takes: Mapping[str, Collection[str]]) -> ProjectSettings:
+    """Read the table from the sources, later ones winning. Raises `SettingsError`.
+
+    ``takes``: names of the settings that each strategy works with, see `reuna.learn.strategies`.
+    """
     values = parse(PROJECT, sources, free=OWN_SECTIONS)
+    _check_strategy(values, takes)
     return ProjectSettings(
         name=values["project.name"],
         task=values["project.task"],
@@ -103,13 +108,37 @@ def project_settings(sources: Sequence[Source]) -> ProjectSettings:
         local=values["run.local"],
         centralised=values["run.centralised"],
         test=scenario_settings(values),
-        settings=_settings(values),
+        settings=_settings(values, takes[values["strategy.name"]]),
         gates=gates.gates(values["gates"]),
     )
 
 
-def _settings(values: Mapping[str, Any]) -> dict[str, Setting]:
-    """Own sections and the strategy's numbers, without their section names."""
+def _check_strategy(values: Mapping[str, Any], takes: Mapping[str, Collection[str]]) -> None:
+    """Raises `SettingsError` for what is set under ``[strategy]`` and the chosen one would not look at."""
+    chosen = values["strategy.name"]
+    unused = [
+        name
+        for name, value in values.items()
+        if name.startswith("strategy.") and name not in RUNS_OWN and value is not None
+        if name.partition(".")[2] not in takes[chosen]
+    ]
+    if unused:
+        said = (f"{name} is set, but {chosen} does not use it; {_users(name, takes)}" for name in unused)
+        without = " ".join(f"--set {name}=" for name in unused)
+        raise SettingsError(
+            "\n".join(said),
+            f"Take it out, or choose another strategy.name; `{without}` leaves it out for once.",
+        )
+
+
+def _users(name: str, takes: Mapping[str, Collection[str]]) -> str:
+    """Which strategies use a setting."""
+    users = [strategy for strategy, taken in takes.items() if name.partition(".")[2] in taken]
+    return f"{' and '.join(users)} {'do' if len(users) > 1 else 'does'}"
+
+
+def _settings(values: Mapping[str, Any], taken: Collection[str]) -> dict[str, Setting]:
+    """Own sections and the strategy's numbers, without their section names: so no name may come twice."""
     settings: dict[str, Setting] = {"entry": values["learner.entry"], **as_settings(values["signals"])}
     settings |= gates.as_settings(gates.gates(values["gates"]))
     wrong = []
@@ -119,6 +148,8 @@ def _settings(values: Mapping[str, Any]) -> dict[str, Setting]:
             continue
         if section == "strategy" and value is None:
             continue  # the strategy has its own, see reuna.learn.strategies
+        if section in OWN_SECTIONS and (key in settings or key in taken):
+            wrong.append(f"{name} has the name of another setting of the run; call it otherwise")
         if key.startswith(PREFIX):
             wrong.append(f"{name} is in the wrong place: declare signals under [signals]")
         if not isinstance(value, bool | int | float | str):

@@ -1,7 +1,8 @@
 """One table for each kind of settings: help, documentation, parsing and checks all read it.
 
-Values come from a file, then the environment, then flags; the later wins. All mistakes are
-reported together, each with where it came from. Pure: the caller reads file and environment.
+Values come from a file, then the environment, then flags; the later wins. An empty text of the
+latter two takes back what has no default. All mistakes are reported together, each with where it
+came from. Pure: the caller reads file and environment.
 
 >>> table = (Option("listen.port", int, 8443, "TCP port of the freight server"),)
 >>> parse(table, [Source("fog.toml", {"listen": {"port": 9000}})])["listen.port"]
@@ -138,6 +139,9 @@ def _flat(
 
 
 def _take(option: Option, value: Any, origin: str, values: dict[str, Any], mistakes: list[str]) -> None:
+    if value == "" and origin in TEXT_ORIGINS and option.default is None:
+        values[option.name] = None
+        return
     converted = _convert(option.kind, value, origin)
     if converted is None:
         mistakes.append(f"{origin}: {option.name} is {shown(value)}, expected {_words(option.kind)}")

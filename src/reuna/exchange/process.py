@@ -1,7 +1,8 @@
-"""The egress as a process of its own: ``python -m reuna.exchange.process FD SETTINGS``.
+"""The egress as a process of its own: ``python -m reuna.exchange.process FD STARTER SETTINGS``.
 
-Started by an edge's agent or a fog's gateway, which hand it one end of a socket pair and its
-settings as JSON. It alone opens the node's private key and the network. It ends with its place.
+Started for an edge's agent or a fog's gateway by `reuna.exchange.starter`, which hands it one end of a
+socket pair, its own process id and the place's settings as JSON. It alone opens the node's private
+key and the network. It ends with its place.
 """
 
 from __future__ import annotations
@@ -188,10 +189,10 @@ async def _renew(
 def main() -> int:
     """Entry of the process."""
     end_with_parent()
-    if os.getppid() == 1:  # what started us ended before it could take us with it
+    if os.getppid() != int(sys.argv[2]):  # what started us ended before it could take us with it
         return 0
     no_core_files()
-    settings = msgspec.json.decode(sys.argv[2], type=EgressSettings)
+    settings = msgspec.json.decode(sys.argv[3], type=EgressSettings)
     logging.basicConfig(
         level=logging.INFO, format=f"%(asctime)s {settings.name} %(levelname)s %(name)s %(message)s"
     )

@@ -49,8 +49,8 @@ def _end(egress: int) -> None:
 
 
 def _with_socket(command: list[str], number: int) -> list[str]:
-    """The settings stay last: the number goes before them."""
-    return [*command[:-1], str(number), command[-1]]
+    """The settings stay last: the number goes before them, and who we are."""
+    return [*command[:-1], str(number), str(os.getpid()), command[-1]]
 
 
 def main() -> int:

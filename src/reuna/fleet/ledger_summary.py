@@ -80,7 +80,7 @@ class _Sums:
             "since": since or (stamp(self._first)[:10] if self._count else ""),
             "until": until or (stamp(self._last)[:10] if self._count else ""),
             "records": self._count,
-            "flows": _sorted(self._flows),
+            "flows": [flow for flow in _sorted(self._flows) if flow["messages"]],  # some allowed, none left
             "days": self._days(),
             "rounds": self._spent.rounds,
             "refused": _sorted(self._refused),

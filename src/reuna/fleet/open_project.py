@@ -9,6 +9,7 @@ from reuna.adapters.toml_file import read_toml
 from reuna.core.errors import ProjectError
 from reuna.core.project import PROJECT, ProjectSettings, project_settings
 from reuna.core.settings import Source, environment, flags
+from reuna.learn.strategies import TAKES
 
 
 def open_settings(project: Path, pairs: list[str]) -> ProjectSettings:
@@ -19,4 +20,4 @@ def open_settings(project: Path, pairs: list[str]) -> ProjectSettings:
             f"{project.absolute()} is no project: it has no reuna.toml", "Make one: `reuna init NAME`."
         )
     sources: list[Source] = [read_toml(file), environment(PROJECT, "REUNA_", os.environ), flags(pairs)]
-    return project_settings(sources)
+    return project_settings(sources, TAKES)

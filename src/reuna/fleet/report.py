@@ -36,8 +36,10 @@ PLAIN_NUMBERS = ("rmse", "mae", "loss")  #: metrics that are no fractions
 STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:78rem;padding:0 1rem;color:#1c2430}
 h1{font-size:1.5rem;margin-bottom:.2rem}h2{font-size:1.1rem;margin-top:2rem}
+.wide{overflow-x:auto}.wide svg{min-width:36rem}
 table{border-collapse:collapse;width:100%}th,td{padding:.3rem .5rem;text-align:right;white-space:nowrap;
 border-bottom:1px solid #dde3ea}th:first-child,td:first-child{text-align:left}
+.sites th,.sites td{padding:.3rem;font-size:.85rem}.sites tr+tr th{font-size:.75rem;text-align:right}
 .group{text-align:center;border-left:2px solid #dde3ea}.worst td{background:#fff4e0}
 .fail{background:#fbdedc}.open{background:#fff4e0}
 .note{color:#5b6775}svg{width:100%;height:auto}.key span{margin-right:1rem}
@@ -61,6 +63,7 @@ def render(result: Mapping[str, Any]) -> str:
     title = escape(f"{result['project']} · {result['run']}")
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
+        '<meta name="viewport" content="width=device-width">'
         f"<style>{STYLE}</style></head><body>{body}</body></html>\n"
     )
 
@@ -79,6 +82,17 @@ def metric_names(result: Mapping[str, Any]) -> list[str]:
 
 def _section(title: str, body: str) -> str:
     return f"<h2>{escape(title)}</h2>\n{body}" if body else ""
+
+
+def _wide(body: str) -> str:
+    """A table or a plot, which is scrolled by itself where the page is too narrow for it."""
+    return f'<div class="wide" tabindex="0">{body}</div>'
+
+
+def _table(heads: Sequence[str], rows: str) -> str:
+    """Rows below one line of names."""
+    names = "".join(f"<th>{escape(head)}</th>" for head in heads)
+    return _wide(f"<table><tr>{names}</tr>{rows}</table>")
 
 
 def _heading(result: Mapping[str, Any]) -> str:
@@ -102,7 +116,8 @@ def _site_table(result: Mapping[str, Any]) -> str:
     below = "".join(f"<th>{escape(method)}</th>" for _ in names for method in methods)
     worst = (result.get("worst_site") or {}).get("site")
     rows = "".join(_site_cells(row, names, methods, row["site"] == worst) for row in result["sites"])
-    return f'<table><tr><th rowspan="2">site</th>{top}</tr><tr>{below}</tr>{rows}</table>'
+    heads = f'<tr><th rowspan="2">site</th>{top}</tr><tr>{below}</tr>'
+    return _wide(f'<table class="sites">{heads}{rows}</table>')
 
 
 def _site_cells(row: Mapping[str, Any], names: Sequence[str], methods: Sequence[str], worst: bool) -> str:
@@ -120,7 +135,7 @@ def _gates(result: Mapping[str, Any]) -> str:
     if not judged:
         return ""
     names = {each["gate"]: each["bound"] for each in judged["verdicts"]}
-    heads = "".join(f"<th>{escape(name)} {bound:g}</th>" for name, bound in names.items())
+    heads = ("site", *(f"{name} {bound:g}" for name, bound in names.items()))
     rows = "".join(
         f"<tr><td>{escape(site)}</td>"
         + "".join(
@@ -131,7 +146,7 @@ def _gates(result: Mapping[str, Any]) -> str:
         + "</tr>"
         for site, row in grid(judged["verdicts"])
     )
-    return f"<p>{escape(sentence(judged))}</p><table><tr><th>site</th>{heads}</tr>{rows}</table>"
+    return f"<p>{escape(sentence(judged))}</p>{_table(heads, rows)}"
 
 
 def _site_bars(result: Mapping[str, Any]) -> str:
@@ -162,8 +177,7 @@ def _site_bars(result: Mapping[str, Any]) -> str:
             f"{escape(row['site'])}</text>"
         )
     key = "".join(f'<span><i style="background:{COLOURS[m]}"></i>{m}</span>' for m in methods)
-    return (
-        f'<p class="key">{escape(NAMES.get(metric, metric))}: {key}</p>'
+    return f'<p class="key">{escape(NAMES.get(metric, metric))}: {key}</p>' + _wide(
         f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{escape(metric)} per site">'
         f"{''.join(shapes)}</svg>"
     )
@@ -210,7 +224,7 @@ def line_plot(values: Sequence[float], width: int = 800, height: int = 180) -> s
         f"{50 + i * step:.1f},{height - 20 - (height - 40) * (v - low) / span:.1f}"
         for i, v in enumerate(values)
     )
-    return (
+    return _wide(
         f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="loss by round">'
         f'<text x="0" y="24" font-size="12">{high:.3g}</text>'
         f'<text x="0" y="{height - 18}" font-size="12">{low:.3g}</text>'
@@ -228,11 +242,9 @@ def _wall_table(result: Mapping[str, Any]) -> str:
     times = wall_times(result)
     if not times:
         return ""
-    heads = "".join(f"<th>{escape(method)}</th>" for method, _ in times)
     cells = "".join(f"<td>{seconds:.2f} s</td>" for _, seconds in times)
-    return (
-        f"<table><tr><th>wall time</th>{heads}</tr><tr><td>training and evaluation</td>{cells}</tr></table>"
-    )
+    heads = ("wall time", *(method for method, _ in times))
+    return _table(heads, f"<tr><td>training and evaluation</td>{cells}</tr>")
 
 
 def link_rows(result: Mapping[str, Any]) -> list[tuple[str, str, int, int]]:
@@ -260,7 +272,7 @@ def _links(result: Mapping[str, Any]) -> str:
         of_link[flow["kind"]] = of_link.get(flow["kind"], 0) + flow["bytes"]
     return (
         f'<p class="note">{PAYLOAD}</p>{bar_plot("bytes by link and kind", sorted(kinds.items()), size)}'
-        f"<table><tr><th>child – parent</th><th>up</th><th>down</th></tr>{lines}</table>"
+        f"{_table(('child – parent', 'up', 'down'), lines)}"
     )
 
 
@@ -286,10 +298,9 @@ def bar_plot(
         whole = escape(shown(sum(parts.values())))
         shapes.append(f'<text x="{at + 6:.1f}" y="{y + 14}" font-size="11">{whole}</text>')
     key = "".join(f'<span><i style="background:{colours[k]}"></i>{escape(k)}</span>' for k in kinds)
-    return (
-        (f'<p class="key">{key}</p>' if len(kinds) > 1 else "")
-        + f'<svg viewBox="0 0 800 {20 * len(bars)}" role="img" aria-label="{escape(title)}">'
-        + f"{''.join(shapes)}</svg>"
+    return (f'<p class="key">{key}</p>' if len(kinds) > 1 else "") + _wide(
+        f'<svg viewBox="0 0 800 {20 * len(bars)}" role="img" aria-label="{escape(title)}">'
+        f"{''.join(shapes)}</svg>"
     )
 
 
@@ -304,7 +315,7 @@ def _flows(result: Mapping[str, Any]) -> str:
     return (
         f"<p>{NO_ROWS[0].upper()}{NO_ROWS[1:]}. Every payload passes the node's egress, which asks the "
         f"site's policy and writes it into the site's ledger before it leaves.</p>"
-        f"<table><tr><th>link</th><th>kind</th><th>messages</th><th>payload</th></tr>{rows}</table>"
+        f"{_table(('link', 'kind', 'messages', 'payload'), rows)}"
         f"{_refused(result)}{_rules(result)}"
     )
 
@@ -317,10 +328,7 @@ def _refused(result: Mapping[str, Any]) -> str:
     )
     if not rows:
         return ""
-    return (
-        "<h3>What the sites' policies refused</h3><table><tr><th>node</th><th>kind</th><th>to</th>"
-        f"<th>why</th></tr>{rows}</table>"
-    )
+    return "<h3>What the sites' policies refused</h3>" + _table(("node", "kind", "to", "why"), rows)
 
 
 def _rules(result: Mapping[str, Any]) -> str:
@@ -331,10 +339,8 @@ def _rules(result: Mapping[str, Any]) -> str:
     )
     if not rows:
         return ""
-    return (
-        "<h3>Under which rule</h3><table><tr><th>node</th><th>rule of its policy</th><th>to</th>"
-        f"<th>messages</th><th>payload</th></tr>{rows}</table>"
-    )
+    heads = ("node", "rule of its policy", "to", "messages", "payload")
+    return "<h3>Under which rule</h3>" + _table(heads, rows)
 
 
 def last(identity: str) -> str:
@@ -351,7 +357,7 @@ def _processes(result: Mapping[str, Any]) -> str:
         return ""
     peaks = [(each["name"], {"peak": each["peak_mib"]}) for each in result["processes"]]
     bars = bar_plot("peak memory by process", peaks, lambda mib: f"{mib:.0f} MiB")
-    return f"{bars}<table><tr><th>process</th><th>peak resident</th></tr>{rows}</table>"
+    return bars + _table(("process", "peak resident"), rows)
 
 
 def _scaling(result: Mapping[str, Any]) -> str:
@@ -366,9 +372,7 @@ def _scaling(result: Mapping[str, Any]) -> str:
     return _section(
         "One pooled data set on eight equal devices",
         f'<p class="note">Every device is limited to {100 * scaling["cpu_share"]:.0f} % of one core.</p>'
-        "<table><tr><th></th><th>wall time</th><th>peak memory per unit</th>"
-        "<th>of it data</th><th>all</th></tr>"
-        f"{rows}</table>",
+        + _table(("", "wall time", "peak memory per unit", "of it data", "all"), rows),
     )
 
 

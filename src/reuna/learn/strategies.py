@@ -100,6 +100,9 @@ STRATEGIES: dict[str, Strategy] = {
     )
 }
 
+#: Names of the settings that each works with.
+TAKES: dict[str, tuple[str, ...]] = {each.name: (*each.server, *each.client) for each in STRATEGIES.values()}
+
 
 def strategy(name: str) -> Strategy:
     """The strategy of that name. Raises `PlanError` that lists the known ones."""

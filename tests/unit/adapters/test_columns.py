@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import csv
+import tempfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from reuna.adapters.columns import project_folder
 from reuna.adapters.tables import read_folder
@@ -30,6 +34,47 @@ def test_the_copy_reads_as_the_original_does_without_the_other_columns(whole: Pa
     written = (tmp_path / "part" / "train" / "pump.csv").read_text(encoding="utf-8")
     assert "Ann" not in written
     assert "leader" not in written
+
+
+WORDS = st.text(alphabet='ab1.,; "', max_size=6)
+
+
+@given(st.data(), st.sampled_from(",;"), st.integers(1, 4))
+def test_whatever_the_names_and_cells_the_copy_reads_as_the_original_does(
+    data: st.DataObject, separator: str, width: int
+) -> None:
+    names = data.draw(
+        st.lists(WORDS.map(str.strip).filter(bool), min_size=width, max_size=width, unique=True)
+    )
+    rows = data.draw(st.lists(st.lists(WORDS, min_size=width, max_size=width), min_size=1, max_size=3))
+    kept = data.draw(st.lists(st.sampled_from(names), min_size=1, unique=True))
+    with tempfile.TemporaryDirectory() as folder:
+        whole, part = Path(folder, "whole"), Path(folder, "part")
+        whole.mkdir()
+        with (whole / "pump.csv").open("w", newline="") as file:
+            written = separator if width > 1 else ","  # of one name no other can be told
+            csv.writer(file, delimiter=written, quoting=csv.QUOTE_ALL).writerows([names, *rows])
+        withheld = project_folder(whole, kept, part)
+        (full,), (copy,) = read_folder(whole)["all"], read_folder(part)["all"]
+    assert withheld == tuple(sorted(set(names) - set(kept)))
+    assert list(copy.columns) == [name for name in names if name in kept]
+    for name, cells in copy.columns.items():
+        assert cells.tolist() == pytest.approx(full.columns[name].tolist(), nan_ok=True)
+
+
+def test_one_column_with_decimal_commas_stays_one_column(whole: Path, tmp_path: Path) -> None:
+    (whole / "pump.csv").write_text("minute;flow\n0;1,5\n1;2\n")
+    project_folder(whole, ("flow",), tmp_path / "part")
+    (part,) = read_folder(tmp_path / "part")["all"]
+    assert part.columns["flow"].tolist() == ["1,5", "2"]
+
+
+def test_separators_in_quoted_names_separate_nothing(whole: Path, tmp_path: Path) -> None:
+    (whole / "pump.csv").write_text('"a;b;c",d\n1,2\n')
+    project_folder(whole, ("a;b;c", "d"), tmp_path / "part")
+    for folder in (whole, tmp_path / "part"):
+        (table,) = read_folder(folder)["all"]
+        assert list(table.columns) == ["a;b;c", "d"]
 
 
 def test_a_table_without_the_columns_and_a_file_that_is_no_table_are_not_shown(

@@ -11,6 +11,7 @@ from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
 
+import msgspec
 import pytest
 from typer.testing import CliRunner
 
@@ -341,3 +342,15 @@ def test_an_ordinary_intent_without_outcome_is_told_at_once() -> None:
     made = Book()
     made.add(intent(1))
     assert summarise([read_record(raw) for raw in made.records])["unfinished"] == 1
+
+
+def test_a_flow_of_which_nothing_left_is_not_among_what_left() -> None:
+    made = Book()
+    made.add(allowance(1))
+    made.add(outcome(60, of=1, reason="stayed"))
+    found = summarise([read_record(raw) for raw in made.records], now_ms=NOW_MS + 3_600_000)
+    assert (found["flows"], found["unfinished"]) == ([], 0)
+    made.add(allowance(61))
+    made.add(msgspec.structs.replace(outcome(120, of=3, reason="sent"), messages=2, payload_bytes=86))
+    (flow,) = summarise([read_record(raw) for raw in made.records], now_ms=NOW_MS + 3_600_000)["flows"]
+    assert (flow["messages"], flow["payload_bytes"]) == (2, 86)

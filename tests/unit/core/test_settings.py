@@ -22,6 +22,7 @@ from reuna.core.settings import (
 )
 from reuna.edge.settings import EDGE
 from reuna.fog.settings import FOG
+from reuna.learn.strategies import TAKES
 
 TABLE = (
     Option("name", str, REQUIRED, "the node's name"),
@@ -101,6 +102,18 @@ def test_what_is_not_there_is_reported_with_the_other_mistakes() -> None:
     ]
 
 
+def test_an_empty_text_takes_back_what_has_no_default_and_nothing_else() -> None:
+    table = (Option("rate", float, None, "step"), Option("port", int, 1, "TCP port"))
+    file = Source("fog.toml", {"rate": 0.5, "port": 2})
+    env = environment(table, "REUNA_FOG_", {"REUNA_FOG_RATE": ""})
+    assert parse(table, [file, env]) == {"rate": None, "port": 2}
+    assert parse(table, [file, flags(["rate="])]) == {"rate": None, "port": 2}
+    with pytest.raises(SettingsError, match="flags: port is '', expected a whole number"):
+        parse(table, [file, flags(["port="])])
+    with pytest.raises(SettingsError, match="toml: rate is '', expected a number"):
+        parse(table, [Source("fog.toml", {"rate": ""})])
+
+
 def test_a_flag_without_a_value_is_a_mistake() -> None:
     with pytest.raises(SettingsError, match="--set rounds: expected NAME=VALUE"):
         flags(["rounds"])
@@ -110,7 +123,7 @@ def test_own_sections_of_a_project_reach_the_learner_as_plain_values() -> None:
     file = Source(
         "reuna.toml", {"project": {"name": "p"}, "train": {"epochs": 3}, "data": {"label": "fault"}}
     )
-    settings = project_settings([file, flags(["train.rate=0.5", "train.shuffle=true"])]).settings
+    settings = project_settings([file, flags(["train.rate=0.5", "train.shuffle=true"])], TAKES).settings
     assert settings["epochs"] == 3
     assert settings["label"] == "fault"
     assert settings["rate"] == 0.5
@@ -120,4 +133,13 @@ def test_own_sections_of_a_project_reach_the_learner_as_plain_values() -> None:
 def test_a_nested_value_in_an_own_section_is_refused() -> None:
     file = Source("reuna.toml", {"project": {"name": "p"}, "train": {"layers": [3, 4]}})
     with pytest.raises(SettingsError, match=r"train\.layers is \[3, 4\], expected a plain value"):
-        project_settings([file])
+        project_settings([file], TAKES)
+
+
+@pytest.mark.parametrize(
+    "twice", [{"data": {"epochs": 1}}, {"data": {"rounds": 1}}, {"data": {"entry": "x"}}]
+)
+def test_a_name_that_another_setting_of_the_run_has_is_refused(twice: dict[str, dict[str, object]]) -> None:
+    file = Source("reuna.toml", {"project": {"name": "p"}, "train": {"epochs": 3}, **twice})
+    with pytest.raises(SettingsError, match=r"data\.\w+ has the name of another setting of the run"):
+        project_settings([file], TAKES)

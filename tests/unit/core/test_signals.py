@@ -13,13 +13,14 @@ from reuna.core.errors import SettingsError
 from reuna.core.project import project_settings
 from reuna.core.settings import Source
 from reuna.core.signals import Signal, as_settings, contradiction, mistake, same_unit, signals, split_name
+from reuna.learn.strategies import TAKES
 
 NUMBERS = st.floats(-1e300, 1e300)
 
 
 def settings_of(table: dict[str, Any], **more: Any) -> Any:
     return project_settings(
-        [Source("reuna.toml", {"project": {"name": "p"}, "signals": table, **more})]
+        [Source("reuna.toml", {"project": {"name": "p"}, "signals": table, **more})], TAKES
     ).settings
 
 

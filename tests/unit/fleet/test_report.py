@@ -46,6 +46,13 @@ def test_the_page_has_its_four_plots_and_all_are_well_formed() -> None:
     assert "pumps &lt;b&gt;" in page
 
 
+def test_each_table_and_plot_is_scrolled_by_itself_on_a_narrow_screen() -> None:
+    page = render(result())
+    things = len(re.findall("<table|<svg", page))
+    assert things == len(re.findall('<div class="wide" tabindex="0">(?:<table|<svg)', page)) > 7
+    assert '<meta name="viewport" content="width=device-width">' in page
+
+
 def test_bars_are_as_long_as_what_they_show() -> None:
     plot = bar_plot("bytes", [("a → b", {"x": 30.0, "y": 10.0}), ("b → a", {"x": 10.0})], lambda v: f"{v:g}")
     wide = [float(found) for found in re.findall(r'<rect [^>]*width="([0-9.]+)"', plot)]

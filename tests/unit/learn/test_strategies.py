@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -9,8 +10,8 @@ import pytest
 
 from reuna.core.errors import PlanError, SettingsError
 from reuna.core.project import project_settings
-from reuna.core.settings import Source
-from reuna.learn.strategies import STRATEGIES, client_settings, strategy
+from reuna.core.settings import Source, flags
+from reuna.learn.strategies import STRATEGIES, TAKES, client_settings, strategy
 
 MODEL = np.array([1.0, -2.0], np.float32)
 DELTA = np.array([0.5, 0.25])
@@ -63,7 +64,7 @@ def test_an_unknown_strategy_is_refused_with_the_known_ones() -> None:
 def asked(**of_strategy: float | str) -> dict[str, Any]:
     """The settings of a project whose reuna.toml says this under [strategy]."""
     values = {"project": {"name": "p"}, "strategy": of_strategy}
-    return dict(project_settings([Source("reuna.toml", values)]).settings)
+    return dict(project_settings([Source("reuna.toml", values)], TAKES).settings)
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
@@ -87,3 +88,41 @@ def test_a_project_may_set_every_setting_of_every_strategy(name: str) -> None:
 def test_a_setting_with_which_a_strategy_cannot_work_is_refused(setting: str, wrong: float) -> None:
     with pytest.raises(SettingsError, match=rf"strategy\.{setting} is .*, must be between"):
         asked(name="fedadam", **{setting: wrong})
+
+
+ALL = {"server_rate": 0.5, "momentum": 0.5, "mu": 0.5, "beta1": 0.5, "beta2": 0.5, "tau": 0.5}
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_a_setting_that_the_chosen_strategy_does_not_use_is_refused_with_the_one_that_does(name: str) -> None:
+    others = sorted(set(ALL) - set(STRATEGIES[name].server) - set(STRATEGIES[name].client))
+    with pytest.raises(SettingsError) as caught:
+        asked(name=name, **ALL)
+    lines = caught.value.message.splitlines()
+    assert sorted(line.split()[0] for line in lines) == [f"strategy.{each}" for each in others]
+    for line in lines:
+        said = re.fullmatch(rf"strategy\.(\w+) is set, but {name} does not use it; (\w+) does", line)
+        assert said is not None
+        assert said[1] in TAKES[said[2]]
+    assert all(f"--set strategy.{each}=" in caught.value.next_step for each in others)
+
+
+def test_a_setting_of_the_strategy_is_refused_also_when_it_is_the_strategys_default() -> None:
+    with pytest.raises(SettingsError, match="strategy.momentum is set, but fedavg does not use it"):
+        asked(momentum=0.9)
+
+
+def test_a_flag_takes_back_what_the_file_sets_for_another_strategy() -> None:
+    file = Source("reuna.toml", {"project": {"name": "p"}, "strategy": {"name": "fedavgm", "momentum": 0.5}})
+    other = ["strategy.name=fedavg", "strategy.momentum="]
+    assert "momentum" not in project_settings([file, flags(other)], TAKES).settings
+    with pytest.raises(SettingsError, match="strategy.momentum is set, but fedavg does not use it"):
+        project_settings([file, flags(other[:1])], TAKES)
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_a_projects_own_key_never_takes_the_place_of_the_strategys(name: str) -> None:
+    for own in TAKES[name]:
+        values = {"project": {"name": "p"}, "strategy": {"name": name}, "train": {own: 0.1}}
+        with pytest.raises(SettingsError, match=f"train.{own} has the name of another setting"):
+            project_settings([Source("reuna.toml", values)], TAKES)
