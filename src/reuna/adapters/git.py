@@ -32,7 +32,7 @@ _NOT_OURS = (
     "GIT_QUARANTINE_PATH",
     "GIT_REPLACE_REF_BASE",
 )
-_SCP = re.compile(r"(?:[^@/:]+@)?(?P<host>[^@/:]{2,}):(?P<path>(?!/{2}).+)")
+_SCP = re.compile(r"(?:[^@/:]+@)?(?P<host>[^@/:]{2,}):(?P<path>(?!:)\S+)")
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ from reuna.core.project import ProjectSettings, project_settings
 from reuna.trust.provenance import LOCAL, Claim
 from reuna.wire import build as wire
 from reuna.wire import digest_bytes
-from reuna.wire.build import LOCKS, Build
+from reuna.wire.build import LOCKS, MAX_NAME, Build
 from reuna.wire.sbom import sbom
 
 HEAD = "HEAD"
@@ -96,6 +96,8 @@ def assemble(files: Mapping[str, bytes]) -> bytes:
             f"the project has no {CONFIGURATION} there", "Commit it, or name the project's folder."
         )
     settings = project_settings([parse_toml(CONFIGURATION, files[CONFIGURATION])])
+    if not 1 <= len(settings.name) <= MAX_NAME:
+        raise SettingsError(f"project.name has {len(settings.name)} characters, not 1 to {MAX_NAME}")
     code = {name: data for name, data in files.items() if is_code(name)}
     bundle = pack_code(code)
     lock = next((name for name in LOCKS if name in files), None)

@@ -36,6 +36,7 @@ LOCKS = ("pylock.toml", "uv.lock", "requirements.lock")  #: at most one of these
 MAX_PART = 20 << 20  #: bytes
 MAX_BUILD = 64 << 20  #: bytes
 MAX_MANIFEST = 16 << 10  #: bytes
+MAX_NAME = 200  #: characters of a project's name
 _BLOCK = 512
 _END = bytes(2 * _BLOCK)
 
@@ -53,7 +54,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``code`` is the digest of the bundle of code in ``code.zip``: what sites approve."""
 
     format: str
-    project: Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
+    project: Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_NAME)]
     code: Sha256
     parts: dict[str, Part]
 
