@@ -66,17 +66,17 @@ def make(
     """Build a commit: code, settings, plan, environment lock, bill of materials, provenance."""
     from reuna.fleet.build import HEAD
     from reuna.fleet.build import make as build
-    from reuna.fleet.built import write
+    from reuna.fleet.built import provenance_of, write
     from reuna.trust.provenance import LOCAL
 
     private = None if key is None else _key(key, passphrase_file)
     made = build(project, commit or HEAD, dirty=dirty, builder=builder or LOCAL)
     file = output or project / "dist" / made.claim.name
-    beside = write(made, file, private)
+    claim, beside = write(made, file, private), provenance_of(file)
     if json:
-        as_json({"file": str(file), "provenance": str(beside), **_as_dict(made.build, made.claim)})
+        as_json({"file": str(file), "provenance": str(beside), **_as_dict(made.build, claim)})
         return
-    _print(made.build, made.claim)
+    _print(made.build, claim)
     typer.echo(f"{file}\n{beside}{'' if private is None else ', signed'}")
 
 

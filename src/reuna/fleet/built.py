@@ -56,20 +56,21 @@ class Verified(msgspec.Struct, frozen=True):
     rebuilt: bool | None = None
 
 
-def write(made: Made, file: Path, key: PrivateKey | None = None) -> Path:
-    """Write the build, and its provenance beside it, signed when there is a key; where the provenance lies.
+def write(made: Made, file: Path, key: PrivateKey | None = None) -> Claim:
+    """Write the build, and its provenance beside it, signed when there is a key; what is claimed there.
 
     Signatures of the same provenance that lies there already stay.
     """
     beside = provenance_of(file)
     file.parent.mkdir(parents=True, exist_ok=True)
-    envelope = state(msgspec.structs.replace(made.claim, name=file.name))
+    claim = msgspec.structs.replace(made.claim, name=file.name)
+    envelope = state(claim)
     kept = read_at_most(beside, MAX_ENVELOPE)
     if kept is not None and _same_payload(kept, envelope):
         envelope = kept
     replace_file(file, made.data, 0o644)
     replace_file(beside, envelope if key is None else add_signature(envelope, key), 0o644)
-    return beside
+    return claim
 
 
 def sign(file: Path, key: PrivateKey) -> Claim:
