@@ -116,7 +116,7 @@ def _check_names(manifest: Manifest, names: list[str]) -> None:
     strange = [name for name in manifest.parts if name not in {*NEEDED, *LOCKS}]
     if strange or len(manifest.parts) > len(NEEDED) + 1:
         named = shown(strange[0], 80) if strange else "two locks"
-        raise Untrusted("unknown", f"the build's manifest names {named}, which no build of ours holds")
+        raise Untrusted("malformed", f"the build's manifest names {named}, which no build of ours holds")
     if names != sorted(manifest.parts):
         raise Untrusted(
             "mismatch", "the build holds other parts than its manifest names, or in another order"

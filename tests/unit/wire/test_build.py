@@ -136,8 +136,8 @@ def listed(parts: dict[str, bytes]) -> dict[str, Any]:
         ("mismatch", archive(parts=without("plan.json"))),
         ("mismatch", archive(parts={**PARTS, "run.sh": b""})),
         ("mismatch", archive(order=lambda names: sorted(names, reverse=True))),
-        ("unknown", archive(listed({**PARTS, "run.sh": b""}), {**PARTS, "run.sh": b""})),
-        ("unknown", archive(listed({**PARTS, "uv.lock": b"", "pylock.toml": b""}), {**PARTS, "uv.lock": b"", "pylock.toml": b""})),
+        ("malformed", archive(listed({**PARTS, "run.sh": b""}), {**PARTS, "run.sh": b""})),
+        ("malformed", archive(listed({**PARTS, "uv.lock": b"", "pylock.toml": b""}), {**PARTS, "uv.lock": b"", "pylock.toml": b""})),
         ("kind", archive(manifest(format="reuna/build/v2"))),
         ("malformed", archive(manifest(more=1))),
         ("malformed", archive(manifest(code="AB" * 32))),
@@ -159,7 +159,7 @@ def test_what_is_no_build_of_ours_is_refused(reason: str, data: bytes) -> None:
 
 @pytest.mark.parametrize("name", ["../plan.json", "/etc/passwd", "a/../../x"])
 def test_a_name_that_leads_out_is_refused(name: str) -> None:
-    assert refusal(archive(listed({**PARTS, name: b""}), {**PARTS, name: b""})).reason == "unknown"
+    assert refusal(archive(listed({**PARTS, name: b""}), {**PARTS, name: b""})).reason == "malformed"
 
 
 def test_a_member_of_another_kind_than_a_plain_file_is_refused() -> None:
