@@ -9,11 +9,12 @@ import platform
 import sys
 from collections.abc import Mapping
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
-from reuna.adapters.installed import digest_of_files, find_installed
+from reuna.adapters.installed import EXTRAS, digest_of_files, find_installed
 from reuna.core.environment import Package
 from reuna.core.errors import ExtraMissing, ProjectError
 
@@ -79,6 +80,11 @@ def test_a_module_of_ours_brings_the_extra_that_it_needs() -> None:
     ):
         assert "scikit-learn" in needs(line)
     assert "scikit-learn" not in needs("from reuna.adapters.linear import SoftmaxClassifier")
+
+
+def test_each_extra_that_a_module_brings_is_one_of_ours_and_the_module_is_there() -> None:
+    assert set(EXTRAS.values()) <= set(metadata.metadata("reuna").get_all("Provides-Extra") or ())
+    assert all(find_spec(module) for module in EXTRAS)
 
 
 def test_what_is_not_installed_is_named_with_the_file_that_imports_it() -> None:
