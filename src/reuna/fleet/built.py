@@ -21,7 +21,7 @@ from reuna.adapters.project import CONFIGURATION, is_code, pack_code, unpack_bun
 from reuna.adapters.toml_file import parse_toml
 from reuna.core.errors import KeyProblem, NotReproduced, NotUsable, ProjectError, SettingsError, Untrusted
 from reuna.core.project import ProjectSettings, project_settings
-from reuna.fleet.build import Made, changes, committed, in_folder, make, plan_of
+from reuna.fleet.build import Made, committed, in_folder, make, plan_of
 from reuna.fleet.result import SourceLine
 from reuna.trust.provenance import (
     MAX_ENVELOPE,
@@ -212,7 +212,7 @@ def source_of(project: Path) -> SourceLine:
 def _is_committed(checkout: git.Checkout, files: Mapping[str, bytes]) -> bool:
     """Whether the files, byte for byte, are those that a build of the commit would be made of."""
     try:
-        return not changes(checkout) and committed(checkout) == files
+        return committed(checkout) == files
     except ProjectError:  # of that commit there can be no build
         return False
 
