@@ -31,6 +31,7 @@ from reuna.adapters.toml_file import parse_toml
 from reuna.core.errors import ProjectError, SettingsError
 from reuna.core.foreign import readable
 from reuna.core.project import ProjectSettings, project_settings
+from reuna.learn.strategies import TAKES
 from reuna.trust.provenance import LOCAL, Claim
 from reuna.wire import build as wire
 from reuna.wire import digest_bytes
@@ -95,7 +96,7 @@ def assemble(files: Mapping[str, bytes]) -> bytes:
         raise ProjectError(
             f"the project has no {CONFIGURATION} there", "Commit it, or name the project's folder."
         )
-    settings = project_settings([parse_toml(CONFIGURATION, files[CONFIGURATION])])
+    settings = settings_in(files[CONFIGURATION])
     if not 1 <= len(settings.name) <= MAX_NAME:
         raise SettingsError(f"project.name has {len(settings.name)} characters, not 1 to {MAX_NAME}")
     code = {name: data for name, data in files.items() if is_code(name)}
@@ -110,6 +111,11 @@ def assemble(files: Mapping[str, bytes]) -> bytes:
         wire.SBOM: sbom(settings.name, digest_bytes(bundle), wire.sha256(bundle), environment),
     }
     return wire.encode(settings.name, parts if lock is None else {**parts, lock: files[lock]})
+
+
+def settings_in(data: bytes) -> ProjectSettings:
+    """What a ``reuna.toml`` says, without environment and flags. Raises `SettingsError`."""
+    return project_settings([parse_toml(CONFIGURATION, data)], TAKES)
 
 
 def plan_of(settings: ProjectSettings) -> bytes:

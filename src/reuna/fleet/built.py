@@ -18,10 +18,9 @@ from reuna.adapters import git
 from reuna.adapters.files import read_at_most, replace_file
 from reuna.adapters.installed import INSTALLED
 from reuna.adapters.project import CONFIGURATION, is_code, pack_code, unpack_bundle
-from reuna.adapters.toml_file import parse_toml
 from reuna.core.errors import KeyProblem, NotReproduced, NotUsable, ProjectError, SettingsError, Untrusted
-from reuna.core.project import ProjectSettings, project_settings
-from reuna.fleet.build import Made, committed, in_folder, make, plan_of
+from reuna.core.project import ProjectSettings
+from reuna.fleet.build import Made, committed, in_folder, make, plan_of, settings_in
 from reuna.fleet.result import SourceLine
 from reuna.trust.provenance import (
     MAX_ENVELOPE,
@@ -177,7 +176,7 @@ def unpack(build: Build, into: Path) -> ProjectSettings:
 
     Raises `SettingsError` when this Reuna would read them otherwise, `ProjectError`, `DiskFull`.
     """
-    settings = project_settings([parse_toml(CONFIGURATION, build.parts[wire.SETTINGS])])
+    settings = settings_in(build.parts[wire.SETTINGS])
     now = json.loads(plan_of(settings))
     try:
         was = msgspec.json.decode(build.parts[wire.PLAN], type=dict[str, Any])
