@@ -10,11 +10,12 @@ from reuna.core.errors import SettingsError
 from reuna.core.project import PROJECT, project_settings
 from reuna.core.scenarios import ScenarioSettings
 from reuna.core.settings import Source, environment, flags
+from reuna.learn.strategies import TAKES
 
 
 def asked(*sources: Source, **values: Any) -> ScenarioSettings:
     file = Source("reuna.toml", {"project": {"name": "p"}, "test": values})
-    return project_settings([file, *sources]).test
+    return project_settings([file, *sources], TAKES).test
 
 
 def test_without_a_word_every_fault_is_played_and_none_is_required() -> None:

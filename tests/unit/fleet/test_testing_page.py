@@ -17,6 +17,7 @@ from reuna.core.settings import Source
 from reuna.fleet.own_tests import OwnTests
 from reuna.fleet.testing import Findings, limits_of
 from reuna.fleet.testing_page import LONGEST, markdown, plain
+from reuna.learn.strategies import TAKES
 from reuna.sim.judge import Played, judge_all
 
 GITHUB_TAKES = 65_536
@@ -25,7 +26,9 @@ GITHUB_TAKES = 65_536
 def findings(
     sites: int = 3, metric: str = "all", commit: str = "", own: OwnTests | None = None, **more: Any
 ) -> Findings:
-    settings = project_settings([Source("t", {"project": {"name": more.pop("name", "p"), "metric": metric}})])
+    settings = project_settings(
+        [Source("t", {"project": {"name": more.pop("name", "p"), "metric": metric}})], TAKES
+    )
     names = [f"site-{number:04d}" for number in range(sites)]
     scores = {name: 0.9 - number / (2 * sites) for number, name in enumerate(names)}
     low = dict.fromkeys(names, 0.2)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from reuna.core.project import project_settings
 from reuna.core.settings import Source
+from reuna.learn.strategies import TAKES
 from reuna.sim.judge import (
     FAILED,
     LEFT_OUT,
@@ -34,7 +35,7 @@ WHOLE = Played("undisturbed", scores=GOOD, rounds=10, counted=0, model="m0")
 
 def limits(metric: str = "all", strategy: str = "fedavg", **asked: Any) -> Limits:
     values = {"project": {"name": "p"}, "test": asked}
-    return Limits(metric, project_settings([Source("reuna.toml", values)]).test, strategy)
+    return Limits(metric, project_settings([Source("reuna.toml", values)], TAKES).test, strategy)
 
 
 def hit(name: str, scores: Mapping[str, float], **more: Any) -> Played:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from reuna import Dataset, Samples, SoftmaxClassifier
 from reuna.core.project import project_settings
 from reuna.core.settings import Source
+from reuna.learn.strategies import TAKES
 from reuna.loop.plan import work_seed
 from reuna.sim import scenarios
 from reuna.sim.scenarios import World
@@ -42,7 +43,7 @@ def world(rounds: int = 4) -> World:
 
 
 def asked(**values: Any) -> Any:
-    return project_settings([Source("reuna.toml", {"project": {"name": "p"}, "test": values})]).test
+    return project_settings([Source("reuna.toml", {"project": {"name": "p"}, "test": values})], TAKES).test
 
 
 @pytest.mark.parametrize(
