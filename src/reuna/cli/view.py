@@ -18,7 +18,16 @@ from rich.text import Text
 from reuna.cli.output import say_stopping
 from reuna.core.errors import NotApproved
 from reuna.fleet.gates import SIGNS, grid, held, sentence
-from reuna.fleet.report import NO_ROWS, PLAIN_NUMBERS, link_rows, metric_names, size, wall_times, warnings
+from reuna.fleet.report import (
+    NO_ROWS,
+    PLAIN_NUMBERS,
+    link_rows,
+    metric_names,
+    size,
+    source_words,
+    wall_times,
+    warnings,
+)
 from reuna.loop.train import AWAITED, UNHEARD
 from reuna.loop.validate import METHODS
 
@@ -276,6 +285,7 @@ def _sentences(result: dict[str, Any], folder: Path | None) -> str:
         *_wall(result),
         f"{result['rounds']} rounds, {result['wall_s']:.1f} s in all; model {result['model_digest'][:16]}",
     ]
+    lines += source_words(result)
     for row in result["sites"]:
         for node, reason in row.get("absent", {}).items():
             lines.append(f"{node} gave nothing: {reason}; details in that node's own log")

@@ -12,7 +12,7 @@
     │   ├── KeyProblem         R108  a key or the trust folder cannot be used so
     │   ├── LedgerProblem      R109  a ledger cannot be opened, written or exported so
     │   ├── AccountProblem     R110  an account, a proposal or a request to the cloud cannot be taken so
-    │   └── NotReproduced      R111  a run cannot be replayed, or gave other bits
+    │   └── NotReproduced      R111  a run or a build cannot be made again, or gave other bits
     ├── DeviceError          this machine cannot do it                     exit 3
     │   ├── ServerMissing      R201  no nats-server
     │   ├── ServerTooOld       R202  a nats-server below the oldest we run on
@@ -140,7 +140,7 @@ class AccountProblem(UserError):
 
 
 class NotReproduced(UserError):
-    """A finished run cannot be carried out again from what lies here, or its replay gave other bits."""
+    """A finished run or a build cannot be made again from what lies here, or that gave other bits."""
 
     code = "R111"
     default_next_step = "Replay it with the code, the data and the versions that it was made with."
@@ -385,7 +385,7 @@ DISTRUST: dict[str, str] = {
     "mismatch": "it is not the file that its parent names",
     "keys": "the set of keys is not allowed: one twice, of another kind, or both offline and online",
     "fleet": "it is of another fleet",
-    "kind": "this role may not say that",
+    "kind": "this role may not say that, or it is of another kind or format than ours",
     "unknown": "no role names it",
     "replayed": "it was accepted before and something newer came since",
     "conflict": "two different ones carry the same number",

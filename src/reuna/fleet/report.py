@@ -101,12 +101,23 @@ def _heading(result: Mapping[str, Any]) -> str:
     if worst:
         value = percent(worst["metric"], worst["value"])
         said = f" Worst site: <b>{escape(worst['site'])}</b>, {escape(worst['metric'])} {value}."
+    came = "".join(f" It ran {escape(words)}." for words in source_words(result))
     return (
         f"<h1>{escape(result['project'])}: {escape(result['task'])}</h1>"
         f'<p class="note">{escape(result["run"])} · {result["rounds"]} rounds of '
         f"{escape(result.get('strategy', ''))} · {result['wall_s']} s in all · model "
-        f"<code>{escape(result['model_digest'][:16])}</code>.{said}</p>"
+        f"<code>{escape(result['model_digest'][:16])}</code>.{said}{came}</p>"
     )
+
+
+def source_words(result: Mapping[str, Any]) -> list[str]:
+    """Which code a run had, where a repository or a build says so."""
+    source = result.get("source") or {}
+    if not source.get("commit"):
+        return []
+    changed = " with changes that are in no commit" if source.get("dirty") else ""
+    build = f", build {source['build'][:16]}" if source.get("build") else ""
+    return [f"code {source['code'][:16]} of commit {source['commit'][:12]}{changed}{build}"]
 
 
 def _site_table(result: Mapping[str, Any]) -> str:

@@ -95,6 +95,20 @@ class Judgement(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     worst: VerdictLine | None = None
 
 
+class SourceLine(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """Where the code of a run comes from: ``code`` is the digest of its bundle, which sites approve.
+
+    ``commit`` is '' outside of a repository; ``dirty``: what ran is not what that commit has. ``build``: the
+    digest of the build that was run, '' for a folder.
+    """
+
+    code: str
+    commit: str = ""
+    dirty: bool = False
+    remote: str = ""
+    build: str = ""
+
+
 class ResultFile(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     """A finished run."""
 
@@ -122,6 +136,7 @@ class ResultFile(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True)
     refused_by_policy: list[RefusedLine] = []
     asked: RunSpec | None = None
     gates: Judgement | None = None
+    source: SourceLine | None = None
     split: int | None = None
     scaling: dict[str, Any] | None = None
 

@@ -78,6 +78,8 @@ UNUSABLE: dict[str, tuple[list[str], str]] = {
         NOPE,
     ),
     "an officer's key to write": (["policy", "key", "anna", "--out", f"{NOPE}/anna.key"], NOPE),
+    "a build that is not there": (["build", "verify", "nothing.tar"], "nothing.tar"),
+    "a build that is a folder": (["build", "show", "pumps"], "pumps"),
     "a settings file that is a folder": (["cloud", "--settings", "pumps"], "pumps"),
 }
 
