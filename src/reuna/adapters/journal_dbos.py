@@ -29,6 +29,7 @@ from typing import Any, ClassVar, TypeVar
 
 from dbos import DBOS, DBOSConfig, Serializer, SetWorkflowID
 from dbos import error as dbos_error
+from dbos._migration import sqlite_migrations
 from sqlalchemy.exc import DBAPIError
 
 from reuna.adapters.files import written_how
@@ -315,6 +316,11 @@ async def _resume(run: str) -> None:
             log.warning("journal of run %s still cannot be written: %s", run, error.orig)
         else:
             return
+
+
+def newest_schema() -> int:
+    """To which version this DBOS brings the tables of a journal."""
+    return len(sqlite_migrations)
 
 
 def _make_file(path: Path) -> None:

@@ -78,6 +78,11 @@ class PolicyStore:
         kept = self._load()
         return kept.floor.site if kept else ""
 
+    def floor(self) -> Floor | None:
+        """What a new policy is held against, None before the enrolment. Raises `Corrupted`."""
+        kept = self._load()
+        return kept.floor if kept else None
+
     def version(self) -> tuple[tuple[int, int], ...]:
         """Changes whenever the policy's files do: inode and time (ns) of each."""
         return tuple(_stamp(path) for path in (self._file, self._file.with_suffix(".sig"), self._kept))

@@ -31,6 +31,9 @@ CREATE TABLE IF NOT EXISTS nodes (
 );
 CREATE TABLE IF NOT EXISTS hosts (host TEXT PRIMARY KEY, name TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS heard (name TEXT PRIMARY KEY, at REAL NOT NULL);
+CREATE TABLE IF NOT EXISTS spoken (
+    name TEXT PRIMARY KEY, version TEXT NOT NULL, protocol INTEGER NOT NULL
+);
 CREATE TABLE IF NOT EXISTS held (name TEXT PRIMARY KEY, at REAL NOT NULL);
 CREATE TABLE IF NOT EXISTS alarms (
     name TEXT NOT NULL, boot TEXT NOT NULL, at REAL NOT NULL, what TEXT NOT NULL, UNIQUE (name, boot)
@@ -164,6 +167,17 @@ class Register:
         """Note when names were last heard of."""
         with self._transaction():
             self._db.executemany("INSERT OR REPLACE INTO heard VALUES (?, ?)", list(at.items()))
+
+    def spoken(self, versions: Mapping[str, tuple[str, int]]) -> None:
+        """Note with which version of Reuna, and of the protocol, names were last heard."""
+        with self._transaction():
+            rows = [(name, *version) for name, version in versions.items()]
+            self._db.executemany("INSERT OR REPLACE INTO spoken VALUES (?, ?, ?)", rows)
+
+    def last_spoken(self) -> dict[str, tuple[str, int]]:
+        """With which version each name was last heard."""
+        found = self._rows("SELECT name, version, protocol FROM spoken")
+        return {name: (version, protocol) for name, version, protocol in found}
 
     def last_heard(self) -> dict[str, float]:
         """When each name was last heard of."""

@@ -8,7 +8,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from reuna.cli import build, code, ledger, people, places, policy, project, run, runs, site, trust
+from reuna.cli import backup, build, code, ledger, people, places, policy, project, run, runs, site, trust
 from reuna.cli.export import export
 from reuna.cli.gate import gate
 from reuna.cli.output import complain, end_in_order
@@ -63,6 +63,9 @@ app.command()(places.up)
 app.command()(places.cloud)
 app.command()(places.fog)
 app.command()(places.edge)
+app.command()(backup.backup)
+app.command()(backup.restore)
+app.command()(backup.upgrade)
 app.command()(sandbox)
 app.command()(export)
 app.command()(gate)

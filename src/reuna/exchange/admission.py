@@ -25,10 +25,12 @@ from reuna.core.errors import BadMessage, PermissionDenied, ReunaError
 from reuna.core.ports import Clock
 from reuna.core.records import Hello, Identity, Setting
 from reuna.trust.enrolment import Boots, Node, hear
+from reuna.wire import VERSION
 
 log = logging.getLogger("reuna.admission")
 LOOK_S = 1.0
 HEARD_S = 10.0  #: how often the register is told who was heard
+LONGEST_VERSION = 40  #: characters of what a node calls its version
 IN_FORCE_S = 10.0  #: how long a machine that enrols is kept until the servers know it
 
 
@@ -56,6 +58,7 @@ class Admission:
         self._above = above
         self._boots: dict[str, Boots] = {}
         self._heard: dict[str, float] = {}
+        self._spoken: dict[str, tuple[str, int]] = {}  #: version of Reuna and of the protocol, where new
         self._back: set[str] = set()  #: names that were out, and were not heard of since they came back
         self._turn = asyncio.Event()  #: set, and replaced, each time ``names`` changes
         self.names = self.now_admitted()
@@ -112,6 +115,7 @@ class Admission:
             log.warning("refused a hello of %s on %s", hello.node, subject)
             return False
         self._heard[hello.node] = self._clock.now()
+        self._spoken[hello.node] = (hello.version[:LONGEST_VERSION], VERSION)
         if hello.node in self.names and self._doubled(hello):
             said = "the same key speaks from two places; both are refused until you revoke or release it"
             self.register.hold(hello.node, self._clock.now())
@@ -131,6 +135,10 @@ class Admission:
         heard, self._heard = self._heard, {}
         if heard:
             self.register.heard(heard)
+        known = self.register.last_spoken()
+        new = {name: said for name, said in self._spoken.items() if known.get(name) != said}
+        if new:
+            self.register.spoken(new)
 
 
 Names = frozenset[str]

@@ -15,6 +15,7 @@ from reuna.core.records import Hello
 from reuna.exchange.admission import Admission, alarm_fields, node_fields, read_alarm, read_node, watch
 from reuna.sim.clock import EPOCH, SimClock, run_virtual
 from reuna.trust.enrolment import Node
+from reuna.wire import VERSION
 
 
 def node(name: str, ends: float = EPOCH + 1e6) -> Node:
@@ -166,3 +167,16 @@ def test_what_cannot_be_read_is_refused(fields: dict[str, Any]) -> None:
         read_node("north", fields)
     with pytest.raises(BadMessage):
         read_alarm(fields)
+
+
+def test_with_which_version_a_node_speaks_is_kept_for_the_next_upgrade(tmp_path: Path) -> None:
+    async def script(world: World) -> None:
+        assert world.admission.hear("hello.a", Hello("a", "1", "0.1.0"))
+        assert not world.admission.hear("hello.b", Hello("a", "1", "6.6.6")), "nobody speaks for another"
+        world.admission.note_heard()
+        assert world.register.last_spoken() == {"a": ("0.1.0", VERSION)}
+        world.admission.hear("hello.a", Hello("a", "2", "0.2.0" + "x" * 100))
+        world.admission.note_heard()
+
+    world = living(tmp_path, ["a", "b"], script)
+    assert world.register.last_spoken() == {"a": (f"0.2.0{'x' * 100}"[:40], VERSION)}
