@@ -5,9 +5,9 @@ A project is a folder with ``reuna.toml`` and Python modules. The entry module h
     load(folder: Path, settings: Mapping) -> data        this node's own data, however it likes
     learner(settings: Mapping) -> Learner                four methods, see reuna.core.ports
 
-A bundle is a zip of the project's code with fixed order and times, so equal code gives equal bytes.
-It holds no data, and not ``reuna.toml``: settings travel in the signed plan, so that code which a
-site has approved stays approved when only they change.
+A bundle is a zip of the project's code with fixed order and times and without compression, so equal
+code gives equal bytes, whatever zlib there is. It holds no data, and not ``reuna.toml``: settings travel
+in the signed plan, so that code which a site has approved stays approved when only they change.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from typing import Any
 
 from reuna.adapters.tables import check_signals
 from reuna.core.errors import DiskFull, LearnerError, ProjectError, ReunaError
+from reuna.core.foreign import shown
 from reuna.core.ports import Learner
 from reuna.core.records import Setting
 from reuna.core.signals import signals
@@ -173,51 +174,86 @@ def _within(folder: Path, file: str) -> str:
 
 
 def pack_bundle(folder: Path) -> bytes:
-    """The project's code as a zip; equal code gives equal bytes.
+    """The project's code as a zip; equal code gives equal bytes. Raises `ProjectError` as `pack_code`."""
+    return pack_code(read_code(folder))
 
-    Raises `ProjectError` for a file, or all files together, over what a bundle holds, and for a file
-    that is not UTF-8.
+
+def read_code(folder: Path) -> dict[str, bytes]:
+    """The project's code by its path within the folder. Raises `ProjectError` for what is too large."""
+    found = {path.relative_to(folder).as_posix(): path for path in _code_files(folder)}
+    code = {name: path for name, path in found.items() if name != CONFIGURATION}
+    check_sizes({name: path.stat().st_size for name, path in code.items()})
+    return {name: path.read_bytes() for name, path in code.items()}
+
+
+def pack_code(files: Mapping[str, bytes]) -> bytes:
+    """Code by its path within the project, as a bundle.
+
+    Raises `ProjectError` for a file, or all files together, over what a bundle holds, for a file that is
+    not UTF-8 and for a name that no bundle may hold.
     """
-    files = sorted(path for path in _code_files(folder) if path != folder / CONFIGURATION)
-    _check_sizes(folder, files)
+    check_sizes({name: len(content) for name, content in files.items()})
     out = io.BytesIO()
-    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as bundle:
-        for path in files:
-            info = zipfile.ZipInfo(path.relative_to(folder).as_posix(), _TIME)
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as bundle:
+        for name in sorted(files, key=lambda name: PurePosixPath(name).parts):
+            if not _may_be_held(name):
+                raise ProjectError(f"{shown(name)} is no name for a file of code", "Rename it.")
+            info = zipfile.ZipInfo(name, _TIME)
             info.create_system = _UNIX
             info.external_attr = (stat.S_IFREG | 0o644) << 16
-            info.compress_type = zipfile.ZIP_DEFLATED
-            content = path.read_bytes()
-            source_text(info.filename, content)
-            bundle.writestr(info, content)
+            info.compress_type = zipfile.ZIP_STORED
+            source_text(name, files[name])
+            bundle.writestr(info, files[name])
+    if out.tell() > MAX_TOTAL:
+        raise ProjectError(f"the bundle has {out.tell()} bytes, over {MAX_TOTAL}", _MOVE_OUT)
     return out.getvalue()
 
 
-def _check_sizes(folder: Path, files: list[Path]) -> None:
-    sizes = {path: path.stat().st_size for path in files}
-    large = [path for path in files if sizes[path] > MAX_FILE]
+_MOVE_OUT = "Move what is not code out of the project, or into its folder `data`, which stays here."
+
+
+def check_sizes(sizes: Mapping[str, int]) -> None:
+    """Bytes of each file of code. Raises `ProjectError` for what a bundle does not hold."""
+    large = sorted(name for name, size in sizes.items() if size > MAX_FILE)
     if large:
-        raise ProjectError(
-            f"{large[0].relative_to(folder)} has {sizes[large[0]]} bytes, over the limit of {MAX_FILE}",
-            "Move what is not code out of the project, or into its folder `data`, which stays here.",
-        )
+        raise ProjectError(f"{large[0]} has {sizes[large[0]]} bytes, over the limit of {MAX_FILE}", _MOVE_OUT)
     total = sum(sizes.values())
-    if total > MAX_TOTAL or len(files) > MAX_FILES:
+    if total > MAX_TOTAL or len(sizes) > MAX_FILES:
         raise ProjectError(
-            f"{folder} has {len(files)} code files of {total} bytes, over {MAX_FILES} or {MAX_TOTAL} bytes",
-            "Move what is not code out of the project folder.",
+            f"the project has {len(sizes)} code files of {total} bytes, over {MAX_FILES} or {MAX_TOTAL}",
+            _MOVE_OUT,
         )
 
 
 def _code_files(folder: Path) -> Iterator[Path]:
+    return (path for path in _walk(folder) if path.suffix in CODE and not path.is_symlink())
+
+
+def links(folder: Path) -> list[str]:
+    """Symbolic links where code may lie, by their path in the folder: `pack_bundle` passes over them."""
+    return sorted(path.relative_to(folder).as_posix() for path in _walk(folder) if path.is_symlink())
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    """Files and links where code may lie."""
     for path in folder.iterdir():
-        if path.name.startswith(".") or path.is_symlink():
+        if path.name.startswith("."):
             continue
-        if path.is_dir():
-            if path.name not in SKIPPED:
-                yield from _code_files(path)
-        elif path.suffix in CODE:
+        if path.is_symlink() or not path.is_dir():
             yield path
+        elif path.name not in SKIPPED:
+            yield from _walk(path)
+
+
+def is_looked_at(name: str) -> bool:
+    """Whether a path of a project lies where code may lie: in no hidden folder and none of `SKIPPED`."""
+    *folders, last = PurePosixPath(name).parts
+    return not (last.startswith(".") or any(f.startswith(".") or f in SKIPPED for f in folders))
+
+
+def is_code(name: str) -> bool:
+    """Whether the file at a path of a project goes into its bundle: the rule of `pack_bundle`."""
+    return is_looked_at(name) and PurePosixPath(name).suffix in CODE and name != CONFIGURATION
 
 
 def source_text(name: str, content: bytes) -> str:
@@ -265,13 +301,9 @@ def unpack_bundle(data: bytes, into: Path) -> None:
 
 def _check_info(info: zipfile.ZipInfo) -> None:
     """A plain file of code, by a name that stays inside, and of a size that a bundle's file may have."""
-    path = PurePosixPath(info.filename)
     kind = stat.S_IFMT(info.external_attr >> 16)
     strange = (
-        path.is_absolute()
-        or ".." in path.parts
-        or any(letter in info.filename for letter in "\\:\0")
-        or path.suffix not in CODE
+        not _may_be_held(info.filename)
         or kind not in {0, stat.S_IFREG}
         or info.compress_type not in {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
     )
@@ -279,6 +311,12 @@ def _check_info(info: zipfile.ZipInfo) -> None:
         raise ProjectError(f"the bundle holds {info.filename!r}, which no bundle of ours does")
     if info.file_size > MAX_FILE:
         raise ProjectError(f"{info.filename} in the bundle is larger than a file of a bundle may be")
+
+
+def _may_be_held(name: str) -> bool:
+    path = PurePosixPath(name)
+    strange = path.is_absolute() or ".." in path.parts or any(letter in name for letter in "\\:\0")
+    return not strange and path.suffix in CODE and all(not "\ud800" <= letter <= "\udfff" for letter in name)
 
 
 def _unpack_one(bundle: zipfile.ZipFile, info: zipfile.ZipInfo, into: Path) -> None:

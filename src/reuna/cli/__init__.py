@@ -8,7 +8,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from reuna.cli import code, ledger, people, places, policy, project, run, runs, site, trust
+from reuna.cli import build, code, ledger, people, places, policy, project, run, runs, site, trust
 from reuna.cli.export import export
 from reuna.cli.output import complain, end_in_order
 from reuna.cli.sandbox import sandbox
@@ -64,6 +64,7 @@ app.command()(sandbox)
 app.command()(export)
 app.add_typer(policy.app, name="policy")
 app.add_typer(code.app, name="code")
+app.add_typer(build.app, name="build")
 app.add_typer(ledger.app, name="ledger")
 app.command()(site.join)
 app.add_typer(site.site, name="site")

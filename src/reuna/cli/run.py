@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from reuna.cli.output import as_json, until_done
 
 if TYPE_CHECKING:
+    from reuna.core.project import ProjectSettings
     from reuna.fleet.client import Operator
     from reuna.fleet.layout import Fleet
     from reuna.fleet.session import Finished, Job
@@ -37,6 +41,12 @@ def run(
     ] = None,
     rounds: Annotated[int | None, typer.Option("--rounds", min=0, help="Instead of strategy.rounds.")] = None,
     sets: Annotated[list[str] | None, typer.Option("--set", help="One setting, NAME=VALUE.")] = None,
+    build: Annotated[
+        Path | None,
+        typer.Option(
+            "--build", help="Run this build instead of a folder: its code and its settings, exactly."
+        ),
+    ] = None,
     fleet: Running = None,
     runs: Runs = Path("runs"),
     json: Json = False,
@@ -44,15 +54,38 @@ def run(
     """Train the project's model over the nodes of a data folder, on this machine, and compare."""
     from reuna.fleet.check import check_all
     from reuna.fleet.data import find_nodes
-    from reuna.fleet.open_project import open_settings
     from reuna.fleet.session import Job, nodes_of
 
     flags = [*(sets or []), *([] if rounds is None else [f"strategy.rounds={rounds}"])]
-    settings = open_settings(project, flags)
     opened = open_at(fleet) if fleet is not None else None
-    nodes = nodes_of(opened[0]) if opened is not None else find_nodes(data or project / "data")
-    check_all(project, settings, nodes if opened is None else [], fogs, settings.quorum)
-    _carry_out(Job(project, settings, nodes, runs, fogs), json, opened)
+    with _to_run(project, build, flags) as (folder, settings, source):
+        nodes = nodes_of(opened[0]) if opened is not None else find_nodes(data or project / "data")
+        check_all(folder, settings, nodes if opened is None else [], fogs, settings.quorum)
+        _carry_out(Job(folder, settings, nodes, runs, fogs, {"source": source}), json, opened)
+
+
+@contextmanager
+def _to_run(
+    project: Path, build: Path | None, flags: list[str]
+) -> Iterator[tuple[Path, ProjectSettings, dict[str, Any]]]:
+    """The project's folder, its settings and where its code comes from; a build is unpacked for the while."""
+    import msgspec
+
+    from reuna.core.errors import SettingsError
+    from reuna.fleet.built import claimed, read, source_of, source_of_build, unpack
+    from reuna.fleet.open_project import open_settings
+
+    if build is None:
+        settings = open_settings(project, flags)
+        yield project, settings, msgspec.to_builtins(source_of(project))
+        return
+    if flags:
+        raise SettingsError(f"{flags[0]}: a build is run as it is", "Change reuna.toml, and build again.")
+    found = read(build)
+    with TemporaryDirectory(prefix="reuna-") as scratch:
+        folder = Path(scratch) / "project"
+        settings = unpack(found, folder)
+        yield folder, settings, msgspec.to_builtins(source_of_build(found, claimed(build)))
 
 
 def stop(
