@@ -116,9 +116,7 @@ def _closure(roots: Iterable[str], extras: frozenset[str]) -> dict[str, Package]
 
 def _licence(distribution: metadata.Distribution) -> str:
     """Its SPDX expression, where the package says one (PEP 639)."""
-    return (
-        distribution.metadata["License-Expression"] if "License-Expression" in distribution.metadata else ""
-    )
+    return next(iter(distribution.metadata.get_all("License-Expression") or ()), "")
 
 
 def _distribution(name: str) -> metadata.Distribution:

@@ -61,7 +61,11 @@ def run(
     with _to_run(project, build, flags) as (folder, settings, source):
         nodes = nodes_of(opened[0]) if opened is not None else find_nodes(data or project / "data")
         check_all(folder, settings, nodes if opened is None else [], fogs, settings.quorum)
-        _carry_out(Job(folder, settings, nodes, runs, fogs, {"source": source}), json, opened)
+        _carry_out(
+            Job(folder, settings, nodes, runs, fogs, {"source": source}, named=str(build or project)),
+            json,
+            opened,
+        )
 
 
 @contextmanager

@@ -67,7 +67,8 @@ def add(
     file: Annotated[
         Path,
         typer.Argument(
-            metavar="TARGET", help="The file that may come down; for code also a project's folder."
+            metavar="TARGET",
+            help="The file that may come down; for code also a project's folder or its build.",
         ),
     ],
     kind: Annotated[str, typer.Option("--kind", help="release, policy-template, code, plan or roster.")],
@@ -77,10 +78,11 @@ def add(
 ) -> None:
     """List a file as something that nodes may accept, and sign the list."""
     from reuna.fleet import trust
+    from reuna.fleet.built import is_build
 
     ceremony = _ceremony(folder, passphrase_file)
     with _trail(folder).doing("trust.add", name or file.name, kind=kind):
-        if kind == "code" and file.is_dir():
+        if kind == "code" and (file.is_dir() or is_build(file)):
             from reuna.fleet.code import packed
 
             data, own = packed(file)

@@ -237,6 +237,15 @@ def _wall(result: dict[str, Any]) -> list[str]:
     return [f"wall time with evaluation: {times}"] if times else []
 
 
+def _source(source: dict[str, Any] | None) -> list[str]:
+    """Which code it was, where a repository or a build says so."""
+    if source is None or not source.get("commit"):
+        return []
+    changed = " with changes that are in no commit" if source.get("dirty") else ""
+    build = f", build {source['build'][:16]}" if source.get("build") else ""
+    return [f"code {source['code'][:16]} of commit {source['commit'][:12]}{changed}{build}"]
+
+
 def _sentences(result: dict[str, Any], folder: Path | None) -> str:
     kinds = ", ".join(f"{kind} {size(count)}" for kind, count in sorted(result["bytes_by_kind"].items()))
     peaks = sorted(result["processes"], key=lambda p: -p["peak_mib"])[:3]
@@ -252,6 +261,7 @@ def _sentences(result: dict[str, Any], folder: Path | None) -> str:
         *_wall(result),
         f"{result['rounds']} rounds, {result['wall_s']:.1f} s in all; model {result['model_digest'][:16]}",
     ]
+    lines += _source(result.get("source"))
     for row in result["sites"]:
         for node, reason in row.get("absent", {}).items():
             lines.append(f"{node} gave nothing: {reason}; details in that node's own log")

@@ -103,6 +103,11 @@ def verify(
     return Verified(str(file), build, judged.claim, judged.signed_by, judged.others, again)
 
 
+def is_build(file: Path) -> bool:
+    """Whether a file begins as a build does. Raises `Corrupted`, `NotUsable`."""
+    return (read_at_most(file, len(wire.MANIFEST)) or b"")[: len(wire.MANIFEST)] == wire.MANIFEST.encode()
+
+
 def read(file: Path) -> Build:
     """A build whose every digest is right. Raises `Untrusted`, `NotUsable`."""
     return wire.decode(_read(file, MAX_BUILD))

@@ -15,6 +15,7 @@ from reuna.adapters.project import pack_bundle
 from reuna.adapters.trust_keys import is_locked, read_key
 from reuna.adapters.tuf_repository import TufRepository
 from reuna.core.errors import KeyProblem
+from reuna.fleet.built import read
 from reuna.fleet.layout import Fleet
 from reuna.fleet.officer import approve, key_file
 from reuna.fleet.trail import Trail
@@ -22,6 +23,7 @@ from reuna.fleet.trust import Ceremony, add_bytes
 from reuna.trust.roles import KINDS
 from reuna.trust.targets import PATH, read_all
 from reuna.wire import digest_bytes
+from reuna.wire.build import CODE
 
 
 class Allowed(msgspec.Struct, frozen=True):
@@ -66,7 +68,13 @@ def bundle_name(project: str, digest: str) -> str:
 
 
 def packed(project: Path) -> tuple[bytes, str]:
-    """The bundle of a project's folder, and what it is called in the list. Raises `ProjectError`."""
+    """The bundle of code of a project's folder or of its build, and what it is called in the list.
+
+    Raises `ProjectError`, `Untrusted` for a build that is not whole.
+    """
+    if project.is_file():
+        build = read(project)
+        return build.parts[CODE], bundle_name(build.manifest.project, build.manifest.code)
     data = pack_bundle(project)
     return data, bundle_name(project.absolute().name, digest_bytes(data))
 

@@ -61,6 +61,7 @@ class Job:
     notes: dict[str, Any] = field(default_factory=dict)
     preset: str = "local"  #: starter policy of the sites
     amend: dict[str, tuple[str, str]] = field(default_factory=dict)  #: node -> what its policy says otherwise
+    named: str = ""  #: what people call the project's folder, where that is another one than ``project``
     scaling: bool = False  #: also measure the pooled data on eight equal devices
 
 
@@ -216,7 +217,7 @@ def sign_code(job: Job, fleet: Fleet, watch: Watch) -> None:
     done = allow_code(fleet, pack_bundle(job.project), job.settings.name)
     if done.vouched is None:
         return  # should it wait, the cloud says so
-    said = {"bundle": done.digest, "trust": fleet.setting("trust"), "project": str(job.project)}
+    said = {"bundle": done.digest, "trust": fleet.setting("trust"), "project": job.named or str(job.project)}
     if not done.vouched:
         watch({"what": "unsigned", "fields": said})
     elif done.signed:

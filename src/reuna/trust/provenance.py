@@ -70,7 +70,7 @@ class Envelope(msgspec.Struct, frozen=True):
 
 
 class Judged(msgspec.Struct, frozen=True):
-    """A claim, and the keys (64 hexadecimal digits) whose signatures are good: those that count, and others."""
+    """A claim, and the keys (64 hexadecimal digits) whose signatures are good: which count, and others."""
 
     claim: Claim
     signed_by: tuple[str, ...]

@@ -166,13 +166,17 @@ def _header(name: str, size: int) -> bytes:
     """A plain file of nobody's (uid and gid 0), readable by all, of 1970."""
     fields = (
         name.encode("ascii").ljust(100, b"\0"),
-        b"0000644\00000000\00000000\0",
+        b"0000644\0",  # mode
+        b"0000000\0",  # uid
+        b"0000000\0",  # gid
         b"%011o\0" % size,
-        b"00000000000\0",
+        b"00000000000\0",  # time
         b"        ",  # the checksum counts as spaces
-        b"0".ljust(101, b"\0"),
-        b"ustar\x0000".ljust(72, b"\0"),
-        b"0000000\00000000\0",
+        b"0".ljust(101, b"\0"),  # a plain file, which is no link
+        b"ustar\0",
+        b"00".ljust(66, b"\0"),  # version, no names of user and group
+        b"0000000\0",  # major
+        b"0000000\0",  # and minor number of no device
         bytes(167),
     )
     header = b"".join(fields)
