@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from reuna.api import Result, simulate
     from reuna.checks import check_learner
     from reuna.core.data import Dataset, Samples
+    from reuna.core.scores import calibration_error
     from reuna.core.signals import signals
 
 _HOMES = {
@@ -27,6 +28,7 @@ _HOMES = {
     "Samples": "reuna.core.data",
     "SoftmaxClassifier": "reuna.adapters.linear",
     "Table": "reuna.adapters.tables",
+    "calibration_error": "reuna.core.scores",
     "check_learner": "reuna.checks",
     "read_folder": "reuna.adapters.tables",
     "signals": "reuna.core.signals",
@@ -41,6 +43,7 @@ __all__ = [
     "SoftmaxClassifier",
     "Table",
     "__version__",
+    "calibration_error",
     "check_learner",
     "read_folder",
     "signals",

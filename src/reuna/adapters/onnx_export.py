@@ -7,6 +7,7 @@ that old and small runtimes read it. Needs the extra ``onnx``; nothing is import
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import ModuleType
@@ -128,6 +129,24 @@ def sample_input(data: bytes, rows: int, seed: int) -> Array:
     shape = _session(data).get_inputs()[0].shape
     known = [size if isinstance(size, int) else 1 for size in shape[1:]]
     return np.random.default_rng(seed).normal(size=(rows, *known)).astype(np.float32)
+
+
+def latency_ms(data: bytes, times: int = 200) -> float:
+    """95th percentile of the time for one row, milliseconds, on one thread of this machine.
+
+    After as many to warm up. Raises as `run_graph`.
+    """
+    session, x = _session(data), sample_input(data, 1, 1)
+    name = session.get_inputs()[0].name
+    took = []
+    try:
+        for _ in range(2 * times):
+            began = time.perf_counter()
+            session.run(None, {name: x})
+            took.append(time.perf_counter() - began)
+    except _failures() as error:
+        raise LearnerError(f"the exported ONNX does not run: {error}") from error
+    return float(np.percentile(took[times:], 95)) * 1000
 
 
 def check_parity(

@@ -31,7 +31,7 @@ from pathlib import Path, PurePosixPath
 from types import ModuleType
 from typing import Any
 
-from reuna.adapters.tables import check_signals
+from reuna.adapters.tables import check_signals, stuck
 from reuna.core.errors import DiskFull, LearnerError, ProjectError, ReunaError
 from reuna.core.foreign import shown
 from reuna.core.ports import Learner
@@ -63,6 +63,11 @@ class Entry:
 
     load: Load
     learner: Callable[[Mapping[str, Setting]], Learner]
+
+    def load_stuck(self, folder: Path, settings: Mapping[str, Setting], sensor: str) -> tuple[Any, bool]:
+        """The node's data as if a sensor had stopped, and whether any table has that sensor."""
+        with stuck(sensor) as tables:
+            return self.load(folder, settings), bool(tables)
 
 
 def load_entry(folder: Path, entry: str) -> Entry:

@@ -20,8 +20,10 @@ from __future__ import annotations
 
 import csv
 import difflib
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +42,7 @@ MAX_TABLE = 1 << 30  #: bytes of a Parquet table in memory
 BATCH = 65_536  #: rows
 NUMBER, CHARACTER = 8, 4  #: bytes in memory
 Column = NDArray[Any]
+_stuck: dict[str, Counter[str]] = {}
 
 
 @dataclass(frozen=True)
@@ -212,7 +215,32 @@ def read_table(path: Path) -> Table:
     table = _read_parquet(path) if path.suffix == ".parquet" else _read_csv(path)
     if not len(table):
         raise DataError(f"{path} has no rows")
+    for sensor in _stuck:
+        table = _with_stuck(table, sensor)
     return table
+
+
+@contextmanager
+def stuck(sensor: str) -> Iterator[Counter[str]]:
+    """As if a sensor had stopped: all that `read_table` reads meanwhile has its first value in every row.
+
+    Counts the tables in which that was so; one without the column stays as it is.
+    """
+    _stuck[sensor] = Counter()
+    try:
+        yield _stuck[sensor]
+    finally:
+        del _stuck[sensor]
+
+
+def _with_stuck(table: Table, sensor: str) -> Table:
+    name = table.find(sensor)
+    if name is None:
+        return table
+    _stuck[sensor][str(table.path)] += 1
+    column = table.columns[name]
+    first = next((cell for cell in column if cell == cell), column[0])  # noqa: PLR0124 - an empty cell is NaN
+    return replace(table, columns={**table.columns, name: np.full_like(column, first)})
 
 
 def _read_parquet(path: Path) -> Table:

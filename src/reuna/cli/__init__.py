@@ -10,6 +10,7 @@ import typer
 
 from reuna.cli import build, code, ledger, people, places, policy, project, run, runs, site, trust
 from reuna.cli.export import export
+from reuna.cli.gate import gate
 from reuna.cli.output import complain, end_in_order
 from reuna.cli.sandbox import sandbox
 from reuna.core.errors import ReunaError
@@ -62,6 +63,7 @@ app.command()(places.fog)
 app.command()(places.edge)
 app.command()(sandbox)
 app.command()(export)
+app.command()(gate)
 app.add_typer(policy.app, name="policy")
 app.add_typer(code.app, name="code")
 app.add_typer(build.app, name="build")

@@ -17,6 +17,7 @@ from rich.text import Text
 
 from reuna.cli.output import say_stopping
 from reuna.core.errors import NotApproved
+from reuna.fleet.gates import SIGNS, grid, held, sentence
 from reuna.fleet.report import NO_ROWS, PLAIN_NUMBERS, link_rows, metric_names, size, wall_times, warnings
 from reuna.loop.train import AWAITED, UNHEARD
 from reuna.loop.validate import METHODS
@@ -174,9 +175,31 @@ def print_result(result: dict[str, Any], folder: Path | None = None) -> None:
     """The table per site, the means, what left, memory, and where the page is."""
     console = Console()
     console.print(site_table(result))
+    if "gates" in result:
+        print_gates(result["gates"])
     if link_rows(result):
         console.print(link_table(result))
     console.print(_sentences(result, folder), highlight=False)
+
+
+def print_gates(judged: Mapping[str, Any]) -> None:
+    """Site by gate, and what that means. ``judged`` as in result.json."""
+    console = Console()
+    console.print(gate_table(judged["verdicts"]))
+    console.print(sentence(judged), highlight=False)
+
+
+def gate_table(verdicts: list[dict[str, Any]]) -> Table:
+    """A row per site, a column per gate."""
+    columns = {each["gate"]: each["bound"] for each in verdicts}
+    table = Table(title="gates", title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
+    table.add_column("site", no_wrap=True)
+    for name, bound in columns.items():
+        table.add_column(f"{name} {bound:g}", justify="right", overflow="fold")
+    for site, row in grid(verdicts):
+        cells = [Text(f"{held(each)} {SIGNS[each['outcome']]}", COLOURS[each["outcome"]]) for each in row]
+        table.add_row(site, *cells)
+    return table
 
 
 def site_table(result: dict[str, Any]) -> Table:
@@ -211,6 +234,7 @@ def link_table(result: dict[str, Any]) -> Table:
     return table
 
 
+COLOURS = {"pass": "green", "fail": "bold red", "open": "yellow"}
 SHORT = {"local": "alone", "federated": "federated", "centralised": "centralised"}
 
 

@@ -10,8 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from reuna.core import gates
 from reuna.core.errors import SettingsError
 from reuna.core.foreign import shown
+from reuna.core.gates import Gate
 from reuna.core.records import Grid, Setting
 from reuna.core.settings import REQUIRED, Option, Source, between, one_of, parse
 from reuna.core.signals import PREFIX, as_settings, mistake
@@ -50,6 +52,7 @@ PROJECT: tuple[Option, ...] = (
     Option("round.grid_bits", int, 32, "bits of an encoded value: 8, 16 or 32", "bit"),
     Option("round.grid_exponent", int, -24, "grid step is two to this power"),
     Option("round.max_weight", int, 65_536, "largest weight of one node", "samples", between(1, 2**31)),
+    Option("gates", dict, {}, "what a model must reach at every site, by metric", check=gates.mistake),
     Option("run.seed", int, 1, "seed of the whole run", check=between(0, 2**31 - 1)),
     Option("run.local", bool, True, "also train each node alone, for comparison"),
     Option(
@@ -76,6 +79,7 @@ class ProjectSettings:
     local: bool
     centralised: bool
     settings: Mapping[str, Setting]
+    gates: tuple[Gate, ...] = ()
 
 
 def project_settings(sources: Sequence[Source]) -> ProjectSettings:
@@ -96,12 +100,14 @@ def project_settings(sources: Sequence[Source]) -> ProjectSettings:
         local=values["run.local"],
         centralised=values["run.centralised"],
         settings=_settings(values),
+        gates=gates.gates(values["gates"]),
     )
 
 
 def _settings(values: Mapping[str, Any]) -> dict[str, Setting]:
     """Own sections and the strategy's numbers, without their section names."""
     settings: dict[str, Setting] = {"entry": values["learner.entry"], **as_settings(values["signals"])}
+    settings |= gates.as_settings(gates.gates(values["gates"]))
     wrong = []
     for name, value in values.items():
         section, _, key = name.partition(".")

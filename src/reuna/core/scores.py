@@ -31,6 +31,28 @@ def _f1(true: NDArray[np.bool_], said: NDArray[np.bool_]) -> float:
     return 2 * int((true & said).sum()) / size if size else 0.0
 
 
+def calibration_error(truth: Labels, probabilities: NDArray[np.floating], bins: int = 15) -> float:
+    """Expected calibration error: how far confidence is from accuracy, mean over the samples.
+
+    ``truth`` (samples,) are class numbers, ``probabilities`` (samples, classes) between 0 and 1. The
+    largest of a row is its confidence; bins are equally wide. Of equal ones the first class is named.
+    0 without samples. Guo et al., On Calibration of Modern Neural Networks, 2017, equation 3.
+
+    Raises `ValueError` for other shapes or values.
+    """
+    truth, found = np.asarray(truth), np.asarray(probabilities, np.float64)
+    if found.ndim != 2 or truth.shape != found.shape[:1]:
+        raise ValueError(f"labels {truth.shape} and probabilities {found.shape} do not fit")
+    if not truth.size:
+        return 0.0
+    if not ((found >= 0) & (found <= 1)).all():
+        raise ValueError("a probability is below 0, above 1 or no number")
+    confidence, right = found.max(axis=1), found.argmax(axis=1) == truth
+    place = np.minimum((confidence * bins).astype(int), bins - 1)
+    gaps = np.bincount(place, weights=confidence - right, minlength=bins)
+    return float(np.abs(gaps).sum() / truth.size)
+
+
 def fault_scores(
     truth: Labels,
     named: Labels,

@@ -10,7 +10,9 @@ from html import escape
 from typing import Any
 
 from reuna.core.errors import REFUSALS
-from reuna.loop.validate import LOWER_IS_BETTER, METHODS
+from reuna.core.gates import LOWER_IS_BETTER
+from reuna.fleet.gates import SIGNS, grid, held, sentence
+from reuna.loop.validate import METHODS
 
 COLOURS = {"local": "#c9853b", "federated": "#2f7fb8", "centralised": "#7a8794"}
 BAR_COLOURS = (
@@ -37,6 +39,7 @@ h1{font-size:1.5rem;margin-bottom:.2rem}h2{font-size:1.1rem;margin-top:2rem}
 table{border-collapse:collapse;width:100%}th,td{padding:.3rem .5rem;text-align:right;white-space:nowrap;
 border-bottom:1px solid #dde3ea}th:first-child,td:first-child{text-align:left}
 .group{text-align:center;border-left:2px solid #dde3ea}.worst td{background:#fff4e0}
+.fail{background:#fbdedc}.open{background:#fff4e0}
 .note{color:#5b6775}svg{width:100%;height:auto}.key span{margin-right:1rem}
 .key i{display:inline-block;width:.8em;height:.8em;border-radius:2px;margin-right:.35em}
 """
@@ -47,6 +50,7 @@ def render(result: Mapping[str, Any]) -> str:
     parts = [
         _heading(result),
         _section("Per site", _site_table(result) + _site_bars(result) + _wall_table(result)),
+        _section("Gates", _gates(result)),
         _section("Training", _loss_plot(result) + _warnings(result)),
         _section("Bytes over each link", _links(result)),
         _section("What left the nodes", _flows(result)),
@@ -109,6 +113,25 @@ def _site_cells(row: Mapping[str, Any], names: Sequence[str], methods: Sequence[
     )
     mark = ' class="worst"' if worst else ""
     return f"<tr{mark}><td>{escape(row['site'])}</td>{cells}</tr>"
+
+
+def _gates(result: Mapping[str, Any]) -> str:
+    judged = result.get("gates")
+    if not judged:
+        return ""
+    names = {each["gate"]: each["bound"] for each in judged["verdicts"]}
+    heads = "".join(f"<th>{escape(name)} {bound:g}</th>" for name, bound in names.items())
+    rows = "".join(
+        f"<tr><td>{escape(site)}</td>"
+        + "".join(
+            f'<td class="{each["outcome"]}" title="{escape(each.get("why", ""))}">'
+            f"{held(each)} {SIGNS[each['outcome']]}</td>"
+            for each in row
+        )
+        + "</tr>"
+        for site, row in grid(judged["verdicts"])
+    )
+    return f"<p>{escape(sentence(judged))}</p><table><tr><th>site</th>{heads}</tr>{rows}</table>"
 
 
 def _site_bars(result: Mapping[str, Any]) -> str:

@@ -83,6 +83,28 @@ class SourceLine(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True)
     dirty: bool = False
     remote: str = ""
     build: str = ""
+class VerdictLine(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """One gate at one site: `reuna.loop.release.Verdict`."""
+
+    gate: str
+    metric: str
+    limit: str
+    bound: float
+    site: str
+    outcome: str
+    value: float | None = None
+    margin: float | None = None
+    why: str = ""
+
+
+class Judgement(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """What the gates say of a run's model, as ``reuna gate --json`` prints it."""
+
+    run: str
+    decision: str
+    verdicts: list[VerdictLine]
+    champion: str = ""
+    worst: VerdictLine | None = None
 
 
 class ResultFile(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
@@ -112,6 +134,7 @@ class ResultFile(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True)
     refused_by_policy: list[RefusedLine] = []
     asked: RunSpec | None = None
     source: SourceLine | None = None
+    gates: Judgement | None = None
     split: int | None = None
     scaling: dict[str, Any] | None = None
 

@@ -33,6 +33,7 @@ from reuna.fleet.client import Operator
 from reuna.fleet.code import allow_code
 from reuna.fleet.data import DataNode, sites_of, spread
 from reuna.fleet.departures import entries_of
+from reuna.fleet.gates import judge_run
 from reuna.fleet.joined import heard
 from reuna.fleet.layout import Fleet, make_fleet
 from reuna.fleet.officer import amend, key_file
@@ -316,7 +317,7 @@ def assemble(
     flows, peaks = departures.flows(measured.left), dict(measured.peaks)
     if central is not None:
         peaks["centralised"] = central.peak_mib
-    return {
+    found = {
         "run": spec.run,
         "project": spec.project,
         "task": spec.task,
@@ -341,6 +342,9 @@ def assemble(
         "model_digest": outcome["model"],
         "asked": msgspec.to_builtins(spec),
     }
+    if job.settings.gates:
+        found["gates"] = judge_run(job.settings.gates, found).as_dict()
+    return found
 
 
 def wall_by_method(timeline: list[dict[str, Any]], central: Centralised | None) -> dict[str, float]:

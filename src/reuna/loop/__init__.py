@@ -12,4 +12,5 @@ STAGES: dict[str, tuple[str, ...]] = {
     "plan": ("cloud",),
     "train": ("edge", "fog", "cloud"),
     "validate": ("cloud",),
+    "release": (),  # judged where the run's result is
 }

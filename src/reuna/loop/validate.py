@@ -10,9 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from reuna.core.gates import LOWER_IS_BETTER
+
 Scores = Mapping[str, Any]  #: metric name -> number, or {"absent": reason}
 METHODS = ("local", "federated", "centralised")
-LOWER_IS_BETTER = ("rmse", "mae", "false_alarms", "loss")
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from reuna.adapters.tables import Table, check_signals, read_folder, read_table, require
+from reuna.adapters.tables import Table, check_signals, read_folder, read_table, require, stuck
 from reuna.core.errors import DataError, ExtraMissing
 from reuna.core.signals import Signal
 
@@ -317,7 +317,7 @@ def test_a_declared_signal_that_is_missing_is_named(tmp_path: Path) -> None:
 ROWS = 60_000_000
 GREEDY = """
 import sys, resource
-from reuna.adapters.tables import read_table
+from reuna.adapters.tables import read_table, stuck
 from reuna.core.errors import DataError
 resource.setrlimit(resource.RLIMIT_AS, (3 << 30, 3 << 30))
 try:
@@ -363,3 +363,14 @@ def test_a_table_of_many_batches_is_read_whole(tmp_path: Path) -> None:
     assert table.columns["n"].tolist() == list(range(rows))
     assert table.columns["t"][-1] == "999"
     assert len(table) == rows
+
+
+def test_a_stuck_sensor_has_its_first_value_in_every_row_and_only_meanwhile(tmp_path: Path) -> None:
+    file = tmp_path / "a.csv"
+    file.write_text("flow [m3/h],state\n,\n7,worn\n9,ok\n")
+    with stuck("flow") as flow, stuck("state") as state, stuck("heat") as heat:
+        table = read_table(file)
+    assert table.columns["flow [m3/h]"].tolist() == [7, 7, 7]
+    assert table.columns["state"].tolist() == ["", "", ""]
+    assert [sum(each.values()) for each in (flow, state, heat)] == [1, 1, 0]
+    assert read_table(file).columns["flow [m3/h]"].tolist()[1:] == [7, 9]

@@ -41,6 +41,7 @@ from reuna.core.errors import (
     ProjectError,
     WorkerFailed,
 )
+from reuna.core.gates import Gate, as_settings
 from reuna.core.tensors import pack, unpack
 
 MODEL = """
@@ -148,6 +149,70 @@ async def test_code_and_data_stay_loaded(worker: Worker, places: Path) -> None:
         result = await worker.fit(places / "lent" / "base", {}, seed, places / "made" / "out")
         assert result.metrics["loaded"] == 1.0
     assert (await worker.evaluate(places / "made" / "out", {}))["sum"] == 10.5
+
+
+READS = """
+import numpy as np
+import reuna
+
+def load(folder, settings):
+    return np.concatenate([table.matrix(["flow", "heat"]) for table in reuna.read_folder(folder)["train"]])
+
+class Means:
+    def evaluate(self, model, data, settings):
+        flow, heat = data.mean(axis=0)
+        return {"flow": flow, "heat": heat}
+
+def learner(settings):
+    return Means()
+"""
+
+
+async def test_a_gate_on_a_missing_sensor_is_measured_with_that_sensor_stuck(
+    worker: Worker, places: Path
+) -> None:
+    (places / "project" / "reads.py").write_text(READS)
+    (places / "data" / "train").mkdir()
+    (places / "data" / "train" / "a.csv").write_text("flow [m3/h],heat\n10,1\n40,2\n")
+    (places / "data" / "train" / "b.csv").write_text("flow [m3/h],heat\n20,5\n50,6\n")
+    asked = as_settings([Gate(f"{name} without {name}", "min", 0) for name in ("flow", "heat", "salt")])
+    await worker.open("reads", asked)
+    found = await worker.evaluate(places / "lent" / "base", asked)
+    assert (found["flow"], found["flow without flow"]) == (30, 15)
+    assert (found["heat"], found["heat without heat"]) == (3.5, 3)
+    assert not [name for name in found if "salt" in name], "no table has that sensor"
+    assert (await worker.evaluate(places / "lent" / "base", {})).keys() == {"flow", "heat"}
+
+
+@pytest.mark.parametrize("asked", [{"model_kib"}, {"latency_ms"}, {"model_kib", "latency_ms"}, set()])
+async def test_gates_on_size_and_latency_are_measured_on_the_graph_and_no_others(
+    worker: Worker, places: Path, asked: set[str]
+) -> None:
+    pytest.importorskip("onnxruntime")
+    (places / "project" / "linear.py").write_text(
+        "import reuna\n\ndef load(folder, settings):\n    return None\n\n"
+        "class Quiet(reuna.LinearRegressor):\n"
+        "    def evaluate(self, model, data, settings):\n        return {'rmse': 1.0}\n\n"
+        "def learner(settings):\n    return Quiet(3)\n"
+    )
+    learner = reuna.LinearRegressor(3)
+    (places / "lent" / "linear").write_bytes(pack(learner.init(1)))
+    settings = as_settings([Gate(name, "max", 1) for name in asked])
+    await worker.open("linear", settings)
+    found = await worker.evaluate(places / "lent" / "linear", settings)
+    assert found.keys() == {"rmse", *asked}
+    assert found.get("model_kib", 0) * 1024 == (
+        len(learner.export(learner.init(1))) if "model_kib" in asked else 0
+    )
+    assert 0 < found.get("latency_ms", 1) < 1000
+
+
+async def test_a_project_that_reads_by_itself_measures_no_missing_sensor(
+    worker: Worker, places: Path
+) -> None:
+    asked = as_settings([Gate("sum without flow", "min", 0)])
+    await worker.open("model", asked)
+    assert (await worker.evaluate(places / "lent" / "base", asked)).keys() == {"sum", "secret"}
 
 
 async def test_a_model_that_changed_under_its_name_is_read_again(worker: Worker, places: Path) -> None:

@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from reuna.adapters.processes import own_peak_mib
 from reuna.adapters.worker.messages import MAX_MESSAGE, Answer, Evaluate, Fit, Open, Request
-from reuna.core.errors import LearnerError, ReunaError
+from reuna.core.errors import ExtraMissing, LearnerError, ReunaError
+from reuna.core.gates import LATENCY, SIZE, WITHOUT, of_graph, stuck_sensors
 
 if TYPE_CHECKING:
+    from reuna.adapters.project import Entry
     from reuna.core.ports import Learner, Tensors
+    from reuna.core.records import Metrics
 
 
 class Bench:
@@ -22,6 +25,7 @@ class Bench:
         self._project = project
         self._folder = data
         self._learner: Learner | None = None
+        self._entry: Entry | None = None
         self._data: Any = None
         self._read: tuple[tuple[object, ...], Any] = ((), None)
 
@@ -49,6 +53,7 @@ class Bench:
             data = entry.load(self._folder, request.settings)
         with blame_project(self._project, "making the learner"):
             self._learner, self._data = entry.learner(request.settings), data
+        self._entry = entry
         return Answer(peak_mib=own_peak_mib())
 
     def _fit(self, request: Fit) -> Answer:
@@ -66,7 +71,39 @@ class Bench:
 
         began = _cpu_s()
         metrics = self._open().evaluate(self._model(request.model), self._data, request.settings)
-        return Answer(metrics=numbers(metrics), peak_mib=own_peak_mib(), cpu_s=_cpu_s() - began)
+        metrics = numbers({**metrics, **self._without_sensors(request), **self._of_graph(request)})
+        return Answer(metrics=metrics, peak_mib=own_peak_mib(), cpu_s=_cpu_s() - began)
+
+    def _of_graph(self, request: Evaluate) -> Metrics:
+        """Size and latency here of the model as ONNX, if gates ask; nothing where ONNX is not installed."""
+        wanted = of_graph(request.settings)
+        if not wanted:
+            return {}
+        from reuna.adapters.onnx_export import latency_ms
+
+        try:
+            graph = self._open().export(self._model(request.model))
+            found = {SIZE: len(graph) / 1024}
+            if LATENCY in wanted:
+                found[LATENCY] = latency_ms(graph)
+        except ExtraMissing:
+            return {}
+        return {name: found[name] for name in wanted}
+
+    def _without_sensors(self, request: Evaluate) -> Metrics:
+        """What gates ask for besides: metrics of this node's data while one sensor is stuck.
+
+        A project that reads its files by other means than `reuna.read_folder` has none: nothing of its
+        sensors is known here.
+        """
+        found: Metrics = {}
+        for sensor, wanted in stuck_sensors(request.settings).items():
+            assert self._entry is not None
+            data, known = self._entry.load_stuck(self._folder, request.settings, sensor)
+            if known:
+                again = self._open().evaluate(self._model(request.model), data, request.settings)
+                found |= {f"{name}{WITHOUT}{sensor}": again[name] for name in wanted if name in again}
+        return found
 
     def _open(self) -> Learner:
         if self._learner is None:

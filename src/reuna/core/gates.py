@@ -1,0 +1,119 @@
+"""Gates a project declares: what a model must reach at the sites before it may be released.
+
+    [gates]
+    all = { min = 0.9, max_drop = 0.02, max_spread = 0.1 }
+    false_alarms = { max = 0.05 }
+
+The name is that of a metric which the learner's ``evaluate`` reports. ``min`` and ``max`` hold at
+every site; ``max_drop``: so much worse than the champion at the same site, no more; ``max_spread``:
+between the best and the worst site, no more. All in the metric's own unit.
+
+A metric ``all without flow`` is ``all`` once more, of data in which the sensor ``flow`` is stuck;
+``latency_ms`` and ``model_kib`` are of the model's ONNX graph. Each node measures them because the gate
+asks for them.
+
+>>> [(each.metric, each.limit, each.bound) for each in gates({"all": {"min": 0.9, "max_drop": 0.02}})]
+[('all', 'min', 0.9), ('all', 'max_drop', 0.02)]
+>>> mistake({"all": {"mim": 0.9}})
+"'all' has 'mim', which is none of min, max, max_drop, max_spread"
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from reuna.core.foreign import shown
+from reuna.core.records import Setting
+
+Limit = Literal["min", "max", "max_drop", "max_spread"]
+LATENCY, SIZE = "latency_ms", "model_kib"
+LOWER_IS_BETTER = (
+    "rmse",
+    "mae",
+    "false_alarms",
+    "loss",
+    "ece",
+    LATENCY,
+    SIZE,
+)  #: of all other metrics more is better
+LIMITS: tuple[Limit, ...] = get_args(Limit)
+
+
+WITHOUT = " without "  #: between a metric and the sensor that is stuck
+ASKED = "gates.asked"  #: the setting that tells nodes what else to measure
+
+
+@dataclass(frozen=True)
+class Gate:
+    """One bound on one metric."""
+
+    metric: str
+    limit: Limit
+    bound: float
+
+
+def gates(table: Mapping[str, Mapping[str, Any]]) -> tuple[Gate, ...]:
+    """What the table ``[gates]`` declares, once `mistake` found none; in the order of the table."""
+    return tuple(
+        Gate(metric, limit, float(said[limit]))
+        for metric, said in table.items()
+        for limit in LIMITS
+        if limit in said
+    )
+
+
+def as_settings(found: Iterable[Gate]) -> dict[str, Setting]:
+    """What nodes must measure for the gates besides what ``evaluate`` reports, as a plain setting."""
+    names = {each.metric for each in found}
+    asked = sorted(name for name in names if WITHOUT in name or name in (LATENCY, SIZE))
+    return {ASKED: "\n".join(asked)} if asked else {}
+
+
+def stuck_sensors(settings: Mapping[str, Setting]) -> dict[str, list[str]]:
+    """Sensor -> the metrics to measure again while it is stuck, as `as_settings` wrote them.
+
+    >>> stuck_sensors(as_settings([Gate("all without flow", "min", 0.5)]))
+    {'flow': ['all']}
+    """
+    found: dict[str, list[str]] = {}
+    for name in _asked(settings):
+        metric, without, sensor = name.partition(WITHOUT)
+        if without:
+            found.setdefault(sensor, []).append(metric)
+    return found
+
+
+def of_graph(settings: Mapping[str, Setting]) -> list[str]:
+    """Which of `LATENCY` and `SIZE` to measure."""
+    return [name for name in _asked(settings) if name in (LATENCY, SIZE)]
+
+
+def _asked(settings: Mapping[str, Setting]) -> list[str]:
+    return [name for name in str(settings.get(ASKED, "")).split("\n") if name]
+
+
+def mistake(table: Mapping[str, Any]) -> str:
+    """What is wrong with a table ``[gates]``, or ''."""
+    wrong = {metric: _wrong(said) for metric, said in table.items()}
+    return "; ".join(f"{shown(metric)} {what}" for metric, what in wrong.items() if what)
+
+
+def _wrong(said: Any) -> str:
+    names = ", ".join(LIMITS)
+    if not isinstance(said, Mapping) or not said:
+        return f"is {shown(said)}, expected a table with some of {names}"
+    unknown = sorted(set(said) - set(LIMITS))
+    if unknown:
+        return f"has {shown(unknown[0])}, which is none of {names}"
+    for limit, bound in said.items():
+        if isinstance(bound, bool) or not isinstance(bound, int | float) or not math.isfinite(bound):
+            return f"has {limit} {shown(bound)}, expected a number"
+    for limit in ("max_drop", "max_spread"):
+        if said.get(limit, 0) < 0:
+            return f"has {limit} {shown(said[limit])}, expected 0 or more"
+    if said.get("min", -math.inf) > said.get("max", math.inf):
+        return f"has min {shown(said['min'])}, which is above max {shown(said['max'])}"
+    return ""
