@@ -83,6 +83,8 @@ class SourceLine(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True)
     dirty: bool = False
     remote: str = ""
     build: str = ""
+
+
 class VerdictLine(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     """One gate at one site: `reuna.loop.release.Verdict`."""
 
