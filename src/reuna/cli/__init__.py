@@ -8,7 +8,21 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from reuna.cli import backup, build, code, ledger, people, places, policy, project, run, runs, site, trust
+from reuna.cli import (
+    backup,
+    build,
+    code,
+    ledger,
+    people,
+    places,
+    policy,
+    project,
+    release,
+    run,
+    runs,
+    site,
+    trust,
+)
 from reuna.cli.export import export
 from reuna.cli.gate import gate
 from reuna.cli.output import complain, end_in_order
@@ -69,6 +83,7 @@ app.command()(backup.upgrade)
 app.command()(sandbox)
 app.command()(export)
 app.command()(gate)
+app.add_typer(release.app, name="release")
 app.add_typer(policy.app, name="policy")
 app.add_typer(code.app, name="code")
 app.add_typer(build.app, name="build")

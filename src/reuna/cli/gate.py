@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -18,7 +18,8 @@ def gate(
         str | None, typer.Argument(metavar="RUN", help="A run, or the start of its name; the newest without.")
     ] = None,
     champion: Annotated[
-        str | None, typer.Option("--champion", help="The run that `max_drop` compares with.")
+        str | None,
+        typer.Option("--champion", help="The run that `max_drop` compares with (default: the champion's)."),
     ] = None,
     project: Annotated[
         Path, typer.Option("--project", help="Folder with the reuna.toml that has [gates].")
@@ -27,6 +28,7 @@ def gate(
         list[str] | None, typer.Option("--set", help="Another setting for this time, NAME=VALUE.")
     ] = None,
     runs: Runs = Path("runs"),
+    releases: Annotated[Path, typer.Option("--releases", help="Folder of the catalogue.")] = Path("releases"),
     json: Json = False,
 ) -> None:
     """Judge a run's model by the project's [gates] at every site; the worst site decides.
@@ -38,7 +40,7 @@ def gate(
 
     declared = open_settings(project, sets or []).gates
     result = read(find(runs, name))
-    before = read(find(runs, champion)) if champion else None
+    before = read(find(runs, champion)) if champion else _champion(releases, result["project"])
     judged = judge_run(declared, result, before).as_dict()
     if json:
         as_json(judged)
@@ -47,3 +49,11 @@ def gate(
 
         print_gates(judged)
     raise typer.Exit(STATUS[judged["decision"]])
+
+
+def _champion(releases: Path, project: str) -> dict[str, Any] | None:
+    """Where the champion of the catalogue comes from, if there is one."""
+    from reuna.fleet.release import Catalogue, lineage
+
+    found = Catalogue.of(releases, project).champion()
+    return lineage(found) if found else None

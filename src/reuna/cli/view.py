@@ -195,7 +195,7 @@ def print_gates(judged: Mapping[str, Any]) -> None:
     """Site by gate, and what that means. ``judged`` as in result.json."""
     console = Console()
     console.print(gate_table(judged["verdicts"]))
-    console.print(sentence(judged), highlight=False)
+    console.print(f"gates: {sentence(judged)}", highlight=False)
 
 
 def gate_table(verdicts: list[dict[str, Any]]) -> Table:

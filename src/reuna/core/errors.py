@@ -105,6 +105,21 @@ class RunNotFound(UserError):
     default_next_step = "List the runs with `reuna runs`."
 
 
+class ReleaseNotFound(UserError):
+    """No release of that version or name in the catalogue."""
+
+    code = "R114"
+    default_next_step = "List the releases with `reuna release list`."
+
+
+class NotReleased(UserError):
+    """A run's model may not be released."""
+
+    code = "R115"
+    exit_status = 1
+    default_next_step = "Look at every site: `reuna gate`."
+
+
 class ExtraMissing(UserError):
     """An optional extra is not installed."""
 

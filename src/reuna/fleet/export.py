@@ -12,6 +12,7 @@ from reuna.adapters.onnx_export import Predictor, check_parity, sample_input
 from reuna.adapters.project import blame_project, load_entry
 from reuna.core.errors import Corrupted, LearnerError, ProjectError
 from reuna.core.ports import Learner, Tensors
+from reuna.core.project import ProjectSettings
 from reuna.core.tensors import layout_of, unpack
 from reuna.fleet.open_project import open_settings
 from reuna.wire import digest_bytes
@@ -36,10 +37,22 @@ def export_run(
 ) -> Exported:
     """Write the run's model to ``file``; nothing is written when the graph and the learner disagree.
 
+    Raises as `graph_of`.
+    """
+    graph, difference = graph_of(run, result, project, open_settings(project, list(sets)))
+    file.parent.mkdir(parents=True, exist_ok=True)
+    replace_file(file, graph, 0o644)
+    return Exported(file, len(graph), ROWS if difference is not None else 0, difference)
+
+
+def graph_of(
+    run: Path, result: Mapping[str, Any], project: Path, settings: ProjectSettings
+) -> tuple[bytes, float | None]:
+    """The run's model as ONNX, and its largest difference from the learner; None without a `predict`.
+
     Raises `ProjectError` for another project than the run's, `LearnerError` for code that makes another
     model by now or an export that is not what the learner answers, `Corrupted`, `ExtraMissing`.
     """
-    settings = open_settings(project, list(sets))
     if settings.name != result["project"]:
         raise ProjectError(
             f"{project.absolute()} is the project {settings.name!r}, the run was of {result['project']!r}",
@@ -56,10 +69,7 @@ def export_run(
         )
     with blame_project(project, "exporting"):
         graph = learner.export(model)
-        difference = _compared(graph, learner, model)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    replace_file(file, graph, 0o644)
-    return Exported(file, len(graph), ROWS if difference is not None else 0, difference)
+        return graph, _compared(graph, learner, model)
 
 
 def read_model(run: Path, result: Mapping[str, Any]) -> Tensors:

@@ -85,7 +85,7 @@ def held(verdict: Mapping[str, Any]) -> str:
 
 def sentence(judged: Mapping[str, Any]) -> str:
     """What a person reads first of a judgement as it stands in ``result.json``."""
-    said, found = f"gates: {WORDS[judged['decision']]}", judged.get("worst")
+    said, found = WORDS[judged["decision"]], judged.get("worst")
     if not found:
         return said
     return f"{said}; {'closest' if judged['decision'] == 'pass' else 'worst'} {_reason(found)}"

@@ -71,6 +71,20 @@ class RefusedUpdates(msgspec.Struct, forbid_unknown_fields=True):
     times: int
 
 
+class SourceLine(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """Where the code of a run comes from: ``code`` is the digest of its bundle, which sites approve.
+
+    ``commit`` is '' outside of a repository; ``dirty``: what ran is not what that commit has. ``build``: the
+    digest of the build that was run, '' for a folder.
+    """
+
+    code: str
+    commit: str = ""
+    dirty: bool = False
+    remote: str = ""
+    build: str = ""
+
+
 class VerdictLine(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     """One gate at one site: `reuna.loop.release.Verdict`."""
 
@@ -93,20 +107,6 @@ class Judgement(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     verdicts: list[VerdictLine]
     champion: str = ""
     worst: VerdictLine | None = None
-
-
-class SourceLine(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
-    """Where the code of a run comes from: ``code`` is the digest of its bundle, which sites approve.
-
-    ``commit`` is '' outside of a repository; ``dirty``: what ran is not what that commit has. ``build``: the
-    digest of the build that was run, '' for a folder.
-    """
-
-    code: str
-    commit: str = ""
-    dirty: bool = False
-    remote: str = ""
-    build: str = ""
 
 
 class ResultFile(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
@@ -135,8 +135,8 @@ class ResultFile(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True)
     saturated: int = 0
     refused_by_policy: list[RefusedLine] = []
     asked: RunSpec | None = None
-    gates: Judgement | None = None
     source: SourceLine | None = None
+    gates: Judgement | None = None
     split: int | None = None
     scaling: dict[str, Any] | None = None
 

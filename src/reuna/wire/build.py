@@ -15,13 +15,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import msgspec
 
 from reuna.core.errors import Untrusted
 from reuna.core.foreign import UNREADABLE, shown
+from reuna.wire.archive import MAX_PART, pack, unpack
 from reuna.wire.digest import digest_bytes
 
 FORMAT = "reuna/build/v1"
@@ -33,12 +34,9 @@ ENVIRONMENT = "environment.json"
 SBOM = "sbom.cdx.json"
 NEEDED = (CODE, ENVIRONMENT, PLAN, SETTINGS, SBOM)
 LOCKS = ("pylock.toml", "uv.lock", "requirements.lock")  #: at most one of these, the first that is there
-MAX_PART = 20 << 20  #: bytes
 MAX_BUILD = 64 << 20  #: bytes
 MAX_MANIFEST = 16 << 10  #: bytes
 MAX_NAME = 200  #: characters of a project's name
-_BLOCK = 512
-_END = bytes(2 * _BLOCK)
 
 Sha256 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
 
@@ -86,14 +84,14 @@ def encode(project: str, parts: Mapping[str, bytes]) -> bytes:
     listed = {name: Part(sha256(data), len(data)) for name, data in parts.items()}
     manifest = Manifest(FORMAT, project, digest_bytes(parts[CODE]), listed)
     entries = {MANIFEST: canonical(msgspec.to_builtins(manifest)), **dict(sorted(parts.items()))}
-    return b"".join(_member(name, data) for name, data in entries.items()) + _END
+    return pack(entries)
 
 
 def decode(data: bytes) -> Build:
     """Read a build and check every digest in it. Raises `Untrusted`, which names what is wrong."""
     if len(data) > MAX_BUILD:
         raise Untrusted("oversized", f"a build has at most {MAX_BUILD} bytes")
-    members = dict(_members(data))
+    members = dict(unpack(data, "build"))
     names = list(members)
     if not names or names[0] != MANIFEST:
         raise Untrusted("malformed", f"this is no build: it does not begin with {MANIFEST}")
@@ -136,61 +134,3 @@ def _manifest(data: bytes) -> Manifest:
     if again != data:
         raise Untrusted("malformed", "the build's manifest is not written as Reuna writes it")
     return manifest
-
-
-# --- tar: a header of 512 bytes, the content, zeros up to the next 512 (POSIX.1-1988, ustar) ---------
-
-
-def _members(data: bytes) -> Iterator[tuple[str, bytes]]:
-    """Name and content of each file, one after the other. Raises `Untrusted`."""
-    at, seen = 0, set[str]()
-    while data[at : at + len(_END)] != _END:
-        name, size = _read_header(data[at : at + _BLOCK], at)
-        content = data[at + _BLOCK : at + _BLOCK + size]
-        after = at + _BLOCK + size + -size % _BLOCK
-        if name in seen:
-            raise Untrusted("malformed", f"the build holds {shown(name, 80)} twice")
-        if len(content) < size or data[after - -size % _BLOCK : after] != bytes(-size % _BLOCK):
-            raise Untrusted("malformed", f"the build is cut short or changed within {shown(name, 80)}")
-        seen.add(name)
-        yield name, content
-        at = after
-    if len(data) != at + len(_END):
-        raise Untrusted("malformed", "something follows the end of the build")
-
-
-def _member(name: str, content: bytes) -> bytes:
-    return _header(name, len(content)) + content + bytes(-len(content) % _BLOCK)
-
-
-def _header(name: str, size: int) -> bytes:
-    """A plain file of nobody's (uid and gid 0), readable by all, of 1970."""
-    fields = (
-        name.encode("ascii").ljust(100, b"\0"),
-        b"0000644\0",  # mode
-        b"0000000\0",  # uid
-        b"0000000\0",  # gid
-        b"%011o\0" % size,
-        b"00000000000\0",  # time
-        b"        ",  # the checksum counts as spaces
-        b"0".ljust(101, b"\0"),  # a plain file, which is no link
-        b"ustar\0",
-        b"00".ljust(66, b"\0"),  # version, no names of user and group
-        b"0000000\0",  # major
-        b"0000000\0",  # and minor number of no device
-        bytes(167),
-    )
-    header = b"".join(fields)
-    return header[:148] + b"%06o\0 " % sum(header) + header[156:]
-
-
-def _read_header(header: bytes, at: int) -> tuple[str, int]:
-    """Name and size. Raises `Untrusted` for any header that `_header` does not write."""
-    try:
-        name, size = header[:100].rstrip(b"\0").decode("ascii"), int(header[124:135], 8)
-        good = 0 <= size <= MAX_PART and header == _header(name, size)
-    except ValueError:
-        good = False
-    if not good:
-        raise Untrusted("malformed", f"at byte {at} of the build stands no header as Reuna writes it")
-    return name, size

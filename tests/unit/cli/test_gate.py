@@ -87,7 +87,7 @@ def test_the_result_the_screen_and_the_page_show_the_grid(project: Path) -> None
     judged = judge_run([Gate("all", "min", 0.9)], plain).as_dict()
     keep(project, "r-5", plain["sites"], gates=judged)
     shown = RUN.invoke(app, ["show", "r-5", "--runs", str(project / "runs")])
-    assert "not to be released; worst all min 0.9 at <south>, which has 0.7" in shown.stdout
+    assert "gates: not to be released; worst all min 0.9 at <south>, which has 0.7" in shown.stdout
     page = render(finished("r-5", sites=plain["sites"], gates=judged))
     assert "all min 0.9" in page
     assert '<td class="fail" title="">0.7 ✗</td>' in page

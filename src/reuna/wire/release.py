@@ -1,0 +1,106 @@
+"""A release: one file with all that a machine needs to run a model, and why it may. Pure: bytes in and out.
+
+``manifest.json``, then the parts, sorted, in the form of `reuna.wire.archive`. Its digest is the SHA-256
+of the file. The bytes are described in docs/reference/release.md.
+
+>>> parts = {name: b"{}\n" for name in NEEDED}
+>>> found = decode(encode(About("pump", 3, "r-1", "0" * 64), parts))
+>>> found.manifest.about.version, sorted(found.parts) == sorted(parts)
+(3, True)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated
+
+import msgspec
+
+from reuna.core.errors import Untrusted
+from reuna.core.foreign import UNREADABLE, shown
+from reuna.wire.archive import pack, unpack
+from reuna.wire.build import Part, Sha256, canonical, sha256
+
+FORMAT = "reuna/release/v1"
+MANIFEST = "manifest.json"
+MODEL = "model.onnx"
+CODE = "code.zip"
+CONTRACT = "contract.json"
+GATES = "gates.json"
+LINEAGE = "lineage.json"
+CARD = "card.md"
+NEEDED = (CARD, CODE, CONTRACT, GATES, LINEAGE, MODEL)
+MAX_RELEASE = 64 << 20  #: bytes
+MAX_MANIFEST = 16 << 10  #: bytes
+
+Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}\Z")]
+
+
+class About(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which release: project, version from 1 on, the run that trained it, the digest of the run's model.
+
+    ``replaces``: digest of the release that was champion when this one was made, '' for none.
+    """
+
+    project: Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
+    version: Annotated[int, msgspec.Meta(ge=1, le=2**31)]
+    run: Name
+    model: Sha256
+    replaces: Annotated[str, msgspec.Meta(pattern=r"^([0-9a-f]{64})?\Z")] = ""
+
+
+class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What `About` says, and digest and size of each part."""
+
+    format: str
+    about: About
+    parts: dict[str, Part]
+
+
+class Release(msgspec.Struct, frozen=True):
+    """A release that was read whole. ``digest``: the SHA-256 of the file."""
+
+    digest: str
+    manifest: Manifest
+    parts: dict[str, bytes]
+
+
+def encode(about: About, parts: Mapping[str, bytes]) -> bytes:
+    """The file; ``parts`` are all of `NEEDED`. Raises `Untrusted` for what `decode` would not read again."""
+    listed = {name: Part(sha256(data), len(data)) for name, data in sorted(parts.items())}
+    manifest = canonical(msgspec.to_builtins(Manifest(FORMAT, about, listed)))
+    data = pack({MANIFEST: manifest, **dict(sorted(parts.items()))})
+    decode(data)
+    return data
+
+
+def decode(data: bytes) -> Release:
+    """Read a release and check every digest in it. Raises `Untrusted`, which names what is wrong."""
+    if len(data) > MAX_RELEASE:
+        raise Untrusted("oversized", f"a release has at most {MAX_RELEASE} bytes")
+    members = dict(unpack(data, "release"))
+    names = list(members)
+    if not names or names[0] != MANIFEST:
+        raise Untrusted("malformed", f"this is no release: it does not begin with {MANIFEST}")
+    manifest = _manifest(members.pop(MANIFEST))
+    if sorted(manifest.parts) != sorted(NEEDED) or names[1:] != sorted(manifest.parts):
+        raise Untrusted("mismatch", f"a release holds {', '.join(NEEDED)}, this one {', '.join(names[1:])}")
+    for name, part in manifest.parts.items():
+        if (sha256(members[name]), len(members[name])) != (part.sha256, part.size):
+            raise Untrusted("mismatch", f"{name} is not the one that the release's manifest names")
+    return Release(sha256(data), manifest, members)
+
+
+def _manifest(data: bytes) -> Manifest:
+    if len(data) > MAX_MANIFEST:
+        raise Untrusted("oversized", f"the release's manifest has {len(data)} bytes, over {MAX_MANIFEST}")
+    try:
+        manifest = msgspec.json.decode(data, type=Manifest)
+        again = canonical(msgspec.to_builtins(manifest))
+    except (*UNREADABLE, UnicodeEncodeError) as error:
+        raise Untrusted("malformed", f"the release's manifest cannot be read: {shown(str(error))}") from error
+    if manifest.format != FORMAT:
+        raise Untrusted("kind", f"this release is of format {shown(manifest.format, 80)}, not {FORMAT}")
+    if again != data:
+        raise Untrusted("malformed", "the release's manifest is not written as Reuna writes it")
+    return manifest

@@ -1,0 +1,78 @@
+"""A release is read only as it was written: a changed byte is named, whatever it is."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import tarfile
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reuna.core.errors import Untrusted
+from reuna.wire.release import MAX_RELEASE, NEEDED, About, decode, encode
+
+ABOUT = About("pumps", 7, "r-1", "0" * 64)
+PARTS = {name: f"{name} of a release\n".encode() for name in NEEDED}
+DATA = encode(ABOUT, PARTS)
+contents = st.fixed_dictionaries({name: st.binary(max_size=2000) for name in NEEDED})
+
+
+@given(contents)
+def test_what_is_written_is_read_again_and_any_tar_opens_it(parts: dict[str, bytes]) -> None:
+    data = encode(ABOUT, parts)
+    found = decode(data)
+    assert (found.parts, found.manifest.about, found.digest) == (
+        parts,
+        ABOUT,
+        hashlib.sha256(data).hexdigest(),
+    )
+    with tarfile.open(fileobj=io.BytesIO(data)) as opened:
+        assert opened.getnames() == ["manifest.json", *sorted(NEEDED)]
+    assert encode(ABOUT, dict(reversed(parts.items()))) == data, "no order of the parts changes it"
+
+
+@given(st.integers(0, len(DATA) - 1), st.integers(1, 255))
+def test_one_changed_byte_is_refused_or_says_another_thing_of_the_same_parts(at: int, change: int) -> None:
+    broken = bytearray(DATA)
+    broken[at] ^= change
+    try:
+        found = decode(bytes(broken))
+    except Untrusted:
+        return
+    assert found.manifest.about != ABOUT, "only the words about it may be others, and then its digest is"
+    assert (found.parts, found.digest != decode(DATA).digest) == (PARTS, True)
+
+
+@given(st.integers(0, len(DATA) - 1))
+def test_a_release_that_is_cut_or_grown_is_refused(at: int) -> None:
+    with pytest.raises(Untrusted):
+        decode(DATA[:at])
+    with pytest.raises(Untrusted):
+        decode(DATA + DATA[at:])
+
+
+@given(st.binary(max_size=3000))
+def test_any_other_bytes_are_refused(data: bytes) -> None:
+    with pytest.raises(Untrusted):
+        decode(data)
+
+
+def test_an_endless_release_is_refused_unread() -> None:
+    with pytest.raises(Untrusted, match="at most"):
+        decode(bytes(MAX_RELEASE + 1))
+
+
+@pytest.mark.parametrize("project", ["", "x" * 201])
+def test_who_makes_a_release_that_nobody_could_read_hears_it(project: str) -> None:
+    with pytest.raises(Untrusted):
+        encode(About(project, 7, "r-1", "0" * 64), PARTS)
+    with pytest.raises(Untrusted):
+        encode(About("pumps", 0, "r-1", "0" * 64), PARTS)
+
+
+def test_its_bytes_stay_as_they_were_published() -> None:
+    assert (
+        hashlib.sha256(DATA).hexdigest() == "d7fa6be0054a64543a6146026957eda08920ff4189f50d5637253fc0dc46afaf"
+    )

@@ -1,0 +1,213 @@
+"""A release: made only of a run whose gates hold, by the code of that run; named, promoted, taken back."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from reuna.adapters.onnx_export import run_graph, sample_input
+from reuna.adapters.project import load_entry, pack_bundle
+from reuna.cli import app
+from reuna.core.errors import Corrupted, NotReleased, ReleaseNotFound, Untrusted
+from reuna.core.tensors import pack
+from reuna.fleet.export import MODEL
+from reuna.fleet.open_project import open_settings
+from reuna.fleet.release import Catalogue, lineage, make, read
+from reuna.template import make_project
+from reuna.wire import digest_bytes
+from reuna.wire import release as wire
+from tests.finished import finished
+
+RUN = CliRunner()
+GATES = "\n[gates]\nall = { min = 0.9, max_drop = 0.05 }\n"
+
+
+def site(name: str, value: float) -> dict[str, Any]:
+    return {"site": name, "nodes": [name], "federated": {"all": value}}
+
+
+class Place:
+    """A project with gates, and runs as a fleet would have left them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.project = folder, folder / "pumps"
+        make_project(self.project, sample=False)
+        settings = self.project / "reuna.toml"
+        settings.write_text(settings.read_text() + GATES)
+        told = open_settings(self.project, [])
+        self.learner: Any = load_entry(self.project, told.entry).learner(told.settings)
+        self.tensors = self.learner.init(told.seed)
+        self.model = pack(self.tensors)
+
+    def run(self, name: str, *values: float, **more: Any) -> tuple[Path, dict[str, Any]]:
+        """A finished run with so much at each site."""
+        folder = self.folder / "runs" / name
+        folder.mkdir(parents=True)
+        (folder / MODEL).write_bytes(self.model)
+        sites = [site(f"pump-{number}", value) for number, value in enumerate(values, 1)]
+        spec = {
+            "run": name, "project": "pumps", "task": "fault-classification", "metric": "all", "rounds": 2,
+            "strategy": "fedavg", "fogs": {"fog-1": ["pump-1"]}, "model": "0" * 64, "model_size": 1, "params": 1,
+            "bundle": digest_bytes(pack_bundle(self.project)), "bundle_size": 1,
+        }  # fmt: skip
+        result = finished(name, sites=sites, asked=spec, model_digest=digest_bytes(self.model), **more)
+        (folder / "result.json").write_text(json.dumps(result))
+        return folder, result
+
+    def make(self, name: str, *values: float, **more: Any) -> Path:
+        return make(*self.run(name, *values, **more), self.project, self.folder / "releases").file
+
+    @property
+    def catalogue(self) -> Catalogue:
+        return Catalogue.of(self.folder / "releases", "pumps")
+
+    def reuna(self, *words: str) -> Any:
+        places = ["--project", str(self.project), "--releases", str(self.folder / "releases")]
+        return RUN.invoke(app, ["release", *words, *places])
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    pytest.importorskip("onnxruntime")
+    return Place(tmp_path)
+
+
+def test_a_release_answers_as_the_model_and_says_where_it_comes_from(place: Place) -> None:
+    source = {"code": "1" * 64, "commit": "2" * 40, "dirty": True, "build": "3" * 64}
+    found = read(place.make("r-1", 0.95, 0.92, source=source))
+    about, history = found.manifest.about, lineage(found)
+    assert (about.project, about.version, about.run, about.replaces) == ("pumps", 1, "r-1", "")
+    assert history["source"] == {**source}
+    assert [each["site"] for each in history["sites"]] == ["pump-1", "pump-2"]
+    contract = json.loads(found.parts[wire.CONTRACT])
+    assert contract["flow_m3_h"] == {"unit": "m3/h", "min": 0, "max": 200}
+    rows = sample_input(found.parts[wire.MODEL], 9, seed=1)
+    answers = place.learner.predict(place.tensors, rows)
+    assert run_graph(found.parts[wire.MODEL], rows) == pytest.approx(answers, abs=1e-5)
+    card = found.parts[wire.CARD].decode()
+    for word in (
+        "pump-2",
+        "0.92 ✓",
+        "m3/h",
+        "2" * 40,
+        "changes that are not in it",
+        "nothing, it is the first",
+    ):
+        assert word in card
+
+
+def test_the_same_run_gives_the_same_bytes(place: Place) -> None:
+    first = place.make("r-1", 0.95)
+    again = make(
+        place.folder / "runs" / "r-1",
+        json.loads((place.folder / "runs/r-1/result.json").read_text()),
+        place.project,
+        place.folder / "elsewhere",
+    )
+    assert again.file.read_bytes() == first.read_bytes()
+
+
+def test_a_model_that_is_bad_at_one_site_is_not_released_and_the_site_is_named(place: Place) -> None:
+    with pytest.raises(NotReleased, match="worst all min 0.9 at pump-2, which has 0.7") as refused:
+        place.make("r-1", 0.99, 0.7)
+    assert refused.value.exit_status == 1
+    assert not place.catalogue.versions()
+
+
+def test_what_nobody_could_judge_is_not_released(place: Place) -> None:
+    folder, result = place.run("r-1", 0.99)
+    result["sites"].append({"site": "pump-2", "nodes": ["pump-2"]})
+    with pytest.raises(NotReleased, match="gave nothing"):
+        make(folder, result, place.project, place.folder / "releases")
+
+
+def test_the_champion_is_what_the_next_release_is_held_against(place: Place) -> None:
+    champion = place.make("r-1", 0.99)
+    assert place.make("r-2", 0.92), "no champion yet"
+    place.catalogue.promote(1)
+    with pytest.raises(NotReleased, match="max_drop"):
+        place.make("r-3", 0.92)
+    found = read(place.make("r-4", 0.98))
+    assert (found.manifest.about.version, found.manifest.about.replaces) == (3, read(champion).digest)
+
+
+def test_other_code_than_the_runs_is_not_released_under_its_name(place: Place) -> None:
+    run = place.run("r-1", 0.99)
+    with (place.project / "detector" / "features.py").open("a") as file:
+        file.write("# another day\n")
+    with pytest.raises(NotReleased, match="is not the code of r-1"):
+        make(*run, place.project, place.folder / "releases")
+
+
+def test_names_move_from_one_release_to_the_next_and_back(place: Place) -> None:
+    for name in ("r-1", "r-2"):
+        place.make(name, 0.99)
+    assert place.catalogue.aliases() == {"challenger": 2}
+    assert place.catalogue.promote(1) == {"champion": 1, "challenger": 2}
+    assert place.catalogue.promote("challenger") == {"champion": 2, "previous": 1}
+    assert place.catalogue.promote("champion") == {"champion": 2, "previous": 1}, "nothing changes"
+    assert place.catalogue.promote("previous") == {"champion": 1, "previous": 2}
+
+
+def test_a_release_that_was_changed_is_not_promoted(place: Place) -> None:
+    file = place.make("r-1", 0.99)
+    file.write_bytes(file.read_bytes().replace(b"rounds", b"Rounds", 1))
+    with pytest.raises(Untrusted, match="not the one that the release's manifest names"):
+        place.catalogue.promote(1)
+    assert place.catalogue.aliases() == {"challenger": 1}
+
+
+@pytest.mark.parametrize("wanted", ["9", "champion", "latest", "-1", "¹"])
+def test_a_release_that_is_not_there_is_said_with_those_that_are(place: Place, wanted: str) -> None:
+    place.make("r-1", 0.99)
+    with pytest.raises(ReleaseNotFound, match="there are: 1, challenger"):
+        place.catalogue.read(wanted)
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"champion": "1"}', '{"winner": 1}', "{", '{"champion": true}'])
+def test_a_broken_list_of_names_is_one_error(place: Place, text: str) -> None:
+    place.make("r-1", 0.99)
+    (place.catalogue.folder / "aliases.json").write_text(text)
+    with pytest.raises(Corrupted, match=r"aliases\.json"):
+        place.catalogue.read("champion")
+
+
+def test_a_lineage_of_other_bytes_is_one_error(place: Place) -> None:
+    found = read(place.make("r-1", 0.99))
+    for text in (b"[]", b"{}", b"\xff", b"[" * 100_000):
+        data = wire.encode(found.manifest.about, {**found.parts, wire.LINEAGE: text})
+        with pytest.raises(Corrupted, match="lineage of release 1"):
+            lineage(wire.decode(data))
+
+
+def test_the_commands_make_list_show_verify_and_promote(place: Place) -> None:
+    place.run("r-1", 0.99)
+    made = place.reuna("make", "--runs", str(place.folder / "runs"), "--json")
+    said = json.loads(made.stdout)
+    assert (said["version"], said["run"], said["gates"]["decision"]) == (1, "r-1", "pass")
+    assert place.reuna("promote").stdout == "champion 1\n"
+    (line,) = json.loads(place.reuna("list", "--json").stdout)
+    assert (line["digest"], line["aliases"]) == (said["digest"], ["champion"])
+    assert place.reuna("show").stdout.startswith("# pumps 1\n")
+    assert json.loads(place.reuna("show", "1", "--json").stdout)["lineage"]["run"] == "r-1"
+    verified = RUN.invoke(app, ["release", "verify", said["file"]])
+    assert said["digest"] in verified.stdout
+    gone = RUN.invoke(app, ["release", "verify", said["file"] + "x"])
+    assert isinstance(gone.exception, Corrupted)
+    gate = ["gate", "--project", str(place.project), "--runs", str(place.folder / "runs")]
+    judged = RUN.invoke(app, [*gate, "--releases", str(place.folder / "releases"), "--json"])
+    assert json.loads(judged.stdout)["champion"] == "r-1", "the catalogue's champion by itself"
+
+
+def test_a_card_says_what_foreign_names_say_and_does_not_obey_them(place: Place) -> None:
+    folder, result = place.run("r-1", 0.99)
+    result["sites"][0]["site"] = "a|b\n# <script>\x1b[2J"
+    found = make(folder, result, place.project, place.folder / "releases").release
+    card = found.parts[wire.CARD].decode()
+    assert "a\\|b" in card
+    assert "<script>" not in card
+    assert "\x1b" not in card
