@@ -25,7 +25,7 @@ test: .venv/dev.stamp ## The whole test suite
 # torch is as large as everything else together, and tep-studio needs a C compiler: an environment of their own.
 EXTRAS := torch==2.13.0 onnxscript==0.7.2
 test-extras: .venv-extras/stamp ## The tests that need torch, fuzzers, another's identity provider, tep-studio (where there is a C compiler)
-	@.venv-extras/bin/python -m pytest -n 2 tests/contract/test_learners.py tests/unit/adapters/test_torch_learner.py \
+	@.venv-extras/bin/python -m pytest -n 2 tests/contract/test_learners.py tests/unit/adapters/test_torch_learner.py tests/unit/template \
 	  tests/unit/demo/test_plants.py tests/contract/test_operator_schema.py tests/contract/test_sign_ins_interop.py
 	@if .venv-extras/bin/python -c 'import atheris' 2>/dev/null; then \
 	  .venv-extras/bin/python -m fuzz --seconds 1 --seed 1; else echo "no Atheris here: without fuzzing" >&2; fi

@@ -6,6 +6,7 @@ ends with status 1. Nothing here is a second list: the pages are the tables them
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,8 +18,8 @@ import typer
 from reuna.cli import app
 from reuna.cloud.settings import CLOUD
 from reuna.core import errors
-from reuna.core.project import OWN_SECTIONS, PROJECT
-from reuna.core.settings import REQUIRED, Option
+from reuna.core.project import OWN_SECTIONS, PROJECT, project_schema
+from reuna.core.settings import REQUIRED, Between, OneOf, Option
 from reuna.edge.settings import EDGE
 from reuna.fog.settings import FOG
 from reuna.learn.strategies import STRATEGIES
@@ -55,6 +56,7 @@ def pages() -> dict[Path, str]:
         REFERENCE / "commands.md": "\n".join(_commands()),
         REFERENCE / "policy.md": "\n".join(_policy()),
         REFERENCE / "api.md": "\n".join(_api()),
+        REFERENCE / "reuna.schema.json": json.dumps(project_schema(), indent=2) + "\n",
     }
 
 
@@ -111,12 +113,21 @@ def _settings() -> Iterator[str]:
     yield "One table for each file. A later source wins over an earlier one; all mistakes are reported"
     yield "together, each with where it came from. A variable is the name in capitals with `_` for `.`:"
     yield "`REUNA_FOG_LISTEN_HOST` is the fog's `listen.host`."
+    yield from ("", "A mistake in a file is told at its line, with what is allowed there:", "", "```text")
+    yield "error: reuna.toml:7:1: strategy.rounds is '20', expected a whole number; write it without quotes"
+    yield "error: reuna.toml:9:1: strategy.momentun is not a setting; did you mean strategy.momentum?"
+    yield "next:  Correct each line named above; `reuna check` validates the file again.  [R101]"
+    yield from ("```", "")
+    yield "Editors complete and check `reuna.toml` by its [JSON Schema](reuna.schema.json),"
+    yield "which `reuna schema` prints. A project of `reuna init` has it in `.reuna.schema.json`, named in"
+    yield "the first line of its `reuna.toml`; after an upgrade: `reuna schema > .reuna.schema.json`."
     for title, sources, table in TABLES:
         yield from ("", f"## {title}", "", f"From {sources}.", "")
         yield from ("| name | value | default | meaning |", "|---|---|---|---|")
         for option in table:
-            value = f"{WORDS[option.kind]}, {option.unit}" if option.unit else WORDS[option.kind]
-            yield f"| `{option.name}` | {value} | {_default(option)} | {_cell(option.help)} |"
+            yield f"| `{option.name}` | {_value(option)} | {_default(option)} | {_cell(option.help)} |"
+            for key in option.each:
+                yield f"| `{option.name}.NAME.{key.name}` | {_value(key)} | | {_cell(key.help)} |"
     yield from ("", "## Strategies", "", "What is not set under `[strategy]` is the strategy's own; what the")
     yield "chosen one does not use is refused. To try another one once, take back what is set for the first:"
     yield from ("`--set strategy.name=fedavg --set strategy.momentum=`.", "")
@@ -267,6 +278,16 @@ def _parameter(parameter: Any) -> str:
         default = parameter.opts[0] if default else None
     said = "" if default is None or callable(default) else f"`{default}`"
     return f"| `{name}` | {'required' if parameter.required else said} | {_cell(parameter.help or '')} |"
+
+
+def _value(option: Option) -> str:
+    """Kind, unit and what is allowed."""
+    words = [WORDS[option.kind], *([option.unit] if option.unit else [])]
+    if isinstance(option.check, Between):
+        words.append(f"{option.check.low:g} to {option.check.high:g}")
+    if isinstance(option.check, OneOf):
+        words.append(" or ".join(f"`{each}`" for each in option.check.allowed))
+    return ", ".join(words)
 
 
 def _default(option: Option) -> str:

@@ -53,7 +53,7 @@ from reuna.fleet.officer import amend, key_file
 from reuna.fleet.open_project import open_settings
 from reuna.fleet.session import Job, prepare, ready, train
 from reuna.fleet.supervise import Supervisor
-from reuna.template import COLUMNS, make_project
+from reuna.template import make_project
 from reuna.trust.heads import Keys, known_heads
 from reuna.trust.ledger import settled
 from reuna.trust.ledger_verify import verify
@@ -63,7 +63,7 @@ TYPICAL = (1.4, 51.0, 26.0, 9.0)  #: vibration, temperature, flow, current of th
 PATIENCE_S = 60.0
 #: Put at the end of the project's model: at a node with this file, training raises what is in it.
 FAILING = """
-_load, _fit = load, Detector.fit
+_load, _fit = load, Scored.fit
 _note: list[str] = []
 
 
@@ -78,7 +78,7 @@ def fit(self, *given):
     return _fit(self, *given)
 
 
-Detector.fit = fit
+Scored.fit = fit
 """
 LOGS = 'kind = "log"\nto = ["gateway", "cloud"]', 'kind = "log"\nto = []'
 HEADS_S = 0.7  #: between two heads of a ledger, so that some go up while it is looked
@@ -118,7 +118,7 @@ class Planted:
         for number, row in enumerate(rows, start=41):
             second, *_, fault = lines[number].split(",")
             lines[number] = ",".join([second, *map(canaries.text_of, row), fault])
-        assert lines[0].split(",") == list(COLUMNS)
+        assert lines[0] == "second,vibration_mm_s,temperature_c,flow_m3_h,current_a,fault"
         (first.parent / f"{self.word()}.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
         first.unlink()
         (node / "note.txt").write_text(f"press operator: {self.word()}\n", encoding="utf-8")

@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from reuna.adapters.linear import BinaryLogistic, LinearRegressor, SoftmaxClassifier
+from reuna.adapters.anomaly import AnomalyDetector
+from reuna.adapters.linear import BinaryLogistic, LinearReconstruction, LinearRegressor, SoftmaxClassifier
+from reuna.adapters.scored import Scored
 from reuna.checks import MAX_METRICS, Bench, Check, check_learner, failures, learner_checks
 from reuna.core.data import Dataset, Samples
 from reuna.core.errors import DataError, LearnerError
@@ -44,6 +46,29 @@ def torch(classes: int) -> Any:
     return TorchLearner(lambda: nn.Linear(FEATURES, max(1, classes)), features=FEATURES, classes=classes)
 
 
+def sklearn_anomaly() -> Any:
+    networks = pytest.importorskip("sklearn.neural_network", reason="the extra `sklearn` is not installed")
+    from reuna.adapters.sklearn_learner import SklearnLearner
+
+    network = networks.MLPRegressor(hidden_layer_sizes=(2,), solver="sgd")
+    return AnomalyDetector(SklearnLearner(network, features=FEATURES, outputs=FEATURES))
+
+
+def torch_anomaly() -> Any:
+    nn = pytest.importorskip("torch.nn", reason="the extra `torch` is not installed")
+    from reuna.adapters.torch_learner import TorchLearner
+
+    return AnomalyDetector(
+        TorchLearner(lambda: nn.Sequential(nn.Linear(FEATURES, 2), nn.Linear(2, FEATURES)), features=FEATURES)
+    )
+
+
+def scored() -> Any:
+    return Scored(
+        SoftmaxClassifier(FEATURES, CLASSES), lambda answer, data: {"top": float(answer(data.test.x).max())}
+    )
+
+
 LEARNERS: dict[str, tuple[Callable[[], Any], int]] = {
     "softmax": (lambda: SoftmaxClassifier(FEATURES, CLASSES), CLASSES),
     "logistic": (lambda: BinaryLogistic(FEATURES), 2),
@@ -60,6 +85,10 @@ LEARNERS: dict[str, tuple[Callable[[], Any], int]] = {
     ),
     "torch": (lambda: torch(CLASSES), CLASSES),
     "torch regressor": (lambda: torch(0), 0),
+    "reconstruction": (lambda: AnomalyDetector(LinearReconstruction(FEATURES)), 1),
+    "sklearn autoencoder": (sklearn_anomaly, 1),
+    "torch autoencoder": (torch_anomaly, 1),
+    "scored by the project": (scored, CLASSES),
 }
 
 

@@ -21,7 +21,7 @@ from reuna.template import make_project
 pytestmark = pytest.mark.system
 
 REUNA = (sys.executable, "-m", "reuna.cli")
-TRAIN = "class Detector(SoftmaxClassifier):"  #: where a planted `fit` goes
+TRAIN = "return SoftmaxClassifier("  #: what a learner with a planted `fit` takes the place of
 #: Ends any Python process that is about to listen or to call.
 NO_NETWORK = """
 import os, sys
@@ -68,11 +68,14 @@ def scenarios(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
 
 def plant(project: Path, fit: str) -> None:
     """Give the project's learner another `fit`, as a person might write it."""
-    file = project / "detector" / "model.py"
+    file = project / "detector" / "estimator.py"
     text = file.read_text()
     assert TRAIN in text
     body = "".join(f"        {line}\n" for line in fit.splitlines())
-    file.write_text(text.replace(TRAIN, f"{TRAIN}\n    def fit(self, model, data, settings, seed):\n{body}"))
+    planted = (
+        f"\n\nclass Planted(SoftmaxClassifier):\n    def fit(self, model, data, settings, seed):\n{body}"
+    )
+    file.write_text("import numpy as np\n" + text.replace(TRAIN, "return Planted(") + planted)
 
 
 def setting(project: Path, text: str) -> None:
@@ -89,12 +92,12 @@ def test_a_fresh_project_passes_and_writes_what_ci_reads(project: Path, tmp_path
     done = run(project, "--junit", str(junit), "--markdown", str(page))
     assert time.monotonic() - began < 120
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[0] == "passed    pytest        1 passed"
+    assert done.stdout.splitlines()[0] == "passed    pytest        16 passed"
     assert done.stdout.splitlines()[-1].startswith("passed, 2 with a warning; seed 1, 20 rounds")
     suites = {suite.get("name"): suite for suite in ET.parse(junit).getroot()}
-    assert [case.get("name") for case in suites["pytest"].iter("testcase")] == [
-        "test_windows_that_straddle_the_onset_are_left_out"
-    ]
+    own = [case.get("name") for case in suites["pytest"].iter("testcase")]
+    assert "test_windows_that_straddle_the_onset_are_left_out" in own
+    assert len(own) == 16
     assert [case.get("name") for case in suites["reuna.simulation"].iter("testcase")] == [
         "undisturbed",
         "dropout",
@@ -322,9 +325,9 @@ def test_a_failing_test_of_the_project_fails_and_is_shown(project: Path) -> None
     done = run(project, "--fault", "dropout", "--junit", str(project / "junit.xml"))
     assert done.returncode == 1
     assert "assert 1 == 2" in done.stderr
-    assert "failed    pytest        1 passed, 1 failed" in done.stdout
+    assert "failed    pytest        16 passed, 1 failed" in done.stdout
     root = ET.parse(project / "junit.xml").getroot()
-    assert (root.get("tests"), root.get("failures")) == ("4", "1")
+    assert (root.get("tests"), root.get("failures")) == ("19", "1")
 
 
 # --- it could not run -------------------------------------------------------------------------

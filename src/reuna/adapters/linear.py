@@ -1,4 +1,4 @@
-"""Linear models in plain numpy: softmax, binary logistic, least squares; trained by plain SGD.
+"""Linear models in plain numpy: softmax, logistic, least squares, reconstruction; trained by plain SGD.
 
 Settings of `fit`: ``epochs`` (passes over the data), ``rate`` (step), ``batch`` (samples a step,
 0: all), ``l2`` (ridge on the weights), ``mu`` (FedProx: pull towards the incoming model, Li et
@@ -53,9 +53,9 @@ def cross_entropy(scores: Array, targets: NDArray[np.int64] | Array) -> tuple[Ar
 
 
 def squared_error(scores: Array, targets: NDArray[np.int64] | Array) -> tuple[Array, float]:
-    """Half the mean squared error, and its gradient."""
-    error = scores[:, 0] - targets.astype(np.float32, copy=False)
-    return (error / np.float32(len(error)))[:, None], 0.5 * float(np.mean(error * error))
+    """Half the mean squared error, and its gradient; targets (n,) or (n, outputs)."""
+    error = scores - targets.astype(np.float32, copy=False).reshape(scores.shape)
+    return error / np.float32(error.size), 0.5 * float(np.mean(error * error))
 
 
 def logistic_loss(scores: Array, targets: NDArray[np.int64] | Array) -> tuple[Array, float]:
@@ -106,7 +106,7 @@ class LinearModel:
         with np.errstate(over="ignore", invalid="ignore"):  # a diverging fit is told below, once
             for part in batches(samples, settings, seed):
                 gradient, loss = self._loss(part.x @ weight + bias, part.y)
-                step_w, step_b = part.x.T @ gradient, gradient.sum(axis=0)
+                step_w, step_b = self._free(part.x.T @ gradient), gradient.sum(axis=0)
                 if l2:
                     step_w += l2 * weight
                 if mu:
@@ -140,6 +140,10 @@ class LinearModel:
         from reuna.adapters.onnx_export import linear_graph
 
         return linear_graph(model, self.activation)
+
+    def _free(self, step: Array) -> Array:
+        """The step, (features, outputs), without what the model may not learn."""
+        return step
 
     def _check(self, samples: Samples) -> None:
         check_samples(samples, self.features, self._classes)
@@ -196,3 +200,17 @@ class LinearRegressor(LinearModel):
         """Root mean squared error (``rmse``) and mean loss on the test samples."""
         loss = super().evaluate(model, data, settings)["loss"]
         return {"rmse": float(np.sqrt(2 * loss)), "loss": loss}
+
+
+class LinearReconstruction(LinearModel):
+    """Each feature from all the others, by least squares: what is normal, for `AnomalyDetector`.
+
+    The weight of a feature on itself stays zero, else the model would give back whatever comes in.
+    """
+
+    def __init__(self, features: int) -> None:
+        super().__init__(features, features, squared_error)
+
+    def _free(self, step: Array) -> Array:
+        np.fill_diagonal(step, 0.0)
+        return step

@@ -85,6 +85,38 @@ def dense_graph(layers: Sequence[Dense]) -> bytes:
     return data
 
 
+def with_distance(data: bytes) -> bytes:
+    """A graph x -> y of equal widths, as one from x to the mean of (x - y)², (n, 1); by name ``y`` too."""
+    onnx = _onnx()
+    model = onnx.load_from_string(data)
+    graph, make = model.graph, onnx.helper.make_node
+    x, y = graph.input[0].name, graph.output[0].name
+    for node in graph.node:
+        node.input[:] = ["given_back" if name == y else name for name in node.input]
+        node.output[:] = ["given_back" if name == y else name for name in node.output]
+    graph.node.extend(
+        [
+            make("Sub", [x, "given_back"], ["away"]),
+            make("Mul", ["away", "away"], ["squared"]),
+            _mean_by_row(onnx, model, "squared", y),
+        ]
+    )
+    del graph.output[:]
+    graph.output.append(onnx.helper.make_tensor_value_info(y, onnx.TensorProto.FLOAT, ["n", 1]))
+    onnx.checker.check_model(model)
+    written: bytes = model.SerializeToString(deterministic=True)
+    return written
+
+
+def _mean_by_row(onnx: ModuleType, model: Any, source: str, out: str) -> Any:
+    """Mean over the features; its axis is an attribute up to opset 17 and an input from 18 on."""
+    (opset,) = [each.version for each in model.opset_import if not each.domain]
+    if opset <= OPSET:
+        return onnx.helper.make_node("ReduceMean", [source], [out], axes=[1], keepdims=1)
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.array([1], np.int64), "axis"))
+    return onnx.helper.make_node("ReduceMean", [source, "axis"], [out], keepdims=1)
+
+
 def _layer_nodes(onnx: ModuleType, layer: Dense, number: int, last: str, out: str) -> list[Any]:
     """Gemm, and the activation where there is one."""
     if layer.activation not in ACTIVATIONS:

@@ -24,7 +24,7 @@ import tokenize
 import traceback
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -77,7 +77,10 @@ def load_entry(folder: Path, entry: str) -> Entry:
     projects may name theirs alike.
     """
     if not _ENTRY.fullmatch(entry):
-        raise ProjectError(f"{entry!r} is no name of a module", 'Write it as in `entry = "detector.model"`.')
+        raise ProjectError(
+            f"learner.entry is {entry!r}, which is no name of a module",
+            'Write it as in `entry = "detector.model"`.',
+        )
     _forget_modules(_on_path)
     place = str(folder.resolve())
     _on_path.append(place)
@@ -111,7 +114,8 @@ def _import(folder: Path, entry: str) -> ModuleType:
         name = error.name or entry
         if name == entry or entry.startswith(f"{name}."):
             raise ProjectError(
-                f"there is no module {entry} in {folder}", "Correct `entry` under [learner] in reuna.toml."
+                f"learner.entry is {entry!r}, but there is no such module in {folder}",
+                "Correct `entry` under [learner] in reuna.toml.",
             ) from error
         raise ProjectError(
             f"importing {entry}: {_where(folder, error)}: there is no module {name!r}",
@@ -131,8 +135,9 @@ def _forget_modules(places: list[str]) -> None:
 
 
 def _first_path(module: ModuleType) -> str | None:
-    """Where a package without ``__init__.py`` lies."""
-    return next(iter(getattr(module, "__path__", ())), None)
+    """Where a package without ``__init__.py`` lies; some modules have something else by that name."""
+    path = getattr(module, "__path__", None)
+    return next(iter(path), None) if isinstance(path, Iterable) else None
 
 
 def _lies_in(path: str | None, place: str) -> bool:

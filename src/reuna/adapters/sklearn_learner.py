@@ -33,13 +33,14 @@ _TINY = 1e-12  # keeps a logarithm finite
 class SklearnLearner:
     """Implements `reuna.core.ports.Learner` over clones of one estimator."""
 
-    def __init__(self, estimator: Any, *, features: int, classes: int = 0) -> None:
-        """``classes``: labels are whole numbers below it; 0 for a regressor.
+    def __init__(self, estimator: Any, *, features: int, classes: int = 0, outputs: int = 1) -> None:
+        """``classes``: labels are whole numbers below it; 0 for a regressor, which has ``outputs``.
 
         Raises `ExtraMissing`, `LearnerError` for an estimator that cannot be trained step by step.
         """
-        _check_estimator(estimator, classes)
+        _check_estimator(estimator, classes, outputs)
         self.features = features
+        self.outputs = outputs
         self.classes = classes
         self._template = estimator
 
@@ -67,7 +68,7 @@ class SklearnLearner:
         return self._metrics(self._loaded(model, 0), data.test)
 
     def predict(self, model: Tensors, x: Array) -> NDArray[Any]:
-        """Probabilities (n, classes); decision scores where it has none; (n, 1) for a regressor."""
+        """Probabilities (n, classes); decision scores where it has none; (n, outputs) for a regressor."""
         return self._answers(self._loaded(model, 0), x)
 
     def export(self, model: Tensors) -> bytes:
@@ -84,7 +85,8 @@ class SklearnLearner:
         if "random_state" in clone.get_params():
             clone.set_params(random_state=seed)
         rows = max(1, self.classes)
-        self._step(clone, np.zeros((rows, self.features), np.float32), np.arange(rows))
+        targets = np.arange(rows) if self.outputs == 1 else np.zeros((rows, self.outputs))
+        self._step(clone, np.zeros((rows, self.features), np.float32), targets)
         return clone
 
     def _loaded(self, model: Tensors, seed: int) -> Any:
@@ -120,7 +122,7 @@ class SklearnLearner:
     def _metrics(self, estimator: Any, samples: Samples) -> Metrics:
         answers = self._answers(estimator, samples.x)
         if not self.classes:
-            loss = 0.5 * float(np.mean((answers[:, 0] - samples.y) ** 2))
+            loss = 0.5 * float(np.mean((answers - samples.y.reshape(answers.shape)) ** 2))
             return {"rmse": float(np.sqrt(2 * loss)), "loss": loss}
         metrics = {"all": float(np.mean(estimator.predict(samples.x) == samples.y))}
         if hasattr(estimator, "predict_proba"):
@@ -129,7 +131,7 @@ class SklearnLearner:
         return metrics
 
 
-def _check_estimator(estimator: Any, classes: int) -> None:
+def _check_estimator(estimator: Any, classes: int, outputs: int) -> None:
     name = type(estimator).__name__
     if not hasattr(estimator, "partial_fit"):
         raise LearnerError(f"{name} has no partial_fit", "Use SGDClassifier(loss='log_loss') or an MLP.")
@@ -140,6 +142,8 @@ def _check_estimator(estimator: Any, classes: int) -> None:
     classifies = bool(_sklearn().is_classifier(estimator))
     if classifies and classes < 2:
         raise LearnerError(f"{name} classifies, and has {classes} classes", "Give classes=N, 2 or more.")
+    if outputs > 1 and not hasattr(estimator, "hidden_layer_sizes"):
+        raise LearnerError(f"{name} has one output", "For more use MLPRegressor.")
     if classes and not classifies:
         raise LearnerError(f"{name} is a regressor", "Leave classes out.")
 

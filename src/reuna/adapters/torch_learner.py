@@ -33,7 +33,7 @@ _OPSET = 18  # the lowest that torch's exporter writes without converting
 class TorchLearner:
     """Implements `reuna.core.ports.Learner` over modules that a factory makes.
 
-    ``module()`` is a new ``nn.Module`` from x (n, features) to scores (n, classes) or (n, 1).
+    ``module()`` is a new ``nn.Module`` from x (n, features) to scores (n, classes), or values (n, outputs).
     ``loss(scores, targets)`` is a scalar tensor; default: cross entropy for classes, else half the
     mean squared error. ``optimizer(parameters, rate)`` is new in each fit; default: plain SGD.
     """
@@ -87,10 +87,11 @@ class TorchLearner:
         answers = scores.numpy()
         if self.classes:
             return {"all": float(np.mean(answers.argmax(axis=1) == data.test.y)), "loss": loss}
-        return {"rmse": float(np.sqrt(np.mean((answers.reshape(-1) - data.test.y) ** 2))), "loss": loss}
+        error = answers - data.test.y.reshape(answers.shape)
+        return {"rmse": float(np.sqrt(np.mean(error**2))), "loss": loss}
 
     def predict(self, model: Tensors, x: Array) -> Array:
-        """Probabilities (n, classes), or values (n, 1); float32."""
+        """Probabilities (n, classes), or values (n, outputs); float32."""
         with _repeatable(0), _torch().no_grad():
             answers: Array = self._answering(model)(_tensor(x)).numpy()
         return answers
@@ -186,7 +187,7 @@ def _cross_entropy(scores: Any, targets: Any) -> Any:
 
 
 def _half_squared_error(scores: Any, targets: Any) -> Any:
-    return 0.5 * _torch().nn.functional.mse_loss(scores.reshape(-1), targets)
+    return 0.5 * _torch().nn.functional.mse_loss(scores, targets.reshape(scores.shape))
 
 
 def _sgd(parameters: Iterator[Any], rate: float) -> Any:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -14,15 +16,61 @@ Json = Annotated[bool, typer.Option("--json", help="Print as JSON.")]
 
 def init(
     folder: Annotated[Path, typer.Argument(help="Folder of the new project.")],
+    task: Annotated[
+        str | None,
+        typer.Option(
+            "--task",
+            help="What is learnt: fault-classification, anomaly-detection or remaining-useful-life.",
+        ),
+    ] = None,
+    learner: Annotated[
+        str | None,
+        typer.Option("--learner", help="What is trained: builtin (linear, in numpy), scikit-learn or torch."),
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Ask nothing, take what is usual.")] = False,
     sample: Annotated[bool, typer.Option("--sample/--no-sample", help="Also make sample data.")] = True,
+    git: Annotated[
+        bool, typer.Option("--git/--no-git", help="Make it a git repository, unless it lies in one.")
+    ] = True,
 ) -> None:
-    """Make a project that trains at once: settings, features, model, a test, sample data."""
-    from reuna.template import make_project
+    """Make a project that trains at once: settings, code, tests, CI files, sample data, git repository."""
+    from reuna.adapters.new_repository import begin_repository
+    from reuna.core.project import TASKS
+    from reuna.template import make_project, missing_module
+    from reuna.template.choices import LEARNERS
 
-    files = make_project(folder, sample)
-    for path in files:
+    asks = sys.stdin.isatty() and not yes
+    task = task or _choice("What is learnt?", TASKS, asks)
+    learner = learner or _choice("What is trained?", LEARNERS, asks)
+    for path in make_project(folder, sample, task, learner):
         typer.echo(f"  {path}")
-    typer.echo(f"next: cd {folder} && reuna run")
+    why_not = begin_repository(folder, f"A project of reuna init: {task}, {learner}") if git else ""
+    if why_not:
+        typer.echo(f"note: {why_not}", err=True)
+    missing = missing_module(learner)
+    first = "pip install -r requirements.txt && " if missing else ""
+    if missing:
+        typer.echo(f"note: {missing} is not installed here yet", err=True)
+    typer.echo(f"next: cd {folder} && {first}reuna run")
+
+
+def _choice(question: str, words: Sequence[str], asks: bool) -> str:
+    """The answer of whoever sits there; else the first word."""
+    if not asks:
+        return words[0]
+    from rich.prompt import Prompt
+
+    try:
+        return Prompt.ask(question, choices=list(words), default=words[0])
+    except EOFError:
+        raise KeyboardInterrupt from None
+
+
+def schema() -> None:
+    """Print the JSON Schema of reuna.toml, by which editors complete and check it."""
+    from reuna.core.project import project_schema
+
+    as_json(project_schema())
 
 
 def check(

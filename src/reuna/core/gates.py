@@ -14,8 +14,8 @@ asks for them.
 
 >>> [(each.metric, each.limit, each.bound) for each in gates({"all": {"min": 0.9, "max_drop": 0.02}})]
 [('all', 'min', 0.9), ('all', 'max_drop', 0.02)]
->>> mistake({"all": {"mim": 0.9}})
-"'all' has 'mim', which is none of min, max, max_drop, max_spread"
+>>> mistake({"min": 0.9, "max": 0.8})
+'has min 0.9, which is above max 0.8'
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from typing import Any, Literal, get_args
 
 from reuna.core.foreign import shown
 from reuna.core.records import Setting
+from reuna.core.settings import Option
 
 Limit = Literal["min", "max", "max_drop", "max_spread"]
 LATENCY, SIZE = "latency_ms", "model_kib"
@@ -34,6 +35,7 @@ LOWER_IS_BETTER = (
     "rmse",
     "mae",
     "false_alarms",
+    "late",
     "loss",
     "ece",
     LATENCY,
@@ -86,6 +88,15 @@ def stuck_sensors(settings: Mapping[str, Setting]) -> dict[str, list[str]]:
     return found
 
 
+def measured_as(metric: str) -> str:
+    """The metric of ``evaluate`` that a gate's metric is made of; '' when it is of the model's graph.
+
+    >>> measured_as("all without flow"), measured_as("latency_ms")
+    ('all', '')
+    """
+    return "" if metric in (LATENCY, SIZE) else metric.partition(WITHOUT)[0]
+
+
 def of_graph(settings: Mapping[str, Setting]) -> list[str]:
     """Which of `LATENCY` and `SIZE` to measure."""
     return [name for name in _asked(settings) if name in (LATENCY, SIZE)]
@@ -95,25 +106,26 @@ def _asked(settings: Mapping[str, Setting]) -> list[str]:
     return [name for name in str(settings.get(ASKED, "")).split("\n") if name]
 
 
-def mistake(table: Mapping[str, Any]) -> str:
-    """What is wrong with a table ``[gates]``, or ''."""
-    wrong = {metric: _wrong(said) for metric, said in table.items()}
-    return "; ".join(f"{shown(metric)} {what}" for metric, what in wrong.items() if what)
-
-
-def _wrong(said: Any) -> str:
-    names = ", ".join(LIMITS)
-    if not isinstance(said, Mapping) or not said:
-        return f"is {shown(said)}, expected a table with some of {names}"
-    unknown = sorted(set(said) - set(LIMITS))
-    if unknown:
-        return f"has {shown(unknown[0])}, which is none of {names}"
-    for limit, bound in said.items():
-        if isinstance(bound, bool) or not isinstance(bound, int | float) or not math.isfinite(bound):
-            return f"has {limit} {shown(bound)}, expected a number"
-    for limit in ("max_drop", "max_spread"):
-        if said.get(limit, 0) < 0:
-            return f"has {limit} {shown(said[limit])}, expected 0 or more"
+def mistake(said: Mapping[str, Any]) -> str:
+    """What is wrong with the limits of one metric whose values are right of themselves, or ''."""
+    if not said:
+        return f"is empty, expected some of {', '.join(LIMITS)}"
     if said.get("min", -math.inf) > said.get("max", math.inf):
         return f"has min {shown(said['min'])}, which is above max {shown(said['max'])}"
     return ""
+
+
+def _finite(value: float) -> str:
+    return "" if math.isfinite(value) else "must be a finite number"
+
+
+def _span(value: float) -> str:
+    return "" if math.isfinite(value) and value >= 0 else "must be 0 or more"
+
+
+KEYS = (
+    Option("min", float, None, "at every site the metric is this or more", check=_finite),
+    Option("max", float, None, "at every site the metric is this or less", check=_finite),
+    Option("max_drop", float, None, "so much worse than the champion at the same site, no more", check=_span),
+    Option("max_spread", float, None, "between the best and the worst site, no more", check=_span),
+)

@@ -6,8 +6,9 @@ learner and to ``load`` as it stands.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from reuna.core import gates
@@ -16,8 +17,9 @@ from reuna.core.foreign import shown
 from reuna.core.gates import Gate
 from reuna.core.records import Grid, Setting
 from reuna.core.scenarios import SCENARIOS, ScenarioSettings, scenario_settings
-from reuna.core.settings import REQUIRED, Option, Source, between, one_of, parse
-from reuna.core.signals import PREFIX, as_settings, mistake
+from reuna.core.schema import schema
+from reuna.core.settings import REQUIRED, Option, Source, between, one_of, parse, places_of
+from reuna.core.signals import KEYS, PREFIX, as_settings, mistake
 
 TASKS = ("fault-classification", "anomaly-detection", "remaining-useful-life")
 OWN_SECTIONS = ("train", "data")
@@ -27,7 +29,14 @@ PROJECT: tuple[Option, ...] = (
     Option("project.name", str, REQUIRED, "name of the project"),
     Option("project.task", str, "fault-classification", "what is learnt", check=one_of(*TASKS)),
     Option("project.metric", str, "all", "metric by which sites are compared"),
-    Option("signals", dict, {}, "columns of the nodes' tables: unit, min and max of each", check=mistake),
+    Option(
+        "signals",
+        dict,
+        {},
+        "columns of the nodes' tables: unit, min and max of each",
+        check=mistake,
+        each=KEYS,
+    ),
     Option(
         "learner.entry", str, "detector.model", "module with load(folder, settings) and learner(settings)"
     ),
@@ -51,10 +60,17 @@ PROJECT: tuple[Option, ...] = (
         "round.deadline_s", float, 60.0, "how long a parent waits for its children", "s", between(0.1, 1e6)
     ),
     Option("round.quorum", float, 1.0, "fraction of the edges that a round needs", check=between(0.01, 1)),
-    Option("round.grid_bits", int, 32, "bits of an encoded value: 8, 16 or 32", "bit"),
-    Option("round.grid_exponent", int, -24, "grid step is two to this power"),
+    Option("round.grid_bits", int, 32, "bits of an encoded value: 8, 16 or 32", "bit", one_of(8, 16, 32)),
+    Option("round.grid_exponent", int, -24, "grid step is two to this power", check=between(-60, 30)),
     Option("round.max_weight", int, 65_536, "largest weight of one node", "samples", between(1, 2**31)),
-    Option("gates", dict, {}, "what a model must reach at every site, by metric", check=gates.mistake),
+    Option(
+        "gates",
+        dict,
+        {},
+        "what a model must reach at every site, by metric",
+        check=gates.mistake,
+        each=gates.KEYS,
+    ),
     Option("run.seed", int, 1, "seed of the whole run", check=between(0, 2**31 - 1)),
     Option("run.local", bool, True, "also train each node alone, for comparison"),
     Option(
@@ -66,7 +82,10 @@ PROJECT: tuple[Option, ...] = (
 
 @dataclass(frozen=True)
 class ProjectSettings:
-    """`reuna.toml`, checked. ``settings`` go to the learner and its data loading."""
+    """`reuna.toml`, checked. ``settings`` go to the learner and its data loading.
+
+    ``places``: where each setting comes from, as ``FILE:LINE:COLUMN`` or by the source's name.
+    """
 
     name: str
     task: str
@@ -84,6 +103,7 @@ class ProjectSettings:
     test: ScenarioSettings
     settings: Mapping[str, Setting]
     gates: tuple[Gate, ...] = ()
+    places: Mapping[str, str] = field(default_factory=dict)
 
 
 def project_settings(sources: Sequence[Source], takes: Mapping[str, Collection[str]]) -> ProjectSettings:
@@ -91,8 +111,22 @@ def project_settings(sources: Sequence[Source], takes: Mapping[str, Collection[s
 
     ``takes``: names of the settings that each strategy works with, see `reuna.learn.strategies`.
     """
-    values = parse(PROJECT, sources, free=OWN_SECTIONS)
-    _check_strategy(values, takes)
+    unused: dict[str, str] = {}
+
+    def judge(read: Mapping[str, Any]) -> list[str]:
+        unused.update(_unused(read, takes))
+        return [*unused.values(), *_own_mistakes(read, takes)]
+
+    try:
+        values = parse(PROJECT, sources, free=OWN_SECTIONS, judge=judge)
+    except SettingsError as error:
+        if unused:
+            without = " ".join(f"--set {name}=" for name in unused)
+            error.next_step = (
+                "Correct each line named above. Take out what the strategy does not use, or choose another "
+                f"strategy.name; `{without}` leaves it out for once."
+            )
+        raise
     return ProjectSettings(
         name=values["project.name"],
         task=values["project.task"],
@@ -108,27 +142,27 @@ def project_settings(sources: Sequence[Source], takes: Mapping[str, Collection[s
         local=values["run.local"],
         centralised=values["run.centralised"],
         test=scenario_settings(values),
-        settings=_settings(values, takes[values["strategy.name"]]),
+        settings=_settings(values),
         gates=gates.gates(values["gates"]),
+        places=places_of(sources),
     )
 
 
-def _check_strategy(values: Mapping[str, Any], takes: Mapping[str, Collection[str]]) -> None:
-    """Raises `SettingsError` for what is set under ``[strategy]`` and the chosen one would not look at."""
+def project_schema() -> dict[str, Any]:
+    """`reuna.toml` as JSON Schema, for editors."""
+    return schema(PROJECT, "reuna.toml", OWN_SECTIONS, f"^{re.escape(PREFIX)}")
+
+
+def _unused(values: Mapping[str, Any], takes: Mapping[str, Collection[str]]) -> dict[str, str]:
+    """What is set under ``[strategy]`` and the chosen one would not look at: name -> a sentence."""
     chosen = values["strategy.name"]
-    unused = [
-        name
-        for name, value in values.items()
-        if name.startswith("strategy.") and name not in RUNS_OWN and value is not None
-        if name.partition(".")[2] not in takes[chosen]
-    ]
-    if unused:
-        said = (f"{name} is set, but {chosen} does not use it; {_users(name, takes)}" for name in unused)
-        without = " ".join(f"--set {name}=" for name in unused)
-        raise SettingsError(
-            "\n".join(said),
-            f"Take it out, or choose another strategy.name; `{without}` leaves it out for once.",
-        )
+    said = {}
+    for name, value in values.items():
+        section, _, key = name.partition(".")
+        if section != "strategy" or name in RUNS_OWN or value is None or key in takes[chosen]:
+            continue
+        said[name] = f"{name} is set, but {chosen} does not use it; {_users(name, takes)}"
+    return said
 
 
 def _users(name: str, takes: Mapping[str, Collection[str]]) -> str:
@@ -137,24 +171,31 @@ def _users(name: str, takes: Mapping[str, Collection[str]]) -> str:
     return f"{' and '.join(users)} {'do' if len(users) > 1 else 'does'}"
 
 
-def _settings(values: Mapping[str, Any], taken: Collection[str]) -> dict[str, Setting]:
-    """Own sections and the strategy's numbers, without their section names: so no name may come twice."""
+def _own_mistakes(values: Mapping[str, Any], takes: Mapping[str, Collection[str]]) -> Iterator[str]:
+    """What is wrong with the project's own sections, whose keys lose the section's name: none comes twice."""
+    names = {"entry", "rounds", gates.ASKED, *takes[values["strategy.name"]]}
+    for name, value in values.items():
+        section, _, key = name.partition(".")
+        if section not in OWN_SECTIONS:
+            continue
+        if key in names:
+            yield f"{name} has the name of another setting of the run; call it otherwise"
+        names.add(key)
+        if key.startswith(PREFIX):
+            yield f"{name} is in the wrong place: declare signals under [signals]"
+        if not isinstance(value, bool | int | float | str):
+            yield f"{name} is {shown(value)}, expected a plain value"
+
+
+def _settings(values: Mapping[str, Any]) -> dict[str, Setting]:
+    """Own sections and the strategy's numbers, without their section names."""
     settings: dict[str, Setting] = {"entry": values["learner.entry"], **as_settings(values["signals"])}
     settings |= gates.as_settings(gates.gates(values["gates"]))
-    wrong = []
     for name, value in values.items():
         section, _, key = name.partition(".")
         if section not in (*OWN_SECTIONS, "strategy") or name == "strategy.name":
             continue
         if section == "strategy" and value is None:
             continue  # the strategy has its own, see reuna.learn.strategies
-        if section in OWN_SECTIONS and (key in settings or key in taken):
-            wrong.append(f"{name} has the name of another setting of the run; call it otherwise")
-        if key.startswith(PREFIX):
-            wrong.append(f"{name} is in the wrong place: declare signals under [signals]")
-        if not isinstance(value, bool | int | float | str):
-            wrong.append(f"{name} is {shown(value)}, expected a plain value")
         settings[key] = value
-    if wrong:
-        raise SettingsError("\n".join(wrong))
     return settings

@@ -1,4 +1,4 @@
-"""How good a fault classifier is, on all faults, on those its site has seen, and on normal hours.
+"""How good a model is: at naming faults, at telling what is not normal, at saying how long a machine lasts.
 
 >>> truth, named = np.array([0, 1, 1, 2]), np.array([0, 1, 0, 2])
 >>> round(macro_f1(truth, named, (0, 1, 2)), 3)
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from reuna.core.records import Metrics
 
 Labels = NDArray[np.integer]
+Values = NDArray[np.floating]
 NORMAL = 0  #: the class number of "no fault"
 
 
@@ -72,3 +73,48 @@ def fault_scores(
     if normal_runs.any():
         found["false_alarms"] = float(np.mean(named[normal_runs] != NORMAL))
     return found
+
+
+def auroc(positive: NDArray[np.bool_], scores: Values) -> float:
+    """Area under the ROC curve: how often a positive sample scores above another one; ties count half.
+
+    ``positive`` (samples,) holds both kinds. Fawcett 2006, section 7, by ranks.
+
+    >>> auroc(np.array([False, False, True, True]), np.array([0.1, 0.4, 0.4, 0.8]))
+    0.875
+    """
+    _, where, counts = np.unique(scores, return_inverse=True, return_counts=True)
+    ends = np.cumsum(counts)
+    ranks = (ends - (counts - 1) / 2)[where]  # of equal scores their mean rank, from 1
+    ones, zeros = int(positive.sum()), int((~positive).sum())
+    return float((ranks[positive].sum() - ones * (ones + 1) / 2) / (ones * zeros))
+
+
+def anomaly_scores(anomalous: NDArray[np.bool_], scores: Values, threshold: float) -> Metrics:
+    """``auroc``, and at the threshold ``detected`` and ``false_alarms``, as fractions.
+
+    ``anomalous`` and ``scores`` (samples,); a higher score is stranger, one above the threshold an
+    alarm. A part without samples is left out.
+    """
+    alarms, found = scores > threshold, {}
+    if anomalous.any() and not anomalous.all():
+        found["auroc"] = auroc(anomalous, scores)
+    if anomalous.any():
+        found["detected"] = float(np.mean(alarms[anomalous]))
+    if not anomalous.all():
+        found["false_alarms"] = float(np.mean(alarms[~anomalous]))
+    return found
+
+
+def life_scores(truth: Values, told: Values, margin: float) -> Metrics:
+    """``rmse`` and ``mae`` of a remaining life in its own unit, and ``late``.
+
+    ``late``: fraction of the samples whose machine is promised more than ``margin`` too much.
+    ``truth`` and ``told`` (samples,).
+
+    >>> life_scores(np.array([10.0, 10.0]), np.array([14.0, 7.0]), margin=3)
+    {'rmse': 3.5355339059327378, 'mae': 3.5, 'late': 0.5}
+    """
+    error = told.astype(np.float64) - truth
+    rmse, mae = float(np.sqrt(np.mean(error * error))), float(np.mean(np.abs(error)))
+    return {"rmse": rmse, "mae": mae, "late": float(np.mean(error > margin))}

@@ -2,7 +2,7 @@
 
 Values come from a file, then the environment, then flags; the later wins. An empty text of the
 latter two takes back what has no default. All mistakes are reported together, each with where it
-came from. Pure: the caller reads file and environment.
+came from: of a file the line and column. Pure: the caller reads file and environment.
 
 >>> table = (Option("listen.port", int, 8443, "TCP port of the freight server"),)
 >>> parse(table, [Source("fog.toml", {"listen": {"port": 9000}})])["listen.port"]
@@ -17,17 +17,20 @@ from __future__ import annotations
 
 import difflib
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from reuna.core.errors import SettingsError
+from reuna.core.errors import ReunaError, SettingsError
 from reuna.core.foreign import shown
 
 REQUIRED = object()  #: default of an option that must be given
 Check = Callable[[Any], str]
 #: What is wrong with the file or folder that a given option names, or ''; the world as an argument.
 Look = Callable[["Option", Mapping[str, Any]], str]
+#: What is wrong with the values as a whole, one line each that begins with a setting's name.
+Judge = Callable[[Mapping[str, Any]], Iterable[str]]
 TEXT_ORIGINS = ("environment", "flags")  #: sources whose values are always text
 
 
@@ -35,6 +38,8 @@ TEXT_ORIGINS = ("environment", "flags")  #: sources whose values are always text
 class Option:
     """``kind`` is str, int, float, bool, list or dict; ``check`` returns what is wrong, or ''.
 
+    ``each``: a dict holds tables, and these are the keys that each may have; none of them is needed.
+    ``check`` then looks at each table.
     ``there``: for a path, what has to be there when the place starts: ``file``, ``folder``; ``pin`` is a
     file that a node without a trust store needs; ``later`` one that may come at any time.
     """
@@ -46,24 +51,65 @@ class Option:
     unit: str = ""
     check: Check | None = None
     there: str = ""
+    each: tuple[Option, ...] = ()
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where values come from: its name for messages, and nested or dotted values."""
+    """Where values come from: its name for messages, and nested or dotted values.
+
+    ``places``: of a file, ``FILE:LINE:COLUMN`` of each key by its dotted name.
+    """
 
     origin: str
     values: Mapping[str, Any]
+    places: Mapping[str, str] = field(default_factory=dict)
+
+    def place(self, name: str) -> str:
+        """Where a value of that name stands, as exactly as is known."""
+        return self.places.get(name, self.origin)
 
 
-def between(low: float, high: float) -> Check:
+@dataclass(frozen=True)
+class Between:
     """A check that a number lies in ``low..high``."""
-    return lambda value: "" if low <= value <= high else f"must be between {low:g} and {high:g}"
+
+    low: float
+    high: float
+
+    def __call__(self, value: Any) -> str:
+        """What is wrong, or ''."""
+        within = self.low <= value <= self.high
+        return "" if within else f"must be between {_figure(self.low)} and {_figure(self.high)}"
 
 
-def one_of(*words: str) -> Check:
-    """A check that a text is one of ``words``."""
-    return lambda value: "" if value in words else f"must be one of {', '.join(words)}"
+@dataclass(frozen=True)
+class OneOf:
+    """A check that a value is one of those."""
+
+    allowed: tuple[Any, ...]
+
+    def __call__(self, value: Any) -> str:
+        """What is wrong, or ''."""
+        if value in self.allowed:
+            return ""
+        close = _nearest(value, self.allowed) if isinstance(value, str) else ""
+        return f"must be one of {', '.join(map(str, self.allowed))}{close}"
+
+
+def _figure(number: float) -> str:
+    """A limit as one would write it: all its digits up to a million."""
+    return f"{number:.0f}" if abs(number) < 1e15 and number == int(number) else f"{number:g}"
+
+
+def between(low: float, high: float) -> Between:
+    """A check that a number lies in ``low..high``."""
+    return Between(low, high)
+
+
+def one_of(*allowed: str | int) -> OneOf:
+    """A check that a value is one of ``allowed``."""
+    return OneOf(allowed)
 
 
 TCP_PORT = between(1, 65_535)
@@ -98,33 +144,71 @@ def flags(pairs: Sequence[str]) -> Source:
 
 
 def parse(
-    table: Sequence[Option], sources: Iterable[Source], free: Sequence[str] = (), look: Look | None = None
+    table: Sequence[Option],
+    sources: Iterable[Source],
+    free: Sequence[str] = (),
+    look: Look | None = None,
+    judge: Judge | None = None,
 ) -> dict[str, Any]:
     """Every option's value by its dotted name. Raises `SettingsError` with all mistakes.
 
     Sections named in ``free`` take any keys; they come back under ``section.key``. ``look`` is asked
-    about each path that is set.
+    about each path that is set, ``judge`` about what is left when every value of itself is looked at.
     """
+    sources = list(sources)
     known = {option.name: option for option in table}
     values = {option.name: option.default for option in table}
     mistakes: list[str] = []
     for source in sources:
         for name, value in _flat(source.values, known):
             if name in known:
-                _take(known[name], value, source.origin, values, mistakes)
-            elif name.split(".")[0] in free:
+                _take(known[name], value, source, values, mistakes)
+            elif name.partition(".")[0] in free and "." in name:
                 values[name] = _guess(value) if source.origin in TEXT_ORIGINS else value
-            else:
-                mistakes.append(f"{source.origin}: {name} is not a setting{_near(name, known)}")
+            elif wrong := _unknown(name, value, known, free):
+                mistakes.append(f"{source.place(name)}: {wrong}")
+    where = places_of(sources)
     for option in table:
         if values[option.name] is REQUIRED:
-            mistakes.append(f"{option.name} is missing: {option.help}")
+            missing = f"{option.name} is missing: {option.help}"
+            section = where.get(option.name.rpartition(".")[0], "")
+            mistakes.append(f"{section}: {missing}" if section else missing)
         elif look is not None and option.there and values[option.name]:
             wrong = look(option, values)
-            mistakes += [f"{option.name} is {values[option.name]}, {wrong}"] if wrong else []
+            mistakes += [located(f"{option.name} is {values[option.name]}, {wrong}", where)] if wrong else []
+    mistakes += [located(line, where) for line in (judge(values) if judge else ())]
     if mistakes:
         raise SettingsError("\n".join(mistakes))
     return values
+
+
+def places_of(sources: Iterable[Source]) -> dict[str, str]:
+    """Where each setting's value comes from: the last source that says it."""
+    found: dict[str, str] = {}
+    for source in sources:
+        found.update(source.places or dict.fromkeys(source.values, source.origin))
+    return found
+
+
+def located(message: str, places: Mapping[str, str]) -> str:
+    """The message with its place before each line that begins with the name of a setting.
+
+    >>> located("train.rate is -1", {"train.rate": "reuna.toml:9:1"})
+    'reuna.toml:9:1: train.rate is -1'
+    """
+    lines = [(line, places.get(line.partition(" ")[0])) for line in message.splitlines()]
+    return "\n".join(f"{place}: {line}" if place else line for line, place in lines)
+
+
+@contextmanager
+def locating(places: Mapping[str, str]) -> Iterator[None]:
+    """An error that names a setting also says where that stands."""
+    try:
+        yield
+    except ReunaError as error:
+        error.message = located(error.message, places)
+        error.args = (error.message,)
+        raise
 
 
 def _flat(
@@ -132,25 +216,71 @@ def _flat(
 ) -> Iterable[tuple[str, Any]]:
     for key, value in values.items():
         name = f"{path}{key}"
-        if isinstance(value, Mapping) and not (name in known and known[name].kind is dict):
+        if isinstance(value, Mapping) and value and not (name in known and known[name].kind is dict):
             yield from _flat(value, known, f"{name}.")
         else:
             yield name, value
 
 
-def _take(option: Option, value: Any, origin: str, values: dict[str, Any], mistakes: list[str]) -> None:
-    if value == "" and origin in TEXT_ORIGINS and option.default is None:
+def _unknown(name: str, value: Any, known: Mapping[str, Option], free: Sequence[str]) -> str:
+    """What is wrong with a name that is no setting: nothing, when it is a section without any."""
+    if name in free or any(each.startswith(f"{name}.") for each in known):
+        return "" if value == {} else f"{name} is {shown(value)}, expected a section [{name}]"
+    return f"{name} is not a setting{_near(name, known)}"
+
+
+def _take(option: Option, value: Any, source: Source, values: dict[str, Any], mistakes: list[str]) -> None:
+    if value == "" and source.origin in TEXT_ORIGINS and option.default is None:
         values[option.name] = None
         return
-    converted = _convert(option.kind, value, origin)
+    converted = _convert(option.kind, value, source.origin)
+    place = source.place(option.name)
     if converted is None:
-        mistakes.append(f"{origin}: {option.name} is {shown(value)}, expected {_words(option.kind)}")
+        expected = f"expected {_words(option.kind)}{_rewritten(option.kind, value)}"
+        mistakes.append(f"{place}: {option.name} is {shown(value)}, {expected}")
         return
-    wrong = option.check(converted) if option.check else ""
+    if option.each:
+        found = [line for name in converted for line in _table(option, name, converted[name], source)]
+    else:
+        wrong = option.check(converted) if option.check else ""
+        found = [f"{place}: {option.name} is {shown(value)}, {wrong}"] if wrong else []
+    mistakes += found
+    if not found:
+        values[option.name] = converted
+
+
+def _table(option: Option, name: str, table: Any, source: Source) -> Iterator[str]:
+    """What is wrong with one of the tables of an option with ``each``, every key at its place."""
+    path, keys = f"{option.name}.{name}", {key.name: key for key in option.each}
+    if not isinstance(table, Mapping):
+        yield f"{source.place(path)}: {path} is {shown(table)}, expected a table with {', '.join(keys)}"
+        return
+    found = [
+        line for key, value in table.items() for line in _entry(f"{path}.{key}", keys, key, value, source)
+    ]
+    yield from found
+    wrong = option.check(table) if option.check and not found else ""
     if wrong:
-        mistakes.append(f"{origin}: {option.name} is {shown(value)}, {wrong}")
+        yield f"{source.place(path)}: {path} {wrong}"
+
+
+def _entry(path: str, keys: Mapping[str, Option], key: str, value: Any, source: Source) -> Iterator[str]:
+    """What is wrong with one key of such a table."""
+    if key not in keys:
+        close = _nearest(key, keys) or f"; there are {', '.join(keys)}"
+        yield f"{source.place(path)}: {path} is not a setting{close}"
         return
-    values[option.name] = converted
+    kept: dict[str, Any] = {}
+    mistakes: list[str] = []
+    _take(replace(keys[key], name=path), value, source, kept, mistakes)
+    yield from mistakes
+
+
+def _rewritten(kind: type, value: Any) -> str:
+    """How the value is written right, when quotes are all that is wrong."""
+    if isinstance(value, str) and kind is not str and _from_text(kind, value) is not None:
+        return "; write it without quotes"
+    return "; write it in quotes" if kind is str and isinstance(value, int | float) else ""
 
 
 def _convert(kind: type, value: Any, origin: str) -> Any:
@@ -196,5 +326,13 @@ def _words(kind: type) -> str:
 
 
 def _near(name: str, known: Mapping[str, Option]) -> str:
+    """The setting that was meant: by its whole name, else by its last part in another section."""
+    last = {each.rpartition(".")[2]: each for each in known}
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    close = close or [last[each] for each in (name.rpartition(".")[2],) if each in last]
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+def _nearest(word: str, words: Iterable[Any]) -> str:
+    close = difflib.get_close_matches(word, [str(each) for each in words], n=1, cutoff=0.5)
     return f"; did you mean {close[0]}?" if close else ""

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import math
 import re
-import sys
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,9 +24,14 @@ from typing import Any
 
 from reuna.core.foreign import shown
 from reuna.core.records import Setting
+from reuna.core.settings import Option
 
 PREFIX = "signals."  #: of a signal's name among the settings
-KEYS = ("unit", "min", "max")
+KEYS = (
+    Option("unit", str, "", "unit in which the column is, compared as text; without it none is compared"),
+    Option("min", float, -math.inf, "lowest plausible median of the column"),
+    Option("max", float, math.inf, "highest plausible median of the column"),
+)
 _IN_BRACKETS = re.compile(r"(?P<stem>.*\S)\s*\[(?P<unit>[^\[\]]+)\]")
 
 
@@ -61,31 +65,10 @@ def _signal(name: str, text: str) -> Signal:
     return Signal(name, unit, float(low), float(high))
 
 
-def mistake(table: Mapping[str, Any]) -> str:
-    """What is wrong with a table ``[signals]``, or ''."""
-    wrong = {name: _wrong(said) for name, said in table.items()}
-    return "; ".join(f"{shown(name)} {what}" for name, what in wrong.items() if what)
-
-
-def _wrong(said: Any) -> str:
-    if not isinstance(said, Mapping):
-        return f"is {shown(said)}, expected a table with {', '.join(KEYS)}"
-    unknown = sorted(set(said) - set(KEYS))
-    if unknown:
-        return f"has {shown(unknown[0])}, which is none of {', '.join(KEYS)}"
-    if not isinstance(said.get("unit", ""), str):
-        return f"has the unit {shown(said['unit'])}, expected text"
-    ends = [said.get("min", -math.inf), said.get("max", math.inf)]
-    if not all(_is_number(end) for end in ends):
-        return "has a min or max that is no number"
-    return "" if ends[0] < ends[1] else f"has min {shown(ends[0])}, which is not below max {shown(ends[1])}"
-
-
-def _is_number(value: Any) -> bool:
-    """Whether a float can hold it."""
-    if isinstance(value, int) and not isinstance(value, bool):
-        return abs(value) < sys.float_info.max
-    return isinstance(value, float)
+def mistake(said: Mapping[str, Any]) -> str:
+    """What is wrong with the range of a declaration whose values are right of themselves, or ''."""
+    low, high = said.get("min", -math.inf), said.get("max", math.inf)
+    return "" if low < high else f"has min {shown(low)}, which is not below max {shown(high)}"
 
 
 def split_name(column: str) -> tuple[str, str]:

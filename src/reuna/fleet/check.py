@@ -10,8 +10,10 @@ from typing import Any
 from reuna.adapters.project import blame_project, load_entry
 from reuna.core.data import Dataset, Samples
 from reuna.core.errors import DataError, ReunaError, SettingsError
+from reuna.core.gates import measured_as
 from reuna.core.ports import Learner, Tensors
 from reuna.core.project import ProjectSettings
+from reuna.core.settings import locating
 from reuna.core.tensors import layout_of
 from reuna.fleet.data import DataNode, find_nodes, spread
 from reuna.fleet.layout import check_names
@@ -42,6 +44,13 @@ def check_all(
 
     ``quorum``: the fraction of nodes whose data must be sound; a run goes on without the others.
     """
+    with locating(settings.places):
+        return _check(folder, settings, data, fogs, quorum)
+
+
+def _check(
+    folder: Path, settings: ProjectSettings, data: list[DataNode], fogs: int | None, quorum: float
+) -> dict[str, Any]:
     check_names(["cloud", *spread(data, fogs), *(node.name for node in data)])
     check_grid(settings.grid, settings.max_weight, max(1, len(data)))
     entry = load_entry(folder, settings.entry)
@@ -62,17 +71,24 @@ def check_all(
             wrong.append(f"{node.name}: {error.message}")
             steps.add(error.next_step)
             continue
-        if settings.metric not in metrics:
+        if _unmeasured(settings, metrics):
             with blame_project(folder, f"trying the learner on {node.name}"):
                 metrics |= _tried(learner, model, loaded, settings)
     if len(nodes) < math.ceil(quorum * len(data) - 1e-9):
         raise DataError("\n".join(wrong), steps.pop() if len(steps) == 1 else CORRECT)
-    if nodes and settings.metric not in metrics:
-        raise SettingsError(
-            f"project.metric is {settings.metric!r}, but no node measures that; measured are "
-            f"{', '.join(sorted(metrics))}"
-        )
+    if nodes and (unmeasured := _unmeasured(settings, metrics)):
+        raise SettingsError("\n".join(unmeasured))
     return {"project": settings.name, "params": params, "rounds": settings.rounds, "nodes": nodes}
+
+
+def _unmeasured(settings: ProjectSettings, metrics: set[str]) -> list[str]:
+    """Which settings name a metric that no node measures."""
+    known = f"but no node measures that; measured are {', '.join(sorted(metrics))}"
+    said = [f"project.metric is {settings.metric!r}, {known}"] if settings.metric not in metrics else []
+    gated = {each.metric: measured_as(each.metric) for each in settings.gates}
+    return said + [
+        f"gates.{name} is a gate on {of!r}, {known}" for name, of in gated.items() if of and of not in metrics
+    ]
 
 
 def _tried(learner: Learner, model: Tensors, data: Any, settings: ProjectSettings) -> set[str]:

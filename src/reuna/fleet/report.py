@@ -31,7 +31,17 @@ PAYLOAD = (
     "acknowledgements and the hashes of blocks are not in."
 )
 NO_ROWS = "no payload of kind raw exists; make drill NAME=flows records every line that leaves"
-NAMES = {"all": "all", "seen": "seen", "unseen": "unseen", "false_alarms": "false alarms"}
+NAMES = {
+    "all": "all",
+    "seen": "seen",
+    "unseen": "unseen",
+    "auroc": "AUROC",
+    "detected": "detected",
+    "false_alarms": "false alarms",
+    "rmse": "RMSE",
+    "mae": "MAE",
+    "late": "late",
+}
 PLAIN_NUMBERS = ("rmse", "mae", "loss")  #: metrics that are no fractions
 STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:78rem;padding:0 1rem;color:#1c2430}

@@ -7,6 +7,7 @@ import os
 import stat
 import struct
 import sys
+import types
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -99,7 +100,7 @@ def test_a_mistake_is_named_with_file_and_line(tmp_path: Path, model: str, said:
 
 @pytest.mark.parametrize("entry", ["detector.modle", "detektor.model"])
 def test_an_entry_that_is_not_there_points_to_the_settings(tmp_path: Path, entry: str) -> None:
-    with pytest.raises(ProjectError, match=f"no module {entry}") as caught:
+    with pytest.raises(ProjectError, match=f"learner.entry is '{entry}', but there is no such") as caught:
         load_entry(project(tmp_path), entry)
     assert "reuna.toml" in caught.value.next_step
 
@@ -326,3 +327,16 @@ def test_a_file_twice_in_a_bundle_is_refused(tmp_path: Path) -> None:
             bundle.writestr("a.py", "run")
     with pytest.raises(ProjectError, match="twice"):
         unpack_bundle(out.getvalue(), tmp_path / "into")
+
+
+def test_a_module_whose_path_is_no_list_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As torch has one: it answers to any name."""
+    strange = types.ModuleType("strange")
+    strange.__path__ = object()  # type: ignore[assignment]
+    monkeypatch.setitem(sys.modules, "strange", strange)
+    (tmp_path / "model.py").write_text("def load(folder, settings): ...\ndef learner(settings): ...\n")
+    for _ in range(2):  # the second forgets the modules of the first
+        assert load_entry(tmp_path, "model")
+    assert sys.modules["strange"] is strange

@@ -98,7 +98,7 @@ def test_what_is_not_there_is_reported_with_the_other_mistakes() -> None:
         parse(table, [Source("fog.toml", {"name": "north", "key": "k.pem", "mode": "slow"})], look=gone)
     assert caught.value.message.splitlines() == [
         "fog.toml: mode is 'slow', must be one of fast, safe",
-        "key is k.pem, which is no file",
+        "fog.toml: key is k.pem, which is no file",
     ]
 
 

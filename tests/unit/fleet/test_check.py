@@ -66,20 +66,26 @@ def code(old: str, new: str) -> Callable[[Path], None]:
 
 
 MISTAKES: dict[str, tuple[Callable[[Path], None], str]] = {
-    "a grid of other bits": (round_settings("grid_bits = 9"), "grid bits is 9"),
+    "a grid of other bits": (
+        round_settings("grid_bits = 9"),
+        "reuna.toml:33:1: round.grid_bits is 9, must be one of 8, 16, 32",
+    ),
     "a grid finer than numbers are": (
         round_settings("grid_exponent = -2000\nmax_weight = 2_000_000_000"),
-        "grid exponent -2000",
+        "reuna.toml:33:1: round.grid_exponent is -2000, must be between -60 and 30",
     ),
-    "a metric nobody measures": (setting('"all"', '"nonsense"'), "measured are all, false_alarms"),
+    "a metric nobody measures": (
+        setting('"all"', '"nonsense"'),
+        "reuna.toml:6:1: project.metric is 'nonsense', but no node measures that; measured are all, false_alarms",
+    ),
     "a rate below zero": (setting("rate = 0.1\n", "rate = -0.1\n"), "train.rate is -0.1"),
     "a batch below zero": (setting("batch = 32", "batch = -1"), "train.batch is -1"),
     "a node named as the cloud": (lambda p: own_node(p, "cloud", TABLE), "'cloud' is used twice"),
     "a node named as a fog": (lambda p: own_node(p, "fog-1", TABLE), "'fog-1' is used twice"),
     "a table without rows": (lambda p: own_node(p, "new", TABLE), "new: "),
     "a missing column": (lambda p: own_node(p, "new", "time_s,fault\n0,0\n"), "has no column"),
-    "a load that raises": (code("tables = read_folder(folder)", "raise OSError('gone')"), "OSError: gone"),
-    "a learner that raises": (code("return Detector(", "return {}['x']("), "making the learner: "),
+    "a load that raises": (code("parts = splits(", "raise OSError('gone')  # "), "OSError: gone"),
+    "a learner that raises": (code("return Scored(", "return {}['x']("), "making the learner: "),
 }
 
 
@@ -151,7 +157,17 @@ def test_a_learner_that_raises_while_a_run_is_prepared_is_blamed_with_file_and_l
     from reuna.fleet.layout import Fleet
     from reuna.fleet.session import Job, prepare
 
-    code("return Detector(", "return {}['x'](")(project)
+    code("return Scored(", "return {}['x'](")(project)
     job = Job(project, open_settings(project, []), [], project / "runs")
     with pytest.raises(LearnerError, match=r"detector/model.py:\d+: KeyError"):
         prepare(job, Fleet("none", project, ()), "r-1")
+
+
+def test_a_gate_on_what_nobody_measures_is_told_at_its_line(project: Path) -> None:
+    file = project / "reuna.toml"
+    gates = "[gates]\nall = { min = 0.5 }\nalll = { min = 0.5 }\n'all without flow_m3_h' = { min = 0 }\nlatency_ms = { max = 9 }\n"
+    file.write_text(f"{file.read_text()}\n{gates}")
+    with pytest.raises(ReunaError) as told:
+        check_project(project, None)
+    (line,) = told.value.message.splitlines()
+    assert line.startswith("reuna.toml:34:1: gates.alll is a gate on 'alll', but no node measures that")

@@ -58,13 +58,13 @@ def test_a_run_of_a_project_is_written_and_answers_probabilities(project: Path) 
 
 def test_a_learner_that_exports_another_model_writes_nothing(project: Path) -> None:
     run, result = kept(project, project / "runs")
-    model = project / "detector" / "model.py"
-    twice = "\n    def export(self, model):\n        return super().export({k: 2 * v for k, v in model.items()})\n"
-    model.write_text(
-        model.read_text().replace(
-            "class Detector(SoftmaxClassifier):", f"class Detector(SoftmaxClassifier):{twice}"
-        )
+    estimator = project / "detector" / "estimator.py"
+    twice = (
+        "\n\nclass Twice(SoftmaxClassifier):\n    def export(self, model):\n"
+        "        return super().export({k: 2 * v for k, v in model.items()})\n"
     )
+    text = estimator.read_text().replace("return SoftmaxClassifier(", "return Twice(")
+    estimator.write_text(text + twice)
     with pytest.raises(LearnerError, match="the exported ONNX differs from the learner"):
         export_run(run, result, project, project / "model.onnx")
     assert not (project / "model.onnx").exists()

@@ -31,7 +31,9 @@ from tests.unit.trust.site import CLOUD, CODE, IN_FORCE, NOW, key, metric, publi
 TODAY = date(2026, 11, 25)
 FOG = "spiffe://north.line-4/gateway/north"  # the gateway as its edges know it
 KEYS = {"dpo": public("dpo"), "ot-owner": public("ot")}
-METRICS = ("loss", "all", "seen", "unseen", "false_alarms", "rmse")
+METRICS = (
+    "loss", "all", "seen", "unseen", "false_alarms", "rmse", "mae", "auroc", "detected", "late"
+)  # fmt: skip
 
 
 def started(preset: str) -> Policy:

@@ -8,7 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reuna.core.gates import LIMITS, Gate, gates, mistake
+from reuna.core.errors import SettingsError
+from reuna.core.gates import LIMITS, Gate, gates
+from reuna.core.project import project_settings
+from reuna.core.settings import Source
+from reuna.learn.strategies import TAKES
 from reuna.loop.release import FIRST, NEW_SITE, SILENT, decision, judge, worst
 
 GOOD = {"all": 0.95, "false_alarms": 0.01}
@@ -120,16 +124,21 @@ def test_one_gate_more_never_releases_what_was_stopped(
     ("table", "said"),
     [
         ({"all": 0.9}, "expected a table"),
-        ({"all": {}}, "expected a table"),
-        ({"all": {"mim": 0.9}}, "none of min"),
+        ({"all": {}}, "gates.all is empty, expected some of min"),
+        ({"all": {"mim": 0.9}}, "gates.all.mim is not a setting; did you mean min?"),
         ({"all": {"min": "0.9"}}, "expected a number"),
         ({"all": {"min": True}}, "expected a number"),
-        ({"all": {"min": float("nan")}}, "expected a number"),
-        ({"all": {"max_drop": -0.1}}, "expected 0 or more"),
-        ({"all": {"max_spread": -0.1}}, "expected 0 or more"),
+        ({"all": {"min": float("nan")}}, "must be a finite number"),
+        ({"all": {"max_drop": -0.1}}, "must be 0 or more"),
+        ({"all": {"max_spread": -0.1}}, "must be 0 or more"),
         ({"all": {"min": 0.9, "max": 0.8}}, "above max"),
     ],
 )
 def test_a_mistake_in_the_table_is_named(table: dict[str, Any], said: str) -> None:
-    assert said in mistake(table)
-    assert not mistake({"all": {"min": 0.8, "max": 0.9, "max_drop": 0, "max_spread": 1}})
+    def read(gates: dict[str, Any]) -> Any:
+        return project_settings([Source("reuna.toml", {"project": {"name": "p"}, "gates": gates})], TAKES)
+
+    with pytest.raises(SettingsError) as told:
+        read(table)
+    assert said in told.value.message
+    read({"all": {"min": 0.8, "max": 0.9, "max_drop": 0, "max_spread": 1}})
