@@ -8,7 +8,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from reuna.cli import code, ledger, people, places, policy, project, run, runs, site, trust
+from reuna.cli import code, ledger, mlflow, people, places, policy, project, run, runs, site, trust
 from reuna.cli.export import export
 from reuna.cli.gate import gate
 from reuna.cli.output import complain, end_in_order
@@ -66,6 +66,7 @@ app.command()(places.edge)
 app.command()(sandbox)
 app.command()(export)
 app.command()(gate)
+app.add_typer(mlflow.app, name="mlflow")
 app.add_typer(policy.app, name="policy")
 app.add_typer(code.app, name="code")
 app.add_typer(ledger.app, name="ledger")

@@ -38,6 +38,10 @@ def run(
     rounds: Annotated[int | None, typer.Option("--rounds", min=0, help="Instead of strategy.rounds.")] = None,
     sets: Annotated[list[str] | None, typer.Option("--set", help="One setting, NAME=VALUE.")] = None,
     fleet: Running = None,
+    mlflow: Annotated[
+        bool | None,
+        typer.Option("--mlflow/--no-mlflow", help="Show the run in MLflow, instead of tracking.mlflow."),
+    ] = None,
     runs: Runs = Path("runs"),
     json: Json = False,
 ) -> None:
@@ -48,6 +52,7 @@ def run(
     from reuna.fleet.session import Job, nodes_of
 
     flags = [*(sets or []), *([] if rounds is None else [f"strategy.rounds={rounds}"])]
+    flags += [] if mlflow is None else [f"tracking.mlflow={'always' if mlflow else 'never'}"]
     settings = open_settings(project, flags)
     opened = open_at(fleet) if fleet is not None else None
     nodes = nodes_of(opened[0]) if opened is not None else find_nodes(data or project / "data")
@@ -103,13 +108,14 @@ def demo(
 
 
 def _carry_out(job: Job, json: bool, opened: tuple[Fleet, Operator] | None = None) -> None:
+    from reuna.cli.mlflow import shown_live
     from reuna.cli.view import Progress, print_result
     from reuna.fleet.session import carry_out, carry_out_on
 
-    with Progress(job, quiet=json) as progress:
-        watch = progress.watch
+    with Progress(job, quiet=json) as progress, shown_live(job, progress) as (watch, done):
         work = carry_out(job, watch) if opened is None else carry_out_on(*opened, job, watch)
         finished: Finished = until_done(work, stopping=progress.stopping)
+        done(finished)
     if json:
         as_json(finished.result)
     else:

@@ -61,6 +61,13 @@ PROJECT: tuple[Option, ...] = (
         "run.centralised", bool, True, "also train on all rows in one place, where one machine holds them"
     ),
     *SCENARIOS,
+    Option(
+        "tracking.mlflow",
+        str,
+        "auto",
+        "show runs in MLflow while they go on; auto: when MLFLOW_TRACKING_URI is set",
+        check=one_of("auto", "always", "never"),
+    ),
 )
 
 
@@ -84,6 +91,7 @@ class ProjectSettings:
     test: ScenarioSettings
     settings: Mapping[str, Setting]
     gates: tuple[Gate, ...] = ()
+    mlflow: str = "auto"
 
 
 def project_settings(sources: Sequence[Source], takes: Mapping[str, Collection[str]]) -> ProjectSettings:
@@ -110,6 +118,7 @@ def project_settings(sources: Sequence[Source], takes: Mapping[str, Collection[s
         test=scenario_settings(values),
         settings=_settings(values, takes[values["strategy.name"]]),
         gates=gates.gates(values["gates"]),
+        mlflow=values["tracking.mlflow"],
     )
 
 
