@@ -33,6 +33,7 @@ FAULTS = [
     ("adapters-apart", "reuna/adapters/nats_bus.py", "import reuna.adapters.https_client"),
     ("third-parties", "reuna/exchange/trust.py", "import tuf.ngclient"),
     ("third-parties", "reuna/edge/agent.py", "def lazy():\n    import aiohttp"),
+    ("third-parties", "reuna/fleet/tracking.py", "def lazy():\n    import mlflow"),
 ]
 
 

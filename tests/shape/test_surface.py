@@ -17,6 +17,7 @@ FRAMEWORKS = {
     "dbos",
     "joblib",
     "matplotlib",
+    "mlflow",
     "onnx",
     "onnxruntime",
     "pyarrow",

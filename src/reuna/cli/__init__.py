@@ -13,6 +13,7 @@ from reuna.cli import (
     build,
     code,
     ledger,
+    mlflow,
     people,
     places,
     policy,
@@ -85,6 +86,7 @@ app.command()(sandbox)
 app.command()(export)
 app.command()(gate)
 app.add_typer(release.app, name="release")
+app.add_typer(mlflow.app, name="mlflow")
 app.add_typer(policy.app, name="policy")
 app.add_typer(code.app, name="code")
 app.add_typer(build.app, name="build")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any
@@ -48,6 +49,10 @@ def run(
         ),
     ] = None,
     fleet: Running = None,
+    mlflow: Annotated[
+        bool | None,
+        typer.Option("--mlflow/--no-mlflow", help="Show the run in MLflow, instead of tracking.mlflow."),
+    ] = None,
     runs: Runs = Path("runs"),
     json: Json = False,
 ) -> None:
@@ -58,7 +63,8 @@ def run(
 
     flags = [*(sets or []), *([] if rounds is None else [f"strategy.rounds={rounds}"])]
     opened = open_at(fleet) if fleet is not None else None
-    with _to_run(project, build, flags) as (folder, settings, source):
+    with _to_run(project, build, flags) as (folder, told, source):
+        settings = told if mlflow is None else replace(told, mlflow="always" if mlflow else "never")
         nodes = nodes_of(opened[0]) if opened is not None else find_nodes(data or project / "data")
         check_all(folder, settings, nodes if opened is None else [], fogs, settings.quorum)
         _carry_out(
@@ -140,13 +146,14 @@ def demo(
 
 
 def _carry_out(job: Job, json: bool, opened: tuple[Fleet, Operator] | None = None) -> None:
+    from reuna.cli.mlflow import shown_live
     from reuna.cli.view import Progress, print_result
     from reuna.fleet.session import carry_out, carry_out_on
 
-    with Progress(job, quiet=json) as progress:
-        watch = progress.watch
+    with Progress(job, quiet=json) as progress, shown_live(job, progress) as (watch, done):
         work = carry_out(job, watch) if opened is None else carry_out_on(*opened, job, watch)
         finished: Finished = until_done(work, stopping=progress.stopping)
+        done(finished)
     if json:
         as_json(finished.result)
     else:

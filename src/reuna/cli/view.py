@@ -87,16 +87,16 @@ class Progress:
             self._phase = PHASES[what]
         elif what == "waiting":
             self._phase = "waiting for a second person"
-            self._note(f"waits for a second person: reuna proposals approve {event['proposal']}")
+            self.note(f"waits for a second person: reuna proposals approve {event['proposal']}")
         elif what == "waits":
             self._phase = "waiting for officers of sites"
-            self._note(approval_needed(event["run"], event["fields"]))
+            self.note(approval_needed(event["run"], event["fields"]))
         elif what == "signed":
-            self._note(
+            self.note(
                 f"code {event['fields']['bundle'][:12]}… is signed with the code key in this fleet's folder"
             )
         elif what == "unsigned":
-            self._note(vouching_needed(event["fields"]))
+            self.note(vouching_needed(event["fields"]))
         elif what == "sat out" and event["fields"].get("code") != NotApproved.code:
             self._sat_out(event)
         if what in ("round", "short"):
@@ -110,7 +110,7 @@ class Progress:
         self._silent.add(event["node"])
         if said not in self._excuses:
             self._excuses.add(said)
-            self._note(f"{said[0]} sat out round {event['round']}: {said[1]}")
+            self.note(f"{said[0]} sat out round {event['round']}: {said[1]}")
 
     def _note_absent(self, absent: str) -> None:
         """Each node once, unless its own event has said more: its site may keep logs to itself."""
@@ -118,9 +118,10 @@ class Progress:
             node, _, reason = each.partition(": ")
             if node not in self._silent and reason not in (UNHEARD, AWAITED):
                 self._silent.add(node)
-                self._note(f"{node} gave nothing: {reason}; details in that node's own log")
+                self.note(f"{node} gave nothing: {reason}; details in that node's own log")
 
-    def _note(self, text: str) -> None:
+    def note(self, text: str) -> None:
+        """One line that stays, above the picture."""
         if not self._quiet:
             self._console.print(Text(text, style="yellow"), soft_wrap=True)
 

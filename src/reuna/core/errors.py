@@ -108,14 +108,14 @@ class RunNotFound(UserError):
 class ReleaseNotFound(UserError):
     """No release of that version or name in the catalogue."""
 
-    code = "R114"
+    code = "R112"
     default_next_step = "List the releases with `reuna release list`."
 
 
 class NotReleased(UserError):
     """A run's model may not be released."""
 
-    code = "R115"
+    code = "R113"
     exit_status = 1
     default_next_step = "Look at every site: `reuna gate`."
 

@@ -22,6 +22,7 @@ from reuna.core.records import (
     Terms,
     Work,
 )
+from reuna.core.tracking import Tracked
 
 if TYPE_CHECKING:  # a gateway's agent has no use for numpy, and its threads would keep it in the network
     from numpy.typing import NDArray
@@ -42,6 +43,18 @@ class Offload(Protocol):
     """Runs blocking work (disk, hashing) off the event loop; the simulator runs it in place."""
 
     async def __call__(self, work: Callable[[], T]) -> T: ...
+
+
+class Tracker(Protocol):
+    """Where people look at runs. Blocking, for one thread; never on the way of a round.
+
+    ``uri`` is its address as a person may read it.
+    """
+
+    uri: str
+
+    def put(self, run: Tracked) -> str:
+        """Hold all of ``run``; what is there already stays. Raises a `PeerError` or a `StorageError`."""
 
 
 class Subscription(Protocol):

@@ -77,6 +77,13 @@ PROJECT: tuple[Option, ...] = (
         "run.centralised", bool, True, "also train on all rows in one place, where one machine holds them"
     ),
     *SCENARIOS,
+    Option(
+        "tracking.mlflow",
+        str,
+        "auto",
+        "show runs in MLflow while they go on; auto: when MLFLOW_TRACKING_URI is set",
+        check=one_of("auto", "always", "never"),
+    ),
 )
 
 
@@ -104,6 +111,7 @@ class ProjectSettings:
     settings: Mapping[str, Setting]
     gates: tuple[Gate, ...] = ()
     places: Mapping[str, str] = field(default_factory=dict)
+    mlflow: str = "auto"
 
 
 def project_settings(sources: Sequence[Source], takes: Mapping[str, Collection[str]]) -> ProjectSettings:
@@ -145,6 +153,7 @@ def project_settings(sources: Sequence[Source], takes: Mapping[str, Collection[s
         settings=_settings(values),
         gates=gates.gates(values["gates"]),
         places=places_of(sources),
+        mlflow=values["tracking.mlflow"],
     )
 
 
