@@ -12,7 +12,9 @@
     │   ├── KeyProblem         R108  a key or the trust folder cannot be used so
     │   ├── LedgerProblem      R109  a ledger cannot be opened, written or exported so
     │   ├── AccountProblem     R110  an account, a proposal or a request to the cloud cannot be taken so
-    │   └── NotReproduced      R111  a run or a build cannot be made again, or gave other bits
+    │   ├── NotReproduced      R111  a run or a build cannot be made again, or gave other bits
+    │   ├── ReleaseNotFound    R112  no release of that version or name
+    │   └── NotReleased        R113  a run's model may not be released
     ├── DeviceError          this machine cannot do it                     exit 3
     │   ├── ServerMissing      R201  no nats-server
     │   ├── ServerTooOld       R202  a nats-server below the oldest we run on
@@ -116,7 +118,6 @@ class NotReleased(UserError):
     """A run's model may not be released."""
 
     code = "R113"
-    exit_status = 1
     default_next_step = "Look at every site: `reuna gate`."
 
 

@@ -1,4 +1,4 @@
-"""A release: one file with all that a machine needs to run a model, and why it may. Pure: bytes in and out.
+r"""A release: one file with all that a machine needs to run a model, and why it may. Pure: bytes in and out.
 
 ``manifest.json``, then the parts, sorted, in the form of `reuna.wire.archive`. Its digest is the SHA-256
 of the file. The bytes are described in docs/reference/release.md.

@@ -114,7 +114,7 @@ def test_the_same_run_gives_the_same_bytes(place: Place) -> None:
 def test_a_model_that_is_bad_at_one_site_is_not_released_and_the_site_is_named(place: Place) -> None:
     with pytest.raises(NotReleased, match="worst all min 0.9 at pump-2, which has 0.7") as refused:
         place.make("r-1", 0.99, 0.7)
-    assert refused.value.exit_status == 1
+    assert refused.value.exit_status == 2
     assert not place.catalogue.versions()
 
 
