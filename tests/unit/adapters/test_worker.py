@@ -269,7 +269,7 @@ async def test_an_error_of_ours_keeps_its_kind_and_its_advice(worker: Worker, pl
 
 
 async def test_what_cannot_be_opened_is_the_projects_fault(worker: Worker, places: Path) -> None:
-    with pytest.raises(ProjectError, match="no module nothing"):
+    with pytest.raises(ProjectError, match="there is no such module"):
         await worker.open("nothing", {})
     (places / "data" / "rows.txt").write_text("many")
     with pytest.raises(LearnerError, match=r"loading this node's data: model\.py:\d+: ValueError"):

@@ -288,7 +288,7 @@ def test_a_submodule_is_refused_by_its_name(tmp_path: Path) -> None:
         ({"detector/back\\slash.py": ""}, "no name for a file of code"),
         ({"detector/colon:.py": ""}, "no name for a file of code"),
         ({"detector/latin.py": b"# \xe4\n"}, "detector/latin.py is not UTF-8"),
-        ({"reuna.toml": "[project\n"}, "reuna.toml is not valid TOML"),
+        ({"reuna.toml": "[project\n"}, "reuna.toml:1:9: is not valid TOML"),
         ({"reuna.toml": "[project]\nnam = 1\n"}, "did you mean project.name"),
         ({"reuna.toml": SETTINGS + "x = nan\n"}, "a number that no plan can hold"),
         ({"reuna.toml": SETTINGS.replace("pump", "p" * 201)}, "project.name has 201 characters"),

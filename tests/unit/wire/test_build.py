@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from reuna.core.errors import Untrusted
 from reuna.wire import digest_bytes
+from reuna.wire.archive import _header, _member
 from reuna.wire.build import (
     CODE,
     FORMAT,
@@ -21,8 +22,6 @@ from reuna.wire.build import (
     MANIFEST,
     MAX_BUILD,
     NEEDED,
-    _header,
-    _member,
     canonical,
     decode,
     encode,
