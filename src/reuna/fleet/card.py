@@ -21,13 +21,14 @@ def card(
     difference: float | None,
 ) -> str:
     """Markdown. ``difference``: the largest between the ONNX graph and the learner, None if not compared."""
+    said = _text(sentence(gates))
     parts = [
         f"# {_text(about.project)} {about.version}",
         _what(about, history, difference),
         "## Sites",
         _sites(history),
         "## Gates",
-        f"{_text(sentence(gates)).capitalize()}.",
+        f"{said[:1].upper()}{said[1:]}.",
         _gates(gates),
         "## Inputs",
         _inputs(contract),
@@ -84,7 +85,7 @@ def _limits(history: Mapping[str, Any], contract: Mapping[str, Any]) -> str:
         "- Good where it was measured: at the sites above, on their test data. Nothing is known of others."
     ]
     if contract:
-        lines.append("- Inputs outside of the ranges above were refused in training.")
+        lines.append("- A recording with a median outside of these ranges was refused in training.")
     if absent:
         lines.append(f"- Gave nothing to it: {', '.join(map(_text, absent))}.")
     return "\n".join(lines)

@@ -47,9 +47,7 @@ def judge_run(
     Raises `SettingsError` without gates, and for a champion of another project or task.
     """
     if not gates:
-        raise SettingsError(
-            "the project declares no gates", "Add [gates] to reuna.toml, as `all = { min = 0.9 }`."
-        )
+        raise SettingsError("the project declares no gates", NO_GATES)
     if champion is not None:
         _comparable(result, champion)
     verdicts = judge(gates, _scores(result), None if champion is None else _scores(champion))
