@@ -16,7 +16,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Protocol, TypeVar
 
 import msgspec
 
@@ -57,6 +57,16 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     parts: dict[str, Part]
 
 
+class WithFormat(Protocol):
+    """A manifest that names its format."""
+
+    @property
+    def format(self) -> str: ...
+
+
+M = TypeVar("M", bound=WithFormat)
+
+
 class Build(msgspec.Struct, frozen=True):
     """A build that was read whole. ``digest``: the SHA-256 of the file."""
 
@@ -95,7 +105,7 @@ def decode(data: bytes) -> Build:
     names = list(members)
     if not names or names[0] != MANIFEST:
         raise Untrusted("malformed", f"this is no build: it does not begin with {MANIFEST}")
-    manifest = _manifest(members.pop(MANIFEST))
+    manifest = read_manifest(members.pop(MANIFEST), Manifest, FORMAT, "build")
     _check_names(manifest, names[1:])
     for name, part in manifest.parts.items():
         if (sha256(members[name]), len(members[name])) != (part.sha256, part.size):
@@ -121,16 +131,20 @@ def _check_names(manifest: Manifest, names: list[str]) -> None:
         )
 
 
-def _manifest(data: bytes) -> Manifest:
+def read_manifest(data: bytes, kind: type[M], form: str, what: str) -> M:
+    """The manifest of a build or a release, written in the one way there is. Raises `Untrusted`.
+
+    ``what`` is the word for the file in errors; ``form`` the format that the manifest must name.
+    """
     if len(data) > MAX_MANIFEST:
-        raise Untrusted("oversized", f"the build's manifest has {len(data)} bytes, over {MAX_MANIFEST}")
+        raise Untrusted("oversized", f"the {what}'s manifest has {len(data)} bytes, over {MAX_MANIFEST}")
     try:
-        manifest = msgspec.json.decode(data, type=Manifest)
+        manifest = msgspec.json.decode(data, type=kind)
         again = canonical(msgspec.to_builtins(manifest))
     except (*UNREADABLE, UnicodeEncodeError) as error:
-        raise Untrusted("malformed", f"the build's manifest cannot be read: {shown(str(error))}") from error
-    if manifest.format != FORMAT:
-        raise Untrusted("kind", f"this build is of format {shown(manifest.format, 80)}, not {FORMAT}")
+        raise Untrusted("malformed", f"the {what}'s manifest cannot be read: {shown(str(error))}") from error
+    if manifest.format != form:
+        raise Untrusted("kind", f"this {what} is of format {shown(manifest.format, 80)}, not {form}")
     if again != data:
-        raise Untrusted("malformed", "the build's manifest is not written as Reuna writes it")
+        raise Untrusted("malformed", f"the {what}'s manifest is not written as Reuna writes it")
     return manifest

@@ -17,9 +17,8 @@ from typing import Annotated
 import msgspec
 
 from reuna.core.errors import Untrusted
-from reuna.core.foreign import UNREADABLE, shown
 from reuna.wire.archive import pack, unpack
-from reuna.wire.build import Part, Sha256, canonical, sha256
+from reuna.wire.build import Part, Sha256, canonical, read_manifest, sha256
 
 FORMAT = "reuna/release/v1"
 MANIFEST = "manifest.json"
@@ -31,7 +30,6 @@ LINEAGE = "lineage.json"
 CARD = "card.md"
 NEEDED = (CARD, CODE, CONTRACT, GATES, LINEAGE, MODEL)
 MAX_RELEASE = 64 << 20  #: bytes
-MAX_MANIFEST = 16 << 10  #: bytes
 
 Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}\Z")]
 
@@ -82,25 +80,10 @@ def decode(data: bytes) -> Release:
     names = list(members)
     if not names or names[0] != MANIFEST:
         raise Untrusted("malformed", f"this is no release: it does not begin with {MANIFEST}")
-    manifest = _manifest(members.pop(MANIFEST))
+    manifest = read_manifest(members.pop(MANIFEST), Manifest, FORMAT, "release")
     if sorted(manifest.parts) != sorted(NEEDED) or names[1:] != sorted(manifest.parts):
         raise Untrusted("mismatch", f"a release holds {', '.join(NEEDED)}, this one {', '.join(names[1:])}")
     for name, part in manifest.parts.items():
         if (sha256(members[name]), len(members[name])) != (part.sha256, part.size):
             raise Untrusted("mismatch", f"{name} is not the one that the release's manifest names")
     return Release(sha256(data), manifest, members)
-
-
-def _manifest(data: bytes) -> Manifest:
-    if len(data) > MAX_MANIFEST:
-        raise Untrusted("oversized", f"the release's manifest has {len(data)} bytes, over {MAX_MANIFEST}")
-    try:
-        manifest = msgspec.json.decode(data, type=Manifest)
-        again = canonical(msgspec.to_builtins(manifest))
-    except (*UNREADABLE, UnicodeEncodeError) as error:
-        raise Untrusted("malformed", f"the release's manifest cannot be read: {shown(str(error))}") from error
-    if manifest.format != FORMAT:
-        raise Untrusted("kind", f"this release is of format {shown(manifest.format, 80)}, not {FORMAT}")
-    if again != data:
-        raise Untrusted("malformed", "the release's manifest is not written as Reuna writes it")
-    return manifest
