@@ -11,23 +11,68 @@ from dataclasses import dataclass
 from typing import Any
 
 from reuna.core import gates
+from reuna.core.contract import KEY, MAX_BAD, as_settings, contract_of, mistake
 from reuna.core.errors import SettingsError
 from reuna.core.foreign import shown
 from reuna.core.gates import Gate
 from reuna.core.records import Grid, Setting
 from reuna.core.scenarios import SCENARIOS, ScenarioSettings, scenario_settings
 from reuna.core.settings import REQUIRED, Option, Source, between, one_of, parse
-from reuna.core.signals import PREFIX, as_settings, mistake
 
 TASKS = ("fault-classification", "anomaly-detection", "remaining-useful-life")
 OWN_SECTIONS = ("train", "data")
 RUNS_OWN = ("strategy.name", "strategy.rounds")  #: the rest of the section is the strategy's
+RESERVED = (KEY, "signals")  #: no names for settings of a project
 
 PROJECT: tuple[Option, ...] = (
     Option("project.name", str, REQUIRED, "name of the project"),
     Option("project.task", str, "fault-classification", "what is learnt", check=one_of(*TASKS)),
     Option("project.metric", str, "all", "metric by which sites are compared"),
-    Option("signals", dict, {}, "columns of the nodes' tables: unit, min and max of each", check=mistake),
+    Option(
+        "contract.version", int, 1, "version of the data contract; people raise it", check=between(1, 1e9)
+    ),
+    Option(
+        "contract.time",
+        str,
+        "",
+        "column of time: numbers in its unit (seconds, if it says none), or ISO 8601",
+    ),
+    Option("contract.every_s", float, None, "time between two readings of a signal", "s", between(1e-9, 1e9)),
+    Option("contract.max_gap_s", float, None, "longest time between two readings", "s", between(1e-9, 1e9)),
+    Option(
+        "contract.max_missing",
+        float,
+        None,
+        "fraction of a signal's cells that may be empty",
+        check=between(0, 1),
+    ),
+    Option(
+        "contract.max_bad",
+        float,
+        MAX_BAD,
+        "fraction of a signal that may lie outside of its range, be of bad quality, or follow a gap",
+        check=between(0, 1),
+    ),
+    Option(
+        "signals",
+        dict,
+        {},
+        "columns of the nodes' tables, each with what is true of it: "
+        "see [The data contract](../how-to/data-contract.md)",
+        check=mistake,
+    ),
+    Option("windows.rows", int, 0, "rows of a window; 0: in seconds, or none", check=between(0, 1e9)),
+    Option(
+        "windows.step",
+        int,
+        0,
+        "rows from one window's start to the next; 0: as many as it has",
+        check=between(0, 1e9),
+    ),
+    Option("windows.seconds", float, 0.0, "the same in time; needs `contract.every_s`", "s", between(0, 1e9)),
+    Option("windows.step_s", float, 0.0, "time from one window's start to the next", "s", between(0, 1e9)),
+    Option("label.column", str, "", "column with what is to be learnt"),
+    Option("label.max_missing", float, 0.0, "fraction of its cells that may be empty", check=between(0, 1)),
     Option(
         "learner.entry", str, "detector.model", "module with load(folder, settings) and learner(settings)"
     ),
@@ -139,7 +184,7 @@ def _users(name: str, takes: Mapping[str, Collection[str]]) -> str:
 
 def _settings(values: Mapping[str, Any], taken: Collection[str]) -> dict[str, Setting]:
     """Own sections and the strategy's numbers, without their section names: so no name may come twice."""
-    settings: dict[str, Setting] = {"entry": values["learner.entry"], **as_settings(values["signals"])}
+    settings: dict[str, Setting] = {"entry": values["learner.entry"], **as_settings(contract_of(values))}
     settings |= gates.as_settings(gates.gates(values["gates"]))
     wrong = []
     for name, value in values.items():
@@ -150,8 +195,8 @@ def _settings(values: Mapping[str, Any], taken: Collection[str]) -> dict[str, Se
             continue  # the strategy has its own, see reuna.learn.strategies
         if section in OWN_SECTIONS and (key in settings or key in taken):
             wrong.append(f"{name} has the name of another setting of the run; call it otherwise")
-        if key.startswith(PREFIX):
-            wrong.append(f"{name} is in the wrong place: declare signals under [signals]")
+        if key.split(".")[0] in RESERVED:
+            wrong.append(f"{name} is in the wrong place: say it under [{key.split('.')[0]}]")
         if not isinstance(value, bool | int | float | str):
             wrong.append(f"{name} is {shown(value)}, expected a plain value")
         settings[key] = value

@@ -1,18 +1,16 @@
-"""From rows to features: windows of two minutes, scaled on this node's own normal windows."""
+"""From rows to features: windows, scaled on this node's own normal windows."""
 
 import numpy as np
 
-WINDOW = 12  # rows
-STEP = 6
 
-
-def windows(signals: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def windows(signals: np.ndarray, labels: np.ndarray, rows: int, step: int) -> tuple[np.ndarray, np.ndarray]:
     """Mean and deviation of each signal, (windows, 2 * signals) float32, and each window's label.
 
-    Windows that straddle the onset of a fault are left out.
+    A window has so many rows; so many are from one start to the next. Windows that straddle the onset of a
+    fault are left out.
     """
-    starts = [s for s in range(0, len(labels) - WINDOW + 1, STEP) if labels[s] == labels[s + WINDOW - 1]]
-    cut = [signals[start : start + WINDOW] for start in starts]
+    starts = [s for s in range(0, len(labels) - rows + 1, step) if labels[s] == labels[s + rows - 1]]
+    cut = [signals[start : start + rows] for start in starts]
     features = [np.concatenate([part.mean(axis=0), part.std(axis=0)]) for part in cut]
     return np.array(features, np.float32), np.array([labels[start] for start in starts], np.int64)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from reuna import Dataset, Samples, SoftmaxClassifier, Table, read_folder, signals
+from reuna import Dataset, Samples, SoftmaxClassifier, Table, contract, read_folder
 from reuna.core.scores import fault_scores
 
 from .features import scale, windows
@@ -43,12 +43,13 @@ def load(folder: Path, settings: Mapping[str, Any]) -> PumpData:
 
 def learner(settings: Mapping[str, Any]) -> Detector:
     """The model: as many features as `load` makes, as many classes as there are."""
-    return Detector(2 * len(signals(settings)), len(CLASSES))
+    return Detector(2 * len(contract(settings).signals), len(CLASSES))
 
 
 def _windows(table: Table, settings: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
-    values = table.filled([signal.name for signal in signals(settings)])  # refuses empty cells
-    return windows(values, table.whole(settings["label"]))
+    agreed = contract(settings)
+    values = table.filled([signal.name for signal in agreed.signals])  # refuses empty cells
+    return windows(values, table.whole(agreed.label), *agreed.window_rows)
 
 
 def _joined(parts: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
