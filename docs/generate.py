@@ -137,8 +137,12 @@ def _settings() -> Iterator[str]:
         yield f"| `{each.name}` | {said} |"
     own = " and ".join(f"`[{section}]`" for section in OWN_SECTIONS)
     yield from ("", f"In `reuna.toml` the sections {own} are the project's own: any key with a plain value")
-    yield "goes to its `load` and `learner`, under a name that no other of them has. What `[signals]` says of"
-    yield from ("a column is explained in [data folder](data-folder.md#signals-and-their-units).", "")
+    yield "goes to its `load` and `learner`, under a name that no other of them has. `[contract]`,"
+    yield from (
+        "`[signals]`, `[windows]` and `[label]` are",
+        "[the data contract](../how-to/data-contract.md).",
+        "",
+    )
 
 
 def _policy() -> Iterator[str]:
@@ -242,8 +246,8 @@ def _commands() -> Iterator[str]:
             yield from _command(words, each, context)
     yield from (
         "",
-        "Exit status 0: done; 1: a fault of ours, or `reuna test` found what fails; 2 to 5: see",
-        "[Errors](errors.md); 130: stopped with Ctrl-C.",
+        "Exit status 0: done; 1: a fault of ours, or what `reuna test` or `reuna contract` was to find;",
+        "2 to 5: see [Errors](errors.md); 130: stopped with Ctrl-C.",
         "",
     )
 

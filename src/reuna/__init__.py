@@ -17,11 +17,12 @@ if TYPE_CHECKING:
     from reuna.adapters.tables import Table, read_folder
     from reuna.api import Result, simulate
     from reuna.checks import check_learner
+    from reuna.core.contract import Contract, contract
     from reuna.core.data import Dataset, Samples
     from reuna.core.scores import calibration_error
-    from reuna.core.signals import signals
 
 _HOMES = {
+    "Contract": "reuna.core.contract",
     "Dataset": "reuna.core.data",
     "LinearRegressor": "reuna.adapters.linear",
     "Result": "reuna.api",
@@ -30,12 +31,13 @@ _HOMES = {
     "Table": "reuna.adapters.tables",
     "calibration_error": "reuna.core.scores",
     "check_learner": "reuna.checks",
+    "contract": "reuna.core.contract",
     "read_folder": "reuna.adapters.tables",
-    "signals": "reuna.core.signals",
     "simulate": "reuna.api",
 }
 
 __all__ = [
+    "Contract",
     "Dataset",
     "LinearRegressor",
     "Result",
@@ -45,8 +47,8 @@ __all__ = [
     "__version__",
     "calibration_error",
     "check_learner",
+    "contract",
     "read_folder",
-    "signals",
     "simulate",
 ]
 

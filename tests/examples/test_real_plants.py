@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,12 +17,16 @@ from typing import Any
 import numpy as np
 import pytest
 
+from reuna.adapters.conformity import judge_folder
 from reuna.adapters.project import Entry, load_entry
 from reuna.adapters.tables import Table, read_folder
 from reuna.adapters.toml_file import read_toml
+from reuna.core.contract import contract
 from reuna.core.project import ProjectSettings, project_settings
+from reuna.core.settings import Source
 from reuna.core.tensors import pack, unpack, vector_of
 from reuna.edge.train import alone
+from reuna.fleet.contract import infer
 from reuna.fleet.data import find_nodes
 from reuna.learn.strategies import STRATEGIES, TAKES
 
@@ -262,3 +267,20 @@ def test_without_the_data_the_tests_say_where_it_should_lie(
     monkeypatch.setattr(f"{__name__}.DATA", tmp_path / "nowhere")
     with pytest.raises(pytest.skip.Exception, match="set REUNA_DATA to the folder"):
         prepared(CASES["skab"], tmp_path)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_real_data_keep_the_contract_of_their_example_and_the_one_that_is_proposed_from_them(
+    name: str, tmp_path: Path
+) -> None:
+    case = CASES[name]
+    nodes = find_nodes(prepared(case, tmp_path / "nodes"))
+    folder = ROOT / "examples" / case.example
+    agreed = contract(project_settings([read_toml(folder / "reuna.toml")], TAKES).settings)
+    assert agreed.signals
+    proposed = {"project": {"name": "p"}, **tomllib.loads(infer(tmp_path / "nodes"))}
+    own = contract(project_settings([Source("proposed", proposed)], TAKES).settings)
+    assert len(own.signals) >= len(agreed.signals) - 2, "but for the label and the time"
+    for node in nodes:
+        judge_folder(node.folder, agreed).refuse(agreed)
+        judge_folder(node.folder, own).refuse(own)

@@ -57,7 +57,15 @@ def test_a_run_compares_the_three_ways_and_sends_no_row(project: Path) -> None:
     result = msgspec.json.decode(done.stdout, type=ResultFile)
     assert [site.site for site in result.sites] == ["pump-1", "pump-2", "pump-3", "pump-4"]
     assert all(site.federated["all"] > site.local["all"] + 0.2 for site in result.sites)
-    assert set(result.bytes_by_kind) - {"head"} == {"model_update", "metric", "log", "presence"}
+    assert set(result.bytes_by_kind) - {"head"} == {
+        "model_update",
+        "metric",
+        "statistic",
+        "log",
+        "presence",
+    }
+    assert [each.node for each in result.contract] == ["pump-1", "pump-2", "pump-3", "pump-4"]
+    assert not any(line.failed for each in result.contract for line in each.rules)
     # four edges and two fogs send 36 values a round: 3-byte integers up, 5-byte sums on
     assert result.bytes_by_kind["model_update"] == 5 * (4 * 36 * 3 + 2 * 36 * 5)
     rounds = [event["fields"] for event in result.timeline if event["what"] == "round"]
@@ -278,6 +286,42 @@ def change(path: Path, old: str, new: str) -> None:
     path.write_text(text.replace(old, new))
 
 
+def overheat(project: Path) -> None:
+    """Half of a pump's training rows are far too hot: no wrong unit, but more than may be."""
+    for path in sorted((project / "data" / "pump-2" / "train").iterdir()):
+        rows = [line.split(",") for line in path.read_text().splitlines()]
+        place = rows[0].index("temperature_c")
+        for row in rows[1:110]:
+            row[place] = "400"
+        path.write_text("\n".join(map(",".join, rows)) + "\n")
+
+
+def test_a_site_whose_data_break_the_contract_sits_out_with_the_reason_and_the_run_goes_on(
+    project: Path,
+) -> None:
+    overheat(project)
+    checked = reuna("contract", "check", cwd=project)
+    assert checked.returncode == 1, checked.stderr
+    assert "pump-2: BREAKS version 1" in checked.stdout
+    done = reuna("run", "--rounds", "2", "--set", "round.quorum=0.75", cwd=project)
+    assert done.returncode == 0, done.stderr
+    assert "pump-2 sat out round" in done.stderr
+    assert "range of 'temperature_c'" in done.stderr
+    assert "pump-2's data break version 1 of the contract: range of temperature_c" in done.stdout
+    assert reuna("show", cwd=project).stdout == done.stdout
+    (folder,) = (project / "runs").iterdir()
+    result = msgspec.json.decode((folder / "result.json").read_bytes(), type=ResultFile)
+    assert {site.site: site.absent for site in result.sites if site.absent} == {
+        "pump-2": {"pump-2": "R114 its data break the contract"}
+    }
+    (broken,) = [(each.node, x) for each in result.contract for x in each.rules if x.broken]
+    assert (broken[0], broken[1].rule, broken[1].signal) == ("pump-2", "range", "temperature_c")
+    assert all("all" in site.centralised for site in result.sites if site.site != "pump-2")
+    page = (folder / "report.html").read_text()
+    assert "<h2>Data contract</h2>" in page
+    assert "break version 1 of the contract: range of temperature_c" in page
+
+
 def drop_column(project: Path) -> None:
     for path in (project / "data" / "pump-2" / "train").iterdir():
         change(path, "flow_m3_h", "flow")
@@ -298,7 +342,7 @@ MISTAKES: dict[str, tuple[Any, list[str], int, str]] = {
     "a missing column": (drop_column, ["check"], 2, "has no column 'flow_m3_h' (did you mean 'flow'?)"),
     "another unit": (
         lambda p: change(p / "data/pump-2/train/fault-0-0.csv", "temperature_c", "temperature_c [K]"),
-        ["check"], 2, "column 'temperature_c [K]': its unit is 'K', [signals] says 'degC'",
+        ["check"], 2, "column 'temperature_c [K]': its unit is 'K', the contract says 'degC'",
     ),
     "an empty site": (empty_site, ["check"], 2, "holds no CSV or Parquet file"),
     "no data": (lambda p: None, ["run", "--data", "nowhere"], 2, "there is no folder nowhere"),

@@ -106,6 +106,17 @@ def contents(checkout: Checkout, files: Iterable[Listed]) -> dict[str, bytes]:
     return found
 
 
+def file_at(folder: Path, revision: str, name: str) -> bytes:
+    """One file of the project as it stood in a revision. Raises `ProjectError`: no such revision or file."""
+    checkout = open_checkout(folder, revision)
+    found = [each for each in listing(checkout) if each.name == name]
+    if not found:
+        raise ProjectError(
+            f"commit {checkout.commit[:12]} of {folder.absolute()} has no {name}", "Name another revision."
+        )
+    return contents(checkout, found)[name]
+
+
 def changes(checkout: Checkout) -> list[str]:
     """Paths within the project that are not as committed, or not committed; ignored files do not count."""
     rows = _git(

@@ -31,12 +31,13 @@ from pathlib import Path, PurePosixPath
 from types import ModuleType
 from typing import Any
 
-from reuna.adapters.tables import check_signals, stuck
+from reuna.adapters.conformity import judge_folder
+from reuna.adapters.tables import stuck
+from reuna.core.contract import contract
 from reuna.core.errors import DiskFull, LearnerError, ProjectError, ReunaError
 from reuna.core.foreign import shown
 from reuna.core.ports import Learner
 from reuna.core.records import Setting
-from reuna.core.signals import signals
 
 CODE = (".py", ".toml", ".json")
 CONFIGURATION = "reuna.toml"  #: at the top of the project
@@ -59,15 +60,20 @@ Load = Callable[[Path, Mapping[str, Setting]], Any]
 
 @dataclass(frozen=True)
 class Entry:
-    """The two functions a project offers. ``load`` also raises what `check_signals` does."""
+    """The two functions a project offers.
+
+    ``load`` looks first whether the node's tables keep the contract, and raises `ContractBroken`;
+    ``load_judged`` is the project's own, for who has looked already.
+    """
 
     load: Load
+    load_judged: Load
     learner: Callable[[Mapping[str, Setting]], Learner]
 
     def load_stuck(self, folder: Path, settings: Mapping[str, Setting], sensor: str) -> tuple[Any, bool]:
         """The node's data as if a sensor had stopped, and whether any table has that sensor."""
         with stuck(sensor) as tables:
-            return self.load(folder, settings), bool(tables)
+            return self.load_judged(folder, settings), bool(tables)
 
 
 def load_entry(folder: Path, entry: str) -> Entry:
@@ -94,14 +100,15 @@ def load_entry(folder: Path, entry: str) -> Entry:
             f"{entry} has no function {' and no function '.join(missing)}",
             "Define load(folder, settings) and learner(settings) there; see docs/reference/learner.md.",
         )
-    return Entry(_checked(module.load), module.learner)
+    return Entry(_checked(module.load), module.load, module.learner)
 
 
 def _checked(load: Load) -> Load:
-    """The project's ``load`` behind a look at the node's tables: are they as ``[signals]`` says?"""
+    """The project's ``load`` behind a look at the node's tables: do they keep the contract?"""
 
     def checked(folder: Path, settings: Mapping[str, Setting]) -> Any:
-        check_signals(folder, signals(settings))
+        agreed = contract(settings)
+        judge_folder(folder, agreed).refuse(agreed)
         return load(folder, settings)
 
     return checked

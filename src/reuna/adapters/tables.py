@@ -32,13 +32,12 @@ from numpy.typing import NDArray
 
 from reuna.adapters.csv_rows import csv_rows
 from reuna.core.errors import DataError, ExtraMissing
-from reuna.core.signals import Signal, contradiction, split_name
+from reuna.core.units import split_name
 
 SPLITS = ("train", "validation", "test")
 KINDS = (".csv", ".parquet")
 MAX_NAMED = 12  #: columns that an error lists
 FILL = "Fill it, or have the project's `load` leave such rows out: those where `matrix` gives NaN."
-CONVERT = "Convert the column to the unit of [signals] in reuna.toml, or correct the declaration there."
 MAX_TABLE = 1 << 30  #: bytes of a Parquet table in memory
 BATCH = 65_536  #: rows
 NUMBER, CHARACTER = 8, 4  #: bytes in memory
@@ -157,39 +156,11 @@ def read_folder(folder: Path) -> dict[str, list[Table]]:
 
     Raises `DataError` for a folder that is empty, or holds tables both with and without a split.
     """
-    return {split: [read_table(path) for path in paths] for split, paths in _by_split(folder).items()}
+    return {split: [read_table(path) for path in paths] for split, paths in folder_tables(folder).items()}
 
 
-def check_signals(folder: Path, declared: Sequence[Signal]) -> None:
-    """Look at the declared signals in every table of a node's folder, one table at a time.
-
-    Raises `DataError` that names file, column, what was found and what ``[signals]`` says: a column
-    that is missing, has another unit, or whose median lies outside its range. The median, because one
-    wild reading is no wrong unit.
-    """
-    if not declared:
-        return
-    for paths in _by_split(folder).values():
-        for path in paths:
-            table = read_table(path)
-            wrong = list(_contradictions(table, declared))
-            if wrong:
-                more = f"\nand {len(wrong) - MAX_NAMED} more columns" if len(wrong) > MAX_NAMED else ""
-                raise DataError("\n".join(wrong[:MAX_NAMED]) + more, CONVERT)
-
-
-def _contradictions(table: Table, declared: Sequence[Signal]) -> Iterator[str]:
-    for signal in declared:
-        name = table.find(signal.name) or table.find(split_name(signal.name)[0]) or signal.name
-        values = table.matrix([name])[:, 0]
-        known = values[np.isfinite(values)]
-        wrong = contradiction(signal, table.unit(name), float(np.median(known))) if len(known) else ""
-        if wrong:
-            yield f"{table.path}, column {name!r}: {wrong}"
-
-
-def _by_split(folder: Path) -> dict[str, list[Path]]:
-    """The tables of a node's folder by split, see `read_folder`."""
+def folder_tables(folder: Path) -> dict[str, list[Path]]:
+    """Files of the tables of a node's folder by split, see `read_folder`. Raises `DataError`."""
     if not folder.is_dir():
         raise DataError(f"there is no folder {folder}")
     found = {split: _files(folder / split) for split in SPLITS if (folder / split).is_dir()}

@@ -12,6 +12,7 @@ from reuna.cli import (
     backup,
     build,
     code,
+    contract,
     ledger,
     mlflow,
     people,
@@ -87,6 +88,7 @@ app.command()(export)
 app.command()(gate)
 app.add_typer(release.app, name="release")
 app.add_typer(mlflow.app, name="mlflow")
+app.add_typer(contract.app, name="contract")
 app.add_typer(policy.app, name="policy")
 app.add_typer(code.app, name="code")
 app.add_typer(build.app, name="build")

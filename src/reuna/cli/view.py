@@ -12,15 +12,18 @@ from typing import TYPE_CHECKING, Any, Self
 from rich import box
 from rich.console import Console
 from rich.live import Live
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
 from reuna.cli.output import say_stopping
 from reuna.core.errors import NotApproved
+from reuna.core.foreign import readable
 from reuna.fleet.gates import SIGNS, grid, held, sentence
 from reuna.fleet.report import (
     NO_ROWS,
     PLAIN_NUMBERS,
+    contract_sentences,
     link_rows,
     metric_names,
     size,
@@ -290,6 +293,7 @@ def _sentences(result: dict[str, Any], folder: Path | None) -> str:
     for row in result["sites"]:
         for node, reason in row.get("absent", {}).items():
             lines.append(f"{node} gave nothing: {reason}; details in that node's own log")
+    lines += [escape(readable(line)) for line in contract_sentences(result)]
     lines += [line[0].lower() + line[1:] for line in warnings(result)]
     for each in result.get("refused_by_policy", []):
         lines.append(f"{each['node']}'s policy refused {each['kind']}: {each['why']}")

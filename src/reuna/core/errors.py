@@ -5,6 +5,7 @@
     │   ├── SettingsError      R101  a settings file has mistakes
     │   ├── ProjectError       R102  the project's code or layout is wrong
     │   ├── DataError          R103  a node's data cannot be used
+    │   │   └── ContractBroken   R114  a node's data break the contract
     │   ├── PlanError          R104  a plan that could not be summed exactly
     │   ├── RunNotFound        R105  no run of that name
     │   ├── ExtraMissing       R106  an optional extra is not installed
@@ -91,6 +92,15 @@ class DataError(UserError):
 
     code = "R103"
     default_next_step = "Compare the node's folder with docs/reference/data-folder.md."
+
+
+class ContractBroken(DataError):
+    """A node's data break the project's contract: too many fail one of its rules."""
+
+    code = "R114"
+    default_next_step = (
+        "Correct the data, or the contract in reuna.toml; `reuna contract check` counts rule by rule."
+    )
 
 
 class PlanError(UserError):
@@ -379,6 +389,7 @@ ABSENCES: dict[str, str] = {
     "R104": "the plan could overflow a sum",
     "R106": "an optional extra is not installed",
     "R107": "the learner failed",
+    "R114": "its data break the contract",
     "R205": "the training process ended",
     "R206": "its sandbox is weaker than is asked for",
     "R303": "its site's policy or its egress refuses it",

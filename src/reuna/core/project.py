@@ -6,12 +6,12 @@ learner and to ``load`` as it stands.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from reuna.core import gates
+from reuna.core.contract import KEY, MAX_BAD, SIGNAL_KEYS, as_settings, contract_of, mistake, odd
 from reuna.core.errors import SettingsError
 from reuna.core.foreign import shown
 from reuna.core.gates import Gate
@@ -19,24 +19,62 @@ from reuna.core.records import Grid, Setting
 from reuna.core.scenarios import SCENARIOS, ScenarioSettings, scenario_settings
 from reuna.core.schema import schema
 from reuna.core.settings import REQUIRED, Option, Source, between, one_of, parse, places_of
-from reuna.core.signals import KEYS, PREFIX, as_settings, mistake
 
 TASKS = ("fault-classification", "anomaly-detection", "remaining-useful-life")
 OWN_SECTIONS = ("train", "data")
 RUNS_OWN = ("strategy.name", "strategy.rounds")  #: the rest of the section is the strategy's
+RESERVED = (KEY, "signals")  #: no names for settings of a project
 
 PROJECT: tuple[Option, ...] = (
     Option("project.name", str, REQUIRED, "name of the project"),
     Option("project.task", str, "fault-classification", "what is learnt", check=one_of(*TASKS)),
     Option("project.metric", str, "all", "metric by which sites are compared"),
     Option(
+        "contract.version", int, 1, "version of the data contract; people raise it", check=between(1, 1e9)
+    ),
+    Option(
+        "contract.time",
+        str,
+        "",
+        "column of time: numbers in its unit (seconds, if it says none), or ISO 8601",
+    ),
+    Option("contract.every_s", float, None, "time between two readings of a signal", "s", between(1e-9, 1e9)),
+    Option("contract.max_gap_s", float, None, "longest time between two readings", "s", between(1e-9, 1e9)),
+    Option(
+        "contract.max_missing",
+        float,
+        None,
+        "fraction of a signal's cells that may be empty",
+        check=between(0, 1),
+    ),
+    Option(
+        "contract.max_bad",
+        float,
+        MAX_BAD,
+        "fraction of a signal that may lie outside of its range, be of bad quality, or follow a gap",
+        check=between(0, 1),
+    ),
+    Option(
         "signals",
         dict,
         {},
-        "columns of the nodes' tables: unit, min and max of each",
+        "columns of the nodes' tables, each with what is true of it: "
+        "see [The data contract](../how-to/data-contract.md)",
         check=mistake,
-        each=KEYS,
+        each=SIGNAL_KEYS,
     ),
+    Option("windows.rows", int, 0, "rows of a window; 0: in seconds, or none", check=between(0, 1e9)),
+    Option(
+        "windows.step",
+        int,
+        0,
+        "rows from one window's start to the next; 0: as many as it has",
+        check=between(0, 1e9),
+    ),
+    Option("windows.seconds", float, 0.0, "the same in time; needs `contract.every_s`", "s", between(0, 1e9)),
+    Option("windows.step_s", float, 0.0, "time from one window's start to the next", "s", between(0, 1e9)),
+    Option("label.column", str, "", "column with what is to be learnt"),
+    Option("label.max_missing", float, 0.0, "fraction of its cells that may be empty", check=between(0, 1)),
     Option(
         "learner.entry", str, "detector.model", "module with load(folder, settings) and learner(settings)"
     ),
@@ -123,7 +161,7 @@ def project_settings(sources: Sequence[Source], takes: Mapping[str, Collection[s
 
     def judge(read: Mapping[str, Any]) -> list[str]:
         unused.update(_unused(read, takes))
-        return [*unused.values(), *_own_mistakes(read, takes)]
+        return [*unused.values(), *_own_mistakes(read, takes), *odd(read)]
 
     try:
         values = parse(PROJECT, sources, free=OWN_SECTIONS, judge=judge)
@@ -159,7 +197,7 @@ def project_settings(sources: Sequence[Source], takes: Mapping[str, Collection[s
 
 def project_schema() -> dict[str, Any]:
     """`reuna.toml` as JSON Schema, for editors."""
-    return schema(PROJECT, "reuna.toml", OWN_SECTIONS, f"^{re.escape(PREFIX)}")
+    return schema(PROJECT, "reuna.toml", OWN_SECTIONS, rf"^({'|'.join(RESERVED)})(\.|$)")
 
 
 def _unused(values: Mapping[str, Any], takes: Mapping[str, Collection[str]]) -> dict[str, str]:
@@ -190,15 +228,15 @@ def _own_mistakes(values: Mapping[str, Any], takes: Mapping[str, Collection[str]
         if key in names:
             yield f"{name} has the name of another setting of the run; call it otherwise"
         names.add(key)
-        if key.startswith(PREFIX):
-            yield f"{name} is in the wrong place: declare signals under [signals]"
+        if key.split(".")[0] in RESERVED:
+            yield f"{name} is in the wrong place: say it under [{key.split('.')[0]}]"
         if not isinstance(value, bool | int | float | str):
             yield f"{name} is {shown(value)}, expected a plain value"
 
 
 def _settings(values: Mapping[str, Any]) -> dict[str, Setting]:
     """Own sections and the strategy's numbers, without their section names."""
-    settings: dict[str, Setting] = {"entry": values["learner.entry"], **as_settings(values["signals"])}
+    settings: dict[str, Setting] = {"entry": values["learner.entry"], **as_settings(contract_of(values))}
     settings |= gates.as_settings(gates.gates(values["gates"]))
     for name, value in values.items():
         section, _, key = name.partition(".")

@@ -12,6 +12,9 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
+from reuna.core.contract import Line, contract
+from reuna.core.contract_report import WHAT as CONTRACT
+from reuna.core.contract_report import as_fields, of_contract
 from reuna.core.errors import DiskFull, NotApproved, Refused, ReunaError
 from reuna.core.ports import Blob, Clock, Link
 from reuna.core.records import Event, Member, Metrics, Plan, Setting, Terms
@@ -37,6 +40,8 @@ class Fitted:
 class Workshop(Protocol):
     """Where the learner runs: one worker per bundle, resident between rounds."""
 
+    lines: tuple[Line, ...]  #: how the data keep the contract, since they were last opened
+
     @property
     def level(self) -> int:
         """Level of the sandbox in which the project's code runs."""
@@ -44,7 +49,8 @@ class Workshop(Protocol):
     async def open(self, run: str, bundle: Blob, settings: Mapping[str, Setting], terms: Terms) -> None:
         """Make ready the bundle's code and as much of this node's data as it may read.
 
-        A no-op when it is open already. Raises `SandboxTooWeak` below the level of the terms.
+        A no-op when it is open already. Raises `SandboxTooWeak` below the level of the terms,
+        `ContractBroken` for data that no learner gets to see.
         """
 
     def hold(self, bundle: Blob, why: str) -> None:
@@ -69,6 +75,8 @@ class Trainer:
         self._work: asyncio.Task[None] | None = None
         self._events = 0
         self._waits = ("", "")  #: run and bundle that waited last for the site's officers
+        self._judged = ("", "")  #: run and bundle of which it was said how the data keep the contract
+        self._telling: set[asyncio.Task[None]] = set()
         self.trained: list[tuple[str, int, int]] = []
 
     async def on_plan(self, data: bytes, _signed: bytes) -> None:
@@ -115,7 +123,10 @@ class Trainer:
         except NotApproved as error:
             self._workshop.hold(bundle, error.message)
             raise
-        await self._workshop.open(plan.run, bundle, plan.settings, terms)
+        try:
+            await self._workshop.open(plan.run, bundle, plan.settings, terms)
+        finally:
+            self._tell_contract(plan)
         model = await self._link.fetch(plan.model, plan.model_size)
         if plan.task == "train":
             fitted = await self._workshop.fit(model, plan.settings, self._seed(plan))
@@ -126,6 +137,18 @@ class Trainer:
             model = (await self._workshop.fit(model, alone(plan.settings), self._seed(plan))).weights
         metrics = await self._workshop.evaluate(model, plan.settings)
         return None, 0, Member(self.name, metrics=metrics)
+
+    def _tell_contract(self, plan: Plan) -> None:
+        """How this node's data keep the contract, once for each run; the round does not wait for it."""
+        lines = self._workshop.lines
+        if not lines or self._judged == (plan.run, plan.bundle):
+            return
+        self._judged = (plan.run, plan.bundle)
+        agreed = contract(plan.settings)
+        fields: dict[str, Setting] = {**as_fields(agreed.version, of_contract(agreed, lines))}
+        task = asyncio.create_task(self._emit(CONTRACT, plan, fields))
+        self._telling.add(task)
+        task.add_done_callback(self._telling.discard)
 
     async def _sit_out(self, plan: Plan, data: bytes, error: ReunaError) -> None:
         """Tell the parent why, so that the round need not wait for the deadline.

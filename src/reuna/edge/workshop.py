@@ -32,6 +32,7 @@ from reuna.adapters.files import FileBlob, replace_file, storage_error
 from reuna.adapters.project import unpack_bundle
 from reuna.adapters.sandbox import HIGHEST, SandboxLimits, sentence
 from reuna.adapters.worker import Desk, Worker
+from reuna.core.contract import Line
 from reuna.core.errors import DataError, LearnerError, NotApproved, SandboxTooWeak, WorkerFailed
 from reuna.core.ports import Blob
 from reuna.core.records import Metrics, Setting, Terms
@@ -59,6 +60,7 @@ class WorkerWorkshop:
         self._min_level = min_level
         self._terms = Terms()  #: of the site's policy
         self._waits = ("", "")  #: digest of the bundle that waits, and why
+        self.lines: tuple[Line, ...] = ()
         self._worker: Worker | None = None
         self._for: tuple[str, str, tuple[str, ...] | None] | None = None  #: run, bundle, columns
         self._opened: tuple[str, Blob, Mapping[str, Setting]] | None = None
@@ -90,6 +92,7 @@ class WorkerWorkshop:
         self._opened, self._terms = (run, bundle, settings), terms
         if self._worker is not None and self._for == wanted and self._worker.alive:
             return
+        self.lines = ()
         await self.close()
         shutil.rmtree(self._desk.project, ignore_errors=True)
         with own_errors(self._folder):
@@ -100,11 +103,13 @@ class WorkerWorkshop:
             self._check(worker, run)
             await worker.open(str(settings["entry"]), settings)
         except DataError as error:
+            self.lines = worker.lines
             await worker.close()
             raise self._explained(error) from error
         except BaseException:
             await worker.close()
             raise
+        self.lines = worker.lines
         self._worker, self._for = worker, wanted
         self._keep(bundle)
 
@@ -122,7 +127,7 @@ class WorkerWorkshop:
         if self._terms.columns is None:
             return error
         seen = ", ".join(self._terms.columns)
-        return DataError(f"{error.message}; the site's policy lets code read only {seen}", error.next_step)
+        return type(error)(f"{error.message}; the site's policy lets code read only {seen}", error.next_step)
 
     def _keep(self, bundle: Blob) -> None:
         """What runs is what the next one is compared with; it waits no more."""

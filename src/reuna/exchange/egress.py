@@ -16,6 +16,7 @@ from typing import NamedTuple, TypeVar
 
 import msgspec
 
+from reuna.core.contract_report import is_report, without_small
 from reuna.core.errors import (
     BadMessage,
     BusDown,
@@ -32,7 +33,7 @@ from reuna.exchange.encode import encode_difference, extent, schema_of
 from reuna.exchange.extent import length
 from reuna.exchange.flows import AGAIN_S, FlowControl, Passage
 from reuna.exchange.intents import Leaving
-from reuna.exchange.payloads import Among, Made, contribution, made_for, message, steps_of
+from reuna.exchange.payloads import Among, Made, contribution, made_for, message, statistic, steps_of
 from reuna.exchange.room import when_there_is_room
 from reuna.learn import grid as fixed
 from reuna.loop import train
@@ -185,11 +186,14 @@ class Egress:
         Outside of the policy's hours it waits for them. What the policy refuses is dropped, counted, and
         stands in the ledger: False.
         """
+        if counted := is_report(event):
+            event = await self._offload(partial(self._without_small_counts, event))
         data = encode(event)
+        leaving = self._message("log", data, run=event.run, round=event.round)
+        if counted:
+            leaving = statistic(event, self._parent, data, self._clock.now())
         try:
-            passage = await self._in_time(
-                lambda: self._flows.leave(self._message("log", data, run=event.run, round=event.round))
-            )
+            passage = await self._in_time(lambda: self._flows.leave(leaving))
         except Refused as refusal:
             self._count_refusal(refusal.reason)
             self._warn(str(refusal))
@@ -318,6 +322,11 @@ class Egress:
         listed = self._flows.listed("metric", self._parent, member.metrics)
         kept = {name: value for name, value in member.metrics.items() if name in listed}
         return msgspec.structs.replace(member, metrics=kept)
+
+    def _without_small_counts(self, event: Event) -> Event:
+        """Counts of fewer rows than the policy asks for stay here."""
+        least = self._flows.least_cell("statistic", self._parent)
+        return msgspec.structs.replace(event, fields=without_small(event.fields, least))
 
     def _encode(
         self, plan: Plan, digest: str, weights: Blob, weight: int, member: Member, level: int

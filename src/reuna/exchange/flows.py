@@ -22,7 +22,7 @@ from reuna.exchange.allowance import MESSAGES, Allowance, give_back
 from reuna.exchange.intents import Leaving, Standing, epsilon_left, free, intent_of, many
 from reuna.trust.decide import decide, decide_code, decide_moment, decide_reading
 from reuna.trust.ledger import Entry
-from reuna.trust.policy import ANY, DATASET, Policy
+from reuna.trust.policy import ANY, DATASET, FlowRule, Policy
 from reuna.trust.rehearse import request_of
 from reuna.trust.requests import Allow, Deny, Reading, Request, State, Wait, spend
 
@@ -80,6 +80,9 @@ class FlowControl(Protocol):
 
         Raises `DiskFull`, `Corrupted`.
         """
+
+    def least_cell(self, kind: str, to: str) -> int:
+        """Rows that must be behind the smallest count of a kind, by the rule that asks for fewest."""
 
     def approved(self, work: Work, unsigned: str) -> Terms:
         """On what terms a bundle may run here and read this node's data.
@@ -262,6 +265,12 @@ class SiteFlows:
                 leaving = Leaving(Request(kind, to, 0, now, metrics=tuple(sorted(wanted - kept))), "")
                 self._write(standing, self._refusal(_NoError(leaving, standing, said)))
             return kept
+
+    def least_cell(self, kind: str, to: str) -> int:
+        """See `FlowControl.least_cell`."""
+        policy = self._rules(self._clock.now()).policy
+        rules = () if policy is None else _rules_for(policy, kind, to)
+        return min((rule.min_cell for rule in rules), default=0)
 
     def stayed(self, payload: Leaving) -> None:
         """See `FlowControl.stayed`. One whose minute is over is written down as sent: that hides nothing."""
@@ -450,10 +459,15 @@ def _allowed(standing: Standing, state: State, leaving: Leaving) -> str:
     return verdict.rule
 
 
+def _rules_for(policy: Policy, kind: str, to: str) -> list[FlowRule]:
+    """Rules of a kind that name a recipient."""
+    called = {name for name, identity in policy.recipients.items() if identity == to}
+    return [rule for rule in policy.flows if rule.kind == kind and called & set(rule.to)]
+
+
 def _names(policy: Policy, kind: str, to: str) -> frozenset[str] | None:
     """Names on the lists of all rules of a kind for a recipient; None: any."""
-    called = {name for name, identity in policy.recipients.items() if identity == to}
-    lists = [rule.names for rule in policy.flows if rule.kind == kind and called & set(rule.to)]
+    lists = [rule.names for rule in _rules_for(policy, kind, to)]
     if any(names is None or ANY in names for names in lists):
         return None
     return frozenset(name for names in lists for name in names or ())

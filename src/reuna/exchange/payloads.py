@@ -6,11 +6,13 @@ from collections.abc import Callable, Iterable
 
 import msgspec
 
-from reuna.core.records import Contribution, Plan
+from reuna.core.contract_report import smallest, told
+from reuna.core.records import Contribution, Event, Plan
 from reuna.exchange.intents import Leaving
 from reuna.trust.requests import Hidden, Request
 from reuna.wire import digest_bytes, encode
 
+LARGEST_CELL = 2**53  #: of a statistic without a count
 Among = Callable[[Iterable[str]], Hidden]  #: who of these names is of the fleet
 
 
@@ -43,6 +45,23 @@ def steps_of(plan: Plan) -> int:
 def message(kind: str, to: str, data: bytes, now: float, run: str = "", round: int = 0) -> Leaving:
     """An event or a hello."""
     return Leaving(Request(kind, to, len(data), now, run, round), digest_bytes(data))
+
+
+def statistic(event: Event, to: str, data: bytes, now: float) -> Leaving:
+    """An event that says nothing but counts over many rows."""
+    lines = told(event.fields)
+    request = Request(
+        "statistic",
+        to,
+        len(data),
+        now,
+        event.run,
+        event.round,
+        samples=max((line.passed + line.failed for line in lines if line.rule == "present"), default=0),
+        values=len(event.fields),
+        cell=smallest(event.fields) or LARGEST_CELL,
+    )
+    return Leaving(request, digest_bytes(data))
 
 
 def contribution(

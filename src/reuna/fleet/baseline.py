@@ -10,11 +10,14 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reuna.adapters.processes import own_peak_mib
+from reuna.adapters.project import Entry, load_entry
+from reuna.core.errors import DataError
 from reuna.fleet.aside import aside
 
 if TYPE_CHECKING:
@@ -45,15 +48,29 @@ async def run_centralised(job: Job, folder: Path) -> Centralised:
 
 def compute(request: dict[str, Any]) -> Centralised:
     """Load all, train on all, evaluate on each."""
-    from reuna.adapters.project import load_entry
     from reuna.sim.baseline import centralised
 
     began = time.monotonic()
     entry = load_entry(Path(request["project"]), request["entry"])
     settings = request["settings"]
-    data = {name: entry.load(Path(path), settings) for name, path in request["nodes"].items()}
+    data = dict(_sound(entry, request["nodes"], settings))
     scores = centralised(entry.learner(settings), data, settings, request["rounds"], request["seed"])
     return Centralised(scores, time.monotonic() - began, own_peak_mib())
+
+
+def _sound(entry: Entry, nodes: dict[str, str], settings: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Each node's data, but of those that sit out because of them: they are in no other way of training.
+
+    Raises `DataError` when there is none.
+    """
+    wrong = []
+    for name, path in nodes.items():
+        try:
+            yield name, entry.load(Path(path), settings)
+        except DataError as error:
+            wrong.append(f"{name}: {error.message}")
+    if len(wrong) == len(nodes):
+        raise DataError("\n".join(wrong))
 
 
 def main() -> int:

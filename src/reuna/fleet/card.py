@@ -69,12 +69,12 @@ def _gates(gates: Mapping[str, Any]) -> str:
     return _table(["site", *names.values()], rows)
 
 
-def _inputs(contract: Mapping[str, Mapping[str, Any]]) -> str:
-    if not contract:
+def _inputs(contract: Mapping[str, Any]) -> str:
+    if not contract.get("signals"):
         return "The project declares no signals."
     rows = [
-        [_text(name), _text(str(said.get("unit", ""))), _number(said.get("min")), _number(said.get("max"))]
-        for name, said in sorted(contract.items())
+        [_text(said["name"]), _text(said.get("unit", "")), _number(said.get("min")), _number(said.get("max"))]
+        for said in contract["signals"]
     ]
     return _table(["signal", "unit", "min", "max"], rows)
 
@@ -84,8 +84,8 @@ def _limits(history: Mapping[str, Any], contract: Mapping[str, Any]) -> str:
     lines = [
         "- Good where it was measured: at the sites above, on their test data. Nothing is known of others."
     ]
-    if contract:
-        lines.append("- A recording with a median outside of these ranges was refused in training.")
+    if contract.get("signals"):
+        lines.append("- A node whose tables broke the contract took no part.")
     if absent:
         lines.append(f"- Gave nothing to it: {', '.join(map(_text, absent))}.")
     return "\n".join(lines)

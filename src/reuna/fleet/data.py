@@ -33,10 +33,10 @@ def find_nodes(folder: Path) -> list[DataNode]:
         raise DataError(f"there is no folder {folder}", "Give a folder with one sub-folder per node.")
     found: list[DataNode] = []
     for site in sorted(path for path in folder.iterdir() if _visible_folder(path)):
-        if _is_node(site):
+        if is_node(site):
             found.append(DataNode(node_name(site), node_name(site), site))
             continue
-        inner = [node for node in sorted(site.iterdir()) if _visible_folder(node) and _is_node(node)]
+        inner = [node for node in sorted(site.iterdir()) if _visible_folder(node) and is_node(node)]
         if not inner:
             raise DataError(f"{site} holds no CSV or Parquet file", "Remove the folder or put data in it.")
         found += [DataNode(node_name(node), node_name(site), node) for node in inner]
@@ -66,7 +66,8 @@ def _visible_folder(path: Path) -> bool:
     return path.is_dir() and not path.name.startswith((".", "_"))
 
 
-def _is_node(folder: Path) -> bool:
+def is_node(folder: Path) -> bool:
+    """Whether a folder holds tables itself, or in a folder of a split."""
     places = [folder, *(folder / split for split in SPLITS)]
     return any(file.suffix in TABLES for place in places if place.is_dir() for file in place.iterdir())
 

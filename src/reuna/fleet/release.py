@@ -13,11 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from reuna.adapters.files import replace_file, storage_error
 from reuna.adapters.project import pack_bundle
+from reuna.core.contract import contract
 from reuna.core.errors import Corrupted, NotReleased, ReleaseNotFound
 from reuna.core.project import ProjectSettings
-from reuna.core.signals import signals
 from reuna.fleet.card import card
 from reuna.fleet.export import graph_of
 from reuna.fleet.gates import Judged, judge_run, sentence
@@ -174,12 +176,12 @@ def _parts(
     difference: float | None,
 ) -> dict[str, bytes]:
     history = _history(about, result, settings)
-    contract = _contract(settings)
+    agreed = msgspec.to_builtins(contract(settings.settings))
     gates = judged.as_dict()
-    texts = {release.CONTRACT: contract, release.GATES: gates, release.LINEAGE: history}
+    texts = {release.CONTRACT: agreed, release.GATES: gates, release.LINEAGE: history}
     return {
         **{name: canonical(value) for name, value in texts.items()},
-        release.CARD: card(about, history, contract, gates, difference).encode(),
+        release.CARD: card(about, history, agreed, gates, difference).encode(),
         release.CODE: code,
         release.MODEL: graph,
     }
@@ -197,19 +199,6 @@ def _history(about: About, result: Mapping[str, Any], settings: ProjectSettings)
         "settings": dict(settings.settings),
         "left_by_rule": result.get("left_by_rule", []),
         "refused_by_policy": result.get("refused_by_policy", []),
-    }
-
-
-def _contract(settings: ProjectSettings) -> dict[str, Any]:
-    """The signals that the model's features are made of."""
-    open_ended = float("inf")
-    return {
-        each.name: {
-            **({"unit": each.unit} if each.unit else {}),
-            **({"min": each.min} if each.min > -open_ended else {}),
-            **({"max": each.max} if each.max < open_ended else {}),
-        }
-        for each in signals(settings.settings)
     }
 
 

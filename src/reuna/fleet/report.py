@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from typing import Any
 
+from reuna.core.contract import RULES
 from reuna.core.errors import REFUSALS
 from reuna.core.gates import LOWER_IS_BETTER
 from reuna.fleet.gates import SIGNS, grid, held, sentence
@@ -63,6 +64,7 @@ def render(result: Mapping[str, Any]) -> str:
         _heading(result),
         _section("Per site", _site_table(result) + _site_bars(result) + _wall_table(result)),
         _section("Gates", _gates(result)),
+        _section("Data contract", _contract(result)),
         _section("Training", _loss_plot(result) + _warnings(result)),
         _section("Bytes over each link", _links(result)),
         _section("What left the nodes", _flows(result)),
@@ -230,6 +232,50 @@ def warnings(result: Mapping[str, Any]) -> list[str]:
     if cut := result.get("saturated", 0):
         said.append(f"Warning: {cut} values were cut to the grid's ends: raise round.grid_exponent")
     return said
+
+
+def contract_sentences(result: Mapping[str, Any]) -> list[str]:
+    """Which node's data break the contract, by which rule."""
+    said = []
+    for report in result.get("contract", []):
+        broken = [line for line in report["rules"] if line.get("broken")]
+        what = ", ".join(
+            f"{line['rule']} of {line['signal']} ({line['failed']} of {line['failed'] + line['passed']} fail)"
+            for line in broken
+        )
+        if broken:
+            said.append(f"{report['node']}'s data break version {report['version']} of the contract: {what}")
+    return said
+
+
+def _contract(result: Mapping[str, Any]) -> str:
+    """Node by rule: how many cells or rows fail, of how many."""
+    reports = result.get("contract", [])
+    rules = [
+        rule for rule in RULES if any(line["rule"] == rule for each in reports for line in each["rules"])
+    ]
+    if not rules:
+        return ""
+    heads = "".join(f"<th>{escape(rule)}</th>" for rule in rules)
+    rows = "".join(f"<tr><td>{escape(r['node'])}</td>{_contract_cells(r, rules)}</tr>" for r in reports)
+    meaning = "; ".join(f"{rule}: {RULES[rule]}" for rule in rules)
+    broken = "".join(f"<p><b>{escape(line)}.</b></p>" for line in contract_sentences(result))
+    return (
+        f'<p class="note">Failures of each rule, of how many: counts that the nodes made before any code of '
+        f"the project ran. {escape(meaning)}. –: not looked at, or withheld by the site's policy.</p>"
+        f"<table><tr><th>node</th>{heads}</tr>{rows}</table>{broken}"
+    )
+
+
+def _contract_cells(report: Mapping[str, Any], rules: Sequence[str]) -> str:
+    whole = {line["rule"]: line for line in report["rules"] if not line.get("signal")}
+    bad = {line["rule"] for line in report["rules"] if line.get("broken")}
+    cells = []
+    for rule in rules:
+        line = whole.get(rule)
+        text = f"{line['failed']} / {line['passed'] + line['failed']}" if line else "–"
+        cells.append(f"<td>{f'<b>{text}</b>' if rule in bad else text}</td>")
+    return "".join(cells)
 
 
 def _warnings(result: Mapping[str, Any]) -> str:

@@ -109,6 +109,28 @@ class Judgement(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     worst: VerdictLine | None = None
 
 
+class ContractLine(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """How often a node's data passed and failed a rule; without ``signal`` over all columns.
+
+    ``broken`` says that it failed more often than the contract allows.
+    """
+
+    rule: str
+    passed: int
+    failed: int
+    signal: str = ""
+    broken: bool = False
+
+
+class ContractReport(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """What a node told of how its data keep the contract; ``withheld`` counts stayed by its site's policy."""
+
+    node: str
+    version: int
+    rules: list[ContractLine]
+    withheld: int = 0
+
+
 class ResultFile(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     """A finished run."""
 
@@ -131,6 +153,7 @@ class ResultFile(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True)
     came: list[FlowLine] = []
     wall_by_method_s: dict[str, float] = {}
     left_by_rule: list[RuleLine] = []
+    contract: list[ContractReport] = []
     refused: list[RefusedUpdates] = []
     saturated: int = 0
     refused_by_policy: list[RefusedLine] = []

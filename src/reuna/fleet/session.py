@@ -23,6 +23,9 @@ import msgspec
 from reuna.adapters.nats_server import find_server
 from reuna.adapters.project import blame_project, load_entry, pack_bundle
 from reuna.adapters.trust_keys import read_key
+from reuna.core.contract import Contract, Line, breaches, contract
+from reuna.core.contract_report import WHAT as CONTRACT
+from reuna.core.contract_report import told
 from reuna.core.errors import ReunaError, RunFailed, Unreachable
 from reuna.core.project import ProjectSettings
 from reuna.core.records import Flow, RunSpec
@@ -329,6 +332,7 @@ def assemble(
         "flows": _lines(flows),
         "came": _lines(measured.came),
         "left_by_rule": departures.rules(measured.left),
+        "contract": contract_reports(measured.timeline, contract(spec.settings)),
         "refused": refused_updates(measured.timeline),
         "saturated": sum(e["fields"]["saturated"] for e in measured.timeline if e["what"] == "round"),
         "refused_by_policy": departures.refused(measured.left),
@@ -371,6 +375,24 @@ def refused_updates(timeline: list[dict[str, Any]]) -> list[dict[str, Any]]:
         {"at": at, "sender": sender, "reason": reason, "times": times}
         for (at, sender, reason), times in sorted(counts.items())
     ]
+
+
+def contract_reports(timeline: list[dict[str, Any]], agreed: Contract) -> list[dict[str, Any]]:
+    """What each node told last of how its data keep the contract."""
+    told_last = {event["node"]: event["fields"] for event in timeline if event["what"] == CONTRACT}
+    return [
+        {
+            "node": node,
+            "version": fields.get("version", 0),
+            "rules": [_contract_line(agreed, line) for line in told(fields)],
+            "withheld": fields.get("withheld", 0),
+        }
+        for node, fields in sorted(told_last.items())
+    ]
+
+
+def _contract_line(agreed: Contract, line: Line) -> dict[str, Any]:
+    return {**msgspec.structs.asdict(line), "broken": bool(breaches(agreed, (line,)))}
 
 
 def _lines(flows: list[Flow]) -> list[dict[str, Any]]:

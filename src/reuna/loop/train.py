@@ -17,6 +17,7 @@ import msgspec
 from reuna.core.errors import (
     ABSENCES,
     REFUSALS,
+    ContractBroken,
     DataError,
     ExtraMissing,
     LearnerError,
@@ -43,6 +44,7 @@ LASTING = frozenset(
         SettingsError,
         ProjectError,
         DataError,
+        ContractBroken,
         PlanError,
         ExtraMissing,
         LearnerError,

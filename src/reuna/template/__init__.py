@@ -80,6 +80,9 @@ def _words(task: str, learner: str) -> dict[str, str]:
     return {
         "metric": about.metric,
         "label": about.label,
+        "time": about.time,
+        "every_s": str(about.every_s),
+        "max_gap_s": str(about.max_gap_s),
         "about": about.about,
         "extras": EXTRAS[learner],
         "rounds": str(pace.rounds),

@@ -21,6 +21,9 @@ class Task:
     metric: str
     label: str
     about: str
+    time: str = "second"
+    every_s: int = 10
+    max_gap_s: int = 60
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,12 @@ ABOUT: Mapping[str, Task] = {
         "auroc", "fault", "Learns what is normal at every pump, and tells how strange the last minutes are."
     ),
     "remaining-useful-life": Task(
-        "rmse", "remaining_h", "Tells how many hours a pump has left, whatever it is that wears out."
+        "rmse",
+        "remaining_h",
+        "Tells how many hours a pump has left, whatever it is that wears out.",
+        "hour",
+        3600,
+        21_600,
     ),
 }
 assert set(ABOUT) == set(TASKS)

@@ -84,7 +84,9 @@ def unmet(rule: FlowRule) -> list[str]:
     """What a rule asks for and nothing in this version states, so that it lets nothing leave."""
     found = [
         f"nothing is protected by {rule.protection} yet" if rule.protection != "clear" else "",
-        "nothing says yet how many rows are behind the smallest count (min_cell)" if rule.min_cell else "",
+        "nothing says yet how many rows are behind the smallest count (min_cell)"
+        if rule.min_cell and rule.kind != "statistic"
+        else "",
         "no training states an ε yet (dp)" if rule.dp is not None else "",
     ]
     return [each for each in found if each]

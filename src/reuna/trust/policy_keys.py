@@ -267,7 +267,8 @@ SECTIONS: dict[str, tuple[Key, ...]] = {
         Key(
             "min_cell",
             "whole",
-            "rows behind the smallest count or mean; nothing states it yet, so more than 0 refuses",
+            "rows behind the smallest count or mean: counts of fewer stay; no metric states it yet, so more "
+            "than 0 refuses metrics",
             False,
             _at_least(0),
             ("metric", "statistic"),

@@ -15,9 +15,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from reuna.adapters.tables import Table, check_signals, read_folder, read_table, require, stuck
+from reuna.adapters.tables import Table, read_folder, read_table, require, stuck
 from reuna.core.errors import DataError, ExtraMissing
-from reuna.core.signals import Signal
 
 
 def csv(folder: Path, text: str | bytes, name: str = "t.csv") -> Path:
@@ -291,27 +290,6 @@ def test_a_column_in_another_unit_is_no_other_name_for_it(tmp_path: Path) -> Non
     table = read_table(csv(tmp_path, "t [K]\n1\n"))
     with pytest.raises(DataError, match=r"has no column 't \[degC\]'"):
         table.matrix(["t [degC]"])
-
-
-def test_a_wild_reading_is_no_wrong_unit_and_an_empty_column_has_none(tmp_path: Path) -> None:
-    csv(tmp_path, "t,e\n20,\n1e6,\n21,\n")
-    check_signals(tmp_path, [Signal("t", "degC", -20, 150), Signal("e", "degC", -20, 150)])
-
-
-def test_every_column_of_a_table_that_contradicts_is_named(tmp_path: Path) -> None:
-    csv(tmp_path, "p [Pa],t\n100000,300\n")
-    with pytest.raises(DataError) as caught:
-        check_signals(tmp_path, [Signal("p", "bar"), Signal("t", "degC", -20, 150)])
-    assert caught.value.message.splitlines() == [
-        f"{tmp_path / 't.csv'}, column 'p [Pa]': its unit is 'Pa', [signals] says 'bar'",
-        f"{tmp_path / 't.csv'}, column 't': its median is 300, [signals] says -20 to 150 degC",
-    ]
-
-
-def test_a_declared_signal_that_is_missing_is_named(tmp_path: Path) -> None:
-    csv(tmp_path, "temp\n1\n")
-    with pytest.raises(DataError, match=r"has no column 'tmp' \(did you mean 'temp'\?\)"):
-        check_signals(tmp_path, [Signal("tmp")])
 
 
 ROWS = 60_000_000

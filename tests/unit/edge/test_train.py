@@ -5,9 +5,12 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+import msgspec
 import pytest
 
-from reuna.core.errors import DiskFull, LearnerError
+from reuna.core.contract import Contract, Line, Signal, as_settings
+from reuna.core.contract_report import is_report
+from reuna.core.errors import ContractBroken, DiskFull, LearnerError
 from reuna.core.records import Event, Member, Terms, Work
 from reuna.edge.train import Trainer
 from reuna.loop.plan import round_plan
@@ -101,3 +104,61 @@ def test_what_a_learner_says_of_its_failure_stays_in_the_log_and_in_the_event_of
     (event,) = link.events
     assert (event.what, event.fields["reason"]) == ("sat out", "R107 it does not converge")
     assert "it does not converge" in caplog.text
+
+
+BROKEN = ContractBroken("range of 't': 9 of 10 fail, 5 % may; t.csv, column 't': 77.5")
+LINES = (Line("range", "t", 1, 9), Line("range", "elsewhere", 1, 9), Line("rows", "t", 1, 9))
+
+
+class Judging(InlineWorkshop):
+    """A workshop that held its data against a contract."""
+
+    def __init__(self, error: ContractBroken | None) -> None:
+        super().__init__(Walker(), 5)
+        self._error = error
+
+    async def open(self, *_: Any) -> None:
+        self.lines = LINES
+        if self._error is not None:
+            raise self._error
+
+
+def told_of(error: ContractBroken | None, times: int = 1) -> Link:
+    """The link after an edge with such data heard so many plans of a run with a contract."""
+    spec, model, _ = make_spec(fleet_of(1, 1), Walker(), 1)
+    link = Link(model, full=0)
+    agreed = as_settings(Contract(version=4, signals=(Signal("t", max=1),)))
+
+    async def hear() -> None:
+        clock = SimClock()
+        trainer = Trainer("edge-0-0", "boot", link, Judging(error), clock)  # type: ignore[arg-type]
+        for number in range(1, 1 + times):
+            plan = round_plan(spec, "fog-0", number, 1, "train", spec.model)
+            data = encode(msgspec.structs.replace(plan, settings={**plan.settings, **agreed}))
+            await trainer.on_plan(data, data)
+            await clock.sleep(60)
+        await trainer.stop()
+
+    run_virtual(hear())
+    return link
+
+
+def test_an_edge_tells_once_in_a_run_how_its_data_keep_the_contract_and_only_of_what_it_names() -> None:
+    link = told_of(None, times=3)
+    (event,) = link.events
+    assert (event.what, event.run) == ("contract", "r-sim")
+    assert event.fields == {
+        "version": 4, "passed/range": 1, "failed/range": 9, "passed/range/t": 1, "failed/range/t": 9,
+    }  # fmt: skip
+    assert len(link.answers) == 3
+    assert all(with_weights for with_weights, _ in link.answers)
+
+
+def test_an_edge_whose_data_break_the_contract_sits_out_in_our_words_and_tells_its_counts() -> None:
+    link = told_of(BROKEN)
+    ((with_weights, member),) = link.answers
+    assert not with_weights
+    assert member.absent == "R114 its data break the contract"
+    assert sorted(event.what for event in link.events) == ["contract", "sat out"]
+    (counts,) = (event for event in link.events if event.what == "contract")
+    assert is_report(counts)

@@ -14,7 +14,8 @@ import pytest
 from reuna.adapters.files import FileBlob, FileBlobs
 from reuna.adapters.project import pack_bundle
 from reuna.adapters.sandbox import HIGHEST, SandboxLimits, probe
-from reuna.core.errors import DataError, LearnerError, SandboxTooWeak
+from reuna.core.contract import Contract, Line, Signal, as_settings
+from reuna.core.errors import ContractBroken, DataError, LearnerError, SandboxTooWeak
 from reuna.core.records import Setting, Terms
 from reuna.core.tensors import pack, unpack
 from reuna.edge.settings import EDGE, sandbox_limits
@@ -310,3 +311,36 @@ async def test_where_the_sandbox_hides_no_files_no_code_runs_that_may_read_some_
             "r-1", blobs.put(pack_bundle(site / "project")), SETTINGS, Terms(columns=("flow",))
         )
     await workshop.close()
+
+
+WRONG = """
+from reuna.adapters import conformity
+conformity.judge_folder = lambda *_: conformity.Judged()
+raise RuntimeError("a line of the project ran")
+"""
+
+
+async def test_data_that_break_the_contract_are_seen_by_no_line_of_the_project(
+    workshop: WorkerWorkshop, site: Path, blobs: FileBlobs
+) -> None:
+    (site / "data" / "t.csv").write_text("t\n1\n99\n")
+    (site / "project" / "model.py").write_text(WRONG)
+    agreed = Contract(signals=(Signal("t", max=50, max_bad=0.1),))
+    with pytest.raises(ContractBroken, match=r"range of 't': 1 of 2 fail, 10 % may; .*t\.csv"):
+        await workshop.open(
+            "r-1", blobs.put(pack_bundle(site / "project")), {**SETTINGS, **as_settings(agreed)}, Terms()
+        )
+    assert Line("range", "t", 1, 1) in workshop.lines
+    assert "a line of the project ran" not in (site / "state" / "work" / "worker.log").read_text()
+
+
+async def test_data_that_keep_the_contract_are_counted_and_trained_on(
+    workshop: WorkerWorkshop, site: Path, blobs: FileBlobs
+) -> None:
+    (site / "data" / "t.csv").write_text("t\n1\n99\n")
+    bundle = blobs.put(pack_bundle(site / "project"))
+    agreed = Contract(signals=(Signal("t", max=50, max_bad=0.5),))
+    await workshop.open("r-1", bundle, {**SETTINGS, **as_settings(agreed)}, Terms())
+    assert Line("range", "t", 1, 1) in workshop.lines
+    await workshop.open("r-2", bundle, SETTINGS, Terms())
+    assert workshop.lines == (), "another run has another contract"

@@ -110,8 +110,24 @@ def test_a_starter_lets_nothing_to_a_stranger_and_no_other_kind(preset: str, kin
     }
     policy = started(preset)
     assert isinstance(decide(policy, IN_FORCE, asks(kind, "spiffe://line-4/cloud/mallory", **strong)), Deny)
-    if kind in ("raw", "statistic", "prediction"):
+    if kind in ("raw", "prediction"):
         assert isinstance(decide(policy, IN_FORCE, asks(kind, CLOUD, **strong)), Deny)
+
+
+@pytest.mark.parametrize(
+    ("preset", "cell", "leaves"),
+    [
+        ("local", 1, True),
+        ("research", 1, True),
+        ("company", 10, True),
+        ("company", 9, False),
+        ("companies", 20, True),
+        ("companies", 19, False),
+    ],
+)
+def test_a_starter_lets_counts_over_enough_rows_leave(preset: str, cell: int, leaves: bool) -> None:
+    counts = asks("statistic", CLOUD, protection="clear", cell=cell, code="")
+    assert isinstance(decide(started(preset), IN_FORCE, counts), Allow) is leaves
 
 
 @pytest.mark.parametrize("preset", PRESETS)

@@ -84,7 +84,9 @@ def test_a_release_answers_as_the_model_and_says_where_it_comes_from(place: Plac
     assert history["source"] == {**source}
     assert [each["site"] for each in history["sites"]] == ["pump-1", "pump-2"]
     contract = json.loads(found.parts[wire.CONTRACT])
-    assert contract["flow_m3_h"] == {"unit": "m3/h", "min": 0, "max": 200}
+    flow = next(each for each in contract["signals"] if each["name"] == "flow_m3_h")
+    assert (flow["unit"], flow["min"], flow["max"], flow["max_gap_s"]) == ("m3/h", 0, 200, 60)
+    assert contract["windows"] == {"rows": 12, "step": 6}
     rows = sample_input(found.parts[wire.MODEL], 9, seed=1)
     answers = place.learner.predict(place.tensors, rows)
     assert run_graph(found.parts[wire.MODEL], rows) == pytest.approx(answers, abs=1e-5)

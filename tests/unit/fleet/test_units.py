@@ -9,9 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from reuna.adapters.tables import CONVERT, FILL
 from reuna.adapters.worker import Desk, Worker
-from reuna.core.errors import DataError
+from reuna.core.errors import ContractBroken, DataError
 from reuna.fleet.check import check_project
 from reuna.fleet.open_project import open_settings
 from reuna.template import make_project
@@ -57,7 +56,7 @@ def test_the_sample_is_as_its_project_declares(sample: Path) -> None:
     ("header", "said"),
     [
         ("temperature_c", "column 'temperature_c': its median is 324"),
-        ("temperature_c [K]", "column 'temperature_c [K]': its unit is 'K', [signals] says 'degC'"),
+        ("temperature_c [K]", "column 'temperature_c [K]': its unit is 'K', the contract says 'degC'"),
     ],
     ids=["the range tells", "the header tells"],
 )
@@ -68,9 +67,10 @@ def test_kelvin_in_place_of_degrees_is_one_message_with_the_next_step(
     with pytest.raises(DataError) as caught:
         check_project(sample, None)
     (line,) = caught.value.message.splitlines()
-    assert line.startswith(f"pump-2: {sample / 'data' / RECORDING}, {said}")
+    assert line.startswith("pump-2: unit of 'temperature_c': 240 of 4800 fail, none may; ")
+    assert f"{sample / 'data' / RECORDING}, {said}" in line
     assert "degC" in line
-    assert caught.value.next_step == CONVERT
+    assert caught.value.next_step == ContractBroken.default_next_step
 
 
 async def test_a_node_refuses_kelvin_before_it_trains(sample: Path, tmp_path: Path) -> None:
@@ -83,7 +83,7 @@ async def test_a_node_refuses_kelvin_before_it_trains(sample: Path, tmp_path: Pa
     worker = await Worker.start(desk, tmp_path / "log")
     try:
         with pytest.raises(
-            DataError, match=r"'temperature_c': its median is 324.*\[signals\] says -20 to 150 degC"
+            ContractBroken, match=r"'temperature_c': its median is 324.*the contract says -20 to 150 degC"
         ):
             await worker.open(settings.entry, settings.settings)
     finally:
@@ -98,8 +98,7 @@ def test_an_empty_cell_of_the_sample_is_found_before_training(sample: Path) -> N
     with pytest.raises(DataError) as caught:
         check_project(sample, None)
     where = f"{sample / 'data' / RECORDING}, line 8, column 'flow_m3_h': an empty cell"
-    assert caught.value.message == f"pump-2: {where}; 2 cells of fault-0-1.csv are empty"
-    assert caught.value.next_step == FILL
+    assert f"missing of 'flow_m3_h': 1 of 4800 fail, none may; {where}" in caught.value.message
 
 
 def machines(folder: Path, air: np.ndarray, name: str = AIR, unit: str = "") -> Path:
@@ -138,8 +137,8 @@ def test_machines_in_kelvin_are_as_declared(tmp_path: Path) -> None:
     ("name", "unit", "said"),
     [
         (AIR, "", "'Air temperature [K]': its median is 2"),
-        (AIR, "degC", "'Air temperature [K]': its unit is 'degC', [signals] says 'K'"),
-        ("Air temperature [degC]", "", "'Air temperature [degC]': its unit is 'degC', [signals] says 'K'"),
+        (AIR, "degC", "'Air temperature [K]': its unit is 'degC', the contract says 'K'"),
+        ("Air temperature [degC]", "", "'Air temperature [degC]': its unit is 'degC', the contract says 'K'"),
     ],
     ids=["the range tells", "the field's metadata tell", "the header tells"],
 )
@@ -147,4 +146,4 @@ def test_machines_in_degrees_are_refused(tmp_path: Path, name: str, unit: str, s
     with pytest.raises(DataError) as caught:
         check_project(AI4I, machines(tmp_path, KELVIN - 273.15, name, unit))
     assert f"{tmp_path}/type-l/train/rows.parquet, column {said}" in caught.value.message
-    assert caught.value.next_step == CONVERT
+    assert caught.value.next_step == ContractBroken.default_next_step

@@ -38,6 +38,7 @@ def main(arguments: Sequence[str]) -> int:
     """Entry of the worker: FD START."""
     # what every project needs is here before the doors close; the rest is read from Python's own folders
     importlib.import_module("reuna.adapters.project")
+    importlib.import_module("reuna.adapters.conformity")
     importlib.import_module("reuna.core.answers")
     fd, start = int(arguments[0]), msgspec.json.decode(arguments[1], type=Start)
     sock = socket.socket(fileno=fd)

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from reuna.adapters.processes import own_peak_mib
 from reuna.adapters.worker.messages import MAX_MESSAGE, Answer, Evaluate, Fit, Open, Request
-from reuna.core.errors import ExtraMissing, LearnerError, ReunaError
+from reuna.core.contract import Line, contract
+from reuna.core.errors import ContractBroken, ExtraMissing, LearnerError, ReunaError
 from reuna.core.gates import LATENCY, SIZE, WITHOUT, of_graph, stuck_sensors
 
 if TYPE_CHECKING:
@@ -34,8 +35,7 @@ class Bench:
         try:
             return self._carry_out(request)
         except ReunaError as error:
-            message = error.message[:MAX_MESSAGE]
-            return Answer(code=error.code, message=message, next_step=error.next_step[:MAX_MESSAGE])
+            return _refusal(error)
 
     def _carry_out(self, request: Request) -> Answer:
         from reuna.adapters.project import blame_project
@@ -46,15 +46,23 @@ class Bench:
             return self._fit(request) if isinstance(request, Fit) else self._evaluate(request)
 
     def _load(self, request: Open) -> Answer:
+        """Hold the data against the contract before a line of the project runs, which could count wrong."""
+        from reuna.adapters.conformity import judge_folder
         from reuna.adapters.project import blame_project, load_entry
 
+        agreed = contract(request.settings)
+        judged = judge_folder(self._folder, agreed)
+        try:
+            judged.refuse(agreed)
+        except ContractBroken as error:
+            return _refusal(error, judged.lines)
         entry = load_entry(self._project, request.entry)
         with blame_project(self._project, "loading this node's data"):
-            data = entry.load(self._folder, request.settings)
+            data = entry.load_judged(self._folder, request.settings)
         with blame_project(self._project, "making the learner"):
             self._learner, self._data = entry.learner(request.settings), data
         self._entry = entry
-        return Answer(peak_mib=own_peak_mib())
+        return Answer(peak_mib=own_peak_mib(), lines=judged.lines)
 
     def _fit(self, request: Fit) -> Answer:
         from reuna.core.answers import fitted
@@ -125,6 +133,12 @@ class Bench:
         except OSError as error:
             raise storage_error(error, file) from error
         return dict(self._read[1])
+
+
+def _refusal(error: ReunaError, lines: tuple[Line, ...] = ()) -> Answer:
+    """An error as the parent hears of it."""
+    message, next_step = error.message[:MAX_MESSAGE], error.next_step[:MAX_MESSAGE]
+    return Answer(code=error.code, message=message, next_step=next_step, lines=lines)
 
 
 def write_model(path: Path, tensors: Tensors) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 
 from reuna.adapters.sandbox import Room, SandboxLimits
+from reuna.core.contract import Line
 from reuna.core.records import Metrics, Setting
 
 MAX_FRAME = 4 << 20  #: bytes of one request or answer
@@ -66,7 +67,7 @@ class Evaluate(msgspec.Struct, tag=True):
 
 
 class Answer(msgspec.Struct):
-    """What came of a request; ``code`` is an error's."""
+    """What came of a request; ``code`` is an error's. ``lines``: how the data keep the contract."""
 
     weight: int = 0
     metrics: Metrics = {}
@@ -75,6 +76,7 @@ class Answer(msgspec.Struct):
     code: str = ""
     message: str = ""
     next_step: str = ""
+    lines: tuple[Line, ...] = ()
 
 
 Request = Open | Fit | Evaluate

@@ -27,6 +27,7 @@ from reuna.adapters.worker.messages import (
     Start,
 )
 from reuna.core import errors
+from reuna.core.contract import Line
 from reuna.core.errors import LearnerError, ReunaError, WorkerFailed
 from reuna.core.foreign import UNREADABLE
 from reuna.core.records import Metrics, Setting
@@ -58,6 +59,7 @@ class Worker:
         self._reader = reader
         self._writer = writer
         self._log = log
+        self.lines: tuple[Line, ...] = ()  #: how the data keep the contract, once they were looked at
         self._turn = asyncio.Lock()
         self._broken = False
 
@@ -91,7 +93,11 @@ class Worker:
         return self._process.pid
 
     async def open(self, entry: str, settings: Mapping[str, Setting]) -> None:
-        """Import the project and load the data. Raises `ProjectError`, `DataError`, `LearnerError`."""
+        """Look whether the data keep the contract, import the project and load them.
+
+        Raises `ContractBroken` (``lines`` has the counts then too), `ProjectError`, `DataError`,
+        `LearnerError`.
+        """
         await self._ask(Open(entry, dict(settings)))
 
     async def fit(self, model: Path, settings: Mapping[str, Setting], seed: int, out: Path) -> FitResult:
@@ -111,6 +117,8 @@ class Worker:
             self._broken = True  # until the answer to this very request is there
             answer = await self._exchange(request)
             self._broken = False
+        if isinstance(request, Open):
+            self.lines = answer.lines
         return _checked(answer)
 
     async def _exchange(self, request: Request) -> Answer:

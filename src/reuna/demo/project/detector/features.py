@@ -38,18 +38,20 @@ class Scaler:
     spread: Floats
 
 
-def windows(signals: Floats, labels: NDArray[np.integer], stride: int = STRIDE) -> tuple[Floats, Labels]:
+def windows(
+    signals: Floats, labels: NDArray[np.integer], rows: int = WINDOW, stride: int = STRIDE
+) -> tuple[Floats, Labels]:
     """Features (windows, 3 * columns) and label (windows,) of one run, in order of time.
 
     signals: (samples, columns) in their units; labels: (samples,), 0 while normal. A run shorter
     than a window gives none.
     """
     columns = signals.shape[1]
-    if len(signals) < WINDOW:
+    if len(signals) < rows:
         return np.zeros((0, KINDS * columns), np.float32), np.zeros(0, np.int32)
-    cut = sliding_window_view(signals.astype(np.float64), WINDOW, axis=0)[::stride]
-    states = sliding_window_view(labels, WINDOW)[::stride]
-    half = WINDOW // 2
+    cut = sliding_window_view(signals.astype(np.float64), rows, axis=0)[::stride]
+    states = sliding_window_view(labels, rows)[::stride]
+    half = rows // 2
     change = cut[..., half:].mean(axis=-1) - cut[..., :half].mean(axis=-1)
     features = np.concatenate([cut.mean(axis=-1), cut.std(axis=-1), change], axis=1)
     pure = states[:, 0] == states[:, -1]

@@ -14,6 +14,7 @@ import numpy as np
 
 from reuna.adapters.linear import SoftmaxClassifier
 from reuna.adapters.tables import Table, read_folder
+from reuna.core.contract import contract
 from reuna.core.data import Dataset, Samples
 from reuna.core.errors import DataError
 from reuna.core.ports import Tensors
@@ -28,6 +29,7 @@ CLASSES = np.array([NORMAL, *FAULTS])
 SIGNALS = 53
 FEATURES = 3 * SIGNALS
 NOT_SIGNALS = ("minute", "fault")
+Cut = tuple[int, int]  #: rows of a window, and rows from one start to the next
 
 
 @dataclass(frozen=True)
@@ -53,14 +55,14 @@ class FaultClassifier(SoftmaxClassifier):
 
 def load(folder: Path, settings: Mapping[str, Setting]) -> PlantWindows:
     """One plant's windows, scaled on its own normal training hours."""
-    tables = read_folder(folder)
-    train, labels = _cut(tables.get("train", []), folder)
+    tables, cut = read_folder(folder), contract(settings).window_rows
+    train, labels = _cut(tables.get("train", []), folder, cut)
     scaler = fit_scaler(train[labels == NORMAL])
     seen = tuple(int(fault) for fault in np.unique(labels) if fault != NORMAL)
     return PlantWindows(
-        _samples(tables["train"], scaler, folder),
-        _samples(tables.get("validation", []), scaler, folder),
-        _samples(tables.get("test", []), scaler, folder),
+        _samples(tables["train"], scaler, folder, cut),
+        _samples(tables.get("validation", []), scaler, folder, cut),
+        _samples(tables.get("test", []), scaler, folder, cut),
         seen,
     )
 
@@ -70,24 +72,26 @@ def learner(settings: Mapping[str, Setting]) -> FaultClassifier:
     return FaultClassifier(FEATURES, len(CLASSES))
 
 
-def _cut(runs: Iterable[Table], folder: Path) -> tuple[Floats, Labels]:
-    parts = [_windows(run) for run in runs]
+def _cut(runs: Iterable[Table], folder: Path, cut: Cut) -> tuple[Floats, Labels]:
+    parts = [_windows(run, cut) for run in runs]
     if not parts:
         raise DataError(f"{folder} has no training, validation or test runs")
     return np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
 
 
-def _windows(run: Table) -> tuple[Floats, Labels]:
+def _windows(run: Table, cut: Cut) -> tuple[Floats, Labels]:
     names = [name for name in run.columns if name not in NOT_SIGNALS]
     if len(names) != SIGNALS or "fault" not in run.columns:
         raise DataError(f"{run.path} has {len(names)} signals and needs {SIGNALS}, and a column fault")
-    return windows(run.filled(names), run.columns["fault"].astype(np.int32))
+    return windows(run.filled(names), run.columns["fault"].astype(np.int32), *cut)
 
 
-def _samples(runs: list[Table], scaler: Scaler, folder: Path) -> Samples:
+def _samples(runs: list[Table], scaler: Scaler, folder: Path, cut: Cut) -> Samples:
     """Scaled windows with class places; ``group`` is 0 for the windows of runs without any fault."""
-    features, labels = _cut(runs, folder)
-    groups = [np.full(len(_windows(run)[1]), int(np.any(run.columns["fault"] != NORMAL))) for run in runs]
+    features, labels = _cut(runs, folder, cut)
+    groups = [
+        np.full(len(_windows(run, cut)[1]), int(np.any(run.columns["fault"] != NORMAL))) for run in runs
+    ]
     places = np.searchsorted(CLASSES, labels)
     return Samples(apply_scaler(scaler, features), places.astype(np.int64), np.concatenate(groups))
 

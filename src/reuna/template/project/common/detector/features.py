@@ -1,18 +1,20 @@
-"""From rows to features: windows of twelve rows, scaled on this node's own normal windows."""
+"""From rows to features: windows, scaled on this node's own normal windows."""
 
 import numpy as np
 
-WINDOW = 12  # rows
-STEP = 6
 
+def windows(
+    signals: np.ndarray, labels: np.ndarray, rows: int, step: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Mean and deviation of each signal, (windows, 2 * signals) float32; label of the first and last row.
 
-def windows(signals: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Mean and deviation of each signal, (windows, 2 * signals) float32; label of the first and last row."""
-    starts = range(0, len(labels) - WINDOW + 1, STEP)
-    cut = [signals[start : start + WINDOW] for start in starts]
+    A window has so many rows; so many are from one start to the next.
+    """
+    starts = range(0, len(labels) - rows + 1, step)
+    cut = [signals[start : start + rows] for start in starts]
     features = [np.concatenate([part.mean(axis=0), part.std(axis=0)]) for part in cut]
     first = np.array(starts)
-    return np.array(features, np.float32), labels[first], labels[first + WINDOW - 1]
+    return np.array(features, np.float32), labels[first], labels[first + rows - 1]
 
 
 def scale(features: np.ndarray, normal: np.ndarray) -> np.ndarray:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from reuna import Samples, Table, read_folder, signals
+from reuna import Samples, Table, contract, read_folder
 
 from .features import scale, windows
 
@@ -26,10 +26,11 @@ def splits(
     ``read`` takes the labels out of a table, ``label`` gives windows theirs, ``is_normal`` marks those
     of the training windows that the features are scaled on.
     """
+    agreed = contract(settings)
 
     def cut(table: Table) -> Labelled:
-        values = table.filled([signal.name for signal in signals(settings)])  # refuses empty cells
-        return label(windows(values, read(table, settings["label"])))
+        values = table.filled([signal.name for signal in agreed.signals])  # refuses empty cells
+        return label(windows(values, read(table, agreed.label), *agreed.window_rows))
 
     tables = read_folder(folder)
     parts = {split: [cut(table) for table in found] for split, found in tables.items()}
@@ -39,7 +40,7 @@ def splits(
 
 def width(settings: Mapping[str, Any]) -> int:
     """How many features a sample has."""
-    return 2 * len(signals(settings))
+    return 2 * len(contract(settings).signals)
 
 
 def undivided(cut: Cut) -> Labelled:

@@ -1,21 +1,23 @@
 """Run with ``pytest`` in the project's folder."""
 
 import numpy as np
-from detector.features import STEP, WINDOW, scale, windows
+from detector.features import scale, windows
 from detector.samples import undivided
+
+ROWS, STEP = 12, 6
 
 
 def test_a_window_has_mean_and_deviation_of_each_signal_and_the_labels_of_both_ends():
-    rows = np.arange(WINDOW + STEP)
-    features, first, last = windows(np.column_stack([rows, 0 * rows]).astype(np.float32), rows)
+    rows = np.arange(ROWS + STEP)
+    features, first, last = windows(np.column_stack([rows, 0 * rows]).astype(np.float32), rows, ROWS, STEP)
     assert features.shape == (2, 4)
-    assert features[0].tolist() == np.float32([rows[:WINDOW].mean(), 0, rows[:WINDOW].std(), 0]).tolist()
-    assert (first.tolist(), last.tolist()) == ([0, STEP], [WINDOW - 1, WINDOW - 1 + STEP])
+    assert features[0].tolist() == np.float32([rows[:ROWS].mean(), 0, rows[:ROWS].std(), 0]).tolist()
+    assert (first.tolist(), last.tolist()) == ([0, STEP], [ROWS - 1, ROWS - 1 + STEP])
 
 
 def test_windows_that_straddle_the_onset_are_left_out():
-    labels = np.r_[np.zeros(WINDOW, int), np.ones(WINDOW, int)]
-    features, named = undivided(windows(np.ones((2 * WINDOW, 2), np.float32), labels))
+    labels = np.r_[np.zeros(ROWS, int), np.ones(ROWS, int)]
+    features, named = undivided(windows(np.ones((2 * ROWS, 2), np.float32), labels, ROWS, STEP))
     assert named.tolist() == [0, 1]
     assert features.shape == (2, 4)
 

@@ -1,0 +1,125 @@
+"""Counts of how data keep the contract leave as a statistic, as the site's policy says, and nothing else does so."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from reuna.core.contract import Line
+from reuna.core.contract_report import as_fields
+from reuna.core.records import Event
+from reuna.sim.clock import run_virtual
+from reuna.trust.policy import FlowRule
+from reuna.wire import decode
+from tests.unit.exchange.test_waiting import EDGE, Plant
+
+LINES = [
+    Line("range", "t", 90, 10),
+    Line("range", "u", 100, 0),
+    Line("type", "t", 97, 3),
+    Line("type", "u", 100, 0),
+]
+
+
+def report(**changes: Any) -> Event:
+    fields = {**as_fields(3, LINES), **changes.pop("more", {})}
+    return msgspec.structs.replace(Event(EDGE, "boot", 1, 0.0, "contract", "r-1", 1, fields), **changes)
+
+
+def emitted(event: Event, *rules: FlowRule) -> tuple[list[Event], Plant]:
+    """What of an event reached the fog under a policy with these rules for statistics, and the plant."""
+    heard: list[Event] = []
+
+    async def live() -> Plant:
+        plant = Plant("")
+        plant.now_says(flows=(*plant.policy.flows, *rules))
+
+        async def hear(_subject: str, data: bytes) -> None:
+            heard.append(decode(Event, data))
+
+        await plant.broker.connect("fog-0").follow("event.>", "up", hear)
+        await plant.egress.emit(event)
+        await plant.sleep(1)
+        return plant
+
+    return heard, run_virtual(live())
+
+
+STATISTIC = FlowRule("statistic", ("fog",), "clear")
+
+
+def flows(plant: Plant, kind: str = "intent") -> list[str]:
+    return [entry.flow for entry in plant.ledger.of(kind)]
+
+
+def test_counts_leave_as_a_statistic_and_the_ledger_says_so() -> None:
+    heard, plant = emitted(report(), STATISTIC)
+    assert heard == [report()]
+    assert flows(plant) == ["statistic"]
+
+
+def test_without_a_rule_for_statistics_counts_stay_though_logs_may_leave() -> None:
+    heard, plant = emitted(report())
+    assert heard == []
+    assert (flows(plant), flows(plant, "refused")) == ([], ["statistic"])
+
+
+def test_counts_of_fewer_rows_than_the_policy_asks_for_stay_with_what_would_tell_them() -> None:
+    (event,), plant = emitted(report(), msgspec.structs.replace(STATISTIC, min_cell=10))
+    assert event.fields == {
+        "version": 3, "passed/range": 190, "failed/range": 10, "passed/range/t": 90, "failed/range/t": 10,
+        "withheld": 2,
+    }  # fmt: skip
+    assert flows(plant) == ["statistic"]
+
+
+def test_a_report_of_which_every_count_is_small_leaves_without_one() -> None:
+    (event,), _ = emitted(report(), msgspec.structs.replace(STATISTIC, min_cell=1000))
+    assert event.fields == {"version": 3, "withheld": 4}
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        report(more={"reason": "row 7: 0.25"}),
+        report(more={"passed/range/t": "0.25"}),
+        report(more={"passed/range/t": 0.25}),
+        report(more={"passed/range/t": -1}),
+        report(more={"passed/range/t": True}),
+        report(more={"passed/rows/t": 1}),
+        report(more={"failed/range/" + 201 * "x": 1}),
+        report(what="sat out"),
+    ],
+    ids=[
+        "text",
+        "text as count",
+        "fraction",
+        "negative",
+        "truth",
+        "no rule of ours",
+        "a long name",
+        "another event",
+    ],
+)
+def test_an_event_that_says_anything_but_counts_is_of_the_kind_that_may_quote_data(event: Event) -> None:
+    _, plant = emitted(event, STATISTIC)
+    assert flows(plant) == ["log"]
+
+
+def test_what_a_policy_asks_of_the_rows_behind_counts_is_judged_by_the_egress_and_not_by_who_reports() -> (
+    None
+):
+    """The smallest count is read from the counts themselves."""
+
+    async def live() -> None:
+        plant = Plant("")
+        rule = msgspec.structs.replace(STATISTIC, min_cell=10)
+        plant.now_says(flows=(*plant.policy.flows, rule))
+        plant.egress._without_small_counts = lambda event: event  # type: ignore[method-assign]
+        assert await plant.egress.emit(report()) is False
+        (refusal,) = plant.ledger.of("refused")
+        assert refusal.reason.startswith("cell: 3 rows are behind its smallest count, at least 10")
+
+    run_virtual(live())
