@@ -194,6 +194,10 @@ def _run(folder: Path, *words: str, given: bytes = b"") -> subprocess.CompletedP
         return subprocess.run(
             command, input=given, capture_output=True, env=environ, timeout=WAIT_S, check=False
         )
+    except ValueError as error:
+        raise ProjectError(
+            f"git cannot be asked for {shown(words[-1], 80)}: {error}", "Name it otherwise."
+        ) from error
     except FileNotFoundError as error:
         raise ProjectError("git is not installed here", "Install git.") from error
     except subprocess.TimeoutExpired as error:

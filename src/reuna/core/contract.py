@@ -260,16 +260,17 @@ def contract_of(values: Mapping[str, Any]) -> Contract:
     """The contract that the checked values of `reuna.toml` say, once `odd` found nothing."""
     common = {key: values[f"contract.{key}"] for key in DEFAULTS if values[f"contract.{key}"] is not None}
     signals = tuple(_signal(name, {**common, **said}) for name, said in sorted(values["signals"].items()))
-    windows = Windows(**{key: values[f"windows.{key}"] for key in Windows.__struct_fields__})
-    return Contract(
-        version=values["contract.version"],
-        time=values["contract.time"],
-        every_s=common.get("every_s"),
-        signals=signals,
-        label=values["label.column"],
-        max_unlabelled=values["label.max_missing"],
-        windows=windows,
-    )
+    cut = {key: values[f"windows.{key}"] for key in Windows.__struct_fields__}
+    said = {
+        "version": values["contract.version"],
+        "time": values["contract.time"],
+        "every_s": common.get("every_s"),
+        "signals": signals,
+        "label": values["label.column"],
+        "max_unlabelled": values["label.max_missing"],
+        "windows": Windows(**_told(cut)),
+    }
+    return Contract(**_told(said))
 
 
 def _signal(name: str, said: Mapping[str, Any]) -> Signal:
@@ -280,3 +281,8 @@ def _signal(name: str, said: Mapping[str, Any]) -> Signal:
         if end in kept and math.isinf(kept[end]):
             del kept[end]
     return msgspec.convert({**kept, "name": name}, Signal)
+
+
+def _told(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Without what is zero or empty: msgspec leaves out a default that is the very object, not an equal one."""
+    return {key: value for key, value in values.items() if value}

@@ -186,14 +186,18 @@ class Egress:
         Outside of the policy's hours it waits for them. What the policy refuses is dropped, counted, and
         stands in the ledger: False.
         """
-        if counted := is_report(event):
+        counted = is_report(event)
+        if counted:
             event = await self._offload(partial(self._without_small_counts, event))
         data = encode(event)
-        leaving = self._message("log", data, run=event.run, round=event.round)
-        if counted:
-            leaving = statistic(event, self._parent, data, self._clock.now())
+
+        def leave() -> Passage:
+            if counted:
+                return self._flows.leave(statistic(event, self._parent, data, self._clock.now()))
+            return self._flows.leave(self._message("log", data, run=event.run, round=event.round))
+
         try:
-            passage = await self._in_time(lambda: self._flows.leave(leaving))
+            passage = await self._in_time(leave)
         except Refused as refusal:
             self._count_refusal(refusal.reason)
             self._warn(str(refusal))

@@ -176,7 +176,7 @@ def _parts(
     difference: float | None,
 ) -> dict[str, bytes]:
     history = _history(about, result, settings)
-    agreed = msgspec.to_builtins(contract(settings.settings))
+    agreed = msgspec.json.decode(msgspec.json.encode(contract(settings.settings)))
     gates = judged.as_dict()
     texts = {release.CONTRACT: agreed, release.GATES: gates, release.LINEAGE: history}
     return {

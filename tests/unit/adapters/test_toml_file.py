@@ -54,7 +54,8 @@ def test_every_mistake_of_a_file_is_told_at_its_line_all_at_once(tmp_path: Path)
         "reuna.toml:9:1: strategy.momentum is 3, must be between 0 and 0.9999",
         "reuna.toml:13:34: signals.flow.maks is not a setting; did you mean max?",
         "reuna.toml:14:1: signals.heat has min 9, which is not below max 1",
-        "reuna.toml:15:1: signals.power is 3, expected a table with unit, min, max",
+        "reuna.toml:15:1: signals.power is 3, expected a table with unit, type, min, max, rate_hz, every_s, "
+        "max_gap_s, max_missing, quality, good, max_bad",
         "reuna.toml:20:2: telemetry is not a setting",
         "reuna.toml:10:1: strategy.mu is set, but fedavgm does not use it; fedprox does",
         "reuna.toml:18:1: train.layers is [3, 4], expected a plain value",

@@ -127,7 +127,7 @@ def test_a_proposal_is_written_in_place_of_the_old_sections_and_of_nothing_else(
         assert after[section] == before[section]
     assert after["contract"]["version"] == 2
     assert after["signals"]["temperature_c"]["unit"] == "degC", "what the data do not say is kept"
-    assert text.startswith("# What is learnt and how.")
+    assert text.startswith("#:schema ./.reuna.schema.json\n# What is learnt and how.")
     assert reuna("check").exit_code == 0
 
 

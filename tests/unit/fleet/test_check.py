@@ -68,11 +68,11 @@ def code(old: str, new: str) -> Callable[[Path], None]:
 MISTAKES: dict[str, tuple[Callable[[Path], None], str]] = {
     "a grid of other bits": (
         round_settings("grid_bits = 9"),
-        "reuna.toml:33:1: round.grid_bits is 9, must be one of 8, 16, 32",
+        "reuna.toml:44:1: round.grid_bits is 9, must be one of 8, 16, 32",
     ),
     "a grid finer than numbers are": (
         round_settings("grid_exponent = -2000\nmax_weight = 2_000_000_000"),
-        "reuna.toml:33:1: round.grid_exponent is -2000, must be between -60 and 30",
+        "reuna.toml:44:1: round.grid_exponent is -2000, must be between -60 and 30",
     ),
     "a metric nobody measures": (
         setting('"all"', '"nonsense"'),
@@ -170,4 +170,4 @@ def test_a_gate_on_what_nobody_measures_is_told_at_its_line(project: Path) -> No
     with pytest.raises(ReunaError) as told:
         check_project(project, None)
     (line,) = told.value.message.splitlines()
-    assert line.startswith("reuna.toml:34:1: gates.alll is a gate on 'alll', but no node measures that")
+    assert line.startswith("reuna.toml:45:1: gates.alll is a gate on 'alll', but no node measures that")

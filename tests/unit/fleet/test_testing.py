@@ -57,7 +57,9 @@ async def test_the_processs_mistakes_come_back_as_what_they_are(tmp_path: Path) 
     make_project(tmp_path / "pumps", sample=False)
     node = tmp_path / "data" / "pump-1" / "train"
     node.mkdir(parents=True)
-    (node / "a.csv").write_text("vibration_mm_s,temperature_c,flow_m3_h,current_a,fault\n1,40,20,8,0\n")
+    (node / "a.csv").write_text(
+        "second,vibration_mm_s,temperature_c,flow_m3_h,current_a,fault\n0,1,40,20,8,0\n"
+    )
     model = tmp_path / "pumps" / "detector" / "model.py"
     ask = Ask(tmp_path / "pumps", tmp_path / "data", [])
     model.write_text("def load(folder, settings): return 1\ndef learner(settings): raise KeyError('rate')\n")
