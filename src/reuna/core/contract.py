@@ -284,5 +284,5 @@ def _signal(name: str, said: Mapping[str, Any]) -> Signal:
 
 
 def _told(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Without what is zero or empty: msgspec leaves out a default that is the very object, not an equal one."""
+    """Without what is zero or empty: msgspec leaves out the very default, but no equal to it."""
     return {key: value for key, value in values.items() if value}
