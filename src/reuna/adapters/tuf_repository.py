@@ -16,7 +16,7 @@ from typing import TypeVar
 from tuf.api.metadata import Metadata, Root, Snapshot, Targets, Timestamp
 
 from reuna.adapters.files import replace_file, storage_error
-from reuna.core.errors import KeyProblem, Untrusted
+from reuna.core.errors import KeyProblem, ReunaError, Untrusted
 from reuna.trust import publish
 from reuna.trust.metadata import TrustState, begin, fleet_of, update
 from reuna.trust.parse import file_of, parse
@@ -75,9 +75,16 @@ class TufRepository:
         return fleet_of(self.newest("root"))
 
     def put(self, files: Mapping[str, bytes]) -> None:
-        """Publish files by name, the timestamp last. Raises `DiskFull`."""
-        for name in sorted(files, key=lambda each: each == "timestamp.json"):
-            replace_file(self.folder / name, files[name], 0o644)
+        """Publish files by name, the timestamp last: all of them or none. Raises `DiskFull`."""
+        new = [name for name in files if not (self.folder / name).exists()]
+        try:
+            for name in sorted(files, key=lambda each: each == "timestamp.json"):
+                replace_file(self.folder / name, files[name], 0o644)
+        except ReunaError:
+            if "timestamp.json" not in files or self.file("timestamp.json") != files["timestamp.json"]:
+                for name in new:
+                    (self.folder / name).unlink(missing_ok=True)
+            raise
         for role in (*LISTED, "snapshot"):
             for old in sorted(self._versions(role))[:-KEPT]:
                 (self.folder / file_name(role, old)).unlink(missing_ok=True)

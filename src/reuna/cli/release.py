@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,9 +10,12 @@ import typer
 
 from reuna.cli.output import as_json
 from reuna.cli.runs import Json, Runs, find, read
+from reuna.cli.signing import TRUST, Secret, Trust, marks, sign_it, words
+from reuna.cli.trusted import FROM, SEEN, From, Node, Root, Seen
 
 if TYPE_CHECKING:
     from reuna.fleet.release import Catalogue
+    from reuna.fleet.signing import Mark
     from reuna.wire.release import Release
 
 app = typer.Typer(help="Models that machines may run: made of runs whose gates hold, and named.")
@@ -32,36 +36,91 @@ def make(
     ] = None,
     runs: Runs = Path("runs"),
     releases: Releases = Path("releases"),
+    sign: Annotated[
+        bool | None,
+        typer.Option(
+            "--sign/--no-sign",
+            help="Make it a signed target of the fleet; without either, where --trust holds a release key.",
+        ),
+    ] = None,
+    trust: Trust = TRUST,
+    passphrase_file: Secret = None,
     json: Json = False,
 ) -> None:
-    """Release a run's model as the challenger, once every gate holds at every site."""
+    """Release a run's model as the challenger, once every gate holds at every site, and sign it."""
+    from reuna.cli.signing import keys_at, trust_folder
+    from reuna.core.errors import ReunaError
     from reuna.fleet.release import make as release
+    from reuna.fleet.signing import Mark, unsigned_after
 
+    if sign:
+        trust_folder(trust)
     folder = find(runs, name)
     made = release(folder, read(folder), project, releases, sets)
-    if json:
-        as_json({**_as_dict(made.release), "file": str(made.file), "gates": made.gates})
-        return
     about = made.release.manifest.about
+    mark = Mark("unsigned", why=f"no key that signs releases in {trust}")
+    if sign is False:
+        mark = Mark("unsigned", why="--no-sign")
+    elif sign or keys_at(trust):
+        try:
+            mark = sign_it(made.release, made.file, trust, passphrase_file)
+        except ReunaError as error:
+            raise unsigned_after(error, about.version, made.file) from error
+    if json:
+        as_json(
+            {**_as_dict(made.release), "file": str(made.file), "gates": made.gates, "signature": marks(mark)}
+        )
+        return
     typer.echo(f"{made.file}: {about.project} {about.version}, challenger; {made.release.digest}")
+    typer.echo(words(mark, about.version, trust))
+
+
+@app.command()
+def sign(
+    version: Annotated[
+        str, typer.Argument(metavar="VERSION", help="A number, or champion, challenger, previous.")
+    ] = "challenger",
+    project: Project = Path(),
+    releases: Releases = Path("releases"),
+    trust: Trust = TRUST,
+    passphrase_file: Secret = None,
+    json: Json = False,
+) -> None:
+    """Make a release a signed target of the fleet; where a key is missing it is staged for whoever has it."""
+    from reuna.cli.signing import trust_folder
+
+    trust_folder(trust)
+    catalogue = _catalogue(project, releases)
+    found = catalogue.read(version)
+    number = found.manifest.about.version
+    mark = sign_it(found, catalogue.file(number), trust, passphrase_file)
+    if json:
+        as_json({**_as_dict(found), "signature": marks(mark)})
+    else:
+        typer.echo(words(mark, number, trust))
 
 
 @app.command(name="list")
 def list_releases(
-    project: Project = Path(), releases: Releases = Path("releases"), json: Json = False
+    project: Project = Path(),
+    releases: Releases = Path("releases"),
+    trust: Trust = TRUST,
+    json: Json = False,
 ) -> None:
-    """List a project's releases, newest first, and what they are called."""
+    """List a project's releases, newest first: their names, and whether the fleet has signed them."""
     catalogue = _catalogue(project, releases)
     names = catalogue.aliases()
     found = []
     for version in reversed(catalogue.versions()):
         called = sorted(alias for alias, number in names.items() if number == version)
-        found.append({**_as_dict(catalogue.read(version)), "aliases": called})
+        held = catalogue.read(version)
+        found.append({**_as_dict(held), "aliases": called, "signature": marks(_mark(held, trust))})
     if json:
         as_json(found)
         return
     for each in found:
-        typer.echo(f"{each['version']:4}  {each['digest'][:16]}  {each['run']}  {', '.join(each['aliases'])}")
+        named, state = ", ".join(each["aliases"]), each["signature"]["state"]
+        typer.echo(f"{each['version']:4}  {each['digest'][:16]}  {each['run']}  {state:8}  {named}".rstrip())
     if not found:
         typer.echo(f"no release in {catalogue.folder}. Make one: `reuna release make`.", err=True)
 
@@ -71,6 +130,7 @@ def show(
     version: Which = "champion",
     project: Project = Path(),
     releases: Releases = Path("releases"),
+    trust: Trust = TRUST,
     json: Json = False,
 ) -> None:
     """Show a release's model card; with --json where it comes from: sites, commit, code, what it replaced."""
@@ -79,26 +139,41 @@ def show(
 
     found = _catalogue(project, releases).read(version)
     if json:
-        as_json({**_as_dict(found), "lineage": lineage(found)})
+        as_json({**_as_dict(found), "signature": marks(_mark(found, trust)), "lineage": lineage(found)})
         return
     typer.echo(found.parts[CARD].decode(errors="replace"), nl=False)
+    typer.echo(words(_mark(found, trust), found.manifest.about.version, trust), err=True)
 
 
 @app.command()
 def verify(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A release.")], json: Json = False
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A release.")],
+    signed: Annotated[
+        bool, typer.Option("--signed", help="Fail unless the fleet's keys have signed it.")
+    ] = False,
+    source: From = FROM,
+    root: Root = None,
+    seen: Seen = SEEN,
+    node: Node = None,
+    json: Json = False,
 ) -> None:
-    """Check every digest in a release; name what is wrong."""
+    """Check every digest in a release, and whether the fleet that is trusted here has signed it."""
+    from reuna.cli.signing import judge
     from reuna.fleet.release import lineage
     from reuna.fleet.release import read as read_release
+    from reuna.fleet.signing import demand
 
     found = read_release(file)
     lineage(found)
+    mark = judge(found.digest, source, root, seen, node, must=signed)
+    if signed:
+        demand(mark, file)
     if json:
-        as_json({**_as_dict(found), "file": str(file)})
-    else:
-        about = found.manifest.about
-        typer.echo(f"{file}: {about.project} {about.version}, every digest holds; {found.digest}")
+        as_json({**_as_dict(found), "file": str(file), "signature": marks(mark)})
+        return
+    about = found.manifest.about
+    typer.echo(f"{file}: {about.project} {about.version}, every digest holds; {found.digest}")
+    typer.echo(words(mark, about.version, source))
 
 
 @app.command()
@@ -122,6 +197,12 @@ def _catalogue(project: Path, releases: Path) -> Catalogue:
     from reuna.fleet.release import Catalogue
 
     return Catalogue.of(releases, open_settings(project, []).name)
+
+
+def _mark(found: Release, trust: Path) -> Mark:
+    from reuna.fleet.signing import mark_at
+
+    return mark_at(trust, found.digest, time.time())
 
 
 def _as_dict(found: Release) -> dict[str, Any]:

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
+from reuna.adapters import trust_keys
 from reuna.adapters.onnx_export import run_graph, sample_input
 from reuna.adapters.project import load_entry, pack_bundle
 from reuna.cli import app
-from reuna.core.errors import Corrupted, NotReleased, ReleaseNotFound, Untrusted
+from reuna.core.errors import Corrupted, KeyProblem, NotReleased, ReleaseNotFound, Untrusted
 from reuna.core.tensors import pack
 from reuna.fleet.export import MODEL
 from reuna.fleet.open_project import open_settings
 from reuna.fleet.release import Catalogue, lineage, make, read
+from reuna.fleet.trust import Ceremony, init
 from reuna.template import make_project
 from reuna.wire import digest_bytes
 from reuna.wire import release as wire
@@ -213,3 +216,34 @@ def test_a_card_says_what_foreign_names_say_and_does_not_obey_them(place: Place)
     assert "a\\|b" in card
     assert "<script>" not in card
     assert "\x1b" not in card
+
+
+def test_make_signs_where_the_keys_are_and_says_what_is_there_when_it_cannot(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trust_keys, "COST", 2**4)
+    trust = place.folder / "trust"
+    places = ["--runs", str(place.folder / "runs"), "--trust", str(trust)]
+    place.run("r-1", 0.99)
+    early = place.reuna("make", "--sign", *places)
+    assert isinstance(early.exception, KeyProblem)
+    assert not place.catalogue.versions(), "asked to sign, and no keys: nothing is made"
+    assert "not signed: no key that signs releases" in place.reuna("make", *places).stdout
+
+    init(Ceremony(trust, time.time(), lambda _: b"words"), "line-4", 1, 1, b"words")
+    (place.folder / "right").write_text("words\n")
+    (place.folder / "wrong").write_text("swords\n")
+    right, wrong = (["--passphrase-file", str(place.folder / name)] for name in ("right", "wrong"))
+    made = place.reuna("make", *places, *right, "--json")
+    assert json.loads(made.stdout)["signature"]["path"] == "releases/pumps-0002"
+    failed = place.reuna("make", *places, *wrong)
+    assert isinstance(failed.exception, KeyProblem)
+    assert "release 3 is in" in failed.exception.message
+    assert "not signed" in failed.exception.message
+    assert failed.exception.next_step.endswith("Then `reuna release sign 3`.")
+    states = [
+        each["signature"]["state"] for each in json.loads(place.reuna("list", *places[2:], "--json").stdout)
+    ]
+    assert states == ["unsigned", "signed", "unsigned"]
+    assert place.reuna("sign", "3", *places[2:], *right).stdout == "signed: releases/pumps-0003\n"
+    assert "not signed: --no-sign" in place.reuna("make", "--no-sign", *places, *right).stdout
