@@ -27,10 +27,13 @@ from reuna.core.errors import NotUsable, Unreachable
 from reuna.core.tracking import Measure, Tracked
 from reuna.fleet.layout import free_ports
 from reuna.fleet.open_project import open_settings
-from reuna.fleet.tracking import Live, default_uri, open_store
+from reuna.fleet.registry import send_releases, show
+from reuna.fleet.release import Catalogue
+from reuna.fleet.tracking import Live, default_uri, open_store, send
 from reuna.sim.tracker import MemoryTracker
 from reuna.template import make_project
 from tests.finished import finished
+from tests.releases import add, release
 
 real = pytest.mark.skipif(not installed(), reason="MLflow is not installed")
 pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.timeout(170)]
@@ -181,7 +184,8 @@ def tracker(request: pytest.FixtureRequest, database: Path, server: Server) -> A
 
 
 def sync(runs: Path, *words: str) -> Any:
-    return CliRunner().invoke(app, ["mlflow", "sync", "--runs", str(runs), *words])
+    where = ["--runs", str(runs), "--releases", str(runs / "releases")]
+    return CliRunner().invoke(app, ["mlflow", "sync", *where, *words])
 
 
 # A server that comes and goes.
@@ -207,7 +211,7 @@ def test_a_server_that_is_away_from_the_start_costs_one_line_and_gets_all_later(
     server.start()
     done = sync(tmp_path / "runs", "--to", server.uri, "--json")
     assert done.exit_code == 0, done.output
-    assert json.loads(done.stdout) == {"to": server.uri, "runs": {"r-away": "sent"}}
+    assert json.loads(done.stdout) == {"to": server.uri, "runs": {"r-away": "sent"}, "releases": {}}
     assert_complete(open_store(tmp_path, server.uri), "r-away", 3)
 
 
@@ -348,8 +352,6 @@ def test_a_run_cut_off_in_the_middle_is_completed(database: Path, asked: None, m
         kept(*words, **more)
 
     monkeypatch.setattr(store._client, "log_batch", third_fails)
-    from reuna.fleet.tracking import send
-
     with pytest.raises(Unreachable, match="gone"):
         send(store, folder, json.loads((folder / "result.json").read_text()))
     assert sync(database).exit_code == 0
@@ -397,3 +399,195 @@ def test_what_is_no_address_of_mlflow_is_one_clear_error(tmp_path: Path) -> None
     with pytest.raises(NotUsable) as found:
         open_store(tmp_path, "nonsense://somebody:secret@host/x")
     assert "secret" not in str(found.value) and "\n" not in str(found.value)
+
+
+# Releases.
+
+
+class Shelf:
+    """A catalogue of a project of its own, and what a tracker has of it."""
+
+    def __init__(self, folder: Path, tracker: Any, project: str) -> None:
+        self.folder, self.tracker, self.project = folder, tracker, project
+
+    def make(self, version: int, run: str) -> Catalogue:
+        return add(self.folder / "releases", release(version, self.project, run, model=graph()))
+
+    @property
+    def catalogue(self) -> Catalogue:
+        return Catalogue.of(self.folder / "releases", self.project)
+
+    def send(self) -> list[str]:
+        return list(send_releases(self.tracker, self.catalogue).values())
+
+    def versions(self) -> dict[int, str]:
+        """Our version -> digest."""
+        if isinstance(self.tracker, MemoryTracker):
+            return {each.version: each.digest for each in self.tracker.models.get(self.project, [])}
+        found = self.tracker._client.search_model_versions(f"name = '{self.model}'")
+        assert len({each.tags["reuna.version"] for each in found}) == len(found), "none is there twice"
+        return {int(each.tags["reuna.version"]): each.tags["reuna.release"] for each in found}
+
+    def aliases(self) -> dict[str, int]:
+        if isinstance(self.tracker, MemoryTracker):
+            of = {digest: version for version, digest in self.versions().items()}
+            return {alias: of[digest] for alias, digest in self.tracker.aliases[self.project].items()}
+        client = self.tracker._client
+        found = client.get_registered_model(self.model).aliases
+        return {
+            alias: int(client.get_model_version(self.model, version).tags["reuna.version"])
+            for alias, version in found.items()
+        }
+
+    @property
+    def model(self) -> str:
+        return key((self.project,))
+
+    def assert_follows(self) -> None:
+        """What MLflow has is what the catalogue says."""
+        catalogue = self.catalogue
+        assert self.versions() == {
+            version: catalogue.read(version).digest for version in catalogue.versions()
+        }
+        assert self.aliases() == catalogue.aliases()
+
+
+def graph() -> bytes:
+    """The smallest ONNX graph there is: what goes in comes out."""
+    helper = pytest.importorskip("onnx").helper
+    ends = [helper.make_tensor_value_info(name, 1, ["n", 2]) for name in ("x", "y")]
+    node = helper.make_node("Identity", ["x"], ["y"])
+    made = helper.make_graph([node], "same", ends[:1], ends[1:])
+    opsets = [helper.make_opsetid("", 17)]
+    return bytes(helper.make_model(made, opset_imports=opsets, ir_version=8).SerializeToString())
+
+
+def test_releases_become_versions_and_aliases_follow(tracker: Any, tmp_path: Path) -> None:
+    shelf = Shelf(tmp_path, tracker, "hall 2/b: pumps.v2")
+    for version in (1, 2, 3):
+        shelf.make(version, f"r-follows-{version}")
+    assert shelf.send() == ["sent"] * 3
+    assert shelf.send() == ["unchanged"] * 3
+    shelf.assert_follows()
+    for wanted in (1, 3, "previous", 2):
+        shelf.catalogue.promote(wanted)
+        assert shelf.send() == ["unchanged"] * 3
+        shelf.assert_follows()
+
+
+def test_a_release_knows_its_run_and_a_run_that_comes_later_completes_it(
+    tracker: Any, tmp_path: Path
+) -> None:
+    shelf = Shelf(tmp_path, tracker, "later")
+    shelf.make(1, "r-later")
+    assert shelf.send() == ["sent"]
+    assert seen(tracker, "r-later").points[("site", "pump-1", "federated", "all")] == [(3, 0.9)]
+    folder = keep(tmp_path / "runs", "r-later", project="later")
+    assert send(tracker, folder, json.loads((folder / "result.json").read_text())) == "sent"
+    assert seen(tracker, "r-later").points[("loss",)] == [(n, pytest.approx(1 / n)) for n in (1, 2, 3)]
+    assert seen(tracker, "r-later").points[("site", "pump-1", "federated", "all")] == [(3, 0.9)]
+    assert shelf.send() == ["unchanged"]
+
+
+@real
+@pytest.mark.parametrize(
+    "call",
+    ["create_run", "log_artifacts", "create_registered_model", "create_model_version", "set_tag",
+     "set_registered_model_alias", "delete_registered_model_alias"],
+)  # fmt: skip
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_releases_cut_off_anywhere_are_completed_by_the_next_sync(
+    database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, when: str
+) -> None:
+    store = open_store(database, "")
+    shelf = Shelf(tmp_path, store, f"cut {call} {when}")
+    shelf.make(1, f"r-cut-{call}-{when}")
+    if call == "delete_registered_model_alias":
+        shelf.send()
+        shelf.catalogue.promote(1)
+    kept = getattr(store._client, call)
+
+    def lost(*words: Any, **more: Any) -> None:
+        if when == "after":
+            kept(*words, **more)
+        raise ConnectionError("gone")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(store._client, call, lost)
+        with pytest.raises(Unreachable, match="gone"):
+            shelf.send()
+    shelf.tracker = open_store(database, "")
+    assert shelf.send() in (["sent"], ["unchanged"])
+    shelf.assert_follows()
+    assert shelf.send() == ["unchanged"]
+
+
+@real
+def test_a_server_away_stops_no_release_and_gets_all_later(
+    tmp_path: Path, server: Server, asked: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.kill()
+    shelf = Shelf(tmp_path, None, "away")
+    shelf.make(1, "r-away-1")
+    said: list[str] = []
+    show(lambda: open_store(tmp_path, server.uri), shelf.catalogue, said.append)
+    assert len(said) == 1 and "reuna mlflow sync" in said[0]
+    places = ["--releases", str(tmp_path / "releases"), "--to", server.uri]
+
+    server.start()
+    assert sync(tmp_path / "runs", *places).stdout == "away 1: sent\n"
+    shelf.tracker = open_store(tmp_path, server.uri)
+    shelf.assert_follows()
+    server.kill()
+    shelf.make(2, "r-away-2")
+    shelf.catalogue.promote(2)
+    assert isinstance(sync(tmp_path / "runs", *places).exception, Unreachable)
+    server.start()
+    assert sync(tmp_path / "runs", *places).stdout == "away 1: there already\naway 2: sent\n"
+    shelf.tracker = open_store(tmp_path, server.uri)
+    shelf.assert_follows()
+
+
+@real
+def test_mlflow_loads_the_champion_and_shows_its_card(
+    tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.start()
+    shelf = Shelf(tmp_path, open_store(tmp_path, server.uri), "loaded")
+    shelf.make(1, "r-loaded")
+    shelf.catalogue.promote(1)
+    shelf.send()
+    import mlflow
+    import mlflow.onnx
+    import numpy
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
+    mlflow.set_tracking_uri(server.uri)
+    try:
+        loaded = mlflow.pyfunc.load_model("models:/loaded@champion")
+        rows = numpy.ones((3, 2), numpy.float32)
+        assert loaded.predict(rows)["y"].tolist() == rows.tolist()
+    finally:
+        mlflow.set_tracking_uri(None)
+    client = shelf.tracker._client
+    found = client.get_model_version_by_alias("loaded", "champion")
+    assert found.run_id == shelf.tracker.find("r-loaded")
+    names = {Path(each.path).name for each in client.list_artifacts(found.run_id, "release-0001")}
+    assert names == {"MLmodel", "model.onnx", "card.md", "contract.json", "gates.json", "lineage.json"}
+
+
+@real
+def test_a_version_that_somebody_deleted_there_stays_deleted_and_other_aliases_stay(
+    database: Path, tmp_path: Path
+) -> None:
+    shelf = Shelf(tmp_path, open_store(database, ""), "pruned")
+    for version in (1, 2):
+        shelf.make(version, f"r-pruned-{version}")
+    shelf.send()
+    client = shelf.tracker._client
+    client.set_registered_model_alias("pruned", "theirs", "2")
+    client.delete_model_version("pruned", "1")
+    shelf.catalogue.promote(1)
+    assert shelf.send() == ["deleted", "unchanged"]
+    assert shelf.versions().keys() == {2}
+    assert shelf.aliases() == {"theirs": 2, "challenger": 2}

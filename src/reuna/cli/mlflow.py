@@ -17,6 +17,7 @@ from reuna.cli.runs import Json, Runs, finished, readable
 if TYPE_CHECKING:
     from reuna.cli.view import Progress
     from reuna.core.ports import Tracker
+    from reuna.fleet.release import Catalogue
     from reuna.fleet.session import Finished, Job
 
 URI = "MLFLOW_TRACKING_URI"
@@ -26,7 +27,7 @@ app = typer.Typer(help="Show runs in MLflow.", no_args_is_help=True)
 
 @app.callback()
 def _group() -> None:
-    """One command is still a group: registered models join it."""
+    """One command is still a group."""
 
 
 @app.command()
@@ -45,22 +46,45 @@ def sync(
         float, typer.Option("--every", min=0.1, help="With --watch: seconds between two looks.")
     ] = 10.0,
     runs: Runs = Path("runs"),
+    releases: Annotated[Path, typer.Option("--releases", help="Folder of the catalogue.")] = Path("releases"),
     json: Json = False,
 ) -> None:
-    """Send every finished run that MLflow does not have yet, and nothing twice."""
+    """Send every finished run and every release that MLflow does not have yet, and nothing twice."""
     from reuna.fleet.tracking import open_store
 
     tracker = open_store(runs, to or os.environ.get(URI, ""))
     done: dict[str, str] = {}
     if watch:
-        _for_ever(tracker, runs, experiment, every_s)
+        _for_ever(tracker, runs, releases, experiment, every_s)
     _once(tracker, runs, experiment, done)
+    made = _releases(tracker, releases, experiment, {})
     if json:
-        as_json({"to": tracker.uri, "runs": done})
+        as_json({"to": tracker.uri, "runs": done, "releases": made})
         return
-    for run, what in done.items():
-        typer.echo(f"{run}: {DONE[what]}")
-    typer.echo(f"{len(done)} runs at {tracker.uri}" if done else f"no finished run in {runs}", err=True)
+    for name, what in {**done, **made}.items():
+        typer.echo(f"{name}: {DONE.get(what, what)}")
+    typer.echo(
+        f"{len(done)} runs and {len(made)} releases at {tracker.uri}"
+        if done or made
+        else f"no finished run in {runs}, no release in {releases}",
+        err=True,
+    )
+
+
+def _releases(
+    tracker: Tracker, releases: Path, experiment: str, seen: dict[Path, tuple[int, ...]]
+) -> dict[str, str]:
+    """Of every catalogue that is not as ``seen``, which gets what it is now."""
+    from reuna.fleet.registry import catalogues, send_releases
+
+    done: dict[str, str] = {}
+    for catalogue in catalogues(releases):
+        names = catalogue.folder / "aliases.json"
+        now = (*catalogue.versions(), names.stat().st_mtime_ns if names.is_file() else 0)
+        if seen.get(catalogue.folder) != now:
+            done |= send_releases(tracker, catalogue, experiment)
+            seen[catalogue.folder] = now
+    return done
 
 
 def _once(tracker: Tracker, runs: Path, experiment: str, done: dict[str, str]) -> None:
@@ -72,12 +96,13 @@ def _once(tracker: Tracker, runs: Path, experiment: str, done: dict[str, str]) -
             done[result["run"]] = send(tracker, folder, result, experiment)
 
 
-def _for_ever(tracker: Tracker, runs: Path, experiment: str, every_s: float) -> None:
-    """Say each run once; what passes is tried again. Raises what does not."""
+def _for_ever(tracker: Tracker, runs: Path, releases: Path, experiment: str, every_s: float) -> None:
+    """Say each run once, releases when they change; what passes is tried again. Raises what does not."""
     from reuna.core.errors import ReunaError
     from reuna.fleet.tracking import passing, send
 
     done: set[Path] = set()
+    seen: dict[Path, tuple[int, ...]] = {}
     away = False
     while True:
         try:
@@ -85,6 +110,8 @@ def _for_ever(tracker: Tracker, runs: Path, experiment: str, every_s: float) -> 
                 what = send(tracker, folder, result, experiment)
                 done.add(folder)
                 typer.echo(f"{result['run']}: {DONE[what]}")
+            for name, what in _releases(tracker, releases, experiment, seen).items():
+                typer.echo(f"{name}: {DONE.get(what, what)}")
             away = False
         except ReunaError as error:
             if not passing(error):
@@ -104,7 +131,7 @@ def shown_live(
     Raises `ExtraMissing` where MLflow must be and is not; otherwise no run ever fails or waits for it.
     """
     uri = os.environ.get(URI, "")
-    if not _wanted(job.settings.mlflow, uri, progress):
+    if not _wanted(job.settings.mlflow, uri, progress.note):
         yield progress.watch, lambda _: None
         return
     from reuna.fleet.tracking import Live, open_store
@@ -128,7 +155,31 @@ def shown_live(
             live.failed()
 
 
-def _wanted(word: str, uri: str, progress: Progress) -> bool:
+def show_releases(catalogue: Catalogue, word: str, runs: Path) -> None:
+    """What a project's releases are called now, in MLflow where it is asked for. Never fails, waits 10 s.
+
+    ``word``: `tracking.mlflow` of the project.
+    """
+    from reuna.core.errors import ExtraMissing
+
+    uri = os.environ.get(URI, "")
+
+    def note(text: str) -> None:
+        typer.echo(text, err=True)
+
+    try:
+        if not _wanted(word, uri, note):
+            return
+    except ExtraMissing as error:
+        note(f"not shown in MLflow: {error.next_step}")
+        return
+    from reuna.fleet.registry import show
+    from reuna.fleet.tracking import open_store
+
+    show(lambda: open_store(runs, uri), catalogue, note)
+
+
+def _wanted(word: str, uri: str, note: Callable[[str], None]) -> bool:
     from reuna.adapters.mlflow_tracking import installed
     from reuna.core.errors import ExtraMissing
 
@@ -139,5 +190,5 @@ def _wanted(word: str, uri: str, progress: Progress) -> bool:
     missing = ExtraMissing("MLflow is not installed", "Run `pip install 'reuna[mlflow]'`.")
     if word == "always":
         raise missing
-    progress.note(f"not shown in MLflow, though {URI} is set: {missing.next_step}")
+    note(f"not shown in MLflow, though {URI} is set: {missing.next_step}")
     return False

@@ -50,6 +50,7 @@ def make(
     """Release a run's model as the challenger, once every gate holds at every site, and sign it."""
     from reuna.cli.signing import keys_at, trust_folder
     from reuna.core.errors import ReunaError
+    from reuna.fleet.release import Catalogue
     from reuna.fleet.release import make as release
     from reuna.fleet.signing import Mark, unsigned_after
 
@@ -66,6 +67,7 @@ def make(
             mark = sign_it(made.release, made.file, trust, passphrase_file)
         except ReunaError as error:
             raise unsigned_after(error, about.version, made.file) from error
+    _show(project, Catalogue(made.file.parent), runs)
     if json:
         as_json(
             {**_as_dict(made.release), "file": str(made.file), "gates": made.gates, "signature": marks(mark)}
@@ -180,12 +182,14 @@ def verify(
 def promote(
     version: Which = "challenger",
     project: Project = Path(),
+    runs: Runs = Path("runs"),
     releases: Releases = Path("releases"),
     json: Json = False,
 ) -> None:
     """Make a release the champion; the champion before it is previous, and can be promoted again."""
     catalogue = _catalogue(project, releases)
     aliases = catalogue.promote(version)
+    _show(project, catalogue, runs)
     if json:
         as_json(aliases)
         return
@@ -197,6 +201,13 @@ def _catalogue(project: Path, releases: Path) -> Catalogue:
     from reuna.fleet.release import Catalogue
 
     return Catalogue.of(releases, open_settings(project, []).name)
+
+
+def _show(project: Path, catalogue: Catalogue, runs: Path) -> None:
+    from reuna.cli.mlflow import show_releases
+    from reuna.fleet.open_project import open_settings
+
+    show_releases(catalogue, open_settings(project, []).mlflow, runs)
 
 
 def _mark(found: Release, trust: Path) -> Mark:

@@ -22,7 +22,7 @@ from reuna.core.records import (
     Terms,
     Work,
 )
-from reuna.core.tracking import Tracked
+from reuna.core.tracking import Registered, Tracked
 
 if TYPE_CHECKING:  # a gateway's agent has no use for numpy, and its threads would keep it in the network
     from numpy.typing import NDArray
@@ -55,6 +55,12 @@ class Tracker(Protocol):
 
     def put(self, run: Tracked) -> str:
         """Hold all of ``run``; what is there already stays. Raises a `PeerError` or a `StorageError`."""
+
+    def register(self, release: Registered) -> str:
+        """Hold a release once, as a version: ``sent``, ``unchanged`` or ``deleted``. Raises as `put`."""
+
+    def point(self, model: str, aliases: Mapping[str, str]) -> None:
+        """Let aliases name the versions of these digests, '' for none; others stay. Raises as `put`."""
 
 
 class Subscription(Protocol):

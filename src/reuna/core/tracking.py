@@ -38,3 +38,20 @@ class Tracked:
     measures: tuple[Measure, ...] = ()
     files: tuple[str, ...] = ()
     version: str = ""
+
+
+@dataclass(frozen=True)
+class Registered:
+    """A release as one version of a registered model.
+
+    ``model`` is the name that all its versions share; ``digest`` tells a version from every other; ``run`` is
+    what the release itself knows of the run that trained it; ``files`` by name; ``text`` is for people.
+    """
+
+    model: str
+    version: int
+    digest: str
+    run: Tracked
+    files: Mapping[str, bytes]
+    tags: Mapping[str, str] = field(default_factory=dict)
+    text: str = ""

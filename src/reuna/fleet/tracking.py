@@ -278,7 +278,7 @@ class Live:
 
 def send(tracker: Tracker, folder: Path, result: Mapping[str, Any], experiment: str = "") -> str:
     """Make a tracker hold a finished run: ``sent``, ``unchanged`` or ``deleted``."""
-    with _alone(folder):
+    with alone(folder):
         return tracker.put(tracked(folder, result, experiment))
 
 
@@ -295,8 +295,8 @@ def _told(settings: ProjectSettings) -> dict[str, Any]:
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """One process at a time sends a run, so that none is made twice."""
+def alone(folder: Path) -> Iterator[None]:
+    """One process at a time sends what is in a folder, so that nothing is made twice."""
     fd = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX)

@@ -22,10 +22,10 @@ from reuna.template import make_project
 from reuna.trust.metadata import begin, update
 from reuna.trust.targets import target
 from reuna.wire import release as wire
+from tests import releases
 
 RUN = CliRunner()
 WORDS = b"correct horse"
-ABOUT = wire.About("Pumps, hall 2", 1, "r-1", "0" * 64)
 
 
 @pytest.fixture(autouse=True)
@@ -35,11 +35,7 @@ def cheap(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def release(version: int = 1, text: bytes = b"{}\n") -> tuple[wire.Release, bytes]:
-    about = wire.About(ABOUT.project, version, ABOUT.run, ABOUT.model)
-    lineage = dict.fromkeys(("project", "task", "metric", "rounds", "strategy", "model_digest"), 0)
-    lineage |= {"run": "r-1", "worst_site": {}, "sites": [], "source": {}}
-    parts = {**dict.fromkeys(wire.NEEDED, text), wire.LINEAGE: json.dumps(lineage).encode()}
-    data = wire.encode(about, parts)
+    data = releases.release(version, gates=text)
     return wire.decode(data), data
 
 
@@ -174,13 +170,10 @@ class Desk:
         self.folder = folder
         make_project(folder / "pumps", sample=False)
         settings = folder / "pumps" / "reuna.toml"
-        settings.write_text(settings.read_text().replace('name = "pumps"', f'name = "{ABOUT.project}"'))
-        found, data = release()
-        place = folder / "releases" / "Pumps-hall-2"
-        place.mkdir(parents=True)
-        (place / "0001.release").write_bytes(data)
-        (place / "aliases.json").write_text('{"challenger":1}')
-        self.file, self.digest = place / "0001.release", found.digest
+        settings.write_text(settings.read_text().replace('name = "pumps"', f'name = "{releases.PROJECT}"'))
+        data = releases.release()
+        catalogue = releases.add(folder / "releases", data)
+        self.file, self.digest = catalogue.file(1), wire.decode(data).digest
         self.trust = made(folder / "trust")
         (folder / "words").write_bytes(WORDS + b"\n")
 

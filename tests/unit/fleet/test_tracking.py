@@ -25,6 +25,7 @@ from reuna.fleet.tracking import QUEUED, Live, commit_of, send, tracked
 from reuna.sim.tracker import MemoryTracker
 from reuna.template import make_project
 from tests.contract.test_trackers import AT, keep, round_event
+from tests.releases import PROJECT, add, release
 
 RUN = "r-20261127-101500-aaaa"
 
@@ -230,10 +231,19 @@ def test_sync_names_each_run_and_what_was_done(tmp_path: Path, monkeypatch: pyte
     for run in ("r-1", "r-2", "r-3"):
         keep(tmp_path, run)
     (tmp_path / "r-3" / "result.json").write_text("{")
-    words = ["mlflow", "sync", "--runs", str(tmp_path), "--experiment", "line 4"]
-    assert CliRunner().invoke(app, words).stdout == "r-1: sent\nr-2: deleted in MLflow, left so\n"
+    catalogue = add(tmp_path / "releases", release())
+    add(tmp_path / "releases", release(2))
+    catalogue.file(2).write_bytes(b"{")
+    words = ["mlflow", "sync", "--runs", str(tmp_path), "--releases", str(tmp_path / "releases")]
+    words += ["--experiment", "line 4"]
+    first = CliRunner().invoke(app, words).stdout
+    assert first.startswith(
+        f"r-1: sent\nr-2: deleted in MLflow, left so\n{PROJECT} 1: sent\nPumps-hall-2 2: left out: "
+    )
     again = CliRunner().invoke(app, [*words, "--json"])
-    assert json.loads(again.stdout) == {"to": "memory", "runs": {"r-1": "unchanged", "r-2": "deleted"}}
+    said = json.loads(again.stdout)
+    assert (said["to"], said["runs"]) == ("memory", {"r-1": "unchanged", "r-2": "deleted"})
+    assert said["releases"][f"{PROJECT} 1"] == "unchanged"
     assert server.runs["r-1"].experiment == "line 4"
 
 
@@ -247,12 +257,16 @@ def test_sync_that_watches_waits_for_a_server_and_sends_what_ends_later(
         server.away = len(turns) < 3
         if len(turns) == 4:
             keep(tmp_path, "r-2")
+            catalogue.promote(1)
         if len(turns) == 6:
             raise KeyboardInterrupt
 
     monkeypatch.setattr(cli.time, "sleep", turn)
     keep(tmp_path, "r-1")
+    catalogue = add(tmp_path / "releases", release())
     with pytest.raises(KeyboardInterrupt):
-        cli._for_ever(server, tmp_path, "", 1.0)
+        cli._for_ever(server, tmp_path, tmp_path / "releases", "", 1.0)
     said = capsys.readouterr()
-    assert (said.out, said.err) == ("r-1: sent\nr-2: sent\n", "waits: memory is away\n")
+    sent = f"r-1: sent\n{PROJECT} 1: sent\nr-2: sent\n{PROJECT} 1: there already\n"
+    assert (said.out, said.err) == (sent, "waits: memory is away\n")
+    assert server.aliases[PROJECT].keys() == {"champion"}

@@ -18,9 +18,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from reuna.adapters.mlflow_tracking import registry
 from reuna.adapters.mlflow_tracking.names import LONGEST, cut, digest, key, whole
 from reuna.core.errors import ExtraMissing, NotUsable, PermissionDenied, Unreachable
-from reuna.core.tracking import Measure, Tracked
+from reuna.core.tracking import Measure, Registered, Tracked
 
 RUN, VERSION, NAME = "reuna.run", "reuna.version", "reuna.name"
 METRICS_A_CALL = 1000  #: MLflow's own limit
@@ -95,6 +96,25 @@ class MlflowStore:
         with self._translated():
             there = self._search(run)
         return there.id if there is not None else ""
+
+    def register(self, release: Registered) -> str:
+        """Make MLflow hold a release once, linked to its run: ``sent``, ``unchanged``, or ``deleted`` there.
+
+        A run that MLflow does not have is made of what the release knows of it; its result completes it.
+        """
+        with self._translated():
+            there = self._search(release.run.run)
+            if there is None:
+                self._put(release.run)
+                there = self._search(release.run.run)
+            if there is None or there.deleted:
+                return "deleted"
+            return registry.register(self._client, there.id, release)
+
+    def point(self, model: str, aliases: Mapping[str, str]) -> None:
+        """Let aliases of a registered model name the versions with these digests, '' for none."""
+        with self._translated():
+            registry.point(self._client, model, aliases)
 
     def _put(self, run: Tracked) -> str:
         there = self._known.get(run.run) or self._search(run.run) or self._create(run)
