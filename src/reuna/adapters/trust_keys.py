@@ -15,6 +15,7 @@ from pathlib import Path
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import padding, serialization
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
@@ -38,7 +39,7 @@ def new_key() -> Ed25519PrivateKey:
     return Ed25519PrivateKey.generate()
 
 
-def write_key(path: Path, key: Ed25519PrivateKey, passphrase: bytes | None) -> None:
+def write_key(path: Path, key: Ed25519PrivateKey | EllipticCurvePrivateKey, passphrase: bytes | None) -> None:
     """Write a key that only its owner may read; without a passphrase in the clear.
 
     Raises `KeyProblem` when there is a file already: a key is never written over.
@@ -62,18 +63,32 @@ def is_locked(path: Path) -> bool:
 
 def read_key(path: Path, passphrase: bytes | None = None) -> Ed25519PrivateKey:
     """The key in a file. Raises `KeyProblem`: not there, wrong passphrase, another kind of key."""
+    key = _open(path, passphrase)
+    if not isinstance(key, Ed25519PrivateKey):
+        raise KeyProblem(f"{path} holds another kind of key than Ed25519", _NAME_ONE)
+    return key
+
+
+def read_export_key(path: Path, passphrase: bytes | None = None) -> EllipticCurvePrivateKey:
+    """The key in a file that others made or `reuna release key`. Raises `KeyProblem`."""
+    key = _open(path, passphrase)
+    if not isinstance(key, EllipticCurvePrivateKey):
+        raise KeyProblem(
+            f"{path} holds no key on an elliptic curve of NIST", "Make one: `reuna release key --out FILE`."
+        )
+    return key
+
+
+def _open(path: Path, passphrase: bytes | None) -> object:
     data = _read(path)
     try:
-        key = serialization.load_pem_private_key(data, passphrase)
+        return serialization.load_pem_private_key(data, passphrase)
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         if _ENCRYPTED in data:
             raise KeyProblem(
                 f"{path} does not open: {error}", "Give the passphrase with which this key was made."
             ) from error
         raise KeyProblem(f"{path} is no private key", _NAME_ONE) from error
-    if not isinstance(key, Ed25519PrivateKey):
-        raise KeyProblem(f"{path} holds another kind of key than Ed25519", _NAME_ONE)
-    return key
 
 
 def _read(path: Path) -> bytes:

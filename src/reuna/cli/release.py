@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from reuna.cli.output import as_json
+from reuna.cli.release_export import PublicKey, export, key
 from reuna.cli.runs import Json, Runs, find, read
 from reuna.cli.signing import TRUST, Secret, Trust, marks, sign_it, words
 from reuna.cli.trusted import FROM, SEEN, From, Node, Root, Seen
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from reuna.wire.release import Release
 
 app = typer.Typer(help="Models that machines may run: made of runs whose gates hold, and named.")
+app.command()(export)
+app.command()(key)
 
 Project = Annotated[Path, typer.Option("--project", help="Project folder, with reuna.toml.")]
 Releases = Annotated[Path, typer.Option("--releases", help="Folder of the catalogue.")]
@@ -149,7 +152,10 @@ def show(
 
 @app.command()
 def verify(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A release.")],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="A release, or what `reuna release export` wrote.")
+    ],
+    public_key: PublicKey = None,
     signed: Annotated[
         bool, typer.Option("--signed", help="Fail unless the fleet's keys have signed it.")
     ] = False,
@@ -160,12 +166,12 @@ def verify(
     json: Json = False,
 ) -> None:
     """Check every digest in a release, and whether the fleet that is trusted here has signed it."""
+    from reuna.cli.release_export import read_any
     from reuna.cli.signing import judge
     from reuna.fleet.release import lineage
-    from reuna.fleet.release import read as read_release
     from reuna.fleet.signing import demand
 
-    found = read_release(file)
+    found = read_any(file, public_key)
     lineage(found)
     mark = judge(found.digest, source, root, seen, node, must=signed)
     if signed:

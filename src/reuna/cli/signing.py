@@ -99,10 +99,11 @@ def words(mark: Mark, version: int, folder: Path) -> str:
 def _ceremony(folder: Path, passphrase_file: Path | None) -> Ceremony:
     from reuna.fleet.trust import Ceremony
 
-    return Ceremony(folder, time.time(), lambda path: _secret(path, passphrase_file))
+    return Ceremony(folder, time.time(), lambda path: secret(path, passphrase_file))
 
 
-def _secret(path: Path, file: Path | None) -> bytes:
+def secret(path: Path, file: Path | None) -> bytes:
+    """The passphrase of a locked key. Raises `KeyProblem` where nobody can be asked."""
     from reuna.core.errors import KeyProblem
 
     if file is None and not sys.stdin.isatty():
