@@ -217,9 +217,14 @@ def _show(project: Path, catalogue: Catalogue, runs: Path) -> None:
 
 
 def _mark(found: Release, trust: Path) -> Mark:
-    from reuna.fleet.signing import mark_at
+    """For a look alone: a trust folder that cannot be read costs no list."""
+    from reuna.core.errors import ReunaError
+    from reuna.fleet.signing import Mark, mark_at
 
-    return mark_at(trust, found.digest, time.time())
+    try:
+        return mark_at(trust, found.digest, time.time())
+    except ReunaError as error:
+        return Mark("unknown", why=error.message)
 
 
 def _as_dict(found: Release) -> dict[str, Any]:

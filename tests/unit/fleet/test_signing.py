@@ -239,3 +239,17 @@ def test_a_folder_without_a_root_is_no_trust_folder_and_stays_as_it_is(desk: Des
     done = desk.reuna("sign", *desk.places, "--trust", str(desk.folder / "nothing"))
     assert isinstance(done.exception, KeyProblem) and "no trust folder" in done.exception.message
     assert not (desk.folder / "nothing").exists()
+
+
+def test_a_trust_folder_that_cannot_be_read_costs_no_list(desk: Desk) -> None:
+    desk.sign()
+    (desk.trust / "public" / "2.targets.json").write_text("{")
+    (found,) = json.loads(desk.reuna("list", *desk.places, "--trust", str(desk.trust), "--json").stdout)
+    assert found["signature"]["state"] == "unknown" and "targets" in found["signature"]["why"]
+    assert desk.reuna("show", "1", *desk.places, "--trust", str(desk.trust)).exit_code == 0
+
+
+def test_what_was_withdrawn_is_signed_no_more(desk: Desk) -> None:
+    desk.sign()
+    assert trust.withdraw(ceremony(desk.trust), "releases/pumps-hall-2-0001") == {}
+    assert mark_at(desk.trust, desk.digest, time.time()).state == "unsigned"

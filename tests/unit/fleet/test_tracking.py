@@ -18,7 +18,7 @@ from reuna.cli import mlflow as cli
 from reuna.cli.view import Progress
 from reuna.core.errors import ExtraMissing, NotUsable, PermissionDenied, Unreachable
 from reuna.core.tracking import Tracked
-from reuna.fleet import tracking
+from reuna.fleet import registry, tracking
 from reuna.fleet.open_project import open_settings
 from reuna.fleet.session import Finished, Job
 from reuna.fleet.tracking import QUEUED, Live, commit_of, send, tracked
@@ -270,3 +270,50 @@ def test_sync_that_watches_waits_for_a_server_and_sends_what_ends_later(
     sent = f"r-1: sent\n{PROJECT} 1: sent\nr-2: sent\n{PROJECT} 1: there already\n"
     assert (said.out, said.err) == (sent, "waits: memory is away\n")
     assert server.aliases[PROJECT].keys() == {"champion"}
+
+
+def test_release_commands_move_the_aliases_and_a_server_away_costs_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = MemoryTracker()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
+    monkeypatch.setattr(mlflow_tracking, "installed", lambda: True)
+    monkeypatch.setattr(tracking, "open_store", lambda runs, at: server)
+    make_project(tmp_path / "pumps", sample=False)
+    settings = tmp_path / "pumps" / "reuna.toml"
+    settings.write_text(settings.read_text().replace('name = "pumps"', f'name = "{PROJECT}"'))
+    for version in (1, 2):
+        catalogue = add(tmp_path / "releases", release(version))
+    places = ["--project", str(tmp_path / "pumps"), "--releases", str(tmp_path / "releases")]
+
+    def promote(version: str) -> Any:
+        return CliRunner().invoke(app, ["release", "promote", version, *places])
+
+    def named() -> dict[str, int]:
+        versions = {each.digest: each.version for each in server.models[PROJECT]}
+        return {alias: versions[digest] for alias, digest in server.aliases[PROJECT].items()}
+
+    assert promote("1").exit_code == 0
+    assert named() == catalogue.aliases() == {"champion": 1, "challenger": 2}
+    server.away = True
+    away = promote("2")
+    assert away.exit_code == 0 and away.stdout == "champion 2, previous 1\n"
+    assert away.stderr == "memory is away. `reuna mlflow sync` sends later what is not there yet.\n"
+    server.away = False
+    sync = ["mlflow", "sync", "--runs", str(tmp_path / "runs"), "--releases", str(tmp_path / "releases")]
+    assert CliRunner().invoke(app, sync).exit_code == 0
+    assert named() == {"champion": 2, "previous": 1}
+
+
+def test_a_server_that_hangs_delays_a_promotion_by_its_grace_alone(tmp_path: Path) -> None:
+    stuck, said = threading.Event(), list[str]()
+
+    def hangs() -> MemoryTracker:
+        stuck.wait(20)
+        return MemoryTracker()
+
+    began = time.monotonic()
+    registry.show(hangs, add(tmp_path, release()), said.append, grace_s=0.1)
+    assert time.monotonic() - began < 5
+    stuck.set()
+    assert len(said) == 1 and "has not taken this within 0.1 s" in said[0]
