@@ -27,7 +27,7 @@ from reuna.core.errors import NotUsable, Unreachable
 from reuna.core.tracking import Measure, Tracked
 from reuna.fleet.layout import free_ports
 from reuna.fleet.open_project import open_settings
-from reuna.fleet.registry import send_releases, show
+from reuna.fleet.registry import FILES, send_releases, show
 from reuna.fleet.release import Catalogue
 from reuna.fleet.tracking import Live, default_uri, open_store, send
 from reuna.sim.tracker import MemoryTracker
@@ -573,7 +573,7 @@ def test_mlflow_loads_the_champion_and_shows_its_card(
     found = client.get_model_version_by_alias("loaded", "champion")
     assert found.run_id == shelf.tracker.find("r-loaded")
     names = {Path(each.path).name for each in client.list_artifacts(found.run_id, "release-0001")}
-    assert names == {"MLmodel", "model.onnx", "card.md", "contract.json", "gates.json", "lineage.json"}
+    assert names == {"MLmodel", *FILES}
 
 
 @real

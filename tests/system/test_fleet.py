@@ -66,6 +66,12 @@ def test_a_run_compares_the_three_ways_and_sends_no_row(project: Path) -> None:
     }
     assert [each.node for each in result.contract] == ["pump-1", "pump-2", "pump-3", "pump-4"]
     assert not any(line.failed for each in result.contract for line in each.rules)
+    assert result.bins is not None and result.bins.withheld == 0
+    assert {each.nodes for each in result.bins.bins.values()} == {4}
+    tables = (project / "data").glob("*/train/*.csv")
+    rows = sum(len(path.read_text().splitlines()) - 1 for path in tables)
+    assert {sum(each.counts) + each.outside for each in result.bins.bins.values()} == {rows}
+    assert "bins" not in {event["what"] for event in result.timeline}
     # four edges and two fogs send 36 values a round: 3-byte integers up, 5-byte sums on
     assert result.bytes_by_kind["model_update"] == 5 * (4 * 36 * 3 + 2 * 36 * 5)
     rounds = [event["fields"] for event in result.timeline if event["what"] == "round"]

@@ -13,20 +13,27 @@ from pathlib import Path
 import numpy as np
 
 from reuna.adapters.tables import Table, folder_tables, read_table, require
+from reuna.core import bins
+from reuna.core.bins import Counted
 from reuna.core.conformity import Columns, judge, odd_unit, range_of, together
 from reuna.core.contract import Breach, Contract, Line, breaches
 from reuna.core.errors import ContractBroken, DataError
 from reuna.core.units import split_name
 
+LEARNT = ("train", "all")  #: splits that a model learns from
 MAX_NAMED = 12  #: breaches that an error lists
 
 
 @dataclass(frozen=True)
 class Judged:
-    """What came of it. ``where``: for a rule and column, the first table that fails it and how."""
+    """What came of it. ``where``: for a rule and column, the first table that fails it and how.
+
+    ``bins``: how the values of the tables for training are spread.
+    """
 
     lines: tuple[Line, ...] = ()
     where: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    bins: tuple[Counted, ...] = ()
 
     def refuse(self, agreed: Contract) -> None:
         """Raises `ContractBroken` when a rule failed more often than the contract allows."""
@@ -50,14 +57,18 @@ def judge_folder(folder: Path, agreed: Contract) -> Judged:
         return Judged()
     found: list[tuple[Line, ...]] = []
     where: dict[tuple[str, str], str] = {}
-    for paths in folder_tables(folder).values():
+    counted: list[tuple[Counted, ...]] = []
+    for split, paths in folder_tables(folder).items():
         for path in paths:
             table = read_table(path)
-            found.append(judge(agreed, columns_of(table, agreed)))
+            columns = columns_of(table, agreed)
+            found.append(judge(agreed, columns))
+            if split in LEARNT:
+                counted.append(bins.count(agreed, columns))
             for line in found[-1]:
                 if line.failed and (line.rule, line.signal) not in where:
                     where[line.rule, line.signal] = _place(table, agreed, line)
-    return Judged(together(found), where)
+    return Judged(together(found), where, bins.together(counted))
 
 
 def columns_of(table: Table, agreed: Contract) -> Columns:

@@ -12,6 +12,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
+from reuna.core import bins
+from reuna.core.bins import Counted
 from reuna.core.contract import Line, contract
 from reuna.core.contract_report import WHAT as CONTRACT
 from reuna.core.contract_report import as_fields, of_contract
@@ -41,6 +43,7 @@ class Workshop(Protocol):
     """Where the learner runs: one worker per bundle, resident between rounds."""
 
     lines: tuple[Line, ...]  #: how the data keep the contract, since they were last opened
+    bins: tuple[Counted, ...]  #: how those are spread that it trains on; none when they break it
 
     @property
     def level(self) -> int:
@@ -139,14 +142,19 @@ class Trainer:
         return None, 0, Member(self.name, metrics=metrics)
 
     def _tell_contract(self, plan: Plan) -> None:
-        """How this node's data keep the contract, once for each run; the round does not wait for it."""
+        """How this node's data keep the contract and are spread, once a run; the round does not wait."""
         lines = self._workshop.lines
         if not lines or self._judged == (plan.run, plan.bundle):
             return
         self._judged = (plan.run, plan.bundle)
         agreed = contract(plan.settings)
-        fields: dict[str, Setting] = {**as_fields(agreed.version, of_contract(agreed, lines))}
-        task = asyncio.create_task(self._emit(CONTRACT, plan, fields))
+        self._tell(CONTRACT, plan, as_fields(agreed.version, of_contract(agreed, lines)))
+        counted = bins.of_contract(agreed, self._workshop.bins)
+        if counted:
+            self._tell(bins.WHAT, plan, bins.as_fields(agreed.version, counted))
+
+    def _tell(self, what: str, plan: Plan, counts: Mapping[str, int]) -> None:
+        task = asyncio.create_task(self._emit(what, plan, {**counts}))
         self._telling.add(task)
         task.add_done_callback(self._telling.discard)
 

@@ -32,6 +32,7 @@ from reuna.adapters.files import FileBlob, replace_file, storage_error
 from reuna.adapters.project import unpack_bundle
 from reuna.adapters.sandbox import HIGHEST, SandboxLimits, sentence
 from reuna.adapters.worker import Desk, Worker
+from reuna.core.bins import Counted
 from reuna.core.contract import Line
 from reuna.core.errors import DataError, LearnerError, NotApproved, SandboxTooWeak, WorkerFailed
 from reuna.core.ports import Blob
@@ -61,6 +62,7 @@ class WorkerWorkshop:
         self._terms = Terms()  #: of the site's policy
         self._waits = ("", "")  #: digest of the bundle that waits, and why
         self.lines: tuple[Line, ...] = ()
+        self.bins: tuple[Counted, ...] = ()
         self._worker: Worker | None = None
         self._for: tuple[str, str, tuple[str, ...] | None] | None = None  #: run, bundle, columns
         self._opened: tuple[str, Blob, Mapping[str, Setting]] | None = None
@@ -92,7 +94,7 @@ class WorkerWorkshop:
         self._opened, self._terms = (run, bundle, settings), terms
         if self._worker is not None and self._for == wanted and self._worker.alive:
             return
-        self.lines = ()
+        self.lines, self.bins = (), ()
         await self.close()
         shutil.rmtree(self._desk.project, ignore_errors=True)
         with own_errors(self._folder):
@@ -109,7 +111,7 @@ class WorkerWorkshop:
         except BaseException:
             await worker.close()
             raise
-        self.lines = worker.lines
+        self.lines, self.bins = worker.lines, worker.bins
         self._worker, self._for = worker, wanted
         self._keep(bundle)
 

@@ -16,6 +16,7 @@ from typing import NamedTuple, TypeVar
 
 import msgspec
 
+from reuna.core import bins
 from reuna.core.contract_report import is_report, without_small
 from reuna.core.errors import (
     BadMessage,
@@ -186,7 +187,7 @@ class Egress:
         Outside of the policy's hours it waits for them. What the policy refuses is dropped, counted, and
         stands in the ledger: False.
         """
-        counted = is_report(event)
+        counted = is_report(event) or bins.is_bins(event)
         if counted:
             event = await self._offload(partial(self._without_small_counts, event))
         data = encode(event)
@@ -330,7 +331,8 @@ class Egress:
     def _without_small_counts(self, event: Event) -> Event:
         """Counts of fewer rows than the policy asks for stay here."""
         least = self._flows.least_cell("statistic", self._parent)
-        return msgspec.structs.replace(event, fields=without_small(event.fields, least))
+        kept = bins.without_small if event.what == bins.WHAT else without_small
+        return msgspec.structs.replace(event, fields=kept(event.fields, least))
 
     def _encode(
         self, plan: Plan, digest: str, weights: Blob, weight: int, member: Member, level: int

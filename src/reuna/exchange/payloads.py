@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 
 import msgspec
 
+from reuna.core import bins
 from reuna.core.contract_report import smallest, told
 from reuna.core.records import Contribution, Event, Plan
 from reuna.exchange.intents import Leaving
@@ -49,7 +50,7 @@ def message(kind: str, to: str, data: bytes, now: float, run: str = "", round: i
 
 def statistic(event: Event, to: str, data: bytes, now: float) -> Leaving:
     """An event that says nothing but counts over many rows."""
-    lines = told(event.fields)
+    rows, least = _spread(event) if event.what == bins.WHAT else _judged(event)
     request = Request(
         "statistic",
         to,
@@ -57,11 +58,23 @@ def statistic(event: Event, to: str, data: bytes, now: float) -> Leaving:
         now,
         event.run,
         event.round,
-        samples=max((line.passed + line.failed for line in lines if line.rule == "present"), default=0),
+        samples=rows,
         values=len(event.fields),
-        cell=smallest(event.fields) or LARGEST_CELL,
+        cell=least or LARGEST_CELL,
     )
     return Leaving(request, digest_bytes(data))
+
+
+def _judged(event: Event) -> tuple[int, int | None]:
+    """Rows behind a report on the contract, and its smallest count."""
+    present = (line.passed + line.failed for line in told(event.fields) if line.rule == "present")
+    return max(present, default=0), smallest(event.fields)
+
+
+def _spread(event: Event) -> tuple[int, int | None]:
+    """Rows behind reference bins, and the smallest count."""
+    cells = [each.cells for each in bins.told(event.fields)]
+    return max(map(sum, cells), default=0), min((n for each in cells for n in each if n), default=None)
 
 
 def contribution(

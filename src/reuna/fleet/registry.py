@@ -21,7 +21,7 @@ from reuna.wire import release as wire
 from reuna.wire.release import Release
 
 log = logging.getLogger(__name__)
-FILES = (wire.MODEL, wire.CARD, wire.CONTRACT, wire.GATES, wire.LINEAGE)  #: code stays where it is
+FILES = (wire.MODEL, wire.BINS, wire.CARD, wire.CONTRACT, wire.GATES, wire.LINEAGE)  #: code stays where it is
 
 
 def registered(found: Release, experiment: str = "") -> Registered:

@@ -17,6 +17,7 @@ import msgspec
 
 from reuna.adapters.files import replace_file, storage_error
 from reuna.adapters.project import pack_bundle
+from reuna.core.bins import merged
 from reuna.core.contract import contract
 from reuna.core.errors import Corrupted, NotReleased, ReleaseNotFound
 from reuna.core.project import ProjectSettings
@@ -178,7 +179,8 @@ def _parts(
     history = _history(about, result, settings)
     agreed = msgspec.json.decode(msgspec.json.encode(contract(settings.settings)))
     gates = judged.as_dict()
-    texts = {release.CONTRACT: agreed, release.GATES: gates, release.LINEAGE: history}
+    spread = result.get("bins") or merged(contract(settings.settings), [])
+    texts = {release.BINS: spread, release.CONTRACT: agreed, release.GATES: gates, release.LINEAGE: history}
     return {
         **{name: canonical(value) for name, value in texts.items()},
         release.CARD: card(about, history, agreed, gates, difference).encode(),

@@ -131,6 +131,24 @@ class ContractReport(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=T
     withheld: int = 0
 
 
+class SignalBins(msgspec.Struct, forbid_unknown_fields=True):
+    """How many readings of a signal lie in each of equally wide bins from min to max, and outside."""
+
+    min: float
+    max: float
+    counts: list[int]
+    outside: int
+    nodes: int
+
+
+class ReferenceBins(msgspec.Struct, forbid_unknown_fields=True):
+    """Of the tables that nodes trained on, summed; ``withheld`` counts stayed by the sites' policies."""
+
+    version: int
+    bins: dict[str, SignalBins]
+    withheld: int
+
+
 class ResultFile(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     """A finished run."""
 
@@ -154,6 +172,7 @@ class ResultFile(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True)
     wall_by_method_s: dict[str, float] = {}
     left_by_rule: list[RuleLine] = []
     contract: list[ContractReport] = []
+    bins: ReferenceBins | None = None
     refused: list[RefusedUpdates] = []
     saturated: int = 0
     refused_by_policy: list[RefusedLine] = []

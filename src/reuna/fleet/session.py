@@ -23,6 +23,7 @@ import msgspec
 from reuna.adapters.nats_server import find_server
 from reuna.adapters.project import blame_project, load_entry, pack_bundle
 from reuna.adapters.trust_keys import read_key
+from reuna.core import bins
 from reuna.core.contract import Contract, Line, breaches, contract
 from reuna.core.contract_report import WHAT as CONTRACT
 from reuna.core.contract_report import told
@@ -333,6 +334,7 @@ def assemble(
         "came": _lines(measured.came),
         "left_by_rule": departures.rules(measured.left),
         "contract": contract_reports(measured.timeline, contract(spec.settings)),
+        "bins": reference_bins(measured.timeline, contract(spec.settings)),
         "refused": refused_updates(measured.timeline),
         "saturated": sum(e["fields"]["saturated"] for e in measured.timeline if e["what"] == "round"),
         "refused_by_policy": departures.refused(measured.left),
@@ -340,7 +342,7 @@ def assemble(
         "wall_by_method_s": wall_by_method(measured.timeline, central),
         "rounds": outcome["rounds"],
         "strategy": spec.strategy,
-        "timeline": measured.timeline,
+        "timeline": [event for event in measured.timeline if event["what"] != bins.WHAT],
         "centralised_s": None if central is None else round(central.wall_s, 2),
         "processes": [{"name": name, "peak_mib": round(peak, 1)} for name, peak in sorted(peaks.items())],
         "model_digest": outcome["model"],
@@ -389,6 +391,12 @@ def contract_reports(timeline: list[dict[str, Any]], agreed: Contract) -> list[d
         }
         for node, fields in sorted(told_last.items())
     ]
+
+
+def reference_bins(timeline: list[dict[str, Any]], agreed: Contract) -> dict[str, Any]:
+    """What nodes told last of how the values they train on are spread, summed."""
+    told_last = {event["node"]: event["fields"] for event in timeline if event["what"] == bins.WHAT}
+    return bins.merged(agreed, [fields for _, fields in sorted(told_last.items())])
 
 
 def _contract_line(agreed: Contract, line: Line) -> dict[str, Any]:

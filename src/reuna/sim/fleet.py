@@ -18,6 +18,7 @@ from typing import Any
 from reuna.cloud.plan import Planner
 from reuna.cloud.train import Conductor, Outcome
 from reuna.core.answers import fitted, numbers
+from reuna.core.bins import Counted
 from reuna.core.contract import Line
 from reuna.core.errors import LearnerError, ReunaError, Unreachable
 from reuna.core.ports import Blob, Bus, Clock, Depot, Handler, Journal, Learner, Link, Subscription
@@ -170,6 +171,7 @@ class InlineWorkshop:
 
     level = 0  #: nothing holds its code back
     lines: tuple[Line, ...] = ()  #: its data are no tables
+    bins: tuple[Counted, ...] = ()
 
     def __init__(
         self, learner: Learner, data: Any, node: str = "this node", tell: Tell = lambda _error: None

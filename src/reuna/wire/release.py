@@ -28,7 +28,8 @@ CONTRACT = "contract.json"
 GATES = "gates.json"
 LINEAGE = "lineage.json"
 CARD = "card.md"
-NEEDED = (CARD, CODE, CONTRACT, GATES, LINEAGE, MODEL)
+BINS = "bins.json"
+NEEDED = (BINS, CARD, CODE, CONTRACT, GATES, LINEAGE, MODEL)
 MAX_RELEASE = 64 << 20  #: bytes
 
 Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}\Z")]

@@ -33,6 +33,19 @@ def test_the_tables_of_all_splits_are_counted_together(tmp_path: Path) -> None:
     found.refuse(agreed)
 
 
+def test_reference_bins_are_of_what_is_learnt_from(tmp_path: Path) -> None:
+    agreed = Contract(signals=(Signal("t", "degC", min=0, max=32, max_bad=0.5),))
+    csv(tmp_path / "a" / "train", "t [degC]\n0.5\n1.5\n")
+    csv(tmp_path / "a" / "train", "t\n1.2\n40\n", "u.csv")
+    for split in ("validation", "test"):
+        csv(tmp_path / "a" / split, "t\n9\n9\n")
+    (found,) = judge_folder(tmp_path / "a", agreed).bins
+    assert (found.counts[:2], sum(found.counts), found.outside) == ((1, 2), 3, 1)
+    csv(tmp_path / "b", "t\n9\n9\n")
+    (loose,) = judge_folder(tmp_path / "b", agreed).bins
+    assert loose.counts[9] == 2, "a folder without splits is for training"
+
+
 def test_a_wild_reading_is_no_wrong_unit_and_an_empty_column_has_none(tmp_path: Path) -> None:
     csv(tmp_path, "t,e\n" + "20,\n" * 40 + "1e6,\n")
     agreed = Contract(signals=(Signal("t", "degC", min=-20, max=150), Signal("e", "degC", min=-20, max=150)))

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from reuna.core.bins import Counted
 from reuna.core.contract import Contract, Line, Signal, as_settings
 from reuna.core.contract_report import is_report
 from reuna.core.errors import ContractBroken, DiskFull, LearnerError
@@ -118,16 +119,17 @@ class Judging(InlineWorkshop):
         self._error = error
 
     async def open(self, *_: Any) -> None:
-        self.lines = LINES
+        self.lines, self.bins = LINES, ()
         if self._error is not None:
             raise self._error
+        self.bins = (Counted("t", (5, *[0] * 31)), Counted("elsewhere", (5, *[0] * 31)))
 
 
 def told_of(error: ContractBroken | None, times: int = 1) -> Link:
     """The link after an edge with such data heard so many plans of a run with a contract."""
     spec, model, _ = make_spec(fleet_of(1, 1), Walker(), 1)
     link = Link(model, full=0)
-    agreed = as_settings(Contract(version=4, signals=(Signal("t", max=1),)))
+    agreed = as_settings(Contract(version=4, signals=(Signal("t", min=0, max=1),)))
 
     async def hear() -> None:
         clock = SimClock()
@@ -145,8 +147,9 @@ def told_of(error: ContractBroken | None, times: int = 1) -> Link:
 
 def test_an_edge_tells_once_in_a_run_how_its_data_keep_the_contract_and_only_of_what_it_names() -> None:
     link = told_of(None, times=3)
-    (event,) = link.events
+    event, spread = link.events
     assert (event.what, event.run) == ("contract", "r-sim")
+    assert (spread.what, spread.fields) == ("bins", {"version": 4, "bin/0/t": 5})
     assert event.fields == {
         "version": 4, "passed/range": 1, "failed/range": 9, "passed/range/t": 1, "failed/range/t": 9,
     }  # fmt: skip

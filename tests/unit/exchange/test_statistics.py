@@ -7,6 +7,8 @@ from typing import Any
 import msgspec
 import pytest
 
+from reuna.core.bins import Counted
+from reuna.core.bins import as_fields as bin_fields
 from reuna.core.contract import Line
 from reuna.core.contract_report import as_fields
 from reuna.core.records import Event
@@ -123,3 +125,24 @@ def test_what_a_policy_asks_of_the_rows_behind_counts_is_judged_by_the_egress_an
         assert refusal.reason.startswith("cell: 3 rows are behind its smallest count, at least 10")
 
     run_virtual(live())
+
+
+BINS = [Counted("t", (3, 12, *[0] * 29, 200), 40), Counted("u", (50, *[0] * 31))]
+
+
+def spread(**more: Any) -> Event:
+    return report(what="bins", fields={**bin_fields(3, BINS), **more})
+
+
+def test_reference_bins_leave_as_a_statistic_without_what_the_policy_keeps() -> None:
+    (event,), plant = emitted(spread(), msgspec.structs.replace(STATISTIC, min_cell=10))
+    assert event.fields == {
+        "version": 3, "bin/31/t": 200, "bin/outside/t": 40, "bin/0/u": 50, "withheld": 2,
+    }  # fmt: skip
+    assert flows(plant) == ["statistic"]
+    assert emitted(spread())[0] == [], "a rule for logs is none for these"
+
+
+def test_an_event_of_bins_that_says_more_is_judged_as_a_log() -> None:
+    heard, plant = emitted(spread(why="t was 77.5"), STATISTIC)
+    assert "statistic" not in flows(plant) and len(heard) == 1

@@ -62,7 +62,7 @@ class Bench:
         with blame_project(self._project, "making the learner"):
             self._learner, self._data = entry.learner(request.settings), data
         self._entry = entry
-        return Answer(peak_mib=own_peak_mib(), lines=judged.lines)
+        return Answer(peak_mib=own_peak_mib(), lines=judged.lines, bins=judged.bins)
 
     def _fit(self, request: Fit) -> Answer:
         from reuna.core.answers import fitted

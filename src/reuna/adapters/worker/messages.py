@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 
 from reuna.adapters.sandbox import Room, SandboxLimits
+from reuna.core.bins import Counted
 from reuna.core.contract import Line
 from reuna.core.records import Metrics, Setting
 
@@ -67,7 +68,10 @@ class Evaluate(msgspec.Struct, tag=True):
 
 
 class Answer(msgspec.Struct):
-    """What came of a request; ``code`` is an error's. ``lines``: how the data keep the contract."""
+    """What came of a request; ``code`` is an error's.
+
+    ``lines``: how the data keep the contract; ``bins``: how they are spread.
+    """
 
     weight: int = 0
     metrics: Metrics = {}
@@ -77,6 +81,7 @@ class Answer(msgspec.Struct):
     message: str = ""
     next_step: str = ""
     lines: tuple[Line, ...] = ()
+    bins: tuple[Counted, ...] = ()
 
 
 Request = Open | Fit | Evaluate

@@ -27,6 +27,7 @@ from reuna.adapters.worker.messages import (
     Start,
 )
 from reuna.core import errors
+from reuna.core.bins import Counted
 from reuna.core.contract import Line
 from reuna.core.errors import LearnerError, ReunaError, WorkerFailed
 from reuna.core.foreign import UNREADABLE
@@ -60,6 +61,7 @@ class Worker:
         self._writer = writer
         self._log = log
         self.lines: tuple[Line, ...] = ()  #: how the data keep the contract, once they were looked at
+        self.bins: tuple[Counted, ...] = ()  #: and how they are spread
         self._turn = asyncio.Lock()
         self._broken = False
 
@@ -118,7 +120,7 @@ class Worker:
             answer = await self._exchange(request)
             self._broken = False
         if isinstance(request, Open):
-            self.lines = answer.lines
+            self.lines, self.bins = answer.lines, answer.bins
         return _checked(answer)
 
     async def _exchange(self, request: Request) -> Answer:
