@@ -141,7 +141,7 @@ def make(
     settings = open_settings(project, sets or [])
     catalogue = Catalogue.of(releases, result["project"])
     champion = catalogue.champion()
-    judged = judge_run(settings.gates, result, lineage(champion) if champion else None)
+    judged = judge_run(settings.gates, result, lineage(champion) if champion else None, settings.machines)
     _check_gates(judged)
     code = pack_bundle(project)
     if (result.get("asked") or {}).get("bundle") != digest_bytes(code):
@@ -197,6 +197,7 @@ def _history(about: About, result: Mapping[str, Any], settings: ProjectSettings)
         "source": result.get("source") or {"code": result["asked"]["bundle"]},
         "seed": settings.seed,
         "settings": dict(settings.settings),
+        "contract": result.get("contract", []),
         "left_by_rule": result.get("left_by_rule", []),
         "refused_by_policy": result.get("refused_by_policy", []),
     }

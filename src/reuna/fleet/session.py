@@ -347,7 +347,7 @@ def assemble(
         "asked": msgspec.to_builtins(spec),
     }
     if job.settings.gates:
-        found["gates"] = judge_run(job.settings.gates, found).as_dict()
+        found["gates"] = judge_run(job.settings.gates, found, machines=job.settings.machines).as_dict()
     return found
 
 

@@ -123,7 +123,7 @@ def test_a_model_that_is_bad_at_one_site_is_not_released_and_the_site_is_named(p
 def test_what_nobody_could_judge_is_not_released(place: Place) -> None:
     folder, result = place.run("r-1", 0.99)
     result["sites"].append({"site": "pump-2", "nodes": ["pump-2"]})
-    with pytest.raises(NotReleased, match="gave nothing"):
+    with pytest.raises(NotReleased, match="at pump-2: nothing was heard"):
         make(folder, result, place.project, place.folder / "releases")
 
 
