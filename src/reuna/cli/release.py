@@ -11,6 +11,7 @@ from reuna.cli.output import as_json
 from reuna.cli.runs import Json, Runs, find, read
 
 if TYPE_CHECKING:
+    from reuna.core.records import ReleaseAsked
     from reuna.fleet.release import Catalogue
     from reuna.wire.release import Release
 
@@ -32,13 +33,20 @@ def make(
     ] = None,
     runs: Runs = Path("runs"),
     releases: Releases = Path("releases"),
+    wait: Annotated[
+        float,
+        typer.Option("--wait", min=0, help="Seconds to wait for a second person, where asked for."),
+    ] = 0,
     json: Json = False,
 ) -> None:
-    """Release a run's model as the challenger, once every gate holds at every site."""
+    """Release a run's model as the challenger, once every gate holds at every site.
+
+    Where the project asks for a second person (`[release] approval = true`), they agree at the fleet's cloud.
+    """
     from reuna.fleet.release import make as release
 
     folder = find(runs, name)
-    made = release(folder, read(folder), project, releases, sets)
+    made = release(folder, read(folder), project, releases, sets, lambda asked: _approve(asked, wait))
     if json:
         as_json({**_as_dict(made.release), "file": str(made.file), "gates": made.gates})
         return
@@ -77,11 +85,16 @@ def show(
     from reuna.fleet.release import lineage
     from reuna.wire.release import CARD
 
-    found = _catalogue(project, releases).read(version)
+    catalogue = _catalogue(project, releases)
+    found = catalogue.read(version)
+    approval = catalogue.approval(found.manifest.about.version)
     if json:
-        as_json({**_as_dict(found), "lineage": lineage(found)})
+        said = {"approval": approval} if approval else {}
+        as_json({**_as_dict(found), "lineage": lineage(found), **said})
         return
     typer.echo(found.parts[CARD].decode(errors="replace"), nl=False)
+    if approval:
+        typer.echo(f"\nProposed by {approval['by']}, allowed by {approval['decided_by']} ({approval['id']}).")
 
 
 @app.command()
@@ -115,6 +128,18 @@ def promote(
         as_json(aliases)
         return
     typer.echo(", ".join(f"{alias} {number}" for alias, number in sorted(aliases.items())))
+
+
+def _approve(asked: ReleaseAsked, wait_s: float) -> dict[str, Any]:
+    """A second person's word, at the cloud at which somebody is signed in."""
+    from reuna.cli.people import session_file
+    from reuna.fleet.approval import approve_release
+    from reuna.fleet.people import signed_in
+
+    def tell(id: str) -> None:
+        typer.echo(f"waits for a second person: reuna proposals approve {id}", err=True)
+
+    return approve_release(signed_in(session_file()), asked, wait_s, tell)
 
 
 def _catalogue(project: Path, releases: Path) -> Catalogue:

@@ -117,6 +117,9 @@ PROJECT: tuple[Option, ...] = (
         "types of machines, each a list of names of nodes or sites: gates hold for each type as well",
         check=machine_types.mistake,
     ),
+    Option(
+        "release.approval", bool, False, "a release waits until a second person at the fleet's cloud agrees"
+    ),
     Option("run.seed", int, 1, "seed of the whole run", check=between(0, 2**31 - 1)),
     Option("run.local", bool, True, "also train each node alone, for comparison"),
     Option(
@@ -159,6 +162,7 @@ class ProjectSettings:
     machines: machine_types.Machines = field(default_factory=dict)
     places: Mapping[str, str] = field(default_factory=dict)
     mlflow: str = "auto"
+    approval: bool = False
 
 
 def project_settings(sources: Sequence[Source], takes: Mapping[str, Collection[str]]) -> ProjectSettings:
@@ -202,6 +206,7 @@ def project_settings(sources: Sequence[Source], takes: Mapping[str, Collection[s
         machines=machine_types.machines(values["machines"]),
         places=places_of(sources),
         mlflow=values["tracking.mlflow"],
+        approval=values["release.approval"],
     )
 
 

@@ -10,7 +10,7 @@ All are `msgspec.Struct`s, so the same definition is the record in memory and, t
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -193,6 +193,23 @@ class Receipt(msgspec.Struct, frozen=True):
     attempt: int
     sender: str
     digest: str
+
+
+Words = Annotated[str, msgspec.Meta(max_length=400, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")]
+
+
+class ReleaseAsked(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A release that a second person has to allow. ``digest``: of the whole file."""
+
+    project: Words
+    version: Annotated[int, msgspec.Meta(ge=1, lt=2**53)]
+    run: Words
+    digest: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+    gates: Words
+
+    def summary(self) -> str:
+        """What a second person reads."""
+        return f"release {self.project} {self.version} of {self.run}, {self.digest[:12]}: {self.gates}"
 
 
 class Event(msgspec.Struct, frozen=True, omit_defaults=True):

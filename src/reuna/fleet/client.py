@@ -14,7 +14,7 @@ from reuna.adapters.certificates import CertificateAuthority
 from reuna.adapters.tls import client_context
 from reuna.core.errors import ReunaError, Unreachable
 from reuna.core.foreign import told
-from reuna.core.records import RunSpec
+from reuna.core.records import ReleaseAsked, RunSpec
 from reuna.fleet.layout import Fleet
 from reuna.wire import digest_bytes
 
@@ -79,6 +79,11 @@ class Operator:
         """Events of a run from the ``after``-th on."""
         found: list[dict[str, Any]] = self._json(f"/v1/runs/{run}/events?after={after}")
         return found
+
+    def propose_release(self, asked: ReleaseAsked) -> str:
+        """Ask for a second person's word on a release; the proposal's id."""
+        answer: dict[str, str] = json.loads(self._call("POST", "/v1/releases", msgspec.json.encode(asked)))
+        return answer["proposal"]
 
     def proposals(self) -> list[dict[str, Any]]:
         """What waits for a second person, and what was decided."""

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from reuna.core.records import Event, RunSpec
+from reuna.core.records import Event, ReleaseAsked, RunSpec
 
 REFERENCE = "#/components/schemas/{name}"
 _HTML = {"type": "string", "contentMediaType": "text/html"}
@@ -158,6 +158,14 @@ ROUTES: tuple[Route, ...] = (
         (422, 429, 502),
     ),
     Route("get", "/v1/people", "Accounts and their roles", _LIST),
+    Route(
+        "post",
+        "/v1/releases",
+        "Ask for a second person's word on a release",
+        _PROPOSED,
+        ReleaseAsked,
+        (202, 422),
+    ),
     Route("get", "/v1/proposals", "What waits for a second person, and what was decided", _LIST),
     Route("post", "/v1/proposals/{id}", "A second person's word", {"type": "object"}, _DECISION, (404, 422)),
     Route(
@@ -188,7 +196,9 @@ STATUSES = {
 
 def openapi() -> dict[str, Any]:
     """The whole description, as JSON has it."""
-    _, components = msgspec.json.schema_components((RunSpec, Event, ApiError), ref_template=REFERENCE)
+    _, components = msgspec.json.schema_components(
+        (RunSpec, ReleaseAsked, Event, ApiError), ref_template=REFERENCE
+    )
     paths: dict[str, dict[str, Any]] = {}
     for route in ROUTES:
         paths.setdefault(route.path, {})[route.method] = _operation(route)

@@ -12,7 +12,8 @@ from typer.testing import CliRunner
 from reuna.adapters.onnx_export import run_graph, sample_input
 from reuna.adapters.project import load_entry, pack_bundle
 from reuna.cli import app
-from reuna.core.errors import Corrupted, NotReleased, ReleaseNotFound, Untrusted
+from reuna.core.errors import Corrupted, NotReleased, NotSignedIn, ReleaseNotFound, Untrusted
+from reuna.core.records import ReleaseAsked
 from reuna.core.tensors import pack
 from reuna.fleet.export import MODEL
 from reuna.fleet.open_project import open_settings
@@ -213,3 +214,66 @@ def test_a_card_says_what_foreign_names_say_and_does_not_obey_them(place: Place)
     assert "a\\|b" in card
     assert "<script>" not in card
     assert "\x1b" not in card
+
+
+def asks_a_second_person(place: Place) -> None:
+    settings = place.project / "reuna.toml"
+    settings.write_text(settings.read_text() + "\n[release]\napproval = true\n")
+
+
+YES = {"id": "3f9a01bc", "action": "releases.make", "by": "anna", "decided": "approved", "decided_by": "ben"}
+
+
+def test_a_release_that_needs_a_second_person_is_made_with_their_word_and_shows_it(place: Place) -> None:
+    asks_a_second_person(place)
+    asked: list[ReleaseAsked] = []
+
+    def approve(one: ReleaseAsked) -> dict[str, Any]:
+        asked.append(one)
+        assert place.catalogue.versions() == [], "nothing is there before they agree"
+        return {**YES, "decided_at": 3.0, "summary": one.summary()}
+
+    made = make(*place.run("r-1", 0.99), place.project, place.folder / "releases", approve=approve)
+    (one,) = asked
+    assert (one.project, one.version, one.run, one.digest) == ("pumps", 1, "r-1", made.release.digest)
+    assert one.gates.startswith("every gate holds at every site")
+    assert "Proposed by anna, allowed by ben (3f9a01bc)." in place.reuna("show", "1").stdout
+    assert json.loads(place.reuna("show", "1", "--json").stdout)["approval"]["decided_by"] == "ben"
+
+
+def test_without_a_second_persons_word_there_is_no_release(place: Place) -> None:
+    asks_a_second_person(place)
+
+    def refuse(_asked: ReleaseAsked) -> dict[str, Any]:
+        raise NotReleased("pumps 1 waits for a second person")
+
+    run = place.run("r-1", 0.99)
+    for approve in (refuse, None):
+        with pytest.raises(NotReleased, match="second person"):
+            make(*run, place.project, place.folder / "releases", approve=approve)
+    assert place.catalogue.versions() == []
+
+
+def test_nobody_is_asked_about_a_model_that_a_gate_stops(place: Place) -> None:
+    asks_a_second_person(place)
+
+    def approve(_asked: ReleaseAsked) -> dict[str, Any]:
+        raise AssertionError("somebody was asked")
+
+    with pytest.raises(NotReleased, match="not to be released"):
+        make(*place.run("r-1", 0.5), place.project, place.folder / "releases", approve=approve)
+
+
+def test_who_is_not_signed_in_is_told_to(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    asks_a_second_person(place)
+    place.run("r-1", 0.99)
+    monkeypatch.setattr("reuna.cli.people.session_file", lambda: place.folder / "session.json")
+    done = place.reuna("make", "--runs", str(place.folder / "runs"))
+    assert isinstance(done.exception, NotSignedIn)
+
+
+def test_a_broken_word_of_a_second_person_is_one_error(place: Place) -> None:
+    file = place.make("r-1", 0.99)
+    file.with_name("0001.approval.json").write_text("{")
+    with pytest.raises(Corrupted, match=r"0001\.approval\.json cannot be read"):
+        place.catalogue.approval(1)

@@ -13,6 +13,7 @@ POST /v1/session                    sign in; GET who I am; DELETE sign out
 POST /v1/sign-ins                   begin to sign in at the identity provider; GET which that is
 POST /v1/sign-ins/{ticket}          what it sent somebody back with; as POST /v1/session
 GET  /v1/people                     accounts
+POST /v1/releases                   ask for a second person's word on a release; always 202
 GET  /v1/proposals                  what waits for a second person, and what was decided
 POST /v1/proposals/{id}             a second person's word
 GET  /v1/audit?after=N&last=M       the audit trail
@@ -43,7 +44,7 @@ from reuna.adapters.operator_api.guard import (
 )
 from reuna.adapters.operator_api.sessions import SessionDesk, SignIns
 from reuna.core.errors import AccountProblem, PortInUse
-from reuna.core.records import RunSpec
+from reuna.core.records import ReleaseAsked, RunSpec
 from reuna.trust.people import Caller, Proposal, Session
 from reuna.wire.openapi import openapi
 
@@ -139,6 +140,7 @@ def api_app(actions: Actions, reception: Reception, sign_ins: SignIns | None = N
         ("GET", "/v1/session", "self", sessions.who),
         ("DELETE", "/v1/session", "self", sessions.sign_out),
         ("GET", "/v1/people", "people.read", desk.people),
+        ("POST", "/v1/releases", "releases.propose", desk.propose_release),
         ("GET", "/v1/proposals", "proposals.read", desk.proposals),
         ("POST", "/v1/proposals/{id}", "proposals.decide", desk.decide),
         ("GET", "/v1/audit", "audit.read", desk.audit),
@@ -207,6 +209,12 @@ class _Desk:
     async def people(self, _request: web.Request, _known: Known) -> web.Response:
         return web.json_response(await in_thread(self._reception.people))
 
+    async def propose_release(self, request: web.Request, known: Known) -> web.Response:
+        data = await few_words(request)
+        return await self._propose(
+            known, "releases.make", read(ReleaseAsked, data, "release").summary(), data
+        )
+
     async def proposals(self, _request: web.Request, _known: Known) -> web.Response:
         return web.json_response(await in_thread(self._reception.proposals))
 
@@ -223,10 +231,10 @@ class _Desk:
         return web.json_response(msgspec.to_builtins(proposal))
 
     async def _do(self, action: str, content: bytes) -> None:
-        """What was proposed, once a second person agreed."""
+        """What was proposed, once a second person agreed; a release is made by who asked, with that word."""
         if action == "runs.stop":
             await self._actions.stop(content.decode())
-        else:
+        elif action == "runs.submit":
             await self._actions.submit(read(RunSpec, content, "run"))
 
     async def audit(self, request: web.Request, _known: Known) -> web.Response:
