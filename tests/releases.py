@@ -10,11 +10,13 @@ from reuna.wire.release import NEEDED, About, encode
 
 def release(version: int, project: str = "pumps", more: bytes = b"") -> bytes:
     """The file of a release; ``more`` is in its model."""
-    parts = {name: b"{}\n" + more for name in NEEDED}
+    parts = dict.fromkeys(NEEDED, b"{}\n" + more)
     return encode(About(project, version, f"r-{version}", "0" * 64), parts)
 
 
-def target(data: bytes, number: int, project: str = "pumps", name: str = "", where: tuple[str, ...] = ()) -> Target:
+def target(
+    data: bytes, number: int, project: str = "pumps", name: str = "", where: tuple[str, ...] = ()
+) -> Target:
     """How a release is listed."""
     path = f"releases/{name or f'{project}-{number}'}"
     return Target(

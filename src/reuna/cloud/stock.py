@@ -12,7 +12,7 @@ from reuna.core.ports import Offload
 from reuna.trust.targets import Target, read_all
 from reuna.wire import hashes_of
 
-Stamp = tuple[int, int]
+Stamp = tuple[int, int, int]
 
 
 class Stock:
@@ -45,9 +45,9 @@ class Stock:
             return None
         except OSError as error:
             raise storage_error(error, path) from error
-        stamp = found.st_mtime_ns, found.st_size
+        stamp = found.st_mtime_ns, found.st_ino, found.st_size
         blob = FileBlob(path, digest, found.st_size)
-        before, blob.hashes = self._checked.get(digest, ((0, 0), b""))
+        before, blob.hashes = self._checked.get(digest, ((0, 0, 0), b""))
         if before != stamp:
             blob.hashes = hashes_of(blob)
             if hashlib.sha256(blob.hashes).hexdigest() != digest:

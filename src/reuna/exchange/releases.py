@@ -139,7 +139,7 @@ class ReleaseHolder:
         for each in reversed(asked):  # the oldest first, so that there is one to go back to
             if each.digest not in self._held:
                 whole = await self._try(each) and whole
-        await self._tidy({each.digest for each in asked})
+        whole = await self._tidy({each.digest for each in asked}) and whole
         self._changed.set()
         return whole
 
@@ -203,13 +203,15 @@ class ReleaseHolder:
         log.error("refused %s: %s %s", each.path, error.code, error)
         self._refused[each.path] = Holding(each.path, each.project, each.number, each.digest, now, why)
 
-    async def _tidy(self, asked: Collection[str]) -> None:
-        """Drop what is too much, and write down what stays. A full disk is said, and tried again."""
+    async def _tidy(self, asked: Collection[str]) -> bool:
+        """Drop what is too much, and write down what stays. False when the disk did not take that."""
         stay = kept(self._held.values(), asked)
         try:
             await self._offload(lambda: self._keep_only(stay))
         except StorageError as error:
             log.error("which releases are held is not written down: %s %s", error.code, error)
+            return False
+        return True
 
     def _keep_only(self, stay: Collection[Holding]) -> None:
         digests = [each.digest for each in stay]
