@@ -47,12 +47,13 @@ class Stock:
             raise storage_error(error, path) from error
         stamp = found.st_mtime_ns, found.st_ino, found.st_size
         blob = FileBlob(path, digest, found.st_size)
-        before, blob.hashes = self._checked.get(digest, ((0, 0, 0), b""))
+        before, hashes = self._checked.get(digest, ((0, 0, 0), b""))
         if before != stamp:
-            blob.hashes = hashes_of(blob)
-            if hashlib.sha256(blob.hashes).hexdigest() != digest:
+            hashes = hashes_of(blob)
+            if hashlib.sha256(hashes).hexdigest() != digest:
                 raise Corrupted(
                     f"{path} is not what its name says", "Add the release again: `reuna trust add`."
                 )
-            self._checked[digest] = stamp, blob.hashes
+            self._checked[digest] = stamp, hashes
+        blob.hashes = hashes
         return blob

@@ -80,7 +80,7 @@ class Node:
             self.emit,
             self.clock,
             at_once,
-        )  # type: ignore[arg-type]
+        )
 
     async def emit(self, event: Event) -> bool:
         if self.lets:

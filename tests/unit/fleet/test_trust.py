@@ -210,7 +210,10 @@ def test_a_release_is_listed_with_what_it_is_of_and_where_it_may_go(folder: Path
     (found,) = ceremony(folder).listed("targets")
     assert (found.project, found.number, found.where) == ("pumps", 3, ("e1", "north"))
     trust.add_bytes(ceremony(folder), b"a model of another kind", "release", "old")
-    assert [each.project for each in ceremony(folder).listed("targets")] == ["pumps", ""]
+    assert {each.path: each.project for each in ceremony(folder).listed("targets")} == {
+        "releases/pumps": "pumps",
+        "releases/old": "",
+    }
 
 
 @pytest.mark.parametrize(
