@@ -24,6 +24,7 @@ from tests.unit.exchange.test_trust import Parent, open_guard
 from tests.unit.trust.house import House, thing
 
 ONE = release(1)
+SIGNED = [target(release(number), number) for number in (2, 3)]
 
 
 async def at_once(work: Callable[[], Any]) -> Any:
@@ -99,7 +100,7 @@ class Above:
 
 async def fog(folder: Path) -> tuple[FogStock, Above]:
     house = House()
-    house.listed["targets"] += [target(ONE, 1), thing("releases/old", "release", b"old")]
+    house.listed["targets"] += [target(ONE, 4), thing("releases/old", "release", b"old"), *SIGNED]
     house.list("targets")
     house.online()
     await open_guard(folder / "trust", house).refresh(Parent(house).fetch)
@@ -115,9 +116,9 @@ async def test_a_fog_fetches_a_release_once_for_all_its_edges(tmp_path: Path) ->
     assert above.asked == [digest]
 
 
-async def test_a_fog_asks_for_nothing_that_its_metadata_does_not_name_as_a_release(tmp_path: Path) -> None:
+async def test_a_fog_asks_for_nothing_that_no_edge_of_it_may_take(tmp_path: Path) -> None:
     passing, above = await fog(tmp_path)
-    for digest in ("0" * 64, thing("x", "x", b"old").digest):
+    for digest in ("0" * 64, thing("x", "x", b"old").digest, SIGNED[0].digest):
         assert await passing.get(digest) is None
     assert above.asked == []
     new = FogStock(TrustStore(tmp_path / "new"), above.fetch, MemoryBlobs(), at_once)

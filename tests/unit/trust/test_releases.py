@@ -97,6 +97,7 @@ def test_a_refused_release_is_missing() -> None:
 def test_a_release_that_nobody_calls_one_is_taken_by_no_node() -> None:
     """A file that was listed as a release and is none, or was listed before releases said what they are of."""
     assert listed(House().update()) == ()
+    assert listed(House().begin()) == (), "nor does a new node know of any"
 
 
 def test_the_list_says_what_a_release_is_of_and_where_it_may_go() -> None:
