@@ -98,6 +98,7 @@ def test_who_signed_in_does_what_their_roles_say_and_no_more(api: Served) -> Non
     vera, ada = account(api, "vera"), account(api, "ada")
     assert vera.who()["roles"] == ["viewer"]
     assert vera.nodes() == {"fog-1": 1.0}
+    assert vera.releases()["releases"] == []
     for forbidden in (lambda: vera.submit(spec()), lambda: vera.put_blob(b"x"), lambda: vera.audit(0)):
         with pytest.raises(PermissionDenied):
             forbidden()

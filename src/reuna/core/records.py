@@ -234,6 +234,27 @@ class Hello(msgspec.Struct, frozen=True, omit_defaults=True):
     children: tuple[str, ...] = ()
 
 
+class News(msgspec.Struct, frozen=True):
+    """A parent's hint that newer metadata is there: the version of its timestamp. Nobody believes it."""
+
+    timestamp: int
+
+
+class Holding(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A release that a node was to take. ``at``: when that was judged, seconds since the epoch.
+
+    ``refused`` is empty when the node holds it and every digest held; else a word of `DISTRUST`, or the
+    code of the error that stood against it.
+    """
+
+    path: Annotated[str, msgspec.Meta(max_length=140)]
+    project: Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
+    version: Annotated[int, msgspec.Meta(ge=1, le=2**31)]
+    digest: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
+    at: Annotated[float, msgspec.Meta(ge=0.0)]
+    refused: Annotated[str, msgspec.Meta(max_length=40)] = ""
+
+
 class ShownHead(msgspec.Struct, frozen=True):
     """A node shows a signed head of its ledger, for the cloud to countersign.
 

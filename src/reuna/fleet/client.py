@@ -100,6 +100,11 @@ class Operator:
         found = self._json("/v1/fleet")
         return found["fleet"], {fog: tuple(edges) for fog, edges in found["fogs"].items()}
 
+    def releases(self, after: int = 0, wait_s: int = 0) -> dict[str, Any]:
+        """What nodes may take and which hold it; waits so long for another mark than ``after``."""
+        found: dict[str, Any] = self._json(f"/v1/releases?after={after}&wait={wait_s}")
+        return found
+
     def _json(self, path: str) -> Any:
         return json.loads(self._call("GET", path))
 

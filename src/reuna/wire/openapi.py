@@ -109,6 +109,23 @@ _FLEET = {
         },
     },
 }
+_RELEASES = {
+    "type": "object",
+    "required": ["mark", "fleet", "fogs", "releases", "nodes"],
+    "properties": {
+        "mark": {"type": "integer"},
+        **_FLEET["properties"],  # type: ignore[dict-item]
+        "releases": _LIST,
+        "nodes": {
+            "type": "object",
+            "additionalProperties": {
+                "type": "object",
+                "required": ["at", "held"],
+                "properties": {"at": {"type": "number"}, "held": _LIST},
+            },
+        },
+    },
+}
 _SEEN = {"type": "object", "additionalProperties": {"type": "number"}}
 
 ROUTES: tuple[Route, ...] = (
@@ -135,6 +152,15 @@ ROUTES: tuple[Route, ...] = (
     ),
     Route("get", "/v1/nodes", "Nodes heard of, and when, in seconds since the epoch", _SEEN),
     Route("get", "/v1/fleet", "Its fogs, and the edges of each, as they are now", _FLEET),
+    Route(
+        "get",
+        "/v1/releases",
+        "Releases that nodes may take, and which of them each node says it holds; with `after` it waits up "
+        "to `wait` seconds, at most 20, for another `mark`",
+        _RELEASES,
+        refuses=(422,),
+        query={"after": _COUNT, "wait": _COUNT},
+    ),
     Route(
         "post", "/v1/session", "Sign in; the session's token, also as a cookie", _WHO, _SIGN_IN, (422, 429)
     ),
