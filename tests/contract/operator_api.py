@@ -12,7 +12,7 @@ from typing import Any, cast
 
 from reuna.adapters.audit import AuditTrail
 from reuna.adapters.certificates import CertificateAuthority, flaw
-from reuna.adapters.clock import SystemClock
+from reuna.adapters.clock import SystemClock, ThreadOffload
 from reuna.adapters.events import EventLog
 from reuna.adapters.files import FileBlobs
 from reuna.adapters.journal_dbos import DbosHost
@@ -20,13 +20,17 @@ from reuna.adapters.operator_api import serve_api
 from reuna.adapters.people import PeopleStore
 from reuna.adapters.register import Register
 from reuna.adapters.tls import KeyPair, server_context
+from reuna.adapters.tuf_repository import TufRepository
 from reuna.cloud.coordinator import Coordinator, _sign_ins
+from reuna.cloud.holdings import Holdings
 from reuna.cloud.reception import Reception
 from reuna.cloud.settings import CLOUD
+from reuna.cloud.stock import Stock
 from reuna.core.errors import RunNotFound
 from reuna.core.records import Event
 from reuna.exchange.admission import Admission
 from reuna.fleet.layout import free_ports
+from reuna.fleet.trust import make_trust
 from tests.contract.provider import CLIENT, SECRET, IdentityProvider
 
 
@@ -102,7 +106,11 @@ def served_with(folder: Path, given: dict[str, Any]) -> Iterator[Served]:
     events.record(Event("cloud", "b", 1, 1.0, "round", "r-1", 1, {"loss": 0.5}))
     register = Register(folder / "register.sqlite")
     admission = Admission("demo", "fog", "", register, ["fog-1"], SystemClock())
-    coordinator = Coordinator("cloud", blobs, events, cast("DbosHost", Journal({"r-1": ""})), admission)
+    make_trust(folder / "trust", "demo", SystemClock().now())
+    stock = Stock(TufRepository(folder / "trust" / "public"), folder / "trust" / "targets", ThreadOffload())
+    holdings = Holdings(stock, events, register, ThreadOffload())
+    journal = cast("DbosHost", Journal({"r-1": ""}))
+    coordinator = Coordinator("cloud", blobs, events, journal, admission, holdings)
     coordinator.present["fog-1"] = 1.0
     port, people_port = free_ports(2)
     store = PeopleStore(folder / "people.sqlite")

@@ -20,7 +20,7 @@ from reuna.core.errors import Untrusted
 from reuna.fleet.release_export import export, read
 from reuna.trust.model_signing import public_pem
 from reuna.wire import release as wire
-from tests.releases import add, release
+from tests.catalogues import add, release
 
 ours = pytest.mark.skipif(
     importlib.util.find_spec("model_signing") is None, reason="model-signing is not installed"

@@ -9,13 +9,23 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from reuna.adapters import passwords
 from reuna.adapters.operator_api.guard import COOKIE, HEADERS
 from reuna.adapters.passwords import hashed
-from reuna.core.errors import NotSignedIn, PermissionDenied, RunFailed, RunNotFound, TooMany
-from reuna.core.records import Grid, RunSpec
+from reuna.core.errors import (
+    NotReleased,
+    NotSignedIn,
+    PermissionDenied,
+    ReunaError,
+    RunFailed,
+    RunNotFound,
+    TooMany,
+)
+from reuna.core.records import Grid, ReleaseAsked, RunSpec
+from reuna.fleet.approval import approve_release
 from reuna.fleet.people import Account
 from reuna.trust.people import Person
 from reuna.wire import digest_bytes
@@ -88,6 +98,7 @@ def test_who_signed_in_does_what_their_roles_say_and_no_more(api: Served) -> Non
     vera, ada = account(api, "vera"), account(api, "ada")
     assert vera.who()["roles"] == ["viewer"]
     assert vera.nodes() == {"fog-1": 1.0}
+    assert vera.releases()["releases"] == []
     for forbidden in (lambda: vera.submit(spec()), lambda: vera.put_blob(b"x"), lambda: vera.audit(0)):
         with pytest.raises(PermissionDenied):
             forbidden()
@@ -261,3 +272,77 @@ async def test_a_run_that_was_rejected_is_no_run(api: Served) -> None:
     ben.decide(ben.proposals()[0], False)
     with pytest.raises(RunFailed, match="rejected by ben"):
         await agreed(anna, number)
+
+
+ASKED = ReleaseAsked("pumps", 3, "r-1", "a" * 64, "every gate holds at every site")
+
+
+def nobody(_id: str) -> None:
+    """Nobody is told."""
+
+
+def allow(api: Served, who: str, approve: bool = True) -> None:
+    second = account(api, who)
+    (waiting,) = (each for each in second.proposals() if each["waiting"])
+    second.decide(waiting, approve)
+
+
+def test_a_release_waits_for_a_second_person_and_is_asked_for_once(api: Served) -> None:
+    anna, heard = account(api, "anna"), list[str]()
+    for _ in range(2):
+        with pytest.raises(NotReleased, match="pumps 3 waits for a second person") as waits:
+            approve_release(anna, ASKED, 0, heard.append)
+        assert f"reuna proposals approve {heard[0]}" in waits.value.next_step
+    assert heard[0] == heard[1]
+    (proposal,) = anna.proposals()
+    assert proposal["summary"] == f"release pumps 3 of r-1, {'a' * 12}: every gate holds at every site"
+    allow(api, "ben")
+    found = approve_release(anna, ASKED, 0, heard.append)
+    assert (found["by"], found["decided_by"], len(heard)) == ("anna", "ben", 2)
+
+
+def test_nobody_allows_their_own_release(api: Served) -> None:
+    with pytest.raises(NotReleased):
+        approve_release(account(api, "ben"), ASKED, 0, nobody)
+    with pytest.raises(PermissionDenied, match="own proposal"):
+        allow(api, "ben")
+
+
+def test_a_release_of_other_bytes_needs_another_word(api: Served) -> None:
+    anna = account(api, "anna")
+    with pytest.raises(NotReleased):
+        approve_release(anna, ASKED, 0, nobody)
+    allow(api, "ben")
+    with pytest.raises(NotReleased, match="waits for a second person"):
+        approve_release(anna, msgspec.structs.replace(ASKED, digest="b" * 64), 0, nobody)
+
+
+def test_a_release_that_was_rejected_is_not_made(api: Served) -> None:
+    anna = account(api, "anna")
+    with pytest.raises(NotReleased):
+        approve_release(anna, ASKED, 0, nobody)
+    allow(api, "ben", approve=False)
+    with pytest.raises(NotReleased, match="was rejected by ben"):
+        approve_release(anna, ASKED, 0, nobody)
+
+
+def test_who_waits_goes_on_when_somebody_agrees(api: Served) -> None:
+    def agree(_id: str) -> None:
+        allow(api, "ben")
+
+    assert approve_release(account(api, "anna"), ASKED, 60, agree)["decided"] == "approved"
+
+
+@pytest.mark.parametrize("who", ["vera", "ada"])
+def test_only_engineers_ask_for_a_release(api: Served, who: str) -> None:
+    with pytest.raises(PermissionDenied):
+        approve_release(account(api, who), ASKED, 0, nobody)
+
+
+@pytest.mark.parametrize("changed", [{"digest": "a"}, {"gates": "fine\x1b[2J"}, {"version": 0}, {"more": 1}])
+def test_what_is_no_release_is_not_proposed(api: Served, changed: dict[str, object]) -> None:
+    anna = account(api, "anna")
+    words = json.dumps({**msgspec.to_builtins(ASKED), **changed}).encode()
+    with pytest.raises(ReunaError, match="release"):
+        anna._call("POST", "/v1/releases", words)
+    assert anna.proposals() == []

@@ -32,8 +32,8 @@ from reuna.fleet.release import Catalogue
 from reuna.fleet.tracking import Live, default_uri, open_store, send
 from reuna.sim.tracker import MemoryTracker
 from reuna.template import make_project
+from tests.catalogues import add, release
 from tests.finished import finished
-from tests.releases import add, release
 
 real = pytest.mark.skipif(not installed(), reason="MLflow is not installed")
 pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.timeout(170)]

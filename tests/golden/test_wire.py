@@ -14,7 +14,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reuna.core.errors import BadMessage
-from reuna.core.records import Contribution, Event, Grid, Hello, Member, Plan, Receipt, RunSpec, ShownHead
+from reuna.core.records import (
+    Contribution,
+    Event,
+    Grid,
+    Hello,
+    Member,
+    News,
+    Plan,
+    Receipt,
+    RunSpec,
+    ShownHead,
+)
 from reuna.wire import LIMITS, decode, digest_bytes, encode
 
 GOLDEN = Path(__file__).with_name("wire-1.json")
@@ -38,6 +49,7 @@ MESSAGES: dict[str, msgspec.Struct] = {
     "receipt": Receipt("r-1", 2, 1, "e1", "01" * 32),
     "event": Event("e1", "b0", 3, 1.5, "sat out", "r-1", 2, {"reason": "no rows"}),
     "hello": Hello("n1", "b0", "0.1.0", ("e1", "e2")),
+    "news": News(7),
     "shown": ShownHead(b"head", b"k" * 32, (b"leaf", b"site"), b"proof"),
     "spec": RunSpec(
         "r-1", "p", "fault-classification", "all", 3, "fedavg", {"n1": ("e1",)}, "ab" * 32, 72, 10, "cd" * 32, 5

@@ -14,7 +14,7 @@ from reuna.core.tracking import Registered
 from reuna.fleet.registry import send_releases, show
 from reuna.fleet.release import Catalogue
 from reuna.sim.tracker import MemoryTracker
-from tests.releases import PROJECT, add, release
+from tests.catalogues import PROJECT, add, release
 
 
 class Flaky(MemoryTracker):

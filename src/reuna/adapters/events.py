@@ -38,7 +38,11 @@ CREATE TABLE IF NOT EXISTS events (
     UNIQUE (node, boot, seq)
 );
 CREATE INDEX IF NOT EXISTS events_of_run ON events (run, number);
+CREATE TABLE IF NOT EXISTS last_events (
+    node TEXT NOT NULL, what TEXT NOT NULL, event BLOB NOT NULL, PRIMARY KEY (node, what)
+);
 """
+_LAST = "INSERT OR REPLACE INTO last_events (node, what, event) VALUES (?, ?, ?)"
 _INSERT = """
 INSERT INTO events (node, boot, seq, run, what, received, event) VALUES (?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT DO NOTHING
@@ -65,9 +69,10 @@ class EventLog:
             self._db.close()
             raise
 
-    def record(self, event: Event, effect: Effect | None = None) -> bool:
+    def record(self, event: Event, effect: Effect | None = None, last: bool = False) -> bool:
         """Record the event and do its effect, both or neither; False when it was seen before.
 
+        With ``last`` it replaces what its node said before of the same, see `last`.
         ``effect`` writes through the connection given, to tables of its own, and does not commit.
         Raises `BadMessage` for a sequence number that no node of ours counts to.
         """
@@ -78,9 +83,16 @@ class EventLog:
         with self._transaction():
             if self._db.execute(_INSERT, row).rowcount == 0:
                 return False
+            if last:
+                self._db.execute(_LAST, (event.node, event.what, data))
             if effect is not None:
                 effect(self._db)
         return True
+
+    def last(self, what: str) -> list[Event]:
+        """What each node said last of a thing; it is never forgotten. By node."""
+        found = self._rows("SELECT event FROM last_events WHERE what = ? ORDER BY node", what)
+        return [msgspec.msgpack.decode(data, type=Event) for (data,) in found]
 
     def read(self, run: str, after: int = 0) -> list[Event]:
         """Events of a run in the order they arrived, without the first ``after``."""

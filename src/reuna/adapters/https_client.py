@@ -99,14 +99,21 @@ class _Job:
 class HttpsFreight:
     """The `BlobStore` port. ``blobs`` takes what is fetched.
 
-    ``context`` must hold this node's certificate and check the parent's
-    (`reuna.adapters.tls.client_context`).
+    With ``durable`` a blob is on the disk when `fetch` returns. ``context`` must hold this node's
+    certificate and check the parent's (`reuna.adapters.tls.client_context`).
     """
 
     def __init__(
-        self, host: str, port: int, context: ssl.SSLContext, blobs: Blobs, came: Came = _not_told
+        self,
+        host: str,
+        port: int,
+        context: ssl.SSLContext,
+        blobs: Blobs,
+        came: Came = _not_told,
+        durable: bool = False,
     ) -> None:
         self._came = came
+        self._durable = durable
         self._lines = _Lines(host, port, context)
         self._blobs = blobs
         self._threads = ThreadPoolExecutor(THREADS, "freight")
@@ -198,7 +205,7 @@ class HttpsFreight:
             self._jobs.discard(job)
 
     def _download(self, job: _Job, digest: str, size: int) -> Blob:
-        return Download(self._lines, job, self._blobs, digest, size).run()
+        return Download(self._lines, job, self._blobs, digest, size, self._durable).run()
 
 
 class _Tries:
@@ -225,7 +232,10 @@ class _Tries:
 class Download:
     """One blob from the parent into ``blobs``."""
 
-    def __init__(self, lines: _Lines, job: _Job, blobs: Blobs, digest: str, size: int) -> None:
+    def __init__(
+        self, lines: _Lines, job: _Job, blobs: Blobs, digest: str, size: int, durable: bool = False
+    ) -> None:
+        self._durable = durable
         self._lines = lines
         self._job = job
         self._blobs = blobs
@@ -245,7 +255,7 @@ class Download:
         except ReunaError:
             writer.abandon()
             raise
-        blob = writer.seal(durable=False)
+        blob = writer.seal(durable=self._durable)
         if blob.digest != self._digest:
             self._blobs.drop(blob.digest)
             raise Corrupted(f"blob {self._digest[:12]} is not what the parent sent")

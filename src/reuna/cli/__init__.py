@@ -24,6 +24,7 @@ from reuna.cli import (
     runs,
     site,
     trust,
+    where,
 )
 from reuna.cli.export import export
 from reuna.cli.gate import gate
@@ -86,6 +87,7 @@ app.command()(backup.upgrade)
 app.command()(sandbox)
 app.command()(export)
 app.command()(gate)
+release.app.command()(where.where)
 app.add_typer(release.app, name="release")
 app.add_typer(mlflow.app, name="mlflow")
 app.add_typer(contract.app, name="contract")

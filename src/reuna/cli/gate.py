@@ -38,10 +38,10 @@ def gate(
     from reuna.fleet.gates import judge_run
     from reuna.fleet.open_project import open_settings
 
-    declared = open_settings(project, sets or []).gates
+    settings = open_settings(project, sets or [])
     result = read(find(runs, name))
     before = read(find(runs, champion)) if champion else _champion(releases, result["project"])
-    judged = judge_run(declared, result, before).as_dict()
+    judged = judge_run(settings.gates, result, before, settings.machines).as_dict()
     if json:
         as_json(judged)
     else:

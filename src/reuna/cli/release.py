@@ -11,10 +11,11 @@ import typer
 from reuna.cli.output import as_json
 from reuna.cli.release_export import PublicKey, export, key
 from reuna.cli.runs import Json, Runs, find, read
-from reuna.cli.signing import TRUST, Secret, Trust, marks, sign_it, words
+from reuna.cli.signing import TRUST, Secret, Trust, Where, marks, sign_it, words
 from reuna.cli.trusted import FROM, SEEN, From, Node, Root, Seen
 
 if TYPE_CHECKING:
+    from reuna.core.records import ReleaseAsked
     from reuna.fleet.release import Catalogue
     from reuna.fleet.signing import Mark
     from reuna.wire.release import Release
@@ -47,10 +48,18 @@ def make(
         ),
     ] = None,
     trust: Trust = TRUST,
+    where: Where = None,
     passphrase_file: Secret = None,
+    wait: Annotated[
+        float,
+        typer.Option("--wait", min=0, help="Seconds to wait for a second person, where asked for."),
+    ] = 0,
     json: Json = False,
 ) -> None:
-    """Release a run's model as the challenger, once every gate holds at every site, and sign it."""
+    """Release a run's model as the challenger, once every gate holds at every site, and sign it.
+
+    Where the project asks for a second person (`[release] approval = true`), they agree at the fleet's cloud.
+    """
     from reuna.cli.signing import keys_at, trust_folder
     from reuna.core.errors import ReunaError
     from reuna.fleet.release import Catalogue
@@ -60,14 +69,14 @@ def make(
     if sign:
         trust_folder(trust)
     folder = find(runs, name)
-    made = release(folder, read(folder), project, releases, sets)
+    made = release(folder, read(folder), project, releases, sets, lambda asked: _approve(asked, wait))
     about = made.release.manifest.about
     mark = Mark("unsigned", why=f"no key that signs releases in {trust}")
     if sign is False:
         mark = Mark("unsigned", why="--no-sign")
     elif sign or keys_at(trust):
         try:
-            mark = sign_it(made.release, made.file, trust, passphrase_file)
+            mark = sign_it(made.release, made.file, trust, passphrase_file, where)
         except ReunaError as error:
             raise unsigned_after(error, about.version, made.file) from error
     _show(project, Catalogue(made.file.parent), runs)
@@ -88,6 +97,7 @@ def sign(
     project: Project = Path(),
     releases: Releases = Path("releases"),
     trust: Trust = TRUST,
+    where: Where = None,
     passphrase_file: Secret = None,
     json: Json = False,
 ) -> None:
@@ -98,7 +108,7 @@ def sign(
     catalogue = _catalogue(project, releases)
     found = catalogue.read(version)
     number = found.manifest.about.version
-    mark = sign_it(found, catalogue.file(number), trust, passphrase_file)
+    mark = sign_it(found, catalogue.file(number), trust, passphrase_file, where)
     if json:
         as_json({**_as_dict(found), "signature": marks(mark)})
     else:
@@ -142,11 +152,17 @@ def show(
     from reuna.fleet.release import lineage
     from reuna.wire.release import CARD
 
-    found = _catalogue(project, releases).read(version)
+    catalogue = _catalogue(project, releases)
+    found = catalogue.read(version)
+    approval = catalogue.approval(found.manifest.about.version)
     if json:
-        as_json({**_as_dict(found), "signature": marks(_mark(found, trust)), "lineage": lineage(found)})
+        said = {"approval": approval} if approval else {}
+        signature = marks(_mark(found, trust))
+        as_json({**_as_dict(found), "signature": signature, "lineage": lineage(found), **said})
         return
     typer.echo(found.parts[CARD].decode(errors="replace"), nl=False)
+    if approval:
+        typer.echo(f"\nProposed by {approval['by']}, allowed by {approval['decided_by']} ({approval['id']}).")
     typer.echo(words(_mark(found, trust), found.manifest.about.version, trust), err=True)
 
 
@@ -200,6 +216,18 @@ def promote(
         as_json(aliases)
         return
     typer.echo(", ".join(f"{alias} {number}" for alias, number in sorted(aliases.items())))
+
+
+def _approve(asked: ReleaseAsked, wait_s: float) -> dict[str, Any]:
+    """A second person's word, at the cloud at which somebody is signed in."""
+    from reuna.cli.people import session_file
+    from reuna.fleet.approval import approve_release
+    from reuna.fleet.people import signed_in
+
+    def tell(id: str) -> None:
+        typer.echo(f"waits for a second person: reuna proposals approve {id}", err=True)
+
+    return approve_release(signed_in(session_file()), asked, wait_s, tell)
 
 
 def _catalogue(project: Path, releases: Path) -> Catalogue:

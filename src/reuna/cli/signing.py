@@ -29,6 +29,12 @@ Secret = Annotated[
 ]
 
 
+Where = Annotated[
+    list[str] | None,
+    typer.Option("--where", help="A node or a site that it is signed for; may be repeated; all without it."),
+]
+
+
 def trust_folder(folder: Path) -> Path:
     """The folder again. Raises `KeyProblem` when it is none."""
     from reuna.core.errors import KeyProblem
@@ -48,7 +54,9 @@ def keys_at(folder: Path) -> bool:
     return any((folder / "public").glob("*.root.json")) and has_keys(_ceremony(folder, None))
 
 
-def sign_it(found: Release, file: Path, folder: Path, passphrase_file: Path | None) -> Mark:
+def sign_it(
+    found: Release, file: Path, folder: Path, passphrase_file: Path | None, where: list[str] | None
+) -> Mark:
     """Sign, and write it down in the folder's trail; what the folder says then."""
     from reuna.adapters.files import read_at_most
     from reuna.fleet.signing import KIND, mark_at, sign, target_name
@@ -57,7 +65,7 @@ def sign_it(found: Release, file: Path, folder: Path, passphrase_file: Path | No
 
     ceremony = _ceremony(folder, passphrase_file)
     with Trail(folder).doing("trust.add", target_name(found), kind=KIND):
-        sign(ceremony, found, read_at_most(file, MAX_RELEASE) or b"")
+        sign(ceremony, found, read_at_most(file, MAX_RELEASE) or b"", where)
     return mark_at(folder, found.digest, time.time())
 
 

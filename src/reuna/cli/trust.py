@@ -73,6 +73,10 @@ def add(
     ],
     kind: Annotated[str, typer.Option("--kind", help="release, policy-template, code, plan or roster.")],
     name: Annotated[str | None, typer.Option("--name", help="Its name; the file's without it.")] = None,
+    where: Annotated[
+        list[str] | None,
+        typer.Option("--where", help="A node or site that the release is for; without it every node."),
+    ] = None,
     folder: Folder = TRUST,
     passphrase_file: Secret = None,
 ) -> None:
@@ -88,7 +92,7 @@ def add(
             data, own = packed(file)
             lacking = trust.add_bytes(ceremony, data, kind, name or own)
         else:
-            lacking = trust.add(ceremony, file, kind, name or file.name)
+            lacking = trust.add(ceremony, file, kind, name or file.name, where or ())
     _say(folder, lacking)
 
 
@@ -222,7 +226,9 @@ def _ceremony(folder: Path, passphrase_file: Path | None) -> Ceremony:
 
 def _say(folder: Path, lacking: dict[str, str]) -> None:
     if not lacking:
-        typer.echo("published; nodes take it over at their next look")
+        typer.echo(
+            "published; nodes of a running fleet are told at once, others take it over at their next look"
+        )
         return
     for role, what in lacking.items():
         typer.echo(f"{folder / 'staged' / role}.json waits: {what}")

@@ -30,10 +30,12 @@ from reuna.adapters.people import PeopleStore
 from reuna.adapters.register import Alarm, Register
 from reuna.adapters.spool import DiskSpool
 from reuna.adapters.tls import KeyPair, client_context, server_context
+from reuna.cloud.holdings import Holdings
 from reuna.cloud.plan import Planner
 from reuna.cloud.reception import AUDIT, PEOPLE, Reception
 from reuna.cloud.sign import Signing
 from reuna.cloud.sign_ins import SignIns
+from reuna.cloud.stock import Stock
 from reuna.cloud.train import Conductor, Outcome
 from reuna.cloud.witness import CloudWitness
 from reuna.core.errors import BadMessage, BlobNotFound, Corrupted, SettingsError
@@ -42,6 +44,8 @@ from reuna.core.records import Event, Hello, RunSpec, Setting
 from reuna.exchange.admission import Admission, read_alarm, read_node
 from reuna.exchange.door import Door, address_of, host_of
 from reuna.exchange.intake import Intake
+from reuna.exchange.news import NewsDesk, Published
+from reuna.exchange.releases import WHAT, read_event
 from reuna.exchange.room import tell_durability, when_there_is_room
 from reuna.exchange.stored import keep_stored
 from reuna.loop.plan import check_spec
@@ -63,9 +67,16 @@ class Coordinator:
     """What an operator can ask of the cloud (the `Actions` of the API)."""
 
     def __init__(
-        self, name: str, blobs: FileBlobs, events: EventLog, host: DbosHost, admission: Admission
+        self,
+        name: str,
+        blobs: FileBlobs,
+        events: EventLog,
+        host: DbosHost,
+        admission: Admission,
+        holdings: Holdings,
     ) -> None:
         self._name = name
+        self.holdings = holdings
         self._admission = admission
         self._blobs = blobs
         self._events = events
@@ -136,6 +147,11 @@ class Coordinator:
         told = {fog: edges for fog, edges in self.below.items() if fog in self._admission.names}
         return {"fleet": self._admission.fleet, "fogs": shape(known, told, SystemClock().now())}
 
+    async def releases(self, after: int, wait_s: float) -> dict[str, Any]:
+        """What nodes may take and which hold it, see `Holdings.answer`; the fleet beside it."""
+        found = await self.holdings.answer(after, wait_s)
+        return {**await ThreadOffload()(self.fleet), **found}
+
     async def report(self, spec: RunSpec, what: str, fields: dict[str, Setting]) -> None:
         """Note something in the run's timeline, once however often a step is carried out again."""
         round_number = int(fields.get("round", 0))
@@ -173,9 +189,12 @@ async def _run(settings: Mapping[str, Any], changes: Changes, stack: AsyncExitSt
     blobs, spool = FileBlobs(folder / "blobs"), DiskSpool(folder / "spool")
     events = EventLog(folder / "events.sqlite")
     host = DbosHost(folder / "journal")
-    coordinator = Coordinator(name, blobs, events, host, door.admission)
     signing = Signing(Path(settings["trust"]), clock)
-    intake = Intake(name, blobs, spool, None, settings["announce_s"], 1.25, metadata=signing.repository.file)
+    stock = Stock(signing.repository, Path(settings["trust"]) / "targets", ThreadOffload())
+    holdings = Holdings(stock, events, door.register, ThreadOffload())
+    coordinator = Coordinator(name, blobs, events, host, door.admission, holdings)
+    metadata, announce_s = signing.repository.file, settings["announce_s"]
+    intake = Intake(name, blobs, spool, None, announce_s, 1.25, metadata=metadata, released=stock.get)
     planner = Planner(bus, intake, signing.seal)
     conductor = Conductor(name, planner, intake, blobs, clock, ThreadOffload(), coordinator.report)
     host.register("train", lambda journal, spec: _body(coordinator, conductor, journal, spec))
@@ -189,7 +208,8 @@ async def _run(settings: Mapping[str, Any], changes: Changes, stack: AsyncExitSt
     )
     stack.push_async_callback(server.stop)
     await bus.follow("event.>", "cloud", partial(_take_event, coordinator, door.admission, events))
-    hear = partial(_hello, door.admission, coordinator, planner)
+    news = _news(settings, bus, door, holdings, stack)
+    hear = partial(_hello, door.admission, coordinator, planner, news)
     await bus.subscribe("hello.>", hear)
     await host.start()
     stack.push_async_callback(host.stop)
@@ -209,14 +229,23 @@ async def _run(settings: Mapping[str, Any], changes: Changes, stack: AsyncExitSt
     stack.push_async_callback(api.stop)
     desk = Desk(settings, nats, bus, server, door.admission)
     await door.keep(_tls(settings), contexts, desk.on_names, desk.on_files, stack)
-    taking = asyncio.create_task(_take_changes(changes, door.admission))
-    stack.callback(taking.cancel)
-    signing_on = asyncio.create_task(signing.keep_fresh())
-    stack.callback(signing_on.cancel)
+    for work in (_take_changes(changes, door.admission), signing.keep_fresh()):
+        stack.callback(asyncio.create_task(work).cancel)
     log.info("ready")
     while True:
         await when_there_is_room(lambda: ThreadOffload()(lambda: events.prune(clock.now())), clock, log)
         await clock.sleep(PRUNE_S)
+
+
+def _news(
+    settings: Mapping[str, Any], bus: NatsBus, door: Door, holdings: Holdings, stack: AsyncExitStack
+) -> NewsDesk:
+    """Tells fogs of new metadata, which another process may publish, for as long as the cloud runs."""
+    timestamp = Path(settings["trust"]) / "public" / "timestamp.json"
+    version = Published(timestamp, timestamp).version
+    news = NewsDesk(bus, version, lambda: door.admission.names, SystemClock())
+    stack.callback(asyncio.create_task(news.keep(holdings.turn.on)).cancel)
+    return news
 
 
 def _reception(
@@ -328,9 +357,14 @@ async def _take_event(
             raise BadMessage(f"{event.what!r:.40} of {event.node!r:.80} is not its to tell")
         if event.node == fog:  # a fog speaks of its own site
             await ThreadOffload()(lambda: _learn(admission.register, event))
-        record = partial(ThreadOffload(), lambda: events.record(event))
+        last = event.what == WHAT
+        if last:
+            read_event(event)
+        record = partial(ThreadOffload(), lambda: events.record(event, last=last))
         if not await when_there_is_room(record, SystemClock(), log):
             log.info("an event came again on %s: %r %s of %r", subject, event.boot, event.seq, event.node)
+        elif last:
+            coordinator.holdings.turn.on()
     except BadMessage as error:
         log.warning("refused an event on %s: %s", subject, error)
 
@@ -350,7 +384,12 @@ def _learn(register: Register, event: Event) -> None:
 
 
 async def _hello(
-    admission: Admission, coordinator: Coordinator, planner: Planner, subject: str, data: bytes
+    admission: Admission,
+    coordinator: Coordinator,
+    planner: Planner,
+    news: NewsDesk,
+    subject: str,
+    data: bytes,
 ) -> None:
     try:
         hello = decode(Hello, data)
@@ -366,6 +405,7 @@ async def _hello(
         coordinator.present[node] = SystemClock().now()
     coordinator.below[hello.node] = tuple(names[1:])
     await planner.on_hello(hello)
+    await news.on_hello(hello)
 
 
 def settings_of_a_fog(settings: Mapping[str, Any], invite: Invite) -> dict[str, Any]:

@@ -15,7 +15,8 @@
     │   ├── AccountProblem     R110  an account, a proposal or a request to the cloud cannot be taken so
     │   ├── NotReproduced      R111  a run or a build cannot be made again, or gave other bits
     │   ├── ReleaseNotFound    R112  no release of that version or name
-    │   └── NotReleased        R113  a run's model may not be released
+    │   ├── NotReleased        R113  a run's model may not be released
+    │   └── NotHeld            R115  not every edge holds the newest release in time
     ├── DeviceError          this machine cannot do it                     exit 3
     │   ├── ServerMissing      R201  no nats-server
     │   ├── ServerTooOld       R202  a nats-server below the oldest we run on
@@ -129,6 +130,15 @@ class NotReleased(UserError):
 
     code = "R113"
     default_next_step = "Look at every site: `reuna gate`."
+
+
+class NotHeld(UserError):
+    """Not every edge holds the newest release that is for it when the time was over."""
+
+    code = "R115"
+    default_next_step = (
+        "See which does not, and why: `reuna release where`; the logs of those edges say more."
+    )
 
 
 class ExtraMissing(UserError):

@@ -10,7 +10,8 @@ between the best and the worst site, no more. All in the metric's own unit.
 
 A metric ``all without flow`` is ``all`` once more, of data in which the sensor ``flow`` is stuck;
 ``latency_ms`` and ``model_kib`` are of the model's ONNX graph. Each node measures them because the gate
-asks for them.
+asks for them. ``contract_pass_rate`` is the fraction of rows that keep the data contract's rule which
+fails most, as the nodes told it.
 
 >>> [(each.metric, each.limit, each.bound) for each in gates({"all": {"min": 0.9, "max_drop": 0.02}})]
 [('all', 'min', 0.9), ('all', 'max_drop', 0.02)]
@@ -31,6 +32,7 @@ from reuna.core.settings import Option
 
 Limit = Literal["min", "max", "max_drop", "max_spread"]
 LATENCY, SIZE = "latency_ms", "model_kib"
+CONTRACT = "contract_pass_rate"
 LOWER_IS_BETTER = (
     "rmse",
     "mae",
@@ -89,12 +91,12 @@ def stuck_sensors(settings: Mapping[str, Setting]) -> dict[str, list[str]]:
 
 
 def measured_as(metric: str) -> str:
-    """The metric of ``evaluate`` that a gate's metric is made of; '' when it is of the model's graph.
+    """The metric of ``evaluate`` that a gate's metric is made of; '' when it is of the graph or the data.
 
     >>> measured_as("all without flow"), measured_as("latency_ms")
     ('all', '')
     """
-    return "" if metric in (LATENCY, SIZE) else metric.partition(WITHOUT)[0]
+    return "" if metric in (LATENCY, SIZE, CONTRACT) else metric.partition(WITHOUT)[0]
 
 
 def of_graph(settings: Mapping[str, Setting]) -> list[str]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from reuna.core import gates
+from reuna.core import machines as machine_types
 from reuna.core.contract import KEY, MAX_BAD, SIGNAL_KEYS, as_settings, contract_of, mistake, odd
 from reuna.core.errors import SettingsError
 from reuna.core.foreign import shown
@@ -109,6 +110,16 @@ PROJECT: tuple[Option, ...] = (
         check=gates.mistake,
         each=gates.KEYS,
     ),
+    Option(
+        "machines",
+        dict,
+        {},
+        "types of machines, each a list of names of nodes or sites: gates hold for each type as well",
+        check=machine_types.mistake,
+    ),
+    Option(
+        "release.approval", bool, False, "a release waits until a second person at the fleet's cloud agrees"
+    ),
     Option("run.seed", int, 1, "seed of the whole run", check=between(0, 2**31 - 1)),
     Option("run.local", bool, True, "also train each node alone, for comparison"),
     Option(
@@ -148,8 +159,10 @@ class ProjectSettings:
     test: ScenarioSettings
     settings: Mapping[str, Setting]
     gates: tuple[Gate, ...] = ()
+    machines: machine_types.Machines = field(default_factory=dict)
     places: Mapping[str, str] = field(default_factory=dict)
     mlflow: str = "auto"
+    approval: bool = False
 
 
 def project_settings(sources: Sequence[Source], takes: Mapping[str, Collection[str]]) -> ProjectSettings:
@@ -190,8 +203,10 @@ def project_settings(sources: Sequence[Source], takes: Mapping[str, Collection[s
         test=scenario_settings(values),
         settings=_settings(values),
         gates=gates.gates(values["gates"]),
+        machines=machine_types.machines(values["machines"]),
         places=places_of(sources),
         mlflow=values["tracking.mlflow"],
+        approval=values["release.approval"],
     )
 
 

@@ -10,7 +10,7 @@ All are `msgspec.Struct`s, so the same definition is the record in memory and, t
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -195,6 +195,23 @@ class Receipt(msgspec.Struct, frozen=True):
     digest: str
 
 
+Words = Annotated[str, msgspec.Meta(max_length=400, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")]
+
+
+class ReleaseAsked(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A release that a second person has to allow. ``digest``: of the whole file."""
+
+    project: Words
+    version: Annotated[int, msgspec.Meta(ge=1, lt=2**53)]
+    run: Words
+    digest: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+    gates: Words
+
+    def summary(self) -> str:
+        """What a second person reads."""
+        return f"release {self.project} {self.version} of {self.run}, {self.digest[:12]}: {self.gates}"
+
+
 class Event(msgspec.Struct, frozen=True, omit_defaults=True):
     """Something that happened on a node. (node, boot, seq) makes its effect happen once."""
 
@@ -215,6 +232,27 @@ class Hello(msgspec.Struct, frozen=True, omit_defaults=True):
     boot: str
     version: str
     children: tuple[str, ...] = ()
+
+
+class News(msgspec.Struct, frozen=True):
+    """A parent's hint that newer metadata is there: the version of its timestamp. Nobody believes it."""
+
+    timestamp: int
+
+
+class Holding(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A release that a node was to take. ``at``: when that was judged, seconds since the epoch.
+
+    ``refused`` is empty when the node holds it and every digest held; else a word of `DISTRUST`, or the
+    code of the error that stood against it.
+    """
+
+    path: Annotated[str, msgspec.Meta(max_length=140)]
+    project: Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
+    version: Annotated[int, msgspec.Meta(ge=1, le=2**31)]
+    digest: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
+    at: Annotated[float, msgspec.Meta(ge=0.0)]
+    refused: Annotated[str, msgspec.Meta(max_length=40)] = ""
 
 
 class ShownHead(msgspec.Struct, frozen=True):

@@ -1,6 +1,7 @@
 """Subjects of the bus and who may use them: the one list that servers and the fake both obey.
 
     plan.<node>     parent to node      what a round asks
+    news.<node>     parent to node      newer metadata is there; a hint, at most once
     event.<node>    node to parent      what happened, stored until the parent took it
     hello.<node>    node to parent      the node is there
     _INBOX.<node>   private             acknowledgements to that node
@@ -39,12 +40,12 @@ def inbox(name: str) -> str:
 
 def child_rights(name: str) -> Rights:
     """An edge at its fog, or a fog at the cloud: speaks under its own name only."""
-    return Rights((f"event.{name}", f"hello.{name}"), (f"plan.{name}", f"{inbox(name)}.>"))
+    return Rights((f"event.{name}", f"hello.{name}"), (f"plan.{name}", f"news.{name}", f"{inbox(name)}.>"))
 
 
 def parent_rights(name: str) -> Rights:
-    """A fog's gateway or the cloud: plans go down; events and hellos come up."""
-    return Rights(("plan.>", *_stream_api()), ("event.>", "hello.>", f"{inbox(name)}.>"))
+    """A fog's gateway or the cloud: plans and news go down; events and hellos come up."""
+    return Rights(("plan.>", "news.>", *_stream_api()), ("event.>", "hello.>", f"{inbox(name)}.>"))
 
 
 CONNECTIONS = "$SYS.REQ.SERVER.PING.CONNZ"  #: asks a hub who is connected

@@ -6,12 +6,13 @@ disk and a full one costs no round. A payload counts once, however often a cut l
     plan       the signed bytes of a round's plan; a small model rides inside
     model      the model of a plan       bundle            its code
     metadata   what the fleet trusts     countersignature  of a head of the ledger
+    release    a signed release
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 import msgspec
@@ -44,6 +45,10 @@ class Arrivals:
         while len(self._kinds) > KNOWN:
             del self._kinds[next(iter(self._kinds))]
         return data
+
+    def releases(self, digests: Collection[str]) -> None:
+        """Blobs of these digests are releases."""
+        self._kinds |= dict.fromkeys(digests, "release")
 
     def came(self, what: str, size_bytes: int) -> None:
         """Count a payload: ``what`` is its kind, or the digest of a blob that a plan named."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from functools import partial
 from typing import NamedTuple, TypeVar
 
@@ -76,7 +76,9 @@ class Egress:
         open_plan: OpenPlan,
         among: Among,
         unsigned: Unsigned,
+        passed_on: Callable[[], Collection[str]] = tuple,
     ) -> None:
+        """``passed_on``: digests of blobs in the cache that nodes below may ask for, beside models."""
         self.name = name
         self._parent = parent
         self._bus = bus
@@ -89,6 +91,7 @@ class Egress:
         self._open_plan = open_plan
         self._among = among
         self._unsigned = unsigned
+        self._passed_on = passed_on
         self.refused: dict[str, int] = {}
         self._warned: dict[str, float] = {}  #: what the policy refused and when that was last said
         self._heard: Plan | None = None  #: the newest plan
@@ -269,7 +272,7 @@ class Egress:
         """Keep this plan's model and the one before it; a run of many rounds would fill the disk."""
         if plan.model != self._models[-1]:
             self._models = (self._models[-1], plan.model)
-            self._cache.prune((*self._models, plan.bundle))
+            self._cache.prune((*self._models, plan.bundle, *self._passed_on()))
 
     def _kept(self, plan: Plan, digest: str) -> Contribution | None:
         """The contribution made for this very plan before a restart, if there is one."""

@@ -34,6 +34,15 @@ Announce = Callable[[str], Awaitable[None]]  #: `Intake.ask` gives the plan of t
 Metadata = Callable[[str], bytes | None]
 
 
+#: A signed release by digest, None when that is none.
+Released = Callable[[str], Awaitable[Blob | None]]
+
+
+async def _no_release(digest: str) -> Blob | None:
+    """Where nothing is released: simulations of the round alone."""
+    return None
+
+
 def _no_metadata(name: str) -> bytes | None:
     """Where nothing is signed: simulations of the round alone."""
     return None
@@ -60,6 +69,7 @@ class Intake:
         announce_s: float = 1.0,
         patience: float = 1.0,
         metadata: Metadata = _no_metadata,
+        released: Released = _no_release,
     ) -> None:
         self.name = name
         self.blobs = blobs
@@ -70,6 +80,7 @@ class Intake:
         self._announce_s = announce_s
         self._patience = patience
         self.metadata = metadata
+        self._released = released
         self._asked: dict[str, Asked] = {}
         self._rows: dict[str, Contribution] = {}  #: committed rows of the open round, as in the spool
         self._closed = False
@@ -178,12 +189,17 @@ class Intake:
     # --- the depot ---------------------------------------------------------------------------
 
     async def blob(self, peer: str, digest: str) -> Blob:
-        """Model and bundle of the open round, to the children that were asked."""
+        """Model and bundle of the open round, to the children that were asked; a signed release to all."""
         size = self._offered(peer, digest)
+        if size is None:
+            released = await self._released(digest)
+            if released is None:
+                raise BlobNotFound(f"no blob {digest[:12]} is offered to {peer}")
+            return released
         held = self.blobs.get(digest)
         if held is not None:
             return held
-        if self._fetch is None or size is None:
+        if self._fetch is None:
             raise BlobNotFound(f"no blob {digest[:12]} is offered to {peer}")
         fetched = await self._fetch(digest, size)
         self.blobs.know(digest, fetched.hashes)
@@ -193,13 +209,12 @@ class Intake:
         return held
 
     def _offered(self, peer: str, digest: str) -> int | None:
+        """Its size, None when the round offers none of that digest to the peer."""
         asked = self._asked.get(peer)
         if asked is None:
-            raise BlobNotFound(f"no blob is offered to {peer}")
+            return None
         sizes = {asked.plan.model: asked.plan.model_size, asked.plan.bundle: asked.plan.bundle_size}
-        if digest not in sizes:
-            raise BlobNotFound(f"no blob {digest[:12]} is offered to {peer}")
-        return sizes[digest]
+        return sizes.get(digest)
 
     def receive(self, peer: str, manifest: Contribution) -> Receiver | Receipt:
         """Judge the manifest, then take the body from where an earlier try ended."""

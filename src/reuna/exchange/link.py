@@ -54,6 +54,11 @@ class EgressSettings(msgspec.Struct, frozen=True):
     heads_s: float = 60.0
     dataset: str = DATASET
 
+    @property
+    def passes_on(self) -> bool:
+        """Whether this is a fog: its bus is its own, and releases are for the edges below it."""
+        return self.bus[1] == self.name
+
 
 class Fetch(msgspec.Struct, tag=True):
     digest: str

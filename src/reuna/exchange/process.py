@@ -11,11 +11,12 @@ import asyncio
 import errno
 import logging
 import os
+import secrets
 import signal
 import socket
 import ssl
 import sys
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -36,6 +37,8 @@ from reuna.exchange.egress import Egress
 from reuna.exchange.heads import HeadKeeper
 from reuna.exchange.ledger_export import keep_exporting
 from reuna.exchange.link import EgressSettings, Frames, LinkServer
+from reuna.exchange.news import listen
+from reuna.exchange.releases import FOLDER, STATE, Accepted, ReleaseHolder, drop_old, passed_on
 from reuna.exchange.room import tell_durability, when_there_is_room
 from reuna.exchange.site import Site, open_site
 from reuna.exchange.trust import CodeRole, TrustGuard
@@ -76,8 +79,17 @@ async def serve(settings: EgressSettings, sock: socket.socket) -> None:
         partial(arrivals.plan, guard.plan),
         guard.among,
         CodeRole(guard, store.metadata).unsigned,
+        partial(passed_on, guard),
     )
+    await listen(bus, settings.name, guard)
+    shelf: HttpsFreight | None = None
+    releases: tuple[Coroutine[None, None, None], ...]
+    if settings.passes_on:
+        releases = (drop_old(guard, cache, ThreadOffload(), arrivals.releases),)
+    else:
+        shelf, releases = _releases(settings, folder, to_freight, guard, arrivals, egress)
     work = (
+        *releases,
         guard.keep_fresh(store.metadata, FRESH_S),
         _write_outcomes(site),
         heads.keep(),
@@ -99,8 +111,38 @@ async def serve(settings: EgressSettings, sock: socket.socket) -> None:
         await ThreadOffload()(site.resumer.save)
         await bus.close()
         await store.close()
+        if shelf is not None:
+            await shelf.close()
     if not serving.cancelled():
         serving.result()
+
+
+def _releases(
+    settings: EgressSettings,
+    folder: Path,
+    tls: ssl.SSLContext,
+    guard: TrustGuard,
+    arrivals: Arrivals,
+    egress: Egress,
+) -> tuple[HttpsFreight, tuple[Coroutine[None, None, None], ...]]:
+    """What takes releases and says which are held, and the freight of its own that it takes them by."""
+    files = FileBlobs(folder / FOLDER)
+    host, port = settings.freight_host, settings.freight_port
+    freight = HttpsFreight(
+        host, port, tls, files, lambda _digest, size: arrivals.came("release", size), durable=True
+    )
+    holder = ReleaseHolder(
+        (settings.name, settings.parent),
+        secrets.token_hex(4),
+        guard,
+        freight,
+        files,
+        Accepted(folder / STATE),
+        egress.emit,
+        SystemClock(),
+        ThreadOffload(),
+    )
+    return freight, (holder.keep(), holder.tell())
 
 
 async def _serve_when_ready(server: LinkServer, guard: TrustGuard) -> None:
@@ -149,8 +191,7 @@ async def _connect(settings: EgressSettings, tls: ssl.SSLContext) -> NatsBus:
     """The parent's server, however long it takes to appear."""
     while True:
         try:
-            own = settings.bus[1] == settings.name
-            return await NatsBus.connect(settings.nats_url, tls, settings.name, own=own)
+            return await NatsBus.connect(settings.nats_url, tls, settings.name, own=settings.passes_on)
         except BusDown as error:
             log.warning("parent's server is away: %s", error)
             await SystemClock().sleep(AWAY_S)

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from reuna.adapters.trust_store import TrustStore
 from reuna.core.errors import KeyProblem, Refused, StorageError, Unreachable, Untrusted
 from reuna.core.ports import Clock
+from reuna.core.records import News
 from reuna.loop.plan import shared
 from reuna.trust.gate import plan_gate
 from reuna.trust.metadata import TrustState, begin, complete, refresh, take, wanted
@@ -28,6 +29,7 @@ Fetch = Callable[[str, int], Awaitable[bytes | None]]
 FIRST_S = 0.2  #: between two walks of a node that has not accepted any metadata yet
 LOOKED = 64  #: bundles that were looked for once; what waits longer waits for the ordinary walk
 SOON_S = 10.0  #: at least so long between two walks that refused plans ask for
+HASTY_S = 0.5  #: and that news ask for; twice as long each time that one brought nothing, up to `SOON_S`
 WORTH_A_WALK = {"signature", "expired", "missing"}  #: refusals that newer metadata may cure
 
 
@@ -38,6 +40,8 @@ class TrustGuard:
         self._store = store
         self._clock = clock
         self._asked = asyncio.Event()
+        self._heard = asyncio.Event()
+        self._moved = asyncio.Event()
         self._complete = asyncio.Event()
         self._walking = asyncio.Lock()
         self._floor = store.floor()
@@ -61,6 +65,7 @@ class TrustGuard:
 
     def _take_over(self, state: TrustState) -> None:
         self.state = state
+        self._moved.set()
         self._gate: PlanGate | None = plan_gate(state) if complete(state) else None
         if self._gate is not None:
             self._complete.set()
@@ -81,12 +86,29 @@ class TrustGuard:
                     self._keep(step.state, files)
             self._keep(step.state, files)
 
-    async def walk(self, fetch: Fetch) -> None:
-        """`refresh`; what stands against it is said in the log."""
+    async def walk(self, fetch: Fetch) -> bool:
+        """`refresh`; what stands against it is said in the log, and False is returned."""
         try:
             await self.refresh(fetch)
         except (Untrusted, Unreachable, Refused, StorageError) as error:
             log.warning("metadata stays as it was: %s %s", error.code, error)
+            return False
+        return True
+
+    def version(self) -> int:
+        """That of the accepted timestamp, 0 when there is none."""
+        held = self.state.files.get("timestamp")
+        return held.version if held else 0
+
+    def hear(self, news: News) -> None:
+        """The parent says that there is something newer: walk soon. Nothing of it is believed."""
+        if news.timestamp > self.version():
+            self._heard.set()
+
+    async def moved(self) -> None:
+        """Return at once the first time, then whenever something else was accepted. For one caller."""
+        await self._moved.wait()
+        self._moved.clear()
 
     def _keep(self, state: TrustState, files: dict[str, bytes]) -> None:
         if state != self.state:
@@ -94,28 +116,37 @@ class TrustGuard:
             self._take_over(state)
 
     async def keep_fresh(self, fetch: Fetch, every_s: float) -> None:
-        """Walk now, every ``every_s`` seconds, and soon after a refusal that a walk may cure."""
+        """Walk now, every ``every_s`` seconds, at news, and soon after a refusal that a walk may cure."""
+        hasty = HASTY_S
         while True:
             self._asked.clear()
-            await self.walk(fetch)
+            hinted = self._heard.is_set()
+            self._heard.clear()
+            before = self.state
+            if not await self.walk(fetch) and hinted:
+                self._heard.set()  # what was told of may be there at the next try
             if self._gate is None:  # a new node, whose parent may be new as well
                 await self._clock.sleep(FIRST_S)
                 continue
-            await self._clock.sleep(min(SOON_S, every_s))
-            await self._until_asked(every_s - SOON_S)
+            hasty = HASTY_S if self.state != before else min(2 * hasty, SOON_S)
+            await self._clock.sleep(min(hasty, every_s))
+            await self._until(min(SOON_S, every_s) - hasty, self._heard)
+            if not self._heard.is_set():
+                await self._until(every_s - SOON_S, self._heard, self._asked)
 
     async def ready(self) -> None:
         """Return when this node has accepted the fleet's metadata once; later it needs no line for that."""
         await self._complete.wait()
 
-    async def _until_asked(self, seconds: float) -> None:
-        waiting = asyncio.ensure_future(self._asked.wait())
-        sleeping = asyncio.ensure_future(self._clock.sleep(max(0.0, seconds)))
+    async def _until(self, seconds: float, *events: asyncio.Event) -> None:
+        """Until one of the events is set, or so long."""
+        waits: list[asyncio.Future[object]] = [asyncio.ensure_future(each.wait()) for each in events]
+        waits.append(asyncio.ensure_future(self._clock.sleep(max(0.0, seconds))))
         try:
-            await asyncio.wait((waiting, sleeping), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            waiting.cancel()
-            sleeping.cancel()
+            for each in waits:
+                each.cancel()
 
     def plan(self, signed: bytes) -> bytes:
         """The plan inside. Nothing older of its run, and no older run, is accepted again.

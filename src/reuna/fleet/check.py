@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from reuna.adapters.project import blame_project, load_entry
+from reuna.core.contract import contract
 from reuna.core.data import Dataset, Samples
 from reuna.core.errors import DataError, ReunaError, SettingsError
-from reuna.core.gates import measured_as
+from reuna.core.gates import CONTRACT, measured_as
 from reuna.core.ports import Learner, Tensors
 from reuna.core.project import ProjectSettings
 from reuna.core.settings import locating
@@ -86,6 +87,8 @@ def _unmeasured(settings: ProjectSettings, metrics: set[str]) -> list[str]:
     known = f"but no node measures that; measured are {', '.join(sorted(metrics))}"
     said = [f"project.metric is {settings.metric!r}, {known}"] if settings.metric not in metrics else []
     gated = {each.metric: measured_as(each.metric) for each in settings.gates}
+    if CONTRACT in gated and not contract(settings.settings).looks:
+        said.append(f"gates.{CONTRACT} needs a data contract: [signals] or [label]")
     return said + [
         f"gates.{name} is a gate on {of!r}, {known}" for name, of in gated.items() if of and of not in metrics
     ]

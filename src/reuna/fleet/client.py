@@ -14,7 +14,7 @@ from reuna.adapters.certificates import CertificateAuthority
 from reuna.adapters.tls import client_context
 from reuna.core.errors import ReunaError, Unreachable
 from reuna.core.foreign import told
-from reuna.core.records import RunSpec
+from reuna.core.records import ReleaseAsked, RunSpec
 from reuna.fleet.layout import Fleet
 from reuna.wire import digest_bytes
 
@@ -80,6 +80,11 @@ class Operator:
         found: list[dict[str, Any]] = self._json(f"/v1/runs/{run}/events?after={after}")
         return found
 
+    def propose_release(self, asked: ReleaseAsked) -> str:
+        """Ask for a second person's word on a release; the proposal's id."""
+        answer: dict[str, str] = json.loads(self._call("POST", "/v1/releases", msgspec.json.encode(asked)))
+        return answer["proposal"]
+
     def proposals(self) -> list[dict[str, Any]]:
         """What waits for a second person, and what was decided."""
         found: list[dict[str, Any]] = self._json("/v1/proposals")
@@ -94,6 +99,11 @@ class Operator:
         """The fleet's name, and the edges of each of its fogs."""
         found = self._json("/v1/fleet")
         return found["fleet"], {fog: tuple(edges) for fog, edges in found["fogs"].items()}
+
+    def releases(self, after: int = 0, wait_s: int = 0) -> dict[str, Any]:
+        """What nodes may take and which hold it; waits so long for another mark than ``after``."""
+        found: dict[str, Any] = self._json(f"/v1/releases?after={after}&wait={wait_s}")
+        return found
 
     def _json(self, path: str) -> Any:
         return json.loads(self._call("GET", path))

@@ -1,6 +1,7 @@
 """Makes a release of a finished run whose gates hold, and keeps the catalogue of releases.
 
 releases/PROJECT/0001.release     docs/reference/release.md
+releases/PROJECT/0001.approval.json   who allowed it, where the project asks for a second person
 releases/PROJECT/aliases.json     {"champion": 1, "challenger": 2, "previous": …}
 """
 
@@ -8,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from reuna.core.bins import merged
 from reuna.core.contract import contract
 from reuna.core.errors import Corrupted, NotReleased, ReleaseNotFound
 from reuna.core.project import ProjectSettings
+from reuna.core.records import ReleaseAsked
 from reuna.fleet.card import card
 from reuna.fleet.export import graph_of
 from reuna.fleet.gates import Judged, judge_run, sentence
@@ -34,6 +36,10 @@ ENDING = ".release"
 _SLUG = re.compile(r"[^A-Za-z0-9._-]+")
 #: what of a result stands in a lineage
 KEPT = ("run", "project", "task", "metric", "rounds", "strategy", "model_digest", "worst_site", "sites")
+
+
+#: A second person's word on a release: the proposal that was approved. Raises `NotReleased`.
+Approve = Callable[[ReleaseAsked], dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -94,10 +100,12 @@ class Catalogue:
         """The release that is champion."""
         return self.read("champion") if "champion" in self.aliases() else None
 
-    def add(self, found: Release, data: bytes) -> Path:
+    def add(self, found: Release, data: bytes, approval: Mapping[str, Any] | None = None) -> Path:
         """Keep a release under its version, as the challenger. Raises `NotUsable`, `DiskFull`."""
         file = self.file(found.manifest.about.version)
         self.folder.mkdir(parents=True, exist_ok=True)
+        if approval is not None:
+            replace_file(self._approval(found.manifest.about.version), canonical(dict(approval)), 0o644)
         replace_file(file, data, 0o644)
         self._name({**self.aliases(), "challenger": found.manifest.about.version})
         return file
@@ -119,6 +127,24 @@ class Catalogue:
         self._name(after)
         return after
 
+    def approval(self, version: int) -> dict[str, Any] | None:
+        """The proposal by which a second person allowed that release; None when nobody was asked."""
+        file = self._approval(version)
+        try:
+            found: dict[str, Any] = json.loads(file.read_bytes())
+            return {name: found[name] for name in ("id", "by", "decided_by", "decided_at", "summary")}
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise storage_error(error, file) from error
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise Corrupted(
+                f"{file} cannot be read: {error}", "Take it from where it was made again."
+            ) from error
+
+    def _approval(self, version: int) -> Path:
+        return self.folder / f"{version:04d}.approval.json"
+
     def _name(self, aliases: Mapping[str, int]) -> None:
         replace_file(self.folder / "aliases.json", canonical(dict(aliases)), 0o644)
 
@@ -133,16 +159,22 @@ class Made:
 
 
 def make(
-    run: Path, result: Mapping[str, Any], project: Path, releases: Path, sets: list[str] | None = None
+    run: Path,
+    result: Mapping[str, Any],
+    project: Path,
+    releases: Path,
+    sets: list[str] | None = None,
+    approve: Approve | None = None,
 ) -> Made:
     """Release a run's model, once every gate holds at every site against the champion.
 
-    Raises `NotReleased` when one does not or the code has changed since the run; else as `graph_of`.
+    ``approve`` brings a second person's word where the project asks for one. Raises `NotReleased` when a gate
+    does not hold, the code has changed since the run, or nobody agreed; else as `graph_of`.
     """
     settings = open_settings(project, sets or [])
     catalogue = Catalogue.of(releases, result["project"])
     champion = catalogue.champion()
-    judged = judge_run(settings.gates, result, lineage(champion) if champion else None)
+    judged = judge_run(settings.gates, result, lineage(champion) if champion else None, settings.machines)
     _check_gates(judged)
     code = pack_bundle(project)
     if (result.get("asked") or {}).get("bundle") != digest_bytes(code):
@@ -157,7 +189,19 @@ def make(
     )
     data = release.encode(about, _parts(about, result, settings, judged, code, graph, difference))
     found = release.decode(data)
-    return Made(catalogue.add(found, data), found, judged.as_dict())
+    approval = _approval(found, judged, approve) if settings.approval else None
+    return Made(catalogue.add(found, data, approval), found, judged.as_dict())
+
+
+def _approval(found: Release, judged: Judged, approve: Approve | None) -> dict[str, Any]:
+    about = found.manifest.about
+    if approve is None:
+        raise NotReleased(
+            f"{about.project} {about.version} needs a second person's word", "Sign in: `reuna login`."
+        )
+    return approve(
+        ReleaseAsked(about.project, about.version, about.run, found.digest, sentence(judged.as_dict())[:400])
+    )
 
 
 def _check_gates(judged: Judged) -> None:
@@ -199,6 +243,7 @@ def _history(about: About, result: Mapping[str, Any], settings: ProjectSettings)
         "source": result.get("source") or {"code": result["asked"]["bundle"]},
         "seed": settings.seed,
         "settings": dict(settings.settings),
+        "contract": result.get("contract", []),
         "left_by_rule": result.get("left_by_rule", []),
         "refused_by_policy": result.get("refused_by_policy", []),
     }

@@ -22,6 +22,7 @@ class Site(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     federated: Metrics = {}
     centralised: Metrics = {}
     absent: dict[str, str] = {}
+    by_node: dict[str, Metrics] = {}
 
 
 class Process(msgspec.Struct, forbid_unknown_fields=True):
@@ -86,17 +87,18 @@ class SourceLine(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True)
 
 
 class VerdictLine(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
-    """One gate at one site: `reuna.loop.release.Verdict`."""
+    """One gate at one site, or for one type of machines: `reuna.loop.release.Verdict`."""
 
     gate: str
     metric: str
     limit: str
     bound: float
-    site: str
     outcome: str
+    site: str = ""
     value: float | None = None
     margin: float | None = None
     why: str = ""
+    machines: str = ""
 
 
 class Judgement(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):

@@ -32,6 +32,7 @@ from reuna.core.project import ProjectSettings
 from reuna.core.records import Flow, RunSpec
 from reuna.core.tensors import layout_of, pack
 from reuna.fleet import departures
+from reuna.fleet.approval import decided, is_yes, verdict
 from reuna.fleet.baseline import Centralised, run_centralised
 from reuna.fleet.client import Operator
 from reuna.fleet.code import allow_code
@@ -266,21 +267,11 @@ async def train(
     return await follow(operator, spec.run, watch)
 
 
-async def agreed(operator: Operator, id: str) -> None:
+async def agreed(operator: Operator, number: str) -> None:
     """Until a second person has said yes to a proposal. Raises `RunFailed` when they said no."""
-    while True:
-        found = await asyncio.to_thread(operator.proposals)
-        proposal = next(each for each in found if each["id"] == id)
-        if proposal["decided"] == "approved":
-            return
-        if not proposal["waiting"]:
-            said = (
-                f"was rejected by {proposal['decided_by']}"
-                if proposal["decided"]
-                else "was not decided in time"
-            )
-            raise RunFailed(f"proposal {id} {said}")
-        await asyncio.sleep(POLL_S)
+    found = await decided(operator, number)
+    if not is_yes(found):
+        raise RunFailed(verdict(found))
 
 
 async def follow(operator: Operator, run: str, watch: Watch) -> dict[str, Any]:
@@ -349,7 +340,7 @@ def assemble(
         "asked": msgspec.to_builtins(spec),
     }
     if job.settings.gates:
-        found["gates"] = judge_run(job.settings.gates, found).as_dict()
+        found["gates"] = judge_run(job.settings.gates, found, machines=job.settings.machines).as_dict()
     return found
 
 

@@ -9,7 +9,7 @@ A release is signed whole or not at all: what fails leaves the trust folder as i
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,10 +68,13 @@ def has_keys(ceremony: Ceremony) -> bool:
     return any(ceremony.folder.glob(f"*/{_KEY_SET}-*.key"))
 
 
-def sign(ceremony: Ceremony, found: Release, data: bytes) -> dict[str, str]:
+def sign(
+    ceremony: Ceremony, found: Release, data: bytes, where: Sequence[str] | None = None
+) -> dict[str, str]:
     """List a release among what nodes may accept; what still lacks a signature, by role.
 
-    ``data`` is the file. Signed already, nothing changes. Raises `KeyProblem`, `Untrusted`, `DiskFull`,
+    ``data`` is the file; ``where`` names the nodes and sites that it is for, none: all, or those that it
+    is for already. Signed already so, nothing changes. Raises `KeyProblem`, `Untrusted`, `DiskFull`,
     and then the trust folder is as it was.
     """
     name = target_name(found)
@@ -82,12 +85,13 @@ def sign(ceremony: Ceremony, found: Release, data: bytes) -> dict[str, str]:
             f"{path} is signed with other bytes, {there.sha256[:16]} and not {found.digest[:16]}",
             f"A signed version never changes. If that one must go: `reuna trust withdraw {path}`.",
         )
-    if there is not None and ceremony.staged(ROLE) is None:
+    same = there is not None and (where is None or tuple(sorted(set(where))) == there.where)
+    if same and ceremony.staged(ROLE) is None:
         return {}
     with _whole(ceremony, data):
-        return _settle(
-            ceremony, lambda: ceremony.settle() if there else add_bytes(ceremony, data, KIND, name)
-        )
+        if same:
+            return _settle(ceremony, ceremony.settle)
+        return _settle(ceremony, lambda: add_bytes(ceremony, data, KIND, name, where=where or ()))
 
 
 def _settle(ceremony: Ceremony, act: Callable[[], dict[str, str]]) -> dict[str, str]:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -27,11 +27,13 @@ from reuna.adapters.trust_keys import is_locked, new_key, read_key, write_key
 from reuna.adapters.tuf_repository import TufRepository
 from reuna.core.errors import KeyProblem, Untrusted
 from reuna.core.foreign import UNREADABLE
+from reuna.core.subjects import is_name
 from reuna.trust import publish
 from reuna.trust.publish import PrivateKey, Ring, key_of, public_of
 from reuna.trust.roles import DELEGATED, KINDS, file_name
 from reuna.trust.targets import PATH, ROSTER, Target, read_all, read_roster
 from reuna.wire import digest_bytes
+from reuna.wire.release import decode as read_release
 
 #: What a person calls a set of keys -> the roles it signs.
 SETS = {
@@ -267,19 +269,28 @@ def renew(ceremony: Ceremony, what: str) -> dict[str, str]:
     return ceremony.settle()
 
 
-def add(ceremony: Ceremony, file: Path, kind: str, name: str) -> dict[str, str]:
+def add(ceremony: Ceremony, file: Path, kind: str, name: str, where: Sequence[str] = ()) -> dict[str, str]:
     """`add_bytes` of a file. Raises `KeyProblem`."""
     try:
         data = file.read_bytes()
     except OSError as error:
         raise KeyProblem(f"cannot read {file}: {error.strerror}") from error
-    return add_bytes(ceremony, data, kind, name, _roster(file, data) if kind == "roster" else {})
+    organisations = _roster(file, data) if kind == "roster" else {}
+    return add_bytes(ceremony, data, kind, name, organisations, where)
 
 
 def add_bytes(
-    ceremony: Ceremony, data: bytes, kind: str, name: str, organisations: Mapping[str, str] = NOBODY
+    ceremony: Ceremony,
+    data: bytes,
+    kind: str,
+    name: str,
+    organisations: Mapping[str, str] = NOBODY,
+    where: Sequence[str] = (),
 ) -> dict[str, str]:
-    """List something that may come down; what still lacks a signature. Raises `KeyProblem`."""
+    """List something that may come down; what still lacks a signature. Raises `KeyProblem`.
+
+    A release is listed with project, version and ``where``: nodes and sites that it is for, none: all.
+    """
     rule = KINDS.get(kind)
     if rule is None:
         raise KeyProblem(f"{kind!r} is no kind of target", f"Use one of {', '.join(KINDS)}.")
@@ -292,11 +303,41 @@ def add_bytes(
     digest = digest_bytes(data)
     version = listed[path].version + 1 if path in listed else 1
     sha256 = hashlib.sha256(data).hexdigest()
-    listed[path] = Target(path, kind, version, len(data), digest, sha256, organisations=dict(organisations))
+    project, number = _release(name, data, where) if kind == "release" else ("", 0)
+    if where and kind != "release":
+        raise KeyProblem(f"a {kind} is for every node", "Leave --where out; only releases have places.")
+    listed[path] = Target(
+        path,
+        kind,
+        version,
+        len(data),
+        digest,
+        sha256,
+        organisations=dict(organisations),
+        project=project,
+        number=number,
+        where=tuple(sorted(set(where))),
+    )
     (ceremony.folder / "targets").mkdir(parents=True, exist_ok=True)
     replace_file(ceremony.folder / "targets" / digest, data, 0o644)
     ceremony.restage(rule.role, list(listed.values()))
     return ceremony.settle()
+
+
+def _release(name: str, data: bytes, where: Sequence[str]) -> tuple[str, int]:
+    """Project and version of a release; another file has none, and no node takes it. Raises `KeyProblem`."""
+    wrong = [each for each in where if not is_name(each)]
+    if wrong:
+        raise KeyProblem(f"{wrong[0]!r} is no name of a node or site", "Use a-z, 0-9 and hyphen, at most 63.")
+    try:
+        about = read_release(data).manifest.about
+    except Untrusted as error:
+        if where:
+            raise KeyProblem(
+                f"{name} is no release: {error}", "Make one: `reuna release make`; only releases have places."
+            ) from error
+        return "", 0
+    return about.project, about.version
 
 
 def _roster(file: Path, data: bytes) -> dict[str, str]:

@@ -37,8 +37,10 @@ from reuna.exchange.door import Door, address_of, host_of
 from reuna.exchange.heads import SiteWitness
 from reuna.exchange.intake import Intake
 from reuna.exchange.link import EgressSettings
+from reuna.exchange.news import NewsDesk, Published
 from reuna.exchange.room import tell_durability
 from reuna.exchange.stored import keep_stored
+from reuna.fog.stock import Stock
 from reuna.fog.train import Combiner
 from reuna.trust.enrolment import Node
 from reuna.wire import decode
@@ -72,7 +74,10 @@ async def _run(settings: dict[str, Any], changes: Changes, stack: AsyncExitStack
     egress = EgressProcess(egress_settings(settings, folder))
     blobs, spool = FileBlobs(folder / "blobs"), DiskSpool(folder / "spool")
     known = TrustStore(folder / "trust")  # the egress writes it, the edges read it
-    intake = Intake(name, blobs, spool, egress.fetch, settings["announce_s"], metadata=known.file)
+    stock = Stock(known, egress.fetch, blobs, ThreadOffload())
+    intake = Intake(
+        name, blobs, spool, egress.fetch, settings["announce_s"], metadata=known.file, released=stock.get
+    )
     combiner = Combiner(name, door.admission.names, egress, bus, intake, ThreadOffload(), clock)
     await egress.listen(combiner.on_plan)
     await egress.start()
@@ -88,7 +93,14 @@ async def _run(settings: dict[str, Any], changes: Changes, stack: AsyncExitStack
     stack.push_async_callback(server.stop)
     stack.callback(tell_durability, log, {"spool": spool})
     stack.push_async_callback(combiner.stop)
-    await bus.subscribe("hello.>", lambda subject, data: _hello(door.admission, combiner, subject, data))
+    trust = folder / "trust"
+    published = Published(trust / "files" / "timestamp.json", trust / "state")
+    news = NewsDesk(bus, published.version, lambda: door.admission.names, clock)
+    telling = asyncio.create_task(news.keep())
+    stack.callback(telling.cancel)
+    await bus.subscribe(
+        "hello.>", lambda subject, data: _hello(door.admission, combiner, news, subject, data)
+    )
     await bus.follow("event.>", "up", lambda subject, data: _pass_event(egress, subject, data))
     desk = Desk(settings, nats, server, combiner)
     await door.keep(_site(settings), [serving, dialling], desk.on_names, desk.on_files, stack)
@@ -148,7 +160,7 @@ async def _report(register: Register, egress: EgressProcess, name: str, boot: st
         await clock.sleep(REPORT_S)
 
 
-async def _hello(admission: Admission, combiner: Combiner, subject: str, data: bytes) -> None:
+async def _hello(admission: Admission, combiner: Combiner, news: NewsDesk, subject: str, data: bytes) -> None:
     try:
         hello = decode(Hello, data)
     except BadMessage as error:
@@ -156,6 +168,7 @@ async def _hello(admission: Admission, combiner: Combiner, subject: str, data: b
         return
     if admission.hear(subject, hello):
         await combiner.on_hello(hello)
+        await news.on_hello(hello)
 
 
 async def _pass_event(egress: EgressProcess, subject: str, data: bytes) -> None:

@@ -8,23 +8,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from reuna.core.gates import LOWER_IS_BETTER, Gate
 
 Outcome = Literal["pass", "fail", "open"]
 Scores = Mapping[str, Mapping[str, float]]  #: site -> metric -> value
-SILENT = "the site gave nothing"
+SILENT = "nothing was heard"
 FIRST = "there is no champion to compare with"
-NEW_SITE = "the champion was not measured at this site"
+NEW_SITE = "the champion was not measured here"
 ROUNDING = 1e-9  #: a difference of two numbers that is a bound misses it by so much, no more
 ORDER: tuple[Outcome, ...] = ("fail", "open", "pass")
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """One gate at one site. ``value`` is what was held against ``bound``, in the metric's unit.
+    """One gate at one site, or at all ``machines`` of one type, whose ``site`` is ''.
+
+    ``value`` is what was held against ``bound``, in the metric's unit.
 
     ``margin``: how far inside the bound, negative outside; None when there is no value.
     """
@@ -38,6 +40,7 @@ class Verdict:
     value: float | None = None
     margin: float | None = None
     why: str = ""
+    machines: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         """As ``reuna gate --json`` prints it."""
@@ -47,6 +50,12 @@ class Verdict:
 def judge(gates: Iterable[Gate], sites: Scores, champion: Scores | None = None) -> list[Verdict]:
     """Every gate at every site, in the order of gates, then of sites."""
     return [verdict for gate in gates for verdict in _judged(gate, sites, champion)]
+
+
+def judge_machines(gates: Iterable[Gate], types: Scores, champion: Scores | None = None) -> list[Verdict]:
+    """Every gate for every type of machine, as if each type were a site of its own."""
+    found = judge(gates, types, champion)
+    return [replace(each, site="", machines=each.site) for each in found]
 
 
 def decision(verdicts: Iterable[Verdict]) -> Outcome:
@@ -102,7 +111,7 @@ def _loss(gate: Gate, before: float, after: float) -> float:
 
 
 def _missing(gate: Gate, scores: Mapping[str, float]) -> str:
-    return f"the site reports no {gate.metric}" if scores else SILENT
+    return f"no {gate.metric} was reported" if scores else SILENT
 
 
 def _held(gate: Gate, site: str, value: float) -> Verdict:

@@ -6,7 +6,7 @@ alone), ``federated``, ``centralised`` (all rows in one place; only where one ma
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,12 +18,16 @@ METHODS = ("local", "federated", "centralised")
 
 @dataclass(frozen=True)
 class SiteRow:
-    """One site: its nodes and each method's metrics, averaged over those nodes."""
+    """One site: its nodes and each method's metrics, averaged over those nodes.
+
+    ``by_node``: metrics of the federated model at each node that answered.
+    """
 
     site: str
     nodes: tuple[str, ...]
     scores: Mapping[str, Mapping[str, float]]
     absent: Mapping[str, str]
+    by_node: Mapping[str, Mapping[str, float]]
 
     def as_dict(self) -> dict[str, Any]:
         """As it stands in result.json."""
@@ -31,6 +35,8 @@ class SiteRow:
         row.update({method: dict(scores) for method, scores in self.scores.items()})
         if self.absent:
             row["absent"] = dict(self.absent)
+        if len(self.nodes) > 1:
+            row["by_node"] = {node: dict(scores) for node, scores in self.by_node.items()}
         return row
 
 
@@ -48,11 +54,14 @@ def _site_row(site: str, nodes: tuple[str, ...], outcome: Mapping[str, Mapping[s
         of_nodes = outcome.get(method, {})
         heard = [of_nodes[node] for node in nodes if node in of_nodes]
         absent.update({n: of_nodes[n]["absent"] for n in nodes if "absent" in of_nodes.get(n, {})})
-        scores[method] = _mean([found for found in heard if "absent" not in found])
-    return SiteRow(site, nodes, scores, absent)
+        scores[method] = mean([found for found in heard if "absent" not in found])
+    told = outcome.get("federated", {})
+    by_node = {node: mean([told[node]]) for node in nodes if "absent" not in told.get(node, {"absent": ""})}
+    return SiteRow(site, nodes, scores, absent, by_node)
 
 
-def _mean(scores: list[Scores]) -> dict[str, float]:
+def mean(scores: Sequence[Scores]) -> dict[str, float]:
+    """Metric -> its mean over those that report it."""
     names = sorted({name for found in scores for name in found})
     return {name: _average([float(s[name]) for s in scores if name in s]) for name in names}
 

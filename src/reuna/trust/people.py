@@ -38,6 +38,7 @@ ACTIONS: dict[str, frozenset[str]] = {
     "models.write": frozenset({"engineer"}),
     "runs.submit": frozenset({"engineer"}),
     "runs.stop": frozenset({"engineer"}),
+    "releases.propose": frozenset({"engineer"}),
     "proposals.decide": frozenset({"approver"}),
     "people.read": frozenset({"admin"}),
     "audit.read": frozenset({"officer", "admin"}),

@@ -30,7 +30,7 @@ KINDS: dict[str, str] = {
     "metric": "results of training and tests: named numbers, counts and who took part",
     "statistic": "counts, histograms and drift sketches over many rows",
     "prediction": "answers of a model",
-    "log": "events and errors of a node",
+    "log": "events and errors of a node, and which releases it holds",
     "raw": "rows of data",
     "presence": "that a node is there, asks for work, and fetches models",
     "head": "how far the ledger of a node reaches, signed, for the cloud to countersign",

@@ -178,4 +178,8 @@ def _file(each: Target) -> TargetFile:
         own["lineage"] = each.lineage
     if each.organisations:
         own["organisations"] = each.organisations
+    if each.project:
+        own |= {"project": each.project, "number": each.number}
+    if each.where:
+        own["where"] = list(each.where)
     return TargetFile(each.size, {"sha256": each.sha256}, each.path, {"custom": {FIELD: own}})

@@ -18,6 +18,8 @@ from reuna.trust.roles import DELEGATED, KINDS
 PATH = re.compile(r"[a-z-]{1,32}/[a-z0-9][a-z0-9._-]{0,99}")
 ROSTER = "rosters/fleet"  #: the one path of a roster
 MAX_NODES = 10_000
+MAX_PROJECT = 200  #: characters of a project's name
+MAX_NUMBER = 2**31
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 
@@ -26,7 +28,9 @@ class Target(msgspec.Struct, frozen=True):
     """A thing that may come down. ``digest``: of `reuna.wire.digest`; ``size`` in bytes.
 
     ``lineage`` is the digest of an in-toto statement about how it came to be, or empty. A roster
-    stands in the list itself: ``organisations``, node -> organisation.
+    stands in the list itself: ``organisations``, node -> organisation. A release says what it is of:
+    ``project`` and ``number`` are those in its file; ``where`` names the nodes and sites that it is for,
+    empty: all. A release without a project is for people alone, no node takes it.
     """
 
     path: str
@@ -37,6 +41,9 @@ class Target(msgspec.Struct, frozen=True):
     sha256: str
     lineage: str = ""
     organisations: dict[str, str] = {}
+    project: str = ""
+    number: int = 0
+    where: tuple[str, ...] = ()
 
 
 def target(state: TrustState, path: str, now: float) -> Target:
@@ -148,4 +155,19 @@ def _read(item: TargetFile) -> Target:
     if (kind == "roster") != (item.path == ROSTER):
         raise Untrusted("kind", f"{item.path} is called a {kind}; a roster is {ROSTER}")
     organisations = read_roster(field(custom, "organisations")) if kind == "roster" else {}
-    return Target(item.path, kind, version, item.length, digest, sha256, lineage, organisations)
+    of = _read_release(item.path, custom) if kind == "release" else ("", 0, ())
+    return Target(item.path, kind, version, item.length, digest, sha256, lineage, organisations, *of)
+
+
+def _read_release(path: str, custom: object) -> tuple[str, int, tuple[str, ...]]:
+    """Project, number and places of a release. Raises `Untrusted` (malformed)."""
+    project, number = field(custom, "project"), field(custom, "number")
+    where = field(custom, "where") or []
+    if project is None and number is None and not where:
+        return "", 0, ()
+    sound = isinstance(project, str) and 0 < len(project) <= MAX_PROJECT
+    sound = sound and type(number) is int and 1 <= number <= MAX_NUMBER
+    named = isinstance(where, list) and len(where) <= MAX_NODES
+    if not sound or not named or not all(isinstance(each, str) and _NAME.fullmatch(each) for each in where):
+        raise Untrusted("malformed", f"{path} is listed without project, number and names of places")
+    return str(project), int(number or 0), tuple(where)

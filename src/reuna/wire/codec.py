@@ -15,7 +15,7 @@ import msgspec
 
 from reuna.core.errors import BadMessage
 from reuna.core.foreign import UNREADABLE
-from reuna.core.records import Contribution, Event, Hello, Plan, Receipt, RunSpec, ShownHead
+from reuna.core.records import Contribution, Event, Hello, News, Plan, Receipt, RunSpec, ShownHead
 
 VERSION = 1  #: protocol number; the first byte of every message
 
@@ -28,6 +28,7 @@ LIMITS: dict[type[msgspec.Struct], int] = {
     Hello: 262_144,
     RunSpec: 1_000_000,
     ShownHead: 16_384,
+    News: 64,
 }
 
 _TAGS: dict[type[msgspec.Struct], int] = {
@@ -38,6 +39,7 @@ _TAGS: dict[type[msgspec.Struct], int] = {
     Hello: 5,
     RunSpec: 6,
     ShownHead: 7,
+    News: 8,
 }
 _ENCODER = msgspec.msgpack.Encoder(order="deterministic")
 _DECODERS = {kind: msgspec.msgpack.Decoder(kind) for kind in LIMITS}

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from reuna.core.records import Event, RunSpec
+from reuna.core.records import Event, ReleaseAsked, RunSpec
 
 REFERENCE = "#/components/schemas/{name}"
 _HTML = {"type": "string", "contentMediaType": "text/html"}
@@ -109,6 +109,23 @@ _FLEET = {
         },
     },
 }
+_RELEASES = {
+    "type": "object",
+    "required": ["mark", "fleet", "fogs", "releases", "nodes"],
+    "properties": {
+        "mark": {"type": "integer"},
+        **_FLEET["properties"],  # type: ignore[dict-item]
+        "releases": _LIST,
+        "nodes": {
+            "type": "object",
+            "additionalProperties": {
+                "type": "object",
+                "required": ["at", "held"],
+                "properties": {"at": {"type": "number"}, "held": _LIST},
+            },
+        },
+    },
+}
 _SEEN = {"type": "object", "additionalProperties": {"type": "number"}}
 
 ROUTES: tuple[Route, ...] = (
@@ -136,6 +153,15 @@ ROUTES: tuple[Route, ...] = (
     Route("get", "/v1/nodes", "Nodes heard of, and when, in seconds since the epoch", _SEEN),
     Route("get", "/v1/fleet", "Its fogs, and the edges of each, as they are now", _FLEET),
     Route(
+        "get",
+        "/v1/releases",
+        "Releases that nodes may take, and which of them each node says it holds; with `after` it waits up "
+        "to `wait` seconds, at most 20, for another `mark`",
+        _RELEASES,
+        refuses=(422,),
+        query={"after": _COUNT, "wait": _COUNT},
+    ),
+    Route(
         "post", "/v1/session", "Sign in; the session's token, also as a cookie", _WHO, _SIGN_IN, (422, 429)
     ),
     Route("get", "/v1/session", "Who is asking, and the session's CSRF token", _WHO),
@@ -158,6 +184,14 @@ ROUTES: tuple[Route, ...] = (
         (422, 429, 502),
     ),
     Route("get", "/v1/people", "Accounts and their roles", _LIST),
+    Route(
+        "post",
+        "/v1/releases",
+        "Ask for a second person's word on a release",
+        _PROPOSED,
+        ReleaseAsked,
+        (202, 422),
+    ),
     Route("get", "/v1/proposals", "What waits for a second person, and what was decided", _LIST),
     Route("post", "/v1/proposals/{id}", "A second person's word", {"type": "object"}, _DECISION, (404, 422)),
     Route(
@@ -188,7 +222,9 @@ STATUSES = {
 
 def openapi() -> dict[str, Any]:
     """The whole description, as JSON has it."""
-    _, components = msgspec.json.schema_components((RunSpec, Event, ApiError), ref_template=REFERENCE)
+    _, components = msgspec.json.schema_components(
+        (RunSpec, ReleaseAsked, Event, ApiError), ref_template=REFERENCE
+    )
     paths: dict[str, dict[str, Any]] = {}
     for route in ROUTES:
         paths.setdefault(route.path, {})[route.method] = _operation(route)

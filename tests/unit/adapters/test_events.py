@@ -172,3 +172,16 @@ def test_a_damaged_file_is_said_to_be_one(path):
 def test_the_file_is_forced_to_the_disk(log):
     assert log._db.execute("PRAGMA synchronous").fetchone() == (2,)
     assert log._db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
+def test_what_a_node_said_last_is_kept_and_an_old_word_that_comes_again_does_not_replace_it(log, clock):
+    first, second = _event(1, what="releases"), _event(2, what="releases")
+    other = _event(1, node="edge-2", what="releases")
+    for event in (first, second, other, first):
+        log.record(event, last=True)
+    log.record(_event(3))
+    assert log.last("releases") == [second, other]
+    clock.time += (KEEP_DAYS + 1) * DAY_S
+    log.prune(clock.time)
+    assert log.last("releases") == [second, other], "its day does not end"
+    assert log.last("trained") == []

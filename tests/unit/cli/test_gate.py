@@ -11,7 +11,8 @@ from typer.testing import CliRunner
 
 from reuna.cli import app
 from reuna.core.errors import SettingsError
-from reuna.fleet.gates import judge_run
+from reuna.core.gates import Gate
+from reuna.fleet.gates import grid, judge_run, sentence
 from reuna.fleet.report import render
 from tests.finished import finished
 
@@ -92,3 +93,77 @@ def test_the_result_the_screen_and_the_page_show_the_grid(project: Path) -> None
     assert "all min 0.9" in page
     assert '<td class="fail" title="">0.7 ✗</td>' in page
     assert "<south>" not in page
+
+
+def pumps(**scores: dict[str, float]) -> dict[str, Any]:
+    """Two halls with two pumps each; their sites' means hide what is wrong with the large ones."""
+    rows = []
+    for hall in ("hall-1", "hall-2"):
+        nodes = {f"{hall}-{size}": scores[size] for size in ("large", "small")}
+        mean = {name: sum(each[name] for each in nodes.values()) / 2 for name in scores["small"]}
+        rows.append({"site": hall, "nodes": sorted(nodes), "federated": mean, "by_node": nodes})
+    return finished("r-5", sites=rows)
+
+
+MACHINES = {"large": ("*-large",), "small": ("hall-?-small",)}
+
+
+def test_a_type_of_machine_that_is_bad_everywhere_is_named_though_every_site_is_good() -> None:
+    result = pumps(large={"all": 0.85}, small={"all": 0.99})
+    gates = [Gate("all", "min", 0.9)]
+    assert judge_run(gates, result).decision == "pass"
+    judged = judge_run(gates, result, machines=MACHINES).as_dict()
+    assert judged["decision"] == "fail"
+    assert judged["worst"]["machines"] == "large"
+    assert "site" not in judged["worst"]
+    assert [name for name, _ in grid(judged["verdicts"])] == ["hall-1", "hall-2", "all large", "all small"]
+    assert sentence(judged).endswith("worst all min 0.9 at all large, which has 0.85")
+
+
+def test_a_type_is_held_against_the_same_machines_of_the_champion() -> None:
+    before = pumps(large={"all": 0.99}, small={"all": 0.80})
+    after = pumps(large={"all": 0.90}, small={"all": 0.90})
+    judged = judge_run([Gate("all", "max_drop", 0.05)], after, before, MACHINES)
+    assert {each.machines: each.outcome for each in judged.verdicts if each.machines} == {
+        "large": "fail",
+        "small": "pass",
+    }
+
+
+def test_a_type_that_no_machine_is_of_stays_open() -> None:
+    result = pumps(large={"all": 0.95}, small={"all": 0.99})
+    judged = judge_run([Gate("all", "min", 0.9)], result, machines={"tiny": ("*-tiny",)})
+    assert (judged.decision, judged.verdicts[-1].why) == ("open", "nothing was heard")
+
+
+def told(node: str, failed: int, withheld: int = 0) -> dict[str, Any]:
+    rules = [
+        {"rule": "range", "passed": 100 - failed, "failed": failed, "signal": "", "broken": False},
+        {"rule": "present", "passed": 100, "failed": 0, "signal": "", "broken": False},
+        {"rule": "missing", "passed": 0, "failed": 0, "signal": "", "broken": False},
+    ]
+    return {"node": node, "version": 1, "rules": rules, "withheld": withheld}
+
+
+@pytest.mark.parametrize(
+    ("reports", "outcomes"),
+    [
+        ([told("north", 2), told("south", 1)], ["pass", "pass"]),
+        ([told("north", 2), told("south", 3)], ["pass", "fail"]),
+        ([told("north", 2)], ["pass", "open"]),
+        ([told("north", 2), told("south", 1, withheld=2)], ["pass", "open"]),
+    ],
+)
+def test_the_rule_that_fails_most_is_the_contract_pass_rate_and_what_was_withheld_leaves_it_open(
+    reports: list[dict[str, Any]], outcomes: list[str]
+) -> None:
+    result = finished("r-6", sites=[site("north", all=0.9), site("south", all=0.9)], contract=reports)
+    judged = judge_run([Gate("contract_pass_rate", "min", 0.98)], result)
+    assert [each.outcome for each in judged.verdicts] == outcomes
+
+
+def test_one_machine_with_bad_data_decides_for_its_site() -> None:
+    row = {"site": "hall", "nodes": ["a", "b"], "federated": {"all": 0.9}}
+    result = finished("r-7", sites=[row], contract=[told("a", 0), told("b", 9)])
+    (verdict,) = judge_run([Gate("contract_pass_rate", "min", 0.98)], result).verdicts
+    assert (verdict.outcome, verdict.value) == ("fail", pytest.approx(0.91))

@@ -171,3 +171,33 @@ def test_a_gate_on_what_nobody_measures_is_told_at_its_line(project: Path) -> No
         check_project(project, None)
     (line,) = told.value.message.splitlines()
     assert line.startswith("reuna.toml:45:1: gates.alll is a gate on 'alll', but no node measures that")
+
+
+def test_a_gate_on_how_clean_the_data_are_needs_a_contract(project: Path) -> None:
+    file = project / "reuna.toml"
+    clean = "[gates]\ncontract_pass_rate = { min = 0.9 }\n"
+    file.write_text(f"{file.read_text()}\n{clean}")
+    check_project(project, None)
+    text = file.read_text()
+    start, end = text.index("# What the nodes' tables"), text.index("[strategy]")
+    file.write_text(text[:start] + text[end:])
+    (project / "detector" / "model.py").write_text(PLAIN)
+    with pytest.raises(ReunaError, match=r"reuna.toml:\d+:1: gates.contract_pass_rate needs a data contract"):
+        check_project(project, None)
+
+
+PLAIN = """
+import numpy as np
+from reuna import Dataset, Samples, SoftmaxClassifier
+
+def load(folder, settings):
+    samples = Samples(np.ones((4, 2), np.float32), np.array([0, 1, 0, 1]), np.zeros(4, np.int64))
+    return Dataset(samples, samples, samples)
+
+class Known(SoftmaxClassifier):
+    def evaluate(self, model, data, settings):
+        return {"all": 1.0}
+
+def learner(settings):
+    return Known(2, 2)
+"""

@@ -14,7 +14,15 @@ from reuna.adapters import trust_keys
 from reuna.adapters.onnx_export import run_graph, sample_input
 from reuna.adapters.project import load_entry, pack_bundle
 from reuna.cli import app
-from reuna.core.errors import Corrupted, KeyProblem, NotReleased, ReleaseNotFound, Untrusted
+from reuna.core.errors import (
+    Corrupted,
+    KeyProblem,
+    NotReleased,
+    NotSignedIn,
+    ReleaseNotFound,
+    Untrusted,
+)
+from reuna.core.records import ReleaseAsked
 from reuna.core.tensors import pack
 from reuna.fleet.export import MODEL
 from reuna.fleet.open_project import open_settings
@@ -126,7 +134,7 @@ def test_a_model_that_is_bad_at_one_site_is_not_released_and_the_site_is_named(p
 def test_what_nobody_could_judge_is_not_released(place: Place) -> None:
     folder, result = place.run("r-1", 0.99)
     result["sites"].append({"site": "pump-2", "nodes": ["pump-2"]})
-    with pytest.raises(NotReleased, match="gave nothing"):
+    with pytest.raises(NotReleased, match="at pump-2: nothing was heard"):
         make(folder, result, place.project, place.folder / "releases")
 
 
@@ -247,3 +255,66 @@ def test_make_signs_where_the_keys_are_and_says_what_is_there_when_it_cannot(
     assert states == ["unsigned", "signed", "unsigned"]
     assert place.reuna("sign", "3", *places[2:], *right).stdout == "signed: releases/pumps-0003\n"
     assert "not signed: --no-sign" in place.reuna("make", "--no-sign", *places, *right).stdout
+
+
+def asks_a_second_person(place: Place) -> None:
+    settings = place.project / "reuna.toml"
+    settings.write_text(settings.read_text() + "\n[release]\napproval = true\n")
+
+
+YES = {"id": "3f9a01bc", "action": "releases.make", "by": "anna", "decided": "approved", "decided_by": "ben"}
+
+
+def test_a_release_that_needs_a_second_person_is_made_with_their_word_and_shows_it(place: Place) -> None:
+    asks_a_second_person(place)
+    asked: list[ReleaseAsked] = []
+
+    def approve(one: ReleaseAsked) -> dict[str, Any]:
+        asked.append(one)
+        assert place.catalogue.versions() == [], "nothing is there before they agree"
+        return {**YES, "decided_at": 3.0, "summary": one.summary()}
+
+    made = make(*place.run("r-1", 0.99), place.project, place.folder / "releases", approve=approve)
+    (one,) = asked
+    assert (one.project, one.version, one.run, one.digest) == ("pumps", 1, "r-1", made.release.digest)
+    assert one.gates.startswith("every gate holds at every site")
+    assert "Proposed by anna, allowed by ben (3f9a01bc)." in place.reuna("show", "1").stdout
+    assert json.loads(place.reuna("show", "1", "--json").stdout)["approval"]["decided_by"] == "ben"
+
+
+def test_without_a_second_persons_word_there_is_no_release(place: Place) -> None:
+    asks_a_second_person(place)
+
+    def refuse(_asked: ReleaseAsked) -> dict[str, Any]:
+        raise NotReleased("pumps 1 waits for a second person")
+
+    run = place.run("r-1", 0.99)
+    for approve in (refuse, None):
+        with pytest.raises(NotReleased, match="second person"):
+            make(*run, place.project, place.folder / "releases", approve=approve)
+    assert place.catalogue.versions() == []
+
+
+def test_nobody_is_asked_about_a_model_that_a_gate_stops(place: Place) -> None:
+    asks_a_second_person(place)
+
+    def approve(_asked: ReleaseAsked) -> dict[str, Any]:
+        raise AssertionError("somebody was asked")
+
+    with pytest.raises(NotReleased, match="not to be released"):
+        make(*place.run("r-1", 0.5), place.project, place.folder / "releases", approve=approve)
+
+
+def test_who_is_not_signed_in_is_told_to(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    asks_a_second_person(place)
+    place.run("r-1", 0.99)
+    monkeypatch.setattr("reuna.cli.people.session_file", lambda: place.folder / "session.json")
+    done = place.reuna("make", "--runs", str(place.folder / "runs"))
+    assert isinstance(done.exception, NotSignedIn)
+
+
+def test_a_broken_word_of_a_second_person_is_one_error(place: Place) -> None:
+    file = place.make("r-1", 0.99)
+    file.with_name("0001.approval.json").write_text("{")
+    with pytest.raises(Corrupted, match=r"0001\.approval\.json cannot be read"):
+        place.catalogue.approval(1)

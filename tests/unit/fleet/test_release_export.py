@@ -20,7 +20,7 @@ from reuna.template import make_project
 from reuna.trust.model_signing import new_key
 from reuna.wire import oci
 from reuna.wire import release as wire
-from tests.releases import PROJECT, add, release
+from tests.catalogues import PROJECT, add, release
 
 RUN = CliRunner()
 KEY = new_key()

@@ -22,7 +22,7 @@ from reuna.template import make_project
 from reuna.trust.metadata import begin, update
 from reuna.trust.targets import target
 from reuna.wire import release as wire
-from tests import releases
+from tests import catalogues as releases
 
 RUN = CliRunner()
 WORDS = b"correct horse"
@@ -253,3 +253,15 @@ def test_what_was_withdrawn_is_signed_no_more(desk: Desk) -> None:
     desk.sign()
     assert trust.withdraw(ceremony(desk.trust), "releases/pumps-hall-2-0001") == {}
     assert mark_at(desk.trust, desk.digest, time.time()).state == "unsigned"
+
+
+def test_a_release_is_signed_for_those_who_are_named_until_others_are(desk: Desk) -> None:
+    def signed_for(*words: str) -> tuple[str, ...]:
+        assert desk.sign(*words).exit_code == 0
+        (each,) = [x for x in ceremony(desk.trust).listed("targets") if x.kind == "release"]
+        assert (each.project, each.number) == (releases.PROJECT, 1)
+        return each.where
+
+    assert signed_for("--where", "mill-2", "--where", "press-1") == ("mill-2", "press-1")
+    assert signed_for() == ("mill-2", "press-1"), "signed again it stays so"
+    assert signed_for("--where", "mill-3") == ("mill-3",)

@@ -24,8 +24,8 @@ from reuna.fleet.session import Finished, Job
 from reuna.fleet.tracking import QUEUED, Live, commit_of, send, tracked
 from reuna.sim.tracker import MemoryTracker
 from reuna.template import make_project
+from tests.catalogues import PROJECT, add, release
 from tests.contract.test_trackers import AT, keep, round_event
-from tests.releases import PROJECT, add, release
 
 RUN = "r-20261127-101500-aaaa"
 

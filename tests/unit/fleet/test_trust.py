@@ -201,3 +201,27 @@ def test_the_overview_names_roles_targets_and_what_waits(folder: Path, bundle: P
     assert found["roles"]["root"]["threshold"] == 2
     assert [each["path"] for each in found["targets"]] == ["code/detector"]
     assert "signed by 0/2" in found["staged"]["targets"]
+
+
+def test_a_release_is_listed_with_what_it_is_of_and_where_it_may_go(folder: Path) -> None:
+    from tests.releases import release
+
+    trust.add_bytes(ceremony(folder), release(3), "release", "pumps", where=("north", "e1", "north"))
+    (found,) = ceremony(folder).listed("targets")
+    assert (found.project, found.number, found.where) == ("pumps", 3, ("e1", "north"))
+    trust.add_bytes(ceremony(folder), b"a model of another kind", "release", "old")
+    assert {each.path: each.project for each in ceremony(folder).listed("targets")} == {
+        "releases/pumps": "pumps",
+        "releases/old": "",
+    }
+
+
+@pytest.mark.parametrize(
+    ("kind", "where", "why"),
+    [("release", "North", "no name of a node"), ("release", "north", "is no release"),
+     ("policy-template", "north", "for every node")],
+)  # fmt: skip
+def test_places_are_names_and_only_releases_have_them(folder: Path, kind: str, where: str, why: str) -> None:
+    with pytest.raises(KeyProblem, match=why):
+        trust.add_bytes(ceremony(folder), b"no release", kind, "pumps", where=(where,))
+    assert ceremony(folder).listed("targets") == []

@@ -9,10 +9,12 @@ DELETE /v1/runs/{run}               end it for good; 202 when a second person ha
 GET  /v1/runs/{run}/events?after=N  its timeline
 GET  /v1/nodes                      nodes heard of
 GET  /v1/fleet                      its fogs and their edges
+GET  /v1/releases?after=N&wait=S    what nodes may take and which hold it; waits for another mark than N
 POST /v1/session                    sign in; GET who I am; DELETE sign out
 POST /v1/sign-ins                   begin to sign in at the identity provider; GET which that is
 POST /v1/sign-ins/{ticket}          what it sent somebody back with; as POST /v1/session
 GET  /v1/people                     accounts
+POST /v1/releases                   ask for a second person's word on a release; always 202
 GET  /v1/proposals                  what waits for a second person, and what was decided
 POST /v1/proposals/{id}             a second person's word
 GET  /v1/audit?after=N&last=M       the audit trail
@@ -43,10 +45,11 @@ from reuna.adapters.operator_api.guard import (
 )
 from reuna.adapters.operator_api.sessions import SessionDesk, SignIns
 from reuna.core.errors import AccountProblem, PortInUse
-from reuna.core.records import RunSpec
+from reuna.core.records import ReleaseAsked, RunSpec
 from reuna.trust.people import Caller, Proposal, Session
 from reuna.wire.openapi import openapi
 
+MAX_WAIT_S = 20  #: a request may wait so long for something to change
 MAX_BLOB = 1 << 30  #: bytes; a model or bundle an operator may put
 
 
@@ -62,6 +65,7 @@ class Actions(Protocol):
     def timeline(self, run: str, after: int) -> list[dict[str, Any]]: ...
     def nodes(self) -> dict[str, float]: ...
     def fleet(self) -> dict[str, Any]: ...
+    async def releases(self, after: int, wait_s: float) -> dict[str, Any]: ...
 
 
 class Reception(Protocol):
@@ -136,9 +140,11 @@ def api_app(actions: Actions, reception: Reception, sign_ins: SignIns | None = N
         ("GET", "/v1/runs/{run}/events", "runs.read", desk.timeline),
         ("GET", "/v1/nodes", "nodes.read", desk.nodes),
         ("GET", "/v1/fleet", "nodes.read", desk.fleet),
+        ("GET", "/v1/releases", "nodes.read", desk.releases),
         ("GET", "/v1/session", "self", sessions.who),
         ("DELETE", "/v1/session", "self", sessions.sign_out),
         ("GET", "/v1/people", "people.read", desk.people),
+        ("POST", "/v1/releases", "releases.propose", desk.propose_release),
         ("GET", "/v1/proposals", "proposals.read", desk.proposals),
         ("POST", "/v1/proposals/{id}", "proposals.decide", desk.decide),
         ("GET", "/v1/audit", "audit.read", desk.audit),
@@ -204,8 +210,18 @@ class _Desk:
     async def fleet(self, _request: web.Request, _known: Known) -> web.Response:
         return web.json_response(await in_thread(self._actions.fleet))
 
+    async def releases(self, request: web.Request, _known: Known) -> web.Response:
+        seconds = min(_count(request, "wait"), MAX_WAIT_S)
+        return web.json_response(await self._actions.releases(_count(request, "after"), seconds))
+
     async def people(self, _request: web.Request, _known: Known) -> web.Response:
         return web.json_response(await in_thread(self._reception.people))
+
+    async def propose_release(self, request: web.Request, known: Known) -> web.Response:
+        data = await few_words(request)
+        return await self._propose(
+            known, "releases.make", read(ReleaseAsked, data, "release").summary(), data
+        )
 
     async def proposals(self, _request: web.Request, _known: Known) -> web.Response:
         return web.json_response(await in_thread(self._reception.proposals))
@@ -223,10 +239,10 @@ class _Desk:
         return web.json_response(msgspec.to_builtins(proposal))
 
     async def _do(self, action: str, content: bytes) -> None:
-        """What was proposed, once a second person agreed."""
+        """What was proposed, once a second person agreed; a release is made by who asked, with that word."""
         if action == "runs.stop":
             await self._actions.stop(content.decode())
-        else:
+        elif action == "runs.submit":
             await self._actions.submit(read(RunSpec, content, "run"))
 
     async def audit(self, request: web.Request, _known: Known) -> web.Response:

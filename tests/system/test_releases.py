@@ -1,0 +1,128 @@
+"""Signed releases go to the edges of a running fleet by themselves; what is none is refused there."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reuna.core.errors import Unreachable
+from reuna.fleet.client import Operator
+from reuna.fleet.layout import Fleet, make_fleet
+from reuna.fleet.trust import Ceremony
+from reuna.template import make_project
+from reuna.wire import digest_bytes
+from tests.releases import release, target
+
+pytestmark = [pytest.mark.system, pytest.mark.timeout(120)]
+EDGES = ("pump-1", "pump-2")
+
+
+class Line:
+    """A fleet that is up, its operator, and whoever signs."""
+
+    def __init__(self, folder: Path) -> None:
+        make_project(folder / "project", sample=True)
+        data = {name: folder / "project" / "data" / name for name in EDGES}
+        self.fleet: Fleet = make_fleet(folder / "line", "local", {"fog-1": data})
+        self.file = folder / "line" / "fleet.toml"
+        self.operator = Operator.of(self.fleet)
+        self.folder = folder
+
+    def reuna(self, *words: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "reuna.cli", *words]
+        return subprocess.run(command, cwd=self.folder, capture_output=True, text=True, timeout=90)
+
+    def add(self, data: bytes, name: str, *more: str) -> None:
+        (self.folder / name).write_bytes(data)
+        trust = ("--folder", str(self.fleet.folder / "trust"))
+        done = self.reuna("trust", "add", name, "--kind", "release", "--name", name, *trust, *more)
+        assert done.returncode == 0, done.stderr
+
+    def sign_garbage(self, number: int) -> None:
+        """What a holder of the release keys could sign: no release at all, under a release's name."""
+        garbage = b"no release"
+        ceremony = Ceremony(self.fleet.folder / "trust", time.time(), lambda _path: b"")
+        (ceremony.folder / "targets" / digest_bytes(garbage)).write_bytes(garbage)
+        ceremony.restage("targets", [*ceremony.listed("targets"), target(garbage, number, name="garbage")])
+        assert ceremony.settle() == {}
+
+    def where(self, *more: str) -> subprocess.CompletedProcess[str]:
+        return self.reuna("release", "where", "--fleet", str(self.file), "--json", *more)
+
+    def until(self, holds: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+        """The cloud's answer for which that is so; it answers when something changes."""
+        mark, found = 0, {}
+        while not found or not holds(found):
+            found = self.operator.releases(mark, 20)
+            mark = found["mark"]
+        return found
+
+
+@pytest.fixture
+def line(tmp_path: Path) -> Iterator[Line]:
+    made = Line(tmp_path)
+    command = [sys.executable, "-m", "reuna.cli", "up", str(made.file)]
+    with (tmp_path / "up.log").open("wb") as out:
+        running = subprocess.Popen(command, stderr=out, stdout=out, start_new_session=True)
+    try:
+        while not heard(made.operator):
+            assert running.poll() is None, (tmp_path / "up.log").read_text()
+            time.sleep(0.1)
+        yield made
+    finally:
+        running.send_signal(signal.SIGINT)
+        running.wait(60)
+
+
+def heard(operator: Operator) -> bool:
+    try:
+        return {"fog-1", *EDGES} <= set(operator.nodes())
+    except Unreachable:
+        return False
+
+
+def held_by(found: dict[str, Any]) -> dict[str, list[tuple[int, str]]]:
+    """Edge -> version and reason of each."""
+    return {
+        node: [(each["version"], each.get("refused", "")) for each in said["held"]]
+        for node, said in found["nodes"].items()
+    }
+
+
+def test_edges_take_signed_releases_and_refuse_what_is_none(line: Line) -> None:
+    began = time.monotonic()
+    line.add(release(1, more=bytes(300_000)), "pumps-1")
+    done = line.where("--wait", "60")
+    took = time.monotonic() - began
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert [node["node"] for node in found["nodes"]] == list(EDGES)
+    assert all(node["site"] == "fog-1" and not node["missing"] for node in found["nodes"])
+    assert all([each["version"] for each in node["held"]] == [1] for node in found["nodes"])
+    for edge in EDGES:
+        kept = line.fleet.folder / edge / "state" / "releases" / found["releases"][0]["digest"]
+        assert kept.read_bytes() == release(1, more=bytes(300_000))
+    assert took < 30, "by the hourly look it would be an hour"
+
+    line.sign_garbage(2)
+    refused = {edge: [(1, ""), (2, "malformed")] for edge in EDGES}
+    line.until(lambda answer: held_by(answer) == refused)
+    waited = line.where("--wait", "1")
+    assert waited.returncode == 2
+    assert "pump-1 (refused: malformed), pump-2 (refused: malformed)" in waited.stderr
+    assert "[R115]" in waited.stderr
+
+    line.add(release(3), "pumps-3", "--where", "pump-1")
+    line.until(lambda answer: (3, "") in held_by(answer)["pump-1"])
+    assert (3, "") not in held_by(line.operator.releases())["pump-2"], "it is for the other one"
+    came = json.loads((line.fleet.folder / "pump-1" / "state" / "arrivals.json").read_text())
+    assert came["release"][1] == 3, "counted as what it is, also what was refused"
+    print(f"signed to verified by both edges: {took:.2f} s")
