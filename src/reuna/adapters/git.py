@@ -117,11 +117,10 @@ def file_at(folder: Path, revision: str, name: str) -> bytes:
     return contents(checkout, found)[name]
 
 
-def changes(checkout: Checkout) -> list[str]:
-    """Paths within the project that are not as committed, or not committed; ignored files do not count."""
-    rows = _git(
-        checkout.folder, "status", "--porcelain=v1", "-z", "--no-renames", "--untracked-files=all", "--", "."
-    )
+def changes(checkout: Checkout, untracked: bool = True) -> list[str]:
+    """Paths within the project that are not as committed, or with ``untracked`` not in git (nor ignored)."""
+    others = f"--untracked-files={'all' if untracked else 'no'}"
+    rows = _git(checkout.folder, "status", "--porcelain=v1", "-z", "--no-renames", others, "--", ".")
     names = [os.fsdecode(row[3:]) for row in rows.split(b"\0") if row]
     prefix = f"{checkout.path}/" if checkout.path else ""
     return sorted(name.removeprefix(prefix) for name in names)

@@ -100,7 +100,7 @@ def _origin(about: About, history: Mapping[str, Any]) -> str:
         f"- code: {source['code']}",
         *([f"- build: {source['build']}"] if source.get("build") else []),
         f"- model: {about.model}",
-        f"- replaces: {about.replaces or 'nothing, it is the first'}",
+        f"- replaces: {about.replaces or 'nothing, no release was champion'}",
     ]
     return "\n".join(lines)
 

@@ -6,9 +6,6 @@ found.passed, junit(found), as_dict(found)
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -16,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from reuna.adapters import junit as xml
-from reuna.core.errors import SettingsError
+from reuna.adapters.git import changes, open_checkout
+from reuna.core.errors import ProjectError, SettingsError
 from reuna.core.project import ProjectSettings
 from reuna.fleet.check import check_all
 from reuna.fleet.data import find_nodes, sites_of
@@ -114,19 +112,12 @@ def limits_of(settings: ProjectSettings) -> Limits:
 
 
 def commit_of(project: Path) -> str:
-    """The commit that the project's folder has, ``+`` behind it when files differ; '' without git."""
-    if shutil.which("git") is None:
+    """The commit that the project's folder has, ``+`` behind it when tracked files differ; '' without git."""
+    try:
+        checkout = open_checkout(project)
+        return f"{checkout.commit[:12]}{'+' if changes(checkout, untracked=False) else ''}"
+    except ProjectError:
         return ""
-    clear = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
-
-    def git(*words: str) -> str:
-        done = subprocess.run(
-            ["git", *words], cwd=project, env=clear, capture_output=True, text=True, timeout=30, check=False
-        )
-        return done.stdout.strip() if done.returncode == 0 else ""
-
-    head = git("rev-parse", "--short=12", "HEAD")
-    return f"{head}+" if head and git("status", "--porcelain", "--untracked-files=no", "--", ".") else head
 
 
 # --- for machines ------------------------------------------------------------------------------

@@ -13,7 +13,6 @@ import json
 import logging
 import os
 import queue
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -22,7 +21,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from reuna.core.errors import PeerError, PermissionDenied, ReunaError
+from reuna.adapters.git import changes, open_checkout
+from reuna.core.errors import PeerError, PermissionDenied, ProjectError, ReunaError
 from reuna.core.ports import Tracker
 from reuna.core.project import ProjectSettings
 from reuna.core.tracking import Measure, Tracked
@@ -151,15 +151,10 @@ def run_began(run: str, otherwise: float) -> float:
 def commit_of(project: Path) -> str:
     """The commit that a project's folder is exactly at, else ''."""
     try:
-        found = [
-            subprocess.run(
-                ["git", "-C", str(project), *words], capture_output=True, text=True, timeout=10, check=True
-            ).stdout
-            for words in (("rev-parse", "HEAD"), ("status", "--porcelain", "--", "."))
-        ]
-    except (OSError, subprocess.SubprocessError):
+        checkout = open_checkout(project)
+        return "" if changes(checkout) else checkout.commit
+    except ProjectError:
         return ""
-    return "" if found[1].strip() else found[0].strip()
 
 
 class Live:

@@ -108,7 +108,7 @@ def test_a_release_answers_as_the_model_and_says_where_it_comes_from(place: Plac
         "m3/h",
         "2" * 40,
         "changes that are not in it",
-        "nothing, it is the first",
+        "nothing, no release was champion",
     ):
         assert word in card
 
