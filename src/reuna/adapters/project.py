@@ -42,6 +42,8 @@ from reuna.core.records import Setting
 CODE = (".py", ".toml", ".json")
 CONFIGURATION = "reuna.toml"  #: at the top of the project
 SKIPPED = ("data", "runs", "dist", "build", "node_modules", "__pycache__", "tests", "venv")
+#: What our own commands write at the top of a project: a model's release must not make its code another.
+WRITTEN = ("releases", "trust", "trust-seen")
 MAX_FILE = 1 << 20  #: bytes of one file in a bundle
 MAX_TOTAL = 16 << 20  #: bytes of all files in a bundle
 MAX_FILES = 1000
@@ -251,20 +253,22 @@ def links(folder: Path) -> list[str]:
     return sorted(path.relative_to(folder).as_posix() for path in _walk(folder) if path.is_symlink())
 
 
-def _walk(folder: Path) -> Iterator[Path]:
+def _walk(folder: Path, skipped: tuple[str, ...] = (*SKIPPED, *WRITTEN)) -> Iterator[Path]:
     """Files and links where code may lie."""
     for path in folder.iterdir():
         if path.name.startswith("."):
             continue
         if path.is_symlink() or not path.is_dir():
             yield path
-        elif path.name not in SKIPPED:
-            yield from _walk(path)
+        elif path.name not in skipped:
+            yield from _walk(path, SKIPPED)
 
 
 def is_looked_at(name: str) -> bool:
-    """Whether a path of a project lies where code may lie: in no hidden folder and none of `SKIPPED`."""
+    """Whether a path of a project lies where code may lie: not in what is hidden, `SKIPPED` or `WRITTEN`."""
     *folders, last = PurePosixPath(name).parts
+    if folders[:1] and folders[0] in WRITTEN:
+        return False
     return not (last.startswith(".") or any(f.startswith(".") or f in SKIPPED for f in folders))
 
 

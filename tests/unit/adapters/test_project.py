@@ -17,7 +17,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from reuna.adapters import project as subject
-from reuna.adapters.project import MAX_FILE, MAX_FILES, blame_project, load_entry, pack_bundle, unpack_bundle
+from reuna.adapters.project import (
+    MAX_FILE,
+    MAX_FILES,
+    blame_project,
+    is_code,
+    load_entry,
+    pack_bundle,
+    unpack_bundle,
+)
 from reuna.core.errors import DataError, LearnerError, ProjectError
 
 GOOD = """
@@ -175,19 +183,27 @@ def test_a_bundle_holds_code_and_nothing_else(tmp_path: Path) -> None:
         "venv/x.py",
         "key.pem",
         "rows.csv",
+        "releases/pumps/aliases.json",
+        "trust/root.json",
+        "trust-seen/files/1.root.json",
     ):
-        (folder / left).parent.mkdir(exist_ok=True)
+        (folder / left).parent.mkdir(parents=True, exist_ok=True)
         (folder / left).write_text("1")
     (folder / "link.py").symlink_to(folder / "key.pem")
     (folder / "limits.json").write_text("{}")
+    (folder / "detector" / "trust").mkdir()
+    (folder / "detector" / "trust" / "seen.py").write_text("1")
     names = zipfile.ZipFile(io.BytesIO(pack_bundle(folder))).namelist()
     assert names == sorted(names)
     assert set(names) == {
         "detector/__init__.py",
         "detector/features.py",
         "detector/model.py",
+        "detector/trust/seen.py",
         "limits.json",
     }
+    assert {name for name in names if is_code(name)} == set(names)
+    assert not is_code("releases/pumps/aliases.json")
 
 
 def test_what_was_packed_is_what_is_unpacked(tmp_path: Path) -> None:

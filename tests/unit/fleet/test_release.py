@@ -318,3 +318,12 @@ def test_a_broken_word_of_a_second_person_is_one_error(place: Place) -> None:
     file.with_name("0001.approval.json").write_text("{")
     with pytest.raises(Corrupted, match=r"0001\.approval\.json cannot be read"):
         place.catalogue.approval(1)
+
+
+def test_what_releases_and_trust_leave_in_the_project_is_no_code_of_it(place: Place) -> None:
+    run = place.run("r-1", 0.99)
+    init(Ceremony(place.project / "trust", time.time(), lambda _: b""), "line-4", 1, 1, None)
+    for version in (1, 2):
+        made = make(*run, place.project, place.project / "releases")
+        assert made.release.manifest.about.version == version
+        Catalogue.of(place.project / "releases", "pumps").promote(version)
