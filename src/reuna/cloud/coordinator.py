@@ -56,7 +56,7 @@ from reuna.wire import decode, digest_bytes
 
 log = logging.getLogger("reuna.cloud")
 OWN_WORDS = frozenset(
-    {"round", "short", "waits", "refused", "local", "evaluate"}
+    {"round", "short", "waits", "refused", "local", "evaluate", "resumed"}
 )  #: what the cloud says of a run
 HEADS = "heads.sqlite"  #: in the state folder: countersigned heads of the nodes' ledgers
 NEWEST = 50  #: runs that are listed
@@ -120,7 +120,7 @@ class Coordinator:
         return found
 
     async def stop(self, run: str) -> None:
-        """End a run for good; one that has ended stays as it is. Raises `RunNotFound`."""
+        """End a run until it is resumed; one that has ended stays as it is. Raises `RunNotFound`."""
         if (await self._host.status(run))["state"] == "running":
             await self._host.cancel(run)
 
@@ -155,7 +155,7 @@ class Coordinator:
     async def report(self, spec: RunSpec, what: str, fields: dict[str, Setting]) -> None:
         """Note something in the run's timeline, once however often a step is carried out again."""
         round_number = int(fields.get("round", 0))
-        sequence = 1000 * round_number + int(fields.get("attempt", 0))
+        sequence = (round_number << 32) + int(fields.get("attempt", 0))
         at = SystemClock().now()
         event = Event(self._name, f"{spec.run}/{what}", sequence, at, what, spec.run, round_number, fields)
         await ThreadOffload()(lambda: self._events.record(event))
