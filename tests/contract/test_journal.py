@@ -352,7 +352,11 @@ async def test_a_run_that_ended_early_goes_on_where_it_ended_when_somebody_resum
             found = [spec, journal.life, await journal.step("first", lambda: work("first"))]
         except Refused as error:
             found = [spec, journal.life, error.reason]
-        return [*found, await journal.step("second", lambda: work("second")), await journal.step("third", three)]
+        return [
+            *found,
+            await journal.step("second", lambda: work("second")),
+            await journal.step("third", three),
+        ]
 
     async def three():
         return await work("third")
@@ -423,7 +427,9 @@ async def test_lives_of_a_run_are_one_run_to_whoever_lists_them(tmp_path):
         with pytest.raises(RunNotFound):
             await host.spec("run~2")
         with sqlite3.connect(tmp_path / "journal.sqlite") as database:
-            assert database.execute("SELECT count(*) FROM workflow_status").fetchone() == (3,), "none is rewritten"
+            assert database.execute("SELECT count(*) FROM workflow_status").fetchone() == (3,), (
+                "none is rewritten"
+            )
     finally:
         await host.stop()
 

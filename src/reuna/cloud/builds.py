@@ -98,7 +98,9 @@ class Builds:
         try:
             return msgspec.json.decode(data, type=KeptBuild)
         except msgspec.DecodeError as error:
-            raise Corrupted(f"what is told of build {digest[:12]} cannot be read", "Push it again.") from error
+            raise Corrupted(
+                f"what is told of build {digest[:12]} cannot be read", "Push it again."
+            ) from error
 
     def _tell(self, kept: KeptBuild) -> None:
         replace_file(self._folder / f"{kept.digest}.json", msgspec.json.encode(kept))

@@ -34,7 +34,9 @@ log = logging.getLogger("reuna.cloud")
 Outcome = dict[str, Any]  #: what a journalled step returns; plain JSON values
 Report = Callable[[RunSpec, str, dict[str, Setting]], Awaitable[None]]
 MAX_ATTEMPTS = 20
-TOLD_OF_A_LIFE = 1000  #: what is told of a round in a later life of the run is counted from a multiple of this
+TOLD_OF_A_LIFE = (
+    1000  #: what is told of a round in a later life of the run is counted from a multiple of this
+)
 FIRST_WAIT_S, LAST_WAIT_S = 1.0, 30.0  #: until sites whose officers decide are asked again
 
 

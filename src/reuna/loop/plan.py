@@ -41,7 +41,9 @@ def size_of(spec: RunSpec) -> int:
 def check_spec(spec: RunSpec) -> None:
     """Refuse a run that could not be carried out exactly. Raises `PlanError`."""
     if not _RUN.fullmatch(spec.run):
-        raise PlanError(f"{spec.run!r:.80} is no name for a run", "Use a-z, A-Z, 0-9, dot, hyphen, underscore.")
+        raise PlanError(
+            f"{spec.run!r:.80} is no name for a run", "Use a-z, A-Z, 0-9, dot, hyphen, underscore."
+        )
     edges = edges_of(spec)
     if not edges:
         raise PlanError("the run has no edge nodes", "Give at least one fog with one edge.")

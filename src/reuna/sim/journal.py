@@ -33,7 +33,7 @@ class JournalStore:
         self.arrived.set()
 
     def resume(self, failed: bool) -> None:
-        """The next life goes on at the first step that was not done; ``failed``: at the one the run ended in."""
+        """Let the next life go on at the first step that was not done; ``failed``: where the run ended."""
         if failed and self.results and isinstance(self.results[-1][1], ReunaError):
             self.results.pop()
         self.life += 1

@@ -183,9 +183,7 @@ ROUTES: tuple[Route, ...] = (
         _BYTES,
         (404, 413, 422),
     ),
-    Route(
-        "get", "/v1/builds/{digest}/provenance", "The same, as it was handed over", _BYTES, refuses=(404,)
-    ),
+    Route("get", "/v1/builds/{digest}/provenance", "The same, as it was handed over", _BYTES, refuses=(404,)),
     Route("get", "/v1/nodes", "Nodes heard of, and when, in seconds since the epoch", _SEEN),
     Route("get", "/v1/fleet", "Its fogs, and the edges of each, as they are now", _FLEET),
     Route(

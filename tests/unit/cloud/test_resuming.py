@@ -44,7 +44,9 @@ class Fleet(SimFleet):
     def __init__(self, faults: Faults | None = None, **changes: Any) -> None:
         fogs, self.store = fleet_of(2, 2), JournalStore()
         super().__init__(fogs, SimClock(), lambda: SimJournal(self.store), faults or FairWeather())
-        self.spec, self.model, self.bundle = make_spec(fogs, Walker(), 3, local=True, evaluate=True, **changes)
+        self.spec, self.model, self.bundle = make_spec(
+            fogs, Walker(), 3, local=True, evaluate=True, **changes
+        )
         self.told: list[tuple[str, Any]] = []
 
     async def _report(self, spec: Any, what: str, fields: Any) -> None:
@@ -108,7 +110,9 @@ def test_a_run_that_failed_for_its_quorum_goes_on_when_the_nodes_are_well() -> N
     assert fleet.carry_out() == Fleet().carry_out()
     assert fleet.attempts(1) == [1, train.first_attempt(2)]
     assert fleet.attempts(2) == [train.first_attempt(2)]
-    assert len(fleet.told) == len({(what, fields.get("round"), fields.get("attempt")) for what, fields in fleet.told})
+    assert len(fleet.told) == len(
+        {(what, fields.get("round"), fields.get("attempt")) for what, fields in fleet.told}
+    )
 
 
 def test_without_attempts_of_its_own_a_life_would_read_what_the_last_one_closed(
