@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
-from reuna.cli.runs import finished, readable
+from reuna.cli.runs import finished, read
+from reuna.core.errors import StorageError
 
 if TYPE_CHECKING:
     from reuna.fleet.layout import Fleet
+    from reuna.fleet.result import Inputs
     from reuna.fleet.session import Job
     from reuna.fleet.unchanged import Taken
 
@@ -28,7 +32,7 @@ def taken(job: Job, fleet: Fleet | None, again: bool) -> tuple[Taken, tuple[Path
     )
     if again:
         return found, None
-    runs = list(readable(finished(job.runs)))
+    runs = list(_perhaps(job.runs, found.inputs))
     before = earlier(runs, found.inputs)
     if before is not None:
         model = before[1]["model_digest"]
@@ -46,3 +50,11 @@ def taken(job: Job, fleet: Fleet | None, again: bool) -> tuple[Taken, tuple[Path
             err=True,
         )
     return found, None
+
+
+def _perhaps(runs: Path, inputs: Inputs) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Results that name the settings asked for, the newest first; one that cannot be read answers nothing."""
+    for folder in finished(runs):
+        with suppress(OSError, StorageError):
+            if inputs.settings.encode() in (folder / "result.json").read_bytes():
+                yield folder, read(folder)

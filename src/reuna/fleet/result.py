@@ -91,7 +91,8 @@ class Inputs(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 
     ``code`` is the digest of the bundle, ``settings`` that of every checked setting that bears on the run,
     ``packages`` that of the installed packages the code needs, '' when one is missing where the run was
-    begun. ``data``: node -> keyed digest of its files; empty when those of some node are not known.
+    begun. ``rules`` and ``data``: node -> keyed digest of its site's policy, where one was there before the
+    run, and of its files; ``data`` is empty when those of some node are not known.
     """
 
     code: str
@@ -100,6 +101,7 @@ class Inputs(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     fogs: dict[str, tuple[str, ...]]
     sites: dict[str, tuple[str, ...]]
     packages: str
+    rules: dict[str, str]
     data: dict[str, str]
 
 

@@ -14,7 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -185,6 +185,8 @@ async def _work(
 ) -> Finished:
     course = on_its_way(job, fleet, operator, folder, watch, supervisor)
     await undisturbed(asyncio.to_thread(sign_code, job, fleet, watch))
+    if job.inputs is not None:
+        course = replace(course, job=replace(job, inputs=job.inputs.retaken()))
     spec, model = await undisturbed(asyncio.to_thread(prepare, job, fleet, folder.name))
     await present(course)
     outcome = await train(operator, spec, model, job, watch)

@@ -16,7 +16,7 @@ import os
 import secrets
 import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -48,12 +48,20 @@ class Taken:
 
     inputs: Inputs
     salt: bytes
-    folders: Mapping[str, tuple[Path, ...]]
+    folders: Mapping[str, Path]
+    rules: Mapping[str, Path]
     marks: Mapping[str, Marks]
 
+    def retaken(self) -> Taken:
+        """With the rules as they are now that the code was approved, and before anybody trains."""
+        return replace(
+            self, inputs=msgspec.structs.replace(self.inputs, rules=_digests(self.salt, self.rules))
+        )
+
     def note(self, runs: Path) -> dict[str, Any]:
-        """What the result says of them: data that changed while it trained are not known."""
-        changed = any(_marks(folders) != self.marks[node] for node, folders in self.folders.items())
+        """What the result says of them: data or rules that changed while it trained are not known."""
+        changed = any(_marks(folder) != self.marks[node] for node, folder in self.folders.items())
+        changed |= _digests(self.salt, self.rules) != self.inputs.rules
         inputs = msgspec.structs.replace(self.inputs, data={}) if changed else self.inputs
         if inputs.data and not (runs / SALT).is_file():
             replace_file(runs / SALT, self.salt)
@@ -81,13 +89,9 @@ def take(
     plan = {name: value for name, value in told.items() if name not in NOT_INPUTS}
     salt = read_at_most(runs / SALT, SALT_BYTES) or secrets.token_bytes(SALT_BYTES)
     here = all(node.folder != Path() for node in nodes)
-    folders = {
-        node.name: tuple(path for path in (node.folder, rules.get(node.name)) if path is not None)
-        for node in nodes
-        if here
-    }
-    marks = {name: _marks(paths) for name, paths in folders.items()}
-    data = {name: _digest(salt, paths) for name, paths in folders.items()}
+    folders = {node.name: node.folder for node in nodes if here}
+    marks = {name: _marks(folder) for name, folder in folders.items()}
+    data = _digests(salt, folders)
     inputs = Inputs(
         code=digest_bytes(pack_code(code)),
         settings=sha256(canonical(plan)),
@@ -95,9 +99,10 @@ def take(
         fogs={fog: tuple(sorted(edges)) for fog, edges in sorted(fogs.items())},
         sites=sites_of(list(nodes)),
         packages=_packages(code),
+        rules=_digests(salt, rules),
         data=data if all(data.values()) else {},
     )
-    return Taken(inputs, salt, folders, marks)
+    return Taken(inputs, salt, folders, rules, marks)
 
 
 def answers(result: Mapping[str, Any], inputs: Inputs) -> bool:
@@ -109,15 +114,15 @@ def answers(result: Mapping[str, Any], inputs: Inputs) -> bool:
     if len(rounds) != result["rounds"] or any(each["absent"] for each in rounds):
         return False
     silent = any(bool(site.get("absent")) for site in result["sites"])
-    return not silent and bool(_kept(result) == inputs)
+    return not silent and _kept(result) == inputs
 
 
 def same_but_data(result: Mapping[str, Any], inputs: Inputs) -> bool:
     """Whether a finished run had these inputs as far as they are known, whatever its data were."""
     had = _kept(result)
-    return had is not None and msgspec.structs.replace(had, data={}) == msgspec.structs.replace(
-        inputs, data={}
-    )
+    if had is None:
+        return False
+    return bool(msgspec.structs.replace(had, data=inputs.data) == inputs)
 
 
 def earlier(
@@ -140,7 +145,7 @@ def _kept(result: Mapping[str, Any]) -> Inputs | None:
 
 def _is_whole(folder: Path, result: Mapping[str, Any]) -> bool:
     try:
-        return digest_bytes((folder / "model.safetensors").read_bytes()) == result["model_digest"]
+        return bool(digest_bytes((folder / "model.safetensors").read_bytes()) == result["model_digest"])
     except OSError:
         return False
 
@@ -156,40 +161,43 @@ def _packages(code: Mapping[str, bytes]) -> str:
 # --- data ------------------------------------------------------------------------------------------
 
 
-def _files(paths: Iterable[Path]) -> Iterator[tuple[str, Path, os.stat_result]]:
+def _digests(salt: bytes, paths: Mapping[str, Path]) -> dict[str, str]:
+    return {name: _digest(salt, path) for name, path in sorted(paths.items())}
+
+
+def _files(root: Path) -> Iterator[tuple[str, Path, os.stat_result]]:
     """Every file below, by its name there; '' as the name of something that is neither file nor folder."""
-    for root in paths:
-        if root.is_file():
-            yield root.name, root, root.stat()
-            continue
-        for folder, inner, names in os.walk(root, onerror=_complain):
-            inner.sort()
-            for name in sorted([*names, *(each for each in inner if (Path(folder) / each).is_symlink())]):
-                path = Path(folder) / name
-                status = path.stat()
-                plain = stat.S_ISREG(status.st_mode)
-                yield path.relative_to(root).as_posix() if plain else "", path, status
+    if root.is_file():
+        yield root.name, root, root.stat()
+        return
+    for folder, inner, names in os.walk(root, onerror=_complain):
+        inner.sort()
+        for name in sorted([*names, *(each for each in inner if (Path(folder) / each).is_symlink())]):
+            path = Path(folder) / name
+            status = path.stat()
+            plain = stat.S_ISREG(status.st_mode)
+            yield path.relative_to(root).as_posix() if plain else "", path, status
 
 
 def _complain(error: OSError) -> None:
     raise error
 
 
-def _marks(paths: Iterable[Path]) -> Marks:
+def _marks(root: Path) -> Marks:
     """What changes when a file does, without reading it; what equals nothing when one cannot be looked at."""
     try:
         return tuple(
-            (name, status.st_size, status.st_mtime_ns, status.st_ino) for name, _, status in _files(paths)
+            (name, status.st_size, status.st_mtime_ns, status.st_ino) for name, _, status in _files(root)
         )
     except OSError:
         return ((secrets.token_hex(8), 0, 0, 0),)
 
 
-def _digest(salt: bytes, paths: Iterable[Path]) -> str:
+def _digest(salt: bytes, root: Path) -> str:
     """HMAC-SHA-256 over names and bytes of all files; '' when not all of them can be read here as files."""
     keyed = hmac.new(salt, digestmod=hashlib.sha256)
     try:
-        for name, path, _ in _files(paths):
+        for name, path, _ in _files(root):
             if not name:
                 return ""
             keyed.update(canonical([name, _content(path)]))
