@@ -84,8 +84,9 @@ def check_built(spec: RunSpec, code: str, plan: Built) -> None:
     ``code``: the digest of the build's code. What only running the code would tell, its first model, is
     not judged here.
     """
-    asked = {**msgspec.structs.asdict(spec), "name": spec.project, "bundle": spec.bundle}
+    asked = msgspec.structs.asdict(spec)
     built = {**msgspec.structs.asdict(plan), "bundle": code}
+    built["project"] = built.pop("name")
     wrong = sorted(name for name, value in built.items() if asked[name] != value)
     if wrong:
         raise RunProblem(
