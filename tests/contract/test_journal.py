@@ -705,6 +705,8 @@ async def test_a_run_goes_on_after_an_upgrade(tmp_path):
 class Handed(DbosJournal):
     """Its steps are taken by the body of a host's run."""
 
+    life = 1
+
     def __init__(self):
         self._steps = asyncio.Queue()
 

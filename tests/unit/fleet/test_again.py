@@ -21,7 +21,9 @@ from reuna.wire import digest_bytes
 def test_a_run_is_taken_up_with_the_settings_it_was_begun_with(tmp_path: Path) -> None:
     make_project(tmp_path / "pumps", sample=False)
     settings = open_settings(tmp_path / "pumps", [])
-    asked, _, _ = make_spec(fleet_of(1, 1), Walker(), 7, seed=5, quorum=0.5, grid=Grid(16, -12), settings={"a": 1})
+    asked, _, _ = make_spec(
+        fleet_of(1, 1), Walker(), 7, seed=5, quorum=0.5, grid=Grid(16, -12), settings={"a": 1}
+    )
     spec = msgspec.structs.replace(asked, bundle=digest_bytes(pack_bundle(tmp_path / "pumps")))
     found = settings_as_asked(spec, tmp_path / "pumps", settings)
     assert (found.rounds, found.seed, found.quorum, found.grid) == (7, 5, 0.5, Grid(16, -12))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from reuna.adapters.installed import find_installed
+from reuna.core.environment import Environment
+from reuna.core.errors import ProjectError
+from reuna.fleet import unchanged
 from reuna.fleet.data import find_nodes, spread
 from reuna.fleet.open_project import open_settings
 from reuna.fleet.result import Inputs
@@ -107,17 +112,25 @@ def test_only_a_result_whose_model_is_whole_answers(tmp_path: Path) -> None:
     assert earlier([], INPUTS) is None
 
 
+@cache
+def installed() -> Environment:
+    return find_installed({})
+
+
 # --- what is taken of a project and its data ---------------------------------------------------------
 
 
 @pytest.fixture
-def pumps(tmp_path: Path) -> Path:
+def pumps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project; which packages are installed is found in a quarter of a second, and each time the same."""
+    monkeypatch.setattr(unchanged, "find_installed", lambda _code: installed())
     make_project(tmp_path / "pumps", sample=True)
     return tmp_path / "pumps"
 
 
-def asked(pumps: Path, *flags: str, fogs: int | None = None, **rules: Path) -> Taken:
+def asked(pumps: Path, *flags: str, fogs: int | None = None, policy: Path | None = None) -> Taken:
     nodes, settings = find_nodes(pumps / "data"), open_settings(pumps, list(flags))
+    rules = {} if policy is None else {nodes[0].name: policy}
     return take(pumps, settings, nodes, spread(nodes, fogs), pumps.parent / "runs", rules)
 
 
@@ -187,10 +200,10 @@ def test_the_rules_of_a_nodes_site_are_part_of_what_it_trains_on(pumps: Path) ->
     (pumps.parent / "runs").mkdir()
     asked(pumps).note(pumps.parent / "runs")
     policy.write_text("one")
-    before = asked(pumps, **{"pump-1": policy}).inputs
+    before = asked(pumps, policy=policy).inputs
     assert before != asked(pumps).inputs
     policy.write_text("two")
-    taken = asked(pumps, **{"pump-1": policy})
+    taken = asked(pumps, policy=policy)
     assert taken.inputs != before
     policy.write_text("one")
     assert taken.retaken().inputs == before, "as it is when the nodes begin"
@@ -206,3 +219,13 @@ def test_data_that_lie_elsewhere_or_cannot_be_read_as_files_are_not_known(pumps:
     (first_file(pumps).parent / "more").unlink()
     os.mkfifo(first_file(pumps).parent / "pipe")
     assert asked(pumps).inputs.data == {}
+
+
+def test_a_package_that_is_not_installed_here_leaves_them_unknown(
+    pumps: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing(_code: object) -> Environment:
+        raise ProjectError("detector/model.py imports torch, which is not installed here")
+
+    monkeypatch.setattr(unchanged, "find_installed", missing)
+    assert asked(pumps).inputs.packages == ""

@@ -45,18 +45,20 @@ def test_a_retry_is_the_same_but_for_its_name_and_says_whose_it_is() -> None:
     assert retry(again, "r-third").retries == "r-again"
 
 
+def another(value: object) -> object:
+    """Of the same type, and not the same."""
+    if isinstance(value, bool | int | float):
+        return not value if isinstance(value, bool) else value + 1
+    if isinstance(value, dict):
+        return {**value, "x": ("y",)}
+    return Grid(8, 0) if isinstance(value, Grid) else f"{value}x"
+
+
 @pytest.mark.parametrize("field", sorted({*RunSpec.__struct_fields__} - {"run", "retries"}))
 def test_what_has_another_input_is_no_retry(field: str) -> None:
-    value = getattr(SPEC, field)
-    other = not value if isinstance(value, bool) else {} if isinstance(value, dict) else None
-    if other is None:
-        other = (
-            value + 1 if isinstance(value, int | float) else Grid(8, 0) if isinstance(value, Grid) else "x"
-        )
-    if other == value:
-        other = {"x": 1}
+    wrong = {field: another(getattr(SPEC, field))}
     with pytest.raises(RunProblem, match=field):
-        check_retry(msgspec.structs.replace(retry(SPEC, "r-again"), **{field: other}), SPEC)
+        check_retry(msgspec.structs.replace(retry(SPEC, "r-again"), **wrong), SPEC)
 
 
 @pytest.mark.parametrize("name", ["", "r~2", "../r-1", "r 1", "r-\n", "r" * 81])
