@@ -79,7 +79,7 @@ def run(
         nodes = nodes_of(opened[0]) if opened is not None else find_nodes(data or project / "data")
         check_all(folder, settings, nodes if opened is None else [], fogs, settings.quorum)
         job = Job(folder, settings, nodes, runs, fogs, {"source": source}, named=str(build or project))
-        job = replace(job, build=source.get("build", "") if opened is not None else "")
+        job = replace(job, kept=source.get("build", "") if opened is not None else "")
         inputs, before = taken(job, None if opened is None else opened[0], again)
         if before is not None:
             _show(*before, json)

@@ -70,7 +70,7 @@ class Job:
     amend: dict[str, tuple[str, str]] = field(default_factory=dict)  #: node -> what its policy says otherwise
     named: str = ""  #: what people call the project's folder, where that is another one than ``project``
     scaling: bool = False  #: also measure the pooled data on eight equal devices
-    build: str = ""  #: digest of the build it is begun from, which the fleet's cloud keeps
+    kept: str = ""  #: digest of the build it is begun from, which the fleet's cloud keeps
     inputs: Taken | None = None  #: what it is asked with, to be found again by
 
 
@@ -261,7 +261,7 @@ def prepare(job: Job, fleet: Fleet, run: str) -> tuple[RunSpec, tuple[bytes, byt
         quorum=settings.quorum,
         settings=dict(settings.settings),
         local=settings.local,
-        build=job.build,
+        build=job.kept,
     )
     allow_code(fleet, bundle, settings.name)
     return spec, (bundle, model)
