@@ -414,7 +414,7 @@ async def test_lives_of_a_run_are_one_run_to_whoever_lists_them(tmp_path):
     host.register("kind", fail)
     await host.start()
     try:
-        for run in ("run", "runner"):
+        for run in ("run", "r_n"):
             await host.submit("kind", run, f"spec of {run}")
             with pytest.raises(Refused):
                 await host.result(run)
@@ -422,7 +422,9 @@ async def test_lives_of_a_run_are_one_run_to_whoever_lists_them(tmp_path):
         with pytest.raises(Refused, match="life 2"):
             await host.result("run")
         found = [(run, state, spec) for run, state, _, spec in await host.runs(50)]
-        assert found == [("run", "failed", "spec of run"), ("runner", "failed", "spec of runner")]
+        assert found == [("run", "failed", "spec of run"), ("r_n", "failed", "spec of r_n")]
+        with pytest.raises(Refused, match="life 1"):
+            await host.result("r_n")
         assert await host.spec("run") == "spec of run"
         with pytest.raises(RunNotFound):
             await host.spec("run~2")

@@ -354,7 +354,8 @@ async def _newest(run: str) -> str:
     lives = await DBOS.list_workflows_async(
         workflow_id_prefix=f"{run}{LIFE}", load_input=False, load_output=False
     )
-    return max((each.workflow_id for each in lives), key=lambda name: _life(name)[1], default=run)
+    own = [each.workflow_id for each in lives if _life(each.workflow_id)[0] == run]  # "_" is any sign there
+    return max(own, key=lambda name: _life(name)[1], default=run)
 
 
 def _life(workflow: str) -> tuple[str, int]:
