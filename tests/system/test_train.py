@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from reuna.template import make_project
 from tests.repositories import commit, git
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(170)]
-ROUNDS = 40
+ROUNDS = 20
 PLAIN = "\n[run]\nlocal = false\ncentralised = false\n"
 
 
@@ -30,6 +31,8 @@ class Line:
     def __init__(self, folder: Path) -> None:
         self.project, self.fleet = folder / "pumps", folder / "line" / "fleet.toml"
         make_project(self.project, sample=True)
+        for pump in ("pump-3", "pump-4"):  # two machines tell the same story in half the time
+            shutil.rmtree(self.project / "data" / pump)
         settings = (self.project / "reuna.toml").read_text().replace("rounds = 20", f"rounds = {ROUNDS}")
         (self.project / "reuna.toml").write_text(settings + PLAIN)
         git(self.project, "init", "--quiet", ".")
@@ -68,7 +71,7 @@ def line(tmp_path: Path) -> Iterator[Line]:
     running = subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True)
     try:
         until(made.fleet.exists)
-        until(lambda: len(made.operator.nodes()) == 6)
+        until(lambda: len(made.operator.nodes()) == 3)
         yield made
     finally:
         running.send_signal(signal.SIGINT)
