@@ -242,11 +242,12 @@ async def _run(settings: Mapping[str, Any], changes: Changes, stack: AsyncExitSt
     blobs, spool = FileBlobs(folder / "blobs"), DiskSpool(folder / "spool")
     events = EventLog(folder / "events.sqlite")
     host = DbosHost(folder / "journal")
-    builds = Builds(folder / "builds", clock)
     signing = Signing(Path(settings["trust"]), clock)
     stock = Stock(signing.repository, Path(settings["trust"]) / "targets", ThreadOffload())
     holdings = Holdings(stock, events, door.register, ThreadOffload())
-    coordinator = Coordinator(name, blobs, events, host, door.admission, holdings, builds)
+    coordinator = Coordinator(
+        name, blobs, events, host, door.admission, holdings, Builds(folder / "builds", clock)
+    )
     metadata, announce_s = signing.repository.file, settings["announce_s"]
     intake = Intake(name, blobs, spool, None, announce_s, 1.25, metadata=metadata, released=stock.get)
     planner = Planner(bus, intake, signing.seal)
