@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from reuna.core.errors import Unreachable
+from reuna.core.errors import ReunaError
 from reuna.fleet.client import Operator
 from reuna.fleet.layout import open_fleet
 from reuna.template import make_project
@@ -84,7 +84,7 @@ def until(happened: Callable[[], Any], seconds: float = 60) -> Any:
         try:
             if found := happened():
                 return found
-        except Unreachable:
+        except ReunaError:  # what is half written, or not up yet
             pass
         time.sleep(0.01)
     raise AssertionError("it did not happen in time")
