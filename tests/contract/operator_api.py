@@ -21,6 +21,7 @@ from reuna.adapters.people import PeopleStore
 from reuna.adapters.register import Register
 from reuna.adapters.tls import KeyPair, server_context
 from reuna.adapters.tuf_repository import TufRepository
+from reuna.cloud.builds import Builds
 from reuna.cloud.coordinator import Coordinator, _sign_ins
 from reuna.cloud.holdings import Holdings
 from reuna.cloud.reception import Reception
@@ -39,6 +40,7 @@ class Journal:
     """Runs that were submitted; the real one is DBOS."""
 
     runs_: dict[str, str] = field(default_factory=dict)
+    states: dict[str, str] = field(default_factory=dict)
 
     async def submit(self, name: str, run: str, spec: str) -> None:
         self.runs_.setdefault(run, spec)
@@ -49,10 +51,20 @@ class Journal:
     async def status(self, run: str) -> dict[str, Any]:
         if run not in self.runs_:
             raise RunNotFound(f"the cloud knows no run {run!r}")
-        return {"state": "running"}
+        return {"state": self.states.get(run, "running")}
 
     async def cancel(self, run: str) -> None:
         await self.status(run)
+        self.states[run] = "cancelled"
+
+    async def resume(self, run: str) -> None:
+        await self.status(run)
+        self.states[run] = "running"
+
+    async def spec(self, run: str) -> str:
+        if not self.runs_.get(run):
+            raise RunNotFound(f"the cloud knows no run {run!r}")
+        return self.runs_[run]
 
 
 @dataclass
@@ -63,6 +75,7 @@ class Served:
     operator: KeyPair
     gateway: KeyPair
     reception: Reception
+    journal: Journal
 
 
 def provider_settings(folder: Path, provider: IdentityProvider, believed: bool) -> dict[str, Any]:
@@ -109,8 +122,9 @@ def served_with(folder: Path, given: dict[str, Any]) -> Iterator[Served]:
     make_trust(folder / "trust", "demo", SystemClock().now())
     stock = Stock(TufRepository(folder / "trust" / "public"), folder / "trust" / "targets", ThreadOffload())
     holdings = Holdings(stock, events, register, ThreadOffload())
-    journal = cast("DbosHost", Journal({"r-1": ""}))
-    coordinator = Coordinator("cloud", blobs, events, journal, admission, holdings)
+    journal, builds = Journal({"r-1": ""}), Builds(folder / "builds", SystemClock())
+    host = cast("DbosHost", journal)
+    coordinator = Coordinator("cloud", blobs, events, host, admission, holdings, builds)
     coordinator.present["fog-1"] = 1.0
     port, people_port = free_ports(2)
     store = PeopleStore(folder / "people.sqlite")
@@ -134,6 +148,7 @@ def served_with(folder: Path, given: dict[str, Any]) -> Iterator[Served]:
             fleet.issue("operator", "operator"),
             fleet.issue("fog", "north"),
             reception,
+            journal,
         )
     finally:
         asyncio.run_coroutine_threadsafe(api.stop(), loop).result(10)

@@ -353,7 +353,7 @@ async def test_an_event_that_comes_again_after_the_servers_memory_of_it_takes_ef
     site, clock, nothing = NatsSite(tmp_path, StreamLimits(duplicate_window_s=0.1)), SystemClock(), None
     events, register = EventLog(tmp_path / "events.sqlite"), Register(tmp_path / "register.sqlite")
     admission = Admission("demo", "edge", "north", register, EDGES, clock)
-    cloud = Coordinator("cloud", nothing, events, nothing, admission, nothing)  # type: ignore[arg-type]  # not asked
+    cloud = Coordinator("cloud", nothing, events, nothing, admission, nothing, nothing)  # type: ignore[arg-type]  # not asked
     heard, data = Heard(), encode(Event("plant-1", "b1", 1, 0.0, "sat out", "r-1", 1))
 
     async def take(subject: str, word: bytes) -> None:

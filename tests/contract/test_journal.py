@@ -72,6 +72,14 @@ class SimHost:
         self._tasks[run].cancel()
         await asyncio.wait([self._tasks[run]])
 
+    async def resume(self, run):
+        if run not in self._disk:
+            raise RunNotFound(run)
+        if self._tasks[run].done() and (self._tasks[run].cancelled() or self._tasks[run].exception()):
+            self._disk[run]["ended"] = False
+            self._disk[run]["store"].resume(failed=not self._tasks[run].cancelled())
+            self._go(run, self._disk[run])
+
     def _go(self, run, entry):
         journal = SimJournal(entry["store"])
         self._tasks[run] = asyncio.ensure_future(self._run(entry, journal))
@@ -324,12 +332,118 @@ async def test_cancelling_reaches_the_work_and_is_final(world, where):
     assert reached == (["step"] if where == "step" else [])
 
 
+@pytest.mark.parametrize("end", ["cancelled", "failed", "cancelled after an error that was handled"])
+async def test_a_run_that_ended_early_goes_on_where_it_ended_when_somebody_resumes_it(world, end):
+    done, stuck, calm = [], asyncio.Event(), asyncio.Event()
+
+    async def work(name):
+        done.append(name)
+        if name == "second" and not calm.is_set():
+            stuck.set()
+            if end == "failed":
+                raise Refused("stale", "round 2 is over")
+            await asyncio.sleep(3600)
+        if name == "first" and end.endswith("handled"):
+            raise Refused("stale", "round 1 is over")
+        return name
+
+    async def body(journal, spec):
+        try:
+            found = [spec, journal.life, await journal.step("first", lambda: work("first"))]
+        except Refused as error:
+            found = [spec, journal.life, error.reason]
+        return [
+            *found,
+            await journal.step("second", lambda: work("second")),
+            await journal.step("third", three),
+        ]
+
+    async def three():
+        return await work("third")
+
+    async with world.host(body) as host:
+        await host.submit("kind", "run", "spec")
+        await stuck.wait()
+        if end != "failed":
+            await host.cancel("run")
+        with pytest.raises((RunFailed, Refused)):
+            await host.result("run")
+        calm.set()
+        await host.resume("run")
+        first = "stale" if end.endswith("handled") else "first"
+        assert await host.result("run") == ["spec", 2, first, "second", "third"]
+        await host.resume("run")
+        assert await host.result("run") == ["spec", 2, first, "second", "third"], "it is done"
+    assert done == ["first", "second", "second", "third"]
+
+
+async def test_a_resumed_run_may_end_and_be_resumed_again_and_outlives_its_host(world):
+    tries, waits = [], asyncio.Event()
+
+    async def work(life):
+        tries.append(life)
+        if life == 3 and tries.count(3) == 1:
+            waits.set()
+            await asyncio.sleep(3600)
+        if life < 3:
+            raise Refused("stale", f"life {life}")
+
+    async def body(journal, spec):
+        await journal.step("try", lambda: work(journal.life))
+        return [spec, journal.life]
+
+    async with world.host(body) as host:
+        await host.submit("kind", "run", "spec")
+        for life in (1, 2):
+            with pytest.raises(Refused, match=f"life {life}"):
+                await host.result("run")
+            await host.resume("run")
+        await waits.wait()
+        await host.resume("run")  # it is on its way: nothing happens
+    async with world.host(body) as host:
+        await host.submit("kind", "run", "spec")
+        assert await host.result("run") == ["spec", 3]
+    assert tries == [1, 2, 3, 3]
+
+
+async def test_lives_of_a_run_are_one_run_to_whoever_lists_them(tmp_path):
+    async def fail(journal, spec):
+        raise Refused("stale", f"life {journal.life}")
+
+    host = DbosHost(tmp_path)
+    host.register("kind", fail)
+    await host.start()
+    try:
+        for run in ("run", "r_n"):
+            await host.submit("kind", run, f"spec of {run}")
+            with pytest.raises(Refused):
+                await host.result(run)
+        await host.resume("run")
+        with pytest.raises(Refused, match="life 2"):
+            await host.result("run")
+        found = [(run, state, spec) for run, state, _, spec in await host.runs(50)]
+        assert found == [("run", "failed", "spec of run"), ("r_n", "failed", "spec of r_n")]
+        with pytest.raises(Refused, match="life 1"):
+            await host.result("r_n")
+        assert await host.spec("run") == "spec of run"
+        with pytest.raises(RunNotFound):
+            await host.spec("run~2")
+        with sqlite3.connect(tmp_path / "journal.sqlite") as database:
+            assert database.execute("SELECT count(*) FROM workflow_status").fetchone() == (3,), (
+                "none is rewritten"
+            )
+    finally:
+        await host.stop()
+
+
 async def test_unknown_runs_are_said_to_be(world):
     async with world.host(_value) as host:
         with pytest.raises(RunNotFound):
             await host.result("nobody")
         with pytest.raises(RunNotFound):
             await host.send("nobody", "topic", "message")
+        with pytest.raises(RunNotFound):
+            await host.resume("nobody")
 
 
 # --- crashes ---------------------------------------------------------------------------------
@@ -592,6 +706,8 @@ async def test_a_run_goes_on_after_an_upgrade(tmp_path):
 
 class Handed(DbosJournal):
     """Its steps are taken by the body of a host's run."""
+
+    life = 1
 
     def __init__(self):
         self._steps = asyncio.Queue()

@@ -151,7 +151,7 @@ def test_a_run_waits_for_a_second_person_and_then_is_the_one_that_was_proposed(a
         ben.decide(waiting, False)
 
 
-def test_a_run_ends_for_good_only_when_a_second_person_agrees(api: Served) -> None:
+def test_a_run_is_stopped_only_when_a_second_person_agrees(api: Served) -> None:
     anna, ben = account(api, "anna"), account(api, "ben")
     anna.submit(spec())
     ben.decide(ben.proposals()[0], True)

@@ -108,7 +108,7 @@ def check_links(result: ResultFile) -> None:
 
 
 def test_equal_seeds_give_equal_models_and_diff_says_so(project: Path) -> None:
-    runs = [reuna("run", "--rounds", "3", "--json", cwd=project) for _ in range(2)]
+    runs = [reuna("run", "--rounds", "3", "--again", "--json", cwd=project) for _ in range(2)]
     first, second = (json.loads(done.stdout) for done in runs)
     assert first["model_digest"] == second["model_digest"]
     told = json.loads(reuna("diff", first["run"], second["run"], "--json", cwd=project).stdout)
@@ -244,7 +244,8 @@ def test_a_fleet_that_is_up_takes_one_run_after_the_other(project: Path) -> None
     running = subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True)
     try:
         wait_until(fleet.exists)
-        runs = [reuna("run", "--fleet", str(fleet), "--rounds", "3", "--json", cwd=project) for _ in range(2)]
+        asked = ["--fleet", str(fleet), "--rounds", "3", "--json", "--again"]
+        runs = [reuna("run", *asked, cwd=project) for _ in range(2)]
     finally:
         running.send_signal(signal.SIGINT)
         running.wait(60)

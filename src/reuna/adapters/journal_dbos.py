@@ -48,6 +48,7 @@ RETRY_S = 10.0  #: between tries to go on with a run whose journal could not be 
 POLL_S = 0.2  #: how late a message may be seen, and how long `DbosHost.stop` takes
 THREADS = 32  #: DBOS makes its pool the default of our loop; Python's own bound is 32 as well
 SUBSECONDS_SINCE = (3, 42)  #: SQLite's `unixepoch('subsec')`
+LIFE = "~"  #: in DBOS's name of a life of a run after the first: run~2; no run's own name holds it
 _ERROR_KEY = "reuna-error"
 
 log = logging.getLogger("reuna.journal")
@@ -93,6 +94,9 @@ class Durable(sqlite3.Connection):
 class DbosJournal:
     """The journal of the run that is being executed; one commit a step."""
 
+    def __init__(self, life: int = 1) -> None:
+        self.life = life
+
     async def step(self, name: str, work: Callable[[], Awaitable[T]]) -> T:
         async def plain_work() -> T:
             return _plain(await work(), name)
@@ -116,7 +120,8 @@ class DbosHost:
 
     A run is executed at least once from its last journalled step on; `stop` and a crash leave it
     to the next start, `cancel` ends it. While the disk takes no journal, a run is interrupted and
-    tried again; it does not fail.
+    tried again; it does not fail. `resume` gives one that has ended another life: to DBOS a workflow
+    of its own, forked where the last one ended, so that nothing that was journalled is rewritten.
     """
 
     _started: ClassVar[DbosHost | None] = None
@@ -129,6 +134,7 @@ class DbosHost:
         self._tasks: dict[str, asyncio.Task[Any]] = {}
         self._retries: set[asyncio.Task[None]] = set()
         self._workflow: Any = None
+        self._resuming = asyncio.Lock()
         self._lock_fd = -1
         self._dbos: DBOS | None = None
 
@@ -193,7 +199,7 @@ class DbosHost:
 
         A run that is done has its ``result``, one that failed ``message`` and ``code``.
         """
-        found = await DBOS.get_workflow_status_async(run)
+        found = await DBOS.get_workflow_status_async(await _newest(run))
         if found is None:
             raise _no_run(run)
         state = STATES.get(found.status, "running")
@@ -207,19 +213,55 @@ class DbosHost:
         return status
 
     async def runs(self, limit: int) -> list[tuple[str, str, float, str]]:
-        """Name, state, begin (seconds since the epoch) and spec of runs, the newest first."""
+        """Name, state, begin (seconds since the epoch) and spec of runs, the newest first.
+
+        One that was resumed began when it was.
+        """
         found = await DBOS.list_workflows_async(name=WORKFLOW, limit=limit, sort_desc=True, load_output=False)
+        newest: dict[str, Any] = {}
+        for each in found:
+            run, life = _life(each.workflow_id)
+            if run not in newest or life > _life(newest[run].workflow_id)[1]:
+                newest[run] = each
         return [
-            (each.workflow_id, STATES.get(each.status, "running"), (each.created_at or 0) / 1000, _spec(each))
-            for each in found
+            (run, STATES.get(each.status, "running"), (each.created_at or 0) / 1000, _spec(each))
+            for run, each in newest.items()
         ]
+
+    async def spec(self, run: str) -> str:
+        """What a run was begun with. Raises `RunNotFound`."""
+        found = await DBOS.get_workflow_status_async(run)
+        if found is None or LIFE in run:
+            raise _no_run(run)
+        return _spec(found)
+
+    async def resume(self, run: str) -> None:
+        """Let a run that was cancelled or failed go on at the first step that was not done; others stay.
+
+        Its body finds in `Journal.life` the how-many-eth life this is. Raises `RunNotFound`, `DiskFull`.
+        """
+        async with self._resuming:
+            state = (await self.status(run))["state"]
+            if state not in {"cancelled", "failed"}:
+                return
+            last = await _newest(run)
+            steps = await DBOS.list_workflow_steps_async(last)
+            end = max(steps, key=lambda step: step["function_id"], default=None)
+            again = state == "failed" and end is not None and end["error"] is not None
+            start = 1 if end is None else end["function_id"] + (not again)
+            try:
+                with _own_errors(), SetWorkflowID(f"{run}{LIFE}{_life(last)[1] + 1}"):
+                    await DBOS.fork_workflow_async(last, start, application_version=self._version)
+            except DBAPIError as error:
+                raise DiskFull(f"the journal does not take up {run} again: {error.orig}") from error
 
     async def result(self, run: str) -> Any:
         """Wait for a run's end. Raises the error it ended with; `RunFailed` if it was cancelled."""
         await self.status(run)
-        if run in self._tasks:
-            await asyncio.wait([self._tasks[run]])
-        handle: Any = await DBOS.retrieve_workflow_async(run)
+        last = await _newest(run)
+        if last in self._tasks:
+            await asyncio.wait([self._tasks[last]])
+        handle: Any = await DBOS.retrieve_workflow_async(last)
         try:
             return await handle.get_result(polling_interval_sec=POLL_S)
         except dbos_error.DBOSAwaitedWorkflowCancelledError as error:
@@ -228,18 +270,19 @@ class DbosHost:
     async def send(self, run: str, topic: str, message: str) -> None:
         """Leave a message for `Journal.await_event`, durable on return. Raises `RunNotFound`."""
         try:
-            await DBOS.send_async(run, message, topic)
+            await DBOS.send_async(await _newest(run), message, topic)
         except dbos_error.DBOSNonExistentWorkflowError as error:
             raise _no_run(run) from error
         await asyncio.sleep(0.001)  # DBOS orders messages by the millisecond they were sent in
 
     async def cancel(self, run: str) -> None:
-        """End a run for good; ``CancelledError`` reaches its step. Raises `RunNotFound`."""
+        """End a run until somebody resumes it; ``CancelledError`` reaches its step. Raises `RunNotFound`."""
         await self.status(run)
-        await DBOS.cancel_workflow_async(run)
-        if run in self._tasks:
-            self._tasks[run].cancel()
-            await asyncio.wait([self._tasks[run]])
+        last = await _newest(run)
+        await DBOS.cancel_workflow_async(last)
+        if last in self._tasks:
+            self._tasks[last].cancel()
+            await asyncio.wait([self._tasks[last]])
 
     def _executor(self) -> Callable[[str, str], Awaitable[Any]]:
         async def execute(kind: str, spec: str) -> Any:
@@ -249,7 +292,7 @@ class DbosHost:
             self._tasks[run] = task
             task.add_done_callback(partial(self._ended, run))
             try:
-                return _plain(await self._body(kind)(DbosJournal(), spec), "the run's end")
+                return _plain(await self._body(kind)(DbosJournal(_life(run)[1]), spec), "the run's end")
             except DBAPIError as error:
                 self._try_again(run, error)
                 raise asyncio.CancelledError from error  # DBOS stores any other end as final
@@ -304,6 +347,21 @@ class DbosHost:
             "enable_otlp": False,
             "log_level": "WARNING",
         }
+
+
+async def _newest(run: str) -> str:
+    """DBOS's name of a run's newest life."""
+    lives = await DBOS.list_workflows_async(
+        workflow_id_prefix=f"{run}{LIFE}", load_input=False, load_output=False
+    )
+    own = [each.workflow_id for each in lives if _life(each.workflow_id)[0] == run]  # "_" is any sign there
+    return max(own, key=lambda name: _life(name)[1], default=run)
+
+
+def _life(workflow: str) -> tuple[str, int]:
+    """The run, and the how-many-eth of its lives."""
+    run, _, life = workflow.partition(LIFE)
+    return run, int(life or 1)
 
 
 async def _resume(run: str) -> None:

@@ -26,11 +26,14 @@ class OpenRun(NamedTuple):
 
 
 def open_runs(database: sqlite3.Connection) -> list[OpenRun]:
-    """Runs that go on at the next start; none in a journal that is empty. Raises `sqlite3.Error`."""
+    """Runs that go on at the next start; none in a journal that is empty. Raises `sqlite3.Error`.
+
+    One that was resumed has another name there, see `reuna.adapters.journal_dbos.LIFE`.
+    """
     tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     if not {"workflow_status", "operation_outputs"} <= tables:
         return []
-    return [OpenRun(*row) for row in database.execute(_OPEN)]
+    return [OpenRun(run.partition("~")[0], *rest) for run, *rest in database.execute(_OPEN)]
 
 
 def schema_version(database: sqlite3.Connection) -> int:

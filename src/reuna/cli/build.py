@@ -147,6 +147,46 @@ def sign(
 
 
 @app.command()
+def push(
+    file: File, fleet: Annotated[str, typer.Option("--fleet", help="As of `reuna run`.")], json: Json = False
+) -> None:
+    """Let a fleet's cloud keep a build and its provenance, so that runs are begun from it by its digest."""
+    from reuna.cli.run import open_at
+    from reuna.fleet.kept import push as hand_over
+
+    digest = hand_over(open_at(fleet)[1], file)
+    if json:
+        as_json({"file": str(file), "digest": digest})
+    else:
+        typer.echo(
+            f"kept: sha256:{digest}\nto run it: reuna run --build sha256:{digest[:12]} --fleet {fleet}"
+        )
+
+
+@app.command(name="list")
+def list_builds(
+    fleet: Annotated[str, typer.Option("--fleet", help="As of `reuna run`.")], json: Json = False
+) -> None:
+    """List the builds that a fleet's cloud keeps, the newest first."""
+    import msgspec
+
+    from reuna.cli.run import open_at
+    from reuna.core.foreign import readable
+
+    found = open_at(fleet)[1].builds()
+    if json:
+        as_json(msgspec.to_builtins(found))
+        return
+    for each in found:
+        changed = ", and changes that are in no commit" if each.dirty else ""
+        commit = f"commit {each.commit[:12]}{changed}" if each.commit else "no provenance"
+        signed = f", signed by {len(each.signed_by)}" if each.signed_by else ""
+        typer.echo(f"sha256:{each.digest}  {readable(each.project)}  {commit}{signed}")
+    if not found:
+        typer.echo("no build is kept; hand one over with `reuna build push FILE --fleet`", err=True)
+
+
+@app.command()
 def unpack(
     file: File, folder: Annotated[Path, typer.Argument(help="Folder to make; it must be empty or not there.")]
 ) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from reuna.core.project import ProjectSettings
     from reuna.fleet.client import Operator
     from reuna.fleet.layout import Fleet
-    from reuna.fleet.session import Finished, Job
+    from reuna.fleet.session import Finished, Job, Watch
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Running = Annotated[
@@ -29,6 +29,10 @@ Running = Annotated[
     ),
 ]
 Runs = Annotated[Path, typer.Option("--runs", help="Folder where results go.")]
+Folder = Annotated[
+    Path,
+    typer.Option("--project", help="Folder with the code of the run; of a run from a build none is needed."),
+]
 
 
 def run(
@@ -43,12 +47,18 @@ def run(
     rounds: Annotated[int | None, typer.Option("--rounds", min=0, help="Instead of strategy.rounds.")] = None,
     sets: Annotated[list[str] | None, typer.Option("--set", help="One setting, NAME=VALUE.")] = None,
     build: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
-            "--build", help="Run this build instead of a folder: its code and its settings, exactly."
+            "--build",
+            metavar="FILE|sha256:DIGEST|PROJECT",
+            help="Run this build instead of a folder, its code and its settings, exactly: a file, or with "
+            "--fleet one that its cloud keeps, by its digest or as the newest of a project.",
         ),
     ] = None,
     fleet: Running = None,
+    again: Annotated[
+        bool, typer.Option("--again", help="Train also when an earlier run had the same of everything.")
+    ] = False,
     mlflow: Annotated[
         bool | None,
         typer.Option("--mlflow/--no-mlflow", help="Show the run in MLflow, instead of tracking.mlflow."),
@@ -57,26 +67,29 @@ def run(
     json: Json = False,
 ) -> None:
     """Train the project's model over the nodes of a data folder, on this machine, and compare."""
+    from reuna.cli.unchanged import taken
     from reuna.fleet.check import check_all
     from reuna.fleet.data import find_nodes
     from reuna.fleet.session import Job, nodes_of
 
     flags = [*(sets or []), *([] if rounds is None else [f"strategy.rounds={rounds}"])]
     opened = open_at(fleet) if fleet is not None else None
-    with _to_run(project, build, flags) as (folder, told, source):
+    with _to_run(project, build, flags, opened) as (folder, told, source):
         settings = told if mlflow is None else replace(told, mlflow="always" if mlflow else "never")
         nodes = nodes_of(opened[0]) if opened is not None else find_nodes(data or project / "data")
         check_all(folder, settings, nodes if opened is None else [], fogs, settings.quorum)
-        _carry_out(
-            Job(folder, settings, nodes, runs, fogs, {"source": source}, named=str(build or project)),
-            json,
-            opened,
-        )
+        job = Job(folder, settings, nodes, runs, fogs, {"source": source}, named=str(build or project))
+        job = replace(job, kept=source.get("build", "") if opened is not None else "")
+        inputs, before = taken(job, None if opened is None else opened[0], again)
+        if before is not None:
+            _show(*before, json)
+            return
+        _carry_out(replace(job, inputs=inputs), json, opened)
 
 
 @contextmanager
 def _to_run(
-    project: Path, build: Path | None, flags: list[str]
+    project: Path, build: str | None, flags: list[str], opened: tuple[Fleet, Operator] | None
 ) -> Iterator[tuple[Path, ProjectSettings, dict[str, Any]]]:
     """The project's folder, its settings and where its code comes from; a build is unpacked for the while."""
     import msgspec
@@ -91,22 +104,91 @@ def _to_run(
         return
     if flags:
         raise SettingsError(f"{flags[0]}: a build is run as it is", "Change reuna.toml, and build again.")
-    found = read(build)
     with TemporaryDirectory(prefix="reuna-") as scratch:
-        folder = Path(scratch) / "project"
+        file = _file_of(build, Path(scratch), None if opened is None else opened[1])
+        found, folder = read(file), Path(scratch) / "project"
         settings = unpack(found, folder)
-        yield folder, settings, msgspec.to_builtins(source_of_build(found, claimed(build)))
+        yield folder, settings, msgspec.to_builtins(source_of_build(found, claimed(file)))
+
+
+def _file_of(build: str, scratch: Path, operator: Operator | None) -> Path:
+    """A build as a file: the one named, which the cloud keeps from now on, or one that it keeps already."""
+    from reuna.fleet.kept import fetch, named, push
+
+    file = Path(build)
+    if operator is None:
+        return file
+    if file.exists():
+        push(operator, file)
+        return file
+    return fetch(operator, named(operator.builds(), build).digest, scratch)
 
 
 def stop(
     run: Annotated[str, typer.Argument(help="Name of the run.")],
     fleet: Annotated[str, typer.Option("--fleet", help="As of `reuna run`.")],
 ) -> None:
-    """End a run for good, as one that waits for approvals that will not come."""
+    """Stop a run, as one that waits for approvals that will not come; it can be resumed."""
     if number := open_at(fleet)[1].stop(run):
         typer.echo(f"waits for a second person: reuna proposals approve {number}")
     else:
         typer.echo(f"{run} is stopped")
+
+
+def resume(
+    run: Annotated[str, typer.Argument(help="Name of the run.")],
+    fleet: Annotated[str, typer.Option("--fleet", help="As of `reuna run`.")],
+    project: Folder = Path(),
+    runs: Runs = Path("runs"),
+    json: Json = False,
+) -> None:
+    """Go on with a run that was stopped or failed, at its last finished round, and follow it to its end."""
+    with _job_of(run, fleet, project, runs) as (job, opened):
+        _follow(job, opened, run, lambda: opened[1].resume(run), json)
+
+
+def retry(
+    run: Annotated[str, typer.Argument(help="Name of a run that has ended.")],
+    fleet: Annotated[str, typer.Option("--fleet", help="As of `reuna run`.")],
+    project: Folder = Path(),
+    runs: Runs = Path("runs"),
+    json: Json = False,
+) -> None:
+    """Begin a new run with the inputs of one that has ended; it names the one before."""
+    import secrets
+    import time
+
+    from reuna.loop.plan import run_id
+
+    with _job_of(run, fleet, project, runs) as (job, opened):
+        name = run_id(time.time(), secrets.token_hex(2))
+        _follow(job, opened, name, lambda: opened[1].retry(run, name), json)
+
+
+@contextmanager
+def _job_of(run: str, fleet: str, project: Path, runs: Path) -> Iterator[tuple[Job, tuple[Fleet, Operator]]]:
+    """What is needed for the result of a run that the cloud knows; its build comes from there."""
+    from reuna.fleet.again import settings_as_asked
+    from reuna.fleet.session import Job, nodes_of
+
+    opened = open_at(fleet)
+    spec = opened[1].asked(run)
+    build = f"sha256:{spec.build}" if spec.build else None
+    with _to_run(project, build, [], opened) as (folder, told, source):
+        settings = settings_as_asked(spec, folder, told)
+        nodes = [
+            node for node in nodes_of(opened[0]) if any(node.name in names for names in spec.fogs.values())
+        ]
+        yield (
+            Job(folder, settings, nodes, runs, notes={"source": source}, named=build or str(project)),
+            opened,
+        )
+
+
+def _follow(job: Job, opened: tuple[Fleet, Operator], run: str, begin: Callable[[], str], json: bool) -> None:
+    from reuna.fleet.again import take_up
+
+    _watched(job, json, lambda watch: take_up(*opened, job, run, begin, watch))
 
 
 def open_at(where: str) -> tuple[Fleet, Operator]:
@@ -146,15 +228,29 @@ def demo(
 
 
 def _carry_out(job: Job, json: bool, opened: tuple[Fleet, Operator] | None = None) -> None:
-    from reuna.cli.mlflow import shown_live
-    from reuna.cli.view import Progress, print_result
     from reuna.fleet.session import carry_out, carry_out_on
 
+    _watched(
+        job,
+        json,
+        lambda watch: carry_out(job, watch) if opened is None else carry_out_on(*opened, job, watch),
+    )
+
+
+def _watched(job: Job, json: bool, work: Callable[[Watch], Coroutine[Any, Any, Finished]]) -> None:
+    from reuna.cli.mlflow import shown_live
+    from reuna.cli.view import Progress
+
     with Progress(job, quiet=json) as progress, shown_live(job, progress) as (watch, done):
-        work = carry_out(job, watch) if opened is None else carry_out_on(*opened, job, watch)
-        finished: Finished = until_done(work, stopping=progress.stopping)
+        finished: Finished = until_done(work(watch), stopping=progress.stopping)
         done(finished)
+    _show(finished.folder, finished.result, json)
+
+
+def _show(folder: Path, result: dict[str, Any], json: bool) -> None:
+    from reuna.cli.view import print_result
+
     if json:
-        as_json(finished.result)
+        as_json(result)
     else:
-        print_result(finished.result, finished.folder)
+        print_result(result, folder)

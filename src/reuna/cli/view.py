@@ -176,6 +176,7 @@ def vouching_needed(fields: Mapping[str, Any]) -> str:
 
 
 PHASES = {
+    "resumed": "goes on where it ended",
     "local": "each node alone, for comparison: done",
     "evaluate": "evaluated on every node",
     "centralised": "all rows in one place, for comparison",

@@ -30,6 +30,7 @@ from reuna.adapters.people import PeopleStore
 from reuna.adapters.register import Alarm, Register
 from reuna.adapters.spool import DiskSpool
 from reuna.adapters.tls import KeyPair, client_context, server_context
+from reuna.cloud.builds import Builds
 from reuna.cloud.holdings import Holdings
 from reuna.cloud.plan import Planner
 from reuna.cloud.reception import AUDIT, PEOPLE, Reception
@@ -38,7 +39,15 @@ from reuna.cloud.sign_ins import SignIns
 from reuna.cloud.stock import Stock
 from reuna.cloud.train import Conductor, Outcome
 from reuna.cloud.witness import CloudWitness
-from reuna.core.errors import BadMessage, BlobNotFound, Corrupted, SettingsError
+from reuna.core.errors import (
+    BadMessage,
+    BlobNotFound,
+    Corrupted,
+    RunProblem,
+    SettingsError,
+    Untrusted,
+)
+from reuna.core.foreign import UNREADABLE
 from reuna.core.ports import Clock, Journal
 from reuna.core.records import Event, Hello, RunSpec, Setting
 from reuna.exchange.admission import Admission, read_alarm, read_node
@@ -48,15 +57,17 @@ from reuna.exchange.news import NewsDesk, Published
 from reuna.exchange.releases import WHAT, read_event
 from reuna.exchange.room import tell_durability, when_there_is_room
 from reuna.exchange.stored import keep_stored
-from reuna.loop.plan import check_spec
+from reuna.loop.plan import Built, check_built, check_retry, check_spec, retry
 from reuna.trust.enrolment import Invite, shape
 from reuna.trust.oidc import read_rules
 from reuna.trust.people import FOUR_EYES
 from reuna.wire import decode, digest_bytes
+from reuna.wire.build import PLAN
+from reuna.wire.build import decode as decode_build
 
 log = logging.getLogger("reuna.cloud")
 OWN_WORDS = frozenset(
-    {"round", "short", "waits", "refused", "local", "evaluate"}
+    {"round", "short", "waits", "refused", "local", "evaluate", "resumed"}
 )  #: what the cloud says of a run
 HEADS = "heads.sqlite"  #: in the state folder: countersigned heads of the nodes' ledgers
 NEWEST = 50  #: runs that are listed
@@ -74,7 +85,9 @@ class Coordinator:
         host: DbosHost,
         admission: Admission,
         holdings: Holdings,
+        builds: Builds,
     ) -> None:
+        self.builds = builds
         self._name = name
         self.holdings = holdings
         self._admission = admission
@@ -95,15 +108,51 @@ class Coordinator:
         """A model. Raises `BlobNotFound`."""
         blob = self._blobs.get(digest)
         if blob is None:
-            raise BlobNotFound(f"no blob {digest[:12]} in the cloud's store")
+            raise _no_blob(digest)
         return blob.read(0, blob.size)
 
     async def submit(self, spec: RunSpec) -> None:
-        """Begin a run, or go on with the run of that name. Raises `PlanError`, `BlobNotFound`."""
+        """Begin a run, or go on with the run of that name.
+
+        Raises `PlanError`, `BlobNotFound`, `RunProblem` when it is not what its build or the run before
+        says, `RunNotFound` for a run before that there is not.
+        """
         check_spec(spec)
         for digest in (spec.model, spec.bundle):
-            self.get_blob(digest)
+            if self._blobs.get(digest) is None:
+                raise _no_blob(digest)
+        if spec.build:
+            await ThreadOffload()(lambda: self._check_built(spec))
+        if spec.retries:
+            check_retry(spec, await self.asked(spec.retries))
         await self._host.submit("train", spec.run, msgspec.json.encode(spec).decode())
+
+    def _check_built(self, spec: RunSpec) -> None:
+        build = decode_build(self.builds.get(spec.build))
+        try:
+            plan = msgspec.json.decode(build.parts[PLAN], type=Built)
+        except UNREADABLE as error:
+            raise Untrusted("malformed", f"{PLAN} in the build cannot be read: {error}") from error
+        check_built(spec, build.manifest.code, plan)
+
+    async def asked(self, run: str) -> RunSpec:
+        """What a run was begun with. Raises `RunNotFound`."""
+        return msgspec.json.decode(await self._host.spec(run), type=RunSpec)
+
+    async def resume(self, run: str) -> None:
+        """Let a run that was stopped or failed go on at its last finished round; one that runs, runs.
+
+        Raises `RunNotFound`, `RunProblem` for one that is done.
+        """
+        if (await self._host.status(run))["state"] == "done":
+            raise RunProblem(f"run {run} is done", f"Train it again under a new name: `reuna retry {run}`.")
+        await self._host.resume(run)
+
+    async def again(self, run: str, name: str) -> RunSpec:
+        """Another try of a run that has ended, to `submit`. Raises `RunNotFound`, `RunProblem`."""
+        if (await self._host.status(run))["state"] == "running":
+            raise RunProblem(f"run {run} goes on", f"Wait for its end, or stop it first: `reuna stop {run}`.")
+        return retry(await self.asked(run), name)
 
     async def status(self, run: str) -> dict[str, Any]:
         """Where a run is: its state, and the outcome or the error when it ended."""
@@ -120,7 +169,7 @@ class Coordinator:
         return found
 
     async def stop(self, run: str) -> None:
-        """End a run for good; one that has ended stays as it is. Raises `RunNotFound`."""
+        """End a run until it is resumed; one that has ended stays as it is. Raises `RunNotFound`."""
         if (await self._host.status(run))["state"] == "running":
             await self._host.cancel(run)
 
@@ -155,10 +204,14 @@ class Coordinator:
     async def report(self, spec: RunSpec, what: str, fields: dict[str, Setting]) -> None:
         """Note something in the run's timeline, once however often a step is carried out again."""
         round_number = int(fields.get("round", 0))
-        sequence = 1000 * round_number + int(fields.get("attempt", 0))
+        sequence = (round_number << 32) + int(fields.get("attempt", 0))
         at = SystemClock().now()
         event = Event(self._name, f"{spec.run}/{what}", sequence, at, what, spec.run, round_number, fields)
         await ThreadOffload()(lambda: self._events.record(event))
+
+
+def _no_blob(digest: str) -> BlobNotFound:
+    return BlobNotFound(f"no blob {digest[:12]} in the cloud's store")
 
 
 Changes = asyncio.Queue[dict[str, Any]]
@@ -192,7 +245,9 @@ async def _run(settings: Mapping[str, Any], changes: Changes, stack: AsyncExitSt
     signing = Signing(Path(settings["trust"]), clock)
     stock = Stock(signing.repository, Path(settings["trust"]) / "targets", ThreadOffload())
     holdings = Holdings(stock, events, door.register, ThreadOffload())
-    coordinator = Coordinator(name, blobs, events, host, door.admission, holdings)
+    coordinator = Coordinator(
+        name, blobs, events, host, door.admission, holdings, Builds(folder / "builds", clock)
+    )
     metadata, announce_s = signing.repository.file, settings["announce_s"]
     intake = Intake(name, blobs, spool, None, announce_s, 1.25, metadata=metadata, released=stock.get)
     planner = Planner(bus, intake, signing.seal)

@@ -34,17 +34,24 @@ log = logging.getLogger("reuna.cloud")
 Outcome = dict[str, Any]  #: what a journalled step returns; plain JSON values
 Report = Callable[[RunSpec, str, dict[str, Setting]], Awaitable[None]]
 MAX_ATTEMPTS = 20
+TOLD_OF_A_LIFE = (
+    1000  #: what is told of a round in a later life of the run is counted from a multiple of this
+)
 FIRST_WAIT_S, LAST_WAIT_S = 1.0, 30.0  #: until sites whose officers decide are asked again
 
 
 @dataclass(frozen=True)
 class Ask:
-    """What a round asks of every fog; ``before`` is `shared` of the round before it."""
+    """What a round asks of every fog; ``before`` is `shared` of the round before it.
+
+    ``life`` is that of the run, see `reuna.core.ports.Journal`.
+    """
 
     round: int
     task: Task
     model: str
     before: str
+    life: int = 1
 
     def shared(self, spec: RunSpec) -> str:
         """See `reuna.loop.plan.shared`."""
@@ -77,21 +84,23 @@ class Conductor:
     async def body(self, journal: Journal, spec: RunSpec) -> Outcome:
         """The whole run as plain code over a journal: one commit a round."""
         state: Outcome = {"model": spec.model, "state": ""}
-        before, asked = state, ""
+        before, asked, life = state, "", journal.life
+        if life > 1:
+            await self._report(spec, "resumed", {"attempt": life})
         for number in range(1, spec.rounds + 1):
-            ask = Ask(number, "train", state["model"], asked)
+            ask = Ask(number, "train", state["model"], asked, life)
             work = partial(self._in_time, spec, number, partial(self._round, spec, ask, state))
             after = await journal.step(f"round {number}", work)
             self._forget(before, {spec.model, *state.values(), *after.values()})
             before, state, asked = state, after, ask.shared(spec)
         outcome: Outcome = {"model": state["model"], "rounds": spec.rounds}
         if spec.local:
-            ask = Ask(spec.rounds + 1, "local", spec.model, asked)
+            ask = Ask(spec.rounds + 1, "local", spec.model, asked, life)
             work = partial(self._in_time, spec, ask.round, partial(self._scores, spec, ask))
             outcome["local"] = await journal.step("local", work)
             asked = ask.shared(spec)
         if spec.evaluate:
-            ask = Ask(spec.rounds + 2, "evaluate", state["model"], asked)
+            ask = Ask(spec.rounds + 2, "evaluate", state["model"], asked, life)
             work = partial(self._in_time, spec, ask.round, partial(self._scores, spec, ask))
             outcome["federated"] = await journal.step("evaluate", work)
         return outcome
@@ -128,26 +137,50 @@ class Conductor:
         Attempts that are short because officers of sites have not yet approved the code count for
         nothing: the run waits. One that is short only for mistakes that stay is the last.
         """
-        attempt, short, pause, waited = 0, 0, FIRST_WAIT_S, list[tuple[str, ...]]()
+        short, pause, waited = 0, FIRST_WAIT_S, list[tuple[str, ...]]()
+        earlier = TOLD_OF_A_LIFE * (ask.life - 1)
+        attempt = self._first(spec, ask)
         while True:
-            attempt += 1
             plan, rows, again = await self._attempt(spec, ask, attempt)
+            attempt += 1
             if train.reaches_quorum(plan, rows):
                 return rows
             if not train.waits(plan, rows):
                 short += 1
                 silent = absences(member for row in rows for member in row.members)
-                await self._report(spec, "short", {"round": ask.round, "attempt": short, "absent": silent})
+                told: dict[str, Setting] = {"round": ask.round, "attempt": earlier + short}
+                await self._report(spec, "short", {**told, "absent": silent})
                 absent = train.absences(edges_of(spec), rows)
                 if short == MAX_ATTEMPTS or train.lasting(absent):
                     raise RunFailed(train.shortage(ask.round, absent, short))
                 continue
             if [train.waiting(rows)] != waited[-1:]:
                 waited.append(train.waiting(rows))
-                await self._tell_wait(spec, ask.round, waited)
+                await self._tell_wait(spec, ask.round, waited, earlier)
             if not again:
                 await self._clock.sleep(pause)
                 pause = min(2 * pause, LAST_WAIT_S)
+
+    def _first(self, spec: RunSpec, ask: Ask) -> int:
+        """The attempt with which this life of the run begins a round.
+
+        Nodes take no attempt below one they have seen, and what an earlier life closed short is not to
+        be read again as if it had been tried now. One that was closed with its quorum counts, though its
+        life ended before that was journalled.
+        """
+        for life in range(1, ask.life):
+            attempt = train.first_attempt(life)
+            while (rows := self._closed(spec, ask, attempt)) is not None:
+                plan = round_plan(spec, next(iter(spec.fogs)), ask.round, attempt, ask.task, ask.model)
+                if train.reaches_quorum(plan, rows):
+                    return attempt
+                attempt += 1
+        return train.first_attempt(ask.life)
+
+    def _closed(self, spec: RunSpec, ask: Ask, attempt: int) -> list[Contribution] | None:
+        """What the fogs gave to an attempt that was closed; None for one that was not."""
+        rows = {row.sender: row for row in self._intake.spool.rows(spec.run, ask.round, attempt)}
+        return None if rows.pop(self.name, None) is None else list(rows.values())
 
     async def _attempt(self, spec: RunSpec, ask: Ask, attempt: int) -> tuple[Plan, list[Contribution], bool]:
         """The plan, its rows when it closed, and whether it was closed before a restart."""
@@ -173,7 +206,9 @@ class Conductor:
         if refused:
             await self._report(spec, "refused", {"round": plan.round, "attempt": plan.attempt, **refused})
 
-    async def _tell_wait(self, spec: RunSpec, number: int, waited: list[tuple[str, ...]]) -> None:
+    async def _tell_wait(
+        self, spec: RunSpec, number: int, waited: list[tuple[str, ...]], earlier: int
+    ) -> None:
         """Note which edges' sites have the code before them."""
         nodes = ", ".join(waited[-1])
         log.warning(
@@ -183,7 +218,7 @@ class Conductor:
             nodes,
             spec.bundle,
         )
-        fields: dict[str, Setting] = {"round": number, "attempt": len(waited), "nodes": nodes}
+        fields: dict[str, Setting] = {"round": number, "attempt": earlier + len(waited), "nodes": nodes}
         await self._report(spec, "waits", {**fields, "bundle": spec.bundle})
 
     def _close(self, spec: RunSpec, plan: Plan) -> None:

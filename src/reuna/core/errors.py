@@ -16,7 +16,8 @@
     │   ├── NotReproduced      R111  a run or a build cannot be made again, or gave other bits
     │   ├── ReleaseNotFound    R112  no release of that version or name
     │   ├── NotReleased        R113  a run's model may not be released
-    │   └── NotHeld            R115  not every edge holds the newest release in time
+    │   ├── NotHeld            R115  not every edge holds the newest release in time
+    │   └── RunProblem         R120  a run cannot be begun from that, resumed or retried
     ├── DeviceError          this machine cannot do it                     exit 3
     │   ├── ServerMissing      R201  no nats-server
     │   ├── ServerTooOld       R202  a nats-server below the oldest we run on
@@ -139,6 +140,13 @@ class NotHeld(UserError):
     default_next_step = (
         "See which does not, and why: `reuna release where`; the logs of those edges say more."
     )
+
+
+class RunProblem(UserError):
+    """A run cannot be begun from what is named, resumed or retried."""
+
+    code = "R120"
+    default_next_step = "See where it is: `reuna runs --fleet FLEET`."
 
 
 class ExtraMissing(UserError):

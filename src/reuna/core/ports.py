@@ -262,7 +262,13 @@ class Spool(Protocol):
 
 
 class Journal(Protocol):
-    """Durable execution of a run's body: what was journalled is not done again."""
+    """Durable execution of a run's body: what was journalled is not done again.
+
+    ``life`` counts from 1 how often somebody let the run go on after its end: a step that ended in an
+    error is done again in the next one.
+    """
+
+    life: int
 
     async def step(self, name: str, work: Callable[[], Awaitable[T]]) -> T:
         """Run ``work`` at least once and journal its (msgpack-able) result exactly once."""

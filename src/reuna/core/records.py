@@ -113,7 +113,8 @@ class RunSpec(msgspec.Struct, frozen=True, omit_defaults=True):
 
     ``fogs`` maps each fog to its edges; ``quorum`` is the fraction of all edges a round needs;
     ``settings`` go to strategy and learner alike; ``local`` asks each node for its local-only
-    baseline as well.
+    baseline as well. ``build``: the SHA-256 of the build it was begun from, which the cloud keeps;
+    ``retries``: the run of which it is another try, with the same of everything else.
     """
 
     run: str
@@ -136,6 +137,25 @@ class RunSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     settings: dict[str, Setting] = {}
     local: bool = True
     evaluate: bool = True
+    build: str = ""
+    retries: str = ""
+
+
+class KeptBuild(msgspec.Struct, frozen=True):
+    """A build that the cloud keeps: digests of the file and of its code, bytes, since when (epoch s).
+
+    ``commit``, ``dirty`` and ``signed_by`` (public keys, 64 hexadecimal digits) are what its provenance
+    says; '' and nobody when there is none.
+    """
+
+    digest: str
+    project: str
+    code: str
+    size: int
+    at: float
+    commit: str = ""
+    dirty: bool = False
+    signed_by: tuple[str, ...] = ()
 
 
 class Member(msgspec.Struct, frozen=True, omit_defaults=True):

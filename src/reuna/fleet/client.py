@@ -14,7 +14,7 @@ from reuna.adapters.certificates import CertificateAuthority
 from reuna.adapters.tls import client_context
 from reuna.core.errors import ReunaError, Unreachable
 from reuna.core.foreign import told
-from reuna.core.records import ReleaseAsked, RunSpec
+from reuna.core.records import KeptBuild, ReleaseAsked, RunSpec
 from reuna.fleet.layout import Fleet
 from reuna.wire import digest_bytes
 
@@ -68,12 +68,53 @@ class Operator:
         return found
 
     def stop(self, run: str) -> str:
-        """End a run for good; or the proposal's id when a second person has to agree, else empty.
+        """Stop a run; or the proposal's id when a second person has to agree, else empty.
 
         Raises `RunNotFound`.
         """
         answer: dict[str, str] = json.loads(self._call("DELETE", f"/v1/runs/{run}"))
         return answer.get("proposal", "")
+
+    def asked(self, run: str) -> RunSpec:
+        """What a run was begun with. Raises `RunNotFound`."""
+        return msgspec.json.decode(self._call("GET", f"/v1/runs/{run}/asked"), type=RunSpec)
+
+    def resume(self, run: str) -> str:
+        """Let a run that ended early go on; or the proposal's id when a second person has to agree, else ''.
+
+        Raises `RunNotFound`, `RunProblem`.
+        """
+        answer: dict[str, str] = json.loads(self._call("POST", f"/v1/runs/{run}/resume"))
+        return answer.get("proposal", "")
+
+    def retry(self, run: str, name: str) -> str:
+        """Begin a run of that name with the inputs of another; or the proposal's id, else ''.
+
+        Raises `RunNotFound`, `RunProblem`, `BlobNotFound`.
+        """
+        words = json.dumps({"run": name}).encode()
+        answer: dict[str, str] = json.loads(self._call("POST", f"/v1/runs/{run}/retry", words))
+        return answer.get("proposal", "")
+
+    def builds(self) -> list[KeptBuild]:
+        """Builds that the cloud keeps, the newest first."""
+        return msgspec.json.decode(self._call("GET", "/v1/builds"), type=list[KeptBuild])
+
+    def put_build(self, digest: str, data: bytes) -> None:
+        """Hand over a build. Raises `Corrupted`, `Untrusted`."""
+        self._call("PUT", f"/v1/builds/{digest}", data)
+
+    def get_build(self, digest: str) -> bytes:
+        """A build's bytes. Raises `BlobNotFound`, `Corrupted`."""
+        return self._call("GET", f"/v1/builds/{digest}")
+
+    def put_provenance(self, digest: str, envelope: bytes) -> None:
+        """Hand over what a build's builder claims. Raises `BlobNotFound`, `Untrusted`."""
+        self._call("PUT", f"/v1/builds/{digest}/provenance", envelope)
+
+    def get_provenance(self, digest: str) -> bytes:
+        """What a build's builder claims. Raises `BlobNotFound`."""
+        return self._call("GET", f"/v1/builds/{digest}/provenance")
 
     def timeline(self, run: str, after: int) -> list[dict[str, Any]]:
         """Events of a run from the ``after``-th on."""

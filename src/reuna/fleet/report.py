@@ -123,8 +123,12 @@ def _heading(result: Mapping[str, Any]) -> str:
 
 
 def source_words(result: Mapping[str, Any]) -> list[str]:
-    """Which code a run had, where a repository or a build says so."""
-    source = result.get("source") or {}
+    """Which code a run had, where a repository or a build says so, and which run it tried again."""
+    before = (result.get("asked") or {}).get("retries")
+    return [*_code_words(result.get("source") or {}), *([f"again after {before}"] if before else [])]
+
+
+def _code_words(source: Mapping[str, Any]) -> list[str]:
     if not source.get("commit"):
         return []
     changed = " with changes that are in no commit" if source.get("dirty") else ""

@@ -86,6 +86,25 @@ class SourceLine(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True)
     build: str = ""
 
 
+class Inputs(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """All that the bits of a run come from; `reuna.fleet.unchanged` compares it with what is asked later.
+
+    ``code`` is the digest of the bundle, ``settings`` that of every checked setting that bears on the run,
+    ``packages`` that of the installed packages the code needs, '' when one is missing where the run was
+    begun. ``rules`` and ``data``: node -> keyed digest of its site's policy, where one was there before the
+    run, and of its files; ``data`` is empty when those of some node are not known.
+    """
+
+    code: str
+    settings: str
+    fleet: str
+    fogs: dict[str, tuple[str, ...]]
+    sites: dict[str, tuple[str, ...]]
+    packages: str
+    rules: dict[str, str]
+    data: dict[str, str]
+
+
 class VerdictLine(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     """One gate at one site, or for one type of machines: `reuna.loop.release.Verdict`."""
 
@@ -180,6 +199,7 @@ class ResultFile(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True)
     refused_by_policy: list[RefusedLine] = []
     asked: RunSpec | None = None
     source: SourceLine | None = None
+    inputs: Inputs | None = None
     gates: Judgement | None = None
     split: int | None = None
     scaling: dict[str, Any] | None = None

@@ -12,9 +12,9 @@ import secrets
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from reuna.core.errors import ReunaError, RunFailed, Unreachable
 from reuna.core.project import ProjectSettings
 from reuna.core.records import Flow, RunSpec
 from reuna.core.tensors import layout_of, pack
+from reuna.exchange.arrivals import Counts
 from reuna.fleet import departures
 from reuna.fleet.approval import decided, is_yes, verdict
 from reuna.fleet.baseline import Centralised, run_centralised
@@ -45,6 +46,7 @@ from reuna.fleet.officer import amend, key_file
 from reuna.fleet.result import check_result
 from reuna.fleet.scaling import measure_scaling
 from reuna.fleet.supervise import Supervisor, failed, undisturbed
+from reuna.fleet.unchanged import Taken
 from reuna.loop.plan import run_id
 from reuna.loop.validate import site_rows, worst_site
 from reuna.wire import digest_bytes
@@ -69,6 +71,8 @@ class Job:
     amend: dict[str, tuple[str, str]] = field(default_factory=dict)  #: node -> what its policy says otherwise
     named: str = ""  #: what people call the project's folder, where that is another one than ``project``
     scaling: bool = False  #: also measure the pooled data on eight equal devices
+    kept: str = ""  #: digest of the build it is begun from, which the fleet's cloud keeps
+    inputs: Taken | None = None  #: what it is asked with, to be found again by
 
 
 @dataclass(frozen=True)
@@ -77,6 +81,24 @@ class Finished:
 
     folder: Path
     result: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Course:
+    """A run on its way: where, who asks and watches, and what was counted when it began.
+
+    ``began`` by the monotonic clock, s; ``since`` in seconds since the epoch; ``before`` what had come down.
+    """
+
+    job: Job
+    fleet: Fleet
+    operator: Operator
+    folder: Path
+    watch: Watch
+    supervisor: Supervisor | None
+    began: float
+    since: float
+    before: Mapping[str, Counts]
 
 
 @dataclass(frozen=True)
@@ -146,6 +168,12 @@ def nodes_of(fleet: Fleet) -> list[DataNode]:
     return here + [DataNode(name, fog, Path()) for fog, names in fleet.joined.items() for name in names]
 
 
+def fogs_of(fleet: Fleet) -> dict[str, tuple[str, ...]]:
+    """The edges under each fog."""
+    here = {place.name: tuple(fleet.setting("edges", place.name)) for place in fleet.of("fog")}
+    return {**here, **fleet.joined}
+
+
 def new_run(job: Job) -> Path:
     """The folder of a new run; its name is the run's."""
     folder = job.runs / run_id(time.time(), secrets.token_hex(2))
@@ -156,29 +184,51 @@ def new_run(job: Job) -> Path:
 async def _work(
     job: Job, fleet: Fleet, operator: Operator, folder: Path, watch: Watch, supervisor: Supervisor | None
 ) -> Finished:
-    began, since = time.monotonic(), time.time() if supervisor is None else 0.0
-    before = departures.arrived(fleet) if supervisor is None else {}
+    course = on_its_way(job, fleet, operator, folder, watch, supervisor)
     await undisturbed(asyncio.to_thread(sign_code, job, fleet, watch))
+    if job.inputs is not None:
+        course = replace(course, job=replace(job, inputs=job.inputs.retaken()))
     spec, model = await undisturbed(asyncio.to_thread(prepare, job, fleet, folder.name))
-    if fleet.joined:
-        await heard(fleet, operator, job.settings.quorum)
-    else:
-        await ready(fleet, operator, supervisor, folder / LOGS)
+    await present(course)
     outcome = await train(operator, spec, model, job, watch)
+    return await finish(course, spec, outcome)
+
+
+def on_its_way(
+    job: Job, fleet: Fleet, operator: Operator, folder: Path, watch: Watch, supervisor: Supervisor | None
+) -> Course:
+    """Count from now on; of a fleet of the run's own everything counts."""
+    since = time.time() if supervisor is None else 0.0
+    before = departures.arrived(fleet) if supervisor is None else {}
+    return Course(job, fleet, operator, folder, watch, supervisor, time.monotonic(), since, before)
+
+
+async def present(course: Course) -> None:
+    """Until the nodes are there. Raises `ServerFailed`, `Unreachable`."""
+    fleet, operator = course.fleet, course.operator
+    if fleet.joined:
+        await heard(fleet, operator, course.job.settings.quorum)
+    else:
+        await ready(fleet, operator, course.supervisor, course.folder / LOGS)
+
+
+async def finish(course: Course, spec: RunSpec, outcome: dict[str, Any]) -> Finished:
+    """Compare, count, and write the result of a run that is done."""
+    job, fleet, operator, folder = course.job, course.fleet, course.operator, course.folder
     final = await asyncio.to_thread(operator.get_blob, outcome["model"])
     pooled = job.settings.centralised and not fleet.joined  # nobody holds the rows of joined machines
-    watch({"what": "centralised"} if pooled else {"what": "closing"})
+    course.watch({"what": "centralised"} if pooled else {"what": "closing"})
     central = await run_centralised(job, folder) if pooled else None
-    peaks = supervisor.sample() if supervisor is not None else {}
-    notes = dict(job.notes)
+    peaks = course.supervisor.sample() if course.supervisor is not None else {}
+    notes = {**job.notes, **(job.inputs.note(job.runs) if job.inputs is not None else {})}
     if job.scaling:
-        watch({"what": "scaling"})
+        course.watch({"what": "scaling"})
         notes["scaling"] = await measure_scaling(job)
     events = await asyncio.to_thread(operator.timeline, spec.run, 0)
-    if supervisor is not None:
-        await supervisor.stop()  # what the ledgers had allowed ahead is settled
-    left, came = entries_of(fleet, since), departures.came(fleet, before)
-    measured = Measured(left, came, peaks, events, time.monotonic() - began)
+    if course.supervisor is not None:
+        await course.supervisor.stop()  # what the ledgers had allowed ahead is settled
+    left, came = entries_of(fleet, course.since), departures.came(fleet, course.before)
+    measured = Measured(left, came, peaks, events, time.monotonic() - course.began)
     result = check_result({**assemble(job, spec, outcome, measured, central), **notes})
     write(folder, result, final)
     return Finished(folder, result)
@@ -191,8 +241,7 @@ def prepare(job: Job, fleet: Fleet, run: str) -> tuple[RunSpec, tuple[bytes, byt
     with blame_project(job.project, "making the learner"):
         tensors = entry.learner(settings.settings).init(settings.seed)
     bundle, model = pack_bundle(job.project), pack(tensors)
-    fogs = {place.name: tuple(fleet.setting("edges", place.name)) for place in fleet.of("fog")}
-    fogs.update(fleet.joined)
+    fogs = fogs_of(fleet)
     spec = RunSpec(
         run=run,
         project=settings.name,
@@ -213,6 +262,7 @@ def prepare(job: Job, fleet: Fleet, run: str) -> tuple[RunSpec, tuple[bytes, byt
         quorum=settings.quorum,
         settings=dict(settings.settings),
         local=settings.local,
+        build=job.kept,
     )
     allow_code(fleet, bundle, settings.name)
     return spec, (bundle, model)
@@ -291,7 +341,7 @@ async def follow(operator: Operator, run: str, watch: Watch) -> dict[str, Any]:
             outcome: dict[str, Any] = status["result"]
             return outcome
         if status["state"] == "cancelled":
-            raise RunFailed(f"run {run} was stopped", "Begin another one.")
+            raise RunFailed(f"run {run} was stopped", f"Go on with it: `reuna resume {run}`.")
         if status["state"] == "failed":
             raise RunFailed(f"run {run} failed: {status.get('message', 'no reason given')}")
         await asyncio.sleep(POLL_S)

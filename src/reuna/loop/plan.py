@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import hashlib
 import math
+import re
 import time
 
 import msgspec
 
-from reuna.core.errors import PlanError
-from reuna.core.records import Plan, RunSpec, Setting, Task
+from reuna.core.errors import PlanError, RunProblem
+from reuna.core.records import Grid, Plan, RunSpec, Setting, Task
 from reuna.learn.grid import check_grid
 from reuna.learn.strategies import client_settings, strategy
 from reuna.wire import encode
 
+_RUN = re.compile(r"[A-Za-z0-9._-]{1,80}")
 INLINE_LIMIT = 256 * 1024  #: bytes; a model up to this size rides in the plan itself
 
 
@@ -38,6 +40,10 @@ def size_of(spec: RunSpec) -> int:
 
 def check_spec(spec: RunSpec) -> None:
     """Refuse a run that could not be carried out exactly. Raises `PlanError`."""
+    if not _RUN.fullmatch(spec.run):
+        raise PlanError(
+            f"{spec.run!r:.80} is no name for a run", "Use a-z, A-Z, 0-9, dot, hyphen, underscore."
+        )
     edges = edges_of(spec)
     if not edges:
         raise PlanError("the run has no edge nodes", "Give at least one fog with one edge.")
@@ -53,6 +59,53 @@ def check_spec(spec: RunSpec) -> None:
         raise PlanError(f"deadline_s is {spec.deadline_s}; it must be above 0")
     strategy(spec.strategy)
     check_grid(spec.grid, spec.max_weight, len(edges))
+
+
+class Built(msgspec.Struct, frozen=True):
+    """What a build's ``plan.json`` says of the runs that are begun from it."""
+
+    name: str
+    task: str
+    metric: str
+    strategy: str
+    rounds: int
+    seed: int
+    deadline_s: float
+    quorum: float
+    grid: Grid
+    max_weight: int
+    local: bool
+    settings: dict[str, Setting]
+
+
+def check_built(spec: RunSpec, code: str, plan: Built) -> None:
+    """Refuse a run that names a build and asks for other than is in it. Raises `RunProblem`.
+
+    ``code``: the digest of the build's code. What only running the code would tell, its first model, is
+    not judged here.
+    """
+    asked = msgspec.structs.asdict(spec)
+    built = {**msgspec.structs.asdict(plan), "bundle": code}
+    built["project"] = built.pop("name")
+    wrong = sorted(name for name, value in built.items() if asked[name] != value)
+    if wrong:
+        raise RunProblem(
+            f"run {spec.run} names build {spec.build[:12]}… and has another {', '.join(wrong)}",
+            "Begin it with `reuna run --build`, which takes everything from the build.",
+        )
+
+
+def retry(spec: RunSpec, run: str) -> RunSpec:
+    """Another try of a run: the same inputs under a name of its own, which says whose they are."""
+    return msgspec.structs.replace(spec, run=run, retries=spec.run)
+
+
+def check_retry(spec: RunSpec, before: RunSpec) -> None:
+    """Refuse a run that calls itself another try of one with other inputs. Raises `RunProblem`."""
+    again = retry(before, spec.run)
+    if spec != again:
+        wrong = [name for name in spec.__struct_fields__ if getattr(spec, name) != getattr(again, name)]
+        raise RunProblem(f"run {spec.run} is no retry of {before.run}: it has another {', '.join(wrong)}")
 
 
 def quorum_of(spec: RunSpec) -> int:

@@ -37,6 +37,7 @@ MAX_METRICS = 64
 MAX_NAME = 64
 MOST_TOLD = 8  #: reasons, and nodes of each, in one message
 UNHEARD = "not heard of before the deadline"  #: what a parent says of a child that was silent
+ATTEMPTS_OF_A_LIFE = 2**20  #: while officers decide there is one every 30 s: a year of them
 #: Codes of absences that another attempt only repeats: mistakes in project, data or learner, a weak machine.
 LASTING = frozenset(
     kind.code
@@ -178,6 +179,11 @@ def _refuse(reason: str, detail: str) -> NoReturn:
 def missing(children: Iterable[str], answered: Iterable[str]) -> list[str]:
     """Children that have not answered, sorted."""
     return sorted(set(children).difference(answered))
+
+
+def first_attempt(life: int) -> int:
+    """The attempt that a round of a run begins with in its ``life``, above all of the lives before."""
+    return ATTEMPTS_OF_A_LIFE * (life - 1) + 1
 
 
 def reaches_quorum(plan: Plan, rows: Iterable[Contribution]) -> bool:

@@ -24,12 +24,19 @@ class JournalStore:
     def __init__(self) -> None:
         self.results: list[tuple[str, str | ReunaError]] = []
         self.messages: dict[str, list[str]] = {}
+        self.life = 1
         self.arrived = asyncio.Event()
 
     def send(self, topic: str, message: str) -> None:
         """Leave a message for `SimJournal.await_event`."""
         self.messages.setdefault(topic, []).append(message)
         self.arrived.set()
+
+    def resume(self, failed: bool) -> None:
+        """Let the next life go on at the first step that was not done; ``failed``: where the run ended."""
+        if failed and self.results and isinstance(self.results[-1][1], ReunaError):
+            self.results.pop()
+        self.life += 1
 
 
 class SimJournal:
@@ -40,6 +47,7 @@ class SimJournal:
         self._clock = clock or SimClock()
         self._hook = hook or _nothing
         self._next = 0
+        self.life = store.life
 
     async def step(self, name: str, work: Callable[[], Awaitable[T]]) -> T:
         return await self._step(name, work, lambda _: None)

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from reuna.core.records import Event, ReleaseAsked, RunSpec
+from reuna.core.records import Event, KeptBuild, ReleaseAsked, RunSpec
 
 REFERENCE = "#/components/schemas/{name}"
 _HTML = {"type": "string", "contentMediaType": "text/html"}
@@ -97,6 +97,12 @@ _DECISION = {
     "properties": {"approve": {"type": "boolean"}, "digest": {"type": "string"}},
 }
 _PROPOSED = {"type": "object", "properties": {"proposal": {"type": "string"}}, "additionalProperties": False}
+_RETRY = {
+    "type": "object",
+    "required": ["run"],
+    "additionalProperties": False,
+    "properties": {"run": {"type": "string"}},
+}
 _LIST = {"type": "array", "items": {"type": "object"}}
 _FLEET = {
     "type": "object",
@@ -141,7 +147,7 @@ ROUTES: tuple[Route, ...] = (
     ),
     Route("get", "/v1/runs", "The newest runs, the newest first", _LIST),
     Route("get", "/v1/runs/{run}", "Where a run is; its result or error at the end", _STATE, refuses=(404,)),
-    Route("delete", "/v1/runs/{run}", "End a run for good", _PROPOSED, refuses=(202, 404)),
+    Route("delete", "/v1/runs/{run}", "Stop a run; it can be resumed", _PROPOSED, refuses=(202, 404)),
     Route(
         "get",
         "/v1/runs/{run}/events",
@@ -150,6 +156,34 @@ ROUTES: tuple[Route, ...] = (
         refuses=(404, 422),
         query={"after": _COUNT},
     ),
+    Route("get", "/v1/runs/{run}/asked", "What a run was begun with", RunSpec, refuses=(404,)),
+    Route(
+        "post",
+        "/v1/runs/{run}/resume",
+        "Go on with a run that was stopped or failed, at its last finished round",
+        _PROPOSED,
+        refuses=(202, 404, 422),
+    ),
+    Route(
+        "post",
+        "/v1/runs/{run}/retry",
+        "Begin a new run with the inputs of one that has ended",
+        _PROPOSED,
+        _RETRY,
+        (202, 404, 422),
+    ),
+    Route("get", "/v1/builds", "Builds that the cloud keeps, the newest first", list[KeptBuild]),
+    Route("put", "/v1/builds/{digest}", "Hand over a build", _NOTHING, _BYTES, (413, 422)),
+    Route("get", "/v1/builds/{digest}", "A build's bytes", _BYTES, refuses=(404, 422)),
+    Route(
+        "put",
+        "/v1/builds/{digest}/provenance",
+        "What the builder of a build claims",
+        _NOTHING,
+        _BYTES,
+        (404, 413, 422),
+    ),
+    Route("get", "/v1/builds/{digest}/provenance", "The same, as it was handed over", _BYTES, refuses=(404,)),
     Route("get", "/v1/nodes", "Nodes heard of, and when, in seconds since the epoch", _SEEN),
     Route("get", "/v1/fleet", "Its fogs, and the edges of each, as they are now", _FLEET),
     Route(
@@ -212,7 +246,7 @@ STATUSES = {
     202: "it waits for a second person",
     401: "nobody is signed in",
     403: "whoever asks may not do that",
-    404: "there is no such run or blob",
+    404: "there is no such run, build or blob",
     413: "the body is larger than a blob may be",
     422: "what was sent cannot be used",
     429: "asked too often; it may be asked again later",
@@ -222,9 +256,8 @@ STATUSES = {
 
 def openapi() -> dict[str, Any]:
     """The whole description, as JSON has it."""
-    _, components = msgspec.json.schema_components(
-        (RunSpec, ReleaseAsked, Event, ApiError), ref_template=REFERENCE
-    )
+    named = (RunSpec, ReleaseAsked, Event, KeptBuild, ApiError)
+    _, components = msgspec.json.schema_components(named, ref_template=REFERENCE)
     paths: dict[str, dict[str, Any]] = {}
     for route in ROUTES:
         paths.setdefault(route.path, {})[route.method] = _operation(route)

@@ -15,7 +15,7 @@ FOGS = ("north", "south")
 @pytest.fixture
 def cloud() -> Coordinator:
     nothing: Any = None
-    made = Coordinator("cloud", nothing, nothing, nothing, nothing, nothing)
+    made = Coordinator("cloud", nothing, nothing, nothing, nothing, nothing, nothing)
     made.sites = {"edge-1": "north", "edge-2": "south"}
     return made
 

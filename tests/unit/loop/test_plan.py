@@ -6,8 +6,9 @@ import msgspec
 import pytest
 
 from reuna.cloud.train import Ask
-from reuna.core.records import Plan
-from reuna.loop.plan import plans, round_plan, shared
+from reuna.core.errors import PlanError, RunProblem
+from reuna.core.records import Grid, Plan, RunSpec
+from reuna.loop.plan import check_retry, check_spec, plans, retry, round_plan, shared
 from reuna.sim.faults import Walker, fleet_of
 from reuna.sim.fleet import make_spec
 from reuna.wire import decode
@@ -31,3 +32,37 @@ def test_every_fog_and_every_attempt_shares_a_rounds_digest() -> None:
 def test_other_work_or_another_past_gives_another_digest(changed: dict[str, object]) -> None:
     plan = round_plan(SPEC, next(iter(SPEC.fogs)), 2, 1, "train", "a" * 64, before="b" * 64)
     assert shared(msgspec.structs.replace(plan, **changed)) != shared(plan)
+
+
+def test_a_retry_is_the_same_but_for_its_name_and_says_whose_it_is() -> None:
+    again = retry(SPEC, "r-again")
+    check_retry(again, SPEC)
+    assert (again.run, again.retries) == ("r-again", SPEC.run)
+    assert (
+        plans(again, 1, 1, "train", "a" * 64, None).keys()
+        == plans(SPEC, 1, 1, "train", "a" * 64, None).keys()
+    )
+    assert retry(again, "r-third").retries == "r-again"
+
+
+def another(value: object) -> object:
+    """Of the same type, and not the same."""
+    if isinstance(value, bool | int | float):
+        return not value if isinstance(value, bool) else value + 1
+    if isinstance(value, dict):
+        return {**value, "x": ("y",)}
+    return Grid(8, 0) if isinstance(value, Grid) else f"{value}x"
+
+
+@pytest.mark.parametrize("field", sorted({*RunSpec.__struct_fields__} - {"run", "retries"}))
+def test_what_has_another_input_is_no_retry(field: str) -> None:
+    wrong = {field: another(getattr(SPEC, field))}
+    with pytest.raises(RunProblem, match=field):
+        check_retry(msgspec.structs.replace(retry(SPEC, "r-again"), **wrong), SPEC)
+
+
+@pytest.mark.parametrize("name", ["", "r~2", "../r-1", "r 1", "r-\n", "r" * 81])
+def test_a_name_that_no_file_and_no_journal_can_have_is_refused(name: str) -> None:
+    check_spec(SPEC)
+    with pytest.raises(PlanError, match="is no name for a run"):
+        check_spec(msgspec.structs.replace(SPEC, run=name))

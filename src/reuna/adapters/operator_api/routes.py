@@ -5,8 +5,14 @@ GET  /v1/blobs/{digest}             a model
 POST /v1/runs                       a run's spec (JSON); 202 when a second person has to agree
 GET  /v1/runs                       the newest
 GET  /v1/runs/{run}                 its state
-DELETE /v1/runs/{run}               end it for good; 202 when a second person has to agree
+DELETE /v1/runs/{run}               stop it; 202 when a second person has to agree
+GET  /v1/runs/{run}/asked           what it was begun with
+POST /v1/runs/{run}/resume          go on where it ended early; 202 when a second person has to agree
+POST /v1/runs/{run}/retry           the same inputs as a new run; 202 when a second person has to agree
 GET  /v1/runs/{run}/events?after=N  its timeline
+GET  /v1/builds                     builds that are kept
+PUT  /v1/builds/{digest}            a build; GET it
+PUT  /v1/builds/{digest}/provenance what its builder claims; GET it
 GET  /v1/nodes                      nodes heard of
 GET  /v1/fleet                      its fogs and their edges
 GET  /v1/releases?after=N&wait=S    what nodes may take and which hold it; waits for another mark than N
@@ -45,22 +51,39 @@ from reuna.adapters.operator_api.guard import (
 )
 from reuna.adapters.operator_api.sessions import SessionDesk, SignIns
 from reuna.core.errors import AccountProblem, PortInUse
-from reuna.core.records import ReleaseAsked, RunSpec
+from reuna.core.records import KeptBuild, ReleaseAsked, RunSpec
 from reuna.trust.people import Caller, Proposal, Session
 from reuna.wire.openapi import openapi
 
 MAX_WAIT_S = 20  #: a request may wait so long for something to change
+RESUME = "runs.resume"  #: a proposal to go on with a run; whether it needs two is asked as for beginning one
 MAX_BLOB = 1 << 30  #: bytes; a model or bundle an operator may put
+
+
+class Builds(Protocol):
+    """Builds by their digest; blocking. `reuna.cloud.builds` implements it."""
+
+    def put(self, digest: str, data: bytes) -> None: ...
+    def put_provenance(self, digest: str, envelope: bytes) -> None: ...
+    def get(self, digest: str) -> bytes: ...
+    def provenance(self, digest: str) -> bytes: ...
+    def listed(self) -> list[KeptBuild]: ...
 
 
 class Actions(Protocol):
     """What the API can do; the coordinator implements it."""
+
+    @property
+    def builds(self) -> Builds: ...
 
     def put_blob(self, data: bytes, digest: str) -> None: ...
     def get_blob(self, digest: str) -> bytes: ...
     async def submit(self, spec: RunSpec) -> None: ...
     async def status(self, run: str) -> dict[str, Any]: ...
     async def stop(self, run: str) -> None: ...
+    async def resume(self, run: str) -> None: ...
+    async def again(self, run: str, name: str) -> RunSpec: ...
+    async def asked(self, run: str) -> RunSpec: ...
     async def runs(self) -> list[dict[str, Any]]: ...
     def timeline(self, run: str, after: int) -> list[dict[str, Any]]: ...
     def nodes(self) -> dict[str, float]: ...
@@ -90,6 +113,12 @@ class Decision(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     approve: bool
     digest: str
+
+
+class Retry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The name of the new run."""
+
+    run: str
 
 
 class ApiServer:
@@ -138,6 +167,14 @@ def api_app(actions: Actions, reception: Reception, sign_ins: SignIns | None = N
         ("GET", "/v1/runs/{run}", "runs.read", desk.status),
         ("DELETE", "/v1/runs/{run}", "runs.stop", desk.stop),
         ("GET", "/v1/runs/{run}/events", "runs.read", desk.timeline),
+        ("GET", "/v1/runs/{run}/asked", "runs.read", desk.asked),
+        ("POST", "/v1/runs/{run}/resume", "runs.submit", desk.resume),
+        ("POST", "/v1/runs/{run}/retry", "runs.submit", desk.retry),
+        ("GET", "/v1/builds", "models.read", desk.builds),
+        ("PUT", "/v1/builds/{digest}", "models.write", desk.put_build),
+        ("GET", "/v1/builds/{digest}", "models.read", desk.get_build),
+        ("PUT", "/v1/builds/{digest}/provenance", "models.write", desk.put_provenance),
+        ("GET", "/v1/builds/{digest}/provenance", "models.read", desk.get_provenance),
         ("GET", "/v1/nodes", "nodes.read", desk.nodes),
         ("GET", "/v1/fleet", "nodes.read", desk.fleet),
         ("GET", "/v1/releases", "nodes.read", desk.releases),
@@ -176,12 +213,55 @@ class _Desk:
 
     async def submit(self, request: web.Request, known: Known) -> web.Response:
         data = await request.read()
-        spec = read(RunSpec, data, "run")
+        return await self._begin(known, read(RunSpec, data, "run"), data)
+
+    async def _begin(self, known: Known, spec: RunSpec, data: bytes) -> web.Response:
+        """``data``: the spec as it was sent, which is what a second person's word is about."""
         if not self._reception.needs_two("runs.submit"):
             await self._actions.submit(spec)
             return web.json_response({})
-        summary = f"run {spec.run} of {spec.project}: {spec.rounds} rounds, code {spec.bundle[:12]}"
+        before = f", again after {spec.retries}" if spec.retries else ""
+        summary = f"run {spec.run} of {spec.project}: {spec.rounds} rounds, code {spec.bundle[:12]}{before}"
         return await self._propose(known, "runs.submit", summary, data)
+
+    async def retry(self, request: web.Request, known: Known) -> web.Response:
+        name = read(Retry, await few_words(request), "name of a new run").run
+        spec = await self._actions.again(request.match_info["run"], name)
+        return await self._begin(known, spec, msgspec.json.encode(spec))
+
+    async def resume(self, request: web.Request, known: Known) -> web.Response:
+        run = request.match_info["run"]
+        if not self._reception.needs_two("runs.submit"):
+            await self._actions.resume(run)
+            return web.json_response({})
+        spec = await self._actions.asked(run)  # what is not there needs nobody's word
+        summary = f"go on with run {run} of {spec.project}: {spec.rounds} rounds, code {spec.bundle[:12]}"
+        return await self._propose(known, RESUME, summary, run.encode())
+
+    async def asked(self, request: web.Request, _known: Known) -> web.Response:
+        spec = await self._actions.asked(request.match_info["run"])
+        return web.json_response(msgspec.to_builtins(spec))
+
+    async def builds(self, _request: web.Request, _known: Known) -> web.Response:
+        return web.json_response(msgspec.to_builtins(await in_thread(self._actions.builds.listed)))
+
+    async def put_build(self, request: web.Request, _known: Known) -> web.Response:
+        data, digest = await request.read(), request.match_info["digest"]
+        await in_thread(lambda: self._actions.builds.put(digest, data))
+        return web.json_response({})
+
+    async def get_build(self, request: web.Request, _known: Known) -> web.Response:
+        digest = request.match_info["digest"]
+        return web.Response(body=await in_thread(lambda: self._actions.builds.get(digest)))
+
+    async def put_provenance(self, request: web.Request, _known: Known) -> web.Response:
+        data, digest = await request.read(), request.match_info["digest"]
+        await in_thread(lambda: self._actions.builds.put_provenance(digest, data))
+        return web.json_response({})
+
+    async def get_provenance(self, request: web.Request, _known: Known) -> web.Response:
+        digest = request.match_info["digest"]
+        return web.Response(body=await in_thread(lambda: self._actions.builds.provenance(digest)))
 
     async def _propose(self, known: Known, action: str, summary: str, content: bytes) -> web.Response:
         proposal = await in_thread(lambda: self._reception.propose(known.caller, action, summary, content))
@@ -199,7 +279,7 @@ class _Desk:
             await self._actions.stop(run)
             return web.json_response({})
         await self._actions.status(run)  # what is not there needs nobody's word
-        return await self._propose(known, "runs.stop", f"end run {run} for good", run.encode())
+        return await self._propose(known, "runs.stop", f"stop run {run}", run.encode())
 
     async def timeline(self, request: web.Request, _known: Known) -> web.Response:
         return web.json_response(self._actions.timeline(request.match_info["run"], _count(request, "after")))
@@ -242,6 +322,8 @@ class _Desk:
         """What was proposed, once a second person agreed; a release is made by who asked, with that word."""
         if action == "runs.stop":
             await self._actions.stop(content.decode())
+        elif action == RESUME:
+            await self._actions.resume(content.decode())
         elif action == "runs.submit":
             await self._actions.submit(read(RunSpec, content, "run"))
 

@@ -110,7 +110,7 @@ function waitsFor(run) {
 
 function stopOf(run) {
   if (run.state !== "running" || !has("engineer")) return [];
-  const stop = () => confirm(`End ${run.run} for good?`) && attempt(async () => {
+  const stop = () => confirm(`Stop ${run.run}?`) && attempt(async () => {
     await ask("DELETE", `/v1/runs/${encodeURIComponent(run.run)}`);
     await lookAtAll();
   });
