@@ -68,7 +68,16 @@ def run(
         nodes = nodes_of(opened[0]) if opened is not None else find_nodes(data or project / "data")
         check_all(folder, settings, nodes if opened is None else [], fogs, settings.quorum)
         _carry_out(
-            Job(folder, settings, nodes, runs, fogs, {"source": source}, named=str(build or project)),
+            Job(
+                folder,
+                settings,
+                nodes,
+                runs,
+                fogs,
+                {"source": source},
+                named=str(build or project),
+                build=build,
+            ),
             json,
             opened,
         )

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 import msgspec
 
 from reuna.core.contract_report import smallest, told
+from reuna.core.fingerprint import WHAT as DATA
 from reuna.core.records import Contribution, Event, Plan
 from reuna.exchange.intents import Leaving
 from reuna.trust.requests import Hidden, Request
@@ -48,8 +49,8 @@ def message(kind: str, to: str, data: bytes, now: float, run: str = "", round: i
 
 
 def statistic(event: Event, to: str, data: bytes, now: float) -> Leaving:
-    """An event that says nothing but counts over many rows."""
-    lines = told(event.fields)
+    """An event that says nothing but counts over many rows, or which data they are of."""
+    rows, cell = _of_data(event) if event.what == DATA else _judged(event)
     request = Request(
         "statistic",
         to,
@@ -57,11 +58,23 @@ def statistic(event: Event, to: str, data: bytes, now: float) -> Leaving:
         now,
         event.run,
         event.round,
-        samples=max((line.passed + line.failed for line in lines if line.rule == "present"), default=0),
+        samples=rows,
         values=len(event.fields),
-        cell=smallest(event.fields) or LARGEST_CELL,
+        cell=cell,
     )
     return Leaving(request, digest_bytes(data))
+
+
+def _judged(event: Event) -> tuple[int, int | None]:
+    """Rows behind a report on the contract, and its smallest count."""
+    present = (line.passed + line.failed for line in told(event.fields) if line.rule == "present")
+    return max(present, default=0), smallest(event.fields) or LARGEST_CELL
+
+
+def _of_data(event: Event) -> tuple[int, int | None]:
+    """Rows behind a fingerprint, twice; of nobody knows how many it is no statistic over some."""
+    rows = event.fields.get("rows")
+    return (rows, rows) if type(rows) is int else (0, None)
 
 
 def contribution(
