@@ -11,8 +11,11 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 
+import msgspec
+
 BLOCK = 65_536  #: a body's blocks; before each its hash of 32 bytes
 KINDS = {"event": "log", "hello": "presence"}
+STATISTICS = ("contract", "data")  #: events that say nothing but counts, and which data they are of
 _SILENT = re.compile(rb"(\+OK|PING|PONG|INFO .*|CONNECT .*|SUB .*|UNSUB .*|LS[+-] .*)")
 _MESSAGE = re.compile(rb"(?:PUB|LMSG) (\S+) (?:.* )?(\d+)")
 _WITH_HEADERS = re.compile(rb"(?:HPUB|HMSG) (\S+) (?:.* )?(\d+) (\d+)")
@@ -69,11 +72,29 @@ def _nats(data: bytes) -> Iterator[tuple[str, int]]:
         if _SILENT.fullmatch(line) is not None:
             continue
         subject, headers, total = _announced(line)
+        body = data[at + headers : at + total]
         at += total + 2
         if at > len(data):
             raise UnreadableError("a message was cut")
         if total > headers:
-            yield KINDS.get(subject.partition(".")[0], "unknown"), total - headers
+            yield _kind(subject.partition(".")[0], body), total - headers
+
+
+def _kind(subject: str, body: bytes) -> str:
+    """By the first word of the subject; of an event also by what it says happened.
+
+    A message is two bytes, version and type, and a map in msgpack.
+    """
+    if subject == "event" and _happened(body) in STATISTICS:
+        return "statistic"
+    return KINDS.get(subject, "unknown")
+
+
+def _happened(body: bytes) -> object:
+    try:
+        return msgspec.msgpack.decode(body[2:])["what"]
+    except (msgspec.DecodeError, KeyError, TypeError, IndexError, UnicodeDecodeError, RecursionError):
+        return None
 
 
 def _announced(line: bytes) -> tuple[str, int, int]:

@@ -8,7 +8,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from fuzz.kit import attempt
 from reuna.core.errors import Untrusted
-from reuna.trust.provenance import Claim, add_signature, judge, open_envelope, read_claim, state
+from reuna.trust.envelope import add_signature, open_envelope
+from reuna.trust.provenance import Claim, judge, read_claim, state
 from reuna.wire.build import NEEDED, decode, encode
 
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(32))

@@ -25,7 +25,9 @@ from reuna.core.errors import (
     TooMany,
 )
 from reuna.core.records import Grid, ReleaseAsked, RunSpec
+from reuna.fleet.allowed import of_run
 from reuna.fleet.approval import approve_release
+from reuna.fleet.layout import Fleet
 from reuna.fleet.people import Account
 from reuna.trust.people import Person
 from reuna.wire import digest_bytes
@@ -134,7 +136,9 @@ def test_a_session_ends_at_sign_out_and_when_the_account_changes(api: Served) ->
         account(api, "anna")
 
 
-def test_a_run_waits_for_a_second_person_and_then_is_the_one_that_was_proposed(api: Served) -> None:
+def test_a_run_waits_for_a_second_person_and_then_is_the_one_that_was_proposed(
+    api: Served, tmp_path: Path
+) -> None:
     anna, ben, ada = account(api, "anna"), account(api, "ben"), account(api, "ada")
     number = anna.submit(spec())
     (waiting,) = ben.proposals()
@@ -147,6 +151,8 @@ def test_a_run_waits_for_a_second_person_and_then_is_the_one_that_was_proposed(a
         ben.decide({**waiting, "digest": "0" * 64}, True)
     assert ben.decide(waiting, True)["decided_by"] == "ben"
     assert anna.status(spec().run)["state"] == "running"
+    told = of_run(Fleet("far", tmp_path, ()), anna, spec())["approvals"]["run"]
+    assert (told["asked_by"], told["approved_by"], told["proposal"]) == ("anna", "ben", number)
     with pytest.raises(Exception, match="was approved by ben"):
         ben.decide(waiting, False)
 

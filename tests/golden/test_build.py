@@ -16,7 +16,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from reuna.adapters.lock_files import read_lock
 from reuna.adapters.project import is_code, pack_code
 from reuna.core.environment import Environment, Package
-from reuna.trust.provenance import Claim, add_signature, judge, state
+from reuna.trust.envelope import add_signature
+from reuna.trust.provenance import Claim, judge, state
 from reuna.wire import digest_bytes
 from reuna.wire.build import canonical, decode, encode, sha256
 from reuna.wire.sbom import sbom

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reuna.core.errors import Untrusted
-from reuna.wire.release import MAX_RELEASE, NEEDED, About, decode, encode
+from reuna.wire.release import MAX_RELEASE, NEEDED, PROVENANCE, About, decode, encode
 
 ABOUT = About("pumps", 7, "r-1", "0" * 64)
 PARTS = {name: f"{name} of a release\n".encode() for name in NEEDED}
@@ -72,7 +72,15 @@ def test_who_makes_a_release_that_nobody_could_read_hears_it(project: str) -> No
         encode(About("pumps", 0, "r-1", "0" * 64), PARTS)
 
 
+def test_only_the_provenance_of_a_build_may_be_there_or_not() -> None:
+    with_it = {**PARTS, PROVENANCE: b"{}\n"}
+    assert decode(encode(ABOUT, with_it)).parts == with_it
+    for parts in ({**PARTS, "notes.txt": b""}, {name: PARTS[name] for name in NEEDED[1:]}):
+        with pytest.raises(Untrusted, match="a release holds"):
+            encode(ABOUT, parts)
+
+
 def test_its_bytes_stay_as_they_were_published() -> None:
     assert (
-        hashlib.sha256(DATA).hexdigest() == "9f39185245c18664b610bbc862b9fcb162d24f6552b8296e0e94dd838a297161"
+        hashlib.sha256(DATA).hexdigest() == "3b7552a5ac3176d7feb48d3eaa72a45ad841563271d83c3b8955bd2b6822452f"
     )

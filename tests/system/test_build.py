@@ -10,6 +10,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from reuna.fleet.bill import KEPT
+from reuna.fleet.built import provenance_of
 from reuna.fleet.result import ResultFile, SourceLine
 from reuna.template import make_project
 from tests.repositories import commit, git
@@ -43,3 +45,18 @@ def test_a_build_trains_to_the_same_model_as_its_commit(tmp_path: Path) -> None:
     assert second.asked
     assert second.asked.bundle == built["code"]
     assert first.model_digest == second.model_digest
+    prints = [{each.fingerprint for each in result.data} for result in (first, second)]
+    assert prints[0].isdisjoint(prints[1]), "each fleet's nodes have keys of their own"
+    for result in (first, second):
+        assert all(each.samples and each.files and each.rows for each in result.data)
+        assert result.approvals
+        assert [each.by for each in result.approvals.code] == [["officer"]] * len(result.data)
+        assert result.approvals.code_role
+    run = elsewhere / "runs" / second.run
+    assert (run / KEPT).read_bytes() == (elsewhere / "x.tar").read_bytes()
+    assert provenance_of(run / KEPT).read_bytes() == (elsewhere / "x.tar.intoto.json").read_bytes()
+    shown = json.loads(reuna("lineage", "--project", str(project), "--json", cwd=elsewhere))
+    assert shown["source"]["commit"] == made
+    assert shown["sites"][0]["nodes"][0]["data"]["fingerprint"] == second.data[0].fingerprint
+    found = json.loads(reuna("where", "--component", "numpy", "--json", cwd=elsewhere))
+    assert [each["digest"] for each in found] == [built["digest"]]

@@ -10,6 +10,7 @@ import zlib
 from collections import Counter
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -68,6 +69,14 @@ def test_messages_count_without_their_headers_and_what_is_not_known_is_not_hidde
     assert payloads("leaf", leaf) == Counter(unknown=4, log=1)
     post = b"POST /elsewhere HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc"
     assert payloads("http", post) == Counter(unknown=3)
+
+
+def test_events_that_only_count_are_statistics_and_all_others_may_quote_data() -> None:
+    for what, kind in (("contract", "statistic"), ("data", "statistic"), ("sat out", "log"), (7, "log")):
+        body = b"\1\4" + msgspec.msgpack.encode({"node": "a", "what": what})
+        assert payloads("nats", b"PUB event.a %d\r\n%b\r\n" % (len(body), body)) == Counter({kind: len(body)})
+    body = b"\1\4" + msgspec.msgpack.encode(["contract"])
+    assert payloads("nats", b"PUB event.a %d\r\n%b\r\n" % (len(body), body)) == Counter(log=len(body))
 
 
 @pytest.mark.parametrize("said", [b"HELO\r\n", b"PUB a 9\r\nabc\r\n", b"PUB a"])

@@ -13,6 +13,7 @@ from reuna.cli import (
     build,
     code,
     contract,
+    evidence,
     ledger,
     mlflow,
     people,
@@ -28,6 +29,7 @@ from reuna.cli import (
 )
 from reuna.cli.export import export
 from reuna.cli.gate import gate
+from reuna.cli.lineage import component, lineage
 from reuna.cli.output import complain, end_in_order
 from reuna.cli.sandbox import sandbox
 from reuna.cli.test import run_tests
@@ -90,7 +92,10 @@ app.command()(sandbox)
 app.command()(export)
 app.command()(gate)
 release.app.command()(where.where)
+app.command()(lineage)
+app.command(name="where")(component)
 app.add_typer(release.app, name="release")
+app.add_typer(evidence.app, name="evidence")
 app.add_typer(mlflow.app, name="mlflow")
 app.add_typer(contract.app, name="contract")
 app.add_typer(policy.app, name="policy")

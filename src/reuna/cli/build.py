@@ -12,7 +12,8 @@ from reuna.cli.output import as_json
 from reuna.cli.passphrase import passphrase
 
 if TYPE_CHECKING:
-    from reuna.trust.provenance import Claim, PrivateKey
+    from reuna.trust.envelope import PrivateKey
+    from reuna.trust.provenance import Claim
     from reuna.wire.build import Build
 
 MAKE = "make"

@@ -74,11 +74,13 @@ def run(
 
     flags = [*(sets or []), *([] if rounds is None else [f"strategy.rounds={rounds}"])]
     opened = open_at(fleet) if fleet is not None else None
-    with _to_run(project, build, flags, opened) as (folder, told, source):
+    with _to_run(project, build, flags, opened) as (folder, told, source, file):
         settings = told if mlflow is None else replace(told, mlflow="always" if mlflow else "never")
         nodes = nodes_of(opened[0]) if opened is not None else find_nodes(data or project / "data")
         check_all(folder, settings, nodes if opened is None else [], fogs, settings.quorum)
-        job = Job(folder, settings, nodes, runs, fogs, {"source": source}, named=str(build or project))
+        job = Job(
+            folder, settings, nodes, runs, fogs, {"source": source}, named=str(build or project), build=file
+        )
         job = replace(job, kept=source.get("build", "") if opened is not None else "")
         inputs, before = taken(job, None if opened is None else opened[0], again)
         if before is not None:
@@ -90,8 +92,8 @@ def run(
 @contextmanager
 def _to_run(
     project: Path, build: str | None, flags: list[str], opened: tuple[Fleet, Operator] | None
-) -> Iterator[tuple[Path, ProjectSettings, dict[str, Any]]]:
-    """The project's folder, its settings and where its code comes from; a build is unpacked for the while."""
+) -> Iterator[tuple[Path, ProjectSettings, dict[str, Any], Path | None]]:
+    """The project's folder, its settings, where its code comes from; a build is unpacked for the while."""
     import msgspec
 
     from reuna.core.errors import SettingsError
@@ -100,7 +102,7 @@ def _to_run(
 
     if build is None:
         settings = open_settings(project, flags)
-        yield project, settings, msgspec.to_builtins(source_of(project))
+        yield project, settings, msgspec.to_builtins(source_of(project)), None
         return
     if flags:
         raise SettingsError(f"{flags[0]}: a build is run as it is", "Change reuna.toml, and build again.")
@@ -108,7 +110,7 @@ def _to_run(
         file = _file_of(build, Path(scratch), None if opened is None else opened[1])
         found, folder = read(file), Path(scratch) / "project"
         settings = unpack(found, folder)
-        yield folder, settings, msgspec.to_builtins(source_of_build(found, claimed(file)))
+        yield folder, settings, msgspec.to_builtins(source_of_build(found, claimed(file))), file
 
 
 def _file_of(build: str, scratch: Path, operator: Operator | None) -> Path:
@@ -174,15 +176,13 @@ def _job_of(run: str, fleet: str, project: Path, runs: Path) -> Iterator[tuple[J
     opened = open_at(fleet)
     spec = opened[1].asked(run)
     build = f"sha256:{spec.build}" if spec.build else None
-    with _to_run(project, build, [], opened) as (folder, told, source):
+    with _to_run(project, build, [], opened) as (folder, told, source, file):
         settings = settings_as_asked(spec, folder, told)
         nodes = [
             node for node in nodes_of(opened[0]) if any(node.name in names for names in spec.fogs.values())
         ]
-        yield (
-            Job(folder, settings, nodes, runs, notes={"source": source}, named=build or str(project)),
-            opened,
-        )
+        named = build or str(project)
+        yield Job(folder, settings, nodes, runs, notes={"source": source}, named=named, build=file), opened
 
 
 def _follow(job: Job, opened: tuple[Fleet, Operator], run: str, begin: Callable[[], str], json: bool) -> None:

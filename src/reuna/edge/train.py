@@ -12,12 +12,13 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
-from reuna.core import bins
+from reuna.core import bins, fingerprint
 from reuna.core.bins import Counted
 from reuna.core.contract import Line, contract
 from reuna.core.contract_report import WHAT as CONTRACT
 from reuna.core.contract_report import as_fields, of_contract
 from reuna.core.errors import DiskFull, NotApproved, Refused, ReunaError
+from reuna.core.fingerprint import Window
 from reuna.core.ports import Blob, Clock, Link
 from reuna.core.records import Event, Member, Metrics, Plan, Setting, Terms
 from reuna.exchange.room import when_there_is_room
@@ -44,6 +45,7 @@ class Workshop(Protocol):
 
     lines: tuple[Line, ...]  #: how the data keep the contract, since they were last opened
     bins: tuple[Counted, ...]  #: how those are spread that it trains on; none when they break it
+    window: Window | None  #: the data of that, as they may be told of
 
     @property
     def level(self) -> int:
@@ -79,6 +81,7 @@ class Trainer:
         self._events = 0
         self._waits = ("", "")  #: run and bundle that waited last for the site's officers
         self._judged = ("", "")  #: run and bundle of which it was said how the data keep the contract
+        self._shown = ("", "")  #: the same of which data it has
         self._telling: set[asyncio.Task[None]] = set()
         self.trained: list[tuple[str, int, int]] = []
 
@@ -130,6 +133,7 @@ class Trainer:
             await self._workshop.open(plan.run, bundle, plan.settings, terms)
         finally:
             self._tell_contract(plan)
+        self._tell_data(plan)
         model = await self._link.fetch(plan.model, plan.model_size)
         if plan.task == "train":
             fitted = await self._workshop.fit(model, plan.settings, self._seed(plan))
@@ -153,8 +157,17 @@ class Trainer:
         if counted:
             self._tell(bins.WHAT, plan, bins.as_fields(agreed.version, counted))
 
-    def _tell(self, what: str, plan: Plan, counts: Mapping[str, int]) -> None:
-        task = asyncio.create_task(self._emit(what, plan, {**counts}))
+    def _tell_data(self, plan: Plan) -> None:
+        """Which data this is, without a row of it, once for each run; rows as the contract counted them."""
+        window = self._workshop.window
+        if window is None or self._shown == (plan.run, plan.bundle):
+            return
+        self._shown = (plan.run, plan.bundle)
+        rows = max((x.passed + x.failed for x in self._workshop.lines if x.rule == "present"), default=None)
+        self._tell(fingerprint.WHAT, plan, fingerprint.as_fields(window, rows))
+
+    def _tell(self, what: str, plan: Plan, fields: Mapping[str, Setting]) -> None:
+        task = asyncio.create_task(self._emit(what, plan, {**fields}))
         self._telling.add(task)
         task.add_done_callback(self._telling.discard)
 

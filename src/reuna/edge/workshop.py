@@ -29,12 +29,14 @@ from typing import TypeVar
 
 from reuna.adapters.columns import project_folder
 from reuna.adapters.files import FileBlob, replace_file, storage_error
+from reuna.adapters.fingerprint import DATA_KEY, window_of
 from reuna.adapters.project import unpack_bundle
 from reuna.adapters.sandbox import HIGHEST, SandboxLimits, sentence
 from reuna.adapters.worker import Desk, Worker
 from reuna.core.bins import Counted
 from reuna.core.contract import Line
 from reuna.core.errors import DataError, LearnerError, NotApproved, SandboxTooWeak, WorkerFailed
+from reuna.core.fingerprint import Window
 from reuna.core.ports import Blob
 from reuna.core.records import Metrics, Setting, Terms
 from reuna.edge.train import Fitted
@@ -63,6 +65,8 @@ class WorkerWorkshop:
         self._waits = ("", "")  #: digest of the bundle that waits, and why
         self.lines: tuple[Line, ...] = ()
         self.bins: tuple[Counted, ...] = ()
+        self.window: Window | None = None
+        self._told = ("", "")  #: run and bundle that the window is of
         self._worker: Worker | None = None
         self._for: tuple[str, str, tuple[str, ...] | None] | None = None  #: run, bundle, columns
         self._opened: tuple[str, Blob, Mapping[str, Setting]] | None = None
@@ -114,6 +118,13 @@ class WorkerWorkshop:
         self.lines, self.bins = worker.lines, worker.bins
         self._worker, self._for = worker, wanted
         self._keep(bundle)
+        await self._look(wanted[:2])  # last: whoever is cancelled in it has a worker that can be closed
+
+    async def _look(self, work: tuple[str, str]) -> None:
+        """The data as they may be told of, once for each run and bundle: it reads every byte."""
+        if self._told != work:
+            data, key = self._desk.data, self._folder.parent / DATA_KEY
+            self.window, self._told = await asyncio.to_thread(window_of, data, key), work
 
     async def _set_out(self, columns: tuple[str, ...] | None) -> Desk:
         """The worker's folders, with as much of this node's data as its site lets code read."""

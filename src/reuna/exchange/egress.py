@@ -28,6 +28,7 @@ from reuna.core.errors import (
     Unreachable,
     Untrusted,
 )
+from reuna.core.fingerprint import is_told
 from reuna.core.ports import Blob, Blobs, BlobStore, Bus, Clock, HandlePlan, Offload, Spool
 from reuna.core.records import Contribution, Event, Hello, Member, Plan, Receipt, Terms, Work
 from reuna.exchange.encode import encode_difference, extent, schema_of
@@ -190,7 +191,7 @@ class Egress:
         Outside of the policy's hours it waits for them. What the policy refuses is dropped, counted, and
         stands in the ledger: False.
         """
-        counted = is_report(event) or bins.is_bins(event)
+        counted = is_report(event) or bins.is_bins(event) or is_told(event)
         if counted:
             event = await self._offload(partial(self._without_small_counts, event))
         data = encode(event)

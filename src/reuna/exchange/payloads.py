@@ -8,6 +8,7 @@ import msgspec
 
 from reuna.core import bins
 from reuna.core.contract_report import smallest, told
+from reuna.core.fingerprint import WHAT as DATA
 from reuna.core.records import Contribution, Event, Plan
 from reuna.exchange.intents import Leaving
 from reuna.trust.requests import Hidden, Request
@@ -49,8 +50,9 @@ def message(kind: str, to: str, data: bytes, now: float, run: str = "", round: i
 
 
 def statistic(event: Event, to: str, data: bytes, now: float) -> Leaving:
-    """An event that says nothing but counts over many rows."""
-    rows, least = _spread(event) if event.what == bins.WHAT else _judged(event)
+    """An event that says nothing but counts over many rows, or which data they are of."""
+    of = {DATA: _of_data, bins.WHAT: _spread}.get(event.what, _judged)
+    rows, cell = of(event)
     request = Request(
         "statistic",
         to,
@@ -60,7 +62,7 @@ def statistic(event: Event, to: str, data: bytes, now: float) -> Leaving:
         event.round,
         samples=rows,
         values=len(event.fields),
-        cell=least or LARGEST_CELL,
+        cell=cell,
     )
     return Leaving(request, digest_bytes(data))
 
@@ -68,13 +70,20 @@ def statistic(event: Event, to: str, data: bytes, now: float) -> Leaving:
 def _judged(event: Event) -> tuple[int, int | None]:
     """Rows behind a report on the contract, and its smallest count."""
     present = (line.passed + line.failed for line in told(event.fields) if line.rule == "present")
-    return max(present, default=0), smallest(event.fields)
+    return max(present, default=0), smallest(event.fields) or LARGEST_CELL
 
 
 def _spread(event: Event) -> tuple[int, int | None]:
     """Rows behind reference bins, and the smallest count."""
     cells = [each.cells for each in bins.told(event.fields)]
-    return max(map(sum, cells), default=0), min((n for each in cells for n in each if n), default=None)
+    least = min((n for each in cells for n in each if n), default=LARGEST_CELL)
+    return max(map(sum, cells), default=0), least
+
+
+def _of_data(event: Event) -> tuple[int, int | None]:
+    """Rows behind a fingerprint, twice; of nobody knows how many it is no statistic over some."""
+    rows = event.fields.get("rows")
+    return (rows, rows) if type(rows) is int else (0, None)
 
 
 def contribution(

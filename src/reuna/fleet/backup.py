@@ -23,6 +23,7 @@ import reuna
 from reuna.adapters.archive import ArchiveWriter, writing
 from reuna.adapters.database_copy import Moment, is_database
 from reuna.adapters.files import storage_error
+from reuna.adapters.fingerprint import DATA_KEY
 from reuna.adapters.ledger_file import FILE
 from reuna.core.backup import FORMAT, Folder, LeftOut, Manifest, Taken, check_path
 from reuna.core.errors import Corrupted, NotUsable
@@ -153,7 +154,7 @@ def _hold(found: list[Root], keys: bool, moments: dict[Path, Moment], stack: Exi
             held = _held(path, at, status, moments, path in newest)
             if held is None:
                 continue
-            held.key = root.secret or _is_key(held.data)
+            held.key = root.secret or path.name == DATA_KEY or _is_key(held.data)
             if held.key and not keys:
                 holding.left_out.append(LeftOut(at, WHY_KEY, key=True))
             else:

@@ -28,6 +28,7 @@ from reuna.adapters.project import (
     read_code,
 )
 from reuna.adapters.toml_file import parse_toml
+from reuna.core.environment import Environment
 from reuna.core.errors import ProjectError, SettingsError
 from reuna.core.foreign import readable
 from reuna.core.project import ProjectSettings, project_settings
@@ -99,18 +100,31 @@ def assemble(files: Mapping[str, bytes]) -> bytes:
     settings = settings_in(files[CONFIGURATION])
     if not 1 <= len(settings.name) <= MAX_NAME:
         raise SettingsError(f"project.name has {len(settings.name)} characters, not 1 to {MAX_NAME}")
-    code = {name: data for name, data in files.items() if is_code(name)}
-    bundle = pack_code(code)
-    lock = next((name for name in LOCKS if name in files), None)
-    environment = read_lock(lock, files[lock]) if lock is not None else find_installed(code)
+    bundle = pack_code({name: data for name, data in files.items() if is_code(name)})
+    environment, lock = environment_of(files)
     parts = {
         wire.CODE: bundle,
         wire.SETTINGS: files[CONFIGURATION],
         wire.PLAN: plan_of(settings),
         wire.ENVIRONMENT: wire.canonical(msgspec.to_builtins(environment)),
-        wire.SBOM: sbom(settings.name, digest_bytes(bundle), wire.sha256(bundle), environment),
+        wire.SBOM: bill(settings.name, bundle, environment),
     }
     return wire.encode(settings.name, parts if lock is None else {**parts, lock: files[lock]})
+
+
+def environment_of(files: Mapping[str, bytes]) -> tuple[Environment, str | None]:
+    """The packages that a project's files need, and the lock among them that says so; without one what is
+    installed here. Raises `ProjectError`, `ExtraMissing`.
+    """
+    lock = next((name for name in LOCKS if name in files), None)
+    if lock is not None:
+        return read_lock(lock, files[lock]), lock
+    return find_installed({name: data for name, data in files.items() if is_code(name)}), None
+
+
+def bill(project: str, bundle: bytes, environment: Environment) -> bytes:
+    """The bill of materials of a bundle of code with its packages."""
+    return sbom(project, digest_bytes(bundle), wire.sha256(bundle), environment)
 
 
 def settings_in(data: bytes) -> ProjectSettings:

@@ -22,16 +22,8 @@ from reuna.core.errors import KeyProblem, NotReproduced, NotUsable, ProjectError
 from reuna.core.project import ProjectSettings
 from reuna.fleet.build import Made, committed, in_folder, make, plan_of, settings_in
 from reuna.fleet.result import SourceLine
-from reuna.trust.provenance import (
-    MAX_ENVELOPE,
-    Claim,
-    PrivateKey,
-    add_signature,
-    judge,
-    open_envelope,
-    read_claim,
-    state,
-)
+from reuna.trust.envelope import MAX_ENVELOPE, PrivateKey, add_signature, open_envelope
+from reuna.trust.provenance import Claim, judge, read_claim, state
 from reuna.wire import build as wire
 from reuna.wire import digest_bytes
 from reuna.wire.build import MAX_BUILD, Build

@@ -12,6 +12,9 @@ from reuna.core.foreign import readable
 from reuna.fleet.gates import SIGNS, grid, held, sentence
 from reuna.wire.release import About
 
+#: what a node tells of its data; the fingerprint says nothing to who has not the node's key
+TOLD = ("samples", "files", "rows", "fingerprint")
+
 
 def card(
     about: About,
@@ -27,6 +30,8 @@ def card(
         _what(about, history, difference),
         "## Sites",
         _sites(history),
+        "## Data",
+        _data(history),
         "## Gates",
         f"{said[:1].upper()}{said[1:]}.",
         _gates(gates),
@@ -58,6 +63,16 @@ def _sites(history: Mapping[str, Any]) -> str:
         for site in history["sites"]
     ]
     return _table(["site", *map(_text, names)], rows)
+
+
+def _data(history: Mapping[str, Any]) -> str:
+    told = {each["node"]: each for each in history.get("data", [])}
+    rows = [
+        [_text(node), *(_text(str(told.get(node, {}).get(name) or "unknown")) for name in TOLD)]
+        for site in history["sites"]
+        for node in site["nodes"]
+    ]
+    return _table(["node", *TOLD], rows)
 
 
 def _gates(gates: Mapping[str, Any]) -> str:

@@ -23,6 +23,7 @@ from reuna.core.contract import contract
 from reuna.core.errors import Corrupted, NotReleased, ReleaseNotFound
 from reuna.core.project import ProjectSettings
 from reuna.core.records import ReleaseAsked
+from reuna.fleet.bill import papers
 from reuna.fleet.card import card
 from reuna.fleet.export import graph_of
 from reuna.fleet.gates import Judged, judge_run, sentence
@@ -36,6 +37,8 @@ ENDING = ".release"
 _SLUG = re.compile(r"[^A-Za-z0-9._-]+")
 #: what of a result stands in a lineage
 KEPT = ("run", "project", "task", "metric", "rounds", "strategy", "model_digest", "worst_site", "sites")
+#: and what else, if it was told
+TOLD = ("data", "approvals", "heads")
 
 
 #: A second person's word on a release: the proposal that was approved. Raises `NotReleased`.
@@ -187,7 +190,8 @@ def make(
     about = About(
         result["project"], version, result["run"], result["model_digest"], champion.digest if champion else ""
     )
-    data = release.encode(about, _parts(about, result, settings, judged, code, graph, difference))
+    parts = _parts(about, result, settings, judged, code, graph, difference)
+    data = release.encode(about, {**parts, **papers(run, project, settings.name, code)})
     found = release.decode(data)
     approval = _approval(found, judged, approve) if settings.approval else None
     return Made(catalogue.add(found, data, approval), found, judged.as_dict())
@@ -241,6 +245,7 @@ def _history(about: About, result: Mapping[str, Any], settings: ProjectSettings)
         "version": about.version,
         "replaces": about.replaces,
         "source": result.get("source") or {"code": result["asked"]["bundle"]},
+        **{name: result[name] for name in TOLD if name in result},
         "seed": settings.seed,
         "settings": dict(settings.settings),
         "contract": result.get("contract", []),

@@ -105,6 +105,74 @@ class Inputs(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     data: dict[str, str]
 
 
+class DataLine(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """The data that a node trained on. ``samples``: windows that it learned from, as its learner counts.
+
+    ``fingerprint``: a keyed digest of its files (`reuna.core.fingerprint`), '' when none left the site;
+    ``files`` and ``bytes`` are those behind it, ``rows`` what the data contract counted in its tables.
+    """
+
+    node: str
+    samples: int = 0
+    fingerprint: str = ""
+    files: int = 0
+    bytes: int = 0
+    rows: int = 0
+
+
+class CodeApproval(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """Who let the code of a run work at a node, by the policy that its site's officers signed."""
+
+    node: str
+    by: list[str]
+    until: str
+    site: str
+    serial: int
+    signed_by: list[str]
+
+
+class RoleApproval(msgspec.Struct, forbid_unknown_fields=True):
+    """The list of the code role that vouches for it: its version, and the ids of the keys that signed it."""
+
+    version: int
+    threshold: int
+    signed_by: list[str]
+
+
+class RunApproval(msgspec.Struct, forbid_unknown_fields=True):
+    """Two people: who asked for the run, and who allowed exactly that. Times in seconds since the epoch."""
+
+    proposal: str
+    digest: str
+    asked_by: str
+    asked_at: float
+    approved_by: str
+    approved_at: float
+
+
+class Approvals(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """Who approved a run and its code, as far as it can be seen from where the run was begun.
+
+    ``unseen``: nodes whose policy lies on their own machine alone.
+    """
+
+    code: list[CodeApproval] = []
+    unseen: list[str] = []
+    code_role: RoleApproval | None = None
+    run: RunApproval | None = None
+
+
+class HeadLine(msgspec.Struct, forbid_unknown_fields=True):
+    """The newest countersigned head of a node's ledger (`reuna.trust.heads`); bytes in hexadecimal."""
+
+    node: str
+    ledger: str
+    seq: int
+    at: float
+    key: str
+    countersignature: str
+
+
 class VerdictLine(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     """One gate at one site, or for one type of machines: `reuna.loop.release.Verdict`."""
 
@@ -200,6 +268,9 @@ class ResultFile(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True)
     asked: RunSpec | None = None
     source: SourceLine | None = None
     inputs: Inputs | None = None
+    data: list[DataLine] = []
+    approvals: Approvals | None = None
+    heads: list[HeadLine] = []
     gates: Judgement | None = None
     split: int | None = None
     scaling: dict[str, Any] | None = None

@@ -33,8 +33,10 @@ from reuna.core.records import Flow, RunSpec
 from reuna.core.tensors import layout_of, pack
 from reuna.exchange.arrivals import Counts
 from reuna.fleet import departures
+from reuna.fleet.allowed import of_run
 from reuna.fleet.approval import decided, is_yes, verdict
 from reuna.fleet.baseline import Centralised, run_centralised
+from reuna.fleet.bill import keep_build
 from reuna.fleet.client import Operator
 from reuna.fleet.code import allow_code
 from reuna.fleet.data import DataNode, sites_of, spread
@@ -47,6 +49,7 @@ from reuna.fleet.result import check_result
 from reuna.fleet.scaling import measure_scaling
 from reuna.fleet.supervise import Supervisor, failed, undisturbed
 from reuna.fleet.unchanged import Taken
+from reuna.fleet.windows import data_windows
 from reuna.loop.plan import run_id
 from reuna.loop.validate import site_rows, worst_site
 from reuna.wire import digest_bytes
@@ -70,6 +73,7 @@ class Job:
     preset: str = "local"  #: starter policy of the sites
     amend: dict[str, tuple[str, str]] = field(default_factory=dict)  #: node -> what its policy says otherwise
     named: str = ""  #: what people call the project's folder, where that is another one than ``project``
+    build: Path | None = None  #: the build that is run; the run keeps it
     scaling: bool = False  #: also measure the pooled data on eight equal devices
     kept: str = ""  #: digest of the build it is begun from, which the fleet's cloud keeps
     inputs: Taken | None = None  #: what it is asked with, to be found again by
@@ -229,8 +233,11 @@ async def finish(course: Course, spec: RunSpec, outcome: dict[str, Any]) -> Fini
         await course.supervisor.stop()  # what the ledgers had allowed ahead is settled
     left, came = entries_of(fleet, course.since), departures.came(fleet, course.before)
     measured = Measured(left, came, peaks, events, time.monotonic() - course.began)
-    result = check_result({**assemble(job, spec, outcome, measured, central), **notes})
+    approved = await asyncio.to_thread(of_run, fleet, operator, spec)
+    result = check_result({**assemble(job, spec, outcome, measured, central), **approved, **notes})
     write(folder, result, final)
+    if job.build is not None:
+        keep_build(job.build, folder)
     return Finished(folder, result)
 
 
@@ -376,6 +383,7 @@ def assemble(
         "left_by_rule": departures.rules(measured.left),
         "contract": contract_reports(measured.timeline, contract(spec.settings)),
         "bins": reference_bins(measured.timeline, contract(spec.settings)),
+        "data": data_windows(measured.timeline),
         "refused": refused_updates(measured.timeline),
         "saturated": sum(e["fields"]["saturated"] for e in measured.timeline if e["what"] == "round"),
         "refused_by_policy": departures.refused(measured.left),

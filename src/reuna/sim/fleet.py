@@ -21,6 +21,7 @@ from reuna.core.answers import fitted, numbers
 from reuna.core.bins import Counted
 from reuna.core.contract import Line
 from reuna.core.errors import LearnerError, ReunaError, Unreachable
+from reuna.core.fingerprint import Window
 from reuna.core.ports import Blob, Bus, Clock, Depot, Handler, Journal, Learner, Link, Subscription
 from reuna.core.records import Event, Hello, Metrics, Plan, RunSpec, Setting, Terms
 from reuna.core.tensors import finite, pack, unpack
@@ -172,6 +173,7 @@ class InlineWorkshop:
     level = 0  #: nothing holds its code back
     lines: tuple[Line, ...] = ()  #: its data are no tables
     bins: tuple[Counted, ...] = ()
+    window: Window | None = None  #: and no files
 
     def __init__(
         self, learner: Learner, data: Any, node: str = "this node", tell: Tell = lambda _error: None

@@ -28,7 +28,7 @@ MAX_POLICY = 256 * 1024  #: bytes of a policy file; judged before it is read
 KINDS: dict[str, str] = {
     "model_update": "what training changed in a model, and sums of that",
     "metric": "results of training and tests: named numbers, counts and who took part",
-    "statistic": "counts, histograms and drift sketches over many rows",
+    "statistic": "counts, histograms and drift sketches over many rows, and a keyed fingerprint of the data",
     "prediction": "answers of a model",
     "log": "events and errors of a node, and which releases it holds",
     "raw": "rows of data",

@@ -18,7 +18,7 @@ import msgspec
 
 from reuna.core.errors import Untrusted
 from reuna.wire.archive import pack, unpack
-from reuna.wire.build import Part, Sha256, canonical, read_manifest, sha256
+from reuna.wire.build import SBOM, Part, Sha256, canonical, read_manifest, sha256
 
 FORMAT = "reuna/release/v1"
 MANIFEST = "manifest.json"
@@ -29,7 +29,9 @@ GATES = "gates.json"
 LINEAGE = "lineage.json"
 CARD = "card.md"
 BINS = "bins.json"
-NEEDED = (BINS, CARD, CODE, CONTRACT, GATES, LINEAGE, MODEL)
+PROVENANCE = "build.intoto.json"
+NEEDED = (BINS, CARD, CODE, CONTRACT, GATES, LINEAGE, MODEL, SBOM)
+MAYBE = (PROVENANCE,)  #: of the build that the run ran, if it ran one
 MAX_RELEASE = 64 << 20  #: bytes
 
 Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}\Z")]
@@ -65,7 +67,10 @@ class Release(msgspec.Struct, frozen=True):
 
 
 def encode(about: About, parts: Mapping[str, bytes]) -> bytes:
-    """The file; ``parts`` are all of `NEEDED`. Raises `Untrusted` for what `decode` would not read again."""
+    """The file; ``parts`` are all of `NEEDED`, and some of `MAYBE`.
+
+    Raises `Untrusted` for what `decode` would not read again.
+    """
     listed = {name: Part(sha256(data), len(data)) for name, data in sorted(parts.items())}
     manifest = canonical(msgspec.to_builtins(Manifest(FORMAT, about, listed)))
     data = pack({MANIFEST: manifest, **dict(sorted(parts.items()))})
@@ -82,7 +87,8 @@ def decode(data: bytes) -> Release:
     if not names or names[0] != MANIFEST:
         raise Untrusted("malformed", f"this is no release: it does not begin with {MANIFEST}")
     manifest = read_manifest(members.pop(MANIFEST), Manifest, FORMAT, "release")
-    if sorted(manifest.parts) != sorted(NEEDED) or names[1:] != sorted(manifest.parts):
+    listed = sorted(manifest.parts)
+    if [name for name in listed if name not in MAYBE] != sorted(NEEDED) or names[1:] != listed:
         raise Untrusted("mismatch", f"a release holds {', '.join(NEEDED)}, this one {', '.join(names[1:])}")
     for name, part in manifest.parts.items():
         if (sha256(members[name]), len(members[name])) != (part.sha256, part.size):

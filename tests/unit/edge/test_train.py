@@ -12,6 +12,7 @@ from reuna.core.bins import Counted
 from reuna.core.contract import Contract, Line, Signal, as_settings
 from reuna.core.contract_report import is_report
 from reuna.core.errors import ContractBroken, DiskFull, LearnerError
+from reuna.core.fingerprint import Window, is_told
 from reuna.core.records import Event, Member, Terms, Work
 from reuna.edge.train import Trainer
 from reuna.loop.plan import round_plan
@@ -155,6 +156,22 @@ def test_an_edge_tells_once_in_a_run_how_its_data_keep_the_contract_and_only_of_
     }  # fmt: skip
     assert len(link.answers) == 3
     assert all(with_weights for with_weights, _ in link.answers)
+
+
+def test_an_edge_tells_once_in_a_run_which_data_it_trains_on_and_of_how_many_rows(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    window = Window("f1" * 32, 3, 4096)
+    rows = (*LINES, Line("present", "t", 10, 0), Line("present", "u", 8, 2))
+    monkeypatch.setattr(Judging, "window", window)
+    monkeypatch.setitem(globals(), "LINES", rows)
+    (event,) = (each for each in told_of(None, times=3).events if each.what == "data")
+    assert event.fields == {"fingerprint": "f1" * 32, "files": 3, "bytes": 4096, "rows": 10}
+    assert is_told(event)
+    monkeypatch.setitem(globals(), "LINES", LINES[:1])
+    (event,) = (each for each in told_of(None).events if each.what == "data")
+    assert "rows" not in event.fields, "without a count there is none"
+    assert not [each for each in told_of(BROKEN).events if each.what == "data"], "it trained on nothing"
 
 
 def test_an_edge_whose_data_break_the_contract_sits_out_in_our_words_and_tells_its_counts() -> None:

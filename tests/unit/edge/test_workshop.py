@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from reuna.adapters.files import FileBlob, FileBlobs
+from reuna.adapters.fingerprint import DATA_KEY, window_of
 from reuna.adapters.project import pack_bundle
 from reuna.adapters.sandbox import HIGHEST, SandboxLimits, probe
 from reuna.core.contract import Contract, Line, Signal, as_settings
@@ -344,3 +345,19 @@ async def test_data_that_keep_the_contract_are_counted_and_trained_on(
     assert Line("range", "t", 1, 1) in workshop.lines
     await workshop.open("r-2", bundle, SETTINGS, Terms())
     assert workshop.lines == (), "another run has another contract"
+
+
+async def test_the_data_that_a_run_is_opened_on_have_a_fingerprint_that_no_code_of_the_project_had_a_part_in(
+    workshop: WorkerWorkshop, site: Path, blobs: FileBlobs
+) -> None:
+    bundle = blobs.put(pack_bundle(site / "project"))
+    await workshop.open("r-1", bundle, SETTINGS, Terms())
+    first = workshop.window
+    assert first == window_of(site / "data", site / "state" / DATA_KEY)
+    (site / "data" / "t.csv").write_text("t\n5\n")
+    await workshop.close()
+    await workshop.open("r-1", bundle, SETTINGS, Terms())
+    assert workshop.window is first, "every byte is read once in a run"
+    await workshop.open("r-2", bundle, SETTINGS, Terms())
+    assert workshop.window
+    assert workshop.window.fingerprint != (first and first.fingerprint)

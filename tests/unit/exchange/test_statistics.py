@@ -146,3 +146,45 @@ def test_reference_bins_leave_as_a_statistic_without_what_the_policy_keeps() -> 
 def test_an_event_of_bins_that_says_more_is_judged_as_a_log() -> None:
     heard, plant = emitted(spread(why="t was 77.5"), STATISTIC)
     assert "statistic" not in flows(plant) and len(heard) == 1
+
+
+def window(**changes: Any) -> Event:
+    fields = {"fingerprint": "f1" * 32, "files": 3, "bytes": 4096, "rows": 900, **changes}
+    told = {name: value for name, value in fields.items() if value is not None}
+    return Event(EDGE, "boot", 2, 0.0, "data", "r-1", 1, told)
+
+
+def test_which_data_a_run_is_of_leaves_as_a_statistic_over_its_rows() -> None:
+    heard, plant = emitted(window(), msgspec.structs.replace(STATISTIC, min_cell=900, min_samples=900))
+    assert heard == [window()]
+    assert flows(plant) == ["statistic"]
+
+
+@pytest.mark.parametrize("rule", [None, msgspec.structs.replace(STATISTIC, min_cell=901)])
+def test_a_policy_keeps_the_fingerprint_at_the_site(rule: FlowRule | None) -> None:
+    heard, plant = emitted(window(), *([rule] if rule else []))
+    assert heard == []
+    assert (flows(plant), flows(plant, "refused")) == ([], ["statistic"])
+
+
+def test_a_fingerprint_of_nobody_knows_how_many_rows_stays_where_a_policy_asks_for_some() -> None:
+    assert emitted(window(rows=None), STATISTIC)[0] == [window(rows=None)]
+    assert emitted(window(rows=None), msgspec.structs.replace(STATISTIC, min_cell=1))[0] == []
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        window(fingerprint="row 7: 0.25"),
+        window(fingerprint="F1" * 32),
+        window(fingerprint=None),
+        window(fingerprint=7),
+        window(rows=0.25),
+        window(files=True),
+        window(bytes=-1),
+        window(mean=1),
+        msgspec.structs.replace(window(), what="sat out"),
+    ],
+)
+def test_what_says_more_of_the_data_is_of_the_kind_that_may_quote_them(event: Event) -> None:
+    assert flows(emitted(event, STATISTIC)[1]) == ["log"]

@@ -20,6 +20,7 @@ import pytest
 from reuna.adapters.archive import open_archive
 from reuna.adapters.audit import AuditTrail
 from reuna.adapters.files import FileBlobs, replace_file
+from reuna.adapters.fingerprint import DATA_KEY, node_key
 from reuna.adapters.head_store import HeadStore
 from reuna.adapters.ledger_file import LedgerFile, segments
 from reuna.adapters.people import PeopleStore
@@ -186,6 +187,15 @@ def test_a_key_is_known_by_its_option_when_not_by_its_form(tmp_path: Path, reuna
     (tmp_path / "edge" / "edge.key").write_bytes(b"a key in some other form")
     told(reuna("backup", edge, tmp_path / "b", "--json"))
     assert b"some other form" not in (tmp_path / "b").read_bytes()
+
+
+def test_the_key_of_fingerprints_goes_with_the_keys_though_it_is_no_pem(tmp_path: Path, reuna: Run) -> None:
+    edge = edge_at(tmp_path / "edge")
+    key = node_key(tmp_path / "edge" / "state" / DATA_KEY)
+    told(reuna("backup", edge, tmp_path / "b", "--json"))
+    assert key not in (tmp_path / "b").read_bytes()
+    told(reuna("backup", edge, tmp_path / "with", "--keys", "--json"))
+    assert key in (tmp_path / "with").read_bytes()
 
 
 def test_the_ledger_ends_at_a_record_and_the_trail_at_a_line(cloud: Path, tmp_path: Path, reuna: Run) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from typer.testing import CliRunner
 
 from reuna.adapters import trust_keys
@@ -24,17 +25,24 @@ from reuna.core.errors import (
 )
 from reuna.core.records import ReleaseAsked
 from reuna.core.tensors import pack
+from reuna.fleet.bill import KEPT, keep_build
+from reuna.fleet.build import Made, assemble, in_folder
+from reuna.fleet.built import write
 from reuna.fleet.export import MODEL
 from reuna.fleet.open_project import open_settings
 from reuna.fleet.release import Catalogue, lineage, make, read
 from reuna.fleet.trust import Ceremony, init
 from reuna.template import make_project
+from reuna.trust.provenance import Claim, judge, state
 from reuna.wire import digest_bytes
 from reuna.wire import release as wire
+from reuna.wire.build import SBOM, decode
 from tests.finished import finished
 
 RUN = CliRunner()
+KEY = Ed25519PrivateKey.from_private_bytes(bytes(32))
 GATES = "\n[gates]\nall = { min = 0.9, max_drop = 0.05 }\n"
+LOCK = "numpy==2.1.0\nreuna==0.1.0\n"
 
 
 def site(name: str, value: float) -> dict[str, Any]:
@@ -49,6 +57,7 @@ class Place:
         make_project(self.project, sample=False)
         settings = self.project / "reuna.toml"
         settings.write_text(settings.read_text() + GATES)
+        (self.project / "requirements.lock").write_text(LOCK)
         told = open_settings(self.project, [])
         self.learner: Any = load_entry(self.project, told.entry).learner(told.settings)
         self.tensors = self.learner.init(told.seed)
@@ -327,3 +336,50 @@ def test_what_releases_and_trust_leave_in_the_project_is_no_code_of_it(place: Pl
         made = make(*run, place.project, place.project / "releases")
         assert made.release.manifest.about.version == version
         Catalogue.of(place.project / "releases", "pumps").promote(version)
+
+
+def test_a_release_carries_the_bill_of_its_folders_lock(place: Place) -> None:
+    found = read(place.make("r-1", 0.95))
+    bill = json.loads(found.parts[SBOM])
+    assert [each["purl"] for each in bill["components"]] == ["pkg:pypi/numpy@2.1.0", "pkg:pypi/reuna@0.1.0"]
+    code = digest_bytes(found.parts[wire.CODE])
+    assert bill["metadata"]["component"]["properties"] == [{"name": "reuna:code", "value": code}]
+    assert wire.PROVENANCE not in found.parts
+
+
+def test_a_release_of_a_build_carries_the_builds_bill_and_provenance(place: Place) -> None:
+    data = assemble(in_folder(place.project))
+    build = decode(data)
+    claim = Claim("code.build.tar", build.digest, "4" * 40)
+    file = place.folder / "x.tar"
+    write(Made(data, build, claim), file, KEY)
+    run = place.run("r-1", 0.95)
+    keep_build(file, run[0])
+    (place.project / "requirements.lock").write_text("numpy==9.9.9\nreuna==0.1.0\n")
+    found = make(*run, place.project, place.folder / "releases").release
+    assert found.parts[SBOM] == build.parts[SBOM], "not of the lock of today"
+    judged = judge(found.parts[wire.PROVENANCE], build.digest, [KEY.public_key().public_bytes_raw().hex()])
+    assert judged.claim.commit == "4" * 40
+    (run[0] / f"{KEPT}.intoto.json").write_bytes(state(Claim("x", "5" * 64, "4" * 40)))
+    with pytest.raises(Untrusted, match="not of this one"):
+        make(*run, place.project, place.folder / "releases")
+
+
+def test_a_kept_build_of_other_code_than_the_runs_is_not_believed(place: Place) -> None:
+    run = place.run("r-1", 0.95)
+    files = in_folder(place.project)
+    other = assemble({**files, "detector/more.py": b"# more\n"})
+    (run[0] / KEPT).write_bytes(other)
+    with pytest.raises(NotReleased, match="a build of other code"):
+        make(*run, place.project, place.folder / "releases")
+
+
+def test_what_a_run_told_of_data_approvals_and_heads_stands_in_the_lineage(place: Place) -> None:
+    data = [{"node": "pump-1", "samples": 81, "fingerprint": "f1" * 32, "files": 3, "bytes": 9}]
+    head = {"node": "n", "ledger": "l", "seq": 1, "at": 1.0, "key": "00", "countersignature": "00"}
+    approvals = {"unseen": ["pump-1"]}
+    found = read(place.make("r-1", 0.95, data=data, heads=[head], approvals=approvals))
+    said = lineage(found)
+    assert (said["data"], said["heads"], said["approvals"]) == (data, [head], approvals)
+    assert f"| pump-1 | 81 | 3 | unknown | {'f1' * 32} |" in found.parts[wire.CARD].decode()
+    assert not {"data", "heads", "approvals"} & lineage(read(place.make("r-2", 0.95))).keys()

@@ -16,16 +16,8 @@ from securesystemslib.exceptions import VerificationError
 from securesystemslib.signer import SSlibKey
 
 from reuna.core.errors import Untrusted
-from reuna.trust.provenance import (
-    MAX_ENVELOPE,
-    MAX_SIGNATURES,
-    Claim,
-    add_signature,
-    judge,
-    open_envelope,
-    read_claim,
-    state,
-)
+from reuna.trust.envelope import MAX_ENVELOPE, MAX_SIGNATURES, add_signature, open_envelope
+from reuna.trust.provenance import Claim, judge, read_claim, state
 
 ANNA, OTTO = (Ed25519PrivateKey.from_private_bytes(bytes([number]) * 32) for number in (1, 2))
 CLAIM = Claim(
