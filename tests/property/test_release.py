@@ -82,5 +82,5 @@ def test_only_the_provenance_of_a_build_may_be_there_or_not() -> None:
 
 def test_its_bytes_stay_as_they_were_published() -> None:
     assert (
-        hashlib.sha256(DATA).hexdigest() == "3b7552a5ac3176d7feb48d3eaa72a45ad841563271d83c3b8955bd2b6822452f"
+        hashlib.sha256(DATA).hexdigest() == "965de92c480666b316b4c9f869b513dd018bae0a596751461a3733e9e1c154ac"
     )

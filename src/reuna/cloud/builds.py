@@ -17,7 +17,8 @@ from reuna.adapters.files import read_at_most, replace_file
 from reuna.core.errors import BlobNotFound, Corrupted
 from reuna.core.ports import Clock
 from reuna.core.records import KeptBuild
-from reuna.trust.provenance import MAX_ENVELOPE, judge
+from reuna.trust.envelope import MAX_ENVELOPE
+from reuna.trust.provenance import judge
 from reuna.wire import build as wire
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")

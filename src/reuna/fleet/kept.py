@@ -13,7 +13,8 @@ from reuna.core.records import KeptBuild
 from reuna.fleet.build import file_name
 from reuna.fleet.built import provenance_of, read
 from reuna.fleet.client import Operator
-from reuna.trust.provenance import MAX_ENVELOPE, judge
+from reuna.trust.envelope import MAX_ENVELOPE
+from reuna.trust.provenance import judge
 from reuna.wire import build as wire
 
 DIGEST = "sha256:"  #: before a build's digest, or at least its first 12 digits
