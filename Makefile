@@ -48,8 +48,8 @@ fuzz: .venv-extras/stamp ## Every parser with foreign bytes, FUZZ_S=120 seconds 
 	@SCHEMA_EXAMPLES=300 .venv-extras/bin/python -m pytest tests/contract/test_operator_schema.py
 
 # Each says in its last line what it found; a failure ends the night with its name.
-NIGHTLY := hostile kill revoke flows sandbox
-nightly: .venv-extras/stamp .venv/demo.stamp ## What CI runs at night: fuzzing, then the drills with real processes
+NIGHTLY := hostile kill revoke flows sandbox push
+nightly: .venv-extras/stamp .venv/dev.stamp ## What CI runs at night: fuzzing, then the drills with real processes
 	@$(MAKE) --no-print-directory fuzz FUZZ_S=$(FUZZ_S)
 	@for name in $(NIGHTLY); do echo "drill $$name" >&2; $(BIN)/python -m drills.$$name; done
 
@@ -73,7 +73,7 @@ docs: .venv/dev.stamp ## Build the documentation into site/
 	@$(BIN)/mkdocs build -q --strict
 	@echo "site/index.html"
 
-drill: .venv/demo.stamp ## A scenario that proves a promise: make drill NAME=kill
+drill: .venv/dev.stamp ## A scenario that proves a promise: make drill NAME=kill
 	@test -n "$(NAME)" -a -f "drills/$(NAME).py" || { \
 	  echo "error: name a drill, as in make drill NAME=kill; there are:" \
 	    $(patsubst drills/%.py,%,$(filter-out drills/__init__.py,$(wildcard drills/*.py))) >&2; exit 2; }

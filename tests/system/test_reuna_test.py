@@ -87,7 +87,7 @@ def setting(project: Path, text: str) -> None:
 
 
 def test_a_fresh_project_passes_and_writes_what_ci_reads(project: Path, tmp_path: Path) -> None:
-    junit, page = tmp_path / "junit.xml", tmp_path / "page.md"
+    junit, page = tmp_path / "reports" / "junit.xml", tmp_path / "reports" / "page.md"
     began = time.monotonic()
     done = run(project, "--junit", str(junit), "--markdown", str(page))
     assert time.monotonic() - began < 120
@@ -356,10 +356,11 @@ def test_a_mistake_is_told_before_anything_is_played(
 
 def test_a_file_that_cannot_be_written_is_told_before_anything_is_played(project: Path) -> None:
     for flag in ("--junit", "--markdown"):
-        done = run(project, flag, str(project / "nowhere" / "file"))
-        assert done.returncode == 5
-        assert "cannot be written" in done.stderr
-        assert "playing" not in done.stderr
+        for wrong in (project / "reuna.toml" / "file", project / "detector"):
+            done = run(project, flag, str(wrong))
+            assert done.returncode == 5
+            assert str(wrong) in done.stderr
+            assert "playing" not in done.stderr
 
 
 def test_a_process_that_dies_is_one_message(project: Path) -> None:

@@ -51,7 +51,7 @@ def run_tests(
     from reuna.core.scenarios import FAULTS
     from reuna.fleet.testing import Asked, as_dict, carry_out, prepare
 
-    _check_folders(junit, markdown)
+    _make_folders(junit, markdown)
     flags = [
         *(sets or []),
         *([] if faults is None else [f"test.faults={','.join(faults)}"]),
@@ -71,13 +71,22 @@ def run_tests(
         raise typer.Exit(1)
 
 
-def _check_folders(*files: Path | None) -> None:
-    """Before a minute is spent. Raises `NotUsable`."""
+def _make_folders(*files: Path | None) -> None:
+    """Those that the files go to, before a minute is spent. Raises `NotUsable`, `DiskFull`."""
+    from reuna.adapters.files import storage_error
     from reuna.core.errors import NotUsable
 
     for file in files:
-        if file is not None and (not file.absolute().parent.is_dir() or file.is_dir()):
-            raise NotUsable(f"{file} cannot be written: there is no folder for it, or it is one")
+        if file is None:
+            continue
+        try:
+            file.absolute().parent.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError) as error:
+            raise NotUsable(f"{file} cannot be written: a folder on its way is a file") from error
+        except OSError as error:
+            raise storage_error(error, file) from error
+        if file.is_dir():
+            raise NotUsable(f"{file} cannot be written: it is a folder")
 
 
 def _write(found: Findings, junit: Path | None, markdown: Path | None) -> None:

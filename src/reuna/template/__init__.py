@@ -84,6 +84,7 @@ def _words(task: str, learner: str) -> dict[str, str]:
         "every_s": str(about.every_s),
         "max_gap_s": str(about.max_gap_s),
         "about": about.about,
+        "gates": about.gates,
         "extras": EXTRAS[learner],
         "rounds": str(pace.rounds),
         "server_rate": f"{pace.server_rate:g}",

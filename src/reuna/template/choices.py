@@ -21,6 +21,7 @@ class Task:
     metric: str
     label: str
     about: str
+    gates: str
     time: str = "second"
     every_s: int = 10
     max_gap_s: int = 60
@@ -47,15 +48,22 @@ class Pace:
 
 ABOUT: Mapping[str, Task] = {
     "fault-classification": Task(
-        "all", "fault", "Names the fault of a pump, also one that this pump has not had yet but others have."
+        "all",
+        "fault",
+        "Names the fault of a pump, also one that this pump has not had yet but others have.",
+        "all = { min = 0.9, max_drop = 0.02 }\nfalse_alarms = { max = 0.05 }",
     ),
     "anomaly-detection": Task(
-        "auroc", "fault", "Learns what is normal at every pump, and tells how strange the last minutes are."
+        "auroc",
+        "fault",
+        "Learns what is normal at every pump, and tells how strange the last minutes are.",
+        "auroc = { min = 0.9, max_drop = 0.02 }\nfalse_alarms = { max = 0.05 }",
     ),
     "remaining-useful-life": Task(
         "rmse",
         "remaining_h",
         "Tells how many hours a pump has left, whatever it is that wears out.",
+        "rmse = { max = 15, max_drop = 1 }",
         "hour",
         3600,
         21_600,

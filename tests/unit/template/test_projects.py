@@ -23,6 +23,7 @@ from reuna.core.errors import ReunaError, SettingsError
 from reuna.core.project import TASKS, project_schema
 from reuna.fleet.check import check_project
 from reuna.fleet.open_project import open_settings
+from reuna.loop.release import decision, judge
 from reuna.template import SCHEMA, make_project
 from reuna.template.choices import LEARNERS, MODULES, PACES
 
@@ -80,6 +81,9 @@ def test_a_project_is_checked_and_every_pump_learns_enough(project: Path, choice
     assert settings.metric == metric
     values = {node: scores[metric] for node, scores in result.scores.items()}
     assert all(value >= worst if higher else value <= worst for value in values.values()), values
+    assert settings.gates
+    verdicts = judge(settings.gates, result.scores, None)
+    assert decision(verdicts) == "pass", [each for each in verdicts if each.outcome != "pass"]
 
 
 def test_a_project_passes_its_own_tests(project: Path) -> None:
@@ -133,14 +137,18 @@ def commands(value: Any) -> Iterator[str]:
 
 @pytest.mark.parametrize("name", [".github/workflows/reuna.yml", ".gitlab-ci.yml"])
 def test_both_files_for_ci_do_the_same_steps(made: Any, name: str) -> None:
-    found = list(commands(yaml.safe_load((made[TASKS[0], "builtin"] / name).read_text())))
-    steps = [each for each in found if each.startswith(("reuna", "python"))]
-    assert steps == [
+    found = commands(yaml.safe_load((made[TASKS[0], "builtin"] / name).read_text()))
+    lines = dict.fromkeys(line for each in found for line in each.splitlines())
+    assert [each for each in lines if each.startswith(("reuna", "python"))] == [
         "python -m pip install -r requirements.txt",
         "python tests/sample.py",
         "reuna check",
         "reuna test --junit reports/reuna.xml --markdown reports/reuna.md",
         "reuna build",
+        'reuna run --build dist/*.build.tar --fleet "$REUNA_FLEET"',
+        'reuna gate --releases "$REUNA_RELEASES"',
+        'reuna release make --releases "$REUNA_RELEASES" --sign --trust "$REUNA_TRUST"',
+        'reuna release where --fleet "$REUNA_FLEET" --wait 600',
     ]
 
 
