@@ -41,7 +41,10 @@ from reuna.core.records import Setting
 
 CODE = (".py", ".toml", ".json")
 CONFIGURATION = "reuna.toml"  #: at the top of the project
-SKIPPED = ("data", "runs", "dist", "build", "node_modules", "__pycache__", "tests", "venv")
+SKIPPED = (
+    *("data", "runs", "releases", "evidence"),  # what our commands write: it is no code, and changes
+    *("dist", "build", "node_modules", "__pycache__", "tests", "venv"),
+)
 MAX_FILE = 1 << 20  #: bytes of one file in a bundle
 MAX_TOTAL = 16 << 20  #: bytes of all files in a bundle
 MAX_FILES = 1000
