@@ -27,6 +27,7 @@ def add(catalogue: Catalogue, version: int, replaces: str = "", packages: Any = 
     result = finished(f"r-{version}", **{"source": {"code": digest_bytes(CODE)}, **more})
     history = {name: result[name] for name in (*KEPT, "source", *TOLD) if name in result}
     parts = {
+        wire.BINS: canonical({}),
         wire.CARD: b"# pumps\n",
         wire.CODE: CODE,
         wire.CONTRACT: canonical({}),

@@ -43,7 +43,7 @@ CODE = (".py", ".toml", ".json")
 CONFIGURATION = "reuna.toml"  #: at the top of the project
 SKIPPED = ("data", "runs", "dist", "build", "node_modules", "__pycache__", "tests", "venv")
 #: What our own commands write at the top of a project: a model's release must not make its code another.
-WRITTEN = ("releases", "trust", "trust-seen")
+WRITTEN = ("releases", "evidence", "trust", "trust-seen")
 MAX_FILE = 1 << 20  #: bytes of one file in a bundle
 MAX_TOTAL = 16 << 20  #: bytes of all files in a bundle
 MAX_FILES = 1000

@@ -37,7 +37,7 @@ def export(
     releases: Releases = Path("releases"),
     to: Annotated[
         Path | None,
-        typer.Option("--to", help="Folder to make (default: PROJECT-VERSION.evidence, here)."),
+        typer.Option("--to", help="Folder to make (default: evidence/PROJECT-VERSION)."),
     ] = None,
     trust: Annotated[
         Path | None,
@@ -63,7 +63,9 @@ def export(
 
     catalogue = catalogue_of(project, releases)
     number = catalogue.version(version)
-    folder = to or Path(f"{catalogue.folder.name}-{number:04d}.evidence")
+    folder = to or Path("evidence") / f"{catalogue.folder.name}-{number:04d}"
+    if to is None:
+        folder.parent.mkdir(exist_ok=True)
     keys = [*_release_keys(trust, passphrase_file), *(_key(each, passphrase_file) for each in key or [])]
     about = write(
         catalogue, number, folder, signing(keys), time.time(), trust, _heads(cloud), reported(fleet)

@@ -355,7 +355,9 @@ def test_the_newest_head_of_each_node_is_taken_from_the_cloud(tmp_path: Path) ->
     assert (found["seq"], found["countersignature"]) == (8, b"c".hex())
 
 
-def test_the_commands_write_sign_and_verify(catalogue: Catalogue, trust: Path, tmp_path: Path) -> None:
+def test_the_commands_write_sign_and_verify(
+    catalogue: Catalogue, trust: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     make_project(tmp_path / "pumps", sample=False)
     write_key(tmp_path / "anna.key", ANNA, None)
     places = ["--project", str(tmp_path / "pumps"), "--releases", str(tmp_path / "releases")]
@@ -370,6 +372,9 @@ def test_the_commands_write_sign_and_verify(catalogue: Catalogue, trust: Path, t
         app, ["evidence", "verify", str(tmp_path / "e"), "--signer", f"anna={public(ANNA)}", "--json"]
     )
     assert json.loads(found.stdout)["signed_by"] == [public(ANNA)]
+    monkeypatch.chdir(tmp_path)
+    assert RUN.invoke(app, ["evidence", "export", "2", *places, *key]).exit_code == 0
+    assert verify(tmp_path / "evidence" / "pumps-0002", signers=[public(ANNA)])
     (tmp_path / "e" / HEADS).unlink()
     gone = RUN.invoke(app, ["evidence", "verify", str(tmp_path / "e"), "--root", str(trust / "root.json")])
     assert isinstance(gone.exception, Untrusted)

@@ -133,6 +133,15 @@ def test_the_same_run_gives_the_same_bytes(place: Place) -> None:
     assert again.file.read_bytes() == first.read_bytes()
 
 
+def test_releases_and_evidence_beside_the_code_are_no_code(place: Place) -> None:
+    """Both are written into the folder that a person works in: the next run's code is the same."""
+    before = digest_bytes(pack_bundle(place.project))
+    for folder in ("releases", "evidence"):
+        (place.project / folder / "pumps").mkdir(parents=True)
+        (place.project / folder / "pumps" / "aliases.json").write_text("{}")
+    assert digest_bytes(pack_bundle(place.project)) == before
+
+
 def test_a_model_that_is_bad_at_one_site_is_not_released_and_the_site_is_named(place: Place) -> None:
     with pytest.raises(NotReleased, match="worst all min 0.9 at pump-2, which has 0.7") as refused:
         place.make("r-1", 0.99, 0.7)
