@@ -68,11 +68,11 @@ def code(old: str, new: str) -> Callable[[Path], None]:
 MISTAKES: dict[str, tuple[Callable[[Path], None], str]] = {
     "a grid of other bits": (
         round_settings("grid_bits = 9"),
-        "reuna.toml:44:1: round.grid_bits is 9, must be one of 8, 16, 32",
+        "reuna.toml:49:1: round.grid_bits is 9, must be one of 8, 16, 32",
     ),
     "a grid finer than numbers are": (
         round_settings("grid_exponent = -2000\nmax_weight = 2_000_000_000"),
-        "reuna.toml:44:1: round.grid_exponent is -2000, must be between -60 and 30",
+        "reuna.toml:49:1: round.grid_exponent is -2000, must be between -60 and 30",
     ),
     "a metric nobody measures": (
         setting('"all"', '"nonsense"'),
@@ -166,17 +166,19 @@ def test_a_learner_that_raises_while_a_run_is_prepared_is_blamed_with_file_and_l
 def test_a_gate_on_what_nobody_measures_is_told_at_its_line(project: Path) -> None:
     file = project / "reuna.toml"
     gates = "[gates]\nall = { min = 0.5 }\nalll = { min = 0.5 }\n'all without flow_m3_h' = { min = 0 }\nlatency_ms = { max = 9 }\n"
-    file.write_text(f"{file.read_text()}\n{gates}")
+    text = file.read_text().partition("[gates]")[0] + gates
+    file.write_text(text)
+    at = text.splitlines().index("alll = { min = 0.5 }") + 1
     with pytest.raises(ReunaError) as told:
         check_project(project, None)
     (line,) = told.value.message.splitlines()
-    assert line.startswith("reuna.toml:45:1: gates.alll is a gate on 'alll', but no node measures that")
+    assert line.startswith(f"reuna.toml:{at}:1: gates.alll is a gate on 'alll', but no node measures that")
 
 
 def test_a_gate_on_how_clean_the_data_are_needs_a_contract(project: Path) -> None:
     file = project / "reuna.toml"
     clean = "[gates]\ncontract_pass_rate = { min = 0.9 }\n"
-    file.write_text(f"{file.read_text()}\n{clean}")
+    file.write_text(file.read_text().partition("[gates]")[0] + clean)
     check_project(project, None)
     text = file.read_text()
     start, end = text.index("# What the nodes' tables"), text.index("[strategy]")

@@ -56,7 +56,7 @@ class Place:
         self.folder, self.project = folder, folder / "pumps"
         make_project(self.project, sample=False)
         settings = self.project / "reuna.toml"
-        settings.write_text(settings.read_text() + GATES)
+        settings.write_text(settings.read_text().partition("\n[gates]")[0] + GATES)
         (self.project / "requirements.lock").write_text(LOCK)
         told = open_settings(self.project, [])
         self.learner: Any = load_entry(self.project, told.entry).learner(told.settings)

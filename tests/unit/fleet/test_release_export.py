@@ -158,7 +158,7 @@ def test_the_commands_key_export_and_verify(shelf: Shelf, monkeypatch: pytest.Mo
     assert key.stat().st_mode & 0o777 == 0o600
     done = shelf.command("challenger", "--to", str(out), "--format", "openssf", "--key", str(key), *locked)
     assert done.exit_code == 0, done.exception
-    assert done.stdout == f"{out}: {PROJECT} 1 as openssf, 9 files\n"
+    assert done.stdout == f"{out}: {PROJECT} 1 as openssf, 10 files\n"
     said = shelf.reuna("verify", str(out), "--public-key", f"{key}.pub", "--json")
     assert json.loads(said.stdout)["digest"] == wire.decode(shelf.data).digest
     assert isinstance(shelf.reuna("verify", str(out)).exception, KeyProblem)
