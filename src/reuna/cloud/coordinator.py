@@ -30,6 +30,7 @@ from reuna.adapters.people import PeopleStore
 from reuna.adapters.register import Alarm, Register
 from reuna.adapters.spool import DiskSpool
 from reuna.adapters.tls import KeyPair, client_context, server_context
+from reuna.cloud.check import Checks
 from reuna.cloud.holdings import Holdings
 from reuna.cloud.plan import Planner
 from reuna.cloud.reception import AUDIT, PEOPLE, Reception
@@ -80,10 +81,11 @@ class Coordinator:
         self._admission = admission
         self._blobs = blobs
         self._events = events
-        self._host = host
+        self.host = host
         self.present: dict[str, float] = {}
         self.below: dict[str, tuple[str, ...]] = {}  #: fog -> the edges it last told of
         self.sites: dict[str, str] = {}  #: edge -> the fog under which a run has it
+        self.checks: Checks | None = None  #: once the cloud can ask its fogs
 
     def put_blob(self, data: bytes, digest: str) -> None:
         """Keep a bundle or an initial model. Raises `Corrupted` when the digest differs."""
@@ -103,16 +105,27 @@ class Coordinator:
         check_spec(spec)
         for digest in (spec.model, spec.bundle):
             self.get_blob(digest)
-        await self._host.submit("train", spec.run, msgspec.json.encode(spec).decode())
+        await self.host.submit("train", spec.run, msgspec.json.encode(spec).decode())
+
+    async def check(self, spec: RunSpec) -> None:
+        """Begin a check before a run. Raises `PlanError`, `SettingsError`, `BlobNotFound`, `TooMany`."""
+        assert self.checks is not None
+        self.get_blob(spec.bundle)
+        self.checks.begin(spec)
+
+    def checked(self, run: str) -> dict[str, Any]:
+        """Where a check is, and what the nodes say. Raises `RunNotFound`."""
+        assert self.checks is not None
+        return self.checks.status(run)
 
     async def status(self, run: str) -> dict[str, Any]:
         """Where a run is: its state, and the outcome or the error when it ended."""
-        return await self._host.status(run)
+        return await self.host.status(run)
 
     async def runs(self) -> list[dict[str, Any]]:
         """The newest runs: name, project, task, rounds asked for, edges, state, and when they began."""
         found = []
-        for run, state, began, text in await self._host.runs(NEWEST):
+        for run, state, began, text in await self.host.runs(NEWEST):
             spec = msgspec.json.decode(text, type=RunSpec)
             edges = sum(len(names) for names in spec.fogs.values())
             about = {"project": spec.project, "task": spec.task, "rounds": spec.rounds, "edges": edges}
@@ -121,8 +134,8 @@ class Coordinator:
 
     async def stop(self, run: str) -> None:
         """End a run for good; one that has ended stays as it is. Raises `RunNotFound`."""
-        if (await self._host.status(run))["state"] == "running":
-            await self._host.cancel(run)
+        if (await self.host.status(run))["state"] == "running":
+            await self.host.cancel(run)
 
     def timeline(self, run: str, after: int) -> list[dict[str, Any]]:
         """What happened in a run, from the ``after``-th event on."""
@@ -197,7 +210,7 @@ async def _run(settings: Mapping[str, Any], changes: Changes, stack: AsyncExitSt
     intake = Intake(name, blobs, spool, None, announce_s, 1.25, metadata=metadata, released=stock.get)
     planner = Planner(bus, intake, signing.seal)
     conductor = Conductor(name, planner, intake, blobs, clock, ThreadOffload(), coordinator.report)
-    host.register("train", lambda journal, spec: _body(coordinator, conductor, journal, spec))
+    _take_up(coordinator, conductor, Checks(name, planner, intake, conductor.turn, ThreadOffload()), stack)
     server = await serve_depot(
         intake,
         settings["listen.host"],
@@ -306,6 +319,13 @@ def _witness(
     return CloudWitness(settings["fleet"], root, store, signing.key, revoked, alarm, clock, ThreadOffload())
 
 
+def _take_up(coordinator: Coordinator, conductor: Conductor, checks: Checks, stack: AsyncExitStack) -> None:
+    """Let runs and checks begin."""
+    coordinator.host.register("train", lambda journal, spec: _body(coordinator, conductor, journal, spec))
+    coordinator.checks = checks
+    stack.push_async_callback(checks.stop)
+
+
 async def _body(coordinator: Coordinator, conductor: Conductor, journal: Journal, text: str) -> Outcome:
     spec = msgspec.json.decode(text, type=RunSpec)
     coordinator.sites.update({edge: fog for fog, edges in spec.fogs.items() for edge in edges})
@@ -404,6 +424,8 @@ async def _hello(
     for node in names:
         coordinator.present[node] = SystemClock().now()
     coordinator.below[hello.node] = tuple(names[1:])
+    if coordinator.checks is not None:
+        coordinator.checks.revisions[hello.node] = hello.revision
     await planner.on_hello(hello)
     await news.on_hello(hello)
 

@@ -184,6 +184,13 @@ async def _work(
 
 
 def prepare(job: Job, fleet: Fleet, run: str) -> tuple[RunSpec, tuple[bytes, bytes]]:
+    """The run's spec, and its bundle and initial model; the code may run where the keys for that lie here."""
+    spec, parts = described(job, fleet, run)
+    allow_code(fleet, parts[0], job.settings.name)
+    return spec, parts
+
+
+def described(job: Job, fleet: Fleet, run: str) -> tuple[RunSpec, tuple[bytes, bytes]]:
     """The run's spec, and its bundle and initial model."""
     settings = job.settings
     entry = load_entry(job.project, settings.entry)
@@ -213,7 +220,6 @@ def prepare(job: Job, fleet: Fleet, run: str) -> tuple[RunSpec, tuple[bytes, byt
         settings=dict(settings.settings),
         local=settings.local,
     )
-    allow_code(fleet, bundle, settings.name)
     return spec, (bundle, model)
 
 

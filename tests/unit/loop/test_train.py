@@ -121,7 +121,7 @@ def test_why_an_edge_gives_nothing_is_said_in_our_words_alone(kind: type[ReunaEr
     said = train.absence("a", kind("ValueError: row 7: 0.25"))
     assert said.absent in train.ABSENT
     assert said.absent.startswith(kind.code if kind is not ServerMissing else "R000")
-    train.check_absence(said)
+    train.check_words(PLAN, said)
 
 
 def test_a_certificate_of_another_node_is_refused() -> None:

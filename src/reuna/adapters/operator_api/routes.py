@@ -7,6 +7,8 @@ GET  /v1/runs                       the newest
 GET  /v1/runs/{run}                 its state
 DELETE /v1/runs/{run}               end it for good; 202 when a second person has to agree
 GET  /v1/runs/{run}/events?after=N  its timeline
+POST /v1/checks                     ask every node whether it is ready for such a run (JSON)
+GET  /v1/checks/{run}               what they say so far
 GET  /v1/nodes                      nodes heard of
 GET  /v1/fleet                      its fogs and their edges
 GET  /v1/releases?after=N&wait=S    what nodes may take and which hold it; waits for another mark than N
@@ -59,6 +61,8 @@ class Actions(Protocol):
     def put_blob(self, data: bytes, digest: str) -> None: ...
     def get_blob(self, digest: str) -> bytes: ...
     async def submit(self, spec: RunSpec) -> None: ...
+    async def check(self, spec: RunSpec) -> None: ...
+    def checked(self, run: str) -> dict[str, Any]: ...
     async def status(self, run: str) -> dict[str, Any]: ...
     async def stop(self, run: str) -> None: ...
     async def runs(self) -> list[dict[str, Any]]: ...
@@ -138,6 +142,8 @@ def api_app(actions: Actions, reception: Reception, sign_ins: SignIns | None = N
         ("GET", "/v1/runs/{run}", "runs.read", desk.status),
         ("DELETE", "/v1/runs/{run}", "runs.stop", desk.stop),
         ("GET", "/v1/runs/{run}/events", "runs.read", desk.timeline),
+        ("POST", "/v1/checks", "runs.check", desk.check),
+        ("GET", "/v1/checks/{run}", "runs.read", desk.checked),
         ("GET", "/v1/nodes", "nodes.read", desk.nodes),
         ("GET", "/v1/fleet", "nodes.read", desk.fleet),
         ("GET", "/v1/releases", "nodes.read", desk.releases),
@@ -182,6 +188,13 @@ class _Desk:
             return web.json_response({})
         summary = f"run {spec.run} of {spec.project}: {spec.rounds} rounds, code {spec.bundle[:12]}"
         return await self._propose(known, "runs.submit", summary, data)
+
+    async def check(self, request: web.Request, _known: Known) -> web.Response:
+        await self._actions.check(read(RunSpec, await request.read(), "check"))
+        return web.json_response({})
+
+    async def checked(self, request: web.Request, _known: Known) -> web.Response:
+        return web.json_response(self._actions.checked(request.match_info["run"]))
 
     async def _propose(self, known: Known, action: str, summary: str, content: bytes) -> web.Response:
         proposal = await in_thread(lambda: self._reception.propose(known.caller, action, summary, content))
