@@ -82,7 +82,7 @@ async def answer(
     looked = await workshop.look(bundle, shown, needs, terms)
     if looked.samples is not None:
         rehearsed = await link.rehearse(data, looked.samples)
-    found = _memory(plan, looked)
+    found = _memory(plan, needs, looked)
     said = (
         *(_of_code(looked) if each.about == "code" and runs else each for each in rehearsed.said),
         _of_contract(looked) if reads else _unread(rehearsed),
@@ -121,12 +121,13 @@ def _of_libraries(looked: Looked) -> list[Said]:
     return lacking + other or [Said("libraries")]
 
 
-def _memory(plan: Plan, looked: Looked) -> Metrics | None:
+def _memory(plan: Plan, needs: Needs, looked: Looked) -> Metrics | None:
     """None where the system does not say what there is."""
     if looked.free_mib is None:
         return None
     model = plan.model_size / MIB
-    return readiness.memory(looked.peak_mib, looked.address_mib, model, looked.free_mib, looked.limit_mib)
+    address, limit = looked.address_mib, looked.limit_mib
+    return readiness.memory(needs, looked.peak_mib, address, model, looked.free_mib, limit)
 
 
 def _of_memory(found: Metrics, loaded: bool) -> Said:

@@ -23,6 +23,7 @@ from reuna.adapters.installed import modules_of
 from reuna.adapters.project import read_code
 from reuna.core.contract import contract
 from reuna.core.errors import ABSENCES, RunFailed, Unreachable
+from reuna.core.gates import CONTRACT
 from reuna.core.project import ProjectSettings
 from reuna.core.readiness import ABOUT, LOWER_BOUND, Needs, against, as_settings, word_of
 from reuna.core.records import Member, RunSpec, Said
@@ -65,7 +66,7 @@ def prepared(job: Job, fleet: Fleet, wait_s: float) -> tuple[RunSpec, bytes]:
     """The run that is asked about, and its code. Raises `ProjectError`."""
     name = run_id(time.time(), secrets.token_hex(2)).replace("r-", "c-", 1)
     spec, (bundle, model) = described(job, fleet, name)
-    gated = {each.metric for each in job.settings.gates}
+    gated = {each.metric for each in job.settings.gates} - {CONTRACT}
     header = model[: int.from_bytes(model[:8], "little") + 8]
     needs = Needs(
         modules_of(read_code(job.project)),

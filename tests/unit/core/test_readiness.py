@@ -97,10 +97,14 @@ def test_counts_that_stay_stand_in_nobodys_way() -> None:
 
 
 def test_memory_counts_every_model_that_a_worker_holds_and_both_limits() -> None:
-    found = readiness.memory(100.0, 600.0, 10.0, 2_000.0, 8_192.0)
+    found = readiness.memory(Needs(), 100.0, 600.0, 10.0, 2_000.0, 8_192.0)
     assert found == {"memory_needed_mib": 100 + readiness.MODELS * 10, "memory_free_mib": 2_000.0}
     assert readiness.fits(found)
-    narrow = readiness.memory(100.0, 600.0, 10.0, 2_000.0, 640.0)  # of address space 500 MiB are gone
+    narrow = readiness.memory(
+        Needs(), 100.0, 600.0, 10.0, 2_000.0, 640.0
+    )  # of address space 500 MiB are gone
     assert narrow["memory_free_mib"] == 140.0
     assert not readiness.fits(narrow)
-    assert not readiness.fits(readiness.memory(100.0, 100.0, 10.0, 150.0, 8_192.0))
+    assert not readiness.fits(readiness.memory(Needs(), 100.0, 100.0, 10.0, 150.0, 8_192.0))
+    torch = readiness.memory(NEEDS, 100.0, 600.0, 10.0, 2_000.0, 8_192.0)
+    assert torch["memory_needed_mib"] - found["memory_needed_mib"] == readiness.FIRST_FIT["torch"]
