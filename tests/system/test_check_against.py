@@ -41,7 +41,7 @@ class Plant:
         self.own.mkdir()
         (self.own / READY).symlink_to(self.project / "data" / READY)
         self.spoil(self.project / "data" / BROKEN)
-        self.fleet = make_fleet(folder / "fleet", "demo", spread(self.nodes, 2))
+        self.fleet = make_fleet(folder / "fleet", "demo", spread(self.nodes, 1))
         self.digest = digest_bytes(pack_bundle(self.project))
         key = read_key(key_file(self.fleet.folder))
         for node in (READY, BROKEN):
@@ -83,7 +83,6 @@ async def test_every_site_says_for_itself_whether_it_is_ready(tmp_path: Path) ->
         await supervisor.start()
         await ready(plant.fleet, Operator.of(plant.fleet), supervisor)
         status, out, err = await asyncio.to_thread(plant.check, "--json", "--wait", "60")
-        shown = await asyncio.to_thread(plant.check, "--wait", "60")
     finally:
         await supervisor.stop()
     assert status == 1, err
@@ -104,12 +103,9 @@ async def test_every_site_says_for_itself_whether_it_is_ready(tmp_path: Path) ->
     ]
     assert all(0 < edge["memory_needed_mib"] < edge["memory_free_mib"] for edge in edges.values())
     assert "3 of 3 edges have answered" in err
-    assert shown[0] == 1
-    assert f"{BROKEN}: contract: no: its data break the contract [R114]" in shown[1]
-    assert f"{WAITING}: code: waits: the code waits for an officer's approval [code-ask]" in shown[1]
     for node in (READY, BROKEN, WAITING):
         left = Counter(entry.flow for entry in plant.ledger(node) if entry.kind == "intent" and entry.run)
-        assert left == {"metric": 2, "statistic": 2}, "two checks: the words, and the counts"
+        assert left == {"metric": 1, "statistic": 1}, "the words, and the counts"
     assert [e.code for e in plant.ledger(READY) if e.kind == "code" and e.reason == "runs"] == [plant.digest]
     assert not [e for e in plant.ledger(WAITING) if e.kind in ("code", "refused")]
 
