@@ -203,3 +203,17 @@ def test_an_agent_that_says_other_words_is_stopped_at_its_own_egress(said: tuple
 
     run_virtual(live())
     assert plant.ledger.of("intent") == []
+
+
+def test_a_node_that_does_not_know_a_task_drops_its_plan_and_goes_on_with_the_next() -> None:
+    async def story(plant: Plant) -> None:
+        known = encode(round_plan(plant.spec, "fog-0", 1, 1, "check", plant.spec.model))
+        later = known.replace(b"check", b"later")
+        assert len(later) == len(known)
+        await plant.broker.connect("fog-0").publish(f"plan.{EDGE}", later)
+        await plant.sleep(1)
+        assert plant.egress.refused == {"R305": 1}
+        (row,) = await plant.ask()
+        assert row.weight > 0
+
+    lived(Plant(""), story)
