@@ -34,7 +34,7 @@ def ask_fleet(folder: Path, where: str, wait_s: float, own: dict[str, Any], json
     ``own``: what this machine's check of the project found.
     """
     from reuna.cli.run import open_at
-    from reuna.fleet.against import ask
+    from reuna.fleet.against import ask, signs_itself
     from reuna.fleet.open_project import open_settings
 
     settings = open_settings(folder, [])
@@ -44,6 +44,10 @@ def ask_fleet(folder: Path, where: str, wait_s: float, own: dict[str, Any], json
         as_json({**own, "against": found})
     else:
         _show(found)
+        if signs_itself(fleet, found):
+            typer.echo(
+                "note: all keys of this fleet lie here, so that `reuna run --fleet` approves the code itself"
+            )
     if not found["ready"]:
         raise typer.Exit(1)
 

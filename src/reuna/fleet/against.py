@@ -28,6 +28,7 @@ from reuna.core.project import ProjectSettings
 from reuna.core.readiness import ABOUT, LOWER_BOUND, Needs, against, as_settings, word_of
 from reuna.core.records import Member, RunSpec, Said
 from reuna.fleet.client import Operator
+from reuna.fleet.code import is_own
 from reuna.fleet.layout import Fleet
 from reuna.fleet.session import Job, contract_reports, described, nodes_of
 from reuna.loop.plan import run_id
@@ -187,6 +188,12 @@ def cell(edge: Mapping[str, Any], about: str) -> str:
     if not words:
         return "–"
     return "no" if "no" in words else "waits" if "wait" in words else "yes"
+
+
+def signs_itself(fleet: Fleet, found: Mapping[str, Any]) -> bool:
+    """Whether code that waits is approved by `reuna run` itself, because all keys of the fleet lie here."""
+    waits = any(x["about"] == "code" and x["word"] == "wait" for edge in found["edges"] for x in edge["said"])
+    return waits and bool(fleet.of("cloud")) and is_own(fleet)
 
 
 def smallest(edges: list[dict[str, Any]]) -> dict[str, Any] | None:

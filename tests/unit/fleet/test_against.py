@@ -15,9 +15,10 @@ from reuna.core.errors import ABSENCES, RunFailed, Unreachable
 from reuna.core.readiness import ABOUT, NEEDED, needs_of
 from reuna.core.records import Event, Member, RunSpec, Said
 from reuna.fleet import against
-from reuna.fleet.against import ask, cell, report, sentence, smallest
+from reuna.fleet.against import ask, cell, report, sentence, signs_itself, smallest
 from reuna.fleet.client import Operator
-from reuna.fleet.layout import Fleet
+from reuna.fleet.layout import Fleet, make_fleet
+from reuna.fleet.officer import key_file
 from reuna.fleet.open_project import open_settings
 from reuna.loop import train
 from reuna.sim.faults import Walker, fleet_of
@@ -190,3 +191,13 @@ def test_a_check_that_fails_or_never_has_its_turn_says_so(
     monkeypatch.setattr(against, "QUEUE_S", -1.0)
     with pytest.raises(Unreachable, match="waited for its turn"):
         asked(Cloud("queued"), project)
+
+
+def test_where_all_keys_lie_here_a_run_approves_the_code_itself(tmp_path: Path) -> None:
+    waits = told(Member("a", said=(Said("code", "wait", "code-ask"),)))
+    fleet = make_fleet(tmp_path / "fleet", "mill", {"north": {"a": tmp_path}})
+    assert signs_itself(fleet, waits)
+    assert not signs_itself(fleet, told(Member("a", said=YES)))
+    assert not signs_itself(Fleet("mill", tmp_path, (), {"north": ("a",)}), waits)
+    key_file(fleet.folder).unlink()
+    assert not signs_itself(fleet, waits)
