@@ -22,16 +22,23 @@ from reuna.adapters.register import Register
 from reuna.adapters.tls import KeyPair, server_context
 from reuna.adapters.tuf_repository import TufRepository
 from reuna.cloud.builds import Builds
+from reuna.cloud.check import Checks
 from reuna.cloud.coordinator import Coordinator, _sign_ins
 from reuna.cloud.holdings import Holdings
+from reuna.cloud.plan import Planner
 from reuna.cloud.reception import Reception
 from reuna.cloud.settings import CLOUD
 from reuna.cloud.stock import Stock
 from reuna.core.errors import RunNotFound
 from reuna.core.records import Event
 from reuna.exchange.admission import Admission
+from reuna.exchange.intake import Intake
 from reuna.fleet.layout import free_ports
 from reuna.fleet.trust import make_trust
+from reuna.sim.bus import MemoryBroker
+from reuna.sim.clock import InPlace
+from reuna.sim.fleet import unsealed
+from reuna.sim.storage import MemoryBlobs, MemorySpool
 from tests.contract.provider import CLIENT, SECRET, IdentityProvider
 
 
@@ -126,6 +133,9 @@ def served_with(folder: Path, given: dict[str, Any]) -> Iterator[Served]:
     host = cast("DbosHost", journal)
     coordinator = Coordinator("cloud", blobs, events, host, admission, holdings, builds)
     coordinator.present["fog-1"] = 1.0
+    intake = Intake("cloud", MemoryBlobs(), MemorySpool())
+    planner = Planner(MemoryBroker().connect("cloud"), intake, unsealed)
+    coordinator.checks = Checks("cloud", planner, intake, asyncio.Lock(), InPlace())
     port, people_port = free_ports(2)
     store = PeopleStore(folder / "people.sqlite")
     reception = Reception(

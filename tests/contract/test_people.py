@@ -16,13 +16,16 @@ from reuna.adapters import passwords
 from reuna.adapters.operator_api.guard import COOKIE, HEADERS
 from reuna.adapters.passwords import hashed
 from reuna.core.errors import (
+    BlobNotFound,
     NotReleased,
     NotSignedIn,
     PermissionDenied,
+    PlanError,
     ReunaError,
     RunFailed,
     RunNotFound,
     TooMany,
+    Unreachable,
 )
 from reuna.core.records import Grid, ReleaseAsked, RunSpec
 from reuna.fleet.allowed import of_run
@@ -155,6 +158,32 @@ def test_a_run_waits_for_a_second_person_and_then_is_the_one_that_was_proposed(
     assert (told["asked_by"], told["approved_by"], told["proposal"]) == ("anna", "ben", number)
     with pytest.raises(Exception, match="was approved by ben"):
         ben.decide(waiting, False)
+
+
+def test_a_check_needs_an_engineer_and_no_second_person_for_it_changes_nothing(api: Served) -> None:
+    asked = msgspec.structs.replace(spec(), run="c-1", deadline_s=1.0)
+    with pytest.raises(PermissionDenied):
+        account(api, "vera").check(asked)
+    anna = account(api, "anna")
+    anna.check(asked)
+    assert anna.proposals() == []
+    found = anna.checked("c-1")
+    assert found["edges"] == ["edge-1"]
+    assert account(api, "vera").checked("c-1")["state"] in ("queued", "asking", "done")
+    with pytest.raises(RunNotFound, match="no check 'c-2'"):
+        anna.checked("c-2")
+    with pytest.raises(PlanError, match="no name of a check"):
+        anna.check(spec())
+    with pytest.raises(BlobNotFound):
+        anna.check(msgspec.structs.replace(asked, run="c-3", bundle="0" * 64))
+    said = [(each["who"], each["verdict"]) for each in api.reception.audit(0) if each["what"] == "runs.check"]
+    assert said[:2] == [("vera", "denied"), ("anna", "allowed")]
+
+
+def test_a_cloud_that_does_not_know_a_route_is_said_to_be_older(api: Served) -> None:
+    with pytest.raises(Unreachable, match="does not know what it is asked") as raised:
+        account(api, "anna")._call("POST", "/v1/no-such-thing")
+    assert "older version" in raised.value.next_step
 
 
 def test_a_run_is_stopped_only_when_a_second_person_agrees(api: Served) -> None:

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reuna.core.errors import BadMessage
+from reuna.core.readiness import Module, Needs, as_settings
 from reuna.core.records import (
     Contribution,
     Event,
@@ -24,6 +25,7 @@ from reuna.core.records import (
     Plan,
     Receipt,
     RunSpec,
+    Said,
     ShownHead,
 )
 from reuna.wire import LIMITS, decode, digest_bytes, encode
@@ -49,6 +51,15 @@ MESSAGES: dict[str, msgspec.Struct] = {
     "receipt": Receipt("r-1", 2, 1, "e1", "01" * 32),
     "event": Event("e1", "b0", 3, 1.5, "sat out", "r-1", 2, {"reason": "no rows"}),
     "hello": Hello("n1", "b0", "0.1.0", ("e1", "e2")),
+    "hello of revision 1": Hello("n1", "b0", "0.1.0", ("e1", "e2"), 1),
+    "check": Plan(
+        "c-1", 1, 1, "check", "ab" * 32, 72, 10, ("e1", "e2"), 2, 30.0, GRID, 100, 4, 7, "cd" * 32, 5,
+        as_settings(Needs((Module("torch", "torch", "2.13.0"),), ("all",), "ef" * 32)),
+    ),
+    "ready": Contribution(
+        "c-1", 1, 1, "e1", "ef" * 32, "report", 0, 0, 0, "", 0,
+        (Member("e1", metrics={"memory_free_mib": 9.5}, said=(Said("code"), Said("libraries", "no", "torch"))),),
+    ),
     "news": News(7),
     "shown": ShownHead(b"head", b"k" * 32, (b"leaf", b"site"), b"proof"),
     "spec": RunSpec(

@@ -20,6 +20,7 @@ from tests.system.test_enrolment import Plant, until
 pytestmark = [pytest.mark.system, pytest.mark.timeout(200)]
 SITE = "mill-3"
 EDGES = ("press-1", "press-2")
+EDITED = "import numpy as np"  #: a line of the project's code
 
 
 class Mill:
@@ -165,18 +166,23 @@ def test_code_waits_for_the_sites_officers_and_configuration_does_not(mill: Mill
     assert mill.run("second").wait(30) == 0, mill.said_by("second")
     assert "waits" not in mill.said_by("second"), "configuration needs nobody"
 
-    mill.edit("detector/features.py", "STEP = 6", "STEP = 4")
+    mill.edit("detector/features.py", EDITED, EDITED + "  # again")
     mill.run("third")
     until(lambda: "waits for the officers" in mill.said_by("third"), 20)
     found = mill.review("press-2")
     assert found["before"] == waiting["digest"]
-    assert [line for line in found["changes"] if line[0] in "+-"][2:] == ["-STEP = 6", "+STEP = 4"]
-    mill.edit("detector/features.py", "STEP = 4", "STEP = 6")
+    assert [line for line in found["changes"] if line[0] in "+-"][2:] == [f"-{EDITED}", f"+{EDITED}  # again"]
+    mill.edit("detector/features.py", EDITED + "  # again", EDITED)
     assert mill.run("fourth").wait(30) == 0, mill.said_by("fourth")  # code approved before goes on beside it
     run = re.search(r"reuna stop (\S+)", mill.said_by("third"))
     assert run is not None
     assert "nobody is signed in" in mill.reuna("stop", run[1], "--fleet", "https://127.0.0.1", fails=True)
     cloud = mill.sign_in("anna", "engineer")
+    asked = json.loads(mill.reuna("check", "detector", "--against", cloud, "--json"))["against"]
+    assert asked["ready"], "while a run waits for other code"
+    assert [(edge["site"], edge["node"]) for edge in asked["edges"]] == [(SITE, edge) for edge in EDGES]
+    assert all(edge["contract"]["rules"] for edge in asked["edges"]), "the site lets counts leave"
+    assert not [edge for edge in asked["edges"] if "memory_free_mib" in edge], "its policy lists no such name"
     mill.reuna("stop", run[1], "--fleet", cloud)
     until(lambda: "was stopped" in mill.said_by("third"))
     assert mill.run("fifth", cloud).wait(30) == 0, mill.said_by("fifth")  # with no key of the fleet

@@ -108,7 +108,7 @@ async def test_code_reads_what_the_sources_name_and_the_kill_switch_holds_every_
 
     absent = next(event["fields"]["absent"] for event in told if event["what"] == "round")
     hides = probe().number >= HIGHEST
-    assert ("pump-2: R103 its data cannot be used" if hides else "pump-2: R206 ") in absent
+    assert ("pump-2: R114 its data break the contract" if hides else "pump-2: R206 ") in absent
     assert "pump-3: R303 its site's policy or its egress refuses it" in absent
     assert "pump-1" not in absent
     assert "reads all columns of data for training" in reasons(fleet, "pump-1", "code")

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from reuna.core.environment import Environment, Package, normalised
 from reuna.core.errors import ExtraMissing, ProjectError
+from reuna.core.readiness import Module
 
 if TYPE_CHECKING:
     from packaging.requirements import Requirement
@@ -51,6 +52,22 @@ def find_installed(code: Mapping[str, bytes]) -> Environment:
         tuple(packages[name] for name in sorted(packages)),
         tuple(sorted(roots)),
         platform.python_version(),
+    )
+
+
+def modules_of(code: Mapping[str, bytes]) -> tuple[Module, ...]:
+    """Foreign modules without which the project's code (path → bytes) cannot be imported, by name.
+
+    With the package that has each here, and its version. What the code imports only to try is left out,
+    and so is Reuna; what parts of Reuna need is not. Raises `ProjectError` for a file that is no Python.
+    """
+    imported = dict(_imported(code))
+    names = {module.partition(".")[0] for module, file in imported.items() if file}
+    names |= {extra for module, extra in EXTRAS.items() if module in imported}
+    homes = metadata.packages_distributions()
+    found = {name: next(iter(_homes(name, homes)), "") for name in sorted(names - {REUNA})}
+    return tuple(
+        Module(name, package, metadata.version(package) if package else "") for name, package in found.items()
     )
 
 

@@ -7,6 +7,8 @@ import os
 import resource
 import signal
 import sys
+from collections.abc import Iterator
+from pathlib import Path
 
 #: For processes that share a machine with others: threads of BLAS wait for each other by spinning.
 ONE_THREAD = dict.fromkeys(
@@ -87,3 +89,49 @@ def children(pid: int) -> list[int]:
     except OSError:
         return pids
     return pids
+
+
+def own_address_mib() -> float:
+    """Largest address space of this process so far (VmPeak), MiB."""
+    return _fields(Path("/proc/self/status"), ("VmPeak",)).get("VmPeak", 0) / 1024
+
+
+def available_mib(root: Path = Path("/")) -> float | None:
+    """Memory that a new process could have, MiB: the machine's, or less where a cgroup has a limit.
+
+    None where the system does not say it.
+    """
+    found = _fields(root / "proc/meminfo", ("MemAvailable",))
+    if not found:
+        return None
+    return min([found["MemAvailable"] / 1024, *_left_in_cgroups(root)])
+
+
+def _left_in_cgroups(root: Path) -> Iterator[float]:
+    """What is left below the limit of each cgroup that this process is in (version 2)."""
+    try:
+        lines = (root / "proc/self/cgroup").read_text(encoding="ascii").splitlines()
+    except (OSError, ValueError):
+        return
+    own = next((line.removeprefix("0::/") for line in lines if line.startswith("0::/")), None)
+    top = root / "sys/fs/cgroup"
+    for folder in () if own is None else (top / own, *(top / own).parents):
+        if not folder.is_relative_to(top):
+            return
+        try:
+            limit = (folder / "memory.max").read_text(encoding="ascii").strip()
+            used = int((folder / "memory.current").read_text(encoding="ascii"))
+            files = _fields(folder / "memory.stat", ("inactive_file",)).get("inactive_file", 0)
+        except (OSError, ValueError):
+            continue
+        if limit.isdigit():
+            yield max(0, int(limit) - used + files) / (1 << 20)
+
+
+def _fields(path: Path, names: tuple[str, ...]) -> dict[str, int]:
+    """Numbers by name of a file of the kernel's with a line for each; none when it cannot be read."""
+    try:
+        words = [line.replace(":", " ").split() for line in path.read_text(encoding="ascii").splitlines()]
+        return {each[0]: int(each[1]) for each in words if each and each[0] in names}
+    except (OSError, ValueError):
+        return {}

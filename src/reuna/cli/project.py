@@ -76,15 +76,31 @@ def schema() -> None:
 def check(
     folder: Annotated[Path, typer.Argument(help="Project folder, with reuna.toml.")] = Path(),
     data: Annotated[Path | None, typer.Option("--data", help="Also check this folder of nodes.")] = None,
+    against: Annotated[
+        str | None,
+        typer.Option(
+            "--against",
+            metavar="FLEET",
+            help="Also ask every node of a running fleet whether it is ready: fleet.toml, the cloud.toml of "
+            "its cloud, or https://HOST:PORT of the cloud where you are signed in.",
+        ),
+    ] = None,
+    wait: Annotated[
+        float, typer.Option("--wait", min=1, max=600, help="Seconds that nodes of the fleet may take.")
+    ] = 60,
     json: Json = False,
 ) -> None:
-    """Check a project without training: settings, code, and every node's data."""
+    """Check a project without training: settings, code, every node's data, and a fleet's nodes if asked."""
     from reuna.fleet.check import check_project
 
     report = check_project(folder, data)
-    if json:
+    if json and against is None:
         as_json(report)
-    else:
+    elif not json:
         for node, rows in report["nodes"].items():
             typer.echo(f"{node}: {rows}")
         typer.echo(f"{report['project']}: {report['params']} parameters, {report['rounds']} rounds: fine")
+    if against is not None:
+        from reuna.cli.against import ask_fleet
+
+        ask_fleet(folder, against, wait, report, json)

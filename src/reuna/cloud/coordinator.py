@@ -31,6 +31,7 @@ from reuna.adapters.register import Alarm, Register
 from reuna.adapters.spool import DiskSpool
 from reuna.adapters.tls import KeyPair, client_context, server_context
 from reuna.cloud.builds import Builds
+from reuna.cloud.check import Checks
 from reuna.cloud.holdings import Holdings
 from reuna.cloud.plan import Planner
 from reuna.cloud.reception import AUDIT, PEOPLE, Reception
@@ -93,10 +94,11 @@ class Coordinator:
         self._admission = admission
         self._blobs = blobs
         self._events = events
-        self._host = host
+        self.host = host
         self.present: dict[str, float] = {}
         self.below: dict[str, tuple[str, ...]] = {}  #: fog -> the edges it last told of
         self.sites: dict[str, str] = {}  #: edge -> the fog under which a run has it
+        self.checks: Checks | None = None  #: once the cloud can ask its fogs
 
     def put_blob(self, data: bytes, digest: str) -> None:
         """Keep a bundle or an initial model. Raises `Corrupted` when the digest differs."""
@@ -125,7 +127,18 @@ class Coordinator:
             await ThreadOffload()(lambda: self._check_built(spec))
         if spec.retries:
             check_retry(spec, await self.asked(spec.retries))
-        await self._host.submit("train", spec.run, msgspec.json.encode(spec).decode())
+        await self.host.submit("train", spec.run, msgspec.json.encode(spec).decode())
+
+    async def check(self, spec: RunSpec) -> None:
+        """Begin a check before a run. Raises `PlanError`, `SettingsError`, `BlobNotFound`, `TooMany`."""
+        assert self.checks is not None
+        self.get_blob(spec.bundle)
+        self.checks.begin(spec)
+
+    def checked(self, run: str) -> dict[str, Any]:
+        """Where a check is, and what the nodes say. Raises `RunNotFound`."""
+        assert self.checks is not None
+        return self.checks.status(run)
 
     def _check_built(self, spec: RunSpec) -> None:
         build = decode_build(self.builds.get(spec.build))
@@ -137,31 +150,31 @@ class Coordinator:
 
     async def asked(self, run: str) -> RunSpec:
         """What a run was begun with. Raises `RunNotFound`."""
-        return msgspec.json.decode(await self._host.spec(run), type=RunSpec)
+        return msgspec.json.decode(await self.host.spec(run), type=RunSpec)
 
     async def resume(self, run: str) -> None:
         """Let a run that was stopped or failed go on at its last finished round; one that runs, runs.
 
         Raises `RunNotFound`, `RunProblem` for one that is done.
         """
-        if (await self._host.status(run))["state"] == "done":
+        if (await self.host.status(run))["state"] == "done":
             raise RunProblem(f"run {run} is done", f"Train it again under a new name: `reuna retry {run}`.")
-        await self._host.resume(run)
+        await self.host.resume(run)
 
     async def again(self, run: str, name: str) -> RunSpec:
         """Another try of a run that has ended, to `submit`. Raises `RunNotFound`, `RunProblem`."""
-        if (await self._host.status(run))["state"] == "running":
+        if (await self.host.status(run))["state"] == "running":
             raise RunProblem(f"run {run} goes on", f"Wait for its end, or stop it first: `reuna stop {run}`.")
         return retry(await self.asked(run), name)
 
     async def status(self, run: str) -> dict[str, Any]:
         """Where a run is: its state, and the outcome or the error when it ended."""
-        return await self._host.status(run)
+        return await self.host.status(run)
 
     async def runs(self) -> list[dict[str, Any]]:
         """The newest runs: name, project, task, rounds asked for, edges, state, and when they began."""
         found = []
-        for run, state, began, text in await self._host.runs(NEWEST):
+        for run, state, began, text in await self.host.runs(NEWEST):
             spec = msgspec.json.decode(text, type=RunSpec)
             edges = sum(len(names) for names in spec.fogs.values())
             about = {"project": spec.project, "task": spec.task, "rounds": spec.rounds, "edges": edges}
@@ -170,8 +183,8 @@ class Coordinator:
 
     async def stop(self, run: str) -> None:
         """End a run until it is resumed; one that has ended stays as it is. Raises `RunNotFound`."""
-        if (await self._host.status(run))["state"] == "running":
-            await self._host.cancel(run)
+        if (await self.host.status(run))["state"] == "running":
+            await self.host.cancel(run)
 
     def timeline(self, run: str, after: int) -> list[dict[str, Any]]:
         """What happened in a run, from the ``after``-th event on."""
@@ -252,7 +265,7 @@ async def _run(settings: Mapping[str, Any], changes: Changes, stack: AsyncExitSt
     intake = Intake(name, blobs, spool, None, announce_s, 1.25, metadata=metadata, released=stock.get)
     planner = Planner(bus, intake, signing.seal)
     conductor = Conductor(name, planner, intake, blobs, clock, ThreadOffload(), coordinator.report)
-    host.register("train", lambda journal, spec: _body(coordinator, conductor, journal, spec))
+    _take_up(coordinator, conductor, Checks(name, planner, intake, conductor.turn, ThreadOffload()), stack)
     server = await serve_depot(
         intake,
         settings["listen.host"],
@@ -361,6 +374,13 @@ def _witness(
     return CloudWitness(settings["fleet"], root, store, signing.key, revoked, alarm, clock, ThreadOffload())
 
 
+def _take_up(coordinator: Coordinator, conductor: Conductor, checks: Checks, stack: AsyncExitStack) -> None:
+    """Let runs and checks begin."""
+    coordinator.host.register("train", lambda journal, spec: _body(coordinator, conductor, journal, spec))
+    coordinator.checks = checks
+    stack.push_async_callback(checks.stop)
+
+
 async def _body(coordinator: Coordinator, conductor: Conductor, journal: Journal, text: str) -> Outcome:
     spec = msgspec.json.decode(text, type=RunSpec)
     coordinator.sites.update({edge: fog for fog, edges in spec.fogs.items() for edge in edges})
@@ -459,6 +479,8 @@ async def _hello(
     for node in names:
         coordinator.present[node] = SystemClock().now()
     coordinator.below[hello.node] = tuple(names[1:])
+    if coordinator.checks is not None:
+        coordinator.checks.revisions[hello.node] = hello.revision
     await planner.on_hello(hello)
     await news.on_hello(hello)
 

@@ -79,7 +79,7 @@ class Conductor:
         self._clock = clock
         self._offload = offload
         self._report = report
-        self._one = asyncio.Lock()  #: the intake holds one round open; runs that wait let others work
+        self.turn = asyncio.Lock()  #: the intake holds one round open; runs that wait let others work
 
     async def body(self, journal: Journal, spec: RunSpec) -> Outcome:
         """The whole run as plain code over a journal: one commit a round."""
@@ -184,7 +184,7 @@ class Conductor:
 
     async def _attempt(self, spec: RunSpec, ask: Ask, attempt: int) -> tuple[Plan, list[Contribution], bool]:
         """The plan, its rows when it closed, and whether it was closed before a restart."""
-        async with self._one:
+        async with self.turn:
             model = self._held(ask.model)
             asked = self._planner.plans(spec, ask.round, attempt, ask.task, model, ask.before)
             plan = decode_plan(next(iter(asked.values())))

@@ -412,6 +412,7 @@ ABSENCES: dict[str, str] = {
     "R206": "its sandbox is weaker than is asked for",
     "R303": "its site's policy or its egress refuses it",
     "R304": "its egress or a peer is away",
+    "R305": "it runs an older version that does not know what is asked",
     "R308": "what came down is not signed as it must be",
     "R312": "the code waits for the approval of this site's officers",
     "R401": "its disk is full",

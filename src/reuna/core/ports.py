@@ -17,6 +17,7 @@ from reuna.core.records import (
     Member,
     Metrics,
     Receipt,
+    Rehearsal,
     Setting,
     ShownHead,
     Terms,
@@ -140,6 +141,12 @@ class Link(Protocol):
 
         Raises `NotApproved` while the site's officers can still let it run, `Refused` ('policy') when
         the policy takes no new code or lets it read nothing.
+        """
+
+    async def rehearse(self, plan: bytes, samples: int) -> Rehearsal:
+        """What the site's policy would say to a plan's code and to what it would have leave.
+
+        ``samples`` behind the update. Nothing leaves for it, and nothing is written down.
         """
 
     async def submit(

@@ -17,7 +17,8 @@ import msgspec
 Metrics = dict[str, float]
 Setting = bool | int | float | str
 Refusals = dict[str, dict[str, int]]  #: authenticated sender -> reason -> how often
-Task = Literal["train", "evaluate", "local"]
+Task = Literal["train", "evaluate", "local", "check"]
+Word = Literal["yes", "wait", "no"]
 Purpose = Literal["training", "evaluation"]
 Kind = Literal["update", "partial", "report"]
 
@@ -108,6 +109,24 @@ class Terms(msgspec.Struct, frozen=True):
     columns: tuple[str, ...] | None = None
 
 
+class Said(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a node says of one thing before a run: yes, not yet, or no, and why in a word of a closed list.
+
+    ``about`` is a key of `reuna.core.readiness.ABOUT`; see there for ``why``.
+    """
+
+    about: str
+    word: Word = "yes"
+    why: str = ""
+
+
+class Rehearsal(msgspec.Struct, frozen=True):
+    """What a site's policy would say to a plan, and on what terms code may read the node's data."""
+
+    said: tuple[Said, ...]
+    terms: Terms = Terms()
+
+
 class RunSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     """What a person asks for: one training run over a fleet.
 
@@ -161,7 +180,8 @@ class KeptBuild(msgspec.Struct, frozen=True):
 class Member(msgspec.Struct, frozen=True, omit_defaults=True):
     """What one edge gave to a round; ``absent`` holds the reason when it gave nothing.
 
-    ``size`` is the bytes of its update as its parent received them; nobody says it of itself.
+    ``size`` is the bytes of its update as its parent received them; nobody says it of itself. ``said``
+    answers a plan of task ``check``.
     """
 
     node: str
@@ -171,6 +191,7 @@ class Member(msgspec.Struct, frozen=True, omit_defaults=True):
     saturated: int = 0
     absent: str = ""
     size: int = 0
+    said: tuple[Said, ...] = ()
 
 
 class Contribution(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -246,12 +267,13 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Hello(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A node says that it is there and asks for the current plan."""
+    """A node says that it is there and asks for the current plan; ``revision`` as `reuna.wire` has it."""
 
     node: str
     boot: str
     version: str
     children: tuple[str, ...] = ()
+    revision: int = 0
 
 
 class News(msgspec.Struct, frozen=True):

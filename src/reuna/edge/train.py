@@ -21,6 +21,7 @@ from reuna.core.errors import DiskFull, NotApproved, Refused, ReunaError
 from reuna.core.fingerprint import Window
 from reuna.core.ports import Blob, Clock, Link
 from reuna.core.records import Event, Member, Metrics, Plan, Setting, Terms
+from reuna.edge import ready
 from reuna.exchange.room import when_there_is_room
 from reuna.loop import train
 from reuna.loop.plan import work_seed
@@ -40,7 +41,7 @@ class Fitted:
     metrics: Metrics
 
 
-class Workshop(Protocol):
+class Workshop(ready.Workshop, Protocol):
     """Where the learner runs: one worker per bundle, resident between rounds."""
 
     lines: tuple[Line, ...]  #: how the data keep the contract, since they were last opened
@@ -107,6 +108,9 @@ class Trainer:
 
     async def _answer(self, plan: Plan, data: bytes) -> None:
         try:
+            if plan.task == "check":
+                await self._check(plan, data)
+                return
             weights, weight, member = await self._in_time(plan, lambda: self._carry_out(plan))
             level = self._workshop.level
             await self._in_time(plan, lambda: self._link.submit(data, weights, weight, member, level))
@@ -144,6 +148,18 @@ class Trainer:
             model = (await self._workshop.fit(model, alone(plan.settings), self._seed(plan))).weights
         metrics = await self._workshop.evaluate(model, plan.settings)
         return None, 0, Member(self.name, metrics=metrics)
+
+    async def _check(self, plan: Plan, data: bytes) -> None:
+        """Say whether this node is ready for such a run; see `reuna.edge.ready`."""
+
+        async def look() -> tuple[Member, int]:
+            return await ready.answer(
+                self.name, plan, data, self._link, self._workshop, lambda: self._code(plan)
+            )
+
+        member, level = await self._in_time(plan, look)
+        self._tell_contract(plan)
+        await self._in_time(plan, lambda: self._link.submit(data, None, 0, member, level))
 
     def _tell_contract(self, plan: Plan) -> None:
         """How this node's data keep the contract and are spread, once a run; the round does not wait."""

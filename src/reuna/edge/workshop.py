@@ -30,6 +30,7 @@ from typing import TypeVar
 from reuna.adapters.columns import project_folder
 from reuna.adapters.files import FileBlob, replace_file, storage_error
 from reuna.adapters.fingerprint import DATA_KEY, window_of
+from reuna.adapters.processes import available_mib
 from reuna.adapters.project import unpack_bundle
 from reuna.adapters.sandbox import HIGHEST, SandboxLimits, sentence
 from reuna.adapters.worker import Desk, Worker
@@ -38,7 +39,9 @@ from reuna.core.contract import Line
 from reuna.core.errors import DataError, LearnerError, NotApproved, SandboxTooWeak, WorkerFailed
 from reuna.core.fingerprint import Window
 from reuna.core.ports import Blob
+from reuna.core.readiness import Needs
 from reuna.core.records import Metrics, Setting, Terms
+from reuna.edge.ready import Looked
 from reuna.edge.train import Fitted
 
 log = logging.getLogger("reuna.edge")
@@ -126,6 +129,47 @@ class WorkerWorkshop:
             data, key = self._desk.data, self._folder.parent / DATA_KEY
             self.window, self._told = await asyncio.to_thread(window_of, data, key), work
 
+    async def look(
+        self, bundle: Blob | None, settings: Mapping[str, Setting], needs: Needs, terms: Terms
+    ) -> Looked:
+        """See `reuna.edge.ready.Workshop`. The worker that was resident ends first: two may be too many."""
+        await self.close()
+        self.lines, self.bins = (), ()
+        free = available_mib()
+        shutil.rmtree(self._desk.project, ignore_errors=True)
+        with own_errors(self._folder):
+            self._desk.project.mkdir(parents=True)
+            if bundle is not None:
+                unpack_bundle(bundle.read(0, bundle.size), self._desk.project)
+            desk = await self._set_out(terms.columns)
+            worker = await Worker.start(desk, self._folder / "worker.log", self._limits)
+        try:
+            weak = worker.level.number < self._wanted(terms)
+            entry = "" if bundle is None or weak else str(settings["entry"])
+            answer = await worker.look(entry, settings, needs.modules)
+        finally:
+            await worker.close()
+        if answer.code:
+            log.warning("a check found: %s %s", answer.code, answer.message)
+        self.lines = answer.lines
+        return Looked(
+            lines=answer.lines,
+            missing=answer.missing,
+            other=answer.other,
+            code=answer.code,
+            level=worker.level.number,
+            weak=weak,
+            samples=answer.samples,
+            peak_mib=answer.peak_mib,
+            address_mib=answer.address_mib,
+            free_mib=free,
+            limit_mib=self._limits.memory_mib,
+        )
+
+    def _wanted(self, terms: Terms) -> int:
+        """The least level of a sandbox for code; hiding columns needs them all."""
+        return HIGHEST if terms.columns is not None else max(self._min_level, terms.level)
+
     async def _set_out(self, columns: tuple[str, ...] | None) -> Desk:
         """The worker's folders, with as much of this node's data as its site lets code read."""
         if columns is None:
@@ -177,9 +221,7 @@ class WorkerWorkshop:
     def _check(self, worker: Worker, run: str) -> None:
         level = worker.level
         log.info("worker of %s: sandbox level %d (%s)", run, level.number, ", ".join(level.layers))
-        wanted, why = max(self._min_level, self._terms.level), ""
-        if self._terms.columns is not None:
-            wanted, why = HIGHEST, " to hide columns"
+        wanted, why = self._wanted(self._terms), "" if self._terms.columns is None else " to hide columns"
         if level.number < wanted:
             raise SandboxTooWeak(
                 f"the sandbox reaches level {level.number}, this node and its policy ask for {wanted}{why}; "

@@ -23,7 +23,7 @@ import msgspec
 from reuna.adapters.processes import end_with_parent
 from reuna.core.errors import Unreachable
 from reuna.core.ports import Blob, HandlePlan
-from reuna.core.records import Contribution, Event, Hello, Member, Receipt, ShownHead, Terms, Work
+from reuna.core.records import Contribution, Event, Hello, Member, Receipt, Rehearsal, ShownHead, Terms, Work
 from reuna.exchange.link import EgressSettings, Frames, RemoteLink
 
 log = logging.getLogger("reuna.egress")
@@ -90,6 +90,9 @@ class EgressProcess:
 
     async def approved(self, work: Work) -> Terms:
         return await self._again(lambda link: link.approved(work))
+
+    async def rehearse(self, plan: bytes, samples: int) -> Rehearsal:
+        return await self._again(lambda link: link.rehearse(plan, samples))
 
     async def submit(
         self, plan_bytes: bytes, weights: Blob | None, weight: int, member: Member, level: int = 0

@@ -30,12 +30,22 @@ from reuna.core.errors import (
 )
 from reuna.core.fingerprint import is_told
 from reuna.core.ports import Blob, Blobs, BlobStore, Bus, Clock, HandlePlan, Offload, Spool
-from reuna.core.records import Contribution, Event, Hello, Member, Plan, Receipt, Terms, Work
+from reuna.core.records import Contribution, Event, Hello, Member, Plan, Receipt, Rehearsal, Terms, Work
 from reuna.exchange.encode import encode_difference, extent, schema_of
 from reuna.exchange.extent import length
 from reuna.exchange.flows import AGAIN_S, FlowControl, Passage
 from reuna.exchange.intents import Leaving
-from reuna.exchange.payloads import Among, Made, contribution, made_for, message, statistic, steps_of
+from reuna.exchange.payloads import (
+    Among,
+    Made,
+    ahead,
+    code_had_a_part,
+    contribution,
+    made_for,
+    message,
+    statistic,
+    steps_of,
+)
 from reuna.exchange.room import when_there_is_room
 from reuna.learn import grid as fixed
 from reuna.loop import train
@@ -107,8 +117,9 @@ class Egress:
             try:
                 data = self._open_plan(signed)
                 plan = decode_plan(data)
-                self._keep_inline(plan)
-                self._forget_models(plan)
+                if plan.task != "check":  # nothing is trained, so that no model is needed
+                    self._keep_inline(plan)
+                    self._forget_models(plan)
             except Untrusted as error:
                 self._refuse_plan(error.reason, error)
             except (BadMessage, StorageError) as error:
@@ -143,6 +154,14 @@ class Egress:
         unsigned = await self._unsigned(work.bundle)
         return await self._in_time(lambda: self._flows.approved(work, unsigned))
 
+    async def rehearse(self, plan_bytes: bytes, samples: int) -> Rehearsal:
+        """See `Link.rehearse`. Who is no edge of the plan's cohort sums up those who are."""
+        plan = decode_plan(plan_bytes)
+        unsigned = await self._unsigned(plan.bundle)
+        is_sum = self.name not in plan.cohort
+        asked = ahead(plan, self._parent, self._clock.now(), self._among, samples, unsigned, is_sum)
+        return await self._offload(lambda: self._flows.rehearse(asked))
+
     async def submit(
         self, plan_bytes: bytes, weights: Blob | None, weight: int, member: Member, level: int = 0
     ) -> Receipt | None:
@@ -176,7 +195,7 @@ class Egress:
         plan, digest = decode_plan(plan_bytes), message_digest(plan_bytes)
         try:
             for member in manifest.members:
-                train.check_absence(member)
+                train.check_words(plan, member)
             made = await self._offload(lambda: self._of_a_sum(plan, manifest, body))
             return await self._send(manifest, body, await self._pass(plan, manifest, made))
         except Refused as refusal:
@@ -265,7 +284,7 @@ class Egress:
 
     def _fetch_ahead(self, plan: Plan) -> None:
         """Begin on the model while the place makes ready; its own `fetch` shares the transfer."""
-        if plan.inline is None and self._cache.get(plan.model) is None:
+        if plan.task != "check" and plan.inline is None and self._cache.get(plan.model) is None:
             self._ahead = asyncio.ensure_future(self._store.fetch(plan.model, plan.model_size))
             self._ahead.add_done_callback(lambda done: done.cancelled() or done.exception())
 
@@ -287,10 +306,10 @@ class Egress:
     ) -> Prepared:
         """The node's answer, durable; the site's policy lets it leave now or later. Raises `Refused`."""
         self._outbox.drop(plan.run, plan.round)
-        train.check_absence(member)
+        train.check_words(plan, member)
         member = self._without_secret_metrics(member)
         if weights is None:
-            said = Member(self.name, metrics=member.metrics, absent=member.absent)
+            said = Member(self.name, metrics=member.metrics, absent=member.absent, said=member.said)
             manifest, body = train.answer(plan, digest, said), None
             made = self._made(plan, manifest, None, level)
         else:
@@ -305,14 +324,12 @@ class Egress:
         return Prepared(manifest, passage)
 
     def _made(self, plan: Plan, manifest: Contribution, body: Blob | None, level: int) -> Made:
-        """How an answer that is kept came to be.
-
-        Who gives nothing says it in our words and without a number, so no code had a part in it.
-        """
+        """How an answer that is kept came to be."""
         norm, schema = self._extent(plan, manifest, body)
         made = made_for(plan, self._among, level, norm, schema)
-        silent = bool(manifest.members[0].absent)
-        return msgspec.structs.replace(made, code="", sandbox=0) if silent else made
+        if code_had_a_part(plan, manifest.members[0]):
+            return made
+        return msgspec.structs.replace(made, code="", sandbox=0)
 
     def _of_a_sum(self, plan: Plan, manifest: Contribution, body: Blob | None) -> Made:
         """How a partial sum came to be; its cohort is that of its members."""

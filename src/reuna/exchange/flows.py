@@ -17,10 +17,11 @@ import msgspec
 
 from reuna.core.errors import NotApproved, Refused
 from reuna.core.ports import Clock
-from reuna.core.records import Terms, Work
+from reuna.core.records import Rehearsal, Terms, Work
 from reuna.exchange.allowance import MESSAGES, Allowance, give_back
 from reuna.exchange.intents import Leaving, Standing, epsilon_left, free, intent_of, many
 from reuna.trust.decide import decide, decide_code, decide_moment, decide_reading
+from reuna.trust.foretell import Ahead, foretell, nothing
 from reuna.trust.ledger import Entry
 from reuna.trust.policy import ANY, DATASET, FlowRule, Policy
 from reuna.trust.rehearse import request_of
@@ -91,6 +92,9 @@ class FlowControl(Protocol):
         `NotApproved` while officers or that role can still let it run, `Refused` ('policy') when the
         policy takes no new code at all or lets it read nothing.
         """
+
+    def rehearse(self, ahead: Ahead) -> Rehearsal:
+        """What the policy would say to all that a run would ask; nothing is spent or written down."""
 
 
 class Ledger(Protocol):
@@ -202,6 +206,16 @@ class SiteFlows:
             if self._reads != f"{work.run} {bundle} {standing.digest} {reads}":
                 self._note(standing, leaving, rule, reads)
             return Terms(policy.code.min_sandbox_level, columns)
+
+    def rehearse(self, ahead: Ahead) -> Rehearsal:
+        """See `FlowControl.rehearse`."""
+        now = self._clock.now()
+        with self._lock:
+            standing = self._rules(now)
+            state = self._standing(standing)
+        if standing.policy is None:
+            return nothing(ahead)
+        return foretell(standing.policy, state, self._dataset, ahead, now)
 
     def _disapprove(self, standing: Standing, leaving: Leaving, verdict: Deny) -> NoReturn:
         """Write down that code may not run. Raises `Refused`, or `NotApproved` where it may yet."""

@@ -18,7 +18,7 @@ from reuna.adapters.files import FileBlob
 from reuna.core.errors import BadMessage, Corrupted, ReunaError, Unreachable
 from reuna.core.foreign import UNREADABLE, told
 from reuna.core.ports import Blob, HandlePlan, Link
-from reuna.core.records import Contribution, Event, Hello, Member, Receipt, ShownHead, Terms, Work
+from reuna.core.records import Contribution, Event, Hello, Member, Receipt, Rehearsal, ShownHead, Terms, Work
 from reuna.trust.policy import DATASET
 
 MAX_FRAME = 4_000_000
@@ -69,6 +69,11 @@ class Approved(msgspec.Struct, tag=True):
     work: Work
 
 
+class Rehearse(msgspec.Struct, tag=True):
+    plan: bytes
+    samples: int
+
+
 class Submit(msgspec.Struct, tag=True):
     plan: bytes
     weights: str | None
@@ -96,7 +101,7 @@ class Countersign(msgspec.Struct, tag=True):
     shown: ShownHead
 
 
-Request = Fetch | Approved | Submit | HandOver | Emit | Say | Countersign
+Request = Fetch | Approved | Rehearse | Submit | HandOver | Emit | Say | Countersign
 
 
 class Call(msgspec.Struct, tag=True):
@@ -113,6 +118,7 @@ class Done(msgspec.Struct, tag=True):
     path: str | None = None
     hashes: bytes = b""
     terms: Terms | None = None
+    rehearsal: Rehearsal | None = None
     stored: bool = False
     receipt: Receipt | None = None
     signed: bytes = b""
@@ -224,6 +230,12 @@ class RemoteLink:
             raise BadMessage("the egress of this node says nothing of what code may do")
         return terms
 
+    async def rehearse(self, plan: bytes, samples: int) -> Rehearsal:
+        rehearsal = (await self._call(Rehearse(plan, samples))).rehearsal
+        if rehearsal is None:
+            raise BadMessage("the egress of this node says nothing of what the policy would say")
+        return rehearsal
+
     async def submit(
         self, plan_bytes: bytes, weights: Blob | None, weight: int, member: Member, level: int = 0
     ) -> Receipt | None:
@@ -319,6 +331,8 @@ class LinkServer:
             return Done(number, path=_path(blob), hashes=blob.hashes)
         if isinstance(request, Approved):
             return Done(number, terms=await self._link.approved(request.work))
+        if isinstance(request, Rehearse):
+            return Done(number, rehearsal=await self._link.rehearse(request.plan, request.samples))
         if isinstance(request, Submit):
             weights = _blob(request.weights)
             receipt = await self._link.submit(

@@ -7,10 +7,15 @@ from collections.abc import Callable, Iterable
 import msgspec
 
 from reuna.core import bins
+from reuna.core.contract import contract
 from reuna.core.contract_report import smallest, told
 from reuna.core.fingerprint import WHAT as DATA
-from reuna.core.records import Contribution, Event, Plan
+from reuna.core.readiness import needs_of, word_of
+from reuna.core.records import Contribution, Event, Member, Plan
 from reuna.exchange.intents import Leaving
+from reuna.learn.grid import sum_width, update_width
+from reuna.loop import train
+from reuna.trust.foretell import Ahead
 from reuna.trust.requests import Hidden, Request
 from reuna.wire import digest_bytes, encode
 
@@ -135,3 +140,49 @@ def contribution(
         )
         found.append(Leaving(update, manifest.digest, manifest.plan))
     return tuple(found)
+
+
+def code_had_a_part(plan: Plan, member: Member) -> bool:
+    """Whether the project's code made anything of an edge's answer.
+
+    Who gives nothing says it in our words and without a number; who is asked whether it is ready, too,
+    unless the code may run there.
+    """
+    if plan.task == "check":
+        return word_of(member.said, "code") == "yes"
+    return not member.absent
+
+
+def ahead(plan: Plan, to: str, now: float, among: Among, samples: int, unsigned: str, is_sum: bool) -> Ahead:
+    """What a run like this would ask of one node, or of what adds up the updates of its site.
+
+    The size of the update is the largest that the grid allows. Raises `SettingsError`, `Untrusted`.
+    """
+    needs, hidden = needs_of(plan.settings), among(plan.cohort)
+    width = sum_width(plan.grid, plan.max_weight, plan.capacity) if is_sum else update_width(plan.grid)
+    common = Request(
+        "metric",
+        to,
+        0,
+        now,
+        plan.run,
+        plan.round,
+        cohort=hidden.nodes,
+        organisations=hidden.organisations,
+        samples=samples,
+    )
+    metric = msgspec.structs.replace(
+        common, metrics=needs.metrics, values=len(needs.metrics) * (len(plan.cohort) if is_sum else 1)
+    )
+    update = msgspec.structs.replace(
+        common,
+        kind="model_update",
+        bytes=plan.params * width,
+        local_steps=steps_of(plan),
+        params=plan.params,
+        dtype="float32",
+        norm=0.0,
+        schema=needs.schema,
+    )
+    counts = Request("statistic", to, 0, now, plan.run, plan.round, samples=samples, cell=LARGEST_CELL)
+    return Ahead(train.work(plan), unsigned, contract(plan.settings).names, (update, metric, counts))

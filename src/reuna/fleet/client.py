@@ -62,6 +62,15 @@ class Operator:
         found: dict[str, Any] = self._json(f"/v1/runs/{run}")
         return found
 
+    def check(self, spec: RunSpec) -> None:
+        """Ask every node whether it is ready for such a run. Raises `PlanError`, `TooMany`."""
+        self._call("POST", "/v1/checks", msgspec.json.encode(spec))
+
+    def checked(self, run: str) -> dict[str, Any]:
+        """``state`` of a check, its ``edges``, the ``members`` that have answered. Raises `RunNotFound`."""
+        found: dict[str, Any] = self._json(f"/v1/checks/{run}")
+        return found
+
     def runs(self) -> list[dict[str, Any]]:
         """The newest runs: name, project, task, rounds asked for, edges, state, begin (epoch s)."""
         found: list[dict[str, Any]] = self._json("/v1/runs")
@@ -169,5 +178,8 @@ def _error(status: int, data: bytes) -> ReunaError:
         body = json.loads(data)
         code, message, next_step = body["code"], body["message"], body["next_step"]
     except (ValueError, KeyError, TypeError):
+        if status in (404, 405):
+            older = "It may run an older version of Reuna."
+            return Unreachable("the cloud does not know what it is asked", older)
         return Unreachable(f"the cloud answered with status {status}")
     return told(code, message, next_step) or Unreachable(message, next_step)

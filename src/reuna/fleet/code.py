@@ -51,7 +51,7 @@ def allow_code(fleet: Fleet, bundle: bytes, project: str) -> Allowed:
     trust = Path(fleet.setting("trust"))
     if is_vouched(trust, digest):
         return Allowed(digest, True, _by_officer(fleet, digest))
-    signed = _is_own(fleet) and not _vouch(trust, bundle, project)
+    signed = is_own(fleet) and not _vouch(trust, bundle, project)
     return Allowed(digest, signed, _by_officer(fleet, digest), signed)
 
 
@@ -79,7 +79,7 @@ def packed(project: Path) -> tuple[bytes, str]:
     return data, bundle_name(project.absolute().name, digest_bytes(data))
 
 
-def _is_own(fleet: Fleet) -> bool:
+def is_own(fleet: Fleet) -> bool:
     """Whether whoever made the fleet holds all its keys, here and open."""
     keys = list((Path(fleet.setting("trust")) / "keys").glob("code-*.key"))
     return key_file(fleet.folder).is_file() and bool(keys) and not any(map(is_locked, keys))

@@ -242,6 +242,13 @@ async def finish(course: Course, spec: RunSpec, outcome: dict[str, Any]) -> Fini
 
 
 def prepare(job: Job, fleet: Fleet, run: str) -> tuple[RunSpec, tuple[bytes, bytes]]:
+    """The run's spec, and its bundle and initial model; the code may run where the keys for that lie here."""
+    spec, parts = described(job, fleet, run)
+    allow_code(fleet, parts[0], job.settings.name)
+    return spec, parts
+
+
+def described(job: Job, fleet: Fleet, run: str) -> tuple[RunSpec, tuple[bytes, bytes]]:
     """The run's spec, and its bundle and initial model."""
     settings = job.settings
     entry = load_entry(job.project, settings.entry)
@@ -271,7 +278,6 @@ def prepare(job: Job, fleet: Fleet, run: str) -> tuple[RunSpec, tuple[bytes, byt
         local=settings.local,
         build=job.kept,
     )
-    allow_code(fleet, bundle, settings.name)
     return spec, (bundle, model)
 
 

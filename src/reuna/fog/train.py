@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 
 import msgspec
 
 from reuna.core.errors import Corrupted, Refused
 from reuna.core.ports import Blob, Bus, Clock, Link, Offload
-from reuna.core.records import Contribution, Hello, Plan
+from reuna.core.readiness import MANY, worse
+from reuna.core.records import Contribution, Hello, Member, Plan, Said
 from reuna.exchange.intake import Intake
 from reuna.exchange.room import when_there_is_room
 from reuna.learn.grid import pack
 from reuna.loop import train
-from reuna.wire import decode_plan, message_digest
+from reuna.wire import REVISION, decode_plan, message_digest
 
 log = logging.getLogger("reuna.fog")
 PRESENT_S = 30.0  #: an edge that was not heard of for so long is not named as present
@@ -41,6 +42,7 @@ class Combiner:
         self.name = name
         self.edges = frozenset(edges)
         self._heard: dict[str, float] = {}
+        self._older: set[str] = set()  #: edges that do not know what a check is
         self._link = link
         self._bus = bus
         self._intake = intake
@@ -65,6 +67,7 @@ class Combiner:
     async def on_hello(self, hello: Hello) -> None:
         """An edge is there (again): it gets the open plan at once."""
         self._heard[hello.node] = asyncio.get_running_loop().time()
+        (self._older.add if hello.revision < REVISION else self._older.discard)(hello.node)
         if self._plan and self._intake.ask(hello.node) is not None:
             await self._announce(hello.node)
 
@@ -85,13 +88,16 @@ class Combiner:
         await self._bus.publish(f"plan.{child}", self._signed)
 
     async def _combine(self, plan: Plan, data: bytes) -> None:
-        asked = {edge: data for edge in plan.cohort if edge in self.edges}
+        older = self._older if plan.task == "check" else frozenset[str]()
+        asked = {edge: data for edge in plan.cohort if edge in self.edges and edge not in older}
         closed = self._intake.open(asked) if asked else False
         if asked and not closed:
             await self._intake.collect(self._announce)
         row = self._intake.closing_row() if closed else None
         if row is None:
-            row = await self._offload(lambda: self._close(plan, data, asked))
+            known = tuple(Member(edge, absent=train.OLDER) for edge in plan.cohort if edge in older)
+            said = (await self._link.rehearse(data, MANY)).said if plan.task == "check" else ()
+            row = await self._offload(lambda: self._close(plan, data, asked, known, said))
         try:
             body = self._intake.spool.body(row) if row.size else None
         except Corrupted:  # its bytes went when a later round began: a late plan, answered long ago
@@ -102,10 +108,21 @@ class Combiner:
             return
         await self._offload(lambda: self._intake.spool.drop(plan.run, plan.round))
 
-    def _close(self, plan: Plan, data: bytes, asked: dict[str, bytes]) -> Contribution:
+    def _close(
+        self,
+        plan: Plan,
+        data: bytes,
+        asked: dict[str, bytes],
+        known: Iterable[Member],
+        said: tuple[Said, ...],
+    ) -> Contribution:
+        """``said``: what this fog's own policy says of what would leave for the cloud."""
         rows = self._intake.freeze(plan.key) if asked else []
         refused = self._intake.newly_refused()
-        row = train.closing_row(plan, message_digest(data), self.name, plan.cohort, rows, refused)
+        row = train.closing_row(plan, message_digest(data), self.name, plan.cohort, rows, refused, known)
+        if said:
+            members = (msgspec.structs.replace(each, said=worse(each.said, said)) for each in row.members)
+            row = msgspec.structs.replace(row, members=tuple(members))
         body = None
         if plan.task == "train" and train.taking_part(rows):
             row, body = self._fold(train.with_sum(row, plan, rows, "0" * 64), plan, rows)

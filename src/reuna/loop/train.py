@@ -17,6 +17,7 @@ import msgspec
 from reuna.core.errors import (
     ABSENCES,
     REFUSALS,
+    BadMessage,
     ContractBroken,
     DataError,
     ExtraMissing,
@@ -29,9 +30,11 @@ from reuna.core.errors import (
     SandboxTooWeak,
     SettingsError,
 )
+from reuna.core.readiness import allowed, needs_of
 from reuna.core.records import Contribution, Member, Metrics, Plan, Refusals, Work
 from reuna.learn.grid import WIDTHS, largest_sum, narrowest, sum_width, update_width
 from reuna.learn.sums import Part
+from reuna.trust.requests import REASONS
 
 MAX_METRICS = 64
 MAX_NAME = 64
@@ -55,6 +58,7 @@ LASTING = frozenset(
 #: Why an edge gave nothing: these words and no others, so that no text of its code or data leaves.
 ABSENT = frozenset({UNHEARD, *(f"{code} {words}" for code, words in ABSENCES.items())})
 AWAITED = f"{NotApproved.code} {ABSENCES[NotApproved.code]}"
+OLDER = f"{BadMessage.code} {ABSENCES[BadMessage.code]}"  #: of who speaks an older revision of the protocol
 _DIGEST = re.compile(r"([0-9a-f]{64})?")
 
 
@@ -133,14 +137,22 @@ def _check_member(plan: Plan, manifest: Contribution, member: Member) -> None:
         _refuse("oversized", f"{member.node} is said to have sent {member.size} bytes")
     if member.saturated < 0 or not _DIGEST.fullmatch(member.digest):
         _refuse("malformed", member.node)
-    check_absence(member)
+    check_words(plan, member)
 
 
-def check_absence(member: Member) -> None:
-    """Who gives nothing says so in words of `ABSENT` and with no number. Raises `Refused`."""
+def check_words(plan: Plan, member: Member) -> None:
+    """What is said to a plan has no text of anybody's code or data. Raises `Refused`.
+
+    Who gives nothing says so in words of `ABSENT` and with no number; who was asked whether it is ready
+    answers in words of closed lists, and nobody else does.
+    """
     silent = Member(member.node, absent=member.absent)
     if member.absent and (member.absent not in ABSENT or member != silent):
         _refuse("absence", member.node)
+    if not member.said:
+        return
+    if plan.task != "check" or not allowed(member.said, needs_of(plan.settings), REASONS):
+        _refuse("malformed", f"what {member.node} says of itself")
 
 
 def _check_refusals(plan: Plan, manifest: Contribution) -> None:
@@ -243,10 +255,13 @@ def read_members(told: str) -> dict[str, int]:
     return {node: int(weight) for node, _, weight in pairs}
 
 
-def all_members(cohort: Iterable[str], rows: Iterable[Contribution], reason: str) -> tuple[Member, ...]:
-    """Every edge of the cohort, sorted; those not heard of are absent for ``reason``."""
-    known = {member.node: _received(row, member) for row in rows for member in row.members}
-    return tuple(known.get(node) or Member(node, absent=reason) for node in sorted(cohort))
+def all_members(
+    cohort: Iterable[str], rows: Iterable[Contribution], reason: str, known: Iterable[Member] = ()
+) -> tuple[Member, ...]:
+    """Every edge of the cohort, sorted; those neither heard of nor ``known`` are absent for ``reason``."""
+    found = {member.node: member for member in known}
+    found |= {member.node: _received(row, member) for row in rows for member in row.members}
+    return tuple(found.get(node) or Member(node, absent=reason) for node in sorted(cohort))
 
 
 def _received(row: Contribution, member: Member) -> Member:
@@ -266,10 +281,12 @@ def closing_row(
     cohort: Iterable[str],
     rows: Sequence[Contribution],
     refused: Refusals | None = None,
+    known: Iterable[Member] = (),
 ) -> Contribution:
     """The parent's own row: which of the cohort is in, and what was ``refused`` since the row before.
 
-    Its body, if any, is added by `with_sum`.
+    ``known``: members of whom it knows by itself why they gave no row. Its body, if any, is added by
+    `with_sum`.
     """
     return Contribution(
         run=plan.run,
@@ -283,7 +300,7 @@ def closing_row(
         weight=0,
         digest="",
         size=0,
-        members=all_members(cohort, rows, UNHEARD),
+        members=all_members(cohort, rows, UNHEARD, known),
         refused=refused or {},
     )
 

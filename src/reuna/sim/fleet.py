@@ -15,16 +15,20 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from reuna.cloud.check import Checks
 from reuna.cloud.plan import Planner
 from reuna.cloud.train import Conductor, Outcome
 from reuna.core.answers import fitted, numbers
 from reuna.core.bins import Counted
 from reuna.core.contract import Line
+from reuna.core.data import Dataset
 from reuna.core.errors import LearnerError, ReunaError, Unreachable
 from reuna.core.fingerprint import Window
 from reuna.core.ports import Blob, Bus, Clock, Depot, Handler, Journal, Learner, Link, Subscription
+from reuna.core.readiness import Needs
 from reuna.core.records import Event, Hello, Metrics, Plan, RunSpec, Setting, Terms
 from reuna.core.tensors import finite, pack, unpack
+from reuna.edge.ready import Looked
 from reuna.edge.train import Fitted, Trainer
 from reuna.exchange.egress import Egress
 from reuna.exchange.intake import Intake
@@ -36,7 +40,7 @@ from reuna.sim.freight import MemoryFreight, Weather
 from reuna.sim.lives import Incarnation, Killed, SimLink
 from reuna.sim.storage import MemoryBlob, MemoryBlobs, MemorySpool
 from reuna.trust.requests import vouched, without_roster
-from reuna.wire import decode, digest_bytes
+from reuna.wire import REVISION, decode, digest_bytes
 
 HELLO_S = 5.0
 
@@ -189,6 +193,13 @@ class InlineWorkshop:
     def hold(self, bundle: Blob, why: str) -> None:
         """There are no officers here."""
 
+    async def look(
+        self, bundle: Blob | None, settings: Mapping[str, Setting], needs: Needs, terms: Terms
+    ) -> Looked:
+        """Code and data are loaded already; of memory nothing is known."""
+        train = self._data.train if isinstance(self._data, Dataset) else None
+        return Looked(samples=None if train is None else len(train))
+
     async def fit(self, model: Blob, settings: Mapping[str, Setting], seed: int) -> Fitted:
         tensors = unpack(model.read(0, model.size))
         with blame(f"{self._node}, training", self._tell):
@@ -301,6 +312,7 @@ class SimFleet:
         self._spec: RunSpec | None = None
         self._outcome: asyncio.Future[Outcome] | None = None
         self.running = False
+        self.checks: Checks | None = None  #: of the cloud's present life
         for node in ("cloud", *fogs, *(edge for edges in fogs.values() for edge in edges)):
             self.disks[node] = Disk()
             self.meters[node] = CountedFlows(node)
@@ -390,6 +402,7 @@ class SimFleet:
         intake = Intake("cloud", blobs, spool, None, self._announce_s, patience=1.25)
         planner = Planner(bus, intake, unsealed)
         conductor = Conductor("cloud", planner, intake, blobs, self._clock, InPlace(), self._report)
+        self.checks = Checks("cloud", planner, intake, conductor.turn, InPlace())
         self.depots["cloud"] = intake
         await bus.subscribe("hello.>", lambda _s, data: planner.on_hello(decode(Hello, data)))
         journal = guard(self._journal(), life, faults, ())
@@ -453,7 +466,7 @@ class SimFleet:
 
     async def _say_hello(self, link: Link, name: str) -> None:
         while True:
-            await link.hello(Hello(name, "sim", "0"))
+            await link.hello(Hello(name, "sim", "0", revision=REVISION))
             await self._clock.sleep(HELLO_S)
 
     def _link(self, life: Incarnation) -> Link:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from reuna.core.errors import Unreachable
 from reuna.core.ports import Blob, HandlePlan, Link
-from reuna.core.records import Contribution, Event, Hello, Member, Receipt, Terms, Work
+from reuna.core.records import Contribution, Event, Hello, Member, Receipt, Rehearsal, Terms, Work
 
 if TYPE_CHECKING:
     from reuna.sim.bus import MemoryBus
@@ -115,6 +115,9 @@ class SimLink:
 
     async def approved(self, work: Work) -> Terms:
         return await self._call(lambda egress: egress.approved(work))
+
+    async def rehearse(self, plan: bytes, samples: int) -> Rehearsal:
+        return await self._call(lambda egress: egress.rehearse(plan, samples))
 
     async def submit(
         self, plan_bytes: bytes, weights: Blob | None, weight: int, member: Member, level: int = 0

@@ -22,7 +22,7 @@ Via = Literal["session", "certificate", "machine"]  #: machine: on the cloud's o
 
 ROLES: dict[str, str] = {
     "viewer": "sees runs, nodes and models",
-    "engineer": "hands over code and models, begins runs",
+    "engineer": "hands over code and models, begins runs and checks before them",
     "approver": "says yes or no to what somebody else has proposed",
     "officer": "reads the audit trail",
     "admin": "sees accounts, reads the audit trail",
@@ -37,6 +37,7 @@ ACTIONS: dict[str, frozenset[str]] = {
     "proposals.read": ALL,
     "models.write": frozenset({"engineer"}),
     "runs.submit": frozenset({"engineer"}),
+    "runs.check": frozenset({"engineer"}),
     "runs.stop": frozenset({"engineer"}),
     "releases.propose": frozenset({"engineer"}),
     "proposals.decide": frozenset({"approver"}),

@@ -6,7 +6,7 @@
 'plant-1'
 """
 
-from reuna.wire.codec import LIMITS, VERSION, decode, decode_plan, encode, message_digest
+from reuna.wire.codec import LIMITS, REVISION, VERSION, decode, decode_plan, encode, message_digest
 from reuna.wire.digest import (
     BLOCK,
     HASH_SIZE,
@@ -24,6 +24,7 @@ __all__ = [
     "HASH_SIZE",
     "LIMITS",
     "LOT",
+    "REVISION",
     "VERSION",
     "BlockHasher",
     "block_hash",

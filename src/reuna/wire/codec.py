@@ -18,6 +18,8 @@ from reuna.core.foreign import UNREADABLE
 from reuna.core.records import Contribution, Event, Hello, News, Plan, Receipt, RunSpec, ShownHead
 
 VERSION = 1  #: protocol number; the first byte of every message
+#: What a node that speaks it understands besides, told in its hello. 1: plans of the task ``check``.
+REVISION = 1
 
 #: Largest encoded message of each type, in bytes. NATS carries at most 1 MB.
 LIMITS: dict[type[msgspec.Struct], int] = {

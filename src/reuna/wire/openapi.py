@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from reuna.core.records import Event, KeptBuild, ReleaseAsked, RunSpec
+from reuna.core.records import Event, KeptBuild, Member, ReleaseAsked, RunSpec
 
 REFERENCE = "#/components/schemas/{name}"
 _HTML = {"type": "string", "contentMediaType": "text/html"}
@@ -51,6 +51,17 @@ _STATE = {
     "properties": {
         "state": {"enum": ["running", "done", "failed", "cancelled"]},
         "result": {},
+        "message": {"type": "string"},
+        "code": {"type": "string"},
+    },
+}
+_CHECK = {
+    "type": "object",
+    "required": ["state", "edges", "members"],
+    "properties": {
+        "state": {"enum": ["queued", "asking", "done", "failed"]},
+        "edges": {"type": "array", "items": {"type": "string"}},
+        "members": {"type": "array", "items": {"$ref": REFERENCE.format(name="Member")}},
         "message": {"type": "string"},
         "code": {"type": "string"},
     },
@@ -184,6 +195,15 @@ ROUTES: tuple[Route, ...] = (
         (404, 413, 422),
     ),
     Route("get", "/v1/builds/{digest}/provenance", "The same, as it was handed over", _BYTES, refuses=(404,)),
+    Route(
+        "post",
+        "/v1/checks",
+        "Ask every node whether it is ready for such a run; nothing is trained",
+        _NOTHING,
+        RunSpec,
+        (404, 422, 429),
+    ),
+    Route("get", "/v1/checks/{run}", "What the nodes say to a check so far", _CHECK, refuses=(404,)),
     Route("get", "/v1/nodes", "Nodes heard of, and when, in seconds since the epoch", _SEEN),
     Route("get", "/v1/fleet", "Its fogs, and the edges of each, as they are now", _FLEET),
     Route(
@@ -256,7 +276,7 @@ STATUSES = {
 
 def openapi() -> dict[str, Any]:
     """The whole description, as JSON has it."""
-    named = (RunSpec, ReleaseAsked, Event, KeptBuild, ApiError)
+    named = (RunSpec, ReleaseAsked, Event, Member, KeptBuild, ApiError)
     _, components = msgspec.json.schema_components(named, ref_template=REFERENCE)
     paths: dict[str, dict[str, Any]] = {}
     for route in ROUTES:

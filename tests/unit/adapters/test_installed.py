@@ -14,9 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from reuna.adapters.installed import EXTRAS, digest_of_files, find_installed
+from reuna.adapters.installed import EXTRAS, digest_of_files, find_installed, modules_of
 from reuna.core.environment import Package
 from reuna.core.errors import ExtraMissing, ProjectError
+from reuna.core.readiness import Module
 
 
 def needs(text: str, **more: str) -> dict[str, Package]:
@@ -161,3 +162,18 @@ def test_a_package_that_is_a_link_to_its_source_has_no_digest_of_files(tmp_path:
     assert (
         digest_of_files(install(tmp_path / "b", "made-a", {"made_a.py": ""}, direct_url_json="no JSON")) != ""
     )
+
+
+def test_modules_without_which_the_code_cannot_be_imported_are_named_with_their_packages() -> None:
+    code = {
+        "detector/model.py": b"import json\nimport numpy as np\nfrom detector import features\n"
+        b"from reuna.adapters.sklearn_learner import SklearnLearner\n",
+        "detector/features.py": b"try:\n    import pandas\nexcept ImportError:\n    pandas = None\n"
+        b"import no_such_module.deep\n",
+        "reuna.json": b"{}",
+    }
+    found = {each.name: each for each in modules_of(code)}
+    assert sorted(found) == ["no_such_module", "numpy", "sklearn"]
+    assert found["sklearn"].package == "scikit-learn"
+    assert found["numpy"].version == metadata.version("numpy")
+    assert found["no_such_module"] == Module("no_such_module")

@@ -9,7 +9,8 @@ import msgspec
 import pytest
 
 from reuna.core.errors import LearnerError, NotApproved, Refused, ReunaError, ServerMissing
-from reuna.core.records import Contribution, Grid, Member, Plan
+from reuna.core.readiness import Module, Needs, as_settings
+from reuna.core.records import Contribution, Grid, Member, Plan, Said
 from reuna.loop import train
 
 PLAN = Plan(
@@ -121,7 +122,7 @@ def test_why_an_edge_gives_nothing_is_said_in_our_words_alone(kind: type[ReunaEr
     said = train.absence("a", kind("ValueError: row 7: 0.25"))
     assert said.absent in train.ABSENT
     assert said.absent.startswith(kind.code if kind is not ServerMissing else "R000")
-    train.check_absence(said)
+    train.check_words(PLAN, said)
 
 
 def test_a_certificate_of_another_node_is_refused() -> None:
@@ -198,3 +199,28 @@ def test_a_plan_is_newer_by_run_round_or_attempt() -> None:
     assert train.newer(msgspec.structs.replace(PLAN, attempt=2), PLAN)
     assert not train.newer(msgspec.structs.replace(PLAN, round=2, attempt=9), PLAN)
     assert train.newer(msgspec.structs.replace(PLAN, run="r-2", round=1), PLAN)
+
+
+SAID = (Said("code", "wait", "code-ask"), Said("libraries", "no", "torch"))
+CHECK = msgspec.structs.replace(PLAN, task="check", settings=as_settings(Needs((Module("torch"),))))
+
+
+def test_a_check_is_answered_in_words_and_nothing_else_is() -> None:
+    answer = train.answer(CHECK, DIGEST, Member("a", said=SAID))
+    assert judge(answer, CHECK) == ""
+    assert judge(train.answer(PLAN, DIGEST, Member("a", said=SAID[:1]))) == "malformed"
+    with_body = train.answer(CHECK, DIGEST, Member("a", weight=7), "d" * 64, 4)
+    assert judge(with_body, CHECK) == "shape"
+    both = Member("a", absent=train.AWAITED, said=SAID)
+    assert judge(train.answer(CHECK, DIGEST, both), CHECK) == "absence"
+
+
+@pytest.mark.parametrize("said", [Said("code", "no", "row 7: 0.25"), Said("libraries", "no", "pandas")])
+def test_other_words_than_those_of_the_closed_lists_are_refused(said: Said) -> None:
+    assert judge(train.answer(CHECK, DIGEST, Member("a", said=(said,))), CHECK) == "malformed"
+
+
+def test_whom_a_parent_knows_to_be_older_is_absent_for_that_and_others_for_their_silence() -> None:
+    row = train.closing_row(CHECK, DIGEST, "fog", ("a", "b"), [], known=[Member("a", absent=train.OLDER)])
+    assert {each.node: each.absent for each in row.members} == {"a": train.OLDER, "b": train.UNHEARD}
+    assert train.OLDER in train.ABSENT

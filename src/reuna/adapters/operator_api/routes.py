@@ -13,6 +13,8 @@ GET  /v1/runs/{run}/events?after=N  its timeline
 GET  /v1/builds                     builds that are kept
 PUT  /v1/builds/{digest}            a build; GET it
 PUT  /v1/builds/{digest}/provenance what its builder claims; GET it
+POST /v1/checks                     ask every node whether it is ready for such a run (JSON)
+GET  /v1/checks/{run}               what they say so far
 GET  /v1/nodes                      nodes heard of
 GET  /v1/fleet                      its fogs and their edges
 GET  /v1/releases?after=N&wait=S    what nodes may take and which hold it; waits for another mark than N
@@ -79,6 +81,8 @@ class Actions(Protocol):
     def put_blob(self, data: bytes, digest: str) -> None: ...
     def get_blob(self, digest: str) -> bytes: ...
     async def submit(self, spec: RunSpec) -> None: ...
+    async def check(self, spec: RunSpec) -> None: ...
+    def checked(self, run: str) -> dict[str, Any]: ...
     async def status(self, run: str) -> dict[str, Any]: ...
     async def stop(self, run: str) -> None: ...
     async def resume(self, run: str) -> None: ...
@@ -175,6 +179,8 @@ def api_app(actions: Actions, reception: Reception, sign_ins: SignIns | None = N
         ("GET", "/v1/builds/{digest}", "models.read", desk.get_build),
         ("PUT", "/v1/builds/{digest}/provenance", "models.write", desk.put_provenance),
         ("GET", "/v1/builds/{digest}/provenance", "models.read", desk.get_provenance),
+        ("POST", "/v1/checks", "runs.check", desk.check),
+        ("GET", "/v1/checks/{run}", "runs.read", desk.checked),
         ("GET", "/v1/nodes", "nodes.read", desk.nodes),
         ("GET", "/v1/fleet", "nodes.read", desk.fleet),
         ("GET", "/v1/releases", "nodes.read", desk.releases),
@@ -262,6 +268,13 @@ class _Desk:
     async def get_provenance(self, request: web.Request, _known: Known) -> web.Response:
         digest = request.match_info["digest"]
         return web.Response(body=await in_thread(lambda: self._actions.builds.provenance(digest)))
+
+    async def check(self, request: web.Request, _known: Known) -> web.Response:
+        await self._actions.check(read(RunSpec, await request.read(), "check"))
+        return web.json_response({})
+
+    async def checked(self, request: web.Request, _known: Known) -> web.Response:
+        return web.json_response(self._actions.checked(request.match_info["run"]))
 
     async def _propose(self, known: Known, action: str, summary: str, content: bytes) -> web.Response:
         proposal = await in_thread(lambda: self._reception.propose(known.caller, action, summary, content))

@@ -7,10 +7,14 @@ import resource
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from reuna.adapters.processes import own_peak_mib
+import msgspec
+
+from reuna.adapters.processes import own_address_mib, own_peak_mib
 from reuna.adapters.worker.messages import MAX_MESSAGE, Answer, Evaluate, Fit, Open, Request
-from reuna.core.contract import Line, contract
-from reuna.core.errors import ContractBroken, ExtraMissing, LearnerError, ReunaError
+from reuna.adapters.worker.modules import looked_for
+from reuna.core.contract import contract
+from reuna.core.data import Dataset
+from reuna.core.errors import ExtraMissing, LearnerError, ReunaError
 from reuna.core.gates import LATENCY, SIZE, WITHOUT, of_graph, stuck_sensors
 
 if TYPE_CHECKING:
@@ -48,21 +52,34 @@ class Bench:
     def _load(self, request: Open) -> Answer:
         """Hold the data against the contract before a line of the project runs, which could count wrong."""
         from reuna.adapters.conformity import judge_folder
+
+        missing, other = looked_for(request.modules)
+        found = Answer(missing=missing, other=other)
+        try:
+            agreed = contract(request.settings)
+            judged = judge_folder(self._folder, agreed)
+            found.lines = judged.lines
+            judged.refuse(agreed)
+            if request.entry:
+                self._set_up(request)
+                found.bins = judged.bins
+                train = self._data.train if isinstance(self._data, Dataset) else None
+                found.samples = None if train is None else len(train)
+        except ReunaError as error:
+            found = _refusal(error, found)
+        found.peak_mib, found.address_mib = own_peak_mib(), own_address_mib()
+        return found
+
+    def _set_up(self, request: Open) -> None:
+        """Import the project, load this node's data, make the learner."""
         from reuna.adapters.project import blame_project, load_entry
 
-        agreed = contract(request.settings)
-        judged = judge_folder(self._folder, agreed)
-        try:
-            judged.refuse(agreed)
-        except ContractBroken as error:
-            return _refusal(error, judged.lines)
         entry = load_entry(self._project, request.entry)
         with blame_project(self._project, "loading this node's data"):
             data = entry.load_judged(self._folder, request.settings)
         with blame_project(self._project, "making the learner"):
             self._learner, self._data = entry.learner(request.settings), data
         self._entry = entry
-        return Answer(peak_mib=own_peak_mib(), lines=judged.lines, bins=judged.bins)
 
     def _fit(self, request: Fit) -> Answer:
         from reuna.core.answers import fitted
@@ -135,10 +152,10 @@ class Bench:
         return dict(self._read[1])
 
 
-def _refusal(error: ReunaError, lines: tuple[Line, ...] = ()) -> Answer:
-    """An error as the parent hears of it."""
+def _refusal(error: ReunaError, found: Answer | None = None) -> Answer:
+    """An error as the parent hears of it, with what was found before."""
     message, next_step = error.message[:MAX_MESSAGE], error.next_step[:MAX_MESSAGE]
-    return Answer(code=error.code, message=message, next_step=next_step, lines=lines)
+    return msgspec.structs.replace(found or Answer(), code=error.code, message=message, next_step=next_step)
 
 
 def write_model(path: Path, tensors: Tensors) -> None:

@@ -10,6 +10,7 @@ import msgspec
 from reuna.adapters.sandbox import Room, SandboxLimits
 from reuna.core.bins import Counted
 from reuna.core.contract import Line
+from reuna.core.readiness import Module
 from reuna.core.records import Metrics, Setting
 
 MAX_FRAME = 4 << 20  #: bytes of one request or answer
@@ -45,10 +46,14 @@ class Start(msgspec.Struct, frozen=True):
 
 
 class Open(msgspec.Struct, tag=True):
-    """Import the project's entry and load this node's data."""
+    """Hold this node's data against the contract, import the project's entry and load the data.
+
+    Without an ``entry`` no line of the project is read. ``modules``: look whether these are installed.
+    """
 
     entry: str
     settings: dict[str, Setting]
+    modules: tuple[Module, ...] = ()
 
 
 class Fit(msgspec.Struct, tag=True):
@@ -70,7 +75,9 @@ class Evaluate(msgspec.Struct, tag=True):
 class Answer(msgspec.Struct):
     """What came of a request; ``code`` is an error's.
 
-    ``lines``: how the data keep the contract; ``bins``: how they are spread.
+    ``lines``: how the data keep the contract; ``bins``: how they are spread. ``missing`` and ``other``:
+    modules asked for that are not installed, or of another version. ``samples``: of training, None where
+    the project's data do not say.
     """
 
     weight: int = 0
@@ -82,6 +89,10 @@ class Answer(msgspec.Struct):
     next_step: str = ""
     lines: tuple[Line, ...] = ()
     bins: tuple[Counted, ...] = ()
+    missing: tuple[str, ...] = ()
+    other: tuple[str, ...] = ()
+    samples: int | None = None
+    address_mib: float = 0.0
 
 
 Request = Open | Fit | Evaluate

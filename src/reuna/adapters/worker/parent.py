@@ -31,6 +31,7 @@ from reuna.core.bins import Counted
 from reuna.core.contract import Line
 from reuna.core.errors import LearnerError, ReunaError, WorkerFailed
 from reuna.core.foreign import UNREADABLE
+from reuna.core.readiness import Module
 from reuna.core.records import Metrics, Setting
 
 LOG_LINES = 8
@@ -100,7 +101,19 @@ class Worker:
         Raises `ContractBroken` (``lines`` has the counts then too), `ProjectError`, `DataError`,
         `LearnerError`.
         """
-        await self._ask(Open(entry, dict(settings)))
+        self.lines, self.bins = (), ()
+        answer = await self.look(entry, settings)
+        self.lines, self.bins = answer.lines, answer.bins
+        _checked(answer)
+
+    async def look(
+        self, entry: str, settings: Mapping[str, Setting], modules: tuple[Module, ...] = ()
+    ) -> Answer:
+        """As `open`, and whatever came of it: an error is in the answer. See `Open` for the arguments.
+
+        Raises `WorkerFailed`.
+        """
+        return await self._carry_out(Open(entry, dict(settings), modules))
 
     async def fit(self, model: Path, settings: Mapping[str, Setting], seed: int, out: Path) -> FitResult:
         """Train; the new model lies in ``out`` afterwards. Raises `LearnerError`, `WorkerFailed`."""
@@ -115,13 +128,14 @@ class Worker:
         await _end(self._process, self._writer)
 
     async def _ask(self, request: Request) -> Answer:
+        return _checked(await self._carry_out(request))
+
+    async def _carry_out(self, request: Request) -> Answer:
         async with self._turn:
             self._broken = True  # until the answer to this very request is there
             answer = await self._exchange(request)
             self._broken = False
-        if isinstance(request, Open):
-            self.lines, self.bins = answer.lines, answer.bins
-        return _checked(answer)
+        return answer
 
     async def _exchange(self, request: Request) -> Answer:
         data = msgspec.msgpack.encode(request)
