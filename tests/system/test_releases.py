@@ -19,6 +19,7 @@ from reuna.fleet.layout import Fleet, make_fleet
 from reuna.fleet.trust import Ceremony
 from reuna.template import make_project
 from reuna.wire import digest_bytes
+from reuna.wire.build import sha256
 from tests.releases import release, target
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(120)]
@@ -107,8 +108,11 @@ def test_edges_take_signed_releases_and_refuse_what_is_none(line: Line) -> None:
     assert [node["node"] for node in found["nodes"]] == list(EDGES)
     assert all(node["site"] == "fog-1" and not node["missing"] for node in found["nodes"])
     assert all([each["version"] for each in node["held"]] == [1] for node in found["nodes"])
+    digest = sha256(release(1, more=bytes(300_000)))
+    assert found["releases"][0]["digest"] == digest, "the one that `reuna release make` prints"
+    assert {each["digest"] for node in found["nodes"] for each in node["held"]} == {digest}
     for edge in EDGES:
-        kept = line.fleet.folder / edge / "state" / "releases" / found["releases"][0]["digest"]
+        kept = line.fleet.folder / edge / "state" / "releases" / digest_bytes(release(1, more=bytes(300_000)))
         assert kept.read_bytes() == release(1, more=bytes(300_000))
     assert took < 30, "by the hourly look it would be an hour"
 
