@@ -13,6 +13,7 @@ from reuna.cli import (
     build,
     code,
     contract,
+    desired,
     ledger,
     mlflow,
     people,
@@ -87,6 +88,8 @@ app.command()(backup.upgrade)
 app.command()(sandbox)
 app.command()(export)
 app.command()(gate)
+app.command()(desired.plan)
+app.command()(desired.apply)
 release.app.command()(where.where)
 app.add_typer(release.app, name="release")
 app.add_typer(mlflow.app, name="mlflow")
