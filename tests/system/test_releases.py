@@ -156,7 +156,9 @@ def test_a_directory_in_git_says_which_release_is_where(line: Line) -> None:
     fleet = ("state", "--fleet", str(line.file))
     shown = line.reuna("plan", *fleet)
     assert shown.returncode == 10, shown.stderr
-    assert shown.stdout.startswith("+ champion of ovens: 2\n+ release ovens 2: pump-1\n… wave 2 of ovens, all, ")
+    assert shown.stdout.startswith(
+        "+ champion of ovens: 2\n+ release ovens 2: pump-1\n… wave 2 of ovens, all, "
+    )
     done = line.reuna("apply", *fleet, "--wait", "60")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "published: ovens 2 for every node" in done.stdout

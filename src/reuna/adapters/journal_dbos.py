@@ -214,6 +214,13 @@ class DbosHost:
             for each in found
         ]
 
+    async def spec(self, run: str) -> str:
+        """What a run was begun with. Raises `RunNotFound`."""
+        found = await DBOS.get_workflow_status_async(run)
+        if found is None:
+            raise _no_run(run)
+        return _spec(found)
+
     async def result(self, run: str) -> Any:
         """Wait for a run's end. Raises the error it ended with; `RunFailed` if it was cancelled."""
         await self.status(run)

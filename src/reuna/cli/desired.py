@@ -113,9 +113,9 @@ class _Desk:
         from reuna.fleet.desired import look
         from reuna.fleet.holdings import look as held
 
-        answer = self.operator.releases(after, wait_s)
+        answer, scheduled = self.operator.releases(after, wait_s), self.operator.schedules()
         return int(answer["mark"]), look(
-            self.wanted, held(answer, self.known), answer["fleet"], self.releases
+            self.wanted, held(answer, self.known), answer["fleet"], self.releases, scheduled
         )
 
     def plan(self, found: tuple[int, Reality]) -> Plan:
@@ -132,9 +132,9 @@ class _Desk:
         if not plan.changes:
             return [], {}
         if not self.trust.is_dir():
-            return carry_out(plan, found[1], self.releases, self._ceremony)
+            return carry_out(plan, found[1], self.releases, self._ceremony, self.operator)
         with Trail(self.trust).doing("apply", self.wanted.fleet, changes=str(len(plan.changes))):
-            return carry_out(plan, found[1], self.releases, self._ceremony)
+            return carry_out(plan, found[1], self.releases, self._ceremony, self.operator)
 
     def _ceremony(self) -> Ceremony:
         from reuna.cli.passphrase import passphrase

@@ -6,18 +6,21 @@ is there. Nothing stands here that is not carried out.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from reuna.core.errors import SettingsError
+from reuna.core.schedule import DAYS, Schedule, days_of_week, time_of_day
 from reuna.core.schema import schema
 from reuna.core.settings import Option, Source, between, located, parse
 from reuna.core.subjects import is_name
 
 ALL = "all"  #: a wave of every node, also of those that are yet to come
 MAX_WAVES = 32
+NAMES = "use a-z, 0-9 and -, at most 63"
 LONGEST_SOAK_S = 90 * 86_400.0
 
 
@@ -25,7 +28,7 @@ def _names(what: str, fewest: int) -> Callable[[Any], str]:
     def check(values: Any) -> str:
         wrong = [value for value in values if not (isinstance(value, str) and is_name(value))]
         if wrong:
-            return f"names no {what}: use a-z, 0-9 and -, at most 63"
+            return f"names no {what}: {NAMES}"
         if len(set(values)) != len(values):
             return "names one twice"
         return "" if len(values) >= fewest else f"must name at least {fewest}"
@@ -49,6 +52,10 @@ def _needs(*keys: str) -> Callable[[Mapping[str, Any]], str]:
 
 def _project(value: str) -> str:
     return "" if 1 <= len(value) <= 200 else "must be the name of a project, at most 200 characters"
+
+
+def _run(value: str) -> str:
+    return "" if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", value) else "must be the name of a run"
 
 
 DESIRED: tuple[Option, ...] = (
@@ -101,6 +108,18 @@ DESIRED: tuple[Option, ...] = (
             ),
         ),
     ),
+    Option(
+        "schedules",
+        dict,
+        {},
+        "runs that the cloud begins again by the clock; one that is not here is begun no more",
+        check=_needs("again", "at"),
+        each=(
+            Option("again", str, None, "run whose code, initial model and settings it has", check=_run),
+            Option("at", str, None, "time of day, UTC, as 02:30", check=time_of_day),
+            Option("days", list, list(DAYS), "days of the week", check=days_of_week),
+        ),
+    ),
 )
 TABLES = tuple(option.name for option in DESIRED if option.each)
 
@@ -124,6 +143,7 @@ class Desired:
     cohorts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     champions: Mapping[str, int] = field(default_factory=dict)
     placements: tuple[Placement, ...] = ()
+    schedules: Mapping[str, Schedule] = field(default_factory=dict)
     places: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -153,13 +173,16 @@ def desired(sources: Sequence[Source]) -> Desired:
     mistakes += [each for each in placements if isinstance(each, str)]
     mistakes += _twice(found)
     mistakes += _bad_cohorts(cohorts)
+    mistakes += [f"schedules.{name} is no name: {NAMES}" for name in tables["schedules"] if not is_name(name)]
     if mistakes:
         lines = dict.fromkeys(located(line, places) for line in mistakes)
         raise SettingsError(
             "\n".join(lines), "Correct each line named above; docs/how-to/gitops.md has an example."
         )
     champions = {name: entry["champion"] for name, entry in tables["projects"].items()}
-    return Desired(fleet, cohorts, champions, tuple(sorted(found, key=lambda each: each.name)), places)
+    ordered = tuple(sorted(found, key=lambda each: each.name))
+    schedules = {name: _schedule(name, entry) for name, entry in tables["schedules"].items()}
+    return Desired(fleet, cohorts, champions, ordered, schedules, places)
 
 
 def _read(source: Source, mistakes: list[str]) -> Mapping[str, Any]:
@@ -198,6 +221,11 @@ def _placement(name: str, entry: Mapping[str, Any], projects: Mapping[str, Any])
         return f"placements.{name} has no version, and projects.{project} no champion"
     waves = tuple(entry.get("waves", [ALL]))
     return Placement(name, project, version, waves, float(entry.get("soak_s", 0.0)))
+
+
+def _schedule(name: str, entry: Mapping[str, Any]) -> Schedule:
+    days = tuple(day for day in DAYS if day in entry.get("days", DAYS))
+    return Schedule(name, entry["again"], entry["at"], days)
 
 
 def _twice(placements: Iterable[Placement]) -> list[str]:
@@ -261,3 +289,4 @@ class Reality:
     champions: Mapping[str, int] = field(default_factory=dict)
     listed: tuple[Listed, ...] = ()
     held: Mapping[str, Mapping[str, Has]] = field(default_factory=dict)
+    schedules: Mapping[str, Schedule] = field(default_factory=dict)

@@ -7,9 +7,10 @@ What is written: the catalogue's aliases, and the signed list of releases in the
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, Protocol
 
 import msgspec
 
@@ -17,6 +18,7 @@ from reuna.adapters.files import replace_file, storage_error
 from reuna.adapters.toml_file import read_toml
 from reuna.core.desired import Desired, Has, Listed, Reality, desired
 from reuna.core.errors import KeyProblem, SettingsError, Untrusted
+from reuna.core.schedule import Schedule
 from reuna.core.settings import located
 from reuna.fleet.holdings import Held
 from reuna.fleet.release import Catalogue
@@ -64,8 +66,13 @@ def _hidden(path: Path) -> bool:
     return any(part.startswith(".") for part in path.parts)
 
 
-def look(wanted: Desired, held: Held, fleet: str, releases: Path) -> Reality:
-    """What is there, as far as ``wanted`` is about it. Raises `Corrupted`, `NotUsable`."""
+def look(
+    wanted: Desired, held: Held, fleet: str, releases: Path, scheduled: Sequence[Mapping[str, Any]] = ()
+) -> Reality:
+    """What is there, as far as ``wanted`` is about it. Raises `Corrupted`, `NotUsable`.
+
+    ``scheduled``: as the operator's API tells of schedules.
+    """
     catalogues = {project: Catalogue.of(releases, project) for project in sorted(wanted.projects)}
     named = {(each.project, each.version) for each in wanted.placements} | set(wanted.champions.items())
     catalogue = {
@@ -88,6 +95,10 @@ def look(wanted: Desired, held: Held, fleet: str, releases: Path) -> Reality:
         held={
             node: {each.digest: Has(said.at, each.refused) for each in said.held}
             for node, said in held.said.items()
+        },
+        schedules={
+            each["name"]: Schedule(each["name"], each["again"], each["at"], tuple(each["days"]))
+            for each in scheduled
         },
     )
 
@@ -114,8 +125,19 @@ def check(wanted: Desired, reality: Reality) -> None:
         )
 
 
+class Clockwork(Protocol):
+    """What begins runs by the clock (`reuna.fleet.client.Operator`)."""
+
+    def put_schedule(self, schedule: Schedule) -> None: ...
+    def drop_schedule(self, name: str) -> None: ...
+
+
 def apply(
-    plan: deploy.Plan, reality: Reality, releases: Path, open_trust: Callable[[], Ceremony]
+    plan: deploy.Plan,
+    reality: Reality,
+    releases: Path,
+    open_trust: Callable[[], Ceremony],
+    clockwork: Clockwork,
 ) -> tuple[list[str], dict[str, str]]:
     """Carry the changes out. What was done, and role -> what is left to do until its list is published.
 
@@ -124,9 +146,15 @@ def apply(
     done = []
     for change in plan.changes:
         if isinstance(change.after, int):
-            Catalogue.of(releases, change.project).promote(change.after)
-            done.append(f"champion of {change.project} is {change.after}")
-    projects = {change.project for change in plan.changes if change.what == "release"}
+            Catalogue.of(releases, change.name).promote(change.after)
+            done.append(f"champion of {change.name} is {change.after}")
+        elif isinstance(change.after, Schedule):
+            clockwork.put_schedule(change.after)
+            done.append(f"kept: {deploy.line(change)[2:]}")
+        elif change.what == "schedule":
+            clockwork.drop_schedule(change.name)
+            done.append(f"schedule {change.name} is over")
+    projects = {change.name for change in plan.changes if change.what == "release"}
     if not projects:
         return done, {}
     wanted = [each for each in deploy.carried_out(reality, plan.changes).listed if each.project in projects]

@@ -14,18 +14,23 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from reuna.core.desired import ALL, Desired, Listed, Placement, Reality
+from reuna.core.schedule import DAYS, Schedule
 
 Sign = Literal["+", "~", "-"]
+Thing = int | Listed | Schedule
 
 
 @dataclass(frozen=True)
 class Change:
-    """One difference. ``before`` and ``after``: the champion's version, or a listed release; None: none."""
+    """One difference, of a project or of the schedule called so.
 
-    what: Literal["champion", "release"]
-    project: str
-    before: int | Listed | None
-    after: int | Listed | None
+    ``before`` and ``after``: the champion's version, a listed release or a schedule; None: none.
+    """
+
+    what: Literal["champion", "release", "schedule"]
+    name: str
+    before: Thing | None
+    after: Thing | None
 
     @property
     def sign(self) -> Sign:
@@ -128,21 +133,29 @@ def plan(desired: Desired, reality: Reality, now: float) -> Plan:
         found, waits = _listing(project, desired, reality, now)
         changes += _differences(project, found, reality)
         waiting += waits
+    changes += [
+        Change("schedule", name, reality.schedules.get(name), desired.schedules.get(name))
+        for name in sorted({*desired.schedules, *reality.schedules})
+        if desired.schedules.get(name) != reality.schedules.get(name)
+    ]
     return Plan(tuple(changes), tuple(waiting), tuple(_drift(desired, reality, now)))
 
 
 def carried_out(reality: Reality, changes: Iterable[Change]) -> Reality:
     """What is there when the changes were made."""
-    champions, listed = dict(reality.champions), list(reality.listed)
+    champions, listed, schedules = dict(reality.champions), list(reality.listed), dict(reality.schedules)
     for change in changes:
+        if change.what == "schedule":
+            schedules.pop(change.name, None)
+        if isinstance(change.after, Schedule):
+            schedules[change.name] = change.after
         if isinstance(change.after, int):
-            champions[change.project] = change.after
-            continue
+            champions[change.name] = change.after
         if isinstance(change.before, Listed):
             listed.remove(change.before)
         if isinstance(change.after, Listed):
             listed.append(change.after)
-    return replace(reality, champions=champions, listed=tuple(listed))
+    return replace(reality, champions=champions, listed=tuple(listed), schedules=schedules)
 
 
 def newest(listed: Iterable[Listed], project: str, node: str, site: str) -> Listed | None:
@@ -295,21 +308,32 @@ def _digest(project: str, version: int, reality: Reality) -> str | None:
 
 def lines(found: Plan) -> list[str]:
     """As a build plan shows it."""
-    return [_line(change) for change in found.changes]
+    return [line(change) for change in found.changes]
 
 
-def _line(change: Change) -> str:
+def line(change: Change) -> str:
+    """One change, its sign first."""
     if change.what == "champion":
         was = f"{change.before} → " if change.before is not None else ""
-        return f"{change.sign} champion of {change.project}: {was}{change.after}"
+        return f"{change.sign} champion of {change.name}: {was}{change.after}"
     before, after = change.before, change.after
+    if change.what == "schedule":
+        was, now = _times(before), _times(after)
+        return f"{change.sign} schedule {change.name}: {was}{' → ' if was and now else ''}{now}"
     either = after if isinstance(after, Listed) else before
     assert isinstance(either, Listed)
-    said = f"{change.sign} release {change.project} {either.version}"
+    said = f"{change.sign} release {change.name} {either.version}"
     if isinstance(before, Listed) and isinstance(after, Listed):
         other = f", {before.digest[:12]} → {after.digest[:12]}" if before.digest != after.digest else ""
         return f"{said}: {_places(before)} → {_places(after)}{other}"
     return f"{said}: {_places(either)}"
+
+
+def _times(each: Thing | None) -> str:
+    if not isinstance(each, Schedule):
+        return ""
+    days = "every day" if each.days == DAYS else " ".join(each.days)
+    return f"{each.again} again, {days} {each.at} UTC"
 
 
 def _places(each: Listed) -> str:
@@ -321,7 +345,7 @@ def as_dict(found: Plan) -> dict[str, Any]:
     counts = {name: sum(each.sign == sign for each in found.changes) for name, sign in _COUNTED.items()}
     return {
         "changes": [
-            {"sign": each.sign, "what": each.what, "project": each.project, "before": _plain(each.before),
+            {"sign": each.sign, "what": each.what, "name": each.name, "before": _plain(each.before),
              "after": _plain(each.after)}
             for each in found.changes
         ],
@@ -334,5 +358,7 @@ def as_dict(found: Plan) -> dict[str, Any]:
 _COUNTED: Mapping[str, Sign] = {"add": "+", "change": "~", "remove": "-"}
 
 
-def _plain(value: int | Listed | None) -> Any:
+def _plain(value: Thing | None) -> Any:
+    if isinstance(value, Schedule):
+        return {"again": value.again, "at": value.at, "days": list(value.days)}
     return vars(value) if isinstance(value, Listed) else value

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from reuna.adapters.toml_file import parse_toml
 from reuna.core.desired import Desired, Placement, desired, desired_schema
 from reuna.core.errors import SettingsError
+from reuna.core.schedule import Schedule
 
 WHOLE = """
 [fleet]
@@ -29,6 +30,11 @@ champion = 3
 project = "pumps"
 waves = ["canary", "all"]
 soak_s = 3600
+
+[schedules.nightly]
+again = "r-20261127-104500-3f9a"
+at = "02:30"
+days = ["sun", "mon"]
 
 [placements.pumps-old]
 project = "pumps"
@@ -59,7 +65,10 @@ def test_the_whole_of_it_is_read() -> None:
         Placement("pumps-old", "pumps", 2, ("west",)),
     )
     assert found.projects == {"pumps"}
-    assert found.places["placements.pumps-old.version"] == "1.toml:18:1"
+    assert found.schedules == {
+        "nightly": Schedule("nightly", "r-20261127-104500-3f9a", "02:30", ("mon", "sun"))
+    }
+    assert found.places["placements.pumps-old.version"] == "1.toml:23:1"
 
 
 def test_it_may_lie_in_as_many_files_as_people_like() -> None:
@@ -102,6 +111,11 @@ MISTAKES = {
     "[cohorts.none]\n": "2.toml:1:2: cohorts.none needs members",
     "[projects.ovens]\n": "2.toml:1:2: projects.ovens needs champion",
     "[schedules.x]\nevery = '1d'\n": "2.toml:2:1: schedules.x.every is not a setting",
+    "[schedules.x]\nat = '02:30'\n": "2.toml:1:2: schedules.x needs again",
+    "[schedules.x]\nagain = 'r'\nat = '24:30'\n": "2.toml:3:1: schedules.x.at is '24:30', must be a time of day",
+    "[schedules.x]\nagain = '../r'\nat = '02:30'\n": "2.toml:2:1: schedules.x.again is '../r', must be the name",
+    "[schedules.x]\nagain = 'r'\nat = '02:30'\ndays = ['so']\n": "2.toml:4:1: schedules.x.days is ['so'], must be some",
+    "[schedules.X]\nagain = 'r'\nat = '02:30'\n": "2.toml:1:2: schedules.X is no name",
     "[projects.ovens]\nchampion = 1\ncanary = 'a'\n": "2.toml:3:1: projects.ovens.canary is not a setting",
 }
 

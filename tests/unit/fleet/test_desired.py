@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from typer.testing import CliRunner
 
@@ -15,6 +16,7 @@ from reuna.adapters import trust_keys
 from reuna.cli import app
 from reuna.core.desired import Listed
 from reuna.core.errors import KeyProblem, NotUsable, ReunaError, SettingsError, Untrusted
+from reuna.core.schedule import Schedule
 from reuna.fleet import desired as gitops
 from reuna.fleet import trust
 from reuna.fleet.layout import Fleet
@@ -51,6 +53,19 @@ class Cloud:
         self.behind = False  #: it has another trust folder
         self.eager = False
         self.asked = 0
+        self.clockwork: dict[str, Schedule] = {}
+
+    def schedules(self) -> list[dict[str, Any]]:
+        return [
+            {**msgspec.to_builtins(each), "next": 1.0, "last": None, "wrong": ""}
+            for each in self.clockwork.values()
+        ]
+
+    def put_schedule(self, schedule: Schedule) -> None:
+        self.clockwork[schedule.name] = schedule
+
+    def drop_schedule(self, name: str) -> None:
+        del self.clockwork[name]
 
     def listed(self) -> list[Target]:
         ceremony = Ceremony(self.folder, time.time(), lambda _path: b"")
@@ -304,3 +319,22 @@ def test_a_catalogue_that_cannot_be_read_is_said(place: Place) -> None:
     place.catalogue.file(2).unlink()
     place.catalogue.file(2).mkdir()
     assert isinstance(place.run("plan").exception, NotUsable)
+
+
+def test_schedules_are_kept_changed_and_ended(place: Place) -> None:
+    place.cloud.clockwork["old"] = Schedule("old", "r-1", "01:00")
+    place.write("[fleet]\nname='mill'\n[schedules.nightly]\nagain='r-2'\nat='02:30'\ndays=['sun', 'mon']\n")
+    shown = place.run("plan")
+    assert shown.stdout.splitlines()[:2] == [
+        "+ schedule nightly: r-2 again, mon sun 02:30 UTC",
+        "- schedule old: r-1 again, every day 01:00 UTC",
+    ]
+    done = place.run("apply")
+    assert done.exit_code == 0, done
+    assert place.cloud.clockwork == {"nightly": Schedule("nightly", "r-2", "02:30", ("mon", "sun"))}
+    assert place.run("plan").exit_code == 0
+    place.write("[fleet]\nname='mill'\n[schedules.nightly]\nagain='r-3'\nat='02:30'\n")
+    assert (
+        "~ schedule nightly: r-2 again, mon sun 02:30 UTC → r-3 again, every day 02:30 UTC"
+        in place.run("plan").stdout
+    )

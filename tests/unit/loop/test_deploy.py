@@ -9,6 +9,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from reuna.core.desired import ALL, Desired, Has, Listed, Placement, Reality
+from reuna.core.schedule import Schedule
 from reuna.loop.deploy import Change, as_dict, carried_out, lines, mistakes, newest, plan
 
 NODES = {"e1": "north", "e2": "north", "e3": "south", "e4": "south", "e5": "west"}
@@ -202,10 +203,15 @@ PLACEMENTS = st.builds(
     st.lists(st.sampled_from([*NAMES, *COHORTS, ALL]), min_size=1, max_size=4, unique=True),
     st.sampled_from([0.0, 60.0]),
 )
+SCHEDULES = st.dictionaries(
+    st.sampled_from(["nightly", "weekly"]),
+    st.builds(Schedule, st.just("x"), st.sampled_from(["r-1", "r-2"]), st.sampled_from(["01:00", "02:00"])),
+)
 STATES = st.builds(
-    lambda placements, champions: wanted(*placements, **champions),
+    lambda placements, champions, schedules: replace(wanted(*placements, **champions), schedules=schedules),
     st.lists(PLACEMENTS, max_size=4, unique_by=lambda each: each.name),
     st.dictionaries(st.sampled_from(["pumps", "ovens"]), st.integers(1, 2)),
+    SCHEDULES,
 )
 LISTINGS = st.lists(
     st.builds(
@@ -227,7 +233,8 @@ HELD = st.dictionaries(
 
 
 def possible(desired: Desired, listed: list[Listed], held: dict[str, dict[str, Has]]) -> Reality:
-    reality = there(*listed, champions={"pumps": 1}, held=held)
+    kept = {"nightly": Schedule("x", "r-1", "01:00"), "old": Schedule("x", "r-3", "01:00")}
+    reality = there(*listed, champions={"pumps": 1}, held=held, schedules=kept)
     assume(not mistakes(desired, reality))
     return reality
 
