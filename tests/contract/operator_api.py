@@ -51,6 +51,12 @@ class Journal:
             raise RunNotFound(f"the cloud knows no run {run!r}")
         return {"state": "running"}
 
+    async def spec(self, run: str) -> str:
+        await self.status(run)
+        if not self.runs_[run]:
+            raise RunNotFound(f"nobody knows how {run!r} was begun")
+        return self.runs_[run]
+
     async def cancel(self, run: str) -> None:
         await self.status(run)
 
@@ -112,6 +118,7 @@ def served_with(folder: Path, given: dict[str, Any]) -> Iterator[Served]:
     journal = cast("DbosHost", Journal({"r-1": ""}))
     coordinator = Coordinator("cloud", blobs, events, journal, admission, holdings)
     coordinator.present["fog-1"] = 1.0
+    coordinator.scheduling(folder / "schedules.json", SystemClock()).close()
     port, people_port = free_ports(2)
     store = PeopleStore(folder / "people.sqlite")
     reception = Reception(

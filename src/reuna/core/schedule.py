@@ -10,8 +10,8 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Collection
+from datetime import UTC, datetime
 from typing import Annotated
 
 import msgspec
@@ -67,4 +67,4 @@ def following(schedule: Schedule, now: float) -> float | None:
 
 def run_name(schedule: Schedule, due: float) -> str:
     """The run that is begun then: one name for one time, so that it is begun once."""
-    return f"{schedule.name}-{time.strftime('%Y%m%d-%H%M', time.gmtime(due))}"
+    return f"{schedule.name}-{datetime.fromtimestamp(due, UTC):%Y%m%d-%H%M}"
