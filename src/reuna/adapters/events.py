@@ -43,7 +43,10 @@ CREATE TABLE IF NOT EXISTS last_events (
     PRIMARY KEY (node, what)
 );
 """
-_LAST = "INSERT OR REPLACE INTO last_events (node, what, received, event) VALUES (?, ?, ?, ?)"
+_LAST = """
+INSERT INTO last_events (node, what, received, event) VALUES (?, ?, ?, ?)
+ON CONFLICT (node, what) DO UPDATE SET received = excluded.received, event = excluded.event
+"""
 _INSERT = """
 INSERT INTO events (node, boot, seq, run, what, received, event) VALUES (?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT DO NOTHING
