@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from reuna.adapters.journal_dbos import DbosHost
 from reuna.cloud.schedules import MOST, Schedules
 from reuna.core.errors import BlobNotFound, Corrupted, PlanError, ReunaError, RunNotFound
 from reuna.core.records import RunSpec
@@ -166,3 +167,36 @@ def test_a_damaged_file_is_said_with_what_to_do(tmp_path: Path, data: bytes) -> 
     nothing: Any = None
     with pytest.raises(Corrupted, match="cannot be read"):
         Schedules(file, nothing, nothing, nothing, nothing)
+
+
+async def test_after_a_restart_at_the_same_moment_the_journal_begins_the_run_no_second_time(
+    tmp_path: Path,
+) -> None:
+    host, clock, begun = DbosHost(tmp_path / "journal"), Clock(), list[str]()
+
+    async def body(_journal: Any, spec: str) -> str:
+        begun.append(msgspec.json.decode(spec, type=RunSpec).run)
+        return "done"
+
+    async def submit(spec: RunSpec) -> None:
+        await host.submit("train", spec.run, msgspec.json.encode(spec).decode())
+
+    async def spec_of(run: str) -> RunSpec:
+        return msgspec.json.decode(await host.spec(run), type=RunSpec)
+
+    host.register("train", body)
+    await host.start()
+    try:
+        await submit(SPEC)
+        first = Schedules(tmp_path / "s.json", clock, spec_of, submit, lambda: SPEC.fogs)
+        await first.put(NIGHTLY)
+        for _ in range(2):  # lives of the cloud
+            again = Schedules(tmp_path / "s.json", clock, spec_of, submit, lambda: SPEC.fogs)
+            keeping = asyncio.create_task(again.keep())
+            await clock.turn(MIDNIGHT + 3 * 3600)
+            await ended(keeping)
+            clock.napping.clear()
+        assert await host.result("nightly-19720927-0230") == "done"
+        assert begun == ["r-1", "nightly-19720927-0230"]
+    finally:
+        await host.stop()
