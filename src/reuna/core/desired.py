@@ -7,7 +7,6 @@ is there. Nothing stands here that is not carried out.
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,7 +14,7 @@ from typing import Any
 from reuna.core.errors import SettingsError
 from reuna.core.schedule import DAYS, Schedule, days_of_week, time_of_day
 from reuna.core.schema import schema
-from reuna.core.settings import Option, Source, between, located, parse
+from reuna.core.settings import Option, Source, between, located, one_of, parse
 from reuna.core.subjects import is_name
 
 ALL = "all"  #: a wave of every node, also of those that are yet to come
@@ -88,8 +87,15 @@ DESIRED: tuple[Option, ...] = (
                 "version",
                 int,
                 None,
-                "version of its release; without it the champion",
+                "version of its release; else it follows",
                 check=between(1, 2**31),
+            ),
+            Option(
+                "follows",
+                str,
+                "champion",
+                "instead of a version: `champion`, or `challenger` (the champion while there is none)",
+                check=one_of("champion", "challenger"),
             ),
             Option(
                 "waves",
@@ -126,13 +132,17 @@ TABLES = tuple(option.name for option in DESIRED if option.each)
 
 @dataclass(frozen=True)
 class Placement:
-    """One release of one project, and the waves in which it goes out."""
+    """One release of one project, and the waves in which it goes out.
+
+    ``version`` 0: that of what is followed, ``champion`` or ``challenger``.
+    """
 
     name: str
     project: str
     version: int
     waves: tuple[str, ...] = (ALL,)
     soak_s: float = 0.0
+    follows: str = "champion"
 
 
 @dataclass(frozen=True)
@@ -165,13 +175,12 @@ def desired(sources: Sequence[Source]) -> Desired:
                     mistakes.append(f"{source.place(f'{table}.{name}')}: {table}.{name} is said twice")
                 tables[table].setdefault(name, entry)
     fleet = _fleet(sources, values, mistakes)
-    placements = [_placement(name, entry, tables["projects"]) for name, entry in tables["placements"].items()]
+    placements = [_placement(name, entry) for name, entry in tables["placements"].items()]
     cohorts = {
         name: tuple(entry["members"]) for name, entry in tables["cohorts"].items() if "members" in entry
     }
     found = [each for each in placements if isinstance(each, Placement)]
     mistakes += [each for each in placements if isinstance(each, str)]
-    mistakes += _twice(found)
     mistakes += _bad_cohorts(cohorts)
     mistakes += [f"schedules.{name} is no name: {NAMES}" for name in tables["schedules"] if not is_name(name)]
     if mistakes:
@@ -211,31 +220,25 @@ def _fleet(sources: Sequence[Source], values: Iterable[Mapping[str, Any]], mista
     return said[0][0] if said else ""
 
 
-def _placement(name: str, entry: Mapping[str, Any], projects: Mapping[str, Any]) -> Placement | str:
+def _placement(name: str, entry: Mapping[str, Any]) -> Placement | str:
     """The placement, or what is wrong with it."""
     if "project" not in entry:  # said already
         return f"placements.{name} needs project"
-    project = entry["project"]
-    version = entry.get("version") or projects.get(project, {}).get("champion")
-    if version is None:
-        return f"placements.{name} has no version, and projects.{project} no champion"
-    waves = tuple(entry.get("waves", [ALL]))
-    return Placement(name, project, version, waves, float(entry.get("soak_s", 0.0)))
+    if "version" in entry and "follows" in entry:
+        return f"placements.{name} has a version and follows another; say one of them"
+    return Placement(
+        name,
+        entry["project"],
+        entry.get("version", 0),
+        tuple(entry.get("waves", [ALL])),
+        float(entry.get("soak_s", 0.0)),
+        entry.get("follows", "champion"),
+    )
 
 
 def _schedule(name: str, entry: Mapping[str, Any]) -> Schedule:
     days = tuple(day for day in DAYS if day in entry.get("days", DAYS))
     return Schedule(name, entry["again"], entry["at"], days)
-
-
-def _twice(placements: Iterable[Placement]) -> list[str]:
-    found = list(placements)
-    counts = Counter((each.project, each.version) for each in found)
-    return [
-        f"placements.{each.name} is of {each.project} {each.version}, as another is; say all waves in one"
-        for each in found
-        if counts[each.project, each.version] > 1
-    ]
 
 
 def _bad_cohorts(cohorts: Mapping[str, Iterable[str]]) -> list[str]:
@@ -280,6 +283,8 @@ class Has:
 class Reality:
     """What is there. ``catalogue``: project -> version -> digest; ``nodes``: node -> its site.
 
+    ``champions``, ``challengers``: project -> version.
+
     ``held``: node -> digest -> what it said. ``listed`` is what is published.
     """
 
@@ -287,6 +292,7 @@ class Reality:
     nodes: Mapping[str, str] = field(default_factory=dict)
     catalogue: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
     champions: Mapping[str, int] = field(default_factory=dict)
+    challengers: Mapping[str, int] = field(default_factory=dict)
     listed: tuple[Listed, ...] = ()
     held: Mapping[str, Mapping[str, Has]] = field(default_factory=dict)
     schedules: Mapping[str, Schedule] = field(default_factory=dict)

@@ -74,7 +74,9 @@ def look(
     ``scheduled``: as the operator's API tells of schedules.
     """
     catalogues = {project: Catalogue.of(releases, project) for project in sorted(wanted.projects)}
+    aliases = {project: found.aliases() for project, found in catalogues.items()}
     named = {(each.project, each.version) for each in wanted.placements} | set(wanted.champions.items())
+    named |= {(project, version) for project, names in aliases.items() for version in names.values()}
     catalogue = {
         project: {
             version: _digest(found.file(version)) if (project, version) in named else ""
@@ -82,12 +84,14 @@ def look(
         }
         for project, found in catalogues.items()
     }
-    aliases = {project: found.aliases() for project, found in catalogues.items()}
     return Reality(
         fleet=fleet,
         nodes=held.sites,
         catalogue=catalogue,
         champions={project: names["champion"] for project, names in aliases.items() if "champion" in names},
+        challengers={
+            project: names["challenger"] for project, names in aliases.items() if "challenger" in names
+        },
         listed=tuple(
             Listed(each.project, each.version, each.digest, tuple(sorted(each.where)), each.path)
             for each in held.releases

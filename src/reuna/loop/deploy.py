@@ -81,6 +81,7 @@ class Plan:
 
 def mistakes(desired: Desired, reality: Reality) -> list[str]:
     """What of the desired state this fleet and catalogue cannot be; each begins with a setting's name."""
+    desired = resolved(desired, reality)
     if desired.fleet != reality.fleet:
         return [f"fleet.name is {desired.fleet!r}, the fleet that answers is {reality.fleet!r}"]
     found = []
@@ -94,7 +95,9 @@ def mistakes(desired: Desired, reality: Reality) -> list[str]:
             if not _of(each, reality)
         ]
     for each in desired.placements:
-        if _digest(each.project, each.version, reality) is None:
+        if not each.version:
+            found.append(f"placements.{each.name} follows the {each.follows}, and {each.project} has none")
+        elif _digest(each.project, each.version, reality) is None:
             found.append(
                 f"placements.{each.name} is of version {each.version}: {_there(each.project, reality)}"
             )
@@ -115,15 +118,28 @@ def _overlaps(desired: Desired, reality: Reality) -> Iterable[str]:
     """Two placements of one project for one node: nobody could say which it should have."""
     for number, one in enumerate(desired.placements):
         for other in desired.placements[number + 1 :]:
-            both = _everywhere(one, desired, reality) & _everywhere(other, desired, reality)
+            both = _reach(one, desired, reality) & _reach(other, desired, reality)
             open_ended = ALL in one.waves and ALL in other.waves
             if one.project == other.project and (both or open_ended):
                 named = ", ".join(sorted(both)[:3]) or "every node"
                 yield f"placements.{other.name} is for {named} too, as placements.{one.name} is"
 
 
+def resolved(desired: Desired, reality: Reality) -> Desired:
+    """With the version of each placement that follows an alias; 0 where there is none."""
+    champions = {**reality.champions, **desired.champions}
+    challengers = {**champions, **reality.challengers}
+    follows = {"champion": champions, "challenger": challengers}
+    found = (
+        each if each.version else replace(each, version=follows[each.follows].get(each.project, 0))
+        for each in desired.placements
+    )
+    return replace(desired, placements=tuple(found))
+
+
 def plan(desired: Desired, reality: Reality, now: float) -> Plan:
     """What has to change; ``now``: seconds since the epoch. The desired state has no `mistakes` here."""
+    desired = resolved(desired, reality)
     changes: list[Change] = []
     waiting: list[Waiting] = []
     for project in sorted(desired.projects):
@@ -143,7 +159,8 @@ def plan(desired: Desired, reality: Reality, now: float) -> Plan:
 
 def carried_out(reality: Reality, changes: Iterable[Change]) -> Reality:
     """What is there when the changes were made."""
-    champions, listed, schedules = dict(reality.champions), list(reality.listed), dict(reality.schedules)
+    champions, challengers = dict(reality.champions), dict(reality.challengers)
+    listed, schedules = list(reality.listed), dict(reality.schedules)
     for change in changes:
         if change.what == "schedule":
             schedules.pop(change.name, None)
@@ -151,11 +168,15 @@ def carried_out(reality: Reality, changes: Iterable[Change]) -> Reality:
             schedules[change.name] = change.after
         if isinstance(change.after, int):
             champions[change.name] = change.after
+            if challengers.get(change.name) == change.after:
+                del challengers[change.name]
         if isinstance(change.before, Listed):
             listed.remove(change.before)
         if isinstance(change.after, Listed):
             listed.append(change.after)
-    return replace(reality, champions=champions, listed=tuple(listed), schedules=schedules)
+    return replace(
+        reality, champions=champions, challengers=challengers, listed=tuple(listed), schedules=schedules
+    )
 
 
 def newest(listed: Iterable[Listed], project: str, node: str, site: str) -> Listed | None:
@@ -179,27 +200,39 @@ def _listing(
     placements = [each for each in desired.placements if each.project == project]
     waits = [wait for each in placements if (wait := _waits(each, desired, reality, now)) is not None]
     if not waits:
-        return [_final(each, desired, reality) for each in placements], []
-    begun = {each.version: _begun(each, desired, reality, now) for each in placements}
+        return _final(placements, desired, reality), []
+    begun: dict[str, int] = {}
+    for each in placements:
+        begun |= dict.fromkeys(_begun(each, desired, reality, now), each.version)
     nodes: dict[int, list[str]] = {}
     for node, site in sorted(reality.nodes.items()):
         now_has = newest(reality.listed, project, node, site)
-        of_wave = next((version for version, found in begun.items() if node in found), None)
-        version = of_wave if of_wave is not None else now_has.version if now_has else None
-        if version is not None:
+        version = begun.get(node, now_has.version if now_has else 0)
+        if version:
             nodes.setdefault(version, []).append(node)
     return [
         _as_listed(project, version, tuple(found), reality) for version, found in sorted(nodes.items())
     ], waits
 
 
-def _final(each: Placement, desired: Desired, reality: Reality) -> Listed:
+def _final(placements: Iterable[Placement], desired: Desired, reality: Reality) -> list[Listed]:
     """After the last wave: the names as they are written, so that later nodes of a site count too."""
-    names: set[str] = set()
-    for wave in each.waves:
-        names |= set(desired.cohorts.get(wave, (wave,)))
-    where = () if ALL in each.waves else tuple(sorted(names))
-    return _as_listed(each.project, each.version, where, reality)
+    found = list(placements)
+    names: dict[int, set[str]] = {}
+    for each in found:
+        older = any(other.version < each.version for other in found)
+        if ALL not in each.waves:
+            written = {name for wave in each.waves for name in desired.cohorts.get(wave, (wave,))}
+        elif older:  # the newest that is for a node counts, so this one must not be for those
+            written = set(_reach(each, desired, reality))
+        else:
+            written = {ALL}
+        names.setdefault(each.version, set()).update(written)
+    return [
+        _as_listed(found[0].project, version, () if ALL in of else tuple(sorted(of)), reality)
+        for version, of in sorted(names.items())
+        if of
+    ]
 
 
 def _as_listed(project: str, version: int, where: tuple[str, ...], reality: Reality) -> Listed:
@@ -230,7 +263,7 @@ def _count_begun(each: Placement, desired: Desired, reality: Reality, now: float
     """How many waves have begun: the first, and each that is listed already or need not wait any more."""
     listed = [old for old in reality.listed if (old.project, old.version) == (each.project, each.version)]
     for count in range(1, len(each.waves)):
-        new = _nodes(each.waves[count], desired, reality) - _first(each, count, desired, reality)
+        new = _wave(each, count, desired, reality) - _first(each, count, desired, reality)
         there = all(any(covers(old, node, reality.nodes[node]) for old in listed) for node in new)
         if not there and not _ready(each, count, desired, reality, now):
             return count
@@ -257,7 +290,27 @@ def _waits(each: Placement, desired: Desired, reality: Reality, now: float) -> W
 
 
 def _first(each: Placement, waves: int, desired: Desired, reality: Reality) -> frozenset[str]:
-    return frozenset().union(*(_nodes(wave, desired, reality) for wave in each.waves[:waves]))
+    """Nodes of the first waves."""
+    return frozenset().union(*(_wave(each, number, desired, reality) for number in range(waves)))
+
+
+def _wave(each: Placement, number: int, desired: Desired, reality: Reality) -> frozenset[str]:
+    """Nodes of a wave, from 0 on."""
+    return _nodes(each.waves[number], desired, reality) & _reach(each, desired, reality)
+
+
+def _reach(each: Placement, desired: Desired, reality: Reality) -> frozenset[str]:
+    """Nodes that a placement is for: one for all is for those that no other of the project names."""
+    own = frozenset().union(*(_nodes(wave, desired, reality) for wave in each.waves))
+    if ALL not in each.waves:
+        return own
+    others = (
+        _nodes(wave, desired, reality)
+        for other in desired.placements
+        if other.project == each.project and ALL not in other.waves
+        for wave in other.waves
+    )
+    return own.difference(*others)
 
 
 def _since(node: str, each: Placement, reality: Reality) -> float | None:
@@ -277,10 +330,6 @@ def _drift(desired: Desired, reality: Reality, now: float) -> Iterable[Drift]:
             has = reality.held.get(node, {}).get(may.digest)
             if has is None or has.refused:
                 yield Drift(node, site, each.project, each.version, has.refused if has else "")
-
-
-def _everywhere(each: Placement, desired: Desired, reality: Reality) -> frozenset[str]:
-    return _first(each, len(each.waves), desired, reality)
 
 
 def _nodes(name: str, desired: Desired, reality: Reality) -> frozenset[str]:

@@ -61,7 +61,7 @@ def test_the_whole_of_it_is_read() -> None:
         {"canary": ("press-1", "south")},
     )
     assert found.placements == (
-        Placement("pumps", "pumps", 3, ("canary", "all"), 3600.0),
+        Placement("pumps", "pumps", 0, ("canary", "all"), 3600.0),
         Placement("pumps-old", "pumps", 2, ("west",)),
     )
     assert found.projects == {"pumps"}
@@ -77,7 +77,7 @@ def test_it_may_lie_in_as_many_files_as_people_like() -> None:
         "[projects.pumps]\nchampion = 3\n",
         "[placements.x]\nproject = 'pumps'\n",
     ]
-    assert read(*parts).placements == (Placement("x", "pumps", 3),)
+    assert read(*parts).placements == (Placement("x", "pumps", 0),)
 
 
 def test_a_part_that_is_said_twice_is_a_mistake_at_the_second_place() -> None:
@@ -94,7 +94,8 @@ def test_two_names_of_the_fleet_are_a_mistake_and_so_is_none() -> None:
 
 
 MISTAKES = {
-    "[placements.x]\nproject = 'ovens'\n": "2.toml:1:2: placements.x has no version, and projects.ovens no champion",
+    "[placements.x]\nproject = 'ovens'\nversion = 1\nfollows = 'champion'\n": "2.toml:1:2: placements.x has a version",
+    "[placements.x]\nproject = 'ovens'\nfollows = 'previous'\n": "2.toml:3:1: placements.x.follows is 'previous', must be",
     "[placements.x]\nversion = 3\n": "2.toml:1:2: placements.x needs project",
     "[placements.x]\nproject = ''\nversion = 1\n": "2.toml:2:1: placements.x.project is '', must be the name",
     "[placements.x]\nproject = 'p'\nversion = '1'\n": "2.toml:3:1: placements.x.version is '1', expected a whole number",
@@ -104,7 +105,6 @@ MISTAKES = {
     "[placements.x]\nproject = 'p'\nversion = 1\nwaves = ['a', 'a']\n": "2.toml:4:1: placements.x.waves is ['a', 'a'], names one twice",
     "[placements.x]\nproject = 'p'\nversion = 1\nsoak_s = -1\n": "2.toml:4:1: placements.x.soak_s is -1, must be between",
     "[placements.x]\nproject = 'p'\nversion = 1\nsoak = 1\n": "2.toml:4:1: placements.x.soak is not a setting; did you mean soak_s?",
-    "[placements.x]\nproject = 'pumps'\nversion = 2\n": "2.toml:1:2: placements.x is of pumps 2, as another is; say all waves in one",
     "[placements]\nx = 3\n": "2.toml:2:1: placements.x is 3, expected a table with project",
     "[cohorts.all]\nmembers = ['a']\n": "2.toml:1:2: cohorts.all cannot be called so",
     "[cohorts.both]\nmembers = ['canary']\n": "2.toml:2:1: cohorts.both.members names 'canary', which is a cohort",

@@ -338,3 +338,18 @@ def test_schedules_are_kept_changed_and_ended(place: Place) -> None:
         "~ schedule nightly: r-2 again, mon sun 02:30 UTC → r-3 again, every day 02:30 UTC"
         in place.run("plan").stdout
     )
+
+
+def test_what_was_made_last_goes_to_the_canary_by_itself_and_on_when_it_is_promoted(place: Place) -> None:
+    place.write(
+        "[fleet]\nname='mill'\n"
+        "[placements.canary]\nproject='pumps'\nfollows='challenger'\nwaves=['press-1']\n"
+        "[placements.rest]\nproject='pumps'\n"
+    )
+    place.cloud.eager = True
+    assert place.run("apply", "--wait", "30").exit_code == 0
+    assert place.listed() == [(1, (), 1), (3, ("press-1",), 1)]
+    place.catalogue.promote("challenger")
+    assert "~ release pumps 3: press-1 → every node" in place.run("plan").stdout
+    assert place.run("apply", "--wait", "30").exit_code == 0
+    assert place.listed() == [(3, (), 2)]

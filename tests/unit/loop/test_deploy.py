@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from reuna.core.desired import ALL, Desired, Has, Listed, Placement, Reality
 from reuna.core.schedule import Schedule
-from reuna.loop.deploy import Change, as_dict, carried_out, lines, mistakes, newest, plan
+from reuna.loop.deploy import Change, as_dict, carried_out, lines, mistakes, newest, plan, resolved
 
 NODES = {"e1": "north", "e2": "north", "e3": "south", "e4": "south", "e5": "west"}
 COHORTS = {"canary": ("e1", "e3"), "border": ("south", "e2")}
@@ -26,15 +26,18 @@ def at(project: str, version: int, *where: str) -> Listed:
 
 
 def there(*listed: Listed, **more: object) -> Reality:
-    return replace(Reality("mill", NODES, CATALOGUE, {}, listed), **more)  # type: ignore[arg-type]
+    return replace(Reality("mill", NODES, CATALOGUE, listed=listed), **more)  # type: ignore[arg-type]
 
 
 def wanted(*placements: Placement, **champions: int) -> Desired:
     return Desired("mill", COHORTS, champions, placements)
 
 
-def rollout(version: int, *waves: str, soak_s: float = 0.0, project: str = "pumps") -> Placement:
-    return Placement(f"{project}-{version}", project, version, waves or (ALL,), soak_s)
+def rollout(
+    version: int, *waves: str, soak_s: float = 0.0, project: str = "pumps", follows: str = "champion"
+) -> Placement:
+    name = f"{project}-{version or follows}"
+    return Placement(name, project, version, waves or (ALL,), soak_s, follows)
 
 
 def holding(reality: Reality, at: float = NOW) -> Reality:
@@ -155,6 +158,38 @@ def test_back_to_an_older_release_goes_by_waves_too() -> None:
     assert [(each.version, each.where) for each in reality.listed] == [(2, ())]
 
 
+# --- what follows a name ------------------------------------------------------------------------------
+
+
+def test_a_cohort_that_follows_the_challenger_has_it_before_the_others_do() -> None:
+    """What a merge to main makes and nobody has promoted yet: it goes as far as the canary by itself."""
+    desired = wanted(rollout(0, "canary", follows="challenger"), rollout(0))
+    reality = holding(there(at("pumps", 2), champions={"pumps": 2}))
+    assert plan(desired, reality, NOW).empty, "without a challenger all have the champion"
+    made = replace(reality, challengers={"pumps": 3})
+    assert shown(desired, made) == ["+ release pumps 3: e1, e3"]
+    made = holding(carried_out(made, plan(desired, made, NOW).changes))
+    assert versions(made) == {"e1": 3, "e2": 2, "e3": 3, "e4": 2, "e5": 2}
+    promoted = replace(made, champions={"pumps": 3}, challengers={})
+    assert shown(desired, promoted) == [
+        "~ release pumps 3: e1, e3 → every node",
+        "- release pumps 2: every node",
+    ]
+
+
+def test_who_is_named_keeps_an_older_release_than_all_others() -> None:
+    desired = wanted(rollout(1, "e2"), rollout(3))
+    reality = carried_out(there(), plan(desired, there(), NOW).changes)
+    assert versions(reality) == {"e1": 3, "e2": 1, "e3": 3, "e4": 3, "e5": 3}
+
+
+def test_who_follows_a_name_that_nobody_has_is_a_mistake() -> None:
+    desired = wanted(rollout(0, follows="challenger"))
+    assert mistakes(desired, there()) == [
+        "placements.pumps-challenger follows the challenger, and pumps has none"
+    ]
+
+
 # --- mistakes that only the fleet shows ---------------------------------------------------------------
 
 
@@ -198,10 +233,13 @@ def test_two_placements_of_two_projects_are_no_mistake() -> None:
 
 VERSIONS = st.sampled_from([(project, version) for project, found in CATALOGUE.items() for version in found])
 PLACEMENTS = st.builds(
-    lambda of, waves, soak: rollout(of[1], *waves, soak_s=soak, project=of[0]),
+    lambda of, waves, soak, follows: rollout(
+        of[1] if not follows else 0, *waves, soak_s=soak, project=of[0], follows=follows
+    ),
     VERSIONS,
     st.lists(st.sampled_from([*NAMES, *COHORTS, ALL]), min_size=1, max_size=4, unique=True),
     st.sampled_from([0.0, 60.0]),
+    st.sampled_from(["", "champion", "challenger"]),
 )
 SCHEDULES = st.dictionaries(
     st.sampled_from(["nightly", "weekly"]),
@@ -234,7 +272,9 @@ HELD = st.dictionaries(
 
 def possible(desired: Desired, listed: list[Listed], held: dict[str, dict[str, Has]]) -> Reality:
     kept = {"nightly": Schedule("x", "r-1", "01:00"), "old": Schedule("x", "r-3", "01:00")}
-    reality = there(*listed, champions={"pumps": 1}, held=held, schedules=kept)
+    reality = there(
+        *listed, champions={"pumps": 1}, challengers={"pumps": 3, "ovens": 2}, held=held, schedules=kept
+    )
     assume(not mistakes(desired, reality))
     return reality
 
@@ -250,6 +290,12 @@ def test_what_was_carried_out_leaves_no_change(
     assert plan(desired, after, NOW).waiting == found.waiting
 
 
+def is_in(node: str, each: Placement) -> bool:
+    """Whether a wave names a node, its site or its cohort."""
+    names = {name for wave in each.waves for name in COHORTS.get(wave, (wave,))}
+    return bool({node, NODES[node]} & names)
+
+
 @given(STATES, LISTINGS, HELD)
 def test_waves_end_and_then_every_node_has_what_is_wanted(
     desired: Desired, listed: list[Listed], held: dict[str, dict[str, Has]]
@@ -262,15 +308,11 @@ def test_waves_end_and_then_every_node_has_what_is_wanted(
         now += 60.0
     assert plan(desired, reality, now).empty
     for project in desired.projects:
-        placed = [each for each in desired.placements if each.project == project]
-        for each in placed:
-            for wave in each.waves:
-                for node, site in NODES.items():
-                    if wave == ALL or {node, site} & set(COHORTS.get(wave, (wave,))):
-                        assert versions(reality, project)[node] == each.version
-        assert {each.version for each in reality.listed if each.project == project} == {
-            each.version for each in placed
-        }
+        placed = [each for each in resolved(desired, reality).placements if each.project == project]
+        for node in NODES:
+            named = [each.version for each in placed if ALL not in each.waves and is_in(node, each)]
+            rest = [each.version for each in placed if ALL in each.waves]
+            assert versions(reality, project).get(node) == next(iter([*named, *rest]), None)
     assert [each for each in reality.listed if each.project not in desired.projects] == [
         each for each in listed if each.project not in desired.projects
     ]
@@ -284,7 +326,9 @@ def test_while_waves_wait_a_node_that_is_not_in_one_keeps_what_it_has(
     found = plan(desired, reality, NOW)
     after = carried_out(reality, found.changes)
     for project in {each.project for each in found.waiting}:
-        wanted_here = {each.version for each in desired.placements if each.project == project}
+        wanted_here = {
+            each.version for each in resolved(desired, reality).placements if each.project == project
+        }
         before, now = versions(reality, project), versions(after, project)
         assert before.keys() <= now.keys()
         for node, version in now.items():
