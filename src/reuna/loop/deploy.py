@@ -159,8 +159,7 @@ def plan(desired: Desired, reality: Reality, now: float) -> Plan:
 
 def carried_out(reality: Reality, changes: Iterable[Change]) -> Reality:
     """What is there when the changes were made."""
-    champions, challengers = dict(reality.champions), dict(reality.challengers)
-    listed, schedules = list(reality.listed), dict(reality.schedules)
+    champions, listed, schedules = dict(reality.champions), list(reality.listed), dict(reality.schedules)
     for change in changes:
         if change.what == "schedule":
             schedules.pop(change.name, None)
@@ -168,15 +167,11 @@ def carried_out(reality: Reality, changes: Iterable[Change]) -> Reality:
             schedules[change.name] = change.after
         if isinstance(change.after, int):
             champions[change.name] = change.after
-            if challengers.get(change.name) == change.after:
-                del challengers[change.name]
         if isinstance(change.before, Listed):
             listed.remove(change.before)
         if isinstance(change.after, Listed):
             listed.append(change.after)
-    return replace(
-        reality, champions=champions, challengers=challengers, listed=tuple(listed), schedules=schedules
-    )
+    return replace(reality, champions=champions, listed=tuple(listed), schedules=schedules)
 
 
 def newest(listed: Iterable[Listed], project: str, node: str, site: str) -> Listed | None:
