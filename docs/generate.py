@@ -18,6 +18,7 @@ import typer
 from reuna.cli import app
 from reuna.cloud.settings import CLOUD
 from reuna.core import errors
+from reuna.core.desired import DESIRED, desired_schema
 from reuna.core.project import OWN_SECTIONS, PROJECT, project_schema
 from reuna.core.settings import REQUIRED, Between, OneOf, Option
 from reuna.edge.settings import EDGE
@@ -45,6 +46,7 @@ TABLES: tuple[tuple[str, str, tuple[Option, ...]], ...] = (
     ("Cloud", "`cloud.toml`, then `REUNA_CLOUD_…`, then `--set NAME=VALUE`", CLOUD),
     ("Fog", "`fog.toml`, then `REUNA_FOG_…`, then `--set NAME=VALUE`", FOG),
     ("Edge", "`edge.toml`, then `REUNA_EDGE_…`, then `--set NAME=VALUE`", EDGE),
+    ("Desired state", "the TOML files of [a directory in git](../how-to/gitops.md), together", DESIRED),
 )
 
 
@@ -57,6 +59,7 @@ def pages() -> dict[Path, str]:
         REFERENCE / "policy.md": "\n".join(_policy()),
         REFERENCE / "api.md": "\n".join(_api()),
         REFERENCE / "reuna.schema.json": json.dumps(project_schema(), indent=2) + "\n",
+        REFERENCE / "fleet.schema.json": json.dumps(desired_schema(), indent=2) + "\n",
     }
 
 
@@ -121,6 +124,7 @@ def _settings() -> Iterator[str]:
     yield "Editors complete and check `reuna.toml` by its [JSON Schema](reuna.schema.json),"
     yield "which `reuna schema` prints. A project of `reuna init` has it in `.reuna.schema.json`, named in"
     yield "the first line of its `reuna.toml`; after an upgrade: `reuna schema > .reuna.schema.json`."
+    yield "The files of a desired state have [another one](fleet.schema.json): `reuna schema fleet`."
     for title, sources, table in TABLES:
         yield from ("", f"## {title}", "", f"From {sources}.", "")
         yield from ("| name | value | default | meaning |", "|---|---|---|---|")

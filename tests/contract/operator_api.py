@@ -136,6 +136,7 @@ def served_with(folder: Path, given: dict[str, Any]) -> Iterator[Served]:
     intake = Intake("cloud", MemoryBlobs(), MemorySpool())
     planner = Planner(MemoryBroker().connect("cloud"), intake, unsealed)
     coordinator.checks = Checks("cloud", planner, intake, asyncio.Lock(), InPlace())
+    coordinator.scheduling(folder / "schedules.json", SystemClock()).close()
     port, people_port = free_ports(2)
     store = PeopleStore(folder / "people.sqlite")
     reception = Reception(

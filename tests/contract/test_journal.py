@@ -774,8 +774,11 @@ async def test_states_of_a_run(tmp_path):
         return {"model": "abc"}
 
     async with World("dbos", tmp_path).host(body) as host:
-        await host.submit("kind", "run", "")
+        await host.submit("kind", "run", "what was asked")
         assert await host.status("run") == {"state": "running"}
+        assert await host.spec("run") == "what was asked"
+        with pytest.raises(RunNotFound):
+            await host.spec("another")
         go.set()
         await host.result("run")
         assert await host.status("run") == {"state": "done", "result": {"model": "abc"}}

@@ -65,6 +65,7 @@ def test_a_certificate_of_another_role_gets_nothing(api: Served, route: Any) -> 
         .replace("{digest}", "ab" * 32)
         .replace("{id}", "1")
         .replace("{ticket}", "t")
+        .replace("{name}", "n")
     )
     status, body = ask(api, route.method.upper(), path, own=api.gateway)
     assert (status, body["code"]) == (403, "R302")

@@ -16,6 +16,7 @@ from reuna.adapters import passwords
 from reuna.adapters.operator_api.guard import COOKIE, HEADERS
 from reuna.adapters.passwords import hashed
 from reuna.core.errors import (
+    AccountProblem,
     BlobNotFound,
     NotReleased,
     NotSignedIn,
@@ -28,6 +29,7 @@ from reuna.core.errors import (
     Unreachable,
 )
 from reuna.core.records import Grid, ReleaseAsked, RunSpec
+from reuna.core.schedule import Schedule
 from reuna.fleet.allowed import of_run
 from reuna.fleet.approval import approve_release
 from reuna.fleet.layout import Fleet
@@ -381,3 +383,45 @@ def test_what_is_no_release_is_not_proposed(api: Served, changed: dict[str, obje
     with pytest.raises(ReunaError, match="release"):
         anna._call("POST", "/v1/releases", words)
     assert anna.proposals() == []
+
+
+# --- runs by the clock ------------------------------------------------------------------------------
+
+NIGHTLY = Schedule("nightly", "r-20261123-100000-abcd", "02:30")
+
+
+def test_a_run_is_begun_again_by_the_clock_for_whoever_may_begin_one(tmp_path: Path) -> None:
+    with served(tmp_path) as api:
+        api.people.add(Person("vera", frozenset({"viewer"}), hashed(PASSWORD)))
+        api.people.add(Person("anna", frozenset({"engineer"}), hashed(PASSWORD)))
+        vera, anna = account(api, "vera"), account(api, "anna")
+        with pytest.raises(RunNotFound):
+            anna.put_schedule(NIGHTLY)
+        anna.put_blob(b"a model")
+        anna.submit(spec())
+        anna.put_schedule(NIGHTLY)
+        (kept,) = vera.schedules()
+        assert (kept["name"], kept["again"], kept["at"], kept["last"]) == (
+            "nightly",
+            spec().run,
+            "02:30",
+            None,
+        )
+        assert kept["next"] % 86_400 == 2.5 * 3600
+        for forbidden in (lambda: vera.put_schedule(NIGHTLY), lambda: vera.drop_schedule("nightly")):
+            with pytest.raises(PermissionDenied):
+                forbidden()
+        with pytest.raises(PlanError):
+            anna.put_schedule(msgspec.structs.replace(NIGHTLY, days=("so",)))
+        with pytest.raises(AccountProblem, match="another name than its path"):
+            anna._call("PUT", "/v1/schedules/other", msgspec.json.encode(NIGHTLY))
+        anna.drop_schedule("nightly")
+        assert vera.schedules() == []
+        with pytest.raises(RunNotFound):
+            anna.drop_schedule("nightly")
+
+
+def test_where_two_people_agree_to_a_run_the_clock_begins_none(api: Served) -> None:
+    with pytest.raises(AccountProblem, match="a second person agrees to each run"):
+        account(api, "anna").put_schedule(NIGHTLY)
+    assert account(api, "anna").schedules() == []

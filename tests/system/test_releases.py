@@ -16,9 +16,12 @@ import pytest
 from reuna.core.errors import Unreachable
 from reuna.fleet.client import Operator
 from reuna.fleet.layout import Fleet, make_fleet
+from reuna.fleet.release import Catalogue
 from reuna.fleet.trust import Ceremony
 from reuna.template import make_project
 from reuna.wire import digest_bytes
+from reuna.wire.build import sha256
+from reuna.wire.release import decode
 from tests.releases import release, target
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(120)]
@@ -66,8 +69,9 @@ class Line:
         return found
 
 
-@pytest.fixture
-def line(tmp_path: Path) -> Iterator[Line]:
+@pytest.fixture(scope="module")
+def line(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Line]:
+    tmp_path = tmp_path_factory.mktemp("line")
     made = Line(tmp_path)
     command = [sys.executable, "-m", "reuna.cli", "up", str(made.file)]
     with (tmp_path / "up.log").open("wb") as out:
@@ -107,8 +111,11 @@ def test_edges_take_signed_releases_and_refuse_what_is_none(line: Line) -> None:
     assert [node["node"] for node in found["nodes"]] == list(EDGES)
     assert all(node["site"] == "fog-1" and not node["missing"] for node in found["nodes"])
     assert all([each["version"] for each in node["held"]] == [1] for node in found["nodes"])
+    digest = sha256(release(1, more=bytes(300_000)))
+    assert found["releases"][0]["digest"] == digest, "the one that `reuna release make` prints"
+    assert {each["digest"] for node in found["nodes"] for each in node["held"]} == {digest}
     for edge in EDGES:
-        kept = line.fleet.folder / edge / "state" / "releases" / found["releases"][0]["digest"]
+        kept = line.fleet.folder / edge / "state" / "releases" / digest_bytes(release(1, more=bytes(300_000)))
         assert kept.read_bytes() == release(1, more=bytes(300_000))
     assert took < 30, "by the hourly look it would be an hour"
 
@@ -126,3 +133,38 @@ def test_edges_take_signed_releases_and_refuse_what_is_none(line: Line) -> None:
     came = json.loads((line.fleet.folder / "pump-1" / "state" / "arrivals.json").read_text())
     assert came["release"][1] == 3, "counted as what it is, also what was refused"
     print(f"signed to verified by both edges: {took:.2f} s")
+
+
+STATE = """
+[fleet]
+name = "local"
+[projects.ovens]
+champion = 2
+[placements.ovens]
+project = "ovens"
+waves = ["pump-1", "all"]
+"""
+
+
+def test_a_directory_in_git_says_which_release_is_where(line: Line) -> None:
+    catalogue = Catalogue.of(line.folder / "releases", "ovens")
+    for version in (1, 2):
+        data = release(version, "ovens")
+        catalogue.add(decode(data), data)
+    (line.folder / "state").mkdir()
+    (line.folder / "state" / "ovens.toml").write_text(STATE)
+    fleet = ("state", "--fleet", str(line.file))
+    shown = line.reuna("plan", *fleet)
+    assert shown.returncode == 10, shown.stderr
+    assert shown.stdout.startswith(
+        "+ champion of ovens: 2\n+ release ovens 2: pump-1\n… wave 2 of ovens, all, "
+    )
+    done = line.reuna("apply", *fleet, "--wait", "60")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "published: ovens 2 for every node" in done.stdout
+    nothing = line.reuna("plan", *fleet)
+    assert (nothing.returncode, nothing.stdout) == (0, "local is as wanted\n")
+    line.reuna("trust", "withdraw", "releases/ovens-0002", "--folder", str(line.fleet.folder / "trust"))
+    by_hand = line.reuna("plan", *fleet, "--json")
+    assert by_hand.returncode == 10
+    assert json.loads(by_hand.stdout)["changes"][0]["sign"] == "+"

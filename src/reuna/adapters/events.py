@@ -39,10 +39,14 @@ CREATE TABLE IF NOT EXISTS events (
 );
 CREATE INDEX IF NOT EXISTS events_of_run ON events (run, number);
 CREATE TABLE IF NOT EXISTS last_events (
-    node TEXT NOT NULL, what TEXT NOT NULL, event BLOB NOT NULL, PRIMARY KEY (node, what)
+    node TEXT NOT NULL, what TEXT NOT NULL, received REAL NOT NULL, event BLOB NOT NULL,
+    PRIMARY KEY (node, what)
 );
 """
-_LAST = "INSERT OR REPLACE INTO last_events (node, what, event) VALUES (?, ?, ?)"
+_LAST = """
+INSERT INTO last_events (node, what, received, event) VALUES (?, ?, ?, ?)
+ON CONFLICT (node, what) DO UPDATE SET received = excluded.received, event = excluded.event
+"""
 _INSERT = """
 INSERT INTO events (node, boot, seq, run, what, received, event) VALUES (?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT DO NOTHING
@@ -84,15 +88,15 @@ class EventLog:
             if self._db.execute(_INSERT, row).rowcount == 0:
                 return False
             if last:
-                self._db.execute(_LAST, (event.node, event.what, data))
+                self._db.execute(_LAST, (event.node, event.what, row[5], data))
             if effect is not None:
                 effect(self._db)
         return True
 
-    def last(self, what: str) -> list[Event]:
-        """What each node said last of a thing; it is never forgotten. By node."""
-        found = self._rows("SELECT event FROM last_events WHERE what = ? ORDER BY node", what)
-        return [msgspec.msgpack.decode(data, type=Event) for (data,) in found]
+    def last(self, what: str) -> list[tuple[float, Event]]:
+        """What each node said last of a thing and when that arrived (epoch s); it is never forgotten."""
+        found = self._rows("SELECT received, event FROM last_events WHERE what = ? ORDER BY node", what)
+        return [(at, msgspec.msgpack.decode(data, type=Event)) for at, data in found]
 
     def read(self, run: str, after: int = 0) -> list[Event]:
         """Events of a run in the order they arrived, without the first ``after``."""

@@ -13,6 +13,7 @@ from reuna.cli import (
     build,
     code,
     contract,
+    desired,
     evidence,
     ledger,
     mlflow,
@@ -91,6 +92,8 @@ app.command()(backup.upgrade)
 app.command()(sandbox)
 app.command()(export)
 app.command()(gate)
+app.command()(desired.plan)
+app.command()(desired.apply)
 release.app.command()(where.where)
 app.command()(lineage)
 app.command(name="where")(component)

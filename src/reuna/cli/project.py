@@ -66,11 +66,20 @@ def _choice(question: str, words: Sequence[str], asks: bool) -> str:
         raise KeyboardInterrupt from None
 
 
-def schema() -> None:
-    """Print the JSON Schema of reuna.toml, by which editors complete and check it."""
+def schema(
+    what: Annotated[
+        str, typer.Argument(metavar="[FILE]", help="project: reuna.toml; fleet: a file for `reuna plan`.")
+    ] = "project",
+) -> None:
+    """Print the JSON Schema of reuna.toml, or of a desired state, by which editors complete and check it."""
+    from reuna.core.desired import desired_schema
+    from reuna.core.errors import SettingsError
     from reuna.core.project import project_schema
 
-    as_json(project_schema())
+    schemas = {"project": project_schema, "fleet": desired_schema}
+    if what not in schemas:
+        raise SettingsError(f"{what!r} has no schema", f"Ask for one of {', '.join(schemas)}.")
+    as_json(schemas[what]())
 
 
 def check(

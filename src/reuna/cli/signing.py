@@ -64,7 +64,8 @@ def sign_it(
     from reuna.wire.release import MAX_RELEASE
 
     ceremony = _ceremony(folder, passphrase_file)
-    with Trail(folder).doing("trust.add", target_name(found), kind=KIND):
+    about = found.manifest.about
+    with Trail(folder).doing("trust.add", target_name(about.project, about.version), kind=KIND):
         sign(ceremony, found, read_at_most(file, MAX_RELEASE) or b"", where)
     return mark_at(folder, found.digest, time.time())
 

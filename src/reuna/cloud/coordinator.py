@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
@@ -35,6 +35,7 @@ from reuna.cloud.check import Checks
 from reuna.cloud.holdings import Holdings
 from reuna.cloud.plan import Planner
 from reuna.cloud.reception import AUDIT, PEOPLE, Reception
+from reuna.cloud.schedules import SCHEDULES, Schedules
 from reuna.cloud.sign import Signing
 from reuna.cloud.sign_ins import SignIns
 from reuna.cloud.stock import Stock
@@ -51,6 +52,7 @@ from reuna.core.errors import (
 from reuna.core.foreign import UNREADABLE
 from reuna.core.ports import Clock, Journal
 from reuna.core.records import Event, Hello, RunSpec, Setting
+from reuna.core.schedule import Schedule
 from reuna.exchange.admission import Admission, read_alarm, read_node
 from reuna.exchange.door import Door, address_of, host_of
 from reuna.exchange.intake import Intake
@@ -77,6 +79,8 @@ PRUNE_S = 86_400.0  #: how often events past their time are forgotten
 
 class Coordinator:
     """What an operator can ask of the cloud (the `Actions` of the API)."""
+
+    schedules: Schedules  #: set by `scheduling`
 
     def __init__(
         self,
@@ -185,6 +189,30 @@ class Coordinator:
         """End a run until it is resumed; one that has ended stays as it is. Raises `RunNotFound`."""
         if (await self.host.status(run))["state"] == "running":
             await self.host.cancel(run)
+
+    def scheduling(self, file: Path, clock: Clock) -> Coroutine[None, None, None]:
+        """Take up what is kept in a file; what then begins runs by the clock, until cancelled."""
+        self.schedules = Schedules(file, clock, self._asked, self.submit, self._fogs)
+        return self.schedules.keep()
+
+    async def put_schedule(self, schedule: Schedule) -> None:
+        """Begin a run again by the clock. Raises `RunNotFound`, `PlanError`."""
+        await self.schedules.put(schedule)
+
+    def drop_schedule(self, name: str) -> None:
+        """No more. Raises `RunNotFound`."""
+        self.schedules.drop(name)
+
+    def scheduled(self) -> list[dict[str, Any]]:
+        """What is begun by the clock, and when."""
+        return self.schedules.listed()
+
+    async def _asked(self, run: str) -> RunSpec:
+        return msgspec.json.decode(await self.host.spec(run), type=RunSpec)
+
+    def _fogs(self) -> dict[str, tuple[str, ...]]:
+        fogs: Mapping[str, Sequence[str]] = self.fleet()["fogs"]
+        return {fog: tuple(edges) for fog, edges in fogs.items()}
 
     def timeline(self, run: str, after: int) -> list[dict[str, Any]]:
         """What happened in a run, from the ``after``-th event on."""
@@ -297,7 +325,11 @@ async def _run(settings: Mapping[str, Any], changes: Changes, stack: AsyncExitSt
     stack.push_async_callback(api.stop)
     desk = Desk(settings, nats, bus, server, door.admission)
     await door.keep(_tls(settings), contexts, desk.on_names, desk.on_files, stack)
-    for work in (_take_changes(changes, door.admission), signing.keep_fresh()):
+    for work in (
+        _take_changes(changes, door.admission),
+        signing.keep_fresh(),
+        coordinator.scheduling(folder / SCHEDULES, clock),
+    ):
         stack.callback(asyncio.create_task(work).cancel)
     log.info("ready")
     while True:

@@ -54,8 +54,8 @@ class Holdings:
 
     def _now(self) -> dict[str, Any]:
         gone = {node.name for node in self._register.nodes() if node.revoked is not None}
-        said = [each for each in self._events.last(WHAT) if each.node not in gone]
-        nodes = {each.node: {"at": each.at, "held": msgspec.to_builtins(read_event(each))} for each in said}
+        said = [(at, each) for at, each in self._events.last(WHAT) if each.node not in gone]
+        nodes = {each.node: {"at": at, "held": msgspec.to_builtins(read_event(each))} for at, each in said}
         return {"releases": [_as_dict(each) for each in self._stock.listed()], "nodes": nodes}
 
 
@@ -64,7 +64,7 @@ def _as_dict(each: Target) -> dict[str, Any]:
         "path": each.path,
         "project": each.project,
         "version": each.number,
-        "digest": each.digest,
+        "digest": each.sha256,
         "size": each.size,
         "where": list(each.where),
     }

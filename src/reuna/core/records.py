@@ -283,7 +283,7 @@ class News(msgspec.Struct, frozen=True):
 
 
 class Holding(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A release that a node was to take. ``at``: when that was judged, seconds since the epoch.
+    """A release that a node was to take. ``digest``: the release's; ``at``: when that was judged, epoch s.
 
     ``refused`` is empty when the node holds it and every digest held; else a word of `DISTRUST`, or the
     code of the error that stood against it.

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 
-from reuna.core.errors import BadMessage
+from reuna.core.errors import BadMessage, PermissionDenied
 from reuna.core.foreign import UNREADABLE
 from reuna.core.ports import Bus, Clock
 from reuna.core.records import Hello, News
@@ -109,4 +109,7 @@ async def listen(bus: Bus, node: str, guard: TrustGuard) -> None:
         except BadMessage as error:
             log.debug("dropped news: %s", error)
 
-    await bus.subscribe(SUBJECT.format(node), heard)
+    try:
+        await bus.subscribe(SUBJECT.format(node), heard)
+    except PermissionDenied:  # a parent of a version before news
+        log.warning("the parent sends no news of metadata; this node looks every hour")

@@ -48,7 +48,17 @@ MAX_STATE = 65_536  #: bytes
 FIRST_S, LAST_S = 1.0, 60.0  #: between two tries at what could not be fetched or stored
 AGAIN_S = 60.0  #: until a report that the site's policy kept here is offered again
 _HASH = 32
+
+
+class Kept(msgspec.Struct, frozen=True):
+    """A release that was accepted, and the digest of its file among the blobs."""
+
+    blob: str
+    holding: Holding
+
+
 _holdings = msgspec.json.Decoder(list[Holding])
+_accepted = msgspec.json.Decoder(list[Kept])
 
 #: Passes an event on; False when the site's policy keeps it here.
 Emit = Callable[[Event], Awaitable[bool]]
@@ -63,19 +73,19 @@ class Accepted:
     def __init__(self, file: Path) -> None:
         self._file = file
 
-    def read(self) -> list[Holding]:
+    def read(self) -> list[Kept]:
         """Raises nothing: what cannot be read is said in the log."""
         try:
             data = read_at_most(self._file, MAX_STATE) or b""
             if not data or hashlib.sha256(data[_HASH:]).digest() != data[:_HASH]:
                 raise BadMessage("it is damaged" if data else "")
-            return _holdings.decode(data[_HASH:])
+            return _accepted.decode(data[_HASH:])
         except (StorageError, BadMessage, *UNREADABLE) as error:
             if str(error):
                 log.warning("%s is not used: %s", self._file, error)
             return []
 
-    def write(self, held: Collection[Holding]) -> None:
+    def write(self, held: Collection[Kept]) -> None:
         """Durable when it returns. Raises `DiskFull`."""
         data = msgspec.json.encode(list(held))
         replace_file(self._file, hashlib.sha256(data).digest() + data)
@@ -105,7 +115,7 @@ class ReleaseHolder:
         self._emit = emit
         self._clock = clock
         self._offload = offload
-        self._held: dict[str, Holding] = {}  #: by digest
+        self._held: dict[str, Kept] = {}  #: by the release's digest
         self._refused: dict[str, Holding] = {}  #: by path
         self._bad: set[str] = set()  #: digests of whole files that are no releases; they stay so
         self._changed = asyncio.Event()
@@ -137,9 +147,9 @@ class ReleaseHolder:
         self._refused = {path: no for path, no in self._refused.items() if path in {e.path for e in asked}}
         whole = True
         for each in reversed(asked):  # the oldest first, so that there is one to go back to
-            if each.digest not in self._held:
+            if each.sha256 not in self._held:
                 whole = await self._try(each) and whole
-        whole = await self._tidy({each.digest for each in asked}) and whole
+        whole = await self._tidy({each.sha256 for each in asked}) and whole
         self._changed.set()
         return whole
 
@@ -164,10 +174,10 @@ class ReleaseHolder:
         except Unreachable as error:
             log.warning("%s waits: %s", each.path, error)
             return False
-        now = self._clock.now()
-        self._held[each.digest] = Holding(each.path, each.project, each.number, each.digest, now)
+        holding = Holding(each.path, each.project, each.number, each.sha256, self._clock.now())
+        self._held[each.sha256] = Kept(each.digest, holding)
         self._refused.pop(each.path, None)
-        log.info("holds %s %d, verified: %s", each.project, each.number, each.digest)
+        log.info("holds %s %d, verified: %s", each.project, each.number, each.sha256)
         return True
 
     async def _fetch(self, each: Target) -> Blob:
@@ -196,14 +206,15 @@ class ReleaseHolder:
     def _refuse(self, each: Target, why: str, error: ReunaError) -> None:
         now = self._clock.now()
         before = self._refused.get(each.path)
-        if before is not None and (before.digest, before.refused) == (each.digest, why):
+        if before is not None and (before.digest, before.refused) == (each.sha256, why):
             return
         log.error("refused %s: %s %s", each.path, error.code, error)
-        self._refused[each.path] = Holding(each.path, each.project, each.number, each.digest, now, why)
+        self._refused[each.path] = Holding(each.path, each.project, each.number, each.sha256, now, why)
 
     async def _tidy(self, asked: Collection[str]) -> bool:
         """Drop what is too much, and write down what stays. False when the disk did not take that."""
-        stay = kept(self._held.values(), asked)
+        holdings = kept((each.holding for each in self._held.values()), asked)
+        stay = [self._held[each.digest] for each in holdings]
         try:
             await self._offload(lambda: self._keep_only(stay))
         except StorageError as error:
@@ -211,26 +222,27 @@ class ReleaseHolder:
             return False
         return True
 
-    def _keep_only(self, stay: Collection[Holding]) -> None:
-        digests = [each.digest for each in stay]
+    def _keep_only(self, stay: Collection[Kept]) -> None:
         if list(self._accepted.read()) != list(stay):
             self._accepted.write(stay)  # first: what is named and gone is fetched again
-        self._shelf.prune(digests)
-        self._held = {each.digest: each for each in stay}
+        self._shelf.prune([each.blob for each in stay])
+        self._held = {each.holding.digest: each for each in stay}
 
     def _recall(self) -> None:
         """What was accepted before, as far as it is still whole."""
         for each in self._accepted.read():
-            if self._shelf.get(each.digest) is None:
-                log.warning("%s %d is damaged or gone; it is fetched again", each.project, each.version)
+            held = each.holding
+            if self._shelf.get(each.blob) is None:
+                log.warning("%s %d is damaged or gone; it is fetched again", held.project, held.version)
             else:
-                self._held[each.digest] = each
+                self._held[held.digest] = each
 
     # --- saying ----------------------------------------------------------------------------------
 
     def report(self) -> list[Holding]:
         """What is held, and what was refused."""
-        return [*sorted(self._held.values(), key=_order), *sorted(self._refused.values(), key=_order)]
+        held = sorted((each.holding for each in self._held.values()), key=_order)
+        return [*held, *sorted(self._refused.values(), key=_order)]
 
     async def tell(self) -> None:
         """Say what is held, whenever that changes. Until cancelled."""

@@ -15,6 +15,7 @@ from reuna.adapters.tls import client_context
 from reuna.core.errors import ReunaError, Unreachable
 from reuna.core.foreign import told
 from reuna.core.records import KeptBuild, ReleaseAsked, RunSpec
+from reuna.core.schedule import Schedule
 from reuna.fleet.layout import Fleet
 from reuna.wire import digest_bytes
 
@@ -154,6 +155,19 @@ class Operator:
         """What nodes may take and which hold it; waits so long for another mark than ``after``."""
         found: dict[str, Any] = self._json(f"/v1/releases?after={after}&wait={wait_s}")
         return found
+
+    def schedules(self) -> list[dict[str, Any]]:
+        """Runs that are begun by the clock, and when each is due next."""
+        found: list[dict[str, Any]] = self._json("/v1/schedules")
+        return found
+
+    def put_schedule(self, schedule: Schedule) -> None:
+        """Begin a run again by the clock. Raises `RunNotFound`, `PlanError`, `AccountProblem`."""
+        self._call("PUT", f"/v1/schedules/{schedule.name}", msgspec.json.encode(schedule))
+
+    def drop_schedule(self, name: str) -> None:
+        """No more. Raises `RunNotFound`."""
+        self._call("DELETE", f"/v1/schedules/{name}")
 
     def _json(self, path: str) -> Any:
         return json.loads(self._call("GET", path))

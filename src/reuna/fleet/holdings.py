@@ -39,7 +39,7 @@ class Release(msgspec.Struct, frozen=True):
 
 
 class Said(msgspec.Struct, frozen=True):
-    """What a node said last of its releases, and when (epoch s)."""
+    """What a node said last of its releases, and when the cloud heard it (epoch s)."""
 
     at: float
     held: list[Holding]
@@ -93,12 +93,12 @@ def look(answer: Mapping[str, Any], known: Mapping[str, str]) -> Held:
         {node: said.held for node, said in found.nodes.items()},
     )
     return Held(
-        found.releases, sites, found.nodes, [(node, by_digest[each.digest]) for node, each in lacking]
+        found.releases, sites, found.nodes, [(node, by_digest[each.sha256]) for node, each in lacking]
     )
 
 
 def _target(each: Release) -> Target:
-    kind, sha256 = "release", each.digest
+    kind, sha256 = "release", each.digest  # the digest of its blob is no matter here
     return Target(
         each.path, kind, 1, each.size, each.digest, sha256, "", {}, each.project, each.version, each.where
     )

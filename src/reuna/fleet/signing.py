@@ -49,16 +49,12 @@ class Mark:
     why: str = ""
 
 
-def target_name(found: Release) -> str:
+def target_name(project: str, version: int) -> str:
     """The name of a release's target, within its kind's folder.
 
-    >>> _name("Pumps, hall 2", 3)
+    >>> target_name("Pumps, hall 2", 3)
     'pumps-hall-2-0003'
     """
-    return _name(found.manifest.about.project, found.manifest.about.version)
-
-
-def _name(project: str, version: int) -> str:
     slug = _SLUG.sub("-", project.lower()).strip(".-_") or "project"
     return f"{slug[:80]}-{version:04d}"
 
@@ -77,7 +73,7 @@ def sign(
     is for already. Signed already so, nothing changes. Raises `KeyProblem`, `Untrusted`, `DiskFull`,
     and then the trust folder is as it was.
     """
-    name = target_name(found)
+    name = target_name(found.manifest.about.project, found.manifest.about.version)
     path = f"{KINDS[KIND].folder}/{name}"
     there = {each.path: each for each in ceremony.listed(ROLE)}.get(path)
     if there is not None and there.sha256 != found.digest:

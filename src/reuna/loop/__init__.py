@@ -13,4 +13,5 @@ STAGES: dict[str, tuple[str, ...]] = {
     "train": ("edge", "fog", "cloud"),
     "validate": ("cloud",),
     "release": (),  # judged where the run's result is
+    "deploy": (),  # where the desired state is applied
 }

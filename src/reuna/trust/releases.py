@@ -82,6 +82,6 @@ def missing(
     """
     found, all_of = [], tuple(releases)
     for node, names in sorted(nodes.items()):
-        has = {each.digest for each in held.get(node, ()) if not each.refused}
-        found += [(node, each) for _, each in sorted(newest(all_of, names).items()) if each.digest not in has]
+        has = {each.digest for each in held.get(node, ()) if not each.refused}  # of the files
+        found += [(node, each) for _, each in sorted(newest(all_of, names).items()) if each.sha256 not in has]
     return found

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from reuna.core.records import Event, KeptBuild, Member, ReleaseAsked, RunSpec
+from reuna.core.schedule import Schedule
 
 REFERENCE = "#/components/schemas/{name}"
 _HTML = {"type": "string", "contentMediaType": "text/html"}
@@ -204,6 +205,16 @@ ROUTES: tuple[Route, ...] = (
         (404, 422, 429),
     ),
     Route("get", "/v1/checks/{run}", "What the nodes say to a check so far", _CHECK, refuses=(404,)),
+    Route("get", "/v1/schedules", "Runs that are begun by the clock, and when each is due next", _LIST),
+    Route(
+        "put",
+        "/v1/schedules/{name}",
+        "Begin a run again by the clock, with what an earlier one was begun with",
+        _NOTHING,
+        Schedule,
+        (404, 422),
+    ),
+    Route("delete", "/v1/schedules/{name}", "No more", _NOTHING, refuses=(404,)),
     Route("get", "/v1/nodes", "Nodes heard of, and when, in seconds since the epoch", _SEEN),
     Route("get", "/v1/fleet", "Its fogs, and the edges of each, as they are now", _FLEET),
     Route(
@@ -276,7 +287,7 @@ STATUSES = {
 
 def openapi() -> dict[str, Any]:
     """The whole description, as JSON has it."""
-    named = (RunSpec, ReleaseAsked, Event, Member, KeptBuild, ApiError)
+    named = (RunSpec, ReleaseAsked, Event, Member, KeptBuild, Schedule, ApiError)
     _, components = msgspec.json.schema_components(named, ref_template=REFERENCE)
     paths: dict[str, dict[str, Any]] = {}
     for route in ROUTES:

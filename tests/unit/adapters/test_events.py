@@ -180,8 +180,8 @@ def test_what_a_node_said_last_is_kept_and_an_old_word_that_comes_again_does_not
     for event in (first, second, other, first):
         log.record(event, last=True)
     log.record(_event(3))
-    assert log.last("releases") == [second, other]
+    assert log.last("releases") == [(NOW, second), (NOW, other)]
     clock.time += (KEEP_DAYS + 1) * DAY_S
     log.prune(clock.time)
-    assert log.last("releases") == [second, other], "its day does not end"
+    assert log.last("releases") == [(NOW, second), (NOW, other)], "its day does not end"
     assert log.last("trained") == []

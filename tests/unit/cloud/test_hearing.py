@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+import asyncio
+from pathlib import Path
+from typing import Any, cast
 
+import msgspec
 import pytest
 
-from reuna.cloud.coordinator import OWN_WORDS, Coordinator
+from reuna.adapters.events import EventLog
+from reuna.cloud.coordinator import OWN_WORDS, Coordinator, _take_event
+from reuna.cloud.holdings import Holdings
 from reuna.core.records import Event
+from reuna.exchange.releases import event_of
+from reuna.wire import encode
 
 FOGS = ("north", "south")
 
@@ -50,3 +57,47 @@ def test_the_words_of_the_cloud_are_those_that_a_run_reports() -> None:
 
     said = re.findall(r'_report\(spec, "(\w+)"', inspect.getsource(train))
     assert {*said, "local", "evaluate"} == OWN_WORDS
+
+
+class Admits:
+    names = frozenset(FOGS)
+
+
+async def tell(cloud: Coordinator, log: EventLog, subject: str, event: Event) -> None:
+    admission: Any = Admits()
+    await _take_event(cloud, admission, log, subject, encode(event))
+
+
+async def test_what_edges_hold_is_kept_the_newest_word_of_each_and_who_waits_is_told(tmp_path: Path) -> None:
+    log, nothing = EventLog(tmp_path / "events.sqlite"), cast("Any", None)
+    holdings = Holdings(nothing, log, nothing, nothing)
+    cloud = Coordinator("cloud", nothing, log, nothing, nothing, holdings, nothing)
+    mark = holdings.turn.mark
+    waiting = asyncio.create_task(holdings.turn.over(mark, 60))
+    await asyncio.sleep(0)
+    first, second = (event_of("edge-1", "b", number, 0.0, []) for number in (0, 1))
+    await tell(cloud, log, "event.north", first)
+    await waiting
+    assert holdings.turn.mark == mark + 1
+    await tell(cloud, log, "event.north", second)
+    await tell(cloud, log, "event.north", first)
+    assert holdings.turn.mark == mark + 2, "what came again changes nothing"
+    assert [event for _, event in log.last("releases")] == [second]
+    log.close()
+
+
+async def test_what_cannot_be_what_an_edge_holds_is_refused_and_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    log, nothing = EventLog(tmp_path / "events.sqlite"), cast("Any", None)
+    cloud = Coordinator(
+        "cloud", nothing, log, nothing, nothing, Holdings(nothing, log, nothing, nothing), nothing
+    )
+    cloud.sites = {"edge-2": "south"}
+    good = event_of("edge-1", "b", 0, 0.0, [])
+    await tell(cloud, log, "event.north", msgspec.structs.replace(good, fields={"held": "[{}]"}))
+    await tell(cloud, log, "event.north", msgspec.structs.replace(good, node="edge-2"))
+    assert log.last("releases") == []
+    assert "what edge-1 holds cannot be read" in caplog.text
+    assert "of 'edge-2' is not its to tell" in caplog.text
+    log.close()

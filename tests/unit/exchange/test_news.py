@@ -10,7 +10,7 @@ import pytest
 from reuna.adapters.trust_store import TrustStore
 from reuna.core.errors import PermissionDenied
 from reuna.core.records import Hello, News
-from reuna.core.subjects import child_rights, parent_rights
+from reuna.core.subjects import Rights, child_rights, parent_rights
 from reuna.exchange.news import NewsDesk, Published, listen
 from reuna.exchange.trust import HASTY_S, SOON_S, TrustGuard
 from reuna.sim.bus import MemoryBroker
@@ -220,6 +220,14 @@ async def test_what_is_no_news_is_dropped(tmp_path: Path) -> None:
     await parent.publish("news.e1", encode(News(7)))
     async with asyncio.timeout(5):
         await guard._heard.wait()
+
+
+async def test_a_parent_of_a_version_before_news_costs_nothing_but_news(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    broker = MemoryBroker("north", {"e1": Rights(("hello.e1",), ("plan.e1",))})
+    await listen(broker.connect("e1"), "e1", open_guard(tmp_path, House()))
+    assert "looks every hour" in caplog.text
 
 
 async def test_a_fog_tells_its_edges_once_it_can_give_them_all_of_it(tmp_path: Path) -> None:

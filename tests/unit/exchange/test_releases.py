@@ -123,7 +123,7 @@ async def test_a_signed_release_is_taken_verified_and_kept(node: Node) -> None:
     node.bring(ONE)
     assert await node.look()
     assert node.holder.report() == [
-        Holding("releases/pumps-1", "pumps", 1, target(ONE, 1).digest, node.clock.at)
+        Holding("releases/pumps-1", "pumps", 1, target(ONE, 1).sha256, node.clock.at)
     ]
     assert node.on_disk() == {target(ONE, 1).digest}
     await node.look()

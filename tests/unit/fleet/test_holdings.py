@@ -21,7 +21,7 @@ def answer(
 ) -> dict[str, Any]:
     """What the cloud says; ``said``: edge -> number and refusal of each release."""
     releases = [
-        {"path": each.path, "project": "pumps", "version": each.number, "digest": each.digest, "size": each.size,
+        {"path": each.path, "project": "pumps", "version": each.number, "digest": each.sha256, "size": each.size,
          "where": []}
         for each in (ONE, TWO)[:listed]
     ]  # fmt: skip
@@ -40,7 +40,7 @@ def answer(
 
 def holding(number: int, refused: str = "") -> Holding:
     each = (ONE, TWO)[number - 1]
-    return Holding(each.path, "pumps", number, each.digest, 7.0, refused)
+    return Holding(each.path, "pumps", number, each.sha256, 7.0, refused)
 
 
 ALL = {"e1": [(1, ""), (2, "")], "e2": [(2, "")]}
@@ -91,7 +91,7 @@ def test_an_edge_that_does_not_hold_it_is_named_with_what_is_known(
     assert not found.complete
     assert [(node, each.version) for node, each in found.lacking] == [("e2", 2)]
     assert state_of(found, "e2", found.lacking[0][1]) == state
-    assert as_dict(found)["nodes"][1]["missing"] == [{"project": "pumps", "version": 2, "digest": TWO.digest}]
+    assert as_dict(found)["nodes"][1]["missing"] == [{"project": "pumps", "version": 2, "digest": TWO.sha256}]
     with pytest.raises(NotHeld, match=rf"after 0\.5 s not held: e2 \({state}\)"):
         wait_at(Cloud(answer(given)), 0.5)
 

@@ -36,7 +36,7 @@ def at(project: str, number: int, where: tuple[str, ...] = ()) -> Target:
 
 
 def held(each: Target, at: float = 1.0, refused: str = "") -> Holding:
-    return Holding(each.path, each.project, each.number, each.digest, at, refused)
+    return Holding(each.path, each.project, each.number, each.sha256, at, refused)
 
 
 def test_a_node_takes_the_newest_two_of_each_project() -> None:
@@ -62,9 +62,9 @@ def test_what_a_node_takes_it_also_keeps_whatever_it_held_before(found: list[Tar
     """Planted: a `kept` that let go of a release that is asked for would fetch it again without end."""
     asked = wanted(found, NODES["e1"])
     has = [held(each) for each in asked]
-    stays = kept(has, {each.digest for each in asked})
-    assert {each.digest for each in stays} == {each.digest for each in asked}
-    assert kept(stays, {each.digest for each in asked}) == stays
+    stays = kept(has, {each.sha256 for each in asked})
+    assert {each.digest for each in stays} == {each.sha256 for each in asked}
+    assert kept(stays, {each.sha256 for each in asked}) == stays
 
 
 @given(st.lists(st.tuples(st.integers(1, 9), st.sampled_from("abcdefghijkl"), st.floats(0, 99)), max_size=60))

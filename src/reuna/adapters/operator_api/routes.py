@@ -15,6 +15,9 @@ PUT  /v1/builds/{digest}            a build; GET it
 PUT  /v1/builds/{digest}/provenance what its builder claims; GET it
 POST /v1/checks                     ask every node whether it is ready for such a run (JSON)
 GET  /v1/checks/{run}               what they say so far
+GET  /v1/schedules                  runs that are begun by the clock
+PUT  /v1/schedules/{name}           begin one again by the clock
+DELETE /v1/schedules/{name}         no more
 GET  /v1/nodes                      nodes heard of
 GET  /v1/fleet                      its fogs and their edges
 GET  /v1/releases?after=N&wait=S    what nodes may take and which hold it; waits for another mark than N
@@ -54,6 +57,7 @@ from reuna.adapters.operator_api.guard import (
 from reuna.adapters.operator_api.sessions import SessionDesk, SignIns
 from reuna.core.errors import AccountProblem, PortInUse
 from reuna.core.records import KeptBuild, ReleaseAsked, RunSpec
+from reuna.core.schedule import Schedule
 from reuna.trust.people import Caller, Proposal, Session
 from reuna.wire.openapi import openapi
 
@@ -93,6 +97,9 @@ class Actions(Protocol):
     def nodes(self) -> dict[str, float]: ...
     def fleet(self) -> dict[str, Any]: ...
     async def releases(self, after: int, wait_s: float) -> dict[str, Any]: ...
+    async def put_schedule(self, schedule: Schedule) -> None: ...
+    def drop_schedule(self, name: str) -> None: ...
+    def scheduled(self) -> list[dict[str, Any]]: ...
 
 
 class Reception(Protocol):
@@ -181,6 +188,9 @@ def api_app(actions: Actions, reception: Reception, sign_ins: SignIns | None = N
         ("GET", "/v1/builds/{digest}/provenance", "models.read", desk.get_provenance),
         ("POST", "/v1/checks", "runs.check", desk.check),
         ("GET", "/v1/checks/{run}", "runs.read", desk.checked),
+        ("GET", "/v1/schedules", "runs.read", desk.schedules),
+        ("PUT", "/v1/schedules/{name}", "runs.submit", desk.put_schedule),
+        ("DELETE", "/v1/schedules/{name}", "runs.submit", desk.drop_schedule),
         ("GET", "/v1/nodes", "nodes.read", desk.nodes),
         ("GET", "/v1/fleet", "nodes.read", desk.fleet),
         ("GET", "/v1/releases", "nodes.read", desk.releases),
@@ -296,6 +306,25 @@ class _Desk:
 
     async def timeline(self, request: web.Request, _known: Known) -> web.Response:
         return web.json_response(self._actions.timeline(request.match_info["run"], _count(request, "after")))
+
+    async def schedules(self, _request: web.Request, _known: Known) -> web.Response:
+        return web.json_response(self._actions.scheduled())
+
+    async def put_schedule(self, request: web.Request, _known: Known) -> web.Response:
+        schedule = read(Schedule, await few_words(request), "schedule")
+        if schedule.name != request.match_info["name"]:
+            raise AccountProblem("the schedule has another name than its path", "Use one name for both.")
+        if self._reception.needs_two("runs.submit"):
+            raise AccountProblem(
+                "here a second person agrees to each run, so the clock begins none",
+                "Begin each by hand: `reuna run`; or take runs.submit out of four_eyes.",
+            )
+        await self._actions.put_schedule(schedule)
+        return web.json_response({})
+
+    async def drop_schedule(self, request: web.Request, _known: Known) -> web.Response:
+        self._actions.drop_schedule(request.match_info["name"])
+        return web.json_response({})
 
     async def nodes(self, _request: web.Request, _known: Known) -> web.Response:
         return web.json_response(self._actions.nodes())

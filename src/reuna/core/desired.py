@@ -1,0 +1,298 @@
+"""What a fleet is wanted to be, as one table: the TOML files of a directory in git. Pure.
+
+Every file may hold any part; what is said twice is a mistake. `reuna.loop.deploy` compares it with what
+is there. Nothing stands here that is not carried out.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from reuna.core.errors import SettingsError
+from reuna.core.schedule import DAYS, Schedule, days_of_week, time_of_day
+from reuna.core.schema import schema
+from reuna.core.settings import Option, Source, between, located, one_of, parse
+from reuna.core.subjects import is_name
+
+ALL = "all"  #: a wave of every node, also of those that are yet to come
+MAX_WAVES = 32
+NAMES = "use a-z, 0-9 and -, at most 63"
+LONGEST_SOAK_S = 90 * 86_400.0
+
+
+def _names(what: str, fewest: int) -> Callable[[Any], str]:
+    def check(values: Any) -> str:
+        wrong = [value for value in values if not (isinstance(value, str) and is_name(value))]
+        if wrong:
+            return f"names no {what}: {NAMES}"
+        if len(set(values)) != len(values):
+            return "names one twice"
+        return "" if len(values) >= fewest else f"must name at least {fewest}"
+
+    return check
+
+
+def _waves(values: Any) -> str:
+    if len(values) > MAX_WAVES:
+        return f"has more than {MAX_WAVES} waves"
+    return _names("cohort, site or node", 1)(values)
+
+
+def _needs(*keys: str) -> Callable[[Mapping[str, Any]], str]:
+    def check(table: Mapping[str, Any]) -> str:
+        lacking = [key for key in keys if key not in table]
+        return f"needs {' and '.join(lacking)}" if lacking else ""
+
+    return check
+
+
+def _project(value: str) -> str:
+    return "" if 1 <= len(value) <= 200 else "must be the name of a project, at most 200 characters"
+
+
+def _run(value: str) -> str:
+    return "" if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", value) else "must be the name of a run"
+
+
+DESIRED: tuple[Option, ...] = (
+    Option("fleet.name", str, "", "the fleet that this is about; it is applied to no other"),
+    Option(
+        "cohorts",
+        dict,
+        {},
+        "names for groups of machines",
+        check=_needs("members"),
+        each=(Option("members", list, None, "sites and nodes", check=_names("site or node", 1)),),
+    ),
+    Option(
+        "projects",
+        dict,
+        {},
+        "projects whose releases are kept as said here, by the name in their reuna.toml",
+        check=_needs("champion"),
+        each=(Option("champion", int, None, "version that is champion", check=between(1, 2**31)),),
+    ),
+    Option(
+        "placements",
+        dict,
+        {},
+        "which release is where; a project that is named here or under `projects` has no other",
+        check=_needs("project"),
+        each=(
+            Option("project", str, None, "the project", check=_project),
+            Option(
+                "version",
+                int,
+                None,
+                "version of its release; else it follows",
+                check=between(1, 2**31),
+            ),
+            Option(
+                "follows",
+                str,
+                "champion",
+                "instead of a version: `champion`, or `challenger` (the champion while there is none)",
+                check=one_of("champion", "challenger"),
+            ),
+            Option(
+                "waves",
+                list,
+                [ALL],
+                "cohorts, sites or nodes, one after the other; `all`: every node, also later ones",
+                check=_waves,
+            ),
+            Option(
+                "soak_s",
+                float,
+                0.0,
+                "how long every node of a wave has held the release before the next wave begins",
+                "s",
+                between(0, LONGEST_SOAK_S),
+            ),
+        ),
+    ),
+    Option(
+        "schedules",
+        dict,
+        {},
+        "runs that the cloud begins again by the clock; one that is not here is begun no more",
+        check=_needs("again", "at"),
+        each=(
+            Option("again", str, None, "run whose code, initial model and settings it has", check=_run),
+            Option("at", str, None, "time of day, UTC, as 02:30", check=time_of_day),
+            Option("days", list, list(DAYS), "days of the week", check=days_of_week),
+        ),
+    ),
+)
+TABLES = tuple(option.name for option in DESIRED if option.each)
+
+
+@dataclass(frozen=True)
+class Placement:
+    """One release of one project, and the waves in which it goes out.
+
+    ``version`` 0: that of what is followed, ``champion`` or ``challenger``.
+    """
+
+    name: str
+    project: str
+    version: int
+    waves: tuple[str, ...] = (ALL,)
+    soak_s: float = 0.0
+    follows: str = "champion"
+
+
+@dataclass(frozen=True)
+class Desired:
+    """The whole directory, checked. ``champions``: project -> version; ``places``: where each part stands."""
+
+    fleet: str
+    cohorts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    champions: Mapping[str, int] = field(default_factory=dict)
+    placements: tuple[Placement, ...] = ()
+    schedules: Mapping[str, Schedule] = field(default_factory=dict)
+    places: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def projects(self) -> frozenset[str]:
+        """Those that are kept as said here."""
+        return frozenset({*self.champions, *(each.project for each in self.placements)})
+
+
+def desired(sources: Sequence[Source]) -> Desired:
+    """What the files say together. Raises `SettingsError` with every mistake at its place."""
+    mistakes: list[str] = []
+    values = [_read(source, mistakes) for source in sources]
+    places = {name: place for source in reversed(sources) for name, place in source.places.items()}
+    tables: dict[str, dict[str, Any]] = {name: {} for name in TABLES}
+    for source, read in zip(sources, values, strict=True):
+        for table in TABLES:
+            for name, entry in read.get(table, {}).items():
+                if name in tables[table]:
+                    mistakes.append(f"{source.place(f'{table}.{name}')}: {table}.{name} is said twice")
+                tables[table].setdefault(name, entry)
+    fleet = _fleet(sources, values, mistakes)
+    placements = [_placement(name, entry) for name, entry in tables["placements"].items()]
+    cohorts = {
+        name: tuple(entry["members"]) for name, entry in tables["cohorts"].items() if "members" in entry
+    }
+    found = [each for each in placements if isinstance(each, Placement)]
+    mistakes += [each for each in placements if isinstance(each, str)]
+    mistakes += _bad_cohorts(cohorts)
+    mistakes += [f"schedules.{name} is no name: {NAMES}" for name in tables["schedules"] if not is_name(name)]
+    if mistakes:
+        lines = dict.fromkeys(located(line, places) for line in mistakes)
+        raise SettingsError(
+            "\n".join(lines), "Correct each line named above; docs/how-to/gitops.md has an example."
+        )
+    champions = {name: entry["champion"] for name, entry in tables["projects"].items()}
+    ordered = tuple(sorted(found, key=lambda each: each.name))
+    schedules = {name: _schedule(name, entry) for name, entry in tables["schedules"].items()}
+    return Desired(fleet, cohorts, champions, ordered, schedules, places)
+
+
+def _read(source: Source, mistakes: list[str]) -> Mapping[str, Any]:
+    try:
+        return parse(DESIRED, [source])
+    except SettingsError as error:
+        mistakes += error.message.splitlines()
+        return {}
+
+
+def _fleet(sources: Sequence[Source], values: Iterable[Mapping[str, Any]], mistakes: list[str]) -> str:
+    """The one name that is said. A file with mistakes has none."""
+    said = [
+        (read["fleet.name"], source)
+        for source, read in zip(sources, values, strict=True)
+        if read.get("fleet.name")
+    ]
+    if len({name for name, _ in said}) > 1:
+        mistakes += [
+            f"{source.place('fleet.name')}: fleet.name is {name!r}, elsewhere another"
+            for name, source in said
+        ]
+    if not said and not mistakes:
+        files = ", ".join(source.origin for source in sources) or "no file"
+        mistakes.append(f"{files}: fleet.name is missing: {DESIRED[0].help}")
+    return said[0][0] if said else ""
+
+
+def _placement(name: str, entry: Mapping[str, Any]) -> Placement | str:
+    """The placement, or what is wrong with it."""
+    if "project" not in entry:  # said already
+        return f"placements.{name} needs project"
+    if "version" in entry and "follows" in entry:
+        return f"placements.{name} has a version and follows another; say one of them"
+    return Placement(
+        name,
+        entry["project"],
+        entry.get("version", 0),
+        tuple(entry.get("waves", [ALL])),
+        float(entry.get("soak_s", 0.0)),
+        entry.get("follows", "champion"),
+    )
+
+
+def _schedule(name: str, entry: Mapping[str, Any]) -> Schedule:
+    days = tuple(day for day in DAYS if day in entry.get("days", DAYS))
+    return Schedule(name, entry["again"], entry["at"], days)
+
+
+def _bad_cohorts(cohorts: Mapping[str, Iterable[str]]) -> list[str]:
+    wrong = [f"cohorts.{name} cannot be called so" for name in cohorts if name == ALL or not is_name(name)]
+    inner = [
+        f"cohorts.{name}.members names {each!r}, which is a cohort or every node; name sites and nodes"
+        for name, members in cohorts.items()
+        for each in members
+        if each in cohorts or each == ALL
+    ]
+    return wrong + inner
+
+
+def desired_schema() -> dict[str, Any]:
+    """A file of the directory as JSON Schema, for editors."""
+    return schema(DESIRED, "the desired state of a fleet")
+
+
+# --- what is there ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A release that nodes may take: signed, or to be. ``where``: nodes and sites, none: every node."""
+
+    project: str
+    version: int
+    digest: str
+    where: tuple[str, ...] = ()
+    path: str = ""
+
+
+@dataclass(frozen=True)
+class Has:
+    """What a node said of one release: since when it holds it (epoch s), or why it was refused."""
+
+    since: float
+    refused: str = ""
+
+
+@dataclass(frozen=True)
+class Reality:
+    """What is there. ``catalogue``: project -> version -> digest; ``nodes``: node -> its site.
+
+    ``champions``, ``challengers``: project -> version.
+
+    ``held``: node -> digest -> what it said. ``listed`` is what is published.
+    """
+
+    fleet: str
+    nodes: Mapping[str, str] = field(default_factory=dict)
+    catalogue: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
+    champions: Mapping[str, int] = field(default_factory=dict)
+    challengers: Mapping[str, int] = field(default_factory=dict)
+    listed: tuple[Listed, ...] = ()
+    held: Mapping[str, Mapping[str, Has]] = field(default_factory=dict)
+    schedules: Mapping[str, Schedule] = field(default_factory=dict)

@@ -1,0 +1,408 @@
+"""Which releases go where next: what is wanted against what is there. Pure.
+
+`plan` says what has to change and what is waited for; `carried_out` is what is there afterwards. A wave
+begins when every node of those before it has held the release for long enough; one that has begun goes
+on. While waves are under way every node stays with what it has until its own wave begins.
+
+    desired, reality, now -> plan;  carried_out(reality, plan.changes) -> reality
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from reuna.core.desired import ALL, Desired, Listed, Placement, Reality
+from reuna.core.schedule import DAYS, Schedule
+
+Sign = Literal["+", "~", "-"]
+Thing = int | Listed | Schedule
+
+
+@dataclass(frozen=True)
+class Change:
+    """One difference, of a project or of the schedule called so.
+
+    ``before`` and ``after``: the champion's version, a listed release or a schedule; None: none.
+    """
+
+    what: Literal["champion", "release", "schedule"]
+    name: str
+    before: Thing | None
+    after: Thing | None
+
+    @property
+    def sign(self) -> Sign:
+        """As a build plan shows it."""
+        return "+" if self.before is None else "-" if self.after is None else "~"
+
+
+@dataclass(frozen=True)
+class Drift:
+    """A node that does not hold what it should and may: ``why`` is a refusal, or '' for not yet."""
+
+    node: str
+    site: str
+    project: str
+    version: int
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """A wave that has not begun, and the nodes that it waits for.
+
+    ``until``: when the last of them has held the release long enough (epoch s), None: not all hold it.
+    """
+
+    placement: str
+    project: str
+    version: int
+    wave: str
+    number: int
+    nodes: tuple[str, ...]
+    until: float | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is different, what is waited for, what nodes do not hold although they may."""
+
+    changes: tuple[Change, ...] = ()
+    waiting: tuple[Waiting, ...] = ()
+    drift: tuple[Drift, ...] = ()
+
+    @property
+    def empty(self) -> bool:
+        """Whether the fleet is as it is wanted."""
+        return not (self.changes or self.waiting or self.drift)
+
+
+def mistakes(desired: Desired, reality: Reality) -> list[str]:
+    """What of the desired state this fleet and catalogue cannot be; each begins with a setting's name."""
+    desired = resolved(desired, reality)
+    if desired.fleet != reality.fleet:
+        return [f"fleet.name is {desired.fleet!r}, the fleet that answers is {reality.fleet!r}"]
+    found = []
+    for project, version in desired.champions.items():
+        if version not in reality.catalogue.get(project, {}):
+            found.append(f"projects.{project}.champion is {version}: {_there(project, reality)}")
+    for name, members in desired.cohorts.items():
+        found += [
+            f"cohorts.{name}.members names {each!r}, which is no site and no node of this fleet"
+            for each in members
+            if not _of(each, reality)
+        ]
+    for each in desired.placements:
+        if not each.version:
+            found.append(f"placements.{each.name} follows the {each.follows}, and {each.project} has none")
+        elif _digest(each.project, each.version, reality) is None:
+            found.append(
+                f"placements.{each.name} is of version {each.version}: {_there(each.project, reality)}"
+            )
+        found += [
+            f"placements.{each.name}.waves names {wave!r}, which is no cohort, site or node of this fleet"
+            for wave in each.waves
+            if wave != ALL and wave not in desired.cohorts and not _of(wave, reality)
+        ]
+    return found or list(_overlaps(desired, reality))
+
+
+def _there(project: str, reality: Reality) -> str:
+    versions = ", ".join(map(str, sorted(reality.catalogue.get(project, {})))) or "none"
+    return f"the catalogue of {project} has {versions}"
+
+
+def _overlaps(desired: Desired, reality: Reality) -> Iterable[str]:
+    """Two placements of one project for one node: nobody could say which it should have."""
+    for number, one in enumerate(desired.placements):
+        for other in desired.placements[number + 1 :]:
+            both = _reach(one, desired, reality) & _reach(other, desired, reality)
+            open_ended = ALL in one.waves and ALL in other.waves
+            if one.project == other.project and (both or open_ended):
+                named = ", ".join(sorted(both)[:3]) or "every node"
+                yield f"placements.{other.name} is for {named} too, as placements.{one.name} is"
+
+
+def resolved(desired: Desired, reality: Reality) -> Desired:
+    """With the version of each placement that follows an alias; 0 where there is none."""
+    champions = {**reality.champions, **desired.champions}
+    challengers = {**champions, **reality.challengers}
+    follows = {"champion": champions, "challenger": challengers}
+    found = (
+        each if each.version else replace(each, version=follows[each.follows].get(each.project, 0))
+        for each in desired.placements
+    )
+    return replace(desired, placements=tuple(found))
+
+
+def plan(desired: Desired, reality: Reality, now: float) -> Plan:
+    """What has to change; ``now``: seconds since the epoch. The desired state has no `mistakes` here."""
+    desired = resolved(desired, reality)
+    changes: list[Change] = []
+    waiting: list[Waiting] = []
+    for project in sorted(desired.projects):
+        wanted = desired.champions.get(project)
+        if wanted is not None and wanted != reality.champions.get(project):
+            changes.append(Change("champion", project, reality.champions.get(project), wanted))
+        found, waits = _listing(project, desired, reality, now)
+        changes += _differences(project, found, reality)
+        waiting += waits
+    changes += [
+        Change("schedule", name, reality.schedules.get(name), desired.schedules.get(name))
+        for name in sorted({*desired.schedules, *reality.schedules})
+        if desired.schedules.get(name) != reality.schedules.get(name)
+    ]
+    return Plan(tuple(changes), tuple(waiting), tuple(_drift(desired, reality, now)))
+
+
+def carried_out(reality: Reality, changes: Iterable[Change]) -> Reality:
+    """What is there when the changes were made."""
+    champions, listed, schedules = dict(reality.champions), list(reality.listed), dict(reality.schedules)
+    for change in changes:
+        if change.what == "schedule":
+            schedules.pop(change.name, None)
+        if isinstance(change.after, Schedule):
+            schedules[change.name] = change.after
+        if isinstance(change.after, int):
+            champions[change.name] = change.after
+        if isinstance(change.before, Listed):
+            listed.remove(change.before)
+        if isinstance(change.after, Listed):
+            listed.append(change.after)
+    return replace(reality, champions=champions, listed=tuple(listed), schedules=schedules)
+
+
+def newest(listed: Iterable[Listed], project: str, node: str, site: str) -> Listed | None:
+    """What a node is to hold of a project."""
+    own = [each for each in listed if each.project == project and covers(each, node, site)]
+    return max(own, key=lambda each: each.version, default=None)
+
+
+def covers(each: Listed, node: str, site: str) -> bool:
+    """Whether a listed release is for a node."""
+    return not each.where or node in each.where or site in each.where
+
+
+# --- where each release is listed next ----------------------------------------------------------------
+
+
+def _listing(
+    project: str, desired: Desired, reality: Reality, now: float
+) -> tuple[list[Listed], list[Waiting]]:
+    """How a project is to be listed now, and the waves that wait."""
+    placements = [each for each in desired.placements if each.project == project]
+    waits = [wait for each in placements if (wait := _waits(each, desired, reality, now)) is not None]
+    if not waits:
+        return _final(placements, desired, reality), []
+    begun: dict[str, int] = {}
+    for each in placements:
+        begun |= dict.fromkeys(_begun(each, desired, reality, now), each.version)
+    nodes: dict[int, list[str]] = {}
+    for node, site in sorted(reality.nodes.items()):
+        now_has = newest(reality.listed, project, node, site)
+        version = begun.get(node, now_has.version if now_has else 0)
+        if version:
+            nodes.setdefault(version, []).append(node)
+    return [
+        _as_listed(project, version, tuple(found), reality) for version, found in sorted(nodes.items())
+    ], waits
+
+
+def _final(placements: Iterable[Placement], desired: Desired, reality: Reality) -> list[Listed]:
+    """After the last wave: the names as they are written, so that later nodes of a site count too."""
+    found = list(placements)
+    names: dict[int, set[str]] = {}
+    for each in found:
+        older = any(other.version < each.version for other in found)
+        if ALL not in each.waves:
+            written = {name for wave in each.waves for name in desired.cohorts.get(wave, (wave,))}
+        elif older:  # the newest that is for a node counts, so this one must not be for those
+            written = set(_reach(each, desired, reality))
+        else:
+            written = {ALL}
+        names.setdefault(each.version, set()).update(written)
+    return [
+        _as_listed(found[0].project, version, () if ALL in of else tuple(sorted(of)), reality)
+        for version, of in sorted(names.items())
+        if of
+    ]
+
+
+def _as_listed(project: str, version: int, where: tuple[str, ...], reality: Reality) -> Listed:
+    digest = _digest(project, version, reality)
+    assert digest is not None  # what has no digest is one of the mistakes
+    same = next((old for old in reality.listed if (old.project, old.version) == (project, version)), None)
+    return Listed(project, version, digest, where, same.path if same else "")
+
+
+def _differences(project: str, wanted: list[Listed], reality: Reality) -> list[Change]:
+    before = [each for each in reality.listed if each.project == project]
+    found = []
+    for each in wanted:
+        old = next((old for old in before if old.version == each.version), None)
+        if old is not None:
+            before.remove(old)
+        if old != each:
+            found.append(Change("release", project, old, each))
+    return found + [Change("release", project, old, None) for old in before]
+
+
+def _begun(each: Placement, desired: Desired, reality: Reality, now: float) -> frozenset[str]:
+    """Nodes of the waves that have begun."""
+    return _first(each, _count_begun(each, desired, reality, now), desired, reality)
+
+
+def _count_begun(each: Placement, desired: Desired, reality: Reality, now: float) -> int:
+    """How many waves have begun: the first, and each that is listed already or need not wait any more."""
+    listed = [old for old in reality.listed if (old.project, old.version) == (each.project, each.version)]
+    for count in range(1, len(each.waves)):
+        new = _wave(each, count, desired, reality) - _first(each, count, desired, reality)
+        there = all(any(covers(old, node, reality.nodes[node]) for old in listed) for node in new)
+        if not there and not _ready(each, count, desired, reality, now):
+            return count
+    return len(each.waves)
+
+
+def _ready(each: Placement, waves: int, desired: Desired, reality: Reality, now: float) -> bool:
+    """Whether every node of the first waves has held the release for long enough."""
+    ends = [_since(node, each, reality) for node in _first(each, waves, desired, reality)]
+    return all(since is not None and since + each.soak_s <= now for since in ends)
+
+
+def _waits(each: Placement, desired: Desired, reality: Reality, now: float) -> Waiting | None:
+    begun = _count_begun(each, desired, reality, now)
+    if begun == len(each.waves):
+        return None
+    first = _first(each, begun, desired, reality)
+    since = {node: _since(node, each, reality) for node in sorted(first)}
+    late = tuple(node for node, at in since.items() if at is None or at + each.soak_s > now)
+    ends = [at for at in since.values() if at is not None]
+    until = max(ends) + each.soak_s if len(ends) == len(since) else None
+    wave = each.waves[begun]
+    return Waiting(each.name, each.project, each.version, wave, begun + 1, late, until)
+
+
+def _first(each: Placement, waves: int, desired: Desired, reality: Reality) -> frozenset[str]:
+    """Nodes of the first waves."""
+    return frozenset().union(*(_wave(each, number, desired, reality) for number in range(waves)))
+
+
+def _wave(each: Placement, number: int, desired: Desired, reality: Reality) -> frozenset[str]:
+    """Nodes of a wave, from 0 on."""
+    return _nodes(each.waves[number], desired, reality) & _reach(each, desired, reality)
+
+
+def _reach(each: Placement, desired: Desired, reality: Reality) -> frozenset[str]:
+    """Nodes that a placement is for: one for all is for those that no other of the project names."""
+    own = frozenset().union(*(_nodes(wave, desired, reality) for wave in each.waves))
+    if ALL not in each.waves:
+        return own
+    others = (
+        _nodes(wave, desired, reality)
+        for other in desired.placements
+        if other.project == each.project and ALL not in other.waves
+        for wave in other.waves
+    )
+    return own.difference(*others)
+
+
+def _since(node: str, each: Placement, reality: Reality) -> float | None:
+    """Since when a node has held a release, None when it does not."""
+    has = reality.held.get(node, {}).get(_digest(each.project, each.version, reality) or "")
+    return has.since if has is not None and not has.refused else None
+
+
+def _drift(desired: Desired, reality: Reality, now: float) -> Iterable[Drift]:
+    for each in desired.placements:
+        digest = _digest(each.project, each.version, reality)
+        for node in sorted(_begun(each, desired, reality, now)):
+            site = reality.nodes[node]
+            may = newest(reality.listed, each.project, node, site)
+            if may is None or (may.version, may.digest) != (each.version, digest):
+                continue  # that is one of the changes
+            has = reality.held.get(node, {}).get(may.digest)
+            if has is None or has.refused:
+                yield Drift(node, site, each.project, each.version, has.refused if has else "")
+
+
+def _nodes(name: str, desired: Desired, reality: Reality) -> frozenset[str]:
+    """Nodes of a wave."""
+    if name == ALL:
+        return frozenset(reality.nodes)
+    members = desired.cohorts.get(name, (name,))
+    return frozenset().union(*(_of(each, reality) for each in members))
+
+
+def _of(name: str, reality: Reality) -> frozenset[str]:
+    """The node of that name, or those of the site."""
+    return frozenset(node for node, site in reality.nodes.items() if name in (node, site))
+
+
+def _digest(project: str, version: int, reality: Reality) -> str | None:
+    """Of the catalogue, else of what is listed."""
+    found = reality.catalogue.get(project, {}).get(version)
+    listed = (each.digest for each in reality.listed if (each.project, each.version) == (project, version))
+    return found if found is not None else next(listed, None)
+
+
+# --- for people and scripts ---------------------------------------------------------------------------
+
+
+def lines(found: Plan) -> list[str]:
+    """As a build plan shows it."""
+    return [line(change) for change in found.changes]
+
+
+def line(change: Change) -> str:
+    """One change, its sign first."""
+    if change.what == "champion":
+        was = f"{change.before} → " if change.before is not None else ""
+        return f"{change.sign} champion of {change.name}: {was}{change.after}"
+    before, after = change.before, change.after
+    if change.what == "schedule":
+        was, now = _times(before), _times(after)
+        return f"{change.sign} schedule {change.name}: {was}{' → ' if was and now else ''}{now}"
+    either = after if isinstance(after, Listed) else before
+    assert isinstance(either, Listed)
+    said = f"{change.sign} release {change.name} {either.version}"
+    if isinstance(before, Listed) and isinstance(after, Listed):
+        other = f", {before.digest[:12]} → {after.digest[:12]}" if before.digest != after.digest else ""
+        return f"{said}: {_places(before)} → {_places(after)}{other}"
+    return f"{said}: {_places(either)}"
+
+
+def _times(each: Thing | None) -> str:
+    if not isinstance(each, Schedule):
+        return ""
+    days = "every day" if each.days == DAYS else " ".join(each.days)
+    return f"{each.again} again, {days} {each.at} UTC"
+
+
+def _places(each: Listed) -> str:
+    return ", ".join(each.where) or "every node"
+
+
+def as_dict(found: Plan) -> dict[str, Any]:
+    """Plain values, for JSON."""
+    counts = {name: sum(each.sign == sign for each in found.changes) for name, sign in _COUNTED.items()}
+    return {
+        "changes": [
+            {"sign": each.sign, "what": each.what, "name": each.name, "before": _plain(each.before),
+             "after": _plain(each.after)}
+            for each in found.changes
+        ],
+        "waiting": [vars(each) for each in found.waiting],
+        "drift": [vars(each) for each in found.drift],
+        "counts": {**counts, "waiting": len(found.waiting), "drift": len(found.drift)},
+    }  # fmt: skip
+
+
+_COUNTED: Mapping[str, Sign] = {"add": "+", "change": "~", "remove": "-"}
+
+
+def _plain(value: Thing | None) -> Any:
+    if isinstance(value, Schedule):
+        return {"again": value.again, "at": value.at, "days": list(value.days)}
+    return vars(value) if isinstance(value, Listed) else value

@@ -1,0 +1,71 @@
+"""When a run is begun again: the last time it was due, the next one, and one name for each."""
+
+from __future__ import annotations
+
+import calendar
+import time
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reuna.core.schedule import DAY_S, DAYS, Schedule, days_of_week, following, latest, run_name, time_of_day
+
+TIMES = st.builds(lambda h, m: f"{h:02d}:{m:02d}", st.integers(0, 23), st.integers(0, 59))
+SCHEDULES = st.builds(
+    lambda at, days: Schedule("nightly", "r-1", at, tuple(day for day in DAYS if day in days)),
+    TIMES,
+    st.sets(st.sampled_from(DAYS), min_size=1),
+)
+NOW = st.floats(10 * DAY_S, 4e9)
+
+
+def utc(text: str) -> float:
+    return float(calendar.timegm(time.strptime(text, "%Y-%m-%d %H:%M")))
+
+
+def test_it_is_due_on_its_days_at_its_time() -> None:
+    weekly = Schedule("weekly", "r-1", "02:30", ("fri",))
+    assert latest(weekly, utc("2026-11-27 02:29")) == utc("2026-11-20 02:30")
+    assert latest(weekly, utc("2026-11-27 02:30")) == utc("2026-11-27 02:30"), "a Friday"
+    assert following(weekly, utc("2026-11-27 02:30")) == utc("2026-12-04 02:30")
+    assert run_name(weekly, utc("2026-11-27 02:30")) == "weekly-20261127-0230"
+
+
+@given(SCHEDULES, NOW)
+def test_the_last_time_is_not_in_the_future_and_within_a_week(schedule: Schedule, now: float) -> None:
+    due = latest(schedule, now)
+    assert due is not None
+    assert now - 7 * DAY_S < due <= now
+    at = time.gmtime(due)
+    assert (f"{at.tm_hour:02d}:{at.tm_min:02d}", DAYS[at.tm_wday]) == (schedule.at, DAYS[at.tm_wday])
+    assert DAYS[at.tm_wday] in schedule.days
+
+
+@given(SCHEDULES, NOW)
+def test_nothing_is_due_between_the_last_time_and_the_next(schedule: Schedule, now: float) -> None:
+    due, after = latest(schedule, now), following(schedule, now)
+    assert due is not None
+    assert after is not None
+    assert due <= now < after
+    assert latest(schedule, after - 1.0) == due
+    assert latest(schedule, after) == after
+    assert run_name(schedule, after) != run_name(schedule, due)
+
+
+def test_a_schedule_without_a_day_is_never_due() -> None:
+    assert latest(Schedule("never", "r-1", "02:30", ()), 1e9) is None
+    assert following(Schedule("never", "r-1", "02:30", ()), 1e9) is None
+
+
+@pytest.mark.parametrize("text", ["", "2:30", "24:00", "02:60", "02:30\n", "02.30", "٠2:30"])
+def test_what_is_no_time_of_day_is_refused(text: str) -> None:
+    assert "time of day" in time_of_day(text)
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.convert({"name": "n", "again": "r", "at": text}, Schedule)
+
+
+@pytest.mark.parametrize("days", [[], ["so"], ["mon", "mon"], [1], [["mon"]]])
+def test_what_are_no_days_is_refused(days: list[object]) -> None:
+    assert "mon, tue" in days_of_week(days)

@@ -1,0 +1,355 @@
+"""A directory of TOML and a fleet: read, compared, signed and published; nothing that was signed is lost."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from typer.testing import CliRunner
+
+from reuna.adapters import trust_keys
+from reuna.cli import app
+from reuna.core.desired import Listed
+from reuna.core.errors import KeyProblem, NotUsable, ReunaError, SettingsError, Untrusted
+from reuna.core.schedule import Schedule
+from reuna.fleet import desired as gitops
+from reuna.fleet import trust
+from reuna.fleet.layout import Fleet
+from reuna.fleet.release import Catalogue
+from reuna.fleet.trust import Ceremony
+from reuna.trust import publish
+from reuna.trust.publish import public_of
+from reuna.trust.targets import Target
+from reuna.wire.build import sha256
+from reuna.wire.release import decode
+from tests.releases import release
+
+RUN = CliRunner()
+EDGES = {"press-1": "north", "press-2": "north", "oven-1": "south"}
+STATE = """
+[fleet]
+name = "mill"
+[cohorts.canary]
+members = ["press-1"]
+[projects.pumps]
+champion = 2
+[placements.pumps]
+project = "pumps"
+waves = ["canary", "all"]
+"""
+
+
+class Cloud:
+    """Publishes what lies in a trust folder, and has edges that take it when a test says so."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.mark = folder, 0
+        self.held: dict[str, list[dict[str, Any]]] = {}
+        self.behind = False  #: it has another trust folder
+        self.eager = False
+        self.asked = 0
+        self.clockwork: dict[str, Schedule] = {}
+
+    def schedules(self) -> list[dict[str, Any]]:
+        return [
+            {**msgspec.to_builtins(each), "next": 1.0, "last": None, "wrong": ""}
+            for each in self.clockwork.values()
+        ]
+
+    def put_schedule(self, schedule: Schedule) -> None:
+        self.clockwork[schedule.name] = schedule
+
+    def drop_schedule(self, name: str) -> None:
+        del self.clockwork[name]
+
+    def listed(self) -> list[Target]:
+        ceremony = Ceremony(self.folder, time.time(), lambda _path: b"")
+        from reuna.trust.targets import read_all
+
+        found = read_all(ceremony.repository.targets("targets").signed)
+        return [each for each in found if each.project and not self.behind]
+
+    def take(self) -> None:
+        """Every edge takes what is for it, and says so."""
+        for edge, site in EDGES.items():
+            self.held[edge] = [
+                {
+                    "path": each.path,
+                    "project": each.project,
+                    "version": each.number,
+                    "digest": each.sha256,
+                    "at": 1.0,
+                }
+                for each in self.listed()
+                if not each.where or {edge, site} & set(each.where)
+            ]
+
+    def releases(self, after: int = 0, wait_s: int = 0) -> dict[str, Any]:
+        self.mark, self.asked = self.mark + 1, self.asked + 1
+        if self.eager:
+            self.take()
+        return {
+            "mark": self.mark, "fleet": "mill", "fogs": {"north": ["press-1", "press-2"], "south": ["oven-1"]},
+            "releases": [
+                {"path": each.path, "project": each.project, "version": each.number, "digest": each.sha256,
+                 "size": each.size, "where": list(each.where)}
+                for each in self.listed()
+            ],
+            "nodes": {edge: {"at": 1.0, "held": held} for edge, held in self.held.items()},
+        }  # fmt: skip
+
+
+class Place:
+    """A desired state in a folder, a catalogue, a trust folder and a cloud."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.folder, self.trust = folder, folder / "trust"
+        trust.make_trust(self.trust, "mill", time.time())
+        self.catalogue = Catalogue.of(folder / "releases", "pumps")
+        for version in (1, 2, 3):
+            data = release(version)
+            self.catalogue.add(decode(data), data)
+        self.catalogue.promote(1)
+        self.cloud = Cloud(self.trust)
+        self.write(STATE)
+        fleet = Fleet("mill", folder, (), {"north": ("press-1", "press-2"), "south": ("oven-1",)})
+        monkeypatch.setattr("reuna.cli.run.open_at", lambda _where: (fleet, self.cloud))
+        monkeypatch.chdir(folder)
+
+    def write(self, text: str, name: str = "pumps.toml") -> None:
+        (self.folder / "state").mkdir(exist_ok=True)
+        (self.folder / "state" / name).write_text(text)
+
+    def run(self, *words: str) -> Any:
+        return RUN.invoke(app, [*words, "state", "--fleet", "mill"])
+
+    def plan(self) -> dict[str, Any]:
+        done = self.run("plan", "--json")
+        assert done.exit_code in (0, 10), done
+        found: dict[str, Any] = json.loads(done.stdout)
+        return found
+
+    def listed(self) -> list[tuple[int, tuple[str, ...], int]]:
+        return sorted((each.number, each.where, each.version) for each in self.cloud.listed())
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+    return Place(tmp_path, monkeypatch)
+
+
+def test_a_plan_is_shown_carried_out_and_then_nothing_is_left(place: Place) -> None:
+    shown = place.run("plan")
+    assert (shown.exit_code, shown.stdout.splitlines()) == (10, [
+        "~ champion of pumps: 1 → 2",
+        "+ release pumps 2: press-1",
+        "… wave 2 of pumps, all, waits for press-1",
+        "1 to add, 1 to change, 0 to remove; 1 waves wait, 0 nodes differ",
+    ])  # fmt: skip
+    first = place.run("apply")
+    assert first.exit_code == 10, "the second wave waits"
+    assert (
+        "left:\n… wave 2 of pumps, all, waits for press-1\n! press-1 at north: pumps 2 does not hold it yet"
+        in first.stderr
+    )
+    assert place.listed() == [(2, ("press-1",), 1)]
+    assert place.catalogue.aliases()["champion"] == 2
+    place.cloud.take()
+    place.run("apply")
+    assert place.listed() == [(2, (), 2)]
+    place.cloud.take()
+    done = place.run("plan")
+    assert (done.exit_code, done.stdout) == (0, "mill is as wanted\n")
+    again = place.run("apply")
+    assert again.exit_code == 0
+    assert place.listed() == [(2, (), 2)], "nothing is signed anew"
+
+
+def test_with_wait_it_goes_wave_after_wave_to_the_end(place: Place) -> None:
+    place.cloud.eager = True
+    done = place.run("apply", "--wait", "30", "--json")
+    assert done.exit_code == 0, done
+    found = json.loads(done.stdout)
+    assert found["done"] == [
+        "champion of pumps is 2", "published: pumps 2 for press-1", "published: pumps 2 for every node"
+    ]  # fmt: skip
+    assert found["counts"] == {"add": 0, "change": 0, "remove": 0, "waiting": 0, "drift": 0}
+
+
+def test_a_change_by_hand_shows_and_is_taken_back(place: Place) -> None:
+    place.cloud.eager = True
+    place.run("apply", "--wait", "30")
+    place.catalogue.promote(3)
+    trust.add_bytes(Ceremony(place.trust, time.time(), lambda _: b""), release(3), "release", "by-hand")
+    shown = place.run("plan")
+    assert shown.exit_code == 10
+    assert "~ champion of pumps: 3 → 2\n- release pumps 3: every node\n" in shown.stdout
+    assert place.run("apply").exit_code == 0
+    assert place.listed() == [(2, (), 2)]
+    assert place.catalogue.aliases()["champion"] == 2
+
+
+def test_what_lies_beside_releases_in_the_list_is_left_alone(place: Place) -> None:
+    other = Ceremony(place.trust, time.time(), lambda _: b"")
+    trust.add_bytes(other, b"a template", "policy-template", "works")
+    trust.add_bytes(other, release(1, "ovens"), "release", "ovens")
+    place.run("apply")
+    paths = {each.path for each in Ceremony(place.trust, time.time(), lambda _: b"").listed("targets")}
+    assert paths == {"policy-templates/works", "releases/ovens", "releases/pumps-0002"}
+
+
+def test_where_a_signature_is_lacking_it_says_which_and_keeps_those_there_are(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trust_keys, "COST", 2**4)
+    folder = place.folder / "two"
+    trust.init(Ceremony(folder, time.time(), lambda _: b"words"), "mill", 2, 2, b"words")
+    away = place.folder / "away.key"
+    release_keys = sorted((folder / "keys").glob("release-*.key"))
+    release_keys[1].rename(away)
+    (place.folder / "words").write_text("words\n")
+    place.cloud.folder = folder
+    words = ("--trust", "two", "--passphrase-file", "words")
+    first = place.run("apply", *words)
+    assert first.exit_code == 10
+    needed = publish.key_of(public_of(Ceremony(folder, 0, lambda _: b"words").key(away))).keyid
+    assert f"targets waits for 1 more signature, of {needed[:8]}: reuna trust sign" in first.stderr
+    assert place.cloud.listed() == []
+    staged = (folder / "staged" / "targets.json").read_bytes()
+    assert place.run("apply", *words).exit_code == 10
+    assert (folder / "staged" / "targets.json").read_bytes() == staged, "the signature there is stays"
+    waits = place.run("plan", "--trust", "two")
+    assert f"… targets waits for 1 more signature, of {needed[:8]}" in waits.stdout
+    trust.sign_file(folder / "staged" / "targets.json", Ceremony(folder, 0, lambda _: b"words").key(away))
+    place.run("apply", *words)
+    assert [each.number for each in place.cloud.listed()] == [2]
+
+
+def test_without_online_keys_what_is_signed_waits_to_be_carried(place: Place) -> None:
+    for key in (place.trust / "online").glob("*.key"):
+        key.rename(place.folder / key.name)
+    done = place.run("apply")
+    assert done.exit_code == 10
+    assert "targets is signed; reuna trust publish where the online keys are" in done.stderr
+
+
+def test_a_cloud_with_another_trust_folder_is_not_waited_for_for_ever(place: Place) -> None:
+    place.cloud.behind = True
+    done = place.run("apply")
+    assert done.exit_code == 10
+    assert place.cloud.asked < 5
+
+
+def test_without_a_trust_folder_it_says_where_it_is_needed(place: Place) -> None:
+    done = place.run("apply", "--trust", "nowhere")
+    assert isinstance(done.exception, KeyProblem)
+    assert "nowhere is no trust folder" in str(done.exception)
+    assert place.run("plan", "--trust", "nowhere").exit_code == 10, "to look, none is needed"
+
+
+def test_what_this_fleet_cannot_be_is_said_with_its_place_and_nothing_is_done(place: Place) -> None:
+    place.write("[placements.x]\nproject = 'pumps'\nversion = 9\nwaves = ['nort']\n", "more.toml")
+    for command in ("plan", "apply"):
+        done = place.run(command)
+        assert isinstance(done.exception, SettingsError)
+        assert done.exception.message.splitlines() == [
+            "more.toml:1:2: placements.x is of version 9: the catalogue of pumps has 1, 2, 3",
+            "more.toml:4:1: placements.x.waves names 'nort', which is no cohort, site or node of this fleet",
+        ]
+    assert place.listed() == []
+    assert place.catalogue.aliases()["champion"] == 1
+
+
+def test_a_release_of_the_catalogue_that_is_damaged_is_not_signed(place: Place) -> None:
+    file = place.catalogue.file(2)
+    file.write_bytes(file.read_bytes()[:-1] + b"!")
+    assert isinstance(place.run("apply").exception, Untrusted)
+    assert place.listed() == []
+
+
+def test_another_release_under_the_name_is_not_signed(place: Place) -> None:
+    place.catalogue.file(2).write_bytes(release(3))
+    place.write(
+        STATE.replace("champion = 2", "champion = 1").replace(
+            'project = "pumps"\n', 'project = "pumps"\nversion = 2\n'
+        )
+    )
+    assert isinstance(place.run("apply").exception, Untrusted)
+    assert place.listed() == []
+
+
+@pytest.mark.parametrize(
+    ("what", "said"),
+    [("nowhere", "is no directory"), ("empty", "there is no TOML file"), ("broken", "not valid TOML")],
+)
+def test_a_directory_that_says_nothing_is_a_mistake(tmp_path: Path, what: str, said: str) -> None:
+    (tmp_path / "empty" / ".git").mkdir(parents=True)
+    (tmp_path / "empty" / ".git" / "config.toml").write_text("[fleet]\nname = 'x'\n")
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "a.toml").write_text("[fleet\n")
+    with pytest.raises(ReunaError, match=said):
+        gitops.read_directory(tmp_path / what)
+
+
+def test_files_in_folders_are_named_with_their_folder(tmp_path: Path) -> None:
+    (tmp_path / "north").mkdir()
+    for name in ("a.toml", "north/a.toml"):
+        (tmp_path / name).write_text("[fleet]\nname = 'mill'\n[projects.p]\nchampion = 1\n")
+    with pytest.raises(SettingsError, match=r"^north/a\.toml:3:2: projects\.p is said twice$"):
+        gitops.read_directory(tmp_path)
+
+
+def test_the_same_version_with_other_bytes_is_listed_anew_under_its_path(place: Place) -> None:
+    ceremony = Ceremony(place.trust, time.time(), lambda _: b"")
+    trust.add_bytes(ceremony, release(2, more=b"forged"), "release", "mine")
+    wanted = Listed("pumps", 2, sha256(release(2)))
+    assert gitops.arrange(ceremony, {"pumps"}, [wanted], lambda _each: release(2)) == {}
+    (found,) = Ceremony(place.trust, time.time(), lambda _: b"").listed("targets")
+    assert (found.path, found.sha256, found.version) == ("releases/mine", wanted.digest, 2)
+    assert gitops.arrange(ceremony, {"pumps"}, [replace(wanted, where=("north",))], lambda _each: b"") == {}
+    assert place.listed() == [(2, ("north",), 3)]
+
+
+def test_a_catalogue_that_cannot_be_read_is_said(place: Place) -> None:
+    place.catalogue.file(2).unlink()
+    place.catalogue.file(2).mkdir()
+    assert isinstance(place.run("plan").exception, NotUsable)
+
+
+def test_schedules_are_kept_changed_and_ended(place: Place) -> None:
+    place.cloud.clockwork["old"] = Schedule("old", "r-1", "01:00")
+    place.write("[fleet]\nname='mill'\n[schedules.nightly]\nagain='r-2'\nat='02:30'\ndays=['sun', 'mon']\n")
+    shown = place.run("plan")
+    assert shown.stdout.splitlines()[:2] == [
+        "+ schedule nightly: r-2 again, mon sun 02:30 UTC",
+        "- schedule old: r-1 again, every day 01:00 UTC",
+    ]
+    done = place.run("apply")
+    assert done.exit_code == 0, done
+    assert place.cloud.clockwork == {"nightly": Schedule("nightly", "r-2", "02:30", ("mon", "sun"))}
+    assert place.run("plan").exit_code == 0
+    place.write("[fleet]\nname='mill'\n[schedules.nightly]\nagain='r-3'\nat='02:30'\n")
+    assert (
+        "~ schedule nightly: r-2 again, mon sun 02:30 UTC → r-3 again, every day 02:30 UTC"
+        in place.run("plan").stdout
+    )
+
+
+def test_what_was_made_last_goes_to_the_canary_by_itself_and_on_when_it_is_promoted(place: Place) -> None:
+    place.write(
+        "[fleet]\nname='mill'\n"
+        "[placements.canary]\nproject='pumps'\nfollows='challenger'\nwaves=['press-1']\n"
+        "[placements.rest]\nproject='pumps'\n"
+    )
+    place.cloud.eager = True
+    assert place.run("apply", "--wait", "30").exit_code == 0
+    assert place.listed() == [(1, (), 1), (3, ("press-1",), 1)]
+    place.catalogue.promote("challenger")
+    assert "~ release pumps 3: press-1 → every node" in place.run("plan").stdout
+    assert place.run("apply", "--wait", "30").exit_code == 0
+    assert place.listed() == [(3, (), 2)]

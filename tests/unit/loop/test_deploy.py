@@ -1,0 +1,346 @@
+"""What is wanted against what is there: the plan of it, and that carrying it out leaves nothing to do."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from reuna.core.desired import ALL, Desired, Has, Listed, Placement, Reality
+from reuna.core.schedule import Schedule
+from reuna.loop.deploy import Change, as_dict, carried_out, lines, mistakes, newest, plan, resolved
+
+NODES = {"e1": "north", "e2": "north", "e3": "south", "e4": "south", "e5": "west"}
+COHORTS = {"canary": ("e1", "e3"), "border": ("south", "e2")}
+NAMES = [*NODES, "north", "south", "west"]
+CATALOGUE = {"pumps": {v: f"{v}" * 64 for v in (1, 2, 3, 4)}, "ovens": {v: f"{v + 4}" * 64 for v in (1, 2)}}
+NOW = 1000.0
+
+
+def at(project: str, version: int, *where: str) -> Listed:
+    return Listed(
+        project, version, CATALOGUE[project][version], tuple(sorted(where)), f"releases/{project}-{version}"
+    )
+
+
+def there(*listed: Listed, **more: object) -> Reality:
+    return replace(Reality("mill", NODES, CATALOGUE, listed=listed), **more)  # type: ignore[arg-type]
+
+
+def wanted(*placements: Placement, **champions: int) -> Desired:
+    return Desired("mill", COHORTS, champions, placements)
+
+
+def rollout(
+    version: int, *waves: str, soak_s: float = 0.0, project: str = "pumps", follows: str = "champion"
+) -> Placement:
+    name = f"{project}-{version or follows}"
+    return Placement(name, project, version, waves or (ALL,), soak_s, follows)
+
+
+def holding(reality: Reality, at: float = NOW) -> Reality:
+    """Every node has taken what is newest for it; what it held before it holds since then."""
+    held = {node: dict(reality.held.get(node, {})) for node in NODES}
+    for node, site in NODES.items():
+        for project in CATALOGUE:
+            if (found := newest(reality.listed, project, node, site)) is not None:
+                held[node].setdefault(found.digest, Has(at))
+    return replace(reality, held=held)
+
+
+def versions(reality: Reality, project: str = "pumps") -> dict[str, int]:
+    found = {node: newest(reality.listed, project, node, site) for node, site in NODES.items()}
+    return {node: each.version for node, each in found.items() if each is not None}
+
+
+def shown(desired: Desired, reality: Reality, now: float = NOW) -> list[str]:
+    return lines(plan(desired, reality, now))
+
+
+# --- what a person sees -----------------------------------------------------------------------------
+
+
+def test_a_release_that_is_nowhere_yet_is_added_everywhere() -> None:
+    desired, reality = wanted(rollout(2), pumps=2), there()
+    assert shown(desired, reality) == ["+ champion of pumps: 2", "+ release pumps 2: every node"]
+    assert as_dict(plan(desired, reality, NOW))["counts"] == {
+        "add": 2, "change": 0, "remove": 0, "waiting": 0, "drift": 0
+    }  # fmt: skip
+
+
+def test_what_is_as_wanted_needs_nothing() -> None:
+    reality = holding(there(at("pumps", 2), champions={"pumps": 2}))
+    assert plan(wanted(rollout(2), pumps=2), reality, NOW).empty
+
+
+def test_a_change_by_hand_is_seen() -> None:
+    desired = wanted(rollout(2, "north"), pumps=2)
+    by_hand = there(at("pumps", 3), at("pumps", 2, "south"), champions={"pumps": 3})
+    assert shown(desired, by_hand) == [
+        "~ champion of pumps: 3 → 2",
+        "~ release pumps 2: south → north",
+        "- release pumps 3: every node",
+    ]
+
+
+def test_other_bytes_under_the_same_version_are_a_change() -> None:
+    forged = replace(at("pumps", 2), digest="f" * 64)
+    assert shown(wanted(rollout(2)), there(forged)) == [
+        "~ release pumps 2: every node → every node, ffffffffffff → 222222222222"
+    ]
+
+
+def test_a_project_that_is_not_named_is_left_alone() -> None:
+    assert shown(wanted(rollout(2)), there(at("pumps", 2), at("ovens", 1))) == []
+
+
+def test_a_project_that_is_named_without_a_place_is_nowhere() -> None:
+    assert shown(wanted(ovens=1), there(at("ovens", 1), champions={"ovens": 1})) == [
+        "- release ovens 1: every node"
+    ]
+
+
+def test_a_node_that_does_not_hold_what_it_may_is_drift() -> None:
+    reality = holding(there(at("pumps", 2)))
+    held = {**reality.held, "e2": {}, "e4": {at("pumps", 2).digest: Has(1.0, "mismatch")}}
+    found = plan(wanted(rollout(2)), replace(reality, held=held), NOW)
+    assert [(each.node, each.site, each.why) for each in found.drift] == [
+        ("e2", "north", ""),
+        ("e4", "south", "mismatch"),
+    ]
+    assert not found.changes
+    assert not found.empty
+
+
+# --- waves --------------------------------------------------------------------------------------------
+
+
+def test_a_wave_waits_until_the_one_before_has_held_it_long_enough() -> None:
+    desired = wanted(rollout(3, "canary", ALL, soak_s=60))
+    reality = holding(there(at("pumps", 2)), 0.0)
+    first = plan(desired, reality, NOW)
+    assert lines(first) == ["~ release pumps 2: every node → e2, e4, e5", "+ release pumps 3: e1, e3"]
+    (wait,) = first.waiting
+    assert (wait.wave, wait.number, wait.nodes, wait.until) == (ALL, 2, ("e1", "e3"), None)
+    reality = carried_out(reality, first.changes)
+    assert versions(reality) == {"e1": 3, "e2": 2, "e3": 3, "e4": 2, "e5": 2}
+    reality = holding(reality, NOW)
+    waits = plan(desired, reality, NOW + 59)
+    assert (waits.changes, waits.waiting[0].until, waits.waiting[0].nodes) == ((), NOW + 60, ("e1", "e3"))
+    assert shown(desired, reality, NOW + 60) == [
+        "~ release pumps 3: e1, e3 → every node", "- release pumps 2: e2, e4, e5"
+    ]  # fmt: skip
+
+
+def test_a_canary_that_refuses_it_lets_no_other_wave_begin() -> None:
+    desired = wanted(rollout(3, "e1", ALL))
+    reality = carried_out(there(at("pumps", 2)), plan(desired, there(at("pumps", 2)), NOW).changes)
+    refused = replace(reality, held={"e1": {at("pumps", 3).digest: Has(0.0, "mismatch")}})
+    found = plan(desired, refused, NOW + 1e9)
+    assert (found.changes, found.waiting[0].nodes) == ((), ("e1",))
+
+
+def test_a_wave_that_has_begun_goes_on_when_a_node_forgets() -> None:
+    desired = wanted(rollout(3, "canary", "south", ALL, soak_s=60))
+    reality = there(at("pumps", 3, "e1", "e3", "e4"), at("pumps", 2, "e2", "e5"))
+    assert plan(desired, reality, NOW).changes == ()
+
+
+def test_back_to_an_older_release_goes_by_waves_too() -> None:
+    """The newest of what is listed for a node counts, so the newer one must go where the older one comes."""
+    desired = wanted(rollout(2, "e1", ALL))
+    reality = holding(there(at("pumps", 3)), 0.0)
+    reality = holding(carried_out(reality, plan(desired, reality, NOW).changes))
+    assert versions(reality) == {"e1": 2, "e2": 3, "e3": 3, "e4": 3, "e5": 3}
+    reality = carried_out(reality, plan(desired, reality, NOW).changes)
+    assert [(each.version, each.where) for each in reality.listed] == [(2, ())]
+
+
+# --- what follows a name ------------------------------------------------------------------------------
+
+
+def test_a_cohort_that_follows_the_challenger_has_it_before_the_others_do() -> None:
+    """What a merge to main makes and nobody has promoted yet: it goes as far as the canary by itself."""
+    desired = wanted(rollout(0, "canary", follows="challenger"), rollout(0))
+    reality = holding(there(at("pumps", 2), champions={"pumps": 2}))
+    assert plan(desired, reality, NOW).empty, "without a challenger all have the champion"
+    made = replace(reality, challengers={"pumps": 3})
+    assert shown(desired, made) == ["+ release pumps 3: e1, e3"]
+    made = holding(carried_out(made, plan(desired, made, NOW).changes))
+    assert versions(made) == {"e1": 3, "e2": 2, "e3": 3, "e4": 2, "e5": 2}
+    promoted = replace(made, champions={"pumps": 3}, challengers={})
+    assert shown(desired, promoted) == [
+        "~ release pumps 3: e1, e3 → every node",
+        "- release pumps 2: every node",
+    ]
+
+
+def test_who_is_named_keeps_an_older_release_than_all_others() -> None:
+    desired = wanted(rollout(1, "e2"), rollout(3))
+    reality = carried_out(there(), plan(desired, there(), NOW).changes)
+    assert versions(reality) == {"e1": 3, "e2": 1, "e3": 3, "e4": 3, "e5": 3}
+
+
+def test_who_follows_a_name_that_nobody_has_is_a_mistake() -> None:
+    desired = wanted(rollout(0, follows="challenger"))
+    assert mistakes(desired, there()) == [
+        "placements.pumps-challenger follows the challenger, and pumps has none"
+    ]
+
+
+# --- mistakes that only the fleet shows ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("desired", "said"),
+    [
+        (replace(wanted(), fleet="other"), "fleet.name is 'other', the fleet that answers is 'mill'"),
+        (wanted(pumps=9), "projects.pumps.champion is 9: the catalogue of pumps has 1, 2, 3, 4"),
+        (wanted(rollout(9)), "placements.pumps-9 is of version 9: the catalogue of pumps has 1, 2, 3, 4"),
+        (wanted(Placement("x", "mills", 1)), "placements.x is of version 1: the catalogue of mills has none"),
+        (
+            wanted(rollout(1, "nort")),
+            "placements.pumps-1.waves names 'nort', which is no cohort, site or node",
+        ),
+        (
+            replace(wanted(), cohorts={"c": ("e9",)}),
+            "cohorts.c.members names 'e9', which is no site and no node",
+        ),
+        (
+            wanted(rollout(1, "north"), rollout(2, "e1")),
+            "placements.pumps-2 is for e1 too, as placements.pumps-1",
+        ),
+        (wanted(rollout(1), rollout(2)), "placements.pumps-2 is for e1, e2, e3 too"),
+    ],
+)
+def test_what_this_fleet_cannot_be_is_named(desired: Desired, said: str) -> None:
+    (line,) = mistakes(desired, there())
+    assert line.startswith(said)
+
+
+def test_two_placements_for_every_node_are_refused_also_where_no_node_is_known() -> None:
+    empty = replace(there(), nodes={})
+    assert len(mistakes(replace(wanted(rollout(1), rollout(2)), cohorts={}), empty)) == 1
+
+
+def test_two_placements_of_two_projects_are_no_mistake() -> None:
+    assert mistakes(wanted(rollout(1), rollout(2, project="ovens")), there()) == []
+
+
+# --- laws ---------------------------------------------------------------------------------------------
+
+VERSIONS = st.sampled_from([(project, version) for project, found in CATALOGUE.items() for version in found])
+PLACEMENTS = st.builds(
+    lambda of, waves, soak, follows: rollout(
+        of[1] if not follows else 0, *waves, soak_s=soak, project=of[0], follows=follows
+    ),
+    VERSIONS,
+    st.lists(st.sampled_from([*NAMES, *COHORTS, ALL]), min_size=1, max_size=4, unique=True),
+    st.sampled_from([0.0, 60.0]),
+    st.sampled_from(["", "champion", "challenger"]),
+)
+SCHEDULES = st.dictionaries(
+    st.sampled_from(["nightly", "weekly"]),
+    st.builds(Schedule, st.just("x"), st.sampled_from(["r-1", "r-2"]), st.sampled_from(["01:00", "02:00"])),
+)
+STATES = st.builds(
+    lambda placements, champions, schedules: replace(wanted(*placements, **champions), schedules=schedules),
+    st.lists(PLACEMENTS, max_size=4, unique_by=lambda each: each.name),
+    st.dictionaries(st.sampled_from(["pumps", "ovens"]), st.integers(1, 2)),
+    SCHEDULES,
+)
+LISTINGS = st.lists(
+    st.builds(
+        lambda of, where, name: replace(at(*of, *where), path=f"releases/{of[0]}-{of[1]}{name}"),
+        VERSIONS,
+        st.lists(st.sampled_from(NAMES), max_size=3, unique=True),
+        st.sampled_from(["", "-by-hand"]),
+    ),
+    max_size=6,
+    unique_by=lambda each: each.path,
+)
+HELD = st.dictionaries(
+    st.sampled_from(list(NODES)),
+    st.dictionaries(
+        st.sampled_from([digest for found in CATALOGUE.values() for digest in found.values()]),
+        st.builds(Has, st.floats(0, NOW), st.sampled_from(["", "mismatch"])),
+    ),
+)
+
+
+def possible(desired: Desired, listed: list[Listed], held: dict[str, dict[str, Has]]) -> Reality:
+    kept = {"nightly": Schedule("x", "r-1", "01:00"), "old": Schedule("x", "r-3", "01:00")}
+    reality = there(
+        *listed, champions={"pumps": 1}, challengers={"pumps": 3, "ovens": 2}, held=held, schedules=kept
+    )
+    assume(not mistakes(desired, reality))
+    return reality
+
+
+@given(STATES, LISTINGS, HELD)
+def test_what_was_carried_out_leaves_no_change(
+    desired: Desired, listed: list[Listed], held: dict[str, dict[str, Has]]
+) -> None:
+    reality = possible(desired, listed, held)
+    found = plan(desired, reality, NOW)
+    after = carried_out(reality, found.changes)
+    assert plan(desired, after, NOW).changes == ()
+    assert plan(desired, after, NOW).waiting == found.waiting
+
+
+def is_in(node: str, each: Placement) -> bool:
+    """Whether a wave names a node, its site or its cohort."""
+    names = {name for wave in each.waves for name in COHORTS.get(wave, (wave,))}
+    return bool({node, NODES[node]} & names)
+
+
+@given(STATES, LISTINGS, HELD)
+def test_waves_end_and_then_every_node_has_what_is_wanted(
+    desired: Desired, listed: list[Listed], held: dict[str, dict[str, Has]]
+) -> None:
+    reality, now = possible(desired, listed, held), NOW
+    honest = {node: {d: has for d, has in of.items() if not has.refused} for node, of in reality.held.items()}
+    reality = replace(reality, held=honest)
+    for _ in range(6):
+        reality = holding(carried_out(reality, plan(desired, reality, now).changes), now)
+        now += 60.0
+    assert plan(desired, reality, now).empty
+    for project in desired.projects:
+        placed = [each for each in resolved(desired, reality).placements if each.project == project]
+        for node in NODES:
+            named = [each.version for each in placed if ALL not in each.waves and is_in(node, each)]
+            rest = [each.version for each in placed if ALL in each.waves]
+            assert versions(reality, project).get(node) == next(iter([*named, *rest]), None)
+    assert [each for each in reality.listed if each.project not in desired.projects] == [
+        each for each in listed if each.project not in desired.projects
+    ]
+
+
+@given(STATES, LISTINGS, HELD)
+def test_while_waves_wait_a_node_that_is_not_in_one_keeps_what_it_has(
+    desired: Desired, listed: list[Listed], held: dict[str, dict[str, Has]]
+) -> None:
+    reality = possible(desired, listed, held)
+    found = plan(desired, reality, NOW)
+    after = carried_out(reality, found.changes)
+    for project in {each.project for each in found.waiting}:
+        wanted_here = {
+            each.version for each in resolved(desired, reality).placements if each.project == project
+        }
+        before, now = versions(reality, project), versions(after, project)
+        assert before.keys() <= now.keys()
+        for node, version in now.items():
+            assert version == before.get(node) or version in wanted_here
+
+
+@given(STATES, LISTINGS, HELD)
+def test_changes_name_what_is_there(
+    desired: Desired, listed: list[Listed], held: dict[str, dict[str, Has]]
+) -> None:
+    reality = possible(desired, listed, held)
+    for change in plan(desired, reality, NOW).changes:
+        assert isinstance(change, Change)
+        assert change.before != change.after
+        assert not isinstance(change.before, Listed) or change.before in reality.listed
