@@ -16,6 +16,8 @@ for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 import pytest  # noqa: E402 - the threads are fixed first
 from hypothesis import HealthCheck, settings  # noqa: E402 - as above
 
+from tests.servers.postgresql import PostgresqlServer, running  # noqa: E402 - as above
+
 # Shared machines stall: a slow example says nothing about the code, so there is no deadline.
 settings.register_profile("here", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 # CI runs the same examples each time; a developer's runs look for new ones.
@@ -42,3 +44,17 @@ def no_pickle() -> Iterator[None]:
     found = list(UNPICKLED)
     UNPICKLED.clear()
     assert not found, f"pickles were loaded: {found}"
+
+
+@pytest.fixture(scope="session")
+def postgresql_server() -> Iterator[PostgresqlServer]:
+    """One server for all tests of this process; `postgresql` gives each an empty database."""
+    with running() as server:
+        yield server
+
+
+@pytest.fixture
+def postgresql(postgresql_server: PostgresqlServer) -> PostgresqlServer:
+    """A real PostgreSQL with an empty database; who stops it starts it again."""
+    postgresql_server.fresh()
+    return postgresql_server

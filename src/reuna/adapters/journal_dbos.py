@@ -1,8 +1,9 @@
-"""The `Journal` port over DBOS on SQLite: a run goes on at its last finished step.
+"""The `Journal` port over DBOS: a run goes on at its last finished step.
 
-DBOS is a library, not a server: its tables lie in one SQLite file in the folder given. Everything
-runs on the event loop that called `DbosHost.start`, runs taken up again included, so that what a
-step does may use the connections of the process. Values are stored as JSON, never pickled.
+DBOS is a library, not a server: its tables lie in one SQLite file in the folder given, or in the
+PostgreSQL server given. Everything runs on the event loop that called `DbosHost.start`, runs taken
+up again included, so that what a step does may use the connections of the process. Values are
+stored as JSON, never pickled.
 
 >>> host = DbosHost(folder)
 >>> host.register("train", body)  # async def body(journal, spec) -> plain JSON value
@@ -25,15 +26,24 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar
 
 from dbos import DBOS, DBOSConfig, Serializer, SetWorkflowID
 from dbos import error as dbos_error
-from dbos._migration import sqlite_migrations
-from sqlalchemy.exc import DBAPIError
+from dbos._migration import get_dbos_migrations, sqlite_migrations
+from sqlalchemy import Engine
+from sqlalchemy.exc import DBAPIError, OperationalError
 
 from reuna.adapters.files import written_how
-from reuna.core.errors import Corrupted, DiskFull, JournalError, ReunaError, RunFailed, RunNotFound
+from reuna.core.errors import (
+    Corrupted,
+    DiskFull,
+    JournalError,
+    ReunaError,
+    RunFailed,
+    RunNotFound,
+    Unreachable,
+)
 from reuna.core.foreign import told
 from reuna.core.ports import Journal
 
@@ -47,6 +57,8 @@ LONGEST_NAP_S = 60.0  #: wall time is looked at again this often, for clocks tha
 RETRY_S = 10.0  #: between tries to go on with a run whose journal could not be written
 POLL_S = 0.2  #: how late a message may be seen, and how long `DbosHost.stop` takes
 THREADS = 32  #: DBOS makes its pool the default of our loop; Python's own bound is 32 as well
+DISK_FULL = "53100"  #: what PostgreSQL calls it
+GUARD_S = 2.0  #: how often a lease is looked at
 SUBSECONDS_SINCE = (3, 42)  #: SQLite's `unixepoch('subsec')`
 _ERROR_KEY = "reuna-error"
 
@@ -90,6 +102,23 @@ class Durable(sqlite3.Connection):
             self.create_function("unixepoch", 1, _now)
 
 
+class Lease(Protocol):
+    """The right to carry out the runs of a server's journal; see `reuna.adapters.postgresql`. Blocking."""
+
+    def take(self) -> None: ...
+    def check(self) -> None: ...
+    def give(self) -> None: ...
+
+
+class Server(Protocol):
+    """A database on a server, for a journal."""
+
+    where: str
+
+    def engine(self) -> Engine: ...
+    def lease(self) -> Lease: ...
+
+
 class DbosJournal:
     """The journal of the run that is being executed; one commit a step."""
 
@@ -121,8 +150,11 @@ class DbosHost:
 
     _started: ClassVar[DbosHost | None] = None
 
-    def __init__(self, folder: Path, app_version: str = VERSION) -> None:
+    def __init__(self, folder: Path, app_version: str = VERSION, server: Server | None = None) -> None:
         folder.mkdir(parents=True, exist_ok=True)
+        self._server = server
+        self._lease = server.lease() if server else None
+        self._engine: Engine | None = None
         self._file = folder / "journal.sqlite"
         self._version = app_version
         self._bodies: dict[str, Body] = {}
@@ -139,10 +171,17 @@ class DbosHost:
     async def start(self) -> None:
         """Open the journal and go on with every run that was not finished, after about a second.
 
-        Raises `JournalError` when another process or host uses it, `Corrupted`.
+        Raises `JournalError` when another process or host uses it, `Corrupted`, `Unreachable`.
         """
         self._take_lock()
-        _make_file(self._file)
+        if self._lease is None:
+            _make_file(self._file)
+        else:
+            try:
+                await asyncio.to_thread(self._lease.take)
+            except ReunaError:
+                self._give_lock()
+                raise
         self._dbos = DBOS(config=self._config())
         _log_as_ours()
         self._workflow = DBOS.workflow(name=WORKFLOW, max_recovery_attempts=None)(self._executor())
@@ -151,9 +190,25 @@ class DbosHost:
         try:
             DBOS.launch()
         except DBAPIError as error:
-            if not _is_full(error.orig):
+            if self._server is None and not _is_full(error.orig):
                 raise
-            raise DiskFull(f"no space left for {self._file.name} in {self._file.parent}") from error
+            raise _problem(error, self.where) from error
+
+    @property
+    def where(self) -> str:
+        """The journal, as messages name it."""
+        return self._server.where if self._server else f"{self._file.name} in {self._file.parent}"
+
+    async def guard(self) -> None:
+        """Look after the right to carry out runs. Raises `JournalError` when another process took it."""
+        while True:
+            await asyncio.sleep(GUARD_S)
+            if self._lease is None:
+                continue
+            try:
+                await asyncio.to_thread(self._lease.check)
+            except Unreachable as error:
+                log.warning("%s the journal is away, runs wait: %s", error.code, error)
 
     async def stop(self) -> None:
         """Close the journal; unfinished runs are interrupted and go on at the next start."""
@@ -164,6 +219,10 @@ class DbosHost:
         # DBOS made its pool the default of this loop and is about to close it.
         asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS))
         await asyncio.to_thread(partial(DBOS.destroy, destroy_registry=True))
+        if self._engine is not None:
+            self._engine.dispose()
+        if self._lease is not None:
+            self._lease.give()
         self._give_lock()
 
     def durability(self) -> str:
@@ -171,8 +230,11 @@ class DbosHost:
         assert self._dbos is not None
         connection = self._dbos._sys_db.engine.raw_connection()  # DBOS tells it in no other way
         try:
-            assert connection.driver_connection is not None
-            return written_how(connection.driver_connection)
+            found: Any = connection.driver_connection
+            assert found is not None
+            if self._server is None:
+                return written_how(found)
+            return f"synchronous_commit={found.execute('SHOW synchronous_commit').fetchone()[0]}"
         finally:
             connection.close()
 
@@ -186,7 +248,7 @@ class DbosHost:
             with _own_errors(), SetWorkflowID(run):
                 await DBOS.start_workflow_async(self._workflow, kind, spec)
         except DBAPIError as error:
-            raise DiskFull(f"the journal takes no new run: {error.orig}") from error
+            raise _problem(error, self.where) from error
 
     async def status(self, run: str) -> dict[str, Any]:
         """Where a run is, by ``state``: running, done, failed or cancelled. Raises `RunNotFound`.
@@ -262,7 +324,7 @@ class DbosHost:
             self._try_again(run, error)  # the run's end could not be journalled
 
     def _try_again(self, run: str, error: DBAPIError) -> None:
-        code = DiskFull.code if _is_full(error.orig) else JournalError.code
+        code = _problem(error, self.where).code
         log.error("%s journal of run %s cannot be written, again in %g s: %s", code, run, RETRY_S, error.orig)
         retry = asyncio.ensure_future(_resume(run))
         self._retries.add(retry)
@@ -292,10 +354,16 @@ class DbosHost:
         DbosHost._started = None
 
     def _config(self) -> DBOSConfig:
-        return {
-            "name": APPLICATION,
+        where: DBOSConfig = {
             "system_database_url": f"sqlite:///{self._file}",
             "db_engine_kwargs": {"connect_args": {"factory": Durable}},
+        }
+        if self._server is not None:
+            self._engine = self._server.engine()
+            where = {"system_database_engine": self._engine}
+        return {
+            **where,
+            "name": APPLICATION,
             "application_version": self._version,
             "executor_id": "cloud",
             "serializer": JsonSerializer(),
@@ -318,9 +386,9 @@ async def _resume(run: str) -> None:
             return
 
 
-def newest_schema() -> int:
-    """To which version this DBOS brings the tables of a journal."""
-    return len(sqlite_migrations)
+def newest_schema(on_server: bool = False) -> int:
+    """To which version this DBOS brings the tables of a journal, in a file or on a server."""
+    return len(get_dbos_migrations("dbos", True, False)) if on_server else len(sqlite_migrations)
 
 
 def _make_file(path: Path) -> None:
@@ -341,7 +409,21 @@ def _now(form: str) -> float | None:
 
 
 def _is_full(error: object) -> bool:
-    return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL
+    return (
+        getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL
+        or getattr(error, "sqlstate", None) == DISK_FULL
+    )
+
+
+def _problem(error: DBAPIError, where: str) -> ReunaError:
+    """Why a journal cannot be written."""
+    if _is_full(error.orig):
+        return DiskFull(f"no space left for the journal {where}")
+    said = (str(error.orig).strip().splitlines() or [""])[0]
+    lost = error.connection_invalidated or isinstance(error, OperationalError)
+    if lost and not isinstance(error.orig, sqlite3.Error):
+        return Unreachable(f"the journal {where} is away: {said}")
+    return JournalError(f"the journal {where} cannot be written: {said}")
 
 
 def _log_as_ours() -> None:

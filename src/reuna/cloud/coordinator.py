@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Coroutine, Mapping
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
@@ -46,7 +46,8 @@ from reuna.exchange.door import Door, address_of, host_of
 from reuna.exchange.intake import Intake
 from reuna.exchange.news import NewsDesk, Published
 from reuna.exchange.releases import WHAT, read_event
-from reuna.exchange.room import tell_durability, when_there_is_room
+from reuna.exchange.room import SERVER_AWAY, STORE, tell_durability, when_there_is_room
+from reuna.exchange.storage import server_of, tables_of
 from reuna.exchange.stored import keep_stored
 from reuna.loop.plan import check_spec
 from reuna.trust.enrolment import Invite, shape
@@ -59,6 +60,7 @@ OWN_WORDS = frozenset(
     {"round", "short", "waits", "refused", "local", "evaluate"}
 )  #: what the cloud says of a run
 HEADS = "heads.sqlite"  #: in the state folder: countersigned heads of the nodes' ledgers
+EVENTS = "events.sqlite"  #: beside it: what happened in runs
 NEWEST = 50  #: runs that are listed
 PRUNE_S = 86_400.0  #: how often events past their time are forgotten
 
@@ -158,7 +160,8 @@ class Coordinator:
         sequence = 1000 * round_number + int(fields.get("attempt", 0))
         at = SystemClock().now()
         event = Event(self._name, f"{spec.run}/{what}", sequence, at, what, spec.run, round_number, fields)
-        await ThreadOffload()(lambda: self._events.record(event))
+        record = partial(ThreadOffload(), lambda: self._events.record(event))
+        await when_there_is_room(record, SystemClock(), log, waits=SERVER_AWAY)
 
 
 Changes = asyncio.Queue[dict[str, Any]]
@@ -187,8 +190,9 @@ async def _run(settings: Mapping[str, Any], changes: Changes, stack: AsyncExitSt
     bus = await NatsBus.connect(_nats_url(settings), dialling, name)
     stack.push_async_callback(bus.close)
     blobs, spool = FileBlobs(folder / "blobs"), DiskSpool(folder / "spool")
-    events = EventLog(folder / "events.sqlite")
-    host = DbosHost(folder / "journal")
+    events = EventLog(tables_of(settings, EVENTS))
+    stack.callback(events.close)
+    host = DbosHost(folder / "journal", server=server_of(settings, "journal"))
     signing = Signing(Path(settings["trust"]), clock)
     stock = Stock(signing.repository, Path(settings["trust"]) / "targets", ThreadOffload())
     holdings = Holdings(stock, events, door.register, ThreadOffload())
@@ -204,7 +208,7 @@ async def _run(settings: Mapping[str, Any], changes: Changes, stack: AsyncExitSt
         settings["listen.freight_port"],
         serving,
         admit=door.admission.admit,
-        witness=_witness(settings, folder, signing, door.register, events, stack),
+        witness=_witness(settings, signing, door.register, events, stack),
     )
     stack.push_async_callback(server.stop)
     await bus.follow("event.>", "cloud", partial(_take_event, coordinator, door.admission, events))
@@ -220,7 +224,7 @@ async def _run(settings: Mapping[str, Any], changes: Changes, stack: AsyncExitSt
             *_tls(settings), client=False, flaw=flaw
         )
         contexts.append(for_people)
-    store = PeopleStore(folder / PEOPLE)
+    store = PeopleStore(tables_of(settings, PEOPLE))
     stack.callback(store.close)
     trail = AuditTrail(folder / AUDIT)
     reception = _reception(settings, store, trail, door.register)
@@ -232,9 +236,27 @@ async def _run(settings: Mapping[str, Any], changes: Changes, stack: AsyncExitSt
     for work in (_take_changes(changes, door.admission), signing.keep_fresh()):
         stack.callback(asyncio.create_task(work).cancel)
     log.info("ready")
+    await _first_end(_prune(events, clock), host.guard())
+
+
+async def _prune(events: EventLog, clock: Clock) -> None:
+    """Forget events past their time, each day."""
     while True:
-        await when_there_is_room(lambda: ThreadOffload()(lambda: events.prune(clock.now())), clock, log)
+        prune = partial(ThreadOffload(), lambda: events.prune(clock.now()))
+        await when_there_is_room(prune, clock, log, waits=STORE)
         await clock.sleep(PRUNE_S)
+
+
+async def _first_end(*works: Coroutine[Any, Any, None]) -> None:
+    """Work that has no end, until one of it raises."""
+    tasks = [asyncio.create_task(work) for work in works]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
 
 
 def _news(
@@ -281,14 +303,13 @@ def _sign_ins(settings: Mapping[str, Any], reception: Reception, clock: Clock) -
 
 def _witness(
     settings: Mapping[str, Any],
-    folder: Path,
     signing: Signing,
     register: Register,
     events: EventLog,
     stack: AsyncExitStack,
 ) -> CloudWitness:
     """Countersigns the heads of the nodes' ledgers; a rewritten one is an alarm and an event."""
-    clock, store = SystemClock(), HeadStore(folder / HEADS)
+    clock, store = SystemClock(), HeadStore(tables_of(settings, HEADS))
     stack.callback(store.close)
     root = read_chain(Path(settings["tls.authority"]).read_bytes())[0]
 
@@ -356,12 +377,13 @@ async def _take_event(
         if not coordinator.may_tell(fog, event, admission.names):
             raise BadMessage(f"{event.what!r:.40} of {event.node!r:.80} is not its to tell")
         if event.node == fog:  # a fog speaks of its own site
-            await ThreadOffload()(lambda: _learn(admission.register, event))
+            learn = partial(ThreadOffload(), lambda: _learn(admission.register, event))
+            await when_there_is_room(learn, SystemClock(), log, waits=STORE)
         last = event.what == WHAT
         if last:
             read_event(event)
         record = partial(ThreadOffload(), lambda: events.record(event, last=last))
-        if not await when_there_is_room(record, SystemClock(), log):
+        if not await when_there_is_room(record, SystemClock(), log, waits=STORE):
             log.info("an event came again on %s: %r %s of %r", subject, event.boot, event.seq, event.node)
         elif last:
             coordinator.holdings.turn.on()

@@ -16,7 +16,8 @@
     │   ├── NotReproduced      R111  a run or a build cannot be made again, or gave other bits
     │   ├── ReleaseNotFound    R112  no release of that version or name
     │   ├── NotReleased        R113  a run's model may not be released
-    │   └── NotHeld            R115  not every edge holds the newest release in time
+    │   ├── NotHeld            R115  not every edge holds the newest release in time
+    │   └── DatabaseTooNew     R119  a newer version of Reuna wrote that database
     ├── DeviceError          this machine cannot do it                     exit 3
     │   ├── ServerMissing      R201  no nats-server
     │   ├── ServerTooOld       R202  a nats-server below the oldest we run on
@@ -139,6 +140,18 @@ class NotHeld(UserError):
     default_next_step = (
         "See which does not, and why: `reuna release where`; the logs of those edges say more."
     )
+
+
+class DatabaseTooNew(UserError):
+    """A newer version of Reuna has brought that database to a schema that this one does not know."""
+
+    code = "R119"
+    default_next_step = "Run the version of Reuna that wrote it, or a newer one."
+
+    def __init__(self, where: str, found: str, known: str) -> None:
+        super().__init__(f"{where} has schema {found}, this version of Reuna knows up to {known}")
+        self.found = found
+        self.known = known
 
 
 class ExtraMissing(UserError):

@@ -22,7 +22,7 @@ import msgspec
 from reuna.adapters.register import Alarm, Register
 from reuna.adapters.tls import identity_of
 from reuna.core.errors import BadMessage, PermissionDenied, ReunaError
-from reuna.core.ports import Clock
+from reuna.core.ports import Clock, Offload
 from reuna.core.records import Hello, Identity, Setting
 from reuna.trust.enrolment import Boots, Node, hear
 from reuna.wire import VERSION
@@ -130,13 +130,17 @@ class Admission:
         self._back.discard(hello.node)
         return doubled and not first
 
-    def note_heard(self) -> None:
+    async def note_heard(self, offload: Offload) -> None:
         """Write down who was heard since the last time."""
         heard, self._heard = self._heard, {}
+        spoken = dict(self._spoken)
+        await offload(lambda: self._note(heard, spoken))
+
+    def _note(self, heard: Mapping[str, float], spoken: Mapping[str, tuple[str, int]]) -> None:
         if heard:
             self.register.heard(heard)
         known = self.register.last_spoken()
-        new = {name: said for name, said in self._spoken.items() if known.get(name) != said}
+        new = {name: said for name, said in spoken.items() if known.get(name) != said}
         if new:
             self.register.spoken(new)
 
@@ -151,6 +155,7 @@ async def watch(
     on_names: OnNames,
     on_files: Callable[[], Awaitable[None]],
     clock: Clock,
+    offload: Offload,
 ) -> None:
     """Tell of changed names and of renewed certificate files. Runs until cancelled.
 
@@ -160,7 +165,7 @@ async def watch(
     while True:
         await clock.sleep(LOOK_S)
         try:
-            names = admission.now_admitted()
+            names = await offload(admission.now_admitted)  # the register may be a server that is away
             admission.take_over(names & told)  # who is out is out at once, who is new waits for the servers
             if names != told:
                 await on_names(told, names)
@@ -172,7 +177,7 @@ async def watch(
                 seen = stamps
             if clock.now() - noted >= HEARD_S:
                 noted = clock.now()
-                admission.note_heard()
+                await admission.note_heard(offload)
         except (ReunaError, OSError) as error:
             log.error("a change was not taken over yet: %s", error)
 

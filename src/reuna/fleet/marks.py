@@ -7,7 +7,7 @@ from contextlib import closing
 from pathlib import Path
 
 from reuna.adapters.database_copy import open_to_read
-from reuna.adapters.journal_state import open_runs
+from reuna.adapters.journal_state import in_file
 from reuna.adapters.ledger_file import segments
 from reuna.adapters.policy_store import PolicyStore
 from reuna.adapters.trust_store import TrustStore
@@ -88,7 +88,7 @@ def _runs(file: Path) -> dict[str, int]:
         return {}
     try:
         with closing(open_to_read(file)) as database:
-            return {each.run: each.rounds for each in open_runs(database)}
+            return {each.run: each.rounds for each in in_file(database).runs}
     except (sqlite3.Error, StorageError, *UNREADABLE):
         return {}
 

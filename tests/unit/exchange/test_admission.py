@@ -13,7 +13,7 @@ from reuna.adapters.register import Alarm, Register
 from reuna.core.errors import BadMessage, BusDown
 from reuna.core.records import Hello
 from reuna.exchange.admission import Admission, alarm_fields, node_fields, read_alarm, read_node, watch
-from reuna.sim.clock import EPOCH, SimClock, run_virtual
+from reuna.sim.clock import EPOCH, InPlace, SimClock, run_virtual
 from reuna.trust.enrolment import Node
 from reuna.wire import VERSION
 
@@ -44,7 +44,7 @@ class World:
 
     def start(self) -> asyncio.Task[None]:
         return asyncio.create_task(
-            watch(self.admission, [self.file], self.on_names, self.on_files, SimClock())
+            watch(self.admission, [self.file], self.on_names, self.on_files, SimClock(), InPlace())
         )
 
 
@@ -173,10 +173,10 @@ def test_with_which_version_a_node_speaks_is_kept_for_the_next_upgrade(tmp_path:
     async def script(world: World) -> None:
         assert world.admission.hear("hello.a", Hello("a", "1", "0.1.0"))
         assert not world.admission.hear("hello.b", Hello("a", "1", "6.6.6")), "nobody speaks for another"
-        world.admission.note_heard()
+        await world.admission.note_heard(InPlace())
         assert world.register.last_spoken() == {"a": ("0.1.0", VERSION)}
         world.admission.hear("hello.a", Hello("a", "2", "0.2.0" + "x" * 100))
-        world.admission.note_heard()
+        await world.admission.note_heard(InPlace())
 
     world = living(tmp_path, ["a", "b"], script)
     assert world.register.last_spoken() == {"a": (f"0.2.0{'x' * 100}"[:40], VERSION)}
