@@ -193,6 +193,8 @@ class DbosHost:
             if self._server is None and not _is_full(error.orig):
                 raise
             raise _problem(error, self.where) from error
+        # DBOS would try for ever, in threads that no stop ends; we try each run again, as on a full disk.
+        self._dbos._sys_db._retry_connection_errors = False
 
     @property
     def where(self) -> str:
@@ -244,18 +246,16 @@ class DbosHost:
         Raises `JournalError` for a kind that was not registered, `DiskFull`.
         """
         self._body(kind)
-        try:
-            with _own_errors(), SetWorkflowID(run):
-                await DBOS.start_workflow_async(self._workflow, kind, spec)
-        except DBAPIError as error:
-            raise _problem(error, self.where) from error
+        with self._asking(), _own_errors(), SetWorkflowID(run):
+            await DBOS.start_workflow_async(self._workflow, kind, spec)
 
     async def status(self, run: str) -> dict[str, Any]:
         """Where a run is, by ``state``: running, done, failed or cancelled. Raises `RunNotFound`.
 
         A run that is done has its ``result``, one that failed ``message`` and ``code``.
         """
-        found = await DBOS.get_workflow_status_async(run)
+        with self._asking():
+            found = await DBOS.get_workflow_status_async(run)
         if found is None:
             raise _no_run(run)
         state = STATES.get(found.status, "running")
@@ -270,7 +270,10 @@ class DbosHost:
 
     async def runs(self, limit: int) -> list[tuple[str, str, float, str]]:
         """Name, state, begin (seconds since the epoch) and spec of runs, the newest first."""
-        found = await DBOS.list_workflows_async(name=WORKFLOW, limit=limit, sort_desc=True, load_output=False)
+        with self._asking():
+            found = await DBOS.list_workflows_async(
+                name=WORKFLOW, limit=limit, sort_desc=True, load_output=False
+            )
         return [
             (each.workflow_id, STATES.get(each.status, "running"), (each.created_at or 0) / 1000, _spec(each))
             for each in found
@@ -281,16 +284,18 @@ class DbosHost:
         await self.status(run)
         if run in self._tasks:
             await asyncio.wait([self._tasks[run]])
-        handle: Any = await DBOS.retrieve_workflow_async(run)
         try:
-            return await handle.get_result(polling_interval_sec=POLL_S)
+            with self._asking():
+                handle: Any = await DBOS.retrieve_workflow_async(run)
+                return await handle.get_result(polling_interval_sec=POLL_S)
         except dbos_error.DBOSAwaitedWorkflowCancelledError as error:
             raise RunFailed(f"the run {run} was cancelled", "Start another run.") from error
 
     async def send(self, run: str, topic: str, message: str) -> None:
         """Leave a message for `Journal.await_event`, durable on return. Raises `RunNotFound`."""
         try:
-            await DBOS.send_async(run, message, topic)
+            with self._asking():
+                await DBOS.send_async(run, message, topic)
         except dbos_error.DBOSNonExistentWorkflowError as error:
             raise _no_run(run) from error
         await asyncio.sleep(0.001)  # DBOS orders messages by the millisecond they were sent in
@@ -298,10 +303,19 @@ class DbosHost:
     async def cancel(self, run: str) -> None:
         """End a run for good; ``CancelledError`` reaches its step. Raises `RunNotFound`."""
         await self.status(run)
-        await DBOS.cancel_workflow_async(run)
+        with self._asking():
+            await DBOS.cancel_workflow_async(run)
         if run in self._tasks:
             self._tasks[run].cancel()
             await asyncio.wait([self._tasks[run]])
+
+    @contextmanager
+    def _asking(self) -> Iterator[None]:
+        """Around what somebody waits for. Raises `DiskFull`, `Unreachable`, `JournalError`."""
+        try:
+            yield
+        except DBAPIError as error:
+            raise _problem(error, self.where) from error
 
     def _executor(self) -> Callable[[str, str], Awaitable[Any]]:
         async def execute(kind: str, spec: str) -> Any:
@@ -325,7 +339,8 @@ class DbosHost:
 
     def _try_again(self, run: str, error: DBAPIError) -> None:
         code = _problem(error, self.where).code
-        log.error("%s journal of run %s cannot be written, again in %g s: %s", code, run, RETRY_S, error.orig)
+        said = _first_line(error)
+        log.error("%s journal of run %s cannot be written, again in %g s: %s", code, run, RETRY_S, said)
         retry = asyncio.ensure_future(_resume(run))
         self._retries.add(retry)
         retry.add_done_callback(self._retries.discard)
@@ -381,7 +396,7 @@ async def _resume(run: str) -> None:
         try:
             await DBOS.resume_workflow_async(run)
         except DBAPIError as error:
-            log.warning("journal of run %s still cannot be written: %s", run, error.orig)
+            log.warning("journal of run %s still cannot be written: %s", run, _first_line(error))
         else:
             return
 
@@ -415,11 +430,16 @@ def _is_full(error: object) -> bool:
     )
 
 
+def _first_line(error: DBAPIError) -> str:
+    """What the database said, without the statement."""
+    return (str(error.orig).strip().splitlines() or [type(error.orig).__name__])[0]
+
+
 def _problem(error: DBAPIError, where: str) -> ReunaError:
     """Why a journal cannot be written."""
     if _is_full(error.orig):
         return DiskFull(f"no space left for the journal {where}")
-    said = (str(error.orig).strip().splitlines() or [""])[0]
+    said = _first_line(error)
     lost = error.connection_invalidated or isinstance(error, OperationalError)
     if lost and not isinstance(error.orig, sqlite3.Error):
         return Unreachable(f"the journal {where} is away: {said}")
@@ -431,12 +451,14 @@ def _log_as_ours() -> None:
     logger = logging.getLogger("dbos")
     logger.handlers.clear()
     logger.propagate = True
-    logger.addFilter(_not_interrupted)
+    logger.addFilter(_worth_saying)
 
 
-def _not_interrupted(record: logging.LogRecord) -> bool:
-    """Runs interrupted by `stop` or `cancel` are no news."""
-    return not record.getMessage().startswith("Asyncio task cancelled")
+def _worth_saying(record: logging.LogRecord) -> bool:
+    """Runs interrupted by `stop` or `cancel` are no news; of a database's error the first line is."""
+    said = record.getMessage()
+    record.msg, record.args = said.partition("\n")[0], ()
+    return not said.startswith("Asyncio task cancelled")
 
 
 @contextmanager

@@ -205,5 +205,8 @@ class Lease:
     def give(self) -> None:
         """Let it go."""
         with self._lock:
-            self._connection = None
+            held, self._connection = self._connection, None
+            if held is not None:
+                held.invalidate()  # not kept for another: the lock is the session's
+                held.close()
             self._engine.dispose()
