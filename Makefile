@@ -11,7 +11,7 @@ BIN := .venv/bin
 # Errors only: warnings about the machine's own package settings help nobody here.
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 
-.PHONY: help demo test test-extras fuzz nightly check fix docs drill bench-quick bench lock clean
+.PHONY: help demo test test-storage test-extras fuzz nightly check fix docs drill bench-quick bench lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -19,8 +19,11 @@ help: ## List the targets
 demo: .venv/demo.stamp ## Six plants learn together: real processes over mutual TLS, about a minute
 	@$(BIN)/reuna demo
 
-test: .venv/dev.stamp ## The whole test suite
-	@$(BIN)/python -m pytest -n 2 --dist worksteal
+test: .venv/dev.stamp ## The whole test suite, without that of storage
+	@$(BIN)/python -m pytest -n 2 --dist worksteal -m "not servers"
+
+test-storage: .venv/dev.stamp ## The tests with a PostgreSQL of their own (Debian: apt-get install postgresql)
+	@$(BIN)/python -m pytest -n 2 --dist worksteal -m servers tests/storage tests/contract
 
 # The client and its own database; the rest is what its server loads. The package mlflow itself does not go
 # with the pyarrow that we lock.

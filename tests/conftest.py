@@ -46,6 +46,13 @@ def no_pickle() -> Iterator[None]:
     assert not found, f"pickles were loaded: {found}"
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that ask for a server are marked, so that they can be run apart: `make test-storage`."""
+    for item in items:
+        if {"postgresql", "s3"} & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.servers)
+
+
 @pytest.fixture(scope="session")
 def postgresql_server() -> Iterator[PostgresqlServer]:
     """One server for all tests of this process; `postgresql` gives each an empty database."""

@@ -32,7 +32,7 @@ ANNA = Person("anna", frozenset({"engineer"}), "$hash")
 At = Callable[[str], Path | PostgresqlDatabase]  #: each call as another process would open it
 
 
-@pytest.fixture(params=["file", "server"])
+@pytest.fixture(params=["file", pytest.param("server", marks=pytest.mark.servers)])
 def at(request: pytest.FixtureRequest, tmp_path: Path) -> At:
     if request.param == "file":
         return lambda name: tmp_path / f"{name}.sqlite"

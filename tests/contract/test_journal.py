@@ -83,7 +83,7 @@ class SimHost:
         return result
 
 
-@pytest.fixture(params=["dbos", "postgresql", "sim"])
+@pytest.fixture(params=["dbos", pytest.param("postgresql", marks=pytest.mark.servers), "sim"])
 def world(request, tmp_path):
     server = None
     if request.param == "postgresql":
