@@ -33,7 +33,7 @@ from reuna.fleet.inventory import Place
 from reuna.fleet.marks import JOURNAL
 from reuna.trust import ledger
 from reuna.trust.policy import FORMAT
-from reuna.wire import VERSION
+from reuna.wire import OLDEST, VERSION
 
 Tables = Mapping[str, tuple[str, ...]]  #: table -> its columns
 
@@ -217,10 +217,9 @@ def _nodes(place: Place) -> Iterator[Finding]:
 
 def _spoken(rows: Iterable[Any]) -> Iterator[Finding]:
     for name, version, protocol in rows:
-        why = "" if protocol == VERSION else "bring it to this version, or this place to its"
-        yield Finding(
-            f"wire version of {name}", f"{protocol} (Reuna {version})", str(VERSION), protocol == VERSION, why
-        )
+        ok, known = OLDEST <= protocol <= VERSION, f"{OLDEST} to {VERSION}"
+        why = "" if ok else "bring it to this version, or this place to its"
+        yield Finding(f"wire version of {name}", f"{protocol} (Reuna {version})", known, ok, why)
 
 
 # --- on a server -----------------------------------------------------------------------------------

@@ -6,7 +6,7 @@
 'plant-1'
 """
 
-from reuna.wire.codec import LIMITS, VERSION, decode, decode_plan, encode, message_digest
+from reuna.wire.codec import LIMITS, OLDEST, VERSION, agreed, decode, decode_plan, encode, message_digest
 from reuna.wire.digest import (
     BLOCK,
     HASH_SIZE,
@@ -24,8 +24,10 @@ __all__ = [
     "HASH_SIZE",
     "LIMITS",
     "LOT",
+    "OLDEST",
     "VERSION",
     "BlockHasher",
+    "agreed",
     "block_hash",
     "decode",
     "decode_plan",
