@@ -19,7 +19,6 @@ from reuna.adapters.audit import AuditTrail
 from reuna.adapters.certificates import flaw, read_chain
 from reuna.adapters.clock import SystemClock, ThreadOffload
 from reuna.adapters.events import EventLog
-from reuna.adapters.files import FileBlobs
 from reuna.adapters.head_store import HeadStore
 from reuna.adapters.https_server import DepotServer, serve_depot
 from reuna.adapters.journal_dbos import DbosHost
@@ -39,7 +38,7 @@ from reuna.cloud.stock import Stock
 from reuna.cloud.train import Conductor, Outcome
 from reuna.cloud.witness import CloudWitness
 from reuna.core.errors import BadMessage, BlobNotFound, Corrupted, SettingsError
-from reuna.core.ports import Clock, Journal
+from reuna.core.ports import Blobs, Clock, Journal
 from reuna.core.records import Event, Hello, RunSpec, Setting
 from reuna.exchange.admission import Admission, read_alarm, read_node
 from reuna.exchange.door import Door, address_of, host_of
@@ -47,7 +46,7 @@ from reuna.exchange.intake import Intake
 from reuna.exchange.news import NewsDesk, Published
 from reuna.exchange.releases import WHAT, read_event
 from reuna.exchange.room import SERVER_AWAY, STORE, tell_durability, when_there_is_room
-from reuna.exchange.storage import server_of, tables_of
+from reuna.exchange.storage import blobs_of, server_of, tables_of
 from reuna.exchange.stored import keep_stored
 from reuna.loop.plan import check_spec
 from reuna.trust.enrolment import Invite, shape
@@ -71,7 +70,7 @@ class Coordinator:
     def __init__(
         self,
         name: str,
-        blobs: FileBlobs,
+        blobs: Blobs,
         events: EventLog,
         host: DbosHost,
         admission: Admission,
@@ -104,7 +103,7 @@ class Coordinator:
         """Begin a run, or go on with the run of that name. Raises `PlanError`, `BlobNotFound`."""
         check_spec(spec)
         for digest in (spec.model, spec.bundle):
-            self.get_blob(digest)
+            await ThreadOffload()(partial(self.get_blob, digest))
         await self._host.submit("train", spec.run, msgspec.json.encode(spec).decode())
 
     async def status(self, run: str) -> dict[str, Any]:
@@ -189,7 +188,8 @@ async def _run(settings: Mapping[str, Any], changes: Changes, stack: AsyncExitSt
     contexts = [serving, dialling]
     bus = await NatsBus.connect(_nats_url(settings), dialling, name)
     stack.push_async_callback(bus.close)
-    blobs, spool = FileBlobs(folder / "blobs"), DiskSpool(folder / "spool")
+    blobs = await ThreadOffload()(lambda: blobs_of(settings, folder / "blobs"))
+    spool = DiskSpool(folder / "spool")
     events = EventLog(tables_of(settings, EVENTS))
     stack.callback(events.close)
     host = DbosHost(folder / "journal", server=server_of(settings, "journal"))

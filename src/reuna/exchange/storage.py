@@ -9,9 +9,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from reuna.adapters.files import FileBlobs
 from reuna.core.errors import NotUsable
 
 if TYPE_CHECKING:
+    from reuna.adapters.object_store import StoredBlobs
     from reuna.adapters.postgresql import PostgresqlDatabase
 
 FIRST = "register.sqlite"  #: the file that every place has which keeps its tables in files
@@ -37,6 +39,18 @@ def server_of(settings: Mapping[str, Any], name: str) -> PostgresqlDatabase | No
 def tables_of(settings: Mapping[str, Any], file: str) -> Path | PostgresqlDatabase:
     """Where the store that would be ``file`` in the state folder has its tables. Raises as `server_of`."""
     return server_of(settings, Path(file).stem) or Path(settings["folder"]) / file
+
+
+def blobs_of(settings: Mapping[str, Any], folder: Path) -> FileBlobs | StoredBlobs:
+    """A cloud's blobs: in ``folder``, which is the cache of a bucket where the settings name one.
+
+    Raises `SettingsError`, `ExtraMissing`, `Unreachable`, `PermissionDenied` when it cannot be written.
+    """
+    if not settings["store"]:
+        return FileBlobs(folder)
+    from reuna.adapters.object_store import StoredBlobs, open_bucket
+
+    return StoredBlobs(folder, open_bucket(settings["store"]))
 
 
 def check_whole(settings: Mapping[str, Any]) -> None:

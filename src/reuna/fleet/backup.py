@@ -36,6 +36,7 @@ HELD = 512  #: files that are held open; of more, those that changed last
 CHUNK = 1 << 20
 TRIES = 20
 PEM, KEY = b"-----BEGIN", b"PRIVATE KEY-----"
+IN_BUCKET = "let the bucket keep versions"
 PGDUMP = b"PGDMP"  #: with which a dump begins
 WHY_KEY = "a private key; --keys takes it in"
 #: Read before the rest of their folder, which then is never behind what they say of it.
@@ -99,6 +100,8 @@ def back_up(
         archive = stack.enter_context(writing(file, 0o600))
         marks = marks_of(place.state, place.trust, place.values.get("database", ""))
         holding = hold(found, keys, stack)
+        if store := place.values.get("store", ""):
+            holding.left_out.append(LeftOut("state/blobs", f"models and bundles are in {store}; {IN_BUCKET}"))
         taken = tuple(_copied(archive, holding, progress))
         manifest = Manifest(
             format=FORMAT,
