@@ -3,10 +3,10 @@
 A store says each of its statements once, in the SQL that SQLite and PostgreSQL have in common, with ``?``
 for values. Nodes and fogs keep SQLite and import nothing more; the server is `reuna.adapters.postgresql`.
 
->>> database = opened(path, SCHEMA)          # or a server's database, given instead of the path
->>> with database.writing() as tables:       # one transaction; nobody else writes meanwhile
-...     tables.execute("DELETE FROM held WHERE name = ?", (name,)).rowcount
->>> database.rows("SELECT name FROM held")
+    database = opened(path, SCHEMA)          # or a server's database, given instead of the path
+    with database.writing() as tables:       # one transaction; nobody else writes meanwhile
+        tables.execute("DELETE FROM held WHERE name = ?", (name,))
+    database.rows("SELECT name FROM held")
 """
 
 from __future__ import annotations

@@ -4,9 +4,8 @@ A blob is durable when the bucket has it. Every blob in use lies in the folder t
 reads it; what the folder lacks is fetched, and checked block by block. Address and credentials of the service
 come from where its tools look: ``AWS_ENDPOINT_URL``, ``AWS_ACCESS_KEY_ID``, ``~/.aws``; never from the URL.
 
->>> blobs = StoredBlobs(folder, open_bucket("s3://reuna/line-4"))
->>> blobs.put(b"abc").digest in blobs.bucket.names()
-True
+    blobs = StoredBlobs(folder, open_bucket("s3://reuna/line-4"))
+    assert blobs.put(b"abc").digest in blobs.bucket.names()
 """
 
 from __future__ import annotations

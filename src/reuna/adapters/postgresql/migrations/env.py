@@ -6,9 +6,7 @@ from alembic import context
 
 from reuna.adapters.postgresql.versions import SCHEMA, VERSIONS
 
-context.configure(
-    connection=context.config.attributes["connection"],
-    version_table=VERSIONS,
-    version_table_schema=SCHEMA,
-)
-context.run_migrations()
+if (config := getattr(context, "config", None)) is not None:  # Alembic has it only while it runs this file
+    connection = config.attributes["connection"]
+    context.configure(connection=connection, version_table=VERSIONS, version_table_schema=SCHEMA)
+    context.run_migrations()
