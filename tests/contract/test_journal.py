@@ -1,4 +1,4 @@
-"""The `Journal` port: what DBOS on SQLite and the simulator's journal both promise.
+"""The `Journal` port: what DBOS in a file, DBOS on PostgreSQL and the simulator's journal all promise.
 
 Lives of a cloud process are lives of a host here: `open_host` starts another one on what the last
 one left. The crashes at the end are real ones for DBOS (SIGKILL of a process of its own).
@@ -21,6 +21,7 @@ from dbos._dbos import _get_dbos_instance
 
 from reuna.adapters.clock import SystemClock
 from reuna.adapters.journal_dbos import DbosHost, DbosJournal, Durable
+from reuna.adapters.postgresql import PostgresqlDatabase
 from reuna.core.errors import JournalError, Refused, RunFailed, RunNotFound
 from reuna.sim.clock import SimClock, run_virtual
 from reuna.sim.faults import Walker, fleet_of
@@ -90,18 +91,26 @@ class SimHost:
         return result
 
 
-@pytest.fixture(params=["dbos", "sim"])
+@pytest.fixture(params=["dbos", pytest.param("postgresql", marks=pytest.mark.servers), "sim"])
 def world(request, tmp_path):
-    return World(request.param, tmp_path)
+    server = None
+    if request.param == "postgresql":
+        server = PostgresqlDatabase(request.getfixturevalue("postgresql").url(), "journal")
+    yield World(request.param, tmp_path, server)
+    if server is not None:
+        server.close()
 
 
 class World:
     """One disk, on which one host after the other lives."""
 
-    def __init__(self, kind, folder):
-        self.now = time.time if kind == "dbos" else SimClock().now
+    def __init__(self, kind, folder, server=None):
+        self.now = SimClock().now if kind == "sim" else time.time
+        self.wait = 4.0 if kind == "postgresql" else 1.8  # longer than a host needs to go on with its runs
         self._disk = {}
-        self._make = (lambda: DbosHost(folder)) if kind == "dbos" else (lambda: SimHost(self._disk))
+        self._make = (
+            (lambda: SimHost(self._disk)) if kind == "sim" else (lambda: DbosHost(folder, server=server))
+        )
 
     @asynccontextmanager
     async def host(self, body):
@@ -175,15 +184,17 @@ async def test_two_runs_do_not_see_each_other(world):
 
 async def test_a_wait_is_not_begun_again_by_the_next_life(world):
     async def body(journal, spec):
-        await journal.sleep_until(world.now() + 1.8)
+        await journal.sleep_until(world.now() + world.wait)
         return world.now()
 
-    began = world.now()
     async with world.host(body) as host:
+        began = world.now()
         await host.submit("kind", "run", "")
         await asyncio.sleep(0.7)
+    again = world.now()
     async with world.host(body) as host:
-        assert 1.75 <= await host.result("run") - began < 2.4
+        ended = await host.result("run")
+    assert began + world.wait - 0.05 <= ended < again + world.wait
 
 
 async def test_a_wait_for_a_moment_that_has_passed_ends_at_once(world):

@@ -1,4 +1,4 @@
-"""Published bytes: messages of protocol 1 keep their encoding, and old bytes stay readable.
+"""Published bytes: messages keep the encoding of the protocol they began in, and old bytes stay readable.
 
 Regenerate on purpose with ``python -m tests.golden.test_wire`` after raising the protocol number.
 """
@@ -28,7 +28,7 @@ from reuna.core.records import (
     Said,
     ShownHead,
 )
-from reuna.wire import LIMITS, decode, digest_bytes, encode
+from reuna.wire import LIMITS, OLDEST, VERSION, decode, digest_bytes, encode
 
 GOLDEN = Path(__file__).with_name("wire-1.json")
 GRID = Grid(16, -10)
@@ -51,7 +51,6 @@ MESSAGES: dict[str, msgspec.Struct] = {
     "receipt": Receipt("r-1", 2, 1, "e1", "01" * 32),
     "event": Event("e1", "b0", 3, 1.5, "sat out", "r-1", 2, {"reason": "no rows"}),
     "hello": Hello("n1", "b0", "0.1.0", ("e1", "e2")),
-    "hello of revision 1": Hello("n1", "b0", "0.1.0", ("e1", "e2"), 1),
     "check": Plan(
         "c-1", 1, 1, "check", "ab" * 32, 72, 10, ("e1", "e2"), 2, 30.0, GRID, 100, 4, 7, "cd" * 32, 5,
         as_settings(Needs((Module("torch", "torch", "2.13.0"),), ("all",), "ef" * 32)),
@@ -61,6 +60,7 @@ MESSAGES: dict[str, msgspec.Struct] = {
         (Member("e1", metrics={"memory_free_mib": 9.5}, said=(Said("code"), Said("libraries", "no", "torch"))),),
     ),
     "news": News(7),
+    "hello of 2": Hello("n1", "b0", "0.2.0", ("e1", "e2"), protocol=2, oldest=1),
     "shown": ShownHead(b"head", b"k" * 32, (b"leaf", b"site"), b"proof"),
     "spec": RunSpec(
         "r-1", "p", "fault-classification", "all", 3, "fedavg", {"n1": ("e1",)}, "ab" * 32, 72, 10, "cd" * 32, 5
@@ -107,8 +107,11 @@ def test_too_many_bytes_are_refused_before_they_are_decoded() -> None:
 
 def test_another_version_or_type_is_refused() -> None:
     data = encode(MESSAGES["hello"])
-    with pytest.raises(BadMessage, match="protocol 1"):
-        decode(Hello, bytes([2]) + data[1:])
+    for version in (OLDEST - 1, VERSION + 1):
+        with pytest.raises(BadMessage, match="protocol 1 to 2"):
+            decode(Hello, bytes([version]) + data[1:])
+    for version in (OLDEST, VERSION):
+        assert decode(Hello, bytes([version]) + data[1:]) == MESSAGES["hello"]
     with pytest.raises(BadMessage, match="got a message of type 5"):
         decode(Event, data)
 

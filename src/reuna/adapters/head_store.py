@@ -1,4 +1,4 @@
-"""Heads of ledgers that the cloud has countersigned: SQLite, rows are only ever added.
+"""Heads of ledgers that the cloud has countersigned; rows are only ever added.
 
 One newest head for each node says where its ledger was last seen; nothing before is forgotten, so
 that a head that comes again gets the countersignature that it had.
@@ -6,15 +6,10 @@ that a head that comes again gets the countersignature that it had.
 
 from __future__ import annotations
 
-import sqlite3
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from reuna.adapters.files import database_error, open_database
-from reuna.core.errors import StorageError
+from reuna.adapters.database import Database, opened
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS heads (
@@ -37,7 +32,6 @@ _ALL = f"SELECT {_COLUMNS} FROM heads ORDER BY number"  # noqa: S608  # our own 
 _RELEASE = """
 INSERT INTO released SELECT DISTINCT node, ledger FROM heads WHERE node = ? ON CONFLICT DO NOTHING
 """
-WAIT_S = 10.0  #: for another process that writes
 
 
 class Kept(NamedTuple):
@@ -56,23 +50,10 @@ class Kept(NamedTuple):
 
 
 class HeadStore:
-    """Durable when a method returns; several threads and processes may use it.
+    """``at``: its file, or the cloud's server. Raises as `reuna.adapters.database.Database`."""
 
-    Raises `DiskFull`, `NotUsable` or `Corrupted`.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._lock = threading.Lock()
-        self._db = open_database(path, WAIT_S, 0o700)
-        try:
-            with self._guarded():
-                self._db.execute("PRAGMA journal_mode=WAL")
-                self._db.execute("PRAGMA synchronous=FULL")
-                self._db.executescript(_SCHEMA)
-        except StorageError:
-            self._db.close()
-            raise
+    def __init__(self, at: Path | Database) -> None:
+        self._db = opened(at, _SCHEMA, 0o700)
 
     def newest(self, node: str) -> Kept | None:
         """The last head of a node's ledger, None before the first and after `release`."""
@@ -84,32 +65,22 @@ class HeadStore:
 
     def every(self) -> list[Kept]:
         """All of them, the oldest first."""
-        with self._guarded():
-            return [Kept(*row) for row in self._db.execute(_ALL).fetchall()]
+        return [Kept(*row) for row in self._db.rows(_ALL)]
 
     def keep(self, kept: Kept) -> None:
         """Add one."""
-        with self._guarded():
-            self._db.execute(_PUT, kept)
+        with self._db.writing() as tables:
+            tables.execute(_PUT, kept)
 
     def release(self, node: str) -> int:
         """Let a node begin another ledger, under another key if need be; how many ledgers it had."""
-        with self._guarded():
-            return self._db.execute(_RELEASE, (node,)).rowcount
+        with self._db.writing() as tables:
+            return tables.execute(_RELEASE, (node,)).rowcount
 
     def close(self) -> None:
         """After the last call of anything else."""
         self._db.close()
 
     def _one(self, query: str, *values: object) -> Kept | None:
-        with self._guarded():
-            row = self._db.execute(query, values).fetchone()
-        return None if row is None else Kept(*row)
-
-    @contextmanager
-    def _guarded(self) -> Iterator[None]:
-        try:
-            with self._lock:
-                yield
-        except sqlite3.Error as error:
-            raise database_error(error, self._path) from error
+        rows = self._db.rows(query, *values)
+        return Kept(*rows[0]) if rows else None

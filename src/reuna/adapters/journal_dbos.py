@@ -1,8 +1,9 @@
-"""The `Journal` port over DBOS on SQLite: a run goes on at its last finished step.
+"""The `Journal` port over DBOS: a run goes on at its last finished step.
 
-DBOS is a library, not a server: its tables lie in one SQLite file in the folder given. Everything
-runs on the event loop that called `DbosHost.start`, runs taken up again included, so that what a
-step does may use the connections of the process. Values are stored as JSON, never pickled.
+DBOS is a library, not a server: its tables lie in one SQLite file in the folder given, or in the
+PostgreSQL server given. Everything runs on the event loop that called `DbosHost.start`, runs taken
+up again included, so that what a step does may use the connections of the process. Values are
+stored as JSON, never pickled.
 
 >>> host = DbosHost(folder)
 >>> host.register("train", body)  # async def body(journal, spec) -> plain JSON value
@@ -25,15 +26,24 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar
 
 from dbos import DBOS, DBOSConfig, Serializer, SetWorkflowID
 from dbos import error as dbos_error
-from dbos._migration import sqlite_migrations
-from sqlalchemy.exc import DBAPIError
+from dbos._migration import get_dbos_migrations, sqlite_migrations
+from sqlalchemy import Engine
+from sqlalchemy.exc import DBAPIError, OperationalError
 
 from reuna.adapters.files import written_how
-from reuna.core.errors import Corrupted, DiskFull, JournalError, ReunaError, RunFailed, RunNotFound
+from reuna.core.errors import (
+    Corrupted,
+    DiskFull,
+    JournalError,
+    ReunaError,
+    RunFailed,
+    RunNotFound,
+    Unreachable,
+)
 from reuna.core.foreign import told
 from reuna.core.ports import Journal
 
@@ -47,6 +57,8 @@ LONGEST_NAP_S = 60.0  #: wall time is looked at again this often, for clocks tha
 RETRY_S = 10.0  #: between tries to go on with a run whose journal could not be written
 POLL_S = 0.2  #: how late a message may be seen, and how long `DbosHost.stop` takes
 THREADS = 32  #: DBOS makes its pool the default of our loop; Python's own bound is 32 as well
+DISK_FULL = "53100"  #: what PostgreSQL calls it
+GUARD_S = 2.0  #: how often a lease is looked at
 SUBSECONDS_SINCE = (3, 42)  #: SQLite's `unixepoch('subsec')`
 LIFE = "~"  #: in DBOS's name of a life of a run after the first: run~2; no run's own name holds it
 _ERROR_KEY = "reuna-error"
@@ -91,6 +103,23 @@ class Durable(sqlite3.Connection):
             self.create_function("unixepoch", 1, _now)
 
 
+class Lease(Protocol):
+    """The right to carry out the runs of a server's journal; see `reuna.adapters.postgresql`. Blocking."""
+
+    def take(self) -> None: ...
+    def check(self) -> None: ...
+    def give(self) -> None: ...
+
+
+class Server(Protocol):
+    """A database on a server, for a journal."""
+
+    where: str
+
+    def engine(self) -> Engine: ...
+    def lease(self) -> Lease: ...
+
+
 class DbosJournal:
     """The journal of the run that is being executed; one commit a step."""
 
@@ -126,8 +155,11 @@ class DbosHost:
 
     _started: ClassVar[DbosHost | None] = None
 
-    def __init__(self, folder: Path, app_version: str = VERSION) -> None:
+    def __init__(self, folder: Path, app_version: str = VERSION, server: Server | None = None) -> None:
         folder.mkdir(parents=True, exist_ok=True)
+        self._server = server
+        self._lease = server.lease() if server else None
+        self._engine: Engine | None = None
         self._file = folder / "journal.sqlite"
         self._version = app_version
         self._bodies: dict[str, Body] = {}
@@ -145,10 +177,17 @@ class DbosHost:
     async def start(self) -> None:
         """Open the journal and go on with every run that was not finished, after about a second.
 
-        Raises `JournalError` when another process or host uses it, `Corrupted`.
+        Raises `JournalError` when another process or host uses it, `Corrupted`, `Unreachable`.
         """
         self._take_lock()
-        _make_file(self._file)
+        if self._lease is None:
+            _make_file(self._file)
+        else:
+            try:
+                await asyncio.to_thread(self._lease.take)
+            except ReunaError:
+                self._give_lock()
+                raise
         self._dbos = DBOS(config=self._config())
         _log_as_ours()
         self._workflow = DBOS.workflow(name=WORKFLOW, max_recovery_attempts=None)(self._executor())
@@ -157,9 +196,27 @@ class DbosHost:
         try:
             DBOS.launch()
         except DBAPIError as error:
-            if not _is_full(error.orig):
+            if self._server is None and not _is_full(error.orig):
                 raise
-            raise DiskFull(f"no space left for {self._file.name} in {self._file.parent}") from error
+            raise _problem(error, self.where) from error
+        # DBOS would try for ever, in threads that no stop ends; we try each run again, as on a full disk.
+        self._dbos._sys_db._retry_connection_errors = False
+
+    @property
+    def where(self) -> str:
+        """The journal, as messages name it."""
+        return self._server.where if self._server else f"{self._file.name} in {self._file.parent}"
+
+    async def guard(self) -> None:
+        """Look after the right to carry out runs. Raises `JournalError` when another process took it."""
+        while True:
+            await asyncio.sleep(GUARD_S)
+            if self._lease is None:
+                continue
+            try:
+                await asyncio.to_thread(self._lease.check)
+            except Unreachable as error:
+                log.warning("%s the journal is away, runs wait: %s", error.code, error)
 
     async def stop(self) -> None:
         """Close the journal; unfinished runs are interrupted and go on at the next start."""
@@ -170,6 +227,10 @@ class DbosHost:
         # DBOS made its pool the default of this loop and is about to close it.
         asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS))
         await asyncio.to_thread(partial(DBOS.destroy, destroy_registry=True))
+        if self._engine is not None:
+            self._engine.dispose()
+        if self._lease is not None:
+            self._lease.give()
         self._give_lock()
 
     def durability(self) -> str:
@@ -177,8 +238,11 @@ class DbosHost:
         assert self._dbos is not None
         connection = self._dbos._sys_db.engine.raw_connection()  # DBOS tells it in no other way
         try:
-            assert connection.driver_connection is not None
-            return written_how(connection.driver_connection)
+            found: Any = connection.driver_connection
+            assert found is not None
+            if self._server is None:
+                return written_how(found)
+            return f"synchronous_commit={found.execute('SHOW synchronous_commit').fetchone()[0]}"
         finally:
             connection.close()
 
@@ -188,18 +252,16 @@ class DbosHost:
         Raises `JournalError` for a kind that was not registered, `DiskFull`.
         """
         self._body(kind)
-        try:
-            with _own_errors(), SetWorkflowID(run):
-                await DBOS.start_workflow_async(self._workflow, kind, spec)
-        except DBAPIError as error:
-            raise DiskFull(f"the journal takes no new run: {error.orig}") from error
+        with self._asking(), _own_errors(), SetWorkflowID(run):
+            await DBOS.start_workflow_async(self._workflow, kind, spec)
 
     async def status(self, run: str) -> dict[str, Any]:
         """Where a run is, by ``state``: running, done, failed or cancelled. Raises `RunNotFound`.
 
         A run that is done has its ``result``, one that failed ``message`` and ``code``.
         """
-        found = await DBOS.get_workflow_status_async(await _newest(run))
+        with self._asking():
+            found = await DBOS.get_workflow_status_async(await _newest(run))
         if found is None:
             raise _no_run(run)
         state = STATES.get(found.status, "running")
@@ -217,7 +279,10 @@ class DbosHost:
 
         One that was resumed began when it was.
         """
-        found = await DBOS.list_workflows_async(name=WORKFLOW, limit=limit, sort_desc=True, load_output=False)
+        with self._asking():
+            found = await DBOS.list_workflows_async(
+                name=WORKFLOW, limit=limit, sort_desc=True, load_output=False
+            )
         newest: dict[str, Any] = {}
         for each in found:
             run, life = _life(each.workflow_id)
@@ -230,7 +295,8 @@ class DbosHost:
 
     async def spec(self, run: str) -> str:
         """What a run was begun with. Raises `RunNotFound`."""
-        found = await DBOS.get_workflow_status_async(run)
+        with self._asking():
+            found = await DBOS.get_workflow_status_async(run)
         if found is None or LIFE in run:
             raise _no_run(run)
         return _spec(found)
@@ -244,33 +310,34 @@ class DbosHost:
             state = (await self.status(run))["state"]
             if state not in {"cancelled", "failed"}:
                 return
-            last = await _newest(run)
-            steps = await DBOS.list_workflow_steps_async(last)
+            with self._asking():
+                last = await _newest(run)
+                steps = await DBOS.list_workflow_steps_async(last)
             end = max(steps, key=lambda step: step["function_id"], default=None)
             again = state == "failed" and end is not None and end["error"] is not None
             start = 1 if end is None else end["function_id"] + (not again)
-            try:
-                with _own_errors(), SetWorkflowID(f"{run}{LIFE}{_life(last)[1] + 1}"):
-                    await DBOS.fork_workflow_async(last, start, application_version=self._version)
-            except DBAPIError as error:
-                raise DiskFull(f"the journal does not take up {run} again: {error.orig}") from error
+            with self._asking(), _own_errors(), SetWorkflowID(f"{run}{LIFE}{_life(last)[1] + 1}"):
+                await DBOS.fork_workflow_async(last, start, application_version=self._version)
 
     async def result(self, run: str) -> Any:
         """Wait for a run's end. Raises the error it ended with; `RunFailed` if it was cancelled."""
         await self.status(run)
-        last = await _newest(run)
+        with self._asking():
+            last = await _newest(run)
         if last in self._tasks:
             await asyncio.wait([self._tasks[last]])
-        handle: Any = await DBOS.retrieve_workflow_async(last)
         try:
-            return await handle.get_result(polling_interval_sec=POLL_S)
+            with self._asking():
+                handle: Any = await DBOS.retrieve_workflow_async(last)
+                return await handle.get_result(polling_interval_sec=POLL_S)
         except dbos_error.DBOSAwaitedWorkflowCancelledError as error:
             raise RunFailed(f"the run {run} was cancelled", "Start another run.") from error
 
     async def send(self, run: str, topic: str, message: str) -> None:
         """Leave a message for `Journal.await_event`, durable on return. Raises `RunNotFound`."""
         try:
-            await DBOS.send_async(await _newest(run), message, topic)
+            with self._asking():
+                await DBOS.send_async(await _newest(run), message, topic)
         except dbos_error.DBOSNonExistentWorkflowError as error:
             raise _no_run(run) from error
         await asyncio.sleep(0.001)  # DBOS orders messages by the millisecond they were sent in
@@ -278,11 +345,20 @@ class DbosHost:
     async def cancel(self, run: str) -> None:
         """End a run until somebody resumes it; ``CancelledError`` reaches its step. Raises `RunNotFound`."""
         await self.status(run)
-        last = await _newest(run)
-        await DBOS.cancel_workflow_async(last)
+        with self._asking():
+            last = await _newest(run)
+            await DBOS.cancel_workflow_async(last)
         if last in self._tasks:
             self._tasks[last].cancel()
             await asyncio.wait([self._tasks[last]])
+
+    @contextmanager
+    def _asking(self) -> Iterator[None]:
+        """Around what somebody waits for. Raises `DiskFull`, `Unreachable`, `JournalError`."""
+        try:
+            yield
+        except DBAPIError as error:
+            raise _problem(error, self.where) from error
 
     def _executor(self) -> Callable[[str, str], Awaitable[Any]]:
         async def execute(kind: str, spec: str) -> Any:
@@ -305,8 +381,9 @@ class DbosHost:
             self._try_again(run, error)  # the run's end could not be journalled
 
     def _try_again(self, run: str, error: DBAPIError) -> None:
-        code = DiskFull.code if _is_full(error.orig) else JournalError.code
-        log.error("%s journal of run %s cannot be written, again in %g s: %s", code, run, RETRY_S, error.orig)
+        code = _problem(error, self.where).code
+        said = _first_line(error)
+        log.error("%s journal of run %s cannot be written, again in %g s: %s", code, run, RETRY_S, said)
         retry = asyncio.ensure_future(_resume(run))
         self._retries.add(retry)
         retry.add_done_callback(self._retries.discard)
@@ -335,10 +412,16 @@ class DbosHost:
         DbosHost._started = None
 
     def _config(self) -> DBOSConfig:
-        return {
-            "name": APPLICATION,
+        where: DBOSConfig = {
             "system_database_url": f"sqlite:///{self._file}",
             "db_engine_kwargs": {"connect_args": {"factory": Durable}},
+        }
+        if self._server is not None:
+            self._engine = self._server.engine()
+            where = {"system_database_engine": self._engine}
+        return {
+            **where,
+            "name": APPLICATION,
             "application_version": self._version,
             "executor_id": "cloud",
             "serializer": JsonSerializer(),
@@ -371,14 +454,14 @@ async def _resume(run: str) -> None:
         try:
             await DBOS.resume_workflow_async(run)
         except DBAPIError as error:
-            log.warning("journal of run %s still cannot be written: %s", run, error.orig)
+            log.warning("journal of run %s still cannot be written: %s", run, _first_line(error))
         else:
             return
 
 
-def newest_schema() -> int:
-    """To which version this DBOS brings the tables of a journal."""
-    return len(sqlite_migrations)
+def newest_schema(on_server: bool = False) -> int:
+    """To which version this DBOS brings the tables of a journal, in a file or on a server."""
+    return len(get_dbos_migrations("dbos", True, False)) if on_server else len(sqlite_migrations)
 
 
 def _make_file(path: Path) -> None:
@@ -399,7 +482,26 @@ def _now(form: str) -> float | None:
 
 
 def _is_full(error: object) -> bool:
-    return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL
+    return (
+        getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL
+        or getattr(error, "sqlstate", None) == DISK_FULL
+    )
+
+
+def _first_line(error: DBAPIError) -> str:
+    """What the database said, without the statement."""
+    return (str(error.orig).strip().splitlines() or [type(error.orig).__name__])[0]
+
+
+def _problem(error: DBAPIError, where: str) -> ReunaError:
+    """Why a journal cannot be written."""
+    if _is_full(error.orig):
+        return DiskFull(f"no space left for the journal {where}")
+    said = _first_line(error)
+    lost = error.connection_invalidated or isinstance(error, OperationalError)
+    if lost and not isinstance(error.orig, sqlite3.Error):
+        return Unreachable(f"the journal {where} is away: {said}")
+    return JournalError(f"the journal {where} cannot be written: {said}")
 
 
 def _log_as_ours() -> None:
@@ -407,12 +509,14 @@ def _log_as_ours() -> None:
     logger = logging.getLogger("dbos")
     logger.handlers.clear()
     logger.propagate = True
-    logger.addFilter(_not_interrupted)
+    logger.addFilter(_worth_saying)
 
 
-def _not_interrupted(record: logging.LogRecord) -> bool:
-    """Runs interrupted by `stop` or `cancel` are no news."""
-    return not record.getMessage().startswith("Asyncio task cancelled")
+def _worth_saying(record: logging.LogRecord) -> bool:
+    """Runs interrupted by `stop` or `cancel` are no news; of a database's error the first line is."""
+    said = record.getMessage()
+    record.msg, record.args = said.partition("\n")[0], ()
+    return not said.startswith("Asyncio task cancelled")
 
 
 @contextmanager

@@ -1,20 +1,25 @@
-"""What a journal holds, read from its file without opening it as a journal: open runs, its versions.
+"""What a journal holds, read without opening it as a journal: open runs, their versions, its schema.
 
-The tables are those of DBOS (`reuna.adapters.journal_dbos`); nothing is imported that a node lacks.
+The tables are those of DBOS (`reuna.adapters.journal_dbos`), in a file or in the schema ``dbos`` of a
+server; nothing is imported that a node lacks.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 _OPEN = """
 SELECT w.workflow_uuid, count(o.function_id), coalesce(w.application_version, '')
-FROM workflow_status w LEFT JOIN operation_outputs o
+FROM {0}workflow_status w LEFT JOIN {0}operation_outputs o
     ON o.workflow_uuid = w.workflow_uuid AND o.function_name LIKE 'round %'
 WHERE w.status NOT IN ('SUCCESS', 'ERROR', 'CANCELLED')
-GROUP BY w.workflow_uuid ORDER BY w.workflow_uuid
+GROUP BY w.workflow_uuid, w.application_version ORDER BY w.workflow_uuid
 """
+_VERSION = "SELECT coalesce(max(version), 0) FROM {0}dbos_migrations"
+_NAMES = "SELECT table_name FROM information_schema.tables WHERE table_schema = 'dbos'"
+Query = Callable[[str], Sequence[Any]]
 
 
 class OpenRun(NamedTuple):
@@ -25,20 +30,29 @@ class OpenRun(NamedTuple):
     version: str
 
 
-def open_runs(database: sqlite3.Connection) -> list[OpenRun]:
-    """Runs that go on at the next start; none in a journal that is empty. Raises `sqlite3.Error`.
+class JournalState(NamedTuple):
+    """``runs`` go on at the next start; ``schema`` is 0 while there are no tables."""
 
-    One that was resumed has another name there, see `reuna.adapters.journal_dbos.LIFE`.
-    """
-    tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-    if not {"workflow_status", "operation_outputs"} <= tables:
-        return []
-    return [OpenRun(run.partition("~")[0], *rest) for run, *rest in database.execute(_OPEN)]
+    runs: list[OpenRun]
+    schema: int
 
 
-def schema_version(database: sqlite3.Connection) -> int:
-    """How far the journal's tables were brought, 0 when they were not made yet. Raises `sqlite3.Error`."""
-    found = database.execute("SELECT 1 FROM sqlite_master WHERE name = 'dbos_migrations'").fetchone()
-    if not found:
-        return 0
-    return int(database.execute("SELECT coalesce(max(version), 0) FROM dbos_migrations").fetchone()[0])
+def in_file(database: sqlite3.Connection) -> JournalState:
+    """Of a journal in a file. Raises `sqlite3.Error`."""
+
+    def query(statement: str) -> list[Any]:
+        return database.execute(statement).fetchall()
+
+    return _state(query, query("SELECT name FROM sqlite_master WHERE type = 'table'"), "")
+
+
+def on_server(query: Query) -> JournalState:
+    """Of the journal on a server. Raises what ``query`` raises."""
+    return _state(query, query(_NAMES), "dbos.")
+
+
+def _state(query: Query, names: Sequence[Any], prefix: str) -> JournalState:
+    tables = {name for (name,) in names}
+    runs = query(_OPEN.format(prefix)) if {"workflow_status", "operation_outputs"} <= tables else []
+    schema = query(_VERSION.format(prefix))[0][0] if "dbos_migrations" in tables else 0
+    return JournalState([OpenRun(run.partition("~")[0], *rest) for run, *rest in runs], int(schema))

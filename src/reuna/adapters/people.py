@@ -1,20 +1,14 @@
-"""Accounts, sessions and proposals of one cloud, in SQLite. Of a session's token only the hash is kept."""
+"""Accounts, sessions and proposals of one cloud. Of a session's token only the hash is kept."""
 
 from __future__ import annotations
 
 import hashlib
-import sqlite3
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-from reuna.adapters.files import database_error, open_database
-from reuna.core.errors import AccountProblem, StorageError
+from reuna.adapters.database import Database, opened
+from reuna.core.errors import AccountProblem
 from reuna.trust.people import Person, Proposal, Session
 
-WAIT_S = 10.0
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS people (
     name TEXT PRIMARY KEY, roles TEXT NOT NULL, password TEXT NOT NULL, disabled INTEGER NOT NULL
@@ -33,39 +27,30 @@ CREATE TABLE IF NOT EXISTS proposals (
     decided_at REAL NOT NULL, content BLOB NOT NULL
 ) WITHOUT ROWID;
 """
+_ADD = "INSERT INTO people VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING"
 _PROPOSAL = "id, action, summary, digest, author, at, decided, decided_by, decided_at"
 
 
 class PeopleStore:
-    """Safe to use from several threads and processes. Raises `DiskFull`, `NotUsable` or `Corrupted`."""
+    """``at``: its file, or the cloud's server. Raises as `reuna.adapters.database.Database`."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._lock = threading.Lock()
-        self._db = open_database(path, WAIT_S)
-        try:
-            with self._own_errors():
-                for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
-                    self._db.execute(f"PRAGMA {pragma}")
-                self._db.executescript(_SCHEMA)
-        except StorageError:
-            self._db.close()
-            raise
+    def __init__(self, at: Path | Database) -> None:
+        self._db = opened(at, _SCHEMA)
 
     # --- people ----------------------------------------------------------------------------------
 
     def people(self) -> list[Person]:
         """All accounts by name."""
-        return [_person(row) for row in self._rows("SELECT * FROM people ORDER BY name")]
+        return [_person(row) for row in self._db.rows("SELECT * FROM people ORDER BY name")]
 
     def person(self, name: str) -> Person | None:
         """The account of that name."""
-        rows = self._rows("SELECT * FROM people WHERE name = ?", name)
+        rows = self._db.rows("SELECT * FROM people WHERE name = ?", name)
         return _person(rows[0]) if rows else None
 
     def known_as(self, issuer: str, subject: str) -> str | None:
         """The account of somebody an identity provider knows."""
-        rows = self._rows("SELECT name FROM identities WHERE issuer = ? AND subject = ?", issuer, subject)
+        rows = self._db.rows("SELECT name FROM identities WHERE issuer = ? AND subject = ?", issuer, subject)
         return str(rows[0][0]) if rows else None
 
     def add(self, person: Person, identity: tuple[str, str] | None = None) -> None:
@@ -73,22 +58,20 @@ class PeopleStore:
 
         Raises `AccountProblem` when the name is taken.
         """
-        try:
-            with self._transaction():
-                self._db.execute("INSERT INTO people VALUES (?, ?, ?, ?)", _row(person))
-                if identity is not None:
-                    self._db.execute("INSERT INTO identities VALUES (?, ?, ?)", (*identity, person.name))
-        except sqlite3.IntegrityError:
-            raise AccountProblem(f"there is an account {person.name}", "Take another name.") from None
+        with self._db.writing() as tables:
+            if tables.execute(_ADD, _row(person)).rowcount == 0:
+                raise AccountProblem(f"there is an account {person.name}", "Take another name.")
+            if identity is not None:
+                tables.execute("INSERT INTO identities VALUES (?, ?, ?)", (*identity, person.name))
 
     def change(self, person: Person) -> None:
         """Another password, other roles, or disabled: every session of the account ends."""
-        with self._transaction():
+        with self._db.writing() as tables:
             name, *row = _row(person)
-            self._db.execute(
+            tables.execute(
                 "UPDATE people SET roles = ?, password = ?, disabled = ? WHERE name = ?", (*row, name)
             )
-            self._db.execute("DELETE FROM sessions WHERE name = ?", (person.name,))
+            tables.execute("DELETE FROM sessions WHERE name = ?", (person.name,))
 
     def remove(self, name: str) -> None:
         """The account and its sessions; what it did stays in the audit trail."""
@@ -103,7 +86,7 @@ class PeopleStore:
 
     def session(self, token: str) -> Session | None:
         """The session of a token."""
-        rows = self._rows("SELECT name, csrf, began, used FROM sessions WHERE hash = ?", _hash(token))
+        rows = self._db.rows("SELECT name, csrf, began, used FROM sessions WHERE hash = ?", _hash(token))
         return Session(*rows[0]) if rows else None
 
     def touch(self, token: str, now: float) -> None:
@@ -135,17 +118,18 @@ class PeopleStore:
 
     def proposals(self) -> list[Proposal]:
         """All of them, the newest first."""
-        return [Proposal(*row) for row in self._rows(f"SELECT {_PROPOSAL} FROM proposals ORDER BY at DESC")]  # noqa: S608  # our own words
+        rows = self._db.rows(f"SELECT {_PROPOSAL} FROM proposals ORDER BY at DESC")  # noqa: S608  # our own words
+        return [Proposal(*row) for row in rows]
 
     def proposal(self, id: str) -> tuple[Proposal, bytes] | None:
         """One of them, and its content."""
-        rows = self._rows(f"SELECT {_PROPOSAL}, content FROM proposals WHERE id = ?", id)  # noqa: S608  # our own words
+        rows = self._db.rows(f"SELECT {_PROPOSAL}, content FROM proposals WHERE id = ?", id)  # noqa: S608  # our own words
         return (Proposal(*rows[0][:-1]), rows[0][-1]) if rows else None
 
     def decided(self, proposal: Proposal) -> bool:
         """Keep the decision; False when there was one before."""
-        with self._transaction():
-            done = self._db.execute(
+        with self._db.writing() as tables:
+            done = tables.execute(
                 "UPDATE proposals SET decided = ?, decided_by = ?, decided_at = ?"
                 " WHERE id = ? AND decided = ''",
                 (proposal.decided, proposal.decided_by, proposal.decided_at, proposal.id),
@@ -156,28 +140,9 @@ class PeopleStore:
         """After the last call of anything else."""
         self._db.close()
 
-    def _rows(self, query: str, *values: object) -> list[Any]:
-        with self._lock, self._own_errors():
-            return self._db.execute(query, values).fetchall()
-
     def _do(self, query: str, *values: object) -> None:
-        with self._transaction():
-            self._db.execute(query, values)
-
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        with self._lock, self._own_errors(), self._db:
-            self._db.execute("BEGIN IMMEDIATE")
-            yield
-
-    @contextmanager
-    def _own_errors(self) -> Iterator[None]:
-        try:
-            yield
-        except sqlite3.IntegrityError:
-            raise
-        except sqlite3.Error as error:
-            raise database_error(error, self._path) from error
+        with self._db.writing() as tables:
+            tables.execute(query, values)
 
 
 def _hash(token: str) -> bytes:

@@ -1,22 +1,19 @@
-"""Who was invited, who is a node, who was revoked: SQLite, shared by the service and the commands.
+"""Who was invited, who is a node, who was revoked: shared by the service and the commands.
 
-One file at the cloud, one at each fog. What is written is durable when a method returns; commands
+One at the cloud, one at each fog. What is written is durable when a method returns; commands
 write while the service runs. Secrets are kept as hashes.
 """
 
 from __future__ import annotations
 
-import sqlite3
-import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
 
-from reuna.adapters.files import database_error, open_database
-from reuna.core.errors import NotAdmitted, StorageError
+from reuna.adapters.database import Database, Tables, opened
+from reuna.core.errors import NotAdmitted
 from reuna.trust.enrolment import Invite, Node, judge_invite
 
 _SCHEMA = """
@@ -41,8 +38,17 @@ CREATE TABLE IF NOT EXISTS alarms (
 """
 _INVITE = "id, hash, role, name, created, expires, edges, replaces, used, cancelled"
 _NODE = "name, role, site, serial, key, issued, expires, revoked, reason"
-_PUT_NODE = f"INSERT OR REPLACE INTO nodes ({_NODE}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608  # our own words
-WAIT_S = 10.0  #: for another process that writes
+_PUT_NODE = f"""
+INSERT INTO nodes ({_NODE}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (name) DO UPDATE SET
+    role = excluded.role, site = excluded.site, serial = excluded.serial, key = excluded.key,
+    issued = excluded.issued, expires = excluded.expires, revoked = excluded.revoked, reason = excluded.reason
+"""  # noqa: S608  # our own words
+_SERVE = "INSERT INTO hosts VALUES (?, ?) ON CONFLICT (host) DO UPDATE SET name = excluded.name"
+_HEARD = "INSERT INTO heard VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET at = excluded.at"
+_SPOKEN = """
+INSERT INTO spoken VALUES (?, ?, ?) ON CONFLICT (name) DO
+    UPDATE SET version = excluded.version, protocol = excluded.protocol
+"""
 
 
 class Alarm(NamedTuple):
@@ -55,20 +61,10 @@ class Alarm(NamedTuple):
 
 
 class Register:
-    """Safe to use from several threads and processes. Raises `DiskFull`, `NotUsable` or `Corrupted`."""
+    """``at``: its file, or the cloud's server. Raises as `reuna.adapters.database.Database`."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._lock = threading.Lock()
-        self._db = open_database(path, WAIT_S, 0o700)
-        try:
-            with self._own_errors():
-                self._db.execute("PRAGMA journal_mode=WAL")
-                self._db.execute("PRAGMA synchronous=FULL")
-                self._db.executescript(_SCHEMA)
-        except StorageError:
-            self._db.close()
-            raise
+    def __init__(self, at: Path | Database) -> None:
+        self._db = opened(at, _SCHEMA, 0o700)
 
     # --- invitations -------------------------------------------------------------------------
 
@@ -76,157 +72,128 @@ class Register:
         """Keep an invitation."""
         values = msgspec.structs.asdict(invite)
         row = [values[name] for name in _INVITE.split(", ")]
-        with self._transaction():
-            self._db.execute(f"INSERT INTO invites ({_INVITE}) VALUES ({_marks(row)})", row)  # noqa: S608  # our own words
+        with self._db.writing() as tables:
+            tables.execute(f"INSERT INTO invites ({_INVITE}) VALUES ({_marks(row)})", row)  # noqa: S608  # our own words
 
     def invites(self) -> list[Invite]:
         """All that are kept, the newest first."""
-        return [_invite(row) for row in self._rows(f"SELECT {_INVITE} FROM invites ORDER BY created DESC")]  # noqa: S608  # our own words
+        return [_invite(row) for row in self._db.rows(f"SELECT {_INVITE} FROM invites ORDER BY created DESC")]  # noqa: S608  # our own words
 
     def find(self, hashed: bytes) -> Invite | None:
         """The invitation whose secret has this hash."""
-        rows = self._rows(f"SELECT {_INVITE} FROM invites WHERE hash = ?", hashed)  # noqa: S608  # our own words
+        rows = self._db.rows(f"SELECT {_INVITE} FROM invites WHERE hash = ?", hashed)  # noqa: S608  # our own words
         return _invite(rows[0]) if rows else None
 
     def cancel(self, id: str, now: float) -> Invite:
         """End an invitation that was not used. Raises `NotAdmitted`."""
-        with self._transaction():
-            invite = self._one(id)
+        with self._db.writing() as tables:
+            invite = _one(tables, id)
             judge_invite(invite, now)
             assert invite is not None
-            self._db.execute("UPDATE invites SET cancelled = ? WHERE id = ?", (now, id))
+            tables.execute("UPDATE invites SET cancelled = ? WHERE id = ?", (now, id))
         return invite
 
     def redeem(self, id: str, node: Node, now: float) -> None:
         """Use an invitation up and take its node in: both or neither, once. Raises `NotAdmitted`."""
-        with self._transaction():
-            invite = judge_invite(self._one(id), now)
-            self._db.execute("UPDATE invites SET used = ? WHERE id = ?", (now, id))
-            self._db.execute(_PUT_NODE, _values(node))
+        with self._db.writing() as tables:
+            invite = judge_invite(_one(tables, id), now)
+            tables.execute("UPDATE invites SET used = ? WHERE id = ?", (now, id))
+            tables.execute(_PUT_NODE, _values(node))
             if invite.replaces:
-                self._revoke(invite.replaces, now, f"renamed to {invite.name}")
-
-    def _one(self, id: str) -> Invite | None:
-        rows = self._db.execute(f"SELECT {_INVITE} FROM invites WHERE id = ?", (id,)).fetchall()  # noqa: S608  # our own words
-        return _invite(rows[0]) if rows else None
+                _revoke(tables, invite.replaces, now, f"renamed to {invite.name}")
 
     # --- nodes -------------------------------------------------------------------------------
 
     def record(self, node: Node) -> None:
         """Note the newest certificate of a node. Raises `NotAdmitted` when it was revoked meanwhile."""
-        with self._transaction():
-            found = self._db.execute("SELECT revoked FROM nodes WHERE name = ?", (node.name,)).fetchone()
+        with self._db.writing() as tables:
+            found = tables.execute("SELECT revoked FROM nodes WHERE name = ?", (node.name,)).fetchone()
             if found is not None and found[0] is not None:
                 raise NotAdmitted("revoked", f"{node.name} was revoked")
-            self._db.execute(_PUT_NODE, _values(node))
+            tables.execute(_PUT_NODE, _values(node))
 
     def learn(self, node: Node) -> bool:
         """Note what a fog said of an edge of its site; False when the name is somebody else's."""
-        with self._transaction():
-            found = self._db.execute("SELECT role, site FROM nodes WHERE name = ?", (node.name,)).fetchone()
+        with self._db.writing() as tables:
+            found = tables.execute("SELECT role, site FROM nodes WHERE name = ?", (node.name,)).fetchone()
             if found is not None and found != (node.role, node.site):
                 return False
-            self._db.execute(_PUT_NODE, _values(node))
+            tables.execute(_PUT_NODE, _values(node))
         return True
 
     def node(self, name: str) -> Node | None:
         """What is known of a name."""
-        rows = self._rows(f"SELECT {_NODE} FROM nodes WHERE name = ?", name)  # noqa: S608  # our own words
+        rows = self._db.rows(f"SELECT {_NODE} FROM nodes WHERE name = ?", name)  # noqa: S608  # our own words
         return Node(*rows[0]) if rows else None
 
     def nodes(self) -> list[Node]:
         """All names known, sorted."""
-        return [Node(*row) for row in self._rows(f"SELECT {_NODE} FROM nodes ORDER BY name")]  # noqa: S608  # our own words
+        return [Node(*row) for row in self._db.rows(f"SELECT {_NODE} FROM nodes ORDER BY name")]  # noqa: S608  # our own words
 
     def revoke(self, name: str, now: float, reason: str) -> None:
         """Refuse a name from now on; one not yet known is refused as well. For good."""
-        with self._transaction():
-            self._revoke(name, now, reason)
-
-    def _revoke(self, name: str, now: float, reason: str) -> None:
-        self._db.execute(
-            "INSERT INTO nodes (name, role, site, serial, key, issued, expires, revoked, reason)"
-            " VALUES (?, '', '', '', '', 0, 0, ?, ?) ON CONFLICT (name) DO"
-            " UPDATE SET revoked = coalesce(revoked, excluded.revoked), reason = excluded.reason",
-            (name, now, reason),
-        )
+        with self._db.writing() as tables:
+            _revoke(tables, name, now, reason)
 
     # --- hosts and alarms --------------------------------------------------------------------
 
     def hosts(self) -> Mapping[str, str]:
         """Hosts that were certified, and for whom."""
-        return dict(self._rows("SELECT host, name FROM hosts"))
+        return dict(self._db.rows("SELECT host, name FROM hosts"))
 
     def serve_under(self, name: str, hosts: tuple[str, ...]) -> None:
         """Note the hosts that a node serves under, instead of those before."""
-        with self._transaction():
-            self._db.execute("DELETE FROM hosts WHERE name = ?", (name,))
-            self._db.executemany("INSERT OR REPLACE INTO hosts VALUES (?, ?)", [(h, name) for h in hosts])
+        with self._db.writing() as tables:
+            tables.execute("DELETE FROM hosts WHERE name = ?", (name,))
+            tables.executemany(_SERVE, [(h, name) for h in hosts])
 
     def heard(self, at: Mapping[str, float]) -> None:
         """Note when names were last heard of."""
-        with self._transaction():
-            self._db.executemany("INSERT OR REPLACE INTO heard VALUES (?, ?)", list(at.items()))
+        with self._db.writing() as tables:
+            tables.executemany(_HEARD, list(at.items()))
 
     def spoken(self, versions: Mapping[str, tuple[str, int]]) -> None:
         """Note with which version of Reuna, and of the protocol, names were last heard."""
-        with self._transaction():
+        with self._db.writing() as tables:
             rows = [(name, *version) for name, version in versions.items()]
-            self._db.executemany("INSERT OR REPLACE INTO spoken VALUES (?, ?, ?)", rows)
+            tables.executemany(_SPOKEN, rows)
 
     def last_spoken(self) -> dict[str, tuple[str, int]]:
         """With which version each name was last heard."""
-        found = self._rows("SELECT name, version, protocol FROM spoken")
+        found = self._db.rows("SELECT name, version, protocol FROM spoken")
         return {name: (version, protocol) for name, version, protocol in found}
 
     def last_heard(self) -> dict[str, float]:
         """When each name was last heard of."""
-        return dict(self._rows("SELECT name, at FROM heard"))
+        return dict(self._db.rows("SELECT name, at FROM heard"))
 
     def alarm(self, alarm: Alarm) -> bool:
         """Keep an alarm; False when the same was kept before."""
-        with self._transaction():
-            done = self._db.execute("INSERT INTO alarms VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING", alarm)
+        with self._db.writing() as tables:
+            done = tables.execute("INSERT INTO alarms VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING", alarm)
             return done.rowcount > 0
 
     def alarms(self) -> list[Alarm]:
         """All alarms, the oldest first."""
-        return [Alarm(*row) for row in self._rows("SELECT name, boot, at, what FROM alarms ORDER BY at")]
+        return [Alarm(*row) for row in self._db.rows("SELECT name, boot, at, what FROM alarms ORDER BY at")]
 
     def hold(self, name: str, now: float) -> None:
         """Refuse a name until somebody decides: `release` or `revoke`."""
-        with self._transaction():
-            self._db.execute("INSERT OR IGNORE INTO held VALUES (?, ?)", (name, now))
+        with self._db.writing() as tables:
+            tables.execute("INSERT INTO held VALUES (?, ?) ON CONFLICT DO NOTHING", (name, now))
 
     def release(self, name: str) -> bool:
         """Admit a held name again; False when it was not held."""
-        with self._transaction():
-            return self._db.execute("DELETE FROM held WHERE name = ?", (name,)).rowcount > 0
+        with self._db.writing() as tables:
+            return tables.execute("DELETE FROM held WHERE name = ?", (name,)).rowcount > 0
 
     def held(self) -> frozenset[str]:
         """Names that wait for somebody's decision."""
-        return frozenset(name for (name,) in self._rows("SELECT name FROM held"))
+        return frozenset(name for (name,) in self._db.rows("SELECT name FROM held"))
 
     def close(self) -> None:
         """After the last call of anything else."""
         self._db.close()
-
-    def _rows(self, query: str, *values: object) -> list[Any]:
-        with self._lock, self._own_errors():
-            return self._db.execute(query, values).fetchall()
-
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        with self._lock, self._own_errors(), self._db:
-            self._db.execute("BEGIN IMMEDIATE")
-            yield
-
-    @contextmanager
-    def _own_errors(self) -> Iterator[None]:
-        try:
-            yield
-        except sqlite3.Error as error:
-            raise database_error(error, self._path) from error
 
 
 def _marks(row: list[Any]) -> str:
@@ -240,3 +207,17 @@ def _invite(row: tuple[Any, ...]) -> Invite:
 def _values(node: Node) -> tuple[Any, ...]:
     values = msgspec.structs.asdict(node)
     return tuple(values[name] for name in _NODE.split(", "))
+
+
+def _one(tables: Tables, id: str) -> Invite | None:
+    rows = tables.execute(f"SELECT {_INVITE} FROM invites WHERE id = ?", (id,)).fetchall()  # noqa: S608  # our own words
+    return _invite(rows[0]) if rows else None
+
+
+def _revoke(tables: Tables, name: str, now: float, reason: str) -> None:
+    tables.execute(
+        "INSERT INTO nodes (name, role, site, serial, key, issued, expires, revoked, reason)"
+        " VALUES (?, '', '', '', '', 0, 0, ?, ?) ON CONFLICT (name) DO"
+        " UPDATE SET revoked = coalesce(nodes.revoked, excluded.revoked), reason = excluded.reason",
+        (name, now, reason),
+    )

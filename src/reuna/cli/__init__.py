@@ -25,6 +25,7 @@ from reuna.cli import (
     run,
     runs,
     site,
+    storage,
     trust,
     where,
 )
@@ -89,6 +90,7 @@ app.command()(places.edge)
 app.command()(backup.backup)
 app.command()(backup.restore)
 app.command()(backup.upgrade)
+app.add_typer(storage.app, name="storage")
 app.command()(sandbox)
 app.command()(export)
 app.command()(gate)

@@ -29,6 +29,10 @@ def backup(
     settings: SettingsFile,
     file: BackupFile,
     keys: Annotated[bool, typer.Option("--keys", help="Take the private keys in too.")] = False,
+    dump: Annotated[
+        Path | None,
+        typer.Option("--dump", help="What pg_dump wrote, of a cloud with its tables in PostgreSQL."),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Copy what a place cannot make again into one file, while it runs."""
@@ -40,7 +44,7 @@ def backup(
     if (place.state / AUDIT).is_file():
         Trail(place.state).note("place.backup", str(file), "allowed", keys="taken in" if keys else "left out")
     with _progress("copying", json) as progress:
-        done = back_up(place, file, keys, progress, time.time())
+        done = back_up(place, file, keys, progress, time.time(), dump)
     if json:
         as_json(_backup_dict(done))
     else:

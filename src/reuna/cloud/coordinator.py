@@ -19,7 +19,6 @@ from reuna.adapters.audit import AuditTrail
 from reuna.adapters.certificates import flaw, read_chain
 from reuna.adapters.clock import SystemClock, ThreadOffload
 from reuna.adapters.events import EventLog
-from reuna.adapters.files import FileBlobs
 from reuna.adapters.head_store import HeadStore
 from reuna.adapters.https_server import DepotServer, serve_depot
 from reuna.adapters.journal_dbos import DbosHost
@@ -50,7 +49,7 @@ from reuna.core.errors import (
     Untrusted,
 )
 from reuna.core.foreign import UNREADABLE
-from reuna.core.ports import Clock, Journal
+from reuna.core.ports import Blobs, Clock, Journal
 from reuna.core.records import Event, Hello, RunSpec, Setting
 from reuna.core.schedule import Schedule
 from reuna.exchange.admission import Admission, read_alarm, read_node
@@ -58,7 +57,8 @@ from reuna.exchange.door import Door, address_of, host_of
 from reuna.exchange.intake import Intake
 from reuna.exchange.news import NewsDesk, Published
 from reuna.exchange.releases import WHAT, read_event
-from reuna.exchange.room import tell_durability, when_there_is_room
+from reuna.exchange.room import SERVER_AWAY, STORE, tell_durability, when_there_is_room
+from reuna.exchange.storage import blobs_of, server_of, tables_of
 from reuna.exchange.stored import keep_stored
 from reuna.loop.plan import Built, check_built, check_retry, check_spec, retry
 from reuna.trust.enrolment import Invite, shape
@@ -73,6 +73,7 @@ OWN_WORDS = frozenset(
     {"round", "short", "waits", "refused", "local", "evaluate", "resumed"}
 )  #: what the cloud says of a run
 HEADS = "heads.sqlite"  #: in the state folder: countersigned heads of the nodes' ledgers
+EVENTS = "events.sqlite"  #: beside it: what happened in runs
 NEWEST = 50  #: runs that are listed
 PRUNE_S = 86_400.0  #: how often events past their time are forgotten
 
@@ -85,7 +86,7 @@ class Coordinator:
     def __init__(
         self,
         name: str,
-        blobs: FileBlobs,
+        blobs: Blobs,
         events: EventLog,
         host: DbosHost,
         admission: Admission,
@@ -125,8 +126,7 @@ class Coordinator:
         """
         check_spec(spec)
         for digest in (spec.model, spec.bundle):
-            if self._blobs.get(digest) is None:
-                raise _no_blob(digest)
+            await ThreadOffload()(partial(self.get_blob, digest))
         if spec.build:
             await ThreadOffload()(lambda: self._check_built(spec))
         if spec.retries:
@@ -248,7 +248,8 @@ class Coordinator:
         sequence = (round_number << 32) + int(fields.get("attempt", 0))
         at = SystemClock().now()
         event = Event(self._name, f"{spec.run}/{what}", sequence, at, what, spec.run, round_number, fields)
-        await ThreadOffload()(lambda: self._events.record(event))
+        record = partial(ThreadOffload(), lambda: self._events.record(event))
+        await when_there_is_room(record, SystemClock(), log, waits=SERVER_AWAY)
 
 
 def _no_blob(digest: str) -> BlobNotFound:
@@ -280,9 +281,11 @@ async def _run(settings: Mapping[str, Any], changes: Changes, stack: AsyncExitSt
     contexts = [serving, dialling]
     bus = await NatsBus.connect(_nats_url(settings), dialling, name)
     stack.push_async_callback(bus.close)
-    blobs, spool = FileBlobs(folder / "blobs"), DiskSpool(folder / "spool")
-    events = EventLog(folder / "events.sqlite")
-    host = DbosHost(folder / "journal")
+    blobs = await ThreadOffload()(lambda: blobs_of(settings, folder / "blobs"))
+    spool = DiskSpool(folder / "spool")
+    events = EventLog(tables_of(settings, EVENTS))
+    stack.callback(events.close)
+    host = DbosHost(folder / "journal", server=server_of(settings, "journal"))
     signing = Signing(Path(settings["trust"]), clock)
     stock = Stock(signing.repository, Path(settings["trust"]) / "targets", ThreadOffload())
     holdings = Holdings(stock, events, door.register, ThreadOffload())
@@ -300,7 +303,7 @@ async def _run(settings: Mapping[str, Any], changes: Changes, stack: AsyncExitSt
         settings["listen.freight_port"],
         serving,
         admit=door.admission.admit,
-        witness=_witness(settings, folder, signing, door.register, events, stack),
+        witness=_witness(settings, signing, door.register, events, stack),
     )
     stack.push_async_callback(server.stop)
     await bus.follow("event.>", "cloud", partial(_take_event, coordinator, door.admission, events))
@@ -316,7 +319,7 @@ async def _run(settings: Mapping[str, Any], changes: Changes, stack: AsyncExitSt
             *_tls(settings), client=False, flaw=flaw
         )
         contexts.append(for_people)
-    store = PeopleStore(folder / PEOPLE)
+    store = PeopleStore(tables_of(settings, PEOPLE))
     stack.callback(store.close)
     trail = AuditTrail(folder / AUDIT)
     reception = _reception(settings, store, trail, door.register)
@@ -332,9 +335,27 @@ async def _run(settings: Mapping[str, Any], changes: Changes, stack: AsyncExitSt
     ):
         stack.callback(asyncio.create_task(work).cancel)
     log.info("ready")
+    await _first_end(_prune(events, clock), host.guard())
+
+
+async def _prune(events: EventLog, clock: Clock) -> None:
+    """Forget events past their time, each day."""
     while True:
-        await when_there_is_room(lambda: ThreadOffload()(lambda: events.prune(clock.now())), clock, log)
+        prune = partial(ThreadOffload(), lambda: events.prune(clock.now()))
+        await when_there_is_room(prune, clock, log, waits=STORE)
         await clock.sleep(PRUNE_S)
+
+
+async def _first_end(*works: Coroutine[Any, Any, None]) -> None:
+    """Work that has no end, until one of it raises."""
+    tasks = [asyncio.create_task(work) for work in works]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
 
 
 def _news(
@@ -381,14 +402,13 @@ def _sign_ins(settings: Mapping[str, Any], reception: Reception, clock: Clock) -
 
 def _witness(
     settings: Mapping[str, Any],
-    folder: Path,
     signing: Signing,
     register: Register,
     events: EventLog,
     stack: AsyncExitStack,
 ) -> CloudWitness:
     """Countersigns the heads of the nodes' ledgers; a rewritten one is an alarm and an event."""
-    clock, store = SystemClock(), HeadStore(folder / HEADS)
+    clock, store = SystemClock(), HeadStore(tables_of(settings, HEADS))
     stack.callback(store.close)
     root = read_chain(Path(settings["tls.authority"]).read_bytes())[0]
 
@@ -463,12 +483,13 @@ async def _take_event(
         if not coordinator.may_tell(fog, event, admission.names):
             raise BadMessage(f"{event.what!r:.40} of {event.node!r:.80} is not its to tell")
         if event.node == fog:  # a fog speaks of its own site
-            await ThreadOffload()(lambda: _learn(admission.register, event))
+            learn = partial(ThreadOffload(), lambda: _learn(admission.register, event))
+            await when_there_is_room(learn, SystemClock(), log, waits=STORE)
         last = event.what == WHAT
         if last:
             read_event(event)
         record = partial(ThreadOffload(), lambda: events.record(event, last=last))
-        if not await when_there_is_room(record, SystemClock(), log):
+        if not await when_there_is_room(record, SystemClock(), log, waits=STORE):
             log.info("an event came again on %s: %r %s of %r", subject, event.boot, event.seq, event.node)
         elif last:
             coordinator.holdings.turn.on()
@@ -512,7 +533,7 @@ async def _hello(
         coordinator.present[node] = SystemClock().now()
     coordinator.below[hello.node] = tuple(names[1:])
     if coordinator.checks is not None:
-        coordinator.checks.revisions[hello.node] = hello.revision
+        coordinator.checks.protocols[hello.node] = hello.protocol
     await planner.on_hello(hello)
     await news.on_hello(hello)
 

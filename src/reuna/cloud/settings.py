@@ -8,6 +8,13 @@ CLOUD: tuple[Option, ...] = (
     Option("fleet", str, REQUIRED, "name of the fleet, as in the certificates"),
     Option("name", str, "cloud", "name of this node, as in its certificate"),
     Option("folder", str, REQUIRED, "where this node keeps its state"),
+    Option(
+        "database",
+        str,
+        "",
+        "postgresql://USER@HOST:5432/NAME that keeps the cloud's tables; empty: SQLite in the folder",
+    ),
+    Option("store", str, "", "s3://BUCKET/PREFIX that keeps models and bundles; empty: files in the folder"),
     Option("fogs", list, [], "names of fogs beside those that enrolled"),
     Option("listen.host", str, "127.0.0.1", "address the fogs reach"),
     Option("listen.nats_port", int, REQUIRED, "TCP port of the hub's nats-server", check=TCP_PORT),

@@ -19,11 +19,19 @@ from numpy.typing import NDArray
 
 from reuna.cloud import validate
 from reuna.cloud.plan import Planner
-from reuna.core.errors import Corrupted, DiskFull, NotApproved, RunFailed, StorageError
+from reuna.core.errors import (
+    Corrupted,
+    DiskFull,
+    NotApproved,
+    PeerError,
+    RunFailed,
+    StorageError,
+    Unreachable,
+)
 from reuna.core.ports import Blob, Blobs, Clock, Journal, Offload
 from reuna.core.records import Contribution, Member, Plan, RunSpec, Setting, Task
 from reuna.exchange.intake import Intake
-from reuna.exchange.room import when_there_is_room
+from reuna.exchange.room import SERVER_AWAY, when_there_is_room
 from reuna.learn import grid as fixed
 from reuna.learn.strategies import strategy
 from reuna.loop import train
@@ -91,7 +99,7 @@ class Conductor:
             ask = Ask(number, "train", state["model"], asked, life)
             work = partial(self._in_time, spec, number, partial(self._round, spec, ask, state))
             after = await journal.step(f"round {number}", work)
-            self._forget(before, {spec.model, *state.values(), *after.values()})
+            await self._forget(before, {spec.model, *state.values(), *after.values()})
             before, state, asked = state, after, ask.shared(spec)
         outcome: Outcome = {"model": state["model"], "rounds": spec.rounds}
         if spec.local:
@@ -112,12 +120,16 @@ class Conductor:
             fields: dict[str, Setting] = {"round": number, "seconds": seconds, "code": DiskFull.code}
             await self._report(spec, "disk was full", fields)
 
-        return await when_there_is_room(work, self._clock, log, told)
+        on_disk = partial(when_there_is_room, work, self._clock, log, told)
+        return await when_there_is_room(on_disk, self._clock, log, waits=SERVER_AWAY)
 
-    def _forget(self, state: Outcome, needed: set[str]) -> None:
-        """Drop the model that only rounds long journalled began from."""
-        for digest in set(state.values()) - needed:
-            self._blobs.drop(digest)
+    async def _forget(self, state: Outcome, needed: set[str]) -> None:
+        """Drop the model that only rounds long journalled began from. One that is left over does no harm."""
+        for digest in sorted(set(state.values()) - needed - {""}):
+            try:
+                await self._offload(partial(self._blobs.drop, digest))
+            except Unreachable as error:
+                log.warning("%s an old model was not removed: %s", error.code, error)
 
     # --- a round of training -----------------------------------------------------------------
 
@@ -185,7 +197,8 @@ class Conductor:
     async def _attempt(self, spec: RunSpec, ask: Ask, attempt: int) -> tuple[Plan, list[Contribution], bool]:
         """The plan, its rows when it closed, and whether it was closed before a restart."""
         async with self.turn:
-            model = self._held(ask.model)
+            model = await self._offload(lambda: self._held(ask.model))
+            await self._offload(lambda: self._blobs.get(spec.bundle))  # here, before the nodes ask for it
             asked = self._planner.plans(spec, ask.round, attempt, ask.task, model, ask.before)
             plan = decode_plan(next(iter(asked.values())))
             closed = self._intake.open(asked)
@@ -257,7 +270,7 @@ class Conductor:
                     memory.add(after[name])
                 first += count
             return {"model": model.seal().digest, "state": memory.seal().digest if memory else ""}
-        except StorageError:  # what is half made would fill the disk further with each try
+        except (StorageError, PeerError):  # what is half made would fill the disk further with each try
             model.abandon()
             if memory:
                 memory.abandon()

@@ -17,7 +17,8 @@
     │   ├── ReleaseNotFound    R112  no release of that version or name
     │   ├── NotReleased        R113  a run's model may not be released
     │   ├── NotHeld            R115  not every edge holds the newest release in time
-    │   └── RunProblem         R120  a run cannot be begun from that, resumed or retried
+    │   ├── DatabaseTooNew     R116  a newer version of Reuna wrote that database
+    │   └── RunProblem         R117  a run cannot be begun from that, resumed or retried
     ├── DeviceError          this machine cannot do it                     exit 3
     │   ├── ServerMissing      R201  no nats-server
     │   ├── ServerTooOld       R202  a nats-server below the oldest we run on
@@ -142,10 +143,22 @@ class NotHeld(UserError):
     )
 
 
+class DatabaseTooNew(UserError):
+    """A newer version of Reuna has brought that database to a schema that this one does not know."""
+
+    code = "R116"
+    default_next_step = "Run the version of Reuna that wrote it, or a newer one."
+
+    def __init__(self, where: str, found: str, known: str) -> None:
+        super().__init__(f"{where} has schema {found}, this version of Reuna knows up to {known}")
+        self.found = found
+        self.known = known
+
+
 class RunProblem(UserError):
     """A run cannot be begun from what is named, resumed or retried."""
 
-    code = "R120"
+    code = "R117"
     default_next_step = "See where it is: `reuna runs --fleet FLEET`."
 
 

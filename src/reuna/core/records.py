@@ -266,14 +266,21 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True):
     fields: dict[str, Setting] = {}
 
 
+Protocol = Annotated[int, msgspec.Meta(ge=0, le=1_000)]
+
+
 class Hello(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A node says that it is there and asks for the current plan; ``revision`` as `reuna.wire` has it."""
+    """A node says that it is there and asks for the current plan.
+
+    It speaks the protocols ``oldest`` to ``protocol`` (`reuna.wire`). Who does not say so speaks 1.
+    """
 
     node: str
     boot: str
     version: str
     children: tuple[str, ...] = ()
-    revision: int = 0
+    protocol: Protocol = 1
+    oldest: Protocol = 1
 
 
 class News(msgspec.Struct, frozen=True):

@@ -22,7 +22,7 @@ from reuna.core.records import Event, Hello, Identity
 from reuna.edge.settings import sandbox_limits
 from reuna.exchange.child import EgressProcess
 from reuna.exchange.link import EgressSettings
-from reuna.wire import REVISION
+from reuna.wire import OLDEST, VERSION
 
 log = logging.getLogger("reuna.edge")
 
@@ -72,7 +72,7 @@ async def _serve(settings: dict[str, Any], folder: Path, egress: EgressProcess) 
     started = asyncio.create_task(egress.emit(Event(name, boot, 0, clock.now(), "started")))
     try:
         while True:
-            await egress.hello(Hello(name, boot, __version__, revision=REVISION))
+            await egress.hello(Hello(name, boot, __version__, protocol=VERSION, oldest=OLDEST))
             await clock.sleep(settings["hello_s"])
     finally:
         started.cancel()

@@ -22,10 +22,10 @@ import msgspec
 from reuna.adapters.register import Alarm, Register
 from reuna.adapters.tls import identity_of
 from reuna.core.errors import BadMessage, PermissionDenied, ReunaError
-from reuna.core.ports import Clock
+from reuna.core.ports import Clock, Offload
 from reuna.core.records import Hello, Identity, Setting
 from reuna.trust.enrolment import Boots, Node, hear
-from reuna.wire import VERSION
+from reuna.wire import OLDEST, VERSION, agreed
 
 log = logging.getLogger("reuna.admission")
 LOOK_S = 1.0
@@ -59,6 +59,7 @@ class Admission:
         self._boots: dict[str, Boots] = {}
         self._heard: dict[str, float] = {}
         self._spoken: dict[str, tuple[str, int]] = {}  #: version of Reuna and of the protocol, where new
+        self._strange: dict[str, str] = {}  #: names that speak no protocol of ours -> what is said of it
         self._back: set[str] = set()  #: names that were out, and were not heard of since they came back
         self._turn = asyncio.Event()  #: set, and replaced, each time ``names`` changes
         self.names = self.now_admitted()
@@ -99,6 +100,8 @@ class Admission:
             identity = identity_of(peercert)
             if identity != self.identity(identity.name) or identity.name not in self.names:
                 raise PermissionDenied(f"{identity.uri} is not admitted here")
+            if identity.name in self._strange:
+                raise PermissionDenied(self._strange[identity.name])
         except PermissionDenied as error:
             log.warning("refused a request: %s", error)
             raise
@@ -107,7 +110,7 @@ class Admission:
         return identity
 
     def hear(self, subject: str, hello: Hello) -> bool:
-        """Take in a hello; False when it is not for its own name.
+        """Take in a hello; False when it is not for its own name, or of one that speaks no protocol of ours.
 
         A cloned node raises an alarm, and is held: which of the two is the thief only a person can tell.
         """
@@ -115,13 +118,29 @@ class Admission:
             log.warning("refused a hello of %s on %s", hello.node, subject)
             return False
         self._heard[hello.node] = self._clock.now()
-        self._spoken[hello.node] = (hello.version[:LONGEST_VERSION], VERSION)
+        self._spoken[hello.node] = (hello.version[:LONGEST_VERSION], hello.protocol)
         if hello.node in self.names and self._doubled(hello):
             said = "the same key speaks from two places; both are refused until you revoke or release it"
             self.register.hold(hello.node, self._clock.now())
             if self.register.alarm(Alarm(hello.node, hello.boot, self._clock.now(), said)):
                 log.error("alarm: %s: %s", hello.node, said)
-        return True
+        return self._understood(hello)
+
+    def _understood(self, hello: Hello) -> bool:
+        """Whether we speak with it. Said once: such a node gives and gets nothing until it is upgraded."""
+        if agreed(hello.oldest, hello.protocol) is not None:
+            self._strange.pop(hello.node, None)
+            return True
+        theirs = f"{hello.oldest} to {hello.protocol}" if hello.oldest < hello.protocol else hello.protocol
+        step = "bring it to this version" if hello.protocol < OLDEST else "bring this place to its version"
+        said = (
+            f"{hello.node} (Reuna {hello.version[:LONGEST_VERSION]!r}) speaks protocol {theirs},"
+            f" this place {OLDEST} to {VERSION}: {step}"
+        )
+        if self._strange.get(hello.node) != said:
+            self._strange[hello.node] = said
+            log.error("refused: %s", said)
+        return False
 
     def _doubled(self, hello: Hello) -> bool:
         """Whether a start that was over speaks again. Whoever is the first of a released name may go on."""
@@ -130,13 +149,17 @@ class Admission:
         self._back.discard(hello.node)
         return doubled and not first
 
-    def note_heard(self) -> None:
+    async def note_heard(self, offload: Offload) -> None:
         """Write down who was heard since the last time."""
         heard, self._heard = self._heard, {}
+        spoken = dict(self._spoken)
+        await offload(lambda: self._note(heard, spoken))
+
+    def _note(self, heard: Mapping[str, float], spoken: Mapping[str, tuple[str, int]]) -> None:
         if heard:
             self.register.heard(heard)
         known = self.register.last_spoken()
-        new = {name: said for name, said in self._spoken.items() if known.get(name) != said}
+        new = {name: said for name, said in spoken.items() if known.get(name) != said}
         if new:
             self.register.spoken(new)
 
@@ -151,6 +174,7 @@ async def watch(
     on_names: OnNames,
     on_files: Callable[[], Awaitable[None]],
     clock: Clock,
+    offload: Offload,
 ) -> None:
     """Tell of changed names and of renewed certificate files. Runs until cancelled.
 
@@ -160,7 +184,7 @@ async def watch(
     while True:
         await clock.sleep(LOOK_S)
         try:
-            names = admission.now_admitted()
+            names = await offload(admission.now_admitted)  # the register may be a server that is away
             admission.take_over(names & told)  # who is out is out at once, who is new waits for the servers
             if names != told:
                 await on_names(told, names)
@@ -172,7 +196,7 @@ async def watch(
                 seen = stamps
             if clock.now() - noted >= HEARD_S:
                 noted = clock.now()
-                admission.note_heard()
+                await admission.note_heard(offload)
         except (ReunaError, OSError) as error:
             log.error("a change was not taken over yet: %s", error)
 

@@ -22,9 +22,11 @@ from reuna.adapters.tls import reload_context, server_context
 from reuna.exchange import renewal
 from reuna.exchange.admission import Admission, OnNames, watch
 from reuna.exchange.enrolment import Enrolment, Terms
+from reuna.exchange.storage import tables_of
 from reuna.trust.enrolment import DAY, Invite
 
 log = logging.getLogger("reuna.enrolment")
+REGISTER = "register.sqlite"  #: in the state folder
 Files = tuple[Path, Path, Path]  #: certificate, key, root
 
 
@@ -92,7 +94,7 @@ class Door:
             await on_files()
             log.info("a renewed certificate is shown from now on")
 
-        self._start(stack, watch(self.admission, files, on_names, taken_over, clock))
+        self._start(stack, watch(self.admission, files, on_names, taken_over, clock, ThreadOffload()))
 
     async def _in_force(self, chain: Chain) -> None:
         await self.admission.in_force(identity_in(chain[0]).name)
@@ -114,8 +116,8 @@ class Door:
 
 
 def open_register(settings: Mapping[str, Any]) -> Register:
-    """The register in a place's state folder."""
-    return Register(Path(settings["folder"]) / "register.sqlite")
+    """The register of a place. Raises as `reuna.exchange.storage.server_of`."""
+    return Register(tables_of(settings, REGISTER))
 
 
 def open_authority(settings: Mapping[str, Any]) -> CertificateAuthority:

@@ -1,4 +1,4 @@
-"""A full disk is waited for: said once, tried again, and the work goes on by itself.
+"""A full disk, or a server that is away, is waited for: said once, tried again, and the work goes on.
 
     body = await when_there_is_room(lambda: offload(write), clock, log)
 
@@ -11,12 +11,15 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Protocol, TypeVar
 
-from reuna.core.errors import DiskFull
+from reuna.core.errors import DiskFull, ReunaError, Unreachable
 from reuna.core.ports import Clock
 
 T = TypeVar("T")
 Told = Callable[[float], Awaitable[None]]  #: afterwards, with the seconds it lasted
 FIRST_S = 0.1
+ROOM: tuple[type[ReunaError], ...] = (DiskFull,)
+SERVER_AWAY = (Unreachable,)
+STORE = (DiskFull, Unreachable)  #: for work that asks nobody but a store, which may be a server
 LAST_S = 2.0
 
 
@@ -34,25 +37,32 @@ def tell_durability(log: logging.Logger, stores: Mapping[str, Durable]) -> None:
 
 
 async def when_there_is_room(
-    work: Callable[[], Awaitable[T]], clock: Clock, log: logging.Logger, told: Told | None = None
+    work: Callable[[], Awaitable[T]],
+    clock: Clock,
+    log: logging.Logger,
+    told: Told | None = None,
+    waits: tuple[type[ReunaError], ...] = ROOM,
 ) -> T:
-    """Carry out ``work`` until the disk takes it. Raises whatever else it raises."""
+    """Carry out ``work`` until none of ``waits`` is raised. Raises whatever else it raises."""
     began: float | None = None
+    over = ""
     wait = FIRST_S
     while True:
         try:
             done = await work()
-        except DiskFull as full:
+        except waits as full:
             if began is None:
                 began = clock.now()
                 log.error("%s %s; waiting. %s", full.code, full, full.next_step)
+            is_disk = isinstance(full, DiskFull)
+            over = "there is room on the disk again" if is_disk else "the server answers again"
             await clock.sleep(wait)
             wait = min(2 * wait, LAST_S)
         else:
             break
     if began is not None:
         seconds = clock.now() - began
-        log.info("there is room on the disk again, after %.1f s", seconds)
+        log.info("%s, after %.1f s", over, seconds)
         if told is not None:
             await when_there_is_room(lambda: told(seconds), clock, log)
     return done

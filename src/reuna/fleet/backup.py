@@ -27,7 +27,8 @@ from reuna.adapters.fingerprint import DATA_KEY
 from reuna.adapters.ledger_file import FILE
 from reuna.core.backup import FORMAT, Folder, LeftOut, Manifest, Taken, check_path
 from reuna.core.errors import Corrupted, NotUsable
-from reuna.fleet.inventory import Place, Root, made_again, roots
+from reuna.exchange.storage import DUMP
+from reuna.fleet.inventory import STATE, Place, Root, made_again, roots
 from reuna.fleet.marks import JOURNAL, marks_of
 from reuna.trust import ledger
 
@@ -36,6 +37,8 @@ HELD = 512  #: files that are held open; of more, those that changed last
 CHUNK = 1 << 20
 TRIES = 20
 PEM, KEY = b"-----BEGIN", b"PRIVATE KEY-----"
+IN_BUCKET = "let the bucket keep versions"
+PGDUMP = b"PGDMP"  #: with which a dump begins
 WHY_KEY = "a private key; --keys takes it in"
 #: Read before the rest of their folder, which then is never behind what they say of it.
 FIRST = ("countersigned", "resume", "timestamp.json", "state")
@@ -81,17 +84,25 @@ class Done:
     size: int
 
 
-def back_up(place: Place, file: Path, keys: bool, progress: Progress, now: float) -> Done:
-    """Write the backup of a place. Raises `NotUsable`, `DiskFull`, `Corrupted`; then there is no file."""
+def back_up(
+    place: Place, file: Path, keys: bool, progress: Progress, now: float, dump: Path | None = None
+) -> Done:
+    """Write the backup of a place. Raises `NotUsable`, `DiskFull`, `Corrupted`; then there is no file.
+
+    ``dump``: what pg_dump wrote of a cloud's database just before; needed where it has one.
+    """
     found, named = roots(place)
+    found += [Root(_checked(place, file, dump), f"{STATE}/{DUMP}")] if served(place) or dump else []
     real = file.parent.resolve() / file.name
     for root in found:
         if real.is_relative_to(root.path):
             raise NotUsable(f"{file} lies in {root.path}, which is to be backed up", "Name a file elsewhere.")
     with ExitStack() as stack:
         archive = stack.enter_context(writing(file, 0o600))
-        marks = marks_of(place.state, place.trust)
+        marks = marks_of(place.state, place.trust, place.values.get("database", ""))
         holding = hold(found, keys, stack)
+        if store := place.values.get("store", ""):
+            holding.left_out.append(LeftOut("state/blobs", f"models and bundles are in {store}; {IN_BUCKET}"))
         taken = tuple(_copied(archive, holding, progress))
         manifest = Manifest(
             format=FORMAT,
@@ -108,6 +119,31 @@ def back_up(place: Place, file: Path, keys: bool, progress: Progress, now: float
         )
         archive.finish(manifest)
     return Done(file, manifest, archive.digest, sum(each.size for each in taken))
+
+
+def served(place: Place) -> bool:
+    """Whether the place keeps its tables on a server."""
+    return bool(place.values.get("database", ""))
+
+
+def _checked(place: Place, file: Path, dump: Path | None) -> Path:
+    """The dump, which is one. Raises `NotUsable` where the backup would be half of the place."""
+    if not served(place):
+        raise NotUsable("this place keeps its tables in its folder: there is no dump", "Leave --dump out.")
+    if dump is None:
+        url = place.values["database"]
+        raise NotUsable(
+            "the tables of this cloud are in a PostgreSQL server: its folder alone would be half a backup",
+            f"pg_dump --format=custom --file=reuna.dump '{url}' && "
+            f"reuna backup {place.file} {file} --dump reuna.dump",
+        )
+    try:
+        with dump.open("rb") as opened:
+            if opened.read(len(PGDUMP)) == PGDUMP:
+                return dump.absolute()
+    except OSError as error:
+        raise storage_error(error, dump) from error
+    raise NotUsable(f"{dump} is no dump in the custom format", "Make it with pg_dump --format=custom.")
 
 
 # --- holding ---------------------------------------------------------------------------------------

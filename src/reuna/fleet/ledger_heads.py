@@ -10,6 +10,7 @@ from typing import Any
 from reuna.adapters.head_store import HeadStore, Kept
 from reuna.cloud.coordinator import HEADS
 from reuna.core.errors import LedgerProblem
+from reuna.exchange.storage import tables_of
 from reuna.fleet.trail import Trail
 from reuna.trust.heads import countersigner
 
@@ -41,27 +42,21 @@ def release(settings: Mapping[str, Any], node: str) -> int:
     """Let a node begin another ledger; how many it had. Raises `LedgerProblem`, `Corrupted`."""
     with Trail.of_place(settings).doing("ledger.release", node):
         identities = {kept.node for kept in _kept(settings, node)}
-        with closing(HeadStore(_file(settings))) as store:
+        with closing(HeadStore(tables_of(settings, HEADS))) as store:
             return sum(store.release(identity) for identity in identities)
 
 
 def _kept(settings: Mapping[str, Any], node: str) -> list[Kept]:
-    path = _file(settings)
-    if not path.exists():
-        raise LedgerProblem(f"no countersigned heads in {path}", "Name the cloud's settings.")
-    store = HeadStore(path)
-    try:
+    at = tables_of(settings, HEADS)
+    where = at if isinstance(at, Path) else at.where
+    if isinstance(at, Path) and not at.exists():
+        raise LedgerProblem(f"no countersigned heads in {at}", "Name the cloud's settings.")
+    with closing(HeadStore(at)) as store:
         found = [kept for kept in store.every() if not node or node in {kept.node, _name(kept)}]
-    finally:
-        store.close()
     if not found:
-        raise LedgerProblem(f"no countersigned head of {node or 'any node'} in {path}", "Name another node.")
+        raise LedgerProblem(f"no countersigned head of {node or 'any node'} in {where}", "Name another node.")
     return found
 
 
 def _name(kept: Kept) -> str:
     return kept.node.rpartition("/")[2]
-
-
-def _file(settings: Mapping[str, Any]) -> Path:
-    return Path(settings["folder"]) / HEADS

@@ -7,7 +7,7 @@ from contextlib import closing
 from pathlib import Path
 
 from reuna.adapters.database_copy import open_to_read
-from reuna.adapters.journal_state import open_runs
+from reuna.adapters.journal_state import in_file, on_server
 from reuna.adapters.ledger_file import segments
 from reuna.adapters.policy_store import PolicyStore
 from reuna.adapters.trust_store import TrustStore
@@ -24,17 +24,33 @@ JOURNAL = "journal/journal.sqlite"
 _HEADS = "SELECT node, max(seq) FROM heads GROUP BY node ORDER BY node"
 
 
-def marks_of(state: Path, trust: Path | None = None) -> Marks:
-    """Of the place with this state folder; ``trust`` at a cloud. What cannot be read counts as nothing."""
+def marks_of(state: Path, trust: Path | None = None, database: str = "") -> Marks:
+    """Of the place with this state folder; ``trust`` at a cloud, ``database`` where it has a server.
+
+    What cannot be read in the folder counts as nothing. Raises what a server raises.
+    """
     name, records = _ledger(state / "ledger")
     return Marks(
         ledger=name,
         records=records,
         policy_serial=_serial(state / "policy"),
         metadata=_published(trust) if trust else _accepted(state / "trust"),
-        runs=_runs(state / JOURNAL),
-        heads=_heads(state / HEADS),
+        **(_on_server(database) if database else _in_files(state)),
     )
+
+
+def _in_files(state: Path) -> dict[str, dict[str, int]]:
+    return {"runs": _runs(state / JOURNAL), "heads": _heads(state / HEADS)}
+
+
+def _on_server(url: str) -> dict[str, dict[str, int]]:
+    from reuna.adapters.postgresql import PostgresqlDatabase
+
+    with closing(PostgresqlDatabase(url, "marks", looks=True)) as server:
+        if not server.versions().found:
+            return {}
+        runs = {each.run: each.rounds for each in on_server(server.rows).runs}
+        return {"runs": runs, "heads": dict(server.rows(_HEADS))}
 
 
 def _ledger(folder: Path) -> tuple[str, int]:
@@ -88,7 +104,7 @@ def _runs(file: Path) -> dict[str, int]:
         return {}
     try:
         with closing(open_to_read(file)) as database:
-            return {each.run: each.rounds for each in open_runs(database)}
+            return {each.run: each.rounds for each in in_file(database).runs}
     except (sqlite3.Error, StorageError, *UNREADABLE):
         return {}
 

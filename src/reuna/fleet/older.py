@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from reuna.exchange.storage import DUMP, LOAD
 from reuna.fleet.restore import Restored
 
 
@@ -45,6 +46,15 @@ def _of_a_node(done: Restored) -> Iterator[str]:
 
 def _of_a_cloud(done: Restored) -> Iterator[str]:
     marks, made = done.marks, done.manifest.made
+    dump = done.target.state / DUMP
+    if dump.exists():
+        yield (
+            "The cloud's tables are in the dump of its PostgreSQL database; the cloud does not start before"
+            f" they are back: {LOAD} {dump}; then move that file away."
+        )
+    for each in done.manifest.left_out:
+        if each.path == "state/blobs":
+            yield f"Models are not in the backup: {each.why}. Open runs need it as it was on {made}."
     yield (
         f"Nodes that were revoked, accounts that were disabled and proposals that were decided after {made}"
         " are again as they were: do it again. See `reuna node list`, `reuna people list`."

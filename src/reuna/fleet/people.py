@@ -16,6 +16,7 @@ from reuna.adapters.passwords import hashed
 from reuna.adapters.people import PeopleStore
 from reuna.cloud.reception import PEOPLE
 from reuna.core.errors import AccountProblem, NotSignedIn, SettingsError
+from reuna.exchange.storage import tables_of
 from reuna.fleet.client import Operator
 from reuna.fleet.loopback import Loopback
 from reuna.fleet.trail import Trail
@@ -29,9 +30,8 @@ class Office:
     """The accounts of the cloud with these settings; every change stands in the audit trail first."""
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
-        folder = Path(settings["folder"])
-        self._store = PeopleStore(folder / PEOPLE)
-        self._trail = Trail(folder)
+        self._store = PeopleStore(tables_of(settings, PEOPLE))
+        self._trail = Trail.of_place(settings)
 
     def listed(self) -> list[dict[str, Any]]:
         """All accounts by name, without what their passwords are known by."""

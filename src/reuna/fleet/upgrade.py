@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from reuna.adapters.database_copy import open_to_read
 from reuna.adapters.events import EventLog
 from reuna.adapters.files import database_error
 from reuna.adapters.head_store import HeadStore
-from reuna.adapters.journal_state import open_runs, schema_version
+from reuna.adapters.journal_state import JournalState, in_file, on_server
 from reuna.adapters.ledger_file import segments
 from reuna.adapters.people import PeopleStore
 from reuna.adapters.policy_store import PolicyStore
@@ -28,12 +28,12 @@ from reuna.adapters.spool import DiskSpool
 from reuna.adapters.trust_store import TrustStore
 from reuna.cloud.coordinator import HEADS
 from reuna.cloud.reception import PEOPLE
-from reuna.core.errors import ReunaError, StorageError
+from reuna.core.errors import DatabaseTooNew, ReunaError, StorageError
 from reuna.fleet.inventory import Place
 from reuna.fleet.marks import JOURNAL
 from reuna.trust import ledger
 from reuna.trust.policy import FORMAT
-from reuna.wire import VERSION
+from reuna.wire import OLDEST, VERSION
 
 Tables = Mapping[str, tuple[str, ...]]  #: table -> its columns
 
@@ -66,6 +66,8 @@ STORES: Mapping[str, Callable[[Path], Any]] = {
 def check(place: Place) -> list[Finding]:
     """Everything that is there; what is not there yet is made at the next start. Changes nothing."""
     state = place.state
+    if place.values.get("database"):
+        return server_findings(place)
     found = [*_databases(state), *_journal(state / JOURNAL), *_ledger(state / "ledger")]
     return [*found, *_policy(state / "policy"), *_trusted(state / "trust"), *_nodes(place)]
 
@@ -128,18 +130,22 @@ def _words(tables: Tables) -> str:
 def _journal(file: Path) -> Iterator[Finding]:
     if not file.is_file():
         return
-    from reuna.adapters.journal_dbos import VERSION as RUNS
-    from reuna.adapters.journal_dbos import newest_schema
-
     try:
         with closing(open_to_read(file)) as database:
-            at, runs = schema_version(database), open_runs(database)
+            state = in_file(database)
     except (sqlite3.Error, StorageError) as error:
         yield Finding("schema of the journal", "cannot be read", "", ok=False, why=str(error))
         return
-    newest = newest_schema()
-    yield Finding("schema of the journal", str(at), f"up to {newest}", at <= newest)
-    for each in runs:
+    yield from _runs(state, served=False)
+
+
+def _runs(state: JournalState, served: bool) -> Iterator[Finding]:
+    from reuna.adapters.journal_dbos import VERSION as RUNS
+    from reuna.adapters.journal_dbos import newest_schema
+
+    newest = newest_schema(served)
+    yield Finding("schema of the journal", str(state.schema), f"up to {newest}", state.schema <= newest)
+    for each in state.runs:
         ok = each.version == RUNS
         why = "" if ok else "it can be finished only by the version that began it"
         yield Finding(f"journal of {each.run}", each.version, RUNS, ok, why)
@@ -206,11 +212,32 @@ def _nodes(place: Place) -> Iterator[Finding]:
             rows = database.execute(_SPOKEN).fetchall() if {"nodes", "spoken"} <= tables else []
     except (sqlite3.Error, StorageError):
         return  # said above, under its schema
+    yield from _spoken(rows)
+
+
+def _spoken(rows: Iterable[Any]) -> Iterator[Finding]:
     for name, version, protocol in rows:
-        why = "" if protocol == VERSION else "bring it to this version, or this place to its"
-        yield Finding(
-            f"wire version of {name}", f"{protocol} (Reuna {version})", str(VERSION), protocol == VERSION, why
-        )
+        ok, known = OLDEST <= protocol <= VERSION, f"{OLDEST} to {VERSION}"
+        why = "" if ok else "bring it to this version, or this place to its"
+        yield Finding(f"wire version of {name}", f"{protocol} (Reuna {version})", known, ok, why)
+
+
+# --- on a server -----------------------------------------------------------------------------------
+
+
+def server_findings(place: Place) -> list[Finding]:
+    """Of a cloud whose tables are on a server. Raises `Unreachable`, `PermissionDenied`, `SettingsError`."""
+    from reuna.adapters.postgresql import PostgresqlDatabase
+
+    with closing(PostgresqlDatabase(place.values["database"], "upgrade", looks=True)) as server:
+        try:
+            found, newest, steps = server.versions()
+        except DatabaseTooNew as error:
+            return [Finding(f"schema in {server.where}", error.found, error.known, ok=False, why=str(error))]
+        why = f"at the next start: {'; '.join(steps)}" if steps else ""
+        schema = Finding(f"schema in {server.where}", found or "none", newest, ok=True, why=why)
+        spoken = server.rows(_SPOKEN) if found else ()
+        return [schema, *_runs(on_server(server.rows), served=True), *_spoken(spoken)]
 
 
 _SPOKEN = """

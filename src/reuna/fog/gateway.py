@@ -43,7 +43,7 @@ from reuna.exchange.stored import keep_stored
 from reuna.fog.stock import Stock
 from reuna.fog.train import Combiner
 from reuna.trust.enrolment import Node
-from reuna.wire import REVISION, decode
+from reuna.wire import OLDEST, VERSION, decode
 
 log = logging.getLogger("reuna.fog")
 REPORT_S = 5.0  #: how often the cloud is told of new nodes
@@ -112,7 +112,7 @@ async def _run(settings: dict[str, Any], changes: Changes, stack: AsyncExitStack
     stack.callback(starting.cancel)
     log.info("ready")
     while True:
-        await egress.hello(Hello(name, boot, __version__, combiner.present(), REVISION))
+        await egress.hello(Hello(name, boot, __version__, combiner.present(), VERSION, OLDEST))
         await clock.sleep(settings["hello_s"])
 
 

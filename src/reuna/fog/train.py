@@ -20,7 +20,7 @@ from reuna.exchange.intake import Intake
 from reuna.exchange.room import when_there_is_room
 from reuna.learn.grid import pack
 from reuna.loop import train
-from reuna.wire import REVISION, decode_plan, message_digest
+from reuna.wire import CHECKS, decode_plan, message_digest
 
 log = logging.getLogger("reuna.fog")
 PRESENT_S = 30.0  #: an edge that was not heard of for so long is not named as present
@@ -67,7 +67,7 @@ class Combiner:
     async def on_hello(self, hello: Hello) -> None:
         """An edge is there (again): it gets the open plan at once."""
         self._heard[hello.node] = asyncio.get_running_loop().time()
-        (self._older.add if hello.revision < REVISION else self._older.discard)(hello.node)
+        (self._older.add if hello.protocol < CHECKS else self._older.discard)(hello.node)
         if self._plan and self._intake.ask(hello.node) is not None:
             await self._announce(hello.node)
 

@@ -58,7 +58,7 @@ LASTING = frozenset(
 #: Why an edge gave nothing: these words and no others, so that no text of its code or data leaves.
 ABSENT = frozenset({UNHEARD, *(f"{code} {words}" for code, words in ABSENCES.items())})
 AWAITED = f"{NotApproved.code} {ABSENCES[NotApproved.code]}"
-OLDER = f"{BadMessage.code} {ABSENCES[BadMessage.code]}"  #: of who speaks an older revision of the protocol
+OLDER = f"{BadMessage.code} {ABSENCES[BadMessage.code]}"  #: of who speaks an older protocol
 _DIGEST = re.compile(r"([0-9a-f]{64})?")
 
 

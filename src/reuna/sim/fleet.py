@@ -40,7 +40,7 @@ from reuna.sim.freight import MemoryFreight, Weather
 from reuna.sim.lives import Incarnation, Killed, SimLink
 from reuna.sim.storage import MemoryBlob, MemoryBlobs, MemorySpool
 from reuna.trust.requests import vouched, without_roster
-from reuna.wire import REVISION, decode, digest_bytes
+from reuna.wire import VERSION, decode, digest_bytes
 
 HELLO_S = 5.0
 
@@ -466,7 +466,7 @@ class SimFleet:
 
     async def _say_hello(self, link: Link, name: str) -> None:
         while True:
-            await link.hello(Hello(name, "sim", "0", revision=REVISION))
+            await link.hello(Hello(name, "sim", "0", protocol=VERSION))
             await self._clock.sleep(HELLO_S)
 
     def _link(self, life: Incarnation) -> Link:

@@ -6,7 +6,17 @@
 'plant-1'
 """
 
-from reuna.wire.codec import LIMITS, REVISION, VERSION, decode, decode_plan, encode, message_digest
+from reuna.wire.codec import (
+    CHECKS,
+    LIMITS,
+    OLDEST,
+    VERSION,
+    agreed,
+    decode,
+    decode_plan,
+    encode,
+    message_digest,
+)
 from reuna.wire.digest import (
     BLOCK,
     HASH_SIZE,
@@ -21,12 +31,14 @@ from reuna.wire.digest import (
 
 __all__ = [
     "BLOCK",
+    "CHECKS",
     "HASH_SIZE",
     "LIMITS",
     "LOT",
-    "REVISION",
+    "OLDEST",
     "VERSION",
     "BlockHasher",
+    "agreed",
     "block_hash",
     "decode",
     "decode_plan",

@@ -1,5 +1,9 @@
 """Bytes of a message: one version byte, then msgpack of the record with a tag for its type.
 
+The byte is the oldest protocol that reads the message rightly, so what is said as before is written as
+before: its bytes do not depend on who reads them, and an agent one protocol behind understands it. Which
+protocols a node speaks stands in its hello, which every protocol reads; `agreed` judges it.
+
 The length is judged before anything is decoded, so a hostile message cannot make us allocate
 more than `LIMITS` says. Fields are only ever added, with a default; a published field keeps
 its name and meaning, so older bytes stay readable. Golden bytes: ``tests/golden/wire``.
@@ -17,9 +21,9 @@ from reuna.core.errors import BadMessage
 from reuna.core.foreign import UNREADABLE
 from reuna.core.records import Contribution, Event, Hello, News, Plan, Receipt, RunSpec, ShownHead
 
-VERSION = 1  #: protocol number; the first byte of every message
-#: What a node that speaks it understands besides, told in its hello. 1: plans of the task ``check``.
-REVISION = 1
+VERSION = 2  #: protocol number. 2: a hello says which protocols its node speaks; plans of the task check
+OLDEST = VERSION - 1  #: the oldest protocol that is still spoken; nodes are upgraded from the top down
+CHECKS = 2  #: the protocol from which on a node understands plans of the task ``check``
 
 #: Largest encoded message of each type, in bytes. NATS carries at most 1 MB.
 LIMITS: dict[type[msgspec.Struct], int] = {
@@ -43,6 +47,8 @@ _TAGS: dict[type[msgspec.Struct], int] = {
     ShownHead: 7,
     News: 8,
 }
+#: Since which protocol each type of message is as it is now: the first byte of its bytes.
+SINCE: dict[type[msgspec.Struct], int] = dict.fromkeys(_TAGS, 1)
 _ENCODER = msgspec.msgpack.Encoder(order="deterministic")
 _DECODERS = {kind: msgspec.msgpack.Decoder(kind) for kind in LIMITS}
 
@@ -55,7 +61,7 @@ def encode(message: msgspec.Struct) -> bytes:
     Raises `BadMessage` when it would be larger than its limit.
     """
     kind = type(message)
-    data = bytes((VERSION, _TAGS[kind])) + _ENCODER.encode(message)
+    data = bytes((SINCE[kind], _TAGS[kind])) + _ENCODER.encode(message)
     if len(data) > LIMITS[kind]:
         raise BadMessage(f"{kind.__name__} of {len(data)} bytes is over its limit of {LIMITS[kind]}")
     return data
@@ -68,14 +74,25 @@ def decode(kind: type[M], data: bytes) -> M:
     """
     if len(data) > LIMITS[kind]:
         raise BadMessage(f"{kind.__name__} of {len(data)} bytes is over its limit of {LIMITS[kind]}")
-    if len(data) < 2 or data[0] != VERSION:
-        raise BadMessage(f"expected {kind.__name__} of protocol {VERSION}, got {data[:1].hex() or 'nothing'}")
+    if len(data) < 2 or not OLDEST <= data[0] <= VERSION:
+        spoken = f"{OLDEST} to {VERSION}"
+        raise BadMessage(f"expected {kind.__name__} of protocol {spoken}, got {data[:1].hex() or 'nothing'}")
     if data[1] != _TAGS[kind]:
         raise BadMessage(f"expected {kind.__name__}, got a message of type {data[1]}")
     try:
         return cast("M", _DECODERS[kind].decode(memoryview(data)[2:]))
     except UNREADABLE as error:
         raise BadMessage(f"malformed {kind.__name__}: {error}") from error
+
+
+def agreed(oldest: int, newest: int) -> int | None:
+    """The protocol that we and a node that speaks ``oldest`` to ``newest`` speak; None when there is none.
+
+    >>> agreed(1, 1), agreed(2, 7), agreed(VERSION + 1, VERSION + 2)
+    (1, 2, None)
+    """
+    best = min(newest, VERSION)
+    return best if best >= max(oldest, OLDEST) else None
 
 
 @lru_cache(maxsize=4)

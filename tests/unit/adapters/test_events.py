@@ -49,7 +49,7 @@ def _event(seq, node="edge-1", boot="b1", run="r1", at=NOW, what="trained"):
     return Event(node, boot, seq, at, what, run, 1, {"loss": 0.5})
 
 
-def _count(db: sqlite3.Connection) -> None:
+def _count(db) -> None:
     db.execute("CREATE TABLE IF NOT EXISTS total (n INTEGER)")
     if db.execute("UPDATE total SET n = n + 1").rowcount == 0:
         db.execute("INSERT INTO total VALUES (1)")
@@ -109,9 +109,10 @@ def test_an_effect_that_fails_leaves_the_event_to_be_delivered_again(log, path):
 def test_a_crash_before_the_commit_leaves_neither_event_nor_effect(path, clock):
     log = EventLog(path, clock)
     log.record(_event(1), _count)
-    log._db.execute("BEGIN IMMEDIATE")  # what record does, cut off before its commit
-    log._db.execute("INSERT INTO events VALUES (99, 'n', 'b', 2, 'r1', 'w', 0, x'')")
-    _count(log._db)
+    cut = log._db._db
+    cut.execute("BEGIN IMMEDIATE")  # what record does, cut off before its commit
+    cut.execute("INSERT INTO events VALUES (99, 'n', 'b', 2, 'r1', 'w', 0, x'')")
+    _count(cut)
     log.close()
     log = EventLog(path, clock)
     assert len(log.read("r1")) == 1
@@ -170,8 +171,7 @@ def test_a_damaged_file_is_said_to_be_one(path):
 
 
 def test_the_file_is_forced_to_the_disk(log):
-    assert log._db.execute("PRAGMA synchronous").fetchone() == (2,)
-    assert log._db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    assert log.durability() == "journal_mode=wal synchronous=2"
 
 
 def test_what_a_node_said_last_is_kept_and_an_old_word_that_comes_again_does_not_replace_it(log, clock):

@@ -47,7 +47,7 @@ class Fleet(SimFleet):
         """The answers to a check."""
         await asyncio.sleep(0.1)  # until the places have begun
         assert self.checks is not None
-        self.checks.revisions |= dict.fromkeys(set(self.older) & set(self.fogs), 0)
+        self.checks.protocols |= dict.fromkeys(set(self.older) & set(self.fogs), 1)
         spec = msgspec.structs.replace(self.spec, run=name, deadline_s=WAIT_S, **changes)
         self.checks.begin(spec)
         for _ in range(1000):
@@ -83,7 +83,7 @@ class Older:
         self._link = link
 
     async def hello(self, hello: Any) -> None:
-        await self._link.hello(msgspec.structs.replace(hello, revision=0))
+        await self._link.hello(msgspec.structs.replace(hello, protocol=1))
 
 
 def absent(found: dict[str, Any]) -> dict[str, str]:

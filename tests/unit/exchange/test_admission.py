@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from reuna.adapters.register import Alarm, Register
-from reuna.core.errors import BadMessage, BusDown
+from reuna.core.errors import BadMessage, BusDown, PermissionDenied
 from reuna.core.records import Hello
 from reuna.exchange.admission import Admission, alarm_fields, node_fields, read_alarm, read_node, watch
-from reuna.sim.clock import EPOCH, SimClock, run_virtual
+from reuna.sim.clock import EPOCH, InPlace, SimClock, run_virtual
 from reuna.trust.enrolment import Node
-from reuna.wire import VERSION
+from reuna.wire import OLDEST, VERSION
 
 
 def node(name: str, ends: float = EPOCH + 1e6) -> Node:
@@ -44,7 +44,7 @@ class World:
 
     def start(self) -> asyncio.Task[None]:
         return asyncio.create_task(
-            watch(self.admission, [self.file], self.on_names, self.on_files, SimClock())
+            watch(self.admission, [self.file], self.on_names, self.on_files, SimClock(), InPlace())
         )
 
 
@@ -171,12 +171,35 @@ def test_what_cannot_be_read_is_refused(fields: dict[str, Any]) -> None:
 
 def test_with_which_version_a_node_speaks_is_kept_for_the_next_upgrade(tmp_path: Path) -> None:
     async def script(world: World) -> None:
-        assert world.admission.hear("hello.a", Hello("a", "1", "0.1.0"))
+        assert world.admission.hear("hello.a", Hello("a", "1", "0.1.0", protocol=VERSION, oldest=OLDEST))
         assert not world.admission.hear("hello.b", Hello("a", "1", "6.6.6")), "nobody speaks for another"
-        world.admission.note_heard()
+        await world.admission.note_heard(InPlace())
         assert world.register.last_spoken() == {"a": ("0.1.0", VERSION)}
-        world.admission.hear("hello.a", Hello("a", "2", "0.2.0" + "x" * 100))
-        world.admission.note_heard()
+        world.admission.hear("hello.a", Hello("a", "2", "0.2.0" + "x" * 100))  # as one that is behind says it
+        await world.admission.note_heard(InPlace())
 
     world = living(tmp_path, ["a", "b"], script)
-    assert world.register.last_spoken() == {"a": (f"0.2.0{'x' * 100}"[:40], VERSION)}
+    assert world.register.last_spoken() == {"a": (f"0.2.0{'x' * 100}"[:40], 1)}
+
+
+def test_who_speaks_no_protocol_of_ours_takes_no_part_until_it_does(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    shown = {"notAfter": "Jan  1 00:00:00 2100 GMT"}
+
+    async def script(world: World) -> None:
+        peer = {**shown, "subjectAltName": (("URI", world.admission.identity("a").uri),)}
+        for _ in range(3):
+            assert not world.admission.hear("hello.a", Hello("a", "1", "0.9", protocol=OLDEST - 1, oldest=0))
+        with pytest.raises(PermissionDenied, match="bring it to this version"):
+            world.admission.admit(peer)
+        newer = Hello("a", "1", "9.0", protocol=VERSION + 2, oldest=VERSION + 1)
+        assert not world.admission.hear("hello.a", newer)
+        with pytest.raises(PermissionDenied, match="bring this place to its version"):
+            world.admission.admit(peer)
+        assert world.admission.hear("hello.a", Hello("a", "1", "0.9", protocol=OLDEST))
+        assert world.admission.admit(peer).name == "a"
+
+    living(tmp_path, ["a"], script)
+    said = [record.getMessage() for record in caplog.records if record.getMessage().startswith("refused: a ")]
+    assert len(said) == 2, "once for each"

@@ -597,3 +597,15 @@ def test_a_file_that_becomes_shorter_is_no_silent_loss(
     status, _, said = reuna("backup", cloud, tmp_path / "b")
     assert (status, "became shorter" in said) == (5, True)
     assert not (tmp_path / "b").exists()
+
+
+def test_a_backup_of_a_cloud_with_a_bucket_says_that_its_models_are_not_in_it(
+    cloud: Path, reuna: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REUNA_CLOUD_STORE", "s3://models/line")
+    said = told(reuna("backup", cloud, tmp_path / "b.reuna", "--json"))
+    assert "models and bundles are in s3://models/line; let the bucket keep versions" in [
+        each["why"] for each in said["left_out"]
+    ]
+    back = told(reuna("restore", tmp_path / "b.reuna", cloud, "--replace", "--json"))
+    assert any(note.startswith("Models are not in the backup") for note in back["notes"])

@@ -221,11 +221,13 @@ class _Desk:
         self._deciding = asyncio.Lock()
 
     async def put_blob(self, request: web.Request, _known: Known) -> web.Response:
-        self._actions.put_blob(await request.read(), request.match_info["digest"])
+        data, digest = await request.read(), request.match_info["digest"]
+        await in_thread(lambda: self._actions.put_blob(data, digest))
         return web.json_response({})
 
     async def get_blob(self, request: web.Request, _known: Known) -> web.Response:
-        return web.Response(body=self._actions.get_blob(request.match_info["digest"]))
+        digest = request.match_info["digest"]
+        return web.Response(body=await in_thread(lambda: self._actions.get_blob(digest)))
 
     async def submit(self, request: web.Request, known: Known) -> web.Response:
         data = await request.read()

@@ -1,0 +1,1 @@
+"""Steps of the schema, carried out by Alembic in one transaction."""

@@ -1,0 +1,1 @@
+"""One file for each step; never changed after it was published."""
