@@ -85,7 +85,7 @@ async def _never_journalled(self: Any, name: str, work: Any) -> Any:
     return await work()
 
 
-async def _at_once(work: Any, clock: Any, log: Any, told: Any = None) -> Any:
+async def _at_once(work: Any, clock: Any, log: Any, told: Any = None, waits: Any = None) -> Any:
     return await work()
 
 
