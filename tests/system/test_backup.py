@@ -164,7 +164,11 @@ def test_a_cloud_comes_back_from_its_backup_and_the_interrupted_run_goes_on(line
     words = ("restore", str(line.folder / "pump-1.backup"), str(line.settings("pump-1")))
     assert "is not empty" in line.reuna(*words, fails=True)
     back = json.loads(line.reuna(*words, "--replace", "--json"))
-    assert {"ledger", "ledger.key"} <= set(back["carried"]) <= {"ledger", "ledger.key", "policy", "trust"}
+    assert (
+        {"ledger", "ledger.key"}
+        <= set(back["carried"])
+        <= {"ledger", "ledger.key", "data.key", "policy", "trust"}
+    )
     assert (back["behind"], back["missing_keys"]) == ([], [])
     line.start("pump-1")
     third = line.run("--rounds", "1", "--set", "round.quorum=1.0")["run"]

@@ -316,7 +316,7 @@ def test_a_site_whose_data_break_the_contract_sits_out_with_the_reason_and_the_r
     assert "range of 'temperature_c'" in done.stderr
     assert "pump-2's data break version 1 of the contract: range of temperature_c" in done.stdout
     assert reuna("show", cwd=project).stdout == done.stdout
-    (folder,) = (project / "runs").iterdir()
+    (folder,) = (project / "runs").glob("r-*")
     result = msgspec.json.decode((folder / "result.json").read_bytes(), type=ResultFile)
     assert {site.site: site.absent for site in result.sites if site.absent} == {
         "pump-2": {"pump-2": "R114 its data break the contract"}

@@ -81,11 +81,11 @@ def test_anything_else_is_no_address(text: str) -> None:
 
 @pytest.mark.parametrize("table", [CLOUD, FOG, EDGE], ids=["cloud", "fog", "edge"])
 def test_every_path_of_a_place_says_what_must_be_there(table: tuple[Option, ...]) -> None:
-    """But for the state folder, which is made, and the server, which is looked for by itself."""
+    """But for the state folder, which is made, the server, which is looked for by itself, and addresses."""
     words = ("PEM", "folder", "file", "root.json", "policy.toml")
     paths = {option.name for option in table if option.kind is str and any(w in option.help for w in words)}
     silent = {option.name for option in table if option.name in paths and not option.there}
-    assert silent <= {"folder", "nats_server"}
+    assert silent <= {"folder", "nats_server", "database", "store"}
 
 
 def test_what_is_not_there_is_reported_with_the_other_mistakes() -> None:
