@@ -49,7 +49,8 @@ CREATE TABLE events (
 );
 CREATE INDEX events_of_run ON events (run, number);
 CREATE TABLE last_events (
-    node TEXT COLLATE "C" NOT NULL, what TEXT NOT NULL, event BYTEA NOT NULL, PRIMARY KEY (node, what)
+    node TEXT COLLATE "C" NOT NULL, what TEXT NOT NULL, received DOUBLE PRECISION NOT NULL,
+    event BYTEA NOT NULL, PRIMARY KEY (node, what)
 );
 CREATE TABLE heads (
     number BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY, node TEXT NOT NULL, ledger TEXT NOT NULL,
