@@ -40,6 +40,7 @@ LOWER_IS_BETTER = (
     "late",
     "loss",
     "ece",
+    "epsilon",
     LATENCY,
     SIZE,
 )  #: of all other metrics more is better
