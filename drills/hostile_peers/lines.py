@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from reuna.core.records import Contribution
-from reuna.fleet.layout import HOST
+from reuna.fleet.ports import HOST
 from reuna.wire import BLOCK, block_hash, encode
 
 ANSWER_S = 20.0

@@ -15,7 +15,7 @@ from reuna.adapters.nats_bus import NatsBus
 from reuna.adapters.tls import client_context
 from reuna.core.errors import BusDown, PermissionDenied
 from reuna.core.records import Event, Hello
-from reuna.fleet.layout import HOST
+from reuna.fleet.ports import HOST
 from reuna.wire import encode
 
 FOG, CLOUD, NATS = "fog-1/place.log", "cloud/place.log", "fog-1/state/nats/nats.log"

@@ -38,8 +38,9 @@ from reuna.adapters.trust_keys import read_key
 from reuna.adapters.tuf_repository import TufRepository
 from reuna.core.records import Plan, RunSpec
 from reuna.fleet.client import Operator
-from reuna.fleet.layout import HOST, Fleet, make_fleet
+from reuna.fleet.layout import Fleet, make_fleet
 from reuna.fleet.officer import amend, key_file
+from reuna.fleet.ports import HOST
 from reuna.fleet.session import follow, prepare, ready
 from reuna.fleet.supervise import Supervisor
 from reuna.fleet.trust import Ceremony, add, rotate

@@ -10,7 +10,7 @@ import contextlib
 import re
 import ssl
 
-from reuna.fleet.layout import HOST
+from reuna.fleet.ports import HOST
 
 PIECE = 1 << 16
 LAST_S = 2.0

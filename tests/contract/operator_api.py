@@ -33,7 +33,7 @@ from reuna.core.errors import RunNotFound
 from reuna.core.records import Event
 from reuna.exchange.admission import Admission
 from reuna.exchange.intake import Intake
-from reuna.fleet.layout import free_ports
+from reuna.fleet.ports import free_ports
 from reuna.fleet.trust import make_trust
 from reuna.sim.bus import MemoryBroker
 from reuna.sim.clock import InPlace

@@ -22,7 +22,7 @@ from reuna.core.errors import BadMessage, BusDown, PermissionDenied
 from reuna.core.records import Event
 from reuna.core.subjects import MAX_PAYLOAD, child_rights, parent_rights
 from reuna.exchange.admission import Admission
-from reuna.fleet.layout import free_ports
+from reuna.fleet.ports import free_ports
 from reuna.sim.bus import MemoryBroker, MemoryBus
 from reuna.wire import encode
 

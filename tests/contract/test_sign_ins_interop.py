@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from reuna.fleet.layout import free_ports
 from reuna.fleet.people import Account, at_provider
+from reuna.fleet.ports import free_ports
 from tests.contract.operator_api import served_with
 from tests.system.test_enrolment import until
 

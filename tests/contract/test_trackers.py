@@ -25,8 +25,8 @@ from reuna.adapters.mlflow_tracking.names import cut, key, parts
 from reuna.cli import app
 from reuna.core.errors import NotUsable, Unreachable
 from reuna.core.tracking import Measure, Tracked
-from reuna.fleet.layout import free_ports
 from reuna.fleet.open_project import open_settings
+from reuna.fleet.ports import free_ports
 from reuna.fleet.registry import FILES, send_releases, show
 from reuna.fleet.release import Catalogue
 from reuna.fleet.tracking import Live, default_uri, open_store, send

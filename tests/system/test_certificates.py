@@ -33,7 +33,7 @@ from reuna.adapters.register import Register
 from reuna.adapters.tls import client_context, server_context
 from reuna.core.errors import BusDown, PermissionDenied
 from reuna.exchange.admission import Admission
-from reuna.fleet.layout import free_ports
+from reuna.fleet.ports import free_ports
 from reuna.sim.freight import PlainDepot
 from reuna.sim.storage import MemoryBlobs, MemorySpool
 from tests.system.craft import (

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from reuna.adapters.sandbox import probe
-from reuna.fleet.layout import free_ports
+from reuna.fleet.ports import free_ports
 from reuna.template import make_project
 from tests.system.test_enrolment import Plant, until
 

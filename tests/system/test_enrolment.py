@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 
 from reuna.adapters import certificates as c
-from reuna.fleet.layout import free_ports
 from reuna.fleet.officer import give_policy, make_officer
+from reuna.fleet.ports import free_ports
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(170)]
 HOST = "127.0.0.1"

@@ -12,8 +12,9 @@ import pytest
 
 from reuna.adapters.ledger_file import BESIDE, segments
 from reuna.adapters.trust_keys import read_key
-from reuna.fleet.layout import HOST, Fleet, make_fleet
+from reuna.fleet.layout import Fleet, make_fleet
 from reuna.fleet.officer import amend, key_file
+from reuna.fleet.ports import HOST
 from reuna.fleet.supervise import Supervisor
 
 VERIFIER = Path(__file__).parents[2] / "src/reuna/adapters/ledger_verifier.py"

@@ -26,7 +26,7 @@ from reuna.adapters.nats_bus import NatsBus, StreamLimits
 from reuna.adapters.nats_server import HubConfig, LeafConfig, NatsServer, ServerBinary, find_server
 from reuna.adapters.tls import KeyPair, client_context
 from reuna.core.errors import BusDown, PermissionDenied
-from reuna.fleet.layout import free_ports
+from reuna.fleet.ports import free_ports
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.system]
 HOST = "127.0.0.1"

@@ -15,7 +15,8 @@ from reuna.adapters.tls import client_context
 from reuna.adapters.toml_file import read_toml
 from reuna.core.errors import PermissionDenied
 from reuna.fleet.client import Operator
-from reuna.fleet.layout import free_ports, write_toml
+from reuna.fleet.layout import write_toml
+from reuna.fleet.ports import free_ports
 from tests.contract.provider import CLIENT, SECRET, IdentityProvider
 from tests.system.test_enrolment import HOST, Plant, until
 

@@ -12,12 +12,9 @@ from __future__ import annotations
 
 import json
 import logging
-import random
 import re
-import socket
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,11 +25,10 @@ from reuna.adapters.toml_file import read_toml
 from reuna.core.errors import SettingsError
 from reuna.core.settings import REQUIRED, Option, parse
 from reuna.fleet.officer import give_policy, make_officer
+from reuna.fleet.ports import HOST, free_ports
 from reuna.fleet.trust import make_trust, sign_roster
 
 log = logging.getLogger("reuna.up")
-HOST = "127.0.0.1"
-PORTS = range(20_000, 32_000)  #: kernels give 32768 and more to who dials
 HOSTS = (HOST, "localhost")
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 KINDS = ("cloud", "fog", "edge")
@@ -263,18 +259,6 @@ def _keys(ca: CertificateAuthority, role: str, name: str, hosts: Sequence[str] =
         "key": str(pair.key),
         "authority": str(ca.certificate),
     }
-
-
-def free_ports(count: int) -> list[int]:
-    """TCP ports free on loopback right now, of those that the kernel does not give to who dials."""
-    found: list[int] = []
-    with ExitStack() as stack:
-        while len(found) < count:
-            port, probe = random.choice(PORTS), stack.enter_context(socket.socket())  # noqa: S311 - nothing secret
-            with suppress(OSError):
-                probe.bind((HOST, port))
-                found.append(port)
-    return found
 
 
 def write_toml(path: Path, values: Mapping[str, Any]) -> Path:

@@ -33,7 +33,7 @@ from reuna.core.errors import (
     ServerTooOld,
     SettingsError,
 )
-from reuna.fleet.layout import free_ports
+from reuna.fleet.ports import free_ports
 
 HOST = "127.0.0.1"
 SOON_S = 10.0
