@@ -15,6 +15,11 @@ if TYPE_CHECKING:
 
 
 def where(
+    wanted: Annotated[
+        str | None,
+        typer.Argument(metavar="PROJECT[@VERSION]", help="With --wait: until every edge holds this one."),
+    ] = None,
+    *,
     fleet: Annotated[str, typer.Option("--fleet", help="As of `reuna run`.")],
     wait: Annotated[
         float,
@@ -26,12 +31,13 @@ def where(
 ) -> None:
     """Show which edge holds which signed release; with --wait end with 0 when all hold the newest."""
     from reuna.cli.run import open_at
-    from reuna.fleet.holdings import as_dict, look, sites_of
+    from reuna.fleet.holdings import as_dict, look, sites_of, wanted_of
     from reuna.fleet.holdings import wait as wait_for
 
     opened, operator = open_at(fleet)
     known = sites_of(opened)
-    found = wait_for(operator, known, wait) if wait else look(operator.releases(), known)
+    of = wanted_of(wanted) if wanted else None
+    found = wait_for(operator, known, wait, wanted=of) if wait else look(operator.releases(), known)
     if json:
         as_json(as_dict(found))
     else:

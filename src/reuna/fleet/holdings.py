@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from reuna.core.errors import NotHeld, Unreachable
+from reuna.core.errors import NotHeld, SettingsError, Unreachable
 from reuna.core.foreign import UNREADABLE
 from reuna.core.records import Holding
 from reuna.fleet.layout import Fleet
@@ -69,6 +69,31 @@ class Held:
         """Whether there is something to hold, and every edge holds the newest of what is for it."""
         return bool(self.releases and self.sites) and not self.lacking
 
+    def holds(self, wanted: Wanted | None) -> bool:
+        """The same; of a ``wanted`` project, and not before that version of it or a newer one is listed."""
+        if wanted is None:
+            return self.complete
+        project, version = wanted
+        listed = any(each.project == project and each.version >= version for each in self.releases)
+        return listed and bool(self.sites) and all(each.project != project for _, each in self.lacking)
+
+
+Wanted = tuple[str, int]  #: a project, and the version of its release that somebody waits for
+
+
+def wanted_of(text: str) -> Wanted:
+    """A project, or a version of its release, as people write it. Raises `SettingsError`.
+
+    >>> wanted_of("pumps@3"), wanted_of("Pumps, hall 2")
+    (('pumps', 3), ('Pumps, hall 2', 1))
+    """
+    project, at, version = text.rpartition("@")
+    if not at:
+        return text, 1
+    if not (project and version.isascii() and version.isdigit() and int(version)):
+        raise SettingsError(f"{text!r} is no version of a release", "Name it as PROJECT@VERSION.")
+    return project, int(version)
+
 
 def sites_of(fleet: Fleet) -> dict[str, str]:
     """Edge -> its fog, as far as the fleet's own files say; edges that were never heard stand in it."""
@@ -110,10 +135,12 @@ def wait(
     seconds: float,
     now: Callable[[], float] = time.monotonic,
     pause: Callable[[float], None] = time.sleep,
+    wanted: Wanted | None = None,
 ) -> Held:
     """Until every edge holds the newest release that is for it. The cloud answers when something changes.
 
-    Raises `NotHeld` when the time is over, `Unreachable` when the cloud is away then.
+    ``wanted``: of that project alone, and not one that is older than that. Raises `NotHeld` when the time is
+    over, `Unreachable` when the cloud is away then.
     """
     end, mark, found = now() + seconds, 0, None
     while True:
@@ -126,16 +153,18 @@ def wait(
             pause(AWAY_S)
             continue
         found = look(answer, known)
-        if found.complete:
+        if found.holds(wanted):
             return found
         if left < 1.0:
-            raise NotHeld(_why_not(found, seconds))
+            raise NotHeld(_why_not(found, seconds, wanted))
         mark = int(answer["mark"])
 
 
-def _why_not(found: Held, seconds: float) -> str:
+def _why_not(found: Held, seconds: float, wanted: Wanted | None) -> str:
     if not found.releases:
         return f"after {seconds:g} s no release is listed that nodes may take"
+    if wanted and all(each.project != wanted[0] or each.version < wanted[1] for each in found.releases):
+        return f"after {seconds:g} s {wanted[0]} {wanted[1]} is not listed among what nodes may take"
     if not found.sites:
         return f"after {seconds:g} s the cloud knows no edge"
     named = [f"{node} ({state_of(found, node, each)})" for node, each in found.lacking[:NAMED]]

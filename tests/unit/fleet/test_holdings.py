@@ -7,9 +7,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from reuna.core.errors import NotHeld, Unreachable
+from reuna.core.errors import NotHeld, SettingsError, Unreachable
 from reuna.core.records import Holding
-from reuna.fleet.holdings import as_dict, look, state_of, wait
+from reuna.fleet.holdings import as_dict, look, state_of, wait, wanted_of
 from tests.releases import release, target
 
 ONE, TWO = target(release(1), 1), target(release(2), 2)
@@ -129,3 +129,26 @@ def test_a_cloud_that_is_away_for_a_while_is_asked_again() -> None:
 def test_an_answer_that_is_none_of_ours_is_said() -> None:
     with pytest.raises(Unreachable, match="another way"):
         look({"mark": "x"}, {})
+
+
+def test_who_waits_for_one_version_is_not_content_with_the_one_before() -> None:
+    only_one = answer({"e1": [(1, "")], "e2": [(1, "")]}, 1, listed=1)
+    for wanted in (None, ("pumps", 1)):
+        assert wait(Cloud(only_one), KNOWN, 0.5, wanted=wanted).releases
+    cloud = Cloud(only_one)
+    with pytest.raises(NotHeld, match=r"pumps 2 is not listed among what nodes may take"):
+        wait(cloud, KNOWN, 0.5, cloud.now, cloud.pause, ("pumps", 2))
+    cloud = Cloud(only_one, answer(ALL, 2))
+    assert wait(cloud, KNOWN, 50, cloud.now, cloud.pause, ("pumps", 2)).holds(("pumps", 2))
+
+
+def test_other_projects_do_not_matter_to_who_waits_for_one() -> None:
+    found = look(answer({"e1": [(2, "")]}), {})
+    assert not found.holds(("pumps", 1))
+    assert not found.holds(("fans", 1)), "it is not listed"
+
+
+@pytest.mark.parametrize("text", ["pumps@", "pumps@two", "@3", "pumps@0", "pumps@-1"])
+def test_what_names_no_version_is_one_mistake(text: str) -> None:
+    with pytest.raises(SettingsError, match="is no version of a release"):
+        wanted_of(text)
