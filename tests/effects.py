@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import itertools
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -10,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from reuna.adapters import files
 
 CALLS = ("write", "pwrite", "fsync", "ftruncate", "rename", "replace", "mkdir")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -23,6 +27,18 @@ def watched(tell: Callable[[str], None]) -> Iterator[None]:
         for name in CALLS:
             patch.setattr(os, name, _telling(name, getattr(os, name), tell))
         yield
+
+
+def disk_full_at(monkeypatch: pytest.MonkeyPatch, nth: int) -> None:
+    """From here on the disk is full once: when a whole file is written for the nth time."""
+    calls, write_all = itertools.count(1), files.write_all
+
+    def fills(fd: int, data: bytes) -> None:
+        if next(calls) == nth:
+            raise OSError(errno.ENOSPC, "full")
+        write_all(fd, data)
+
+    monkeypatch.setattr(files, "write_all", fills)
 
 
 def _telling(name: str, call: Callable[..., Any], tell: Callable[[str], None]) -> Callable[..., Any]:

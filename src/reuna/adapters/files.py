@@ -133,6 +133,12 @@ def read_at_most(path: Path, limit: int) -> bytes | None:
         raise storage_error(error, path) from error
 
 
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes, hexadecimal, read in pieces. Raises `OSError`."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def sync_folder(folder: Path) -> None:
     """Make the names in a folder durable."""
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)

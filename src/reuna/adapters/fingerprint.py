@@ -5,14 +5,13 @@ The key is made at the node, in its state folder, and never leaves it.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
-from reuna.adapters.files import read_at_most, replace_file
+from reuna.adapters.files import file_sha256, read_at_most, replace_file
 from reuna.core.errors import StorageError
 from reuna.core.fingerprint import KEY_SIZE, Window, digest_of, fingerprint
 
@@ -29,7 +28,7 @@ def window_of(folder: Path, key_file: Path) -> Window | None:
     try:
         key = node_key(key_file)
         files = {path.relative_to(folder).as_posix(): path for path in _files(folder)}
-        digests = {name: _sha256(path) for name, path in files.items()}
+        digests = {name: file_sha256(path) for name, path in files.items()}
         size = sum(path.stat().st_size for path in files.values())
     except (OSError, StorageError) as error:
         log.warning("the data have no fingerprint: %s", error)
@@ -52,11 +51,6 @@ def _files(folder: Path) -> Iterator[Path]:
         yield from (
             path for name in names if not name.startswith(".") and (path := Path(root) / name).is_file()
         )
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _raise(error: OSError) -> None:

@@ -29,6 +29,7 @@ Running = Annotated[
     ),
 ]
 Runs = Annotated[Path, typer.Option("--runs", help="Folder where results go.")]
+At = Annotated[str, typer.Option("--fleet", help="As of `reuna run`.")]
 Folder = Annotated[
     Path,
     typer.Option("--project", help="Folder with the code of the run; of a run from a build none is needed."),
@@ -128,7 +129,7 @@ def _file_of(build: str, scratch: Path, operator: Operator | None) -> Path:
 
 def stop(
     run: Annotated[str, typer.Argument(help="Name of the run.")],
-    fleet: Annotated[str, typer.Option("--fleet", help="As of `reuna run`.")],
+    fleet: At,
 ) -> None:
     """Stop a run, as one that waits for approvals that will not come; it can be resumed."""
     if number := open_at(fleet)[1].stop(run):
@@ -139,7 +140,7 @@ def stop(
 
 def resume(
     run: Annotated[str, typer.Argument(help="Name of the run.")],
-    fleet: Annotated[str, typer.Option("--fleet", help="As of `reuna run`.")],
+    fleet: At,
     project: Folder = Path(),
     runs: Runs = Path("runs"),
     json: Json = False,
@@ -151,7 +152,7 @@ def resume(
 
 def retry(
     run: Annotated[str, typer.Argument(help="Name of a run that has ended.")],
-    fleet: Annotated[str, typer.Option("--fleet", help="As of `reuna run`.")],
+    fleet: At,
     project: Folder = Path(),
     runs: Runs = Path("runs"),
     json: Json = False,

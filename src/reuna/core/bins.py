@@ -16,6 +16,7 @@ counts of `reuna.core.contract_report` either.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -149,8 +150,9 @@ def _hidden(each: Counted, least: int) -> list[str]:
 
 def merged(agreed: Contract, reports: Sequence[Mapping[str, Setting]]) -> dict[str, Any]:
     """What nodes told, summed: ``bins.json`` of a release, without signals of which nobody told."""
-    sums = {each.signal: each for each in together(map(told, reports))}
-    nodes = {name: sum(name in {each.signal for each in told(report)} for report in reports) for name in sums}
+    heard = [told(report) for report in reports]
+    sums = {each.signal: each for each in together(heard)}
+    nodes = Counter(each.signal for one in heard for each in one)
     bins = {
         signal.name: {
             "min": signal.min,

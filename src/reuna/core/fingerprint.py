@@ -43,7 +43,7 @@ def digest_of(files: Mapping[str, str]) -> str:
     """SHA-256 over the files' paths and their SHA-256, whatever order they come in; it stays at the node."""
     listed = hashlib.sha256()
     for path, digest in sorted(files.items()):
-        name = path.encode("utf-8", "surrogateescape")
+        name = path.encode("utf-8", "surrogatepass")  # of any text, and of no two the same
         listed.update(b"%d %b %b\n" % (len(name), name, digest.encode()))
     return listed.hexdigest()
 

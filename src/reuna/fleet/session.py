@@ -436,7 +436,6 @@ def refused_updates(timeline: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def contract_reports(timeline: list[dict[str, Any]], agreed: Contract) -> list[dict[str, Any]]:
     """What each node told last of how its data keep the contract."""
-    told_last = {event["node"]: event["fields"] for event in timeline if event["what"] == CONTRACT}
     return [
         {
             "node": node,
@@ -444,14 +443,18 @@ def contract_reports(timeline: list[dict[str, Any]], agreed: Contract) -> list[d
             "rules": [_contract_line(agreed, line) for line in told(fields)],
             "withheld": fields.get("withheld", 0),
         }
-        for node, fields in sorted(told_last.items())
+        for node, fields in sorted(_told_last(timeline, CONTRACT).items())
     ]
 
 
 def reference_bins(timeline: list[dict[str, Any]], agreed: Contract) -> dict[str, Any]:
     """What nodes told last of how the values they train on are spread, summed."""
-    told_last = {event["node"]: event["fields"] for event in timeline if event["what"] == bins.WHAT}
-    return bins.merged(agreed, [fields for _, fields in sorted(told_last.items())])
+    return bins.merged(agreed, [fields for _, fields in sorted(_told_last(timeline, bins.WHAT).items())])
+
+
+def _told_last(timeline: list[dict[str, Any]], what: str) -> dict[str, dict[str, Any]]:
+    """Node -> the fields of its newest event of that kind."""
+    return {event["node"]: event["fields"] for event in timeline if event["what"] == what}
 
 
 def _contract_line(agreed: Contract, line: Line) -> dict[str, Any]:

@@ -22,10 +22,11 @@ from typing import Any
 
 import msgspec
 
-from reuna.adapters.files import read_at_most, replace_file
+from reuna.adapters.files import file_sha256, read_at_most, replace_file
 from reuna.adapters.installed import find_installed
 from reuna.adapters.project import is_code, pack_code
 from reuna.core.errors import ProjectError
+from reuna.core.fingerprint import digest_of
 from reuna.core.project import ProjectSettings
 from reuna.fleet.build import in_folder, plan_of
 from reuna.fleet.data import DataNode, sites_of
@@ -36,7 +37,6 @@ from reuna.wire.build import canonical, sha256
 
 SALT = ".salt"  #: in the folder of results
 SALT_BYTES = 32
-CHUNK = 1 << 20
 #: What a project's settings say beside what a run is made of.
 NOT_INPUTS = ("places", "mlflow", "test")
 Marks = tuple[tuple[str, int, int, int], ...]  #: path, bytes, ns of the last change, inode of each file
@@ -195,20 +195,12 @@ def _marks(root: Path) -> Marks:
 
 def _digest(salt: bytes, root: Path) -> str:
     """HMAC-SHA-256 over names and bytes of all files; '' when not all of them can be read here as files."""
-    keyed = hmac.new(salt, digestmod=hashlib.sha256)
+    found: dict[str, str] = {}
     try:
         for name, path, _ in _files(root):
             if not name:
                 return ""
-            keyed.update(canonical([name, _content(path)]))
+            found[name] = file_sha256(path)
     except OSError:
         return ""
-    return keyed.hexdigest()
-
-
-def _content(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
+    return hmac.new(salt, digest_of(found).encode(), hashlib.sha256).hexdigest()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from typer.testing import CliRunner
 
-from reuna.adapters import files, trust_keys
+from reuna.adapters import trust_keys
 from reuna.cli import app
 from reuna.core.errors import DiskFull, KeyProblem, NotUsable, ReleaseNotFound, SettingsError, Untrusted
 from reuna.fleet.release_export import export, read
@@ -21,6 +20,7 @@ from reuna.trust.model_signing import new_key
 from reuna.wire import oci
 from reuna.wire import release as wire
 from tests.catalogues import PROJECT, add, release
+from tests.effects import disk_full_at
 
 RUN = CliRunner()
 KEY = new_key()
@@ -119,17 +119,7 @@ def test_a_layout_whose_release_is_another_than_it_says_is_refused(shelf: Shelf)
 def test_a_full_disk_leaves_nothing(
     shelf: Shelf, monkeypatch: pytest.MonkeyPatch, form: str, nth: int
 ) -> None:
-    calls = 0
-    kept = files.write_all
-
-    def fills(fd: int, data: bytes) -> None:
-        nonlocal calls
-        calls += 1
-        if calls == nth:
-            raise OSError(errno.ENOSPC, "full")
-        kept(fd, data)
-
-    monkeypatch.setattr(files, "write_all", fills)
+    disk_full_at(monkeypatch, nth)
     with pytest.raises(DiskFull):
         shelf.export(form)
     assert sorted(path.name for path in shelf.folder.iterdir()) == ["pumps", "releases"]

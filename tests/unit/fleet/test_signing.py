@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import shutil
 import time
@@ -12,7 +11,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from reuna.adapters import files, trust_keys
+from reuna.adapters import trust_keys
 from reuna.cli import app
 from reuna.core.errors import DiskFull, KeyProblem, Untrusted
 from reuna.fleet import trust
@@ -23,6 +22,7 @@ from reuna.trust.metadata import begin, update
 from reuna.trust.targets import target
 from reuna.wire import release as wire
 from tests import catalogues as releases
+from tests.effects import disk_full_at
 
 RUN = CliRunner()
 WORDS = b"correct horse"
@@ -135,21 +135,10 @@ def test_a_disk_that_fills_up_anywhere_leaves_nothing_half_done(
 ) -> None:
     folder = made(tmp_path / "trust")
     before = everything(folder)
-    calls = 0
-    kept = files.write_all
-
-    def fills(fd: int, data: bytes) -> None:
-        nonlocal calls
-        calls += 1
-        if calls == nth:
-            raise OSError(errno.ENOSPC, "full")
-        kept(fd, data)
-
-    monkeypatch.setattr(files, "write_all", fills)
+    disk_full_at(monkeypatch, nth)
     try:
         assert sign(ceremony(folder), *release()) == {}
     except DiskFull:
-        monkeypatch.setattr(files, "write_all", kept)
         after = everything(folder)
         published = {name for name in after if name.startswith("public/")}
         if after["public/timestamp.json"] == before["public/timestamp.json"]:

@@ -235,3 +235,12 @@ def test_a_package_that_is_not_installed_here_leaves_them_unknown(
 
     monkeypatch.setattr(unchanged, "find_installed", missing)
     assert asked(pumps).inputs.packages == ""
+
+
+def test_a_file_whose_name_is_no_text_is_data_as_any_other(pumps: Path) -> None:
+    strange = Path(os.fsdecode(os.fsencode(first_file(pumps).parent) + b"/\xff.csv"))
+    strange.write_bytes(first_file(pumps).read_bytes())
+    one = asked(pumps).inputs
+    assert one.data["pump-1"]
+    strange.write_bytes(b"")
+    assert asked(pumps).inputs.data["pump-1"] != one.data["pump-1"]
