@@ -67,15 +67,6 @@ def open_checkout(folder: Path, revision: str = "HEAD") -> Checkout:
     return Checkout(folder, path, _line(asked.stdout))
 
 
-def is_in_repository(folder: Path) -> bool:
-    """Whether the project lies in a repository with a commit, and git is there to tell."""
-    try:
-        open_checkout(folder)
-    except ProjectError:
-        return False
-    return True
-
-
 def listing(checkout: Checkout) -> list[Listed]:
     """Every file of the project at the commit, sorted.
 

@@ -49,7 +49,7 @@ from reuna.core.errors import (
     Untrusted,
 )
 from reuna.core.foreign import UNREADABLE
-from reuna.core.ports import Blobs, Clock, Journal
+from reuna.core.ports import Blob, Blobs, Clock, Journal
 from reuna.core.records import Event, Hello, RunSpec, Setting
 from reuna.core.schedule import Schedule
 from reuna.exchange.admission import Admission, read_alarm, read_node
@@ -113,10 +113,14 @@ class Coordinator:
 
     def get_blob(self, digest: str) -> bytes:
         """A model. Raises `BlobNotFound`."""
+        blob = self._blob(digest)
+        return blob.read(0, blob.size)
+
+    def _blob(self, digest: str) -> Blob:
         blob = self._blobs.get(digest)
         if blob is None:
-            raise _no_blob(digest)
-        return blob.read(0, blob.size)
+            raise BlobNotFound(f"no blob {digest[:12]} in the cloud's store")
+        return blob
 
     async def submit(self, spec: RunSpec) -> None:
         """Begin a run, or go on with the run of that name.
@@ -126,7 +130,7 @@ class Coordinator:
         """
         check_spec(spec)
         for digest in (spec.model, spec.bundle):
-            await ThreadOffload()(partial(self.get_blob, digest))
+            await ThreadOffload()(partial(self._blob, digest))
         if spec.build:
             await ThreadOffload()(lambda: self._check_built(spec))
         if spec.retries:
@@ -136,7 +140,7 @@ class Coordinator:
     async def check(self, spec: RunSpec) -> None:
         """Begin a check before a run. Raises `PlanError`, `SettingsError`, `BlobNotFound`, `TooMany`."""
         assert self.checks is not None
-        self.get_blob(spec.bundle)
+        await ThreadOffload()(partial(self._blob, spec.bundle))
         self.checks.begin(spec)
 
     def checked(self, run: str) -> dict[str, Any]:
@@ -250,10 +254,6 @@ class Coordinator:
         event = Event(self._name, f"{spec.run}/{what}", sequence, at, what, spec.run, round_number, fields)
         record = partial(ThreadOffload(), lambda: self._events.record(event))
         await when_there_is_room(record, SystemClock(), log, waits=SERVER_AWAY)
-
-
-def _no_blob(digest: str) -> BlobNotFound:
-    return BlobNotFound(f"no blob {digest[:12]} in the cloud's store")
 
 
 Changes = asyncio.Queue[dict[str, Any]]

@@ -148,17 +148,6 @@ def _read(decoder: msgspec.msgpack.Decoder[M], frame: bytes) -> M:
         raise BadMessage(f"a frame between place and egress that cannot be read: {error}") from error
 
 
-class PathBlob(Protocol):
-    """A blob that lies in a file."""
-
-    path: Path
-    digest: str
-    size: int
-    hashes: bytes
-
-    def read(self, offset: int, count: int) -> bytes: ...
-
-
 class Frames:
     """Length-prefixed frames over one socket."""
 

@@ -78,9 +78,3 @@ def worst_site(rows: list[SiteRow], metric: str, method: str = "federated") -> d
     sign = 1 if metric in LOWER_IS_BETTER else -1
     row = max(known, key=lambda row: sign * row.scores[method][metric])
     return {"site": row.site, "metric": metric, "value": row.scores[method][metric]}
-
-
-def mean_of(rows: list[SiteRow], metric: str, method: str) -> float | None:
-    """Mean over the sites that reported ``metric``; None when none did."""
-    values = [row.scores[method][metric] for row in rows if metric in row.scores.get(method, {})]
-    return _average(values) if values else None
