@@ -48,8 +48,8 @@ from reuna.fleet.session import follow, prepare, ready
 from reuna.fleet.supervise import Supervisor, log_path
 
 T = TypeVar("T")
-ROLES = (  #: in this order, so that the short drill kills a worker at its work in the first round
-    "cloud main", "edge worker", "fog main", "edge egress", "cloud nats", "fog egress", "edge main", "fog nats",
+ROLES = (  #: in this order, so that the short drill kills a worker that has nothing to do but to train
+    "cloud main", "fog main", "edge worker", "edge egress", "cloud nats", "fog egress", "edge main", "fog nats",
 )  # fmt: skip
 PHASES = ("submit", "first round", "rounds", "local", "evaluate")
 ALL = len(ROLES) * len(PHASES)

@@ -7,6 +7,7 @@ first port, which stays bound until the process ends; however it ends, the block
 
 from __future__ import annotations
 
+import atexit
 import random
 import socket
 import threading
@@ -18,7 +19,6 @@ BLOCK = 100  #: ports; the first is the claim
 FIRSTS = range(20_000, 32_000, BLOCK)  #: below what kernels give to who dials
 
 _lock = threading.Lock()
-_claims: list[socket.socket] = []  #: never closed: the end of the process does
 _mine: list[int] = []  #: first ports of the blocks of this process
 _next: deque[int] = deque()  #: what of them was not given out yet
 
@@ -54,5 +54,5 @@ def _claim(first: int) -> bool:
     except OSError:
         claim.close()
         return False
-    _claims.append(claim)
+    atexit.register(claim.close)  # which also keeps it
     return True
