@@ -26,6 +26,7 @@ from typing import Any
 from reuna.core.errors import SettingsError
 from reuna.core.settings import Option, between, one_of
 from reuna.core.sources import MAX_NAME, Scaling
+from reuna.core.units import same_unit
 
 KINDS = ("files", "replay")
 MIB = 1 << 20
@@ -93,6 +94,10 @@ class TagSettings:
     quality: str = ""
     good: tuple[str, ...] = ()
     uncertain: tuple[str, ...] = ()
+
+    def fits(self, unit: str) -> bool:
+        """Whether a column in that unit is what is declared; scaling says that the raw unit is another."""
+        return not unit or not self.unit or self.scaling != AS_IT_IS or same_unit(self.unit, unit)
 
 
 @dataclass(frozen=True)

@@ -55,7 +55,7 @@ def test_times_at_both_ends_of_64_bits_are_in_order() -> None:
     ("wrong", "said"),
     [
         (Batch({"x": column([1], [1])}, 1), "tag 'x': the source has no such tag"),
-        (batch(Column(np.zeros(1), np.zeros(1), np.zeros(1, np.uint8))), "times is float64"),
+        (batch(Column(np.zeros(1), np.zeros(1), np.zeros(1, np.uint8))), "times is float64"),  # type: ignore[arg-type]
         (batch(Column(np.zeros(1, np.int64), np.zeros((1, 1)), np.zeros(1, np.uint8))), r"shape \(1, 1\)"),
         (batch(Column(np.zeros(2, np.int64), np.zeros(1), np.zeros(2, np.uint8))), "1 values for 2 times"),
         (batch(Column(np.zeros(1, np.int64), np.zeros(1), np.zeros(0, np.uint8))), "0 quality for 1 times"),
