@@ -9,7 +9,7 @@ Files are only ever opened for reading.
 from __future__ import annotations
 
 import csv
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -60,7 +60,7 @@ class FileSource:
         self._told: set[str] = set()
         self._last_ns: int | None = None  #: greatest source time that was given
 
-    async def batches(self) -> AsyncIterator[Batch]:
+    async def batches(self) -> AsyncGenerator[Batch, None]:
         """See `Source.batches`; it goes on for ever."""
         if not self._folder.is_dir():
             raise DataError(

@@ -144,6 +144,12 @@ class StoredReadings:
             found.setdefault(source, {}).update(dict.fromkeys(_tags_of(tags)))
         return {source: tuple(tags) for source, tags in found.items()}
 
+    def newest_ns(self, source: str) -> int | None:
+        """Source time of the newest reading of a source, None when it has none."""
+        query = "SELECT MAX(last) FROM frames WHERE tagset IN (SELECT id FROM tagsets WHERE source = ?)"
+        ((found,),) = self._rows(query, source)
+        return None if found is None else int(found)
+
     def state(self) -> StoreState:
         """What there is, and what was forgotten and refused."""
         counted = dict(self._rows("SELECT name, value FROM counters"))

@@ -6,7 +6,7 @@ are those of the replay, not of the recording; between two files, and before it 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,7 @@ class ReplaySource:
         self._clock = clock
         self._offload = offload
 
-    async def batches(self) -> AsyncIterator[Batch]:
+    async def batches(self) -> AsyncGenerator[Batch, None]:
         """See `Source.batches`; it ends with the recording, unless it repeats."""
         paths = await self._offload(self._paths)
         due_ns = ns_of(self._clock.now())

@@ -117,6 +117,6 @@ def _levels(tag: TagSettings, cells: Mapping[str, NDArray[Any]], rows: int) -> N
 def _among(found: NDArray[Any], values: Sequence[str]) -> NDArray[np.bool_]:
     """Cells that are one of those values; as numbers where the column has numbers."""
     if found.dtype.kind == "U":
-        return np.isin(found, list(values)) & np.asarray(found != "", bool)
+        return np.asarray(np.isin(found, list(values)) & (found != ""), bool)
     numbers = [number for number in map(_number, values) if not math.isnan(number)]
     return np.asarray(np.isin(found, numbers), bool)

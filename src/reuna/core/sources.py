@@ -16,7 +16,7 @@ has a gap. Nothing in the port can write to a machine: it has no word for it.
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -105,7 +105,7 @@ class Source(Protocol):
     def name(self) -> str: ...
     @property
     def tags(self) -> Sequence[Tag]: ...
-    def batches(self) -> AsyncIterator[Batch]: ...
+    def batches(self) -> AsyncGenerator[Batch, None]: ...
 
 
 def column(
