@@ -12,6 +12,7 @@ import csv
 from collections.abc import AsyncGenerator, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 
@@ -26,6 +27,8 @@ from reuna.core.sources import MAX_REASON, Batch, Column, Gap, Tag, ns_of
 CHUNK = 1 << 20  #: bytes of a CSV file that are read at once
 SLICE = 65_536  #: rows of a Parquet file in a batch
 MAX_TOLD = 1000  #: kinds of trouble that are remembered, so that each is told once
+
+Reason: TypeAlias = "tuple[str, tuple[str, ...]]"  #: of a gap, and its tags
 
 
 @dataclass(frozen=True)
@@ -148,13 +151,18 @@ class FileSource:
         cells = {name: table.columns[found] for name in names if (found := table.find(name))}
         cells[settings.time] = table.columns[time]
         read = readings(tags, settings.time, table.unit(time), cells)
-        columns = {name: self._new(each) for name, each in read.columns.items()}
-        gaps = (*self._rows_lost(table.path.name, broken + read.lost), *self._missing(table))
-        times = [int(each.times[-1]) for each in columns.values() if len(each)]
-        self._last_ns = max([*times, *([] if self._last_ns is None else [self._last_ns])], default=None)
-        batch = Batch(columns, ns_of(self._clock.now()), gaps)
-        if batch.readings or gaps:
-            yield batch
+        filled = [each.times for each in read.columns.values() if len(each)]
+        first = min((int(times[0]) for times in filled), default=self._now_or_last())
+        last = max((int(times[-1]) for times in filled), default=first)
+        if filled and self._after_ns is not None and last <= self._after_ns:
+            return  # kept before, and its gaps with it
+        reasons = [*_rows_lost(table.path.name, broken + read.lost), *self._missing(table)]
+        gaps = tuple(Gap(first, last, reason[:MAX_REASON], tags) for reason, tags in reasons)
+        if filled:
+            self._last_ns = last if self._last_ns is None else max(last, self._last_ns)
+        if filled or gaps:
+            columns = {name: self._new(each) for name, each in read.columns.items()}
+            yield Batch(columns, ns_of(self._clock.now()), gaps)
 
     def _new(self, found: Column) -> Column:
         """Without what was kept before."""
@@ -162,18 +170,15 @@ class FileSource:
             return found
         return found.where(slice(int(np.searchsorted(found.times, self._after_ns, "right")), None))
 
-    def _rows_lost(self, file: str, rows: int) -> list[Gap]:
-        return [self._gap(f"{file}: {rows} rows cannot be read")] if rows else []
-
-    def _missing(self, table: Table) -> list[Gap]:
+    def _missing(self, table: Table) -> list[Reason]:
         """Tags that the file does not have as declared: told once for each file."""
-        gaps = []
+        found: list[Reason] = []
         for tag in self._settings.tags:
-            wrong = _unusable(tag, table)
-            reason = f"{table.path.name}: {wrong or _doubtful(tag, table)}"
-            if (wrong or _doubtful(tag, table)) and self._is_new(f"{reason} {tag.name}"):
-                gaps.append(self._gap(reason, (tag.name,)))
-        return gaps
+            wrong = _unusable(tag, table) or _doubtful(tag, table)
+            reason = f"{table.path.name}: {wrong}"
+            if wrong and self._is_new(f"{reason} {tag.name}"):
+                found.append((reason, (tag.name,)))
+        return found
 
     def _is_new(self, said: str) -> bool:
         if said in self._told:
@@ -188,11 +193,17 @@ class FileSource:
         if self._is_new(reason):
             yield Batch({}, ns_of(self._clock.now()), (self._gap(reason),))
 
-    def _gap(self, reason: str, tags: tuple[str, ...] = ()) -> Gap:
+    def _gap(self, reason: str) -> Gap:
         """From the last reading that was given until now."""
         now_ns = ns_of(self._clock.now())
-        first = now_ns if self._last_ns is None else min(self._last_ns, now_ns)
-        return Gap(first, now_ns, reason[:MAX_REASON], tags)
+        return Gap(min(self._now_or_last(), now_ns), now_ns, reason[:MAX_REASON])
+
+    def _now_or_last(self) -> int:
+        return ns_of(self._clock.now()) if self._last_ns is None else self._last_ns
+
+
+def _rows_lost(file: str, rows: int) -> list[Reason]:
+    return [(f"{file}: {rows} rows cannot be read", ())] if rows else []
 
 
 def _unusable(tag: TagSettings, table: Table) -> str:

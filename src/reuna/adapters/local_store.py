@@ -115,15 +115,16 @@ class StoredReadings:
         """
         start_ns, end_ns = (min(max(moment, -(1 << 63)), (1 << 63) - 1) for moment in (start_ns, end_ns))
         parts: dict[str, list[tuple[bool, Column]]] = {name: [] for name in tags}
-        units: dict[str, str] = dict.fromkeys(tags, "")
-        sets = self._sets(source, set(tags))
+        units: dict[str, str] = dict.fromkeys(parts, "")
+        sets = self._sets(source, set(parts))
         for row in self._frames(sets, start_ns, end_ns):
-            held = sets[row[2]]
-            for name, found in self._decoded(row, [tag.name for tag in held], tags).items():
-                part = _between(found, start_ns, end_ns)
+            first, last, tagset, historical = row[:4]
+            whole = start_ns <= first and last < end_ns
+            for name, found in self._decoded(row, list(sets[tagset]), parts.keys()).items():
+                part = found if whole else _between(found, start_ns, end_ns)
                 if len(part):
-                    parts[name].append((bool(row[3]), part))
-                    _agree(units, next(tag for tag in held if tag.name == name), bool(len(parts[name]) > 1))
+                    _agree(units, name, sets[tagset][name], known=bool(parts[name]))
+                    parts[name].append((bool(historical), part))
         return Window(
             {name: newest_of(found) if found else column([], []) for name, found in parts.items()},
             units,
@@ -166,11 +167,11 @@ class StoredReadings:
         with self._lock:
             self._db.close()
 
-    def _sets(self, source: str, wanted: set[str]) -> dict[int, tuple[Tag, ...]]:
-        """Sets of tags of that source that have one of those wanted."""
+    def _sets(self, source: str, wanted: set[str]) -> dict[int, dict[str, str]]:
+        """Sets of tags of that source that have one of those wanted: units by name, in their order."""
         rows = self._rows("SELECT id, tags FROM tagsets WHERE source = ?", source)
-        found = {number: _tags_of(tags) for number, tags in rows}
-        return {key: tags for key, tags in found.items() if wanted & {tag.name for tag in tags}}
+        found: dict[int, dict[str, str]] = {number: dict(json.loads(tags)) for number, tags in rows}
+        return {number: units for number, units in found.items() if wanted & units.keys()}
 
     def _frames(self, sets: Collection[int], start_ns: int, end_ns: int) -> Iterator[Any]:
         """Rows of the frames that overlap a time, in the order in which they were kept, one in memory."""
@@ -452,11 +453,11 @@ def _between(found: Column, start_ns: int, end_ns: int) -> Column:
     return found if first == 0 and last == len(found) else found.where(slice(int(first), int(last)))
 
 
-def _agree(units: dict[str, str], tag: Tag, known: bool) -> None:
+def _agree(units: dict[str, str], name: str, unit: str, known: bool) -> None:
     """Raises `DataError` when the tag had another unit before."""
-    if known and not same_unit(units[tag.name], tag.unit):
+    if known and units[name] != unit and not same_unit(units[name], unit):
         raise DataError(
-            f"the tag {tag.name!r} is in {units[tag.name] or 'no unit'} and in {tag.unit or 'no unit'}",
+            f"the tag {name!r} is in {units[name] or 'no unit'} and in {unit or 'no unit'}",
             "Ask for the time before the unit changed, or after.",
         )
-    units[tag.name] = tag.unit
+    units[name] = unit

@@ -12,8 +12,8 @@
     folder = "/var/lib/reuna/store"
 
 >>> from reuna.core.settings import Source, parse
->>> said = {"press": {"kind": "files", "folder": "/data", "tags": {"oil": {"unit": "bar"}}}}
->>> sources_of(parse(SOURCES, [Source("sources.toml", {"sources": said})]))[0].tags[0].unit
+>>> press = {"kind": "files", "folder": "/data", "time": "time", "tags": {"oil": {"unit": "bar"}}}
+>>> sources_of(parse(SOURCES, [Source("sources.toml", {"sources": {"press": press}})]))[0].tags[0].unit
 'bar'
 """
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 import numpy as np
 import pyarrow as arrow
 import pytest
+from hypothesis import given
+from hypothesis import strategies as some
 from pyarrow import parquet
 
 from reuna.adapters import file_source
 from reuna.adapters.file_source import FileSource
 from reuna.core.errors import DataError
 from reuna.core.source_settings import SourceSettings, TagSettings
-from reuna.core.sources import BAD, NS, Batch, check_batch
+from reuna.core.sources import BAD, NS, Batch, Gap, check_batch
 from reuna.sim.clock import InPlace, SimClock, run_virtual
 
 TAGS = (TagSettings("oil", "oil", "bar"), TagSettings("heat", "heat", "degC"))
@@ -178,6 +181,31 @@ def test_what_was_kept_before_is_not_given_again(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("time,oil,heat\n0,1,0\n1,2,0\n2,3,0\n")
     assert Looks(tmp_path, after_ns=NS).values() == [3.0]
     assert Looks(tmp_path, after_ns=5 * NS).look() == []
+
+
+def test_a_gap_of_broken_rows_lies_where_they_were_and_is_not_told_again(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("time,oil,heat\n5,1,0\nbroken\n9,2,0\n")
+    (batch,) = Looks(tmp_path).look()
+    assert batch.gaps == (Gap(5 * NS, 9 * NS, "a.csv: 1 rows cannot be read"),)
+    assert Looks(tmp_path, after_ns=9 * NS).look() == []
+
+
+HEADER = some.sampled_from(
+    [b"time,oil,heat", b"time;heat", b"\xef\xbb\xbftime,oil", b"oil,oil,time", b'"time,oil', b""]
+)
+
+
+@given(
+    header=HEADER | some.binary(max_size=20),
+    data=some.binary(max_size=80) | some.text('0123456789.,;\n"e-n').map(str.encode),
+)
+def test_whatever_stands_in_a_file_is_readings_or_gaps(header: bytes, data: bytes) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "a.csv").write_bytes(header + b"\n" + data)
+        looks = Looks(Path(folder))
+        looks.look()
+        looks.look()
+        assert looks.look() == []
 
 
 def test_a_folder_that_goes_away_is_a_gap_and_its_return_is_read(tmp_path: Path) -> None:

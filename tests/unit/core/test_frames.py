@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
@@ -110,6 +111,20 @@ def test_a_damaged_frame_is_told_and_never_read_wrong(damage) -> None:
     frame = encode({"a": column([1, 2], [1, 2]), "b": column([1, 2], [3, 4])}, NAMES)
     with pytest.raises(Corrupted):
         decode(replace(frame, **damage), NAMES, NAMES)
+
+
+@given(
+    some.sampled_from(("counts", "times", "values", "quality", "codes")),
+    some.binary(max_size=40),
+    some.booleans(),
+)
+def test_any_bytes_in_a_block_are_readings_or_an_error_of_ours(
+    name: str, data: bytes, deflated: bool
+) -> None:
+    frame = encode({"a": column([1, 2], [1, 2], codes=[1, 2]), "b": column([1], [3])}, NAMES)
+    damaged = replace(frame, **{name: zlib.compress(data) if deflated else data})
+    with suppress(Corrupted):
+        decode(damaged, NAMES, NAMES)
 
 
 def test_of_readings_at_one_time_live_wins_then_the_later() -> None:
