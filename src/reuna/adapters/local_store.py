@@ -22,7 +22,7 @@ import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import islice
+from itertools import accumulate, islice
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,7 @@ LOG = 4 * MIB  #: of the store's bytes, for SQLite's log of what is not yet in i
 LOG_PAGES = 256  #: of the log, after which it is worked off
 RESERVE = 64 * MIB  #: of the disk, left to others
 TOGETHER = 8  #: frames in a transaction, so that the log stays small
+FORGOTTEN = 64  #: frames in a transaction that forgets
 SHARE = 64  #: a part of the bytes that is forgotten at once when there is no room
 GAPS = 1000  #: the newest that are kept
 DAY_NS = 86_400 * NS
@@ -336,15 +337,17 @@ class LocalStore:
         freed = 0
         while freed < wanted:
             rows = self._db.execute(
-                "SELECT id, size, readings FROM frames ORDER BY first LIMIT ?", (TOGETHER * 8,)
+                "SELECT id, size, readings FROM frames ORDER BY first LIMIT ?", (FORGOTTEN,)
             ).fetchall()
             if not rows:
                 break
+            before = accumulate((row[1] for row in rows), initial=freed)
+            gone = [row for row, size in zip(rows, before, strict=False) if size < wanted]
             with self._db:
                 self._db.execute("BEGIN IMMEDIATE")
-                self._db.executemany("DELETE FROM frames WHERE id = ?", [(row[0],) for row in rows])
-                self._count("forgotten_by_size", sum(row[2] for row in rows))
-            freed += sum(row[1] for row in rows)
+                self._db.executemany("DELETE FROM frames WHERE id = ?", [(row[0],) for row in gone])
+                self._count("forgotten_by_size", sum(row[2] for row in gone))
+            freed += sum(row[1] for row in gone)
         return freed > 0
 
     def _shrink(self) -> None:

@@ -190,6 +190,28 @@ def test_where_forgetting_does_not_help_it_is_an_error_that_is_counted_and_passe
     store.close()
 
 
+def test_a_disk_that_refuses_although_the_file_has_room_costs_no_more_than_a_part(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = opened(tmp_path)
+    for number in range(60):
+        store.append("press", TAGS, noise(number), NOW)
+
+    def refused(*given) -> None:
+        error = sqlite3.OperationalError("database or disk is full")
+        error.sqlite_errorcode = sqlite3.SQLITE_FULL
+        raise error
+
+    monkeypatch.setattr(store, "_insert", refused)
+    for _ in range(5):
+        with pytest.raises(DiskFull):
+            store.append("press", TAGS, noise(99), NOW)
+    state = store.stored.state()
+    assert state.refused == 5 * 20_000
+    assert state.frames >= 50
+    store.close()
+
+
 def test_one_process_writes(tmp_path: Path, store: LocalStore) -> None:
     with pytest.raises(NotUsable, match="another process writes"):
         opened(tmp_path)

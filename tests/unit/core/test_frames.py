@@ -122,7 +122,8 @@ def test_any_bytes_in_a_block_are_readings_or_an_error_of_ours(
     name: str, data: bytes, deflated: bool
 ) -> None:
     frame = encode({"a": column([1, 2], [1, 2], codes=[1, 2]), "b": column([1], [3])}, NAMES)
-    damaged = replace(frame, **{name: zlib.compress(data) if deflated else data})
+    damage: dict = {name: zlib.compress(data) if deflated else data}
+    damaged = replace(frame, **damage)
     with suppress(Corrupted):
         decode(damaged, NAMES, NAMES)
 
