@@ -29,7 +29,7 @@ from typing import Any
 import numpy as np
 
 from reuna.adapters.files import database_error, open_database
-from reuna.core.errors import Corrupted, DataError, DiskFull, NotUsable
+from reuna.core.errors import Corrupted, DataError, DiskFull, NotUsable, StorageError
 from reuna.core.frames import SPAN_NS, Frame, cut, decode, encode, newest_of
 from reuna.core.source_settings import MIB, StoreSettings
 from reuna.core.sources import NS, Batch, Column, Gap, Tag, check_batch, check_tags, column
@@ -61,6 +61,7 @@ CREATE TABLE IF NOT EXISTS gaps (
   tags TEXT NOT NULL, reason TEXT NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT;
 """
+AWAY = "Move the file away and begin again: a new one is made. Check the disk if it recurs."
 INSERT = """INSERT INTO frames (
   first, last, tagset, historical, readings, size, shared, counts, times, numbers, quality, codes)
 VALUES (?,?,?,?,?,?,?,?,?,?,?,?)"""
@@ -191,7 +192,7 @@ class StoredReadings:
         try:
             return decode(Frame(first, last, readings, bool(shared), *blocks), names, wanted)
         except Corrupted as error:
-            raise Corrupted(f"{self._path}: {error}", "Move the file away; a new one is begun.") from error
+            raise Corrupted(f"{self._path}: {error}", AWAY) from error
 
     def _gaps(self, source: str, start_ns: int, end_ns: int) -> tuple[Gap, ...]:
         rows = self._rows(
@@ -212,7 +213,7 @@ class StoredReadings:
         try:
             yield
         except sqlite3.Error as error:
-            raise database_error(error, self._path) from error
+            raise _own_error(error, self._path) from error
 
 
 class LocalStore:
@@ -387,7 +388,13 @@ class LocalStore:
         try:
             yield
         except sqlite3.Error as error:
-            raise database_error(error, self._path) from error
+            raise _own_error(error, self._path) from error
+
+
+def _own_error(error: sqlite3.Error, path: Path) -> StorageError:
+    """SQLite's error as one of ours; there is no other copy of a store, so a damaged one is for people."""
+    found = database_error(error, path)
+    return Corrupted(found.message, AWAY) if isinstance(found, Corrupted) else found
 
 
 def _held(folder: Path) -> int:
@@ -421,7 +428,7 @@ def _made(path: Path) -> sqlite3.Connection:
         _judge_format(db, path)
     except sqlite3.Error as error:
         db.close()
-        raise database_error(error, path) from error
+        raise _own_error(error, path) from error
     except NotUsable:
         db.close()
         raise

@@ -23,6 +23,7 @@ Settings = Annotated[Path, typer.Argument(metavar="SETTINGS", help="sources.toml
 Json = Annotated[bool, typer.Option("--json", help="Print as JSON.")]
 REFRESH_S = 0.5
 SHOWN_GAPS = 5
+PIECE_S, PIECES = 60, 10_000  #: of what is stored, in memory at once; and at most so many
 
 
 @app.command(name="test")
@@ -132,16 +133,19 @@ def _needed(settings: Path, kept: StoreSettings | None) -> StoreSettings:
 
 def _last(store: Any, last: float) -> Iterator[tuple[str, Seen]]:
     """The last readings of each source, as if they had just come."""
-    from reuna.core.sources import Batch, ns_of
+    from reuna.core.sources import NS, Batch, ns_of
     from reuna.edge.read import Live, Seen, note
 
+    oldest = store.state().oldest_ns
     for name, tags in store.tags().items():
         newest = store.newest_ns(name)
         if newest is not None:
             latest = {tag.name: tag for tag in tags}
-            window = store.window(name, list(latest), newest - ns_of(last), newest + 1)
             seen = Seen(None, {key: Live(tag) for key, tag in latest.items()})
-            note(seen, Batch(window.columns, newest, window.gaps))
+            start = max(newest - ns_of(last), oldest)
+            step = max(PIECE_S * NS, (newest - start) // PIECES)
+            for window in store.windows(name, list(latest), start, newest + 1, step):
+                note(seen, Batch(window.columns, newest, window.gaps))
             yield name, seen
 
 

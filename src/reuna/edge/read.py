@@ -79,7 +79,7 @@ def note(seen: Seen, batch: Batch) -> None:
                 quality=int(found.quality[-1]),
                 received_ns=batch.received_ns,
             )
-    seen.gaps = [*seen.gaps, *batch.gaps][-GAPS_SHOWN:]
+    seen.gaps = list(dict.fromkeys([*seen.gaps, *batch.gaps]))[-GAPS_SHOWN:]
 
 
 async def listen(seen: dict[str, Seen], clock: Clock, seconds: float) -> None:

@@ -224,8 +224,9 @@ def test_one_process_writes(tmp_path: Path, store: LocalStore) -> None:
 def test_a_store_that_could_not_be_opened_is_held_by_nobody(tmp_path: Path) -> None:
     (tmp_path / NAME).write_bytes(b"no database" * 100)
     for _ in range(2):
-        with pytest.raises(Corrupted):
+        with pytest.raises(Corrupted) as raised:
             opened(tmp_path)
+        assert raised.value.next_step.startswith("Move the file away")
 
 
 def test_a_file_of_another_format_is_left_alone(tmp_path: Path) -> None:

@@ -101,6 +101,14 @@ def test_what_is_recorded_is_stored_once_however_often_it_begins(settings: Path)
     beside.close()
 
 
+def test_what_is_stored_is_looked_at_in_pieces(settings: Path) -> None:
+    rows = "".join(f"2027-01-15T{hour:02d}:00:00Z,{hour},0,20\n" for hour in range(24))
+    (settings.parent / "in" / "a.csv").write_text("time,oil,status,heat\n" + rows)
+    told("record", settings, "--seconds", "0.3")
+    assert told("stored", settings, "--last", "7200.5")["sources"]["press"]["tags"]["oil"]["readings"] == 3
+    assert told("stored", settings, "--last", "1e9")["sources"]["press"]["tags"]["oil"]["readings"] == 24
+
+
 def test_nothing_is_stored_before_it_is_recorded(settings: Path) -> None:
     assert isinstance(source("stored", settings).exception, NotUsable)
 
