@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as some
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
@@ -108,4 +108,24 @@ class Kept(RuleBasedStateMachine):
 
 
 TestKept = Kept.TestCase
-TestKept.settings = settings(max_examples=25, stateful_step_count=12, deadline=None)
+TestKept.settings = settings(max_examples=100, stateful_step_count=15, deadline=None)
+
+
+@given(sizes=some.lists(some.integers(1, 4000), min_size=1, max_size=25), pages=some.integers(64, 200))
+@settings(max_examples=30)
+def test_within_its_bytes_the_newest_remain_and_all_is_accounted_for(sizes: list[int], pages: int) -> None:
+    rng = np.random.default_rng(len(sizes))
+    with tempfile.TemporaryDirectory() as folder:
+        store = LocalStore(StoreSettings(folder, 30.0, 16), lambda: 1 << 40)
+        store._bytes = pages * store._page  # as if the bound were that low
+        for place, size in enumerate(sizes):
+            found = column(place * NS + np.arange(size), rng.normal(size=size))
+            store.append("s", TAGS, Batch({"a": found}, 0), 0)
+            state = store.stored.state()
+            assert state.size <= max(store._bytes, 64 * 4096)
+            assert state.kept == sum(sizes[: place + 1]) == state.readings + state.forgotten_by_size
+        times = store.stored.window("s", ["a"], 0, len(sizes) * NS).columns["a"].times
+        first = len(sizes) if not len(times) else int(times[0]) // NS
+        assert len(times) == sum(sizes[first:]), "what is left is the newest, without a hole"
+        assert first < len(sizes)
+        store.close()
