@@ -21,6 +21,7 @@ from reuna.core import errors
 from reuna.core.desired import DESIRED, desired_schema
 from reuna.core.project import OWN_SECTIONS, PROJECT, project_schema
 from reuna.core.settings import REQUIRED, Between, OneOf, Option
+from reuna.core.source_settings import SOURCES
 from reuna.edge.settings import EDGE
 from reuna.fog.settings import FOG
 from reuna.learn.strategies import STRATEGIES
@@ -46,6 +47,7 @@ TABLES: tuple[tuple[str, str, tuple[Option, ...]], ...] = (
     ("Cloud", "`cloud.toml`, then `REUNA_CLOUD_…`, then `--set NAME=VALUE`", CLOUD),
     ("Fog", "`fog.toml`, then `REUNA_FOG_…`, then `--set NAME=VALUE`", FOG),
     ("Edge", "`edge.toml`, then `REUNA_EDGE_…`, then `--set NAME=VALUE`", EDGE),
+    ("Sources", "`sources.toml`", SOURCES),
     ("Desired state", "the TOML files of [a directory in git](../how-to/gitops.md), together", DESIRED),
 )
 
@@ -130,8 +132,7 @@ def _settings() -> Iterator[str]:
         yield from ("| name | value | default | meaning |", "|---|---|---|---|")
         for option in table:
             yield f"| `{option.name}` | {_value(option)} | {_default(option)} | {_cell(option.help)} |"
-            for key in option.each:
-                yield f"| `{option.name}.NAME.{key.name}` | {_value(key)} | | {_cell(key.help)} |"
+            yield from _keys(option.name, option.each)
     yield from ("", "## Strategies", "", "What is not set under `[strategy]` is the strategy's own; what the")
     yield "chosen one does not use is refused. To try another one once, take back what is set for the first:"
     yield from ("`--set strategy.name=fedavg --set strategy.momentum=`.", "")
@@ -239,6 +240,13 @@ def _type(schema: dict[str, Any]) -> str:
         return " or ".join(_type(each) for each in schema["anyOf"])
     inner = schema.get("items") or schema.get("additionalProperties")
     return f"{schema.get('type', 'any')} of {_type(inner)}" if inner else str(schema.get("type", "any"))
+
+
+def _keys(name: str, keys: tuple[Option, ...]) -> Iterator[str]:
+    """Keys of the tables that a setting holds, and of the tables in these."""
+    for key in keys:
+        yield f"| `{name}.NAME.{key.name}` | {_value(key)} | | {_cell(key.help)} |"
+        yield from _keys(f"{name}.NAME.{key.name}", key.each)
 
 
 def _commands() -> Iterator[str]:

@@ -329,11 +329,11 @@ def _read_csv(path: Path) -> Table:
         raise DataError(f"{path} is not UTF-8: {error.reason}", "Save it as UTF-8.") from error
     if not rows:
         raise DataError(f"{path} is empty")
-    return Table(path, _columns(path, rows, lines), np.array(lines[1:], np.int64))
+    return Table(path, columns_of(path, rows, lines), np.array(lines[1:], np.int64))
 
 
-def _columns(path: Path, rows: list[list[str]], lines: list[int]) -> dict[str, Column]:
-    """The first row names them."""
+def columns_of(path: Path, rows: list[list[str]], lines: list[int]) -> dict[str, Column]:
+    """Columns of the rows of a CSV file; the first of them names the columns. Raises `DataError`."""
     names = [name.strip() for name in rows[0]]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:

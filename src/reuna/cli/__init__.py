@@ -25,6 +25,7 @@ from reuna.cli import (
     run,
     runs,
     site,
+    source,
     storage,
     trust,
     where,
@@ -91,6 +92,7 @@ app.command()(backup.backup)
 app.command()(backup.restore)
 app.command()(backup.upgrade)
 app.add_typer(storage.app, name="storage")
+app.add_typer(source.app, name="source")
 app.command()(sandbox)
 app.command()(export)
 app.command()(gate)

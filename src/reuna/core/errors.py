@@ -18,7 +18,8 @@
     │   ├── NotReleased        R113  a run's model may not be released
     │   ├── NotHeld            R115  not every edge holds the newest release in time
     │   ├── DatabaseTooNew     R116  a newer version of Reuna wrote that database
-    │   └── RunProblem         R117  a run cannot be begun from that, resumed or retried
+    │   ├── RunProblem         R117  a run cannot be begun from that, resumed or retried
+    │   └── NoReadings         R118  a source gave no reading of some of its tags
     ├── DeviceError          this machine cannot do it                     exit 3
     │   ├── ServerMissing      R201  no nats-server
     │   ├── ServerTooOld       R202  a nats-server below the oldest we run on
@@ -160,6 +161,13 @@ class RunProblem(UserError):
 
     code = "R117"
     default_next_step = "See where it is: `reuna runs --fleet FLEET`."
+
+
+class NoReadings(UserError):
+    """A source gave no reading of some of its tags in the time given."""
+
+    code = "R118"
+    default_next_step = "Compare names and columns in its settings; give it longer with `--seconds`."
 
 
 class ExtraMissing(UserError):

@@ -1,0 +1,473 @@
+"""The local store of an edge: what its sources gave, within some days and bytes, in one SQLite file.
+
+Readings lie in frames (`reuna.core.frames`), one for each second that is kept: blocks of times, values,
+quality. What `LocalStore.append` has kept when it returns is there after any crash. Windows are read by
+time, frame by frame.
+
+- **Bound in days and bytes.** The oldest frames, by source time, make room for the newest.
+- **Full disk.** The store leaves `RESERVE` of the disk free: with less it does not grow but forgets its
+  oldest. Where that does not help, `append` raises `DiskFull`; nothing that was kept is harmed, and it
+  goes on by itself when there is room.
+- **One writes, many read.** One process holds a `LocalStore`; `StoredReadings` may be opened beside it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import sqlite3
+import threading
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import accumulate, islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from reuna.adapters.files import database_error, open_database
+from reuna.core.errors import Corrupted, DataError, DiskFull, NotUsable, StorageError
+from reuna.core.frames import SPAN_NS, Frame, cut, decode, encode, newest_of
+from reuna.core.source_settings import MIB, StoreSettings
+from reuna.core.sources import NS, Batch, Column, Gap, Tag, check_batch, check_tags, column
+from reuna.core.units import same_unit
+
+NAME = "readings.db"
+WAIT_S = 10.0  #: for another process that holds the file
+FORMAT = 1  #: of the file, in SQLite's user_version
+LOG = 4 * MIB  #: of the store's bytes, for SQLite's log of what is not yet in its place
+LOG_PAGES = 256  #: of the log, after which it is worked off
+RESERVE = 64 * MIB  #: of the disk, left to others
+TOGETHER = 8  #: frames in a transaction, so that the log stays small
+FORGOTTEN = 64  #: frames in a transaction that forgets
+SHARE = 64  #: a part of the bytes that is forgotten at once when there is no room
+GAPS = 1000  #: the newest that are kept
+DAY_NS = 86_400 * NS
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS tagsets (
+  id INTEGER PRIMARY KEY, source TEXT NOT NULL, tags TEXT NOT NULL, UNIQUE (source, tags)) STRICT;
+CREATE TABLE IF NOT EXISTS frames (
+  id INTEGER PRIMARY KEY AUTOINCREMENT, first INTEGER NOT NULL, last INTEGER NOT NULL,
+  tagset INTEGER NOT NULL, historical INTEGER NOT NULL, readings INTEGER NOT NULL, size INTEGER NOT NULL,
+  shared INTEGER NOT NULL, counts BLOB NOT NULL, times BLOB NOT NULL, numbers BLOB NOT NULL,
+  quality BLOB NOT NULL, codes BLOB NOT NULL) STRICT;
+CREATE INDEX IF NOT EXISTS frames_by_time ON frames (first, last, tagset, size, readings);
+CREATE TABLE IF NOT EXISTS gaps (
+  id INTEGER PRIMARY KEY AUTOINCREMENT, source TEXT NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL,
+  tags TEXT NOT NULL, reason TEXT NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT;
+"""
+AWAY = "Move the file away and begin again: a new one is made. Check the disk if it recurs."
+INSERT = """INSERT INTO frames (
+  first, last, tagset, historical, readings, size, shared, counts, times, numbers, quality, codes)
+VALUES (?,?,?,?,?,?,?,?,?,?,?,?)"""
+COUNTERS = ("kept", "forgotten_by_age", "forgotten_by_size", "refused")
+
+
+@dataclass(frozen=True)
+class Window:
+    """Readings with ``start <= time < end``: a column for each tag, in strict order of time; and the gaps.
+
+    A tag of which nothing is kept has an empty column and unit ''.
+    """
+
+    columns: Mapping[str, Column]
+    units: Mapping[str, str]
+    gaps: tuple[Gap, ...]
+
+
+@dataclass(frozen=True)
+class StoreState:
+    """What a store holds, and what it counted since it was made, in readings.
+
+    ``size`` is bytes of its file; ``oldest_ns`` and ``newest_ns`` are source times, None when it is empty.
+    """
+
+    readings: int
+    frames: int
+    size: int
+    oldest_ns: int | None
+    newest_ns: int | None
+    kept: int
+    forgotten_by_age: int
+    forgotten_by_size: int
+    refused: int
+
+
+class StoredReadings:
+    """What a store has, to be read. Safe for several threads. Raises `NotUsable`, `Corrupted`."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / NAME
+        if not self._path.is_file():
+            raise NotUsable(f"there is no store in {folder}", "Name the folder that `store.folder` says.")
+        self._lock = threading.RLock()
+        self._db = open_database(self._path, WAIT_S)
+        with self._own_errors():
+            _judge_format(self._db, self._path)
+
+    def window(self, source: str, tags: Collection[str], start_ns: int, end_ns: int) -> Window:
+        """Readings of those tags of a source from ``start_ns`` up to before ``end_ns``.
+
+        Raises `DataError` when a tag has two units in that time: nothing is converted.
+        """
+        start_ns, end_ns = (min(max(moment, -(1 << 63)), (1 << 63) - 1) for moment in (start_ns, end_ns))
+        parts: dict[str, list[tuple[bool, Column]]] = {name: [] for name in tags}
+        units: dict[str, str] = dict.fromkeys(parts, "")
+        sets = self._sets(source, set(parts))
+        for row in self._frames(sets, start_ns, end_ns):
+            first, last, tagset, historical = row[:4]
+            whole = start_ns <= first and last < end_ns
+            for name, found in self._decoded(row, list(sets[tagset]), parts.keys()).items():
+                part = found if whole else _between(found, start_ns, end_ns)
+                if len(part):
+                    _agree(units, name, sets[tagset][name], known=bool(parts[name]))
+                    parts[name].append((bool(historical), part))
+        return Window(
+            {name: newest_of(found) if found else column([], []) for name, found in parts.items()},
+            units,
+            self._gaps(source, start_ns, end_ns),
+        )
+
+    def windows(
+        self, source: str, tags: Collection[str], start_ns: int, end_ns: int, step_ns: int
+    ) -> Iterator[Window]:
+        """Windows of ``step_ns`` one after the other: no more than one of them is in memory."""
+        for first in range(start_ns, end_ns, step_ns):
+            yield self.window(source, tags, first, min(first + step_ns, end_ns))
+
+    def tags(self) -> dict[str, tuple[Tag, ...]]:
+        """What tags there are by source; one whose unit changed is there with each."""
+        found: dict[str, dict[Tag, None]] = {}
+        for source, tags in self._rows("SELECT source, tags FROM tagsets ORDER BY id"):
+            found.setdefault(source, {}).update(dict.fromkeys(_tags_of(tags)))
+        return {source: tuple(tags) for source, tags in found.items()}
+
+    def newest_ns(self, source: str) -> int | None:
+        """Source time of the newest reading of a source, None when it has none."""
+        query = "SELECT MAX(last) FROM frames WHERE tagset IN (SELECT id FROM tagsets WHERE source = ?)"
+        ((found,),) = self._rows(query, source)
+        return None if found is None else int(found)
+
+    def state(self) -> StoreState:
+        """What there is, and what was forgotten and refused."""
+        counted = dict(self._rows("SELECT name, value FROM counters"))
+        ((frames, readings, oldest, newest),) = self._rows(
+            "SELECT COUNT(*), COALESCE(SUM(readings), 0), MIN(first), MAX(last) FROM frames"
+        )
+        ((pages,), (size,)) = (*self._rows("PRAGMA page_count"), *self._rows("PRAGMA page_size"))
+        return StoreState(
+            readings, frames, pages * size, oldest, newest, *(counted.get(name, 0) for name in COUNTERS)
+        )
+
+    def close(self) -> None:
+        """After the last call of anything else."""
+        with self._lock:
+            self._db.close()
+
+    def _sets(self, source: str, wanted: set[str]) -> dict[int, dict[str, str]]:
+        """Sets of tags of that source that have one of those wanted: units by name, in their order."""
+        rows = self._rows("SELECT id, tags FROM tagsets WHERE source = ?", source)
+        found: dict[int, dict[str, str]] = {number: dict(json.loads(tags)) for number, tags in rows}
+        return {number: units for number, units in found.items() if wanted & units.keys()}
+
+    def _frames(self, sets: Collection[int], start_ns: int, end_ns: int) -> Iterator[Any]:
+        """Rows of the frames that overlap a time, in the order in which they were kept, one in memory."""
+        where = f"tagset IN ({','.join('?' * len(sets))}) AND first >= ? AND first < ? AND last >= ?"
+        earliest = max(start_ns - SPAN_NS, -(1 << 63))
+        query = f"SELECT id FROM frames WHERE {where} ORDER BY id"  # noqa: S608 - only question marks vary
+        for (number,) in self._rows(query, *sets, earliest, end_ns, start_ns):
+            yield from self._rows(
+                "SELECT first, last, tagset, historical, readings, shared, counts, times, numbers, quality, "
+                "codes FROM frames WHERE id = ?",
+                number,
+            )
+
+    def _decoded(self, row: Any, names: Sequence[str], wanted: Collection[str]) -> dict[str, Column]:
+        first, last, _, _, readings, shared, *blocks = row
+        try:
+            return decode(Frame(first, last, readings, bool(shared), *blocks), names, wanted)
+        except Corrupted as error:
+            raise Corrupted(f"{self._path}: {error}", AWAY) from error
+
+    def _gaps(self, source: str, start_ns: int, end_ns: int) -> tuple[Gap, ...]:
+        rows = self._rows(
+            "SELECT first, last, reason, tags FROM gaps "
+            "WHERE source = ? AND first < ? AND last >= ? ORDER BY id",
+            source,
+            end_ns,
+            start_ns,
+        )
+        return tuple(Gap(first, last, reason, tuple(json.loads(tags))) for first, last, reason, tags in rows)
+
+    def _rows(self, query: str, *values: Any) -> list[Any]:
+        with self._lock, self._own_errors():
+            return self._db.execute(query, values).fetchall()
+
+    @contextmanager
+    def _own_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise _own_error(error, self._path) from error
+
+
+class LocalStore:
+    """The store, to be written by one process. ``free`` says how many bytes the disk has left.
+
+    Raises `NotUsable` (also when another process writes it), `DiskFull`, `Corrupted`.
+    """
+
+    def __init__(self, settings: StoreSettings, free: Callable[[], int] | None = None) -> None:
+        folder = Path(settings.folder)
+        self._path = folder / NAME
+        self._days_ns = int(settings.days * DAY_NS)
+        self._bytes = settings.mib * MIB - LOG
+        self._free = free or (lambda: shutil.disk_usage(folder).free)
+        self._mine = _held(folder)
+        try:
+            self._db = _made(self._path)
+            self.stored = StoredReadings(folder)
+            with self._own_errors():
+                self._page = int(self._value("PRAGMA page_size"))
+                self._shrink()
+        except BaseException:
+            os.close(self._mine)
+            raise
+        self._lock = threading.Lock()
+
+    def append(self, source: str, tags: Sequence[Tag], batch: Batch, now_ns: int) -> int:
+        """Keep a batch durably, and forget what is too old by then; how many readings were kept.
+
+        A large batch is kept in parts: after `DiskFull` some may be there. It can be given again, since of
+        readings at one time only the last counts. Raises `DataError` for a batch that no source may give.
+        """
+        check_tags(tags)
+        check_batch(batch, tags)
+        said = json.dumps([[tag.name, tag.unit] for tag in tags], ensure_ascii=False)
+        names = [tag.name for tag in tags]
+        frames = (encode(part, names) for part in cut(batch.columns))
+        with self._lock, self._own_errors():
+            self._put(lambda: self._insert_gaps(source, batch.gaps), 0)
+            while some := list(islice(frames, TOGETHER)):
+                self._keep(source, said, some, batch.historical)
+            self._put(lambda: self._forget_old(now_ns), 0)
+        return batch.readings
+
+    def _keep(self, source: str, tags: str, frames: list[Frame], historical: bool) -> None:
+        """Some frames at once; what cannot be kept is counted."""
+        try:
+            self._put(
+                lambda: self._insert(source, tags, frames, historical), sum(_size(frame) for frame in frames)
+            )
+        except sqlite3.Error:
+            self._refuse(sum(frame.readings for frame in frames))
+            raise
+
+    def close(self) -> None:
+        """After the last call of anything else."""
+        self.stored.close()
+        self._db.close()
+        os.close(self._mine)
+
+    def _put(self, work: Callable[[], None], need: int) -> None:
+        """One transaction; while there is no room for it, the oldest frames go."""
+        while True:
+            self._limit(self._cap())
+            try:
+                with self._db:
+                    self._db.execute("BEGIN IMMEDIATE")
+                    work()
+            except sqlite3.Error as error:
+                full = isinstance(database_error(error, self._path), DiskFull)
+                if not full or self._has_room(need) or not self._forget(need):
+                    raise
+            else:
+                return
+
+    def _has_room(self, need: int) -> bool:
+        """Whether the file itself has room: then the disk refuses, and to forget more is in vain."""
+        return int(self._value("PRAGMA freelist_count")) * self._page > 2 * need + MIB // 4
+
+    def _cap(self) -> int:
+        """Pages that the file may have: by its own bound, and by what the disk has left."""
+        pages = int(self._value("PRAGMA page_count"))
+        room = max(0, self._free() - RESERVE) // self._page
+        return max(1, min(self._bytes // self._page, pages + room))
+
+    def _limit(self, pages: int) -> None:
+        self._db.execute(f"PRAGMA max_page_count = {pages}")  # never below what it has
+
+    def _insert(self, source: str, tags: str, frames: list[Frame], historical: bool) -> None:
+        self._db.execute("INSERT OR IGNORE INTO tagsets (source, tags) VALUES (?,?)", (source, tags))
+        tagset = self._value("SELECT id FROM tagsets WHERE source = ? AND tags = ?", source, tags)
+        self._db.executemany(INSERT, [_row(frame, tagset, historical) for frame in frames])
+        self._count("kept", sum(frame.readings for frame in frames))
+
+    def _insert_gaps(self, source: str, gaps: Sequence[Gap]) -> None:
+        self._db.executemany(
+            "INSERT INTO gaps (source, first, last, tags, reason) VALUES (?,?,?,?,?)",
+            [(source, gap.first_ns, gap.last_ns, json.dumps(gap.tags), gap.reason) for gap in gaps],
+        )
+        if gaps:
+            self._db.execute("DELETE FROM gaps WHERE id <= (SELECT MAX(id) FROM gaps) - ?", (GAPS,))
+
+    def _forget_old(self, now_ns: int) -> None:
+        """What is older than the days, by the newest frame where that is behind the clock.
+
+        So a clock that runs ahead forgets nothing while no newer readings come.
+        """
+        newest = self._value("SELECT MAX(first) FROM frames")
+        if newest is None:
+            return
+        before = max(min(now_ns, newest) - self._days_ns, -(1 << 63))
+        gone = self._value("SELECT SUM(readings) FROM frames WHERE first < ? AND last < ?", before, before)
+        if gone:
+            self._db.execute("DELETE FROM frames WHERE first < ? AND last < ?", (before, before))
+            self._count("forgotten_by_age", gone)
+        self._db.execute("DELETE FROM gaps WHERE last < ?", (before,))
+
+    def _forget(self, need: int) -> bool:
+        """Let the oldest frames go until there is room for that many bytes; False when nothing is left."""
+        wanted = max(4 * need, self._bytes // SHARE)
+        self._limit(int(self._value("PRAGMA page_count")) + LOG // self._page)  # to forget may need a page
+        freed = 0
+        while freed < wanted:
+            rows = self._db.execute(
+                "SELECT id, size, readings FROM frames ORDER BY first LIMIT ?", (FORGOTTEN,)
+            ).fetchall()
+            if not rows:
+                break
+            before = accumulate((row[1] for row in rows), initial=freed)
+            gone = [row for row, size in zip(rows, before, strict=False) if size < wanted]
+            with self._db:
+                self._db.execute("BEGIN IMMEDIATE")
+                self._db.executemany("DELETE FROM frames WHERE id = ?", [(row[0],) for row in gone])
+                self._count("forgotten_by_size", sum(row[2] for row in gone))
+            freed += sum(row[1] for row in gone)
+        return freed > 0
+
+    def _shrink(self) -> None:
+        """After a lower bound: forget the oldest, and give the space back."""
+        most = self._bytes // self._page
+        if int(self._value("PRAGMA page_count")) <= most:
+            return
+        while self._used() > most and self._forget(0):
+            pass
+        self._db.executescript("PRAGMA incremental_vacuum")  # `execute` would give back one page
+        self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+    def _used(self) -> int:
+        return int(self._value("PRAGMA page_count")) - int(self._value("PRAGMA freelist_count"))
+
+    def _refuse(self, readings: int) -> None:
+        """Counted, when there is room for the number."""
+        try:
+            with self._db:
+                self._db.execute("BEGIN IMMEDIATE")
+                self._count("refused", readings)
+        except sqlite3.Error:
+            return
+
+    def _count(self, name: str, more: int) -> None:
+        self._db.execute(
+            "INSERT INTO counters VALUES (?,?) "
+            "ON CONFLICT (name) DO UPDATE SET value = value + excluded.value",
+            (name, more),
+        )
+
+    def _value(self, query: str, *values: Any) -> Any:
+        return self._db.execute(query, values).fetchone()[0]
+
+    @contextmanager
+    def _own_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise _own_error(error, self._path) from error
+
+
+def _own_error(error: sqlite3.Error, path: Path) -> StorageError:
+    """SQLite's error as one of ours; there is no other copy of a store, so a damaged one is for people."""
+    found = database_error(error, path)
+    return Corrupted(found.message, AWAY) if isinstance(found, Corrupted) else found
+
+
+def _held(folder: Path) -> int:
+    """The lock of the process that writes. Raises `NotUsable`."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        mine = os.open(folder / f"{NAME}.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise database_error(error, folder / NAME) from error
+    try:
+        fcntl.flock(mine, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(mine)
+        raise NotUsable(
+            f"another process writes to the store in {folder}", "End it, or name another folder."
+        ) from None
+    return mine
+
+
+def _made(path: Path) -> sqlite3.Connection:
+    """The file, made when it is not there. Raises what `LocalStore` raises."""
+    db = open_database(path, WAIT_S)
+    try:
+        db.execute("PRAGMA auto_vacuum = INCREMENTAL")  # before anything is in the file
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("PRAGMA synchronous = FULL")
+        db.execute(f"PRAGMA wal_autocheckpoint = {LOG_PAGES}")
+        db.execute(f"PRAGMA journal_size_limit = {LOG // 2}")
+        if not db.execute("SELECT COUNT(*) FROM sqlite_schema").fetchone()[0]:
+            db.executescript(f"BEGIN IMMEDIATE; {SCHEMA} PRAGMA user_version = {FORMAT}; COMMIT;")
+        _judge_format(db, path)
+    except sqlite3.Error as error:
+        db.close()
+        raise _own_error(error, path) from error
+    except NotUsable:
+        db.close()
+        raise
+    return db
+
+
+def _judge_format(db: sqlite3.Connection, path: Path) -> None:
+    found = db.execute("PRAGMA user_version").fetchone()[0]
+    if found != FORMAT:
+        raise NotUsable(
+            f"{path} has format {found}, this version of Reuna knows {FORMAT}",
+            "Run the version of Reuna that wrote it, or move the file away.",
+        )
+
+
+def _tags_of(text: str) -> tuple[Tag, ...]:
+    return tuple(Tag(name, unit) for name, unit in json.loads(text))
+
+
+def _row(frame: Frame, tagset: int, historical: bool) -> tuple[Any, ...]:
+    """Values of `INSERT`."""
+    head = (frame.first_ns, frame.last_ns, tagset, historical, frame.readings, _size(frame), frame.shared)
+    return (*head, frame.counts, frame.times, frame.values, frame.quality, frame.codes)
+
+
+def _size(frame: Frame) -> int:
+    return sum(map(len, (frame.counts, frame.times, frame.values, frame.quality, frame.codes)))
+
+
+def _between(found: Column, start_ns: int, end_ns: int) -> Column:
+    first, last = found.times.searchsorted(np.array([start_ns, end_ns], np.int64))
+    return found if first == 0 and last == len(found) else found.where(slice(int(first), int(last)))
+
+
+def _agree(units: dict[str, str], name: str, unit: str, known: bool) -> None:
+    """Raises `DataError` when the tag had another unit before."""
+    if known and units[name] != unit and not same_unit(units[name], unit):
+        raise DataError(
+            f"the tag {name!r} is in {units[name] or 'no unit'} and in {unit or 'no unit'}",
+            "Ask for the time before the unit changed, or after.",
+        )
+    units[name] = unit
