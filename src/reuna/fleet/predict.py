@@ -20,7 +20,6 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from reuna.adapters.files import storage_error
 from reuna.adapters.project import unpack_bundle
 from reuna.adapters.sandbox import SandboxLimits, sentence
 from reuna.adapters.tables import folder_tables
@@ -28,7 +27,15 @@ from reuna.adapters.worker import Desk, Worker
 from reuna.adapters.worker.messages import Answered, Answers
 from reuna.core.bins import Counted, reference
 from reuna.core.drift import Shift, shifts
-from reuna.core.errors import Corrupted, DataError, ReunaError, SandboxTooWeak, WorkerFailed
+from reuna.core.errors import (
+    Corrupted,
+    DataError,
+    LearnerError,
+    ReleaseNotFound,
+    ReunaError,
+    SandboxTooWeak,
+    WorkerFailed,
+)
 from reuna.core.fallback import Decision, Window, decide, fallback
 from reuna.core.foreign import UNREADABLE
 from reuna.core.records import Setting
@@ -83,9 +90,11 @@ class Predicted:
 async def predict(asked: Asked) -> Predicted:
     """Answer every window of the recordings.
 
-    Raises `Untrusted` for a release that is not whole, `ContractBroken`, `DataError`, `LearnerError`,
-    `ExtraMissing`, `SandboxTooWeak`.
+    Raises `ReleaseNotFound`, `Untrusted` for a release that is not whole, `Corrupted`, `ContractBroken`,
+    `DataError`, `LearnerError`, `ExtraMissing`, `SandboxTooWeak`, `WorkerFailed`.
     """
+    if not asked.release.exists():
+        raise ReleaseNotFound(f"there is no file {asked.release}")
     found = releases.read(asked.release)
     settings = _settings(found)
     with tempfile.TemporaryDirectory(prefix="reuna-predict-") as folder:
@@ -114,7 +123,7 @@ async def _ask(
         with _own_names(desk):
             graph, check = desk.lent / wire.MODEL, asked.check_windows
             answer = await worker.predict(str(settings["entry"]), settings, graph, out, check)
-        return _read(out), answer.bins, level.number
+        return read_answers(out), answer.bins, level.number
     finally:
         await worker.close()
 
@@ -161,22 +170,28 @@ def _splits(asked: Asked) -> Iterator[tuple[str, Path]]:
 
 @contextmanager
 def _own_names(desk: Desk) -> Iterator[None]:
-    """An error names the files where they lie, and not the folder in which the worker finds them."""
+    """An error names the files where they lie, and not the folder in which the worker finds them.
+
+    What a project's ``load`` makes of recordings alone is most often that it misses the node's own tables.
+    """
     try:
         yield
     except ReunaError as error:
+        if isinstance(error, LearnerError) and {link.name for link in desk.data.iterdir()} == {RECORDINGS}:
+            error.next_step = "Name the node's own folder, by whose tables the project scales, with --node."
         for link in desk.data.iterdir():
             error.message = error.message.replace(str(link), str(link.resolve()))
         raise
 
 
-def _read(file: Path) -> Answers:
-    """What the worker wrote; the project's code ran there, so it is read like anybody's."""
+def read_answers(file: Path) -> Answers:
+    """What the worker wrote; the project's code ran there, so it is read like anybody's.
+
+    Raises `WorkerFailed`.
+    """
     try:
         found = msgspec.msgpack.decode(file.read_bytes(), type=Answers)
-    except OSError as error:
-        raise storage_error(error, file) from error
-    except UNREADABLE as error:
+    except (OSError, *UNREADABLE) as error:
         raise WorkerFailed(f"the worker's answers cannot be read: {error}") from error
     count = len(found.recordings)
     if len(found.rows) != count or not all(0 <= each.recording < count for each in found.windows):

@@ -198,7 +198,8 @@ def test_no_window_with_a_refused_row_is_let_through(
         ([NAN, 0.8], "", 0.0, Decision(-1.0, "the model's output is no finite number")),
         ([], "", 0.0, Decision(-1.0, "the model's output is no finite number")),
         ([-3.0, 9.0], "", 0.0, Decision(1.0)),
-        ([-3.0, 9.0], "", 0.5, Decision(-1.0, "the model's outputs are no probabilities")),
+        ([-3.0, 4.0], "", 0.5, Decision(-1.0, "the model's outputs are no probabilities")),
+        ([1.0, 9.0], "", 0.5, Decision(-1.0, "the model's outputs are no probabilities")),
     ],
 )
 def test_in_doubt_the_safe_answer_is_given(

@@ -19,18 +19,28 @@ from typer.testing import CliRunner
 
 from reuna.adapters.conformity import judge_folder
 from reuna.adapters.project import load_entry, pack_bundle
-from reuna.adapters.worker.messages import Answers, Predict
+from reuna.adapters.worker.messages import Answered, Answers, Predict
 from reuna.adapters.worker.predict import predict as in_this_process
 from reuna.cli import app
 from reuna.core.bins import as_fields, merged
 from reuna.core.contract import contract
-from reuna.core.errors import ContractBroken, DataError, LearnerError, SandboxTooWeak, Untrusted
+from reuna.core.errors import (
+    ContractBroken,
+    Corrupted,
+    DataError,
+    LearnerError,
+    ReleaseNotFound,
+    SandboxTooWeak,
+    Untrusted,
+    WorkerFailed,
+)
+from reuna.core.fallback import Window
 from reuna.core.project import TASKS
 from reuna.core.records import Setting
 from reuna.demo.job import PROJECT
 from reuna.demo.plants import write_plant_folder
 from reuna.fleet.open_project import open_settings
-from reuna.fleet.predict import Asked, Predicted, predict
+from reuna.fleet.predict import Asked, Predicted, predict, read_answers
 from reuna.fleet.release import KEPT
 from reuna.template import make_project
 from reuna.wire import release as wire
@@ -70,8 +80,8 @@ class Pumps:
     def recording(self) -> Path:
         return min((self.node / "test").iterdir())
 
-    def release(self, file: Path, code: bytes | None = None) -> Path:
-        """A release of it, as `reuna release make` writes them."""
+    def release(self, file: Path, code: bytes | None = None, **more: bytes) -> Path:
+        """A release of it, as `reuna release make` writes them; ``more``: other parts, without their ending."""
         agreed, result = contract(self.settings), finished()
         told = as_fields(agreed.version, judge_folder(self.node, agreed).bins)
         parts = {
@@ -86,6 +96,7 @@ class Pumps:
             wire.MODEL: self.graph,
             SBOM: bill(numpy="2.1.0"),
         }
+        parts |= {f"{name}.json": content for name, content in more.items()}
         file.write_bytes(wire.encode(About("pumps", 1, "r-1", "0" * 64), parts))
         return file
 
@@ -318,6 +329,51 @@ def test_a_load_that_looks_beyond_a_window_is_found_when_asked(pumps: Pumps, tmp
         asyncio.run(predict(replace(wanted, check_windows=True)))
 
 
+def test_a_load_that_gives_no_samples_is_named(pumps: Pumps, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    make_project(other, sample=False)
+    with (other / "detector" / "model.py").open("a") as model:
+        model.write("\n\ndef load(folder, settings):\n    return {}\n")
+    file = pumps.release(tmp_path / "1.release", pack_bundle(other))
+    with pytest.raises(LearnerError, match=r"load gave a dict, and predicting needs a reuna\.Dataset"):
+        asyncio.run(predict(Asked(file, pumps.node)))
+
+
+def test_tables_that_the_node_scales_by_must_keep_the_contract(pumps: Pumps, tmp_path: Path) -> None:
+    node = tmp_path / "node"
+    rows = rows_of(min((pumps.node / "train").iterdir()))
+    write(node / "train" / "a.csv", [{**row, "temperature_c": "-100"} for row in rows])
+    write(node / "test" / "a.csv", rows)
+    with pytest.raises(ContractBroken, match=f"{node}/train/a.csv"):
+        asyncio.run(predict(Asked(pumps.release(tmp_path / "1.release"), node)))
+
+
+def test_a_release_whose_papers_cannot_be_read_is_refused(pumps: Pumps, tmp_path: Path) -> None:
+    lineage = {**{name: finished()[name] for name in KEPT}, "source": {}}
+    file = pumps.release(tmp_path / "1.release", lineage=canonical(lineage))
+    with pytest.raises(Corrupted, match="names no entry"):
+        asyncio.run(predict(Asked(file, pumps.node)))
+    file = pumps.release(tmp_path / "1.release", bins=canonical({"bins": 3}))
+    with pytest.raises(Corrupted, match=r"bins\.json of release 1"):
+        asyncio.run(predict(Asked(file, pumps.node)))
+
+
+@pytest.mark.parametrize(
+    ("written", "complaint"),
+    [
+        (b"\xc1", "cannot be read"),
+        (msgspec.msgpack.encode(Answers([], [], 1, [Answered(0, 0, Window("good"))])), "that there are not"),
+        (msgspec.msgpack.encode(Answers(["a"], [], 1, [])), "that there are not"),
+        (None, "cannot be read"),
+    ],
+)
+def test_what_a_worker_wrote_is_not_believed(tmp_path: Path, written: bytes | None, complaint: str) -> None:
+    if written is not None:
+        (tmp_path / "answers").write_bytes(written)
+    with pytest.raises(WorkerFailed, match=complaint):
+        read_answers(tmp_path / "answers")
+
+
 def test_a_damaged_release_and_a_weak_sandbox_are_refused(pumps: Pumps, tmp_path: Path) -> None:
     with pytest.raises(SandboxTooWeak, match="4 is asked for"):
         asked(pumps, tmp_path, pumps.node / "test", min_level=4)
@@ -335,6 +391,7 @@ def test_a_damaged_release_and_a_weak_sandbox_are_refused(pumps: Pumps, tmp_path
     [
         ("data/pump-1/train", "data/pump-1/test", "has no folder train"),
         ("data", None, "holds no CSV"),
+        ("half", None, "has train, and no test with recordings"),
         ("nowhere", None, "there is no folder"),
     ],
 )
@@ -342,6 +399,10 @@ def test_folders_that_cannot_be_meant_are_named(
     pumps: Pumps, tmp_path: Path, data: str, node: str | None, complaint: str
 ) -> None:
     file = pumps.release(tmp_path / "1.release")
+    half = pumps.folder / "half"
+    half.mkdir(exist_ok=True)
+    (half / "train").unlink(missing_ok=True)
+    (half / "train").symlink_to(pumps.node / "train")
     wanted = Asked(file, pumps.folder / data, None if node is None else pumps.folder / node)
     with pytest.raises(DataError, match=complaint):
         asyncio.run(predict(wanted))
@@ -375,6 +436,15 @@ def test_the_command_ends_with_1_when_no_window_is_answered(pumps: Pumps, tmp_pa
     said = RUN.invoke(app, ["predict", str(file), "--data", str(recordings), "--node", str(pumps.node)])
     assert said.exit_code == 1
     assert "windows: 39 safe" in said.stdout
+
+
+def test_what_is_missing_is_named_with_the_next_step(pumps: Pumps, tmp_path: Path) -> None:
+    with pytest.raises(ReleaseNotFound, match=r"there is no file .*none\.release"):
+        asyncio.run(predict(Asked(tmp_path / "none.release", pumps.node)))
+    alone = changed(tmp_path / "rec", pumps.recording, lambda rows: rows)
+    with pytest.raises(LearnerError, match=r"samples\.py:37: KeyError") as raised:
+        asyncio.run(predict(Asked(pumps.release(tmp_path / "1.release"), alone)))
+    assert raised.value.next_step.endswith("with --node.")
 
 
 def test_a_folder_of_a_node_is_predicted_by_its_own_split(pumps: Pumps, tmp_path: Path) -> None:
