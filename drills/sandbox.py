@@ -46,7 +46,8 @@ class Yard:
 
     @property
     def desk(self) -> Desk:
-        return Desk(*(self.folder / "work" / name for name in ("project", "data", "lent", "made")))
+        work = self.folder / "work"
+        return Desk(work / "project", work / "data", work / "lent", work / "made")
 
 
 @contextlib.contextmanager

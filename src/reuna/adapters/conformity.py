@@ -6,7 +6,7 @@ found.refuse(agreed)                       # raises `ContractBroken`, which name
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -53,12 +53,15 @@ def judge_folder(folder: Path, agreed: Contract) -> Judged:
 
     Raises `DataError` for what cannot be read, `ExtraMissing`.
     """
-    if not agreed.looks:
-        return Judged()
+    return judge_tables(folder_tables(folder), agreed) if agreed.looks else Judged()
+
+
+def judge_tables(tables: Mapping[str, Sequence[Path]], agreed: Contract) -> Judged:
+    """The same for tables by split. Raises as `judge_folder`."""
     found: list[tuple[Line, ...]] = []
     where: dict[tuple[str, str], str] = {}
     counted: list[tuple[Counted, ...]] = []
-    for split, paths in folder_tables(folder).items():
+    for split, paths in tables.items():
         for path in paths:
             table = read_table(path)
             columns = columns_of(table, agreed)

@@ -8,7 +8,7 @@ that old and small runtimes read it. Needs the extra ``onnx``; nothing is import
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, Protocol
@@ -142,6 +142,23 @@ def run_graph(data: bytes, x: Array) -> NDArray[Any]:
         return np.asarray(session.run(None, {name: np.ascontiguousarray(x, np.float32)})[0])
     except _failures() as error:
         raise LearnerError(f"the exported ONNX does not run: {error}") from error
+
+
+def one_by_one(data: bytes, x: Array) -> Iterator[tuple[NDArray[Any], float]]:
+    """For each row of x (n, features) float32 the graph's first output (outputs,), and milliseconds it took.
+
+    Row by row, as a machine asks: in batches a product may be summed in another order, to other bits.
+    Raises as `run_graph`.
+    """
+    session = _session(data)
+    name = session.get_inputs()[0].name
+    try:
+        for row in np.ascontiguousarray(x, np.float32):
+            began = time.perf_counter()
+            (found, *_) = session.run(None, {name: row[None]})
+            yield np.asarray(found)[0].ravel(), (time.perf_counter() - began) * 1000
+    except _failures() as error:
+        raise LearnerError(f"the ONNX graph does not run: {error}") from error
 
 
 def _session(data: bytes) -> Any:

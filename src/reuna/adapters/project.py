@@ -32,7 +32,7 @@ from types import ModuleType
 from typing import Any
 
 from reuna.adapters.conformity import judge_folder
-from reuna.adapters.tables import stuck
+from reuna.adapters.tables import Table, instead, stuck
 from reuna.core.contract import contract
 from reuna.core.errors import DiskFull, LearnerError, ProjectError, ReunaError
 from reuna.core.foreign import shown
@@ -76,6 +76,11 @@ class Entry:
         """The node's data as if a sensor had stopped, and whether any table has that sensor."""
         with stuck(sensor) as tables:
             return self.load_judged(folder, settings), bool(tables)
+
+    def load_instead(self, folder: Path, settings: Mapping[str, Setting], tables: Iterable[Table]) -> Any:
+        """The node's data with these tables in place of the files at their paths."""
+        with instead(tables):
+            return self.load_judged(folder, settings)
 
 
 def load_entry(folder: Path, entry: str) -> Entry:

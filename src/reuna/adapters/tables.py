@@ -43,6 +43,7 @@ BATCH = 65_536  #: rows
 NUMBER, CHARACTER = 8, 4  #: bytes in memory
 Column = NDArray[Any]
 _stuck: dict[str, Counter[str]] = {}
+_instead: dict[Path, Table] = {}
 
 
 @dataclass(frozen=True)
@@ -184,6 +185,8 @@ def _files(folder: Path) -> list[Path]:
 
 def read_table(path: Path) -> Table:
     """One file. Raises `DataError` that names file, line and column, `ExtraMissing` for Parquet."""
+    if path in _instead:
+        return _instead[path]
     table = _read_parquet(path) if path.suffix == ".parquet" else _read_csv(path)
     if not len(table):
         raise DataError(f"{path} has no rows")
@@ -203,6 +206,16 @@ def stuck(sensor: str) -> Iterator[Counter[str]]:
         yield _stuck[sensor]
     finally:
         del _stuck[sensor]
+
+
+@contextmanager
+def instead(tables: Iterable[Table]) -> Iterator[None]:
+    """Meanwhile `read_table` gives these tables for their paths, and does not look into the files."""
+    _instead.update({table.path: table for table in tables})
+    try:
+        yield
+    finally:
+        _instead.clear()
 
 
 def _with_stuck(table: Table, sensor: str) -> Table:

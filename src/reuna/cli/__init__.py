@@ -34,6 +34,7 @@ from reuna.cli.export import export
 from reuna.cli.gate import gate
 from reuna.cli.lineage import component, lineage
 from reuna.cli.output import complain, end_in_order
+from reuna.cli.predict import predict
 from reuna.cli.sandbox import sandbox
 from reuna.cli.test import run_tests
 from reuna.core.errors import ReunaError
@@ -96,6 +97,7 @@ app.add_typer(source.app, name="source")
 app.command()(sandbox)
 app.command()(export)
 app.command()(gate)
+app.command()(predict)
 app.command()(desired.plan)
 app.command()(desired.apply)
 release.app.command()(where.where)

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 import numpy as np
@@ -167,6 +167,23 @@ def merged(agreed: Contract, reports: Sequence[Mapping[str, Setting]]) -> dict[s
     stayed = [report.get("withheld", 0) for report in reports]
     withheld = sum(number for number in stayed if isinstance(number, int) and 0 <= number <= LARGEST)
     return {"version": agreed.version, "bins": bins, "withheld": withheld}
+
+
+def reference(said: Mapping[str, Any]) -> tuple[Counted, ...]:
+    """The counts in a release's ``bins.json``, see `merged`. Raises `ValueError` for anything else."""
+    spread = msgspec.convert(said, _Reference).bins
+    if not all(len(each.counts) == INNER for each in spread.values()):
+        raise ValueError(f"a signal has not {INNER} bins")
+    return tuple(Counted(name, each.counts, each.outside) for name, each in spread.items())
+
+
+class _Spread(msgspec.Struct):
+    counts: tuple[Annotated[int, msgspec.Meta(ge=0)], ...]
+    outside: Annotated[int, msgspec.Meta(ge=0)]
+
+
+class _Reference(msgspec.Struct):
+    bins: dict[str, _Spread]
 
 
 def _of(signal: str, cells: Sequence[int]) -> Counted:

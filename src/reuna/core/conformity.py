@@ -75,7 +75,7 @@ def _lines(agreed: Contract, table: Columns) -> Iterator[Line]:
     for name in agreed.names:
         there = name in table.values
         yield _split("present", name, table.rows if there else 0, table.rows)
-    times = _times(agreed, table)
+    times = seconds_of(agreed, table)
     if agreed.time:
         known = np.zeros(0, bool) if times is None else np.isfinite(times)
         yield _of("type", agreed.time, known)
@@ -99,8 +99,7 @@ def _of_signal(signal: Signal, table: Columns, times: Floats | None, timed: bool
         numbers = column.numbers[np.isfinite(column.numbers)]
         yield _of("range", name, (signal.low <= numbers) & (numbers <= signal.high))
     if signal.quality:
-        quality = table.values.get(signal.quality)
-        yield _of("quality", name, np.zeros(0, bool) if quality is None else _among(quality, signal.good))
+        yield _of("quality", name, good_quality(signal, table))
     if timed:
         steps = _steps(times, column.filled)
         yield from _in_time(signal, steps)
@@ -184,6 +183,12 @@ def _number(text: str) -> float:
         return math.nan
 
 
+def good_quality(signal: Signal, table: Columns) -> Mask:
+    """Cells of the signal's column of quality that are among its good values; none without that column."""
+    quality = table.values.get(signal.quality)
+    return np.zeros(0, bool) if quality is None else _among(quality, signal.good)
+
+
 def _among(values: NDArray[Any], good: tuple[float | str, ...]) -> Mask:
     if values.dtype.kind == "U":
         return np.isin(values, [each if isinstance(each, str) else f"{each:g}" for each in good])
@@ -193,7 +198,7 @@ def _among(values: NDArray[Any], good: tuple[float | str, ...]) -> Mask:
 # --- time ----------------------------------------------------------------------------------------
 
 
-def _times(agreed: Contract, table: Columns) -> Floats | None:
+def seconds_of(agreed: Contract, table: Columns) -> Floats | None:
     """Seconds (rows,), NaN where a cell is no time; None without a column of time.
 
     Numbers are in the unit that the table says, else in that which the column is called (``minute``),

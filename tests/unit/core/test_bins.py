@@ -22,6 +22,7 @@ from reuna.core.bins import (
     is_bins,
     merged,
     of_contract,
+    reference,
     together,
     told,
     without_small,
@@ -135,3 +136,24 @@ def test_a_node_that_tells_of_other_signals_or_absurd_counts_is_not_believed() -
     assert found["bins"].keys() == {"u"} and found["withheld"] == 2
     short = msgspec.structs.replace(Counted("t", (0,) * INNER), counts=(1, 2))
     assert of_contract(AGREED, [short, Counted("x", (0,) * INNER)]) == []
+
+
+@given(COUNTS)
+def test_what_a_release_says_is_read_again(counted: list[Counted]) -> None:
+    agreed = Contract(signals=tuple(Signal(each.signal, min=0, max=1) for each in counted))
+    said = msgspec.json.decode(msgspec.json.encode(merged(agreed, [as_fields(1, counted)])))
+    assert reference(said) == tuple(each for each in counted if any(each.cells))
+
+
+@pytest.mark.parametrize(
+    "spread",
+    [
+        {"counts": [1] * (INNER - 1), "outside": 0},
+        {"counts": [-1, *[1] * (INNER - 1)], "outside": 0},
+        {"counts": [1] * INNER},
+        "none",
+    ],
+)
+def test_reference_bins_that_are_none_are_refused(spread: object) -> None:
+    with pytest.raises(ValueError, match="bins"):
+        reference({"bins": {"t": spread}})

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from reuna.adapters.processes import own_address_mib, own_peak_mib
-from reuna.adapters.worker.messages import MAX_MESSAGE, Answer, Evaluate, Fit, Open, Request
+from reuna.adapters.worker.messages import MAX_MESSAGE, Answer, Evaluate, Fit, Open, Predict, Request
 from reuna.adapters.worker.modules import looked_for
 from reuna.core.contract import contract
 from reuna.core.data import Dataset
@@ -46,6 +46,10 @@ class Bench:
 
         if isinstance(request, Open):
             return self._load(request)
+        if isinstance(request, Predict):
+            from reuna.adapters.worker.predict import predict
+
+            return predict(self._project, self._folder, request)
         with blame_project(self._project, "training" if isinstance(request, Fit) else "evaluating"):
             return self._fit(request) if isinstance(request, Fit) else self._evaluate(request)
 

@@ -10,6 +10,7 @@ import msgspec
 from reuna.adapters.sandbox import Room, SandboxLimits
 from reuna.core.bins import Counted
 from reuna.core.contract import Line
+from reuna.core.fallback import Window
 from reuna.core.readiness import Module
 from reuna.core.records import Metrics, Setting
 
@@ -29,10 +30,11 @@ class Desk:
     data: Path
     lent: Path
     made: Path
+    beside: tuple[Path, ...] = ()  #: what else it reads
 
     def room(self) -> Room:
         """The same for the sandbox."""
-        read = (self.project, self.data, self.lent)
+        read = (self.project, self.data, self.lent, *self.beside)
         return Room(tuple(str(path.absolute()) for path in read), str(self.made.absolute()))
 
 
@@ -72,6 +74,45 @@ class Evaluate(msgspec.Struct, tag=True):
     settings: dict[str, Setting]
 
 
+class Predict(msgspec.Struct, tag=True):
+    """Run a graph on this node's recordings, those of the split ``test``; answers go to a file.
+
+    ``entry``: of the project, whose ``load`` makes the features. ``check``: whether those of a window are the
+    same bits when ``load`` sees that window alone.
+    """
+
+    entry: str
+    graph: str
+    out: str
+    settings: dict[str, Setting]
+    check: bool = False
+
+
+class Answered(msgspec.Struct, frozen=True):
+    """One window of a recording (its place among them) from row ``start`` on, and the graph's output.
+
+    ``output`` is empty where the rules refused the window; ``took_ms``: one run of the graph.
+    """
+
+    recording: int
+    start: int
+    window: Window
+    output: list[float] = []
+    took_ms: float = 0.0
+
+
+class Answers(msgspec.Struct, frozen=True):
+    """The file that a worker writes for `Predict`: names of recordings, their rows, all windows in order.
+
+    ``length``: rows of a window.
+    """
+
+    recordings: list[str]
+    rows: list[int]
+    length: int
+    windows: list[Answered]
+
+
 class Answer(msgspec.Struct):
     """What came of a request; ``code`` is an error's.
 
@@ -95,7 +136,7 @@ class Answer(msgspec.Struct):
     address_mib: float = 0.0
 
 
-Request = Open | Fit | Evaluate
+Request = Open | Fit | Evaluate | Predict
 
 
 class FitResult(msgspec.Struct, frozen=True):

@@ -23,6 +23,7 @@ from reuna.adapters.worker.messages import (
     Fit,
     FitResult,
     Open,
+    Predict,
     Request,
     Start,
 )
@@ -122,6 +123,17 @@ class Worker:
     async def evaluate(self, model: Path, settings: Mapping[str, Setting]) -> Metrics:
         """Metrics of a model on this node's data. Raises `LearnerError`, `WorkerFailed`."""
         return (await self._ask(Evaluate(str(model), dict(settings)))).metrics
+
+    async def predict(
+        self, entry: str, settings: Mapping[str, Setting], graph: Path, out: Path, check: bool = False
+    ) -> Answer:
+        """Run a graph on the recordings; `Answers` lie in ``out`` afterwards, counts are in the answer.
+
+        For the arguments see `Predict`.
+
+        Raises as `open`, and `ExtraMissing`.
+        """
+        return await self._ask(Predict(entry, str(graph), str(out), dict(settings), check))
 
     async def close(self) -> None:
         """End the process."""
