@@ -20,6 +20,7 @@ from collections.abc import Iterable, Sequence
 from typing import Literal
 
 import msgspec
+from msgspec.structs import replace
 
 Kind = Literal["process", "machine", "sensor"]
 ORDER: tuple[Kind, ...] = ("process", "machine", "sensor")
@@ -97,3 +98,68 @@ def _single(each: Heard, everywhere: frozenset[str]) -> Finding:
     signals = tuple(name for name in each.moved if name not in everywhere)
     kind: Kind = "sensor" if len(signals) == 1 else "machine"
     return Finding(kind, (each.node,), (each.site,), signals, each.cohort)
+
+
+# --- alarms: findings over time -----------------------------------------------------------------------
+
+MOST_ALARMS = 1000  #: that are kept, the newest
+
+
+class Alarm(msgspec.Struct, frozen=True):
+    """A finding from when it was there first (epoch s) until it was gone; 0: it still is.
+
+    ``by`` has seen it, at ``seen`` (epoch s), and says ``note``. ``told``: where word of it was sent.
+    """
+
+    id: str
+    finding: Finding
+    since: float
+    ended: float = 0.0
+    by: str = ""
+    seen: float = 0.0
+    note: str = ""
+    told: tuple[str, ...] = ()
+
+
+def key(found: Finding) -> str:
+    """What stays the same while a finding grows: a process of a cohort, or one machine."""
+    if found.kind == "process":
+        return f"process/{found.cohort}"
+    return f"machine/{found.nodes[0]}"
+
+
+def raised(alarms: Sequence[Alarm], findings: Iterable[Finding], now: float) -> tuple[Alarm, ...]:
+    """The alarms after a look at what is found now: new ones, those that go on, those that have ended."""
+    open_now = {key(each): each for each in findings}
+    after = []
+    for each in alarms:
+        found = None if each.ended else open_now.pop(key(each.finding), None)
+        ends = found is None and not each.ended
+        after.append(replace(each, ended=now) if ends else replace(each, finding=found or each.finding))
+    first = max((int(each.id) for each in alarms), default=0) + 1
+    new = (Alarm(str(number), each, now) for number, each in enumerate(open_now.values(), first))
+    return (*after, *new)[-MOST_ALARMS:]
+
+
+def acknowledged(
+    alarms: Sequence[Alarm], number: str, who: str, note: str, now: float
+) -> tuple[Alarm, ...] | None:
+    """The alarms once somebody says that they have seen one; None when there is no such."""
+    if number not in {each.id for each in alarms}:
+        return None
+    return tuple(replace(each, by=who, seen=now, note=note) if each.id == number else each for each in alarms)
+
+
+def sent(alarms: Sequence[Alarm], number: str, channel: str) -> tuple[Alarm, ...]:
+    """The alarms once word of one was sent over a channel."""
+    return tuple(replace(each, told=(*each.told, channel)) if each.id == number else each for each in alarms)
+
+
+def unsent(alarms: Iterable[Alarm], channels: Sequence[str]) -> list[tuple[Alarm, str]]:
+    """What has to be sent where, the oldest first; nothing of what has ended or was seen before."""
+    return [
+        (each, channel)
+        for each in alarms
+        for channel in channels
+        if not each.ended and not each.by and channel not in each.told
+    ]

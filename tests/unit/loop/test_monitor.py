@@ -5,7 +5,21 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reuna.loop.monitor import FEW, SHARE, Finding, Heard, judge, sentence
+from reuna.loop.monitor import (
+    FEW,
+    MOST_ALARMS,
+    SHARE,
+    Alarm,
+    Finding,
+    Heard,
+    acknowledged,
+    judge,
+    key,
+    raised,
+    sent,
+    sentence,
+    unsent,
+)
 
 SIGNALS = ("flow", "heat", "oil", "speed")
 HEARD = st.lists(
@@ -98,3 +112,53 @@ def test_every_movement_is_in_a_finding_and_only_movements_are(heard: list[Heard
         members = [each for each in heard if each.cohort == one.cohort]
         for signal in one.signals:
             assert sum(signal in each.moved for each in members) >= SHARE * len(members)
+
+
+SICK = Finding("machine", ("edge-9",), ("oulu",), ("heat", "oil"))
+BROKEN = Finding("sensor", ("edge-9",), ("oulu",), ("oil",))
+MOVED = Finding("process", ("edge-1", "edge-2"), ("oulu",), ("oil",))
+
+
+def test_a_finding_is_one_alarm_as_long_as_it_is_there() -> None:
+    first = raised((), [BROKEN], 10.0)
+    assert first == (Alarm("1", BROKEN, 10.0),)
+    grown = raised(first, [SICK, MOVED], 20.0)
+    assert grown == (Alarm("1", SICK, 10.0), Alarm("2", MOVED, 20.0))
+    ended = raised(grown, [MOVED], 30.0)
+    assert ended == (Alarm("1", SICK, 10.0, 30.0), Alarm("2", MOVED, 20.0))
+    assert raised(ended, [SICK, MOVED], 40.0)[2:] == (Alarm("3", SICK, 40.0),)
+
+
+def test_word_of_an_alarm_is_sent_once_over_each_channel_and_not_after_somebody_saw_it() -> None:
+    alarms = raised((), [SICK, MOVED], 10.0)
+    assert [(each.id, channel) for each, channel in unsent(alarms, ["mail", "hook"])] == [
+        ("1", "mail"), ("1", "hook"), ("2", "mail"), ("2", "hook"),
+    ]  # fmt: skip
+    alarms = sent(alarms, "1", "mail")
+    seen = acknowledged(alarms, "2", "anna", "the pump was changed", 12.0)
+    assert seen is not None
+    assert (seen[1].by, seen[1].seen, seen[1].note) == ("anna", 12.0, "the pump was changed")
+    assert [(each.id, channel) for each, channel in unsent(seen, ["mail", "hook"])] == [("1", "hook")]
+    assert unsent(raised(seen, [], 20.0), ["hook"]) == []
+
+
+def test_what_is_no_alarm_cannot_be_acknowledged() -> None:
+    assert acknowledged(raised((), [SICK], 1.0), "7", "anna", "", 2.0) is None
+
+
+@given(st.lists(HEARD, max_size=6))
+def test_at_any_time_each_finding_has_one_open_alarm_and_no_other_is_open(looks: list[list[Heard]]) -> None:
+    alarms: tuple[Alarm, ...] = ()
+    for now, heard in enumerate(looks):
+        findings = judge(heard)
+        alarms = raised(alarms, findings, float(now))
+        assert sorted(key(each.finding) for each in alarms if not each.ended) == sorted(map(key, findings))
+        assert len({each.id for each in alarms}) == len(alarms)
+
+
+def test_of_very_many_alarms_the_newest_are_kept() -> None:
+    alarms: tuple[Alarm, ...] = ()
+    for now in range(MOST_ALARMS + 5):
+        alarms = raised(raised(alarms, [SICK], float(now)), [], now + 0.5)
+    assert len(alarms) == MOST_ALARMS
+    assert alarms[-1].id == str(MOST_ALARMS + 5)
