@@ -28,6 +28,7 @@ from reuna.cli import (
     source,
     storage,
     trust,
+    watch,
     where,
 )
 from reuna.cli.export import export
@@ -94,6 +95,7 @@ app.command()(backup.restore)
 app.command()(backup.upgrade)
 app.add_typer(storage.app, name="storage")
 app.add_typer(source.app, name="source")
+app.add_typer(watch.app, name="watch")
 app.command()(sandbox)
 app.command()(export)
 app.command()(gate)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Collection, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import Any
 
 import msgspec
 
+from reuna.adapters.alarm_channels import Channel, channels_of
 from reuna.adapters.audit import AuditTrail
 from reuna.adapters.certificates import flaw, read_chain
 from reuna.adapters.clock import SystemClock, ThreadOffload
@@ -32,6 +33,7 @@ from reuna.adapters.tls import KeyPair, client_context, server_context
 from reuna.cloud.builds import Builds
 from reuna.cloud.check import Checks
 from reuna.cloud.holdings import Holdings
+from reuna.cloud.monitor import ALARMS, Monitor
 from reuna.cloud.plan import Planner
 from reuna.cloud.reception import AUDIT, PEOPLE, Reception
 from reuna.cloud.schedules import SCHEDULES, Schedules
@@ -40,6 +42,7 @@ from reuna.cloud.sign_ins import SignIns
 from reuna.cloud.stock import Stock
 from reuna.cloud.train import Conductor, Outcome
 from reuna.cloud.witness import CloudWitness
+from reuna.core import watched
 from reuna.core.errors import (
     BadMessage,
     BlobNotFound,
@@ -72,6 +75,11 @@ log = logging.getLogger("reuna.cloud")
 OWN_WORDS = frozenset(
     {"round", "short", "waits", "refused", "local", "evaluate", "resumed"}
 )  #: what the cloud says of a run
+#: Of what nodes say again and again the last counts; each is read before it is kept.
+LAST: dict[str, Callable[[Event], object]] = {
+    WHAT: read_event,
+    watched.WHAT: lambda event: watched.read_fields(event.fields),
+}
 HEADS = "heads.sqlite"  #: in the state folder: countersigned heads of the nodes' ledgers
 EVENTS = "events.sqlite"  #: beside it: what happened in runs
 NEWEST = 50  #: runs that are listed
@@ -82,6 +90,7 @@ class Coordinator:
     """What an operator can ask of the cloud (the `Actions` of the API)."""
 
     schedules: Schedules  #: set by `scheduling`
+    monitor: Monitor  #: set by `watching`
 
     def __init__(
         self,
@@ -199,6 +208,12 @@ class Coordinator:
         self.schedules = Schedules(file, clock, self._asked, self.submit, self._fogs)
         return self.schedules.keep()
 
+    def watching(self, file: Path, channels: Sequence[Channel], clock: Clock) -> Coroutine[None, None, None]:
+        """Take up the alarms that are kept in a file; what then sends word of them, until cancelled."""
+        fleet = self._admission.fleet
+        self.monitor = Monitor(fleet, file, self._events, self._fogs, channels, clock, ThreadOffload())
+        return self.monitor.tell()
+
     async def put_schedule(self, schedule: Schedule) -> None:
         """Begin a run again by the clock. Raises `RunNotFound`, `PlanError`."""
         await self.schedules.put(schedule)
@@ -296,7 +311,13 @@ async def _run(settings: Mapping[str, Any], changes: Changes, stack: AsyncExitSt
     intake = Intake(name, blobs, spool, None, announce_s, 1.25, metadata=metadata, released=stock.get)
     planner = Planner(bus, intake, signing.seal)
     conductor = Conductor(name, planner, intake, blobs, clock, ThreadOffload(), coordinator.report)
-    _take_up(coordinator, conductor, Checks(name, planner, intake, conductor.turn, ThreadOffload()), stack)
+    _take_up(
+        settings,
+        coordinator,
+        conductor,
+        Checks(name, planner, intake, conductor.turn, ThreadOffload()),
+        stack,
+    )
     server = await serve_depot(
         intake,
         settings["listen.host"],
@@ -426,8 +447,17 @@ def _witness(
     return CloudWitness(settings["fleet"], root, store, signing.key, revoked, alarm, clock, ThreadOffload())
 
 
-def _take_up(coordinator: Coordinator, conductor: Conductor, checks: Checks, stack: AsyncExitStack) -> None:
-    """Let runs and checks begin."""
+def _take_up(
+    settings: Mapping[str, Any],
+    coordinator: Coordinator,
+    conductor: Conductor,
+    checks: Checks,
+    stack: AsyncExitStack,
+) -> None:
+    """Let runs and checks begin; read what nodes watch, and send word of alarms."""
+    file = Path(settings["folder"]).absolute() / ALARMS
+    telling = coordinator.watching(file, channels_of(settings), SystemClock())
+    stack.callback(asyncio.create_task(telling).cancel)
     coordinator.host.register("train", lambda journal, spec: _body(coordinator, conductor, journal, spec))
     coordinator.checks = checks
     stack.push_async_callback(checks.stop)
@@ -485,14 +515,16 @@ async def _take_event(
         if event.node == fog:  # a fog speaks of its own site
             learn = partial(ThreadOffload(), lambda: _learn(admission.register, event))
             await when_there_is_room(learn, SystemClock(), log, waits=STORE)
-        last = event.what == WHAT
+        last = event.what in LAST
         if last:
-            read_event(event)
+            LAST[event.what](event)
         record = partial(ThreadOffload(), lambda: events.record(event, last=last))
         if not await when_there_is_room(record, SystemClock(), log, waits=STORE):
             log.info("an event came again on %s: %r %s of %r", subject, event.boot, event.seq, event.node)
-        elif last:
+        elif event.what == WHAT:
             coordinator.holdings.turn.on()
+        elif event.what == watched.WHAT:
+            await coordinator.monitor.heard()
     except BadMessage as error:
         log.warning("refused an event on %s: %s", subject, error)
 

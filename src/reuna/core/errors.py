@@ -19,7 +19,8 @@
     │   ├── NotHeld            R115  not every edge holds the newest release in time
     │   ├── DatabaseTooNew     R116  a newer version of Reuna wrote that database
     │   ├── RunProblem         R117  a run cannot be begun from that, resumed or retried
-    │   └── NoReadings         R118  a source gave no reading of some of its tags
+    │   ├── NoReadings         R118  a source gave no reading of some of its tags
+    │   └── AlarmNotFound      R119  there is no such alarm
     ├── DeviceError          this machine cannot do it                     exit 3
     │   ├── ServerMissing      R201  no nats-server
     │   ├── ServerTooOld       R202  a nats-server below the oldest we run on
@@ -168,6 +169,13 @@ class NoReadings(UserError):
 
     code = "R118"
     default_next_step = "Compare names and columns in its settings; give it longer with `--seconds`."
+
+
+class AlarmNotFound(UserError):
+    """There is no alarm of that number, or it ended so long ago that it is forgotten."""
+
+    code = "R119"
+    default_next_step = "See which there are: `reuna watch`."
 
 
 class ExtraMissing(UserError):

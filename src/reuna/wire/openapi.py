@@ -67,6 +67,31 @@ _CHECK = {
         "code": {"type": "string"},
     },
 }
+_ALARM = {
+    "type": "object",
+    "required": ["id", "kind", "sentence", "nodes", "sites", "signals", "since", "ended", "by"],
+    "properties": {
+        "id": {"type": "string"},
+        "kind": {"enum": ["process", "machine", "sensor"]},
+        "sentence": {"type": "string"},
+        "since": {"type": "number"},
+        "ended": {"type": "number"},
+        "by": {"type": "string"},
+        "seen": {"type": "number"},
+        "note": {"type": "string"},
+    },
+}
+_WATCH = {
+    "type": "object",
+    "required": ["fleet", "nodes", "alarms"],
+    "properties": {
+        "fleet": {"type": "string"},
+        "nodes": {"type": "object", "additionalProperties": {"type": "object"}},
+        "alarms": {"type": "array", "items": _ALARM},
+    },
+}
+_NOTE = {"type": "object", "properties": {"note": {"type": "string"}}, "additionalProperties": False}
+_METRICS = {"type": "string", "contentMediaType": "text/plain"}
 _WHO = {
     "type": "object",
     "required": ["name", "roles", "via", "csrf"],
@@ -226,6 +251,9 @@ ROUTES: tuple[Route, ...] = (
         refuses=(422,),
         query={"after": _COUNT, "wait": _COUNT},
     ),
+    Route("get", "/v1/watch", "What each node says of its watch, and the alarms, the newest first", _WATCH),
+    Route("post", "/v1/alarms/{id}", "Somebody has seen an alarm", _ALARM, _NOTE, (404, 422)),
+    Route("get", "/metrics", "What nodes watch, in the text format of Prometheus", _METRICS),
     Route(
         "post", "/v1/session", "Sign in; the session's token, also as a cookie", _WHO, _SIGN_IN, (422, 429)
     ),
