@@ -26,8 +26,9 @@ from reuna.core.records import ReleaseAsked
 from reuna.fleet.bill import papers
 from reuna.fleet.card import card
 from reuna.fleet.export import graph_of
-from reuna.fleet.gates import Judged, judge_run, sentence
+from reuna.fleet.gates import sentence
 from reuna.fleet.open_project import open_settings
+from reuna.loop.release import Judged, judge_run
 from reuna.wire import digest_bytes, release
 from reuna.wire.build import canonical
 from reuna.wire.release import About, Release

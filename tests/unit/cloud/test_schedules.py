@@ -49,6 +49,7 @@ class Cloud:
     def __init__(self, file: Path) -> None:
         self.file, self.clock = file, Clock()
         self.begun: list[RunSpec] = []
+        self.whys: list[str] = []
         self.fogs: dict[str, tuple[str, ...]] = {"north": ("e1", "e2"), "south": ()}
         self.fails: ReunaError | None = None
         self.open()
@@ -61,9 +62,10 @@ class Cloud:
             raise RunNotFound(f"no run {run!r}")
         return SPEC
 
-    async def begin(self, spec: RunSpec) -> None:
+    async def begin(self, why: str, spec: RunSpec) -> None:
         if self.fails is not None:
             raise self.fails
+        self.whys.append(why)
         self.begun.append(spec)
 
     def names(self) -> list[str]:
@@ -91,6 +93,7 @@ async def test_a_run_is_begun_when_it_is_due_and_once(cloud: Cloud) -> None:
     assert first == msgspec.structs.replace(SPEC, run=first.run, fogs={"north": ("e1", "e2")}), (
         "on the fleet of now"
     )
+    assert cloud.whys == ["schedule nightly", "schedule nightly"]
 
 
 async def test_what_was_due_before_it_was_kept_is_not_begun(cloud: Cloud) -> None:
@@ -178,7 +181,7 @@ async def test_after_a_restart_at_the_same_moment_the_journal_begins_the_run_no_
         begun.append(msgspec.json.decode(spec, type=RunSpec).run)
         return "done"
 
-    async def submit(spec: RunSpec) -> None:
+    async def submit(_why: str, spec: RunSpec) -> None:
         await host.submit("train", spec.run, msgspec.json.encode(spec).decode())
 
     async def spec_of(run: str) -> RunSpec:
@@ -187,7 +190,7 @@ async def test_after_a_restart_at_the_same_moment_the_journal_begins_the_run_no_
     host.register("train", body)
     await host.start()
     try:
-        await submit(SPEC)
+        await submit("", SPEC)
         first = Schedules(tmp_path / "s.json", clock, spec_of, submit, lambda: SPEC.fogs)
         await first.put(NIGHTLY)
         for _ in range(2):  # lives of the cloud
