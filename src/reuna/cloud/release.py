@@ -53,14 +53,15 @@ def judged(
     """
     try:
         gated = _gated(builds.get(spec.build))
-        now = [gate for gate in gated.gates if gate.limit != "max_drop"]
-        left = [f"{gate.metric} {gate.limit}" for gate in gated.gates if gate not in now]
-        if not now:
-            return {"run": spec.run, "decision": "open", "why": CHAMPION, "left": left} if left else {}
-        told = judge_run(now, _result(spec, outcome, timeline, enrolled), machines=gated.machines).as_dict()
-        return {**told, "left": left} if left else told
+        result = _result(spec, outcome, timeline, enrolled)
     except (BlobNotFound, Corrupted, SettingsError, Untrusted) as error:
         return {"run": spec.run, "decision": "open", "why": f"{error.code} {error.message}"}
+    now = [gate for gate in gated.gates if gate.limit != "max_drop"]
+    left = [f"{gate.metric} {gate.limit}" for gate in gated.gates if gate not in now]
+    if not now:
+        return {"run": spec.run, "decision": "open", "why": CHAMPION, "left": left} if left else {}
+    told = judge_run(now, result, machines=gated.machines).as_dict()
+    return {**told, "left": left} if left else told
 
 
 def _gated(build: bytes) -> Gated:

@@ -325,11 +325,11 @@ class Trained:
 
 #: What may become of a run that the cloud began by itself.
 TRAINED = {
-    "ready": "its gates hold: it is released next",
-    "waits": "its gates hold: a second person has to agree",
-    "refused": "a second person did not agree",
-    "stopped": "its gates do not hold, or something stands against it",
-    "same": "it taught the model that is released already",
+    "ready": "is released next",
+    "waits": "waits for a second person",
+    "refused": "is not released",
+    "stopped": "is not released",
+    "same": "taught nothing new",
 }
 
 

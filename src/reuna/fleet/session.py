@@ -20,6 +20,7 @@ from typing import Any
 
 import msgspec
 
+from reuna.adapters.files import replace_file
 from reuna.adapters.nats_server import find_server
 from reuna.adapters.project import blame_project, load_entry, pack_bundle
 from reuna.adapters.trust_keys import read_key
@@ -454,7 +455,7 @@ def write(folder: Path, result: dict[str, Any], model: bytes) -> None:
     from reuna.fleet.report import render
 
     (folder / "model.safetensors").write_bytes(model)
-    (folder / "result.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    replace_file(folder / "result.json", (json.dumps(result, indent=2) + "\n").encode(), 0o644)
     (folder / "report.html").write_text(render(result), encoding="utf-8")
 
 

@@ -18,7 +18,8 @@ from typing import Any
 import msgspec
 
 from reuna.core.desired import Trained
-from reuna.core.errors import UserError
+from reuna.core.errors import RunProblem, UserError
+from reuna.core.project import ProjectSettings
 from reuna.core.records import ReleaseAsked
 from reuna.fleet.again import settings_as_asked
 from reuna.fleet.approval import MAKE, approve_release, is_about, is_yes, verdict
@@ -99,17 +100,35 @@ def _judged(at: Workplace, project: Path, catalogue: Catalogue, each: Trained) -
     try:
         settings = open_settings(project, [])
         result = _fetched(at, each, project).result
+        _check_settings(project, settings, result)
         champion = catalogue.champion()
         before = lineage(champion) if champion else None
         judged = judge_run(settings.gates, result, before, settings.machines).as_dict()
     except UserError as error:
         return replace(each, state="stopped", said=error.message)
     if judged["decision"] != "pass":
-        return replace(each, state="stopped", said=sentence(judged))
+        return replace(each, state="stopped", said=_closest(judged))
     if _same(catalogue, result):
-        return replace(each, state="same", said=f"release {catalogue.versions()[-1]}")
-    found = replace(each, said=sentence(judged))
+        return replace(each, state="same", said=f"it is the model of release {catalogue.versions()[-1]}")
+    found = replace(each, said=_closest(judged))
     return _agreed(at.operator, found) if settings.approval else found
+
+
+def _check_settings(project: Path, settings: ProjectSettings, result: Mapping[str, Any]) -> None:
+    """A release says with which settings and contract it was trained. Raises `RunProblem` for others."""
+    here, there = dict(settings.settings), result["asked"]["settings"]
+    other = sorted(name for name in {*here, *there} if here.get(name) != there.get(name))
+    if other:
+        raise RunProblem(
+            f"{', '.join(other)} in {project} is not what {result['run']} had",
+            "Begin a run with what is there now, and let the schedule repeat that one.",
+        )
+
+
+def _closest(judged: Mapping[str, Any]) -> str:
+    """The gate that decides, without the decision."""
+    said = sentence(judged)
+    return said.partition("; ")[2] or said
 
 
 def _same(catalogue: Catalogue, result: Mapping[str, Any]) -> bool:

@@ -413,7 +413,7 @@ def trained_line(each: Trained) -> str:
     """What becomes of a run that the cloud began by itself: + next, … waits, ✗ not released."""
     said = f": {each.said}" if each.said else ""
     return (
-        f"{_SIGNS.get(each.state, '✗')} {each.run} of {each.project}, {each.why}: {TRAINED[each.state]}{said}"
+        f"{_SIGNS.get(each.state, '✗')} {each.run} of {each.project}, {each.why}, {TRAINED[each.state]}{said}"
     )
 
 
