@@ -89,6 +89,10 @@ class Catalogue:
         """The release of that version or alias. Raises `ReleaseNotFound`, `Untrusted`, `NotUsable`."""
         return read(self.file(self.version(wanted)))
 
+    def runs(self) -> set[str]:
+        """Runs that were released, as each file says at its start. Raises `Untrusted`, `NotUsable`."""
+        return {release.about(_read(self.file(version), release.HEAD)).run for version in self.versions()}
+
     def version(self, wanted: str | int) -> int:
         """The number behind an alias or a number. Raises `ReleaseNotFound`."""
         known, aliases = self.versions(), self.aliases()
@@ -271,9 +275,13 @@ def lineage(found: Release) -> dict[str, Any]:
 
 def read(file: Path) -> Release:
     """A release from a file, every digest checked. Raises `NotUsable`, `Untrusted`."""
+    return release.decode(_read(file, release.MAX_RELEASE + 1))
+
+
+def _read(file: Path, size: int) -> bytes:
+    """So many bytes from the start, or as many as there are."""
     try:
         with file.open("rb") as opened:
-            data = opened.read(release.MAX_RELEASE + 1)
+            return opened.read(size)
     except OSError as error:
         raise storage_error(error, file) from error
-    return release.decode(data)

@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 
 from reuna.core.desired import Trained
-from reuna.core.errors import RunProblem, UserError
+from reuna.core.errors import BlobNotFound, RunProblem, UserError
 from reuna.core.project import ProjectSettings
 from reuna.core.records import ReleaseAsked
 from reuna.fleet.again import settings_as_asked
@@ -61,7 +61,7 @@ def look(at: Workplace) -> tuple[Trained, ...]:
     found = []
     for project, folder in sorted(at.sources.items()):
         catalogue = Catalogue.of(at.releases, project)
-        run = next_trained(runs, project, _released(catalogue))
+        run = next_trained(runs, project, catalogue.runs())
         if run is not None:
             found.append(_judged(at, folder, catalogue, Trained(project, run["run"], run["why"], "ready")))
     return tuple(found)
@@ -91,10 +91,6 @@ def _ask(operator: Operator, words: ReleaseAsked) -> dict[str, Any]:
     return approve_release(operator, words, 0.0, lambda _id: None)
 
 
-def _released(catalogue: Catalogue) -> set[str]:
-    return {catalogue.read(version).manifest.about.run for version in catalogue.versions()}
-
-
 def _judged(at: Workplace, project: Path, catalogue: Catalogue, each: Trained) -> Trained:
     """What becomes of it; what stands against it is said, and stops nothing else."""
     try:
@@ -104,7 +100,7 @@ def _judged(at: Workplace, project: Path, catalogue: Catalogue, each: Trained) -
         champion = catalogue.champion()
         before = lineage(champion) if champion else None
         judged = judge_run(settings.gates, result, before, settings.machines).as_dict()
-    except UserError as error:
+    except (UserError, BlobNotFound) as error:
         return replace(each, state="stopped", said=error.message)
     if judged["decision"] != "pass":
         return replace(each, state="stopped", said=_closest(judged))

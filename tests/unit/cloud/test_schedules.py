@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from reuna.adapters.journal_dbos import DbosHost
-from reuna.cloud.schedules import MOST, Schedules
+from reuna.cloud.schedules import LOOK_S, MOST, Schedules
 from reuna.core.errors import BlobNotFound, Corrupted, PlanError, ReunaError, RunNotFound
 from reuna.core.records import RunSpec
 from reuna.core.schedule import DAY_S, Schedule
@@ -26,11 +26,13 @@ class Clock:
     def __init__(self) -> None:
         self.at, self.turned = MIDNIGHT, asyncio.Event()
         self.napping = asyncio.Event()
+        self.naps: list[float] = []
 
     def now(self) -> float:
         return self.at
 
-    async def sleep(self, _seconds: float) -> None:
+    async def sleep(self, seconds: float) -> None:
+        self.naps.append(seconds)
         self.napping.set()
         await self.turned.wait()
         self.turned.clear()
@@ -123,6 +125,26 @@ async def test_a_schedule_that_is_put_again_as_it_is_begins_nothing_anew(cloud: 
     assert cloud.file.read_bytes() == before
 
 
+async def test_with_an_interval_it_wakes_when_the_next_one_is_due(cloud: Cloud) -> None:
+    cloud.clock.at = MIDNIGHT + 7.0
+    await cloud.schedules.put(Schedule("often", "r-1", every="10s"))
+    keeping = asyncio.create_task(cloud.schedules.keep())
+    for seconds in (10.0, 14.0, 20.0):
+        await cloud.clock.turn(MIDNIGHT + seconds)
+    await ended(keeping)
+    assert cloud.names() == ["often-19720927-000010", "often-19720927-000020"]
+    assert cloud.clock.naps == [3.0, LOOK_S, 6.0, LOOK_S]
+
+
+def test_schedules_that_were_kept_before_there_were_intervals_are_read(cloud: Cloud) -> None:
+    schedule = {"name": "nightly", "again": "r-1", "at": "02:30", "days": ["mon"]}
+    kept = [{"schedule": schedule, "since": 1.0, "spec": msgspec.to_builtins(SPEC)}]
+    cloud.file.write_bytes(msgspec.json.encode(kept))
+    cloud.open()
+    (found,) = cloud.schedules.listed()
+    assert (found["at"], found["days"], found["every"]) == ("02:30", ("mon",), "")
+
+
 async def test_what_goes_wrong_is_shown_and_the_next_time_is_tried_again(cloud: Cloud) -> None:
     await cloud.schedules.put(NIGHTLY)
     cloud.fails = BlobNotFound("no blob abab")
@@ -154,6 +176,8 @@ async def test_what_is_dropped_is_begun_no_more(cloud: Cloud) -> None:
 async def test_what_cannot_be_kept_is_refused_and_nothing_changes(cloud: Cloud) -> None:
     with pytest.raises(RunNotFound):
         await cloud.schedules.put(Schedule("nightly", "r-9", "02:30"))
+    with pytest.raises(PlanError, match="schedule nightly: needs at or every"):
+        await cloud.schedules.put(Schedule("nightly", "r-1"))
     with pytest.raises(PlanError, match="must be some of"):
         await cloud.schedules.put(Schedule("nightly", "r-1", "02:30", ("so",)))
     for number in range(MOST):
