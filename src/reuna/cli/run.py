@@ -181,12 +181,13 @@ def fetch(
     """Fetch the result of a run at a fleet, whoever began it; one that goes on is followed to its end."""
     from reuna.fleet.fetched import fetch as carry_out
 
-    wanted = run or _begun_by_the_cloud(open_at(fleet)[1])
+    wanted = run or begun_by_the_cloud(open_at(fleet)[1])
     with _job_of(wanted, fleet, project, runs) as (job, opened):
         _watched(job, json, lambda watch: carry_out(*opened, job, wanted, watch))
 
 
-def _begun_by_the_cloud(operator: Operator) -> str:
+def begun_by_the_cloud(operator: Operator) -> str:
+    """The newest run that the cloud began by itself. Raises `RunNotFound`."""
     from reuna.core.errors import RunNotFound
 
     for each in operator.runs():

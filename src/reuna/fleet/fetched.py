@@ -23,6 +23,7 @@ from reuna.fleet.session import Finished, Job, Measured, Watch, assemble, follow
 
 #: Clocks of nodes and cloud differ a little; what a node sent for a run was sent about while it went on.
 SLACK_S = 2.0
+STEPS = ("round", "local", "evaluate")  #: what the cloud alone says of a run, with how long it took
 
 
 async def fetch(fleet: Fleet, operator: Operator, job: Job, run: str, watch: Watch) -> Finished:
@@ -66,7 +67,7 @@ def result_of(
 
 def span(events: Iterable[Mapping[str, Any]]) -> tuple[float, float]:
     """From when to when a run went on, epoch s, by what the cloud noted of its steps; 0 and 0 without any."""
-    steps = [(each["at"], each["fields"]["seconds"]) for each in events if "seconds" in each["fields"]]
+    steps = [(each["at"], each["fields"]["seconds"]) for each in events if each["what"] in STEPS]
     return min((at - s for at, s in steps), default=0.0), max((at for at, _ in steps), default=0.0)
 
 

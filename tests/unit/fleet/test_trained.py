@@ -273,9 +273,9 @@ def test_the_newest_that_the_cloud_began_and_nobody_released_since_is_next(
 
 def test_what_left_is_counted_from_the_first_step_to_the_last() -> None:
     events: list[dict[str, Any]] = [
-        {"at": 50.0, "fields": {}},
-        {"at": 104.0, "fields": {"seconds": 4.0}},
-        {"at": 110.0, "fields": {"seconds": 2.5}},
+        {"what": "disk was full", "at": 50.0, "fields": {"seconds": "many"}},
+        {"what": "round", "at": 104.0, "fields": {"seconds": 4.0}},
+        {"what": "evaluate", "at": 110.0, "fields": {"seconds": 2.5}},
     ]
     assert span(events) == (100.0, 110.0)
     assert span([]) == (0.0, 0.0)
