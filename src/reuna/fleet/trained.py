@@ -61,6 +61,7 @@ def look(at: Workplace) -> tuple[Trained, ...]:
     found = []
     for project, folder in sorted(at.sources.items()):
         catalogue = Catalogue.of(at.releases, project)
+        catalogue.finish()
         run = next_trained(runs, project, catalogue.runs())
         if run is not None:
             found.append(_judged(at, folder, catalogue, Trained(project, run["run"], run["why"], "ready")))

@@ -10,6 +10,7 @@ from typing import Any, cast
 import msgspec
 import pytest
 
+from reuna.adapters.files import replace_file
 from reuna.adapters.project import load_entry, pack_bundle
 from reuna.cloud.train import round_summary
 from reuna.core.desired import Trained
@@ -140,6 +141,29 @@ def test_what_passes_becomes_the_challenger_once_and_says_where_it_comes_from(pl
     assert place.turn() == ([], [])
     kept = json.loads((place.folder / "runs" / "nightly-1" / "result.json").read_text())
     assert (kept["asked"]["why"], kept["wall_s"]) == ("schedule nightly", 4.0)
+
+
+@pytest.mark.parametrize("writes", [1, 2, 3])
+def test_a_kill_while_a_release_is_added_loses_and_doubles_nothing(
+    place: Place, monkeypatch: pytest.MonkeyPatch, writes: int
+) -> None:
+    place.cloud.train("nightly-1", 0.95)
+    ready = look(place.at)
+    left = iter(range(writes))
+
+    def cut(*words: Any) -> None:
+        replace_file(*words)
+        if next(left) == writes - 1:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("reuna.fleet.release.replace_file", cut)
+        release(place.at, ready)
+    place.turn()
+    assert (place.catalogue.versions(), place.catalogue.aliases()) == ([1], {"challenger": 1})
+    place.catalogue.promote(1)
+    place.turn()
+    assert place.catalogue.aliases() == {"champion": 1}, "what was finished is not begun again"
 
 
 def test_what_fails_its_gates_is_not_released_and_says_where(place: Place) -> None:
