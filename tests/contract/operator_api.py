@@ -54,7 +54,10 @@ class Journal:
         self.runs_.setdefault(run, spec)
 
     async def runs(self, limit: int) -> list[tuple[str, str, float, str]]:
-        return [(run, "running", 1.0, spec) for run, spec in self.runs_.items() if spec][:limit]
+        found = [
+            (run, self.states.get(run, "running"), 1.0, spec) for run, spec in self.runs_.items() if spec
+        ]
+        return found[:limit]
 
     async def status(self, run: str) -> dict[str, Any]:
         if run not in self.runs_:

@@ -30,6 +30,7 @@ from reuna.adapters.people import PeopleStore
 from reuna.adapters.register import Alarm, Register
 from reuna.adapters.spool import DiskSpool
 from reuna.adapters.tls import KeyPair, client_context, server_context
+from reuna.cloud import release
 from reuna.cloud.builds import Builds
 from reuna.cloud.check import Checks
 from reuna.cloud.holdings import Holdings
@@ -47,6 +48,7 @@ from reuna.core.errors import (
     BadMessage,
     BlobNotFound,
     Corrupted,
+    PlanError,
     RunProblem,
     SettingsError,
     Untrusted,
@@ -73,7 +75,7 @@ from reuna.wire.build import decode as decode_build
 
 log = logging.getLogger("reuna.cloud")
 OWN_WORDS = frozenset(
-    {"round", "short", "waits", "refused", "local", "evaluate", "resumed"}
+    {"round", "short", "waits", "refused", "local", "evaluate", "resumed", "gates"}
 )  #: what the cloud says of a run
 #: Of what nodes say again and again the last counts; each is read before it is kept.
 LAST: dict[str, Callable[[Event], object]] = {
@@ -113,6 +115,7 @@ class Coordinator:
         self.below: dict[str, tuple[str, ...]] = {}  #: fog -> the edges it last told of
         self.sites: dict[str, str] = {}  #: edge -> the fog under which a run has it
         self.checks: Checks | None = None  #: once the cloud can ask its fogs
+        self._gates: dict[str, dict[str, Any]] = {}  #: run that is done -> what its gates said
 
     def put_blob(self, data: bytes, digest: str) -> None:
         """Keep a bundle or an initial model. Raises `Corrupted` when the digest differs."""
@@ -132,11 +135,29 @@ class Coordinator:
         return blob
 
     async def submit(self, spec: RunSpec) -> None:
-        """Begin a run, or go on with the run of that name.
+        """Begin a run that a person asks for, or go on with the run of that name.
 
         Raises `PlanError`, `BlobNotFound`, `RunProblem` when it is not what its build or the run before
         says, `RunNotFound` for a run before that there is not.
         """
+        if spec.why:
+            raise PlanError(
+                f"run {spec.run} says that the cloud begins it: {spec.why!r:.80}", "Leave why out."
+            )
+        await self._submit(spec)
+
+    async def begin(self, why: str, what: RunSpec) -> None:
+        """Begin a run by the cloud itself, once for each name: what any trigger calls. ``why`` stays with it.
+
+        Raises `RunProblem` while an earlier one that was begun for the same reason goes on; as `submit`.
+        """
+        for run, state, _, text in await self.host.runs(NEWEST):
+            of_why = msgspec.json.decode(text, type=RunSpec).why == why
+            if of_why and state == "running" and run != what.run:
+                raise RunProblem(f"run {run}, of {why}, goes on", "The next time it is begun again.")
+        await self._submit(msgspec.structs.replace(what, why=why))
+
+    async def _submit(self, spec: RunSpec) -> None:
         check_spec(spec)
         for digest in (spec.model, spec.bundle):
             await ThreadOffload()(partial(self._blob, digest))
@@ -195,8 +216,21 @@ class Coordinator:
             spec = msgspec.json.decode(text, type=RunSpec)
             edges = sum(len(names) for names in spec.fogs.values())
             about = {"project": spec.project, "task": spec.task, "rounds": spec.rounds, "edges": edges}
-            found.append({"run": run, "state": state, "began": began, **about})
+            told = {"why": spec.why} if spec.why else {}
+            gates = await self._judged(spec) if state == "done" and spec.build else {}
+            found.append({"run": run, "state": state, "began": began, **about, **told, **gates})
         return found
+
+    async def _judged(self, spec: RunSpec) -> dict[str, Any]:
+        """What the gates of its build said of a run that is done, without every verdict."""
+        if spec.run not in self._gates:
+            outcome = (await self.host.status(spec.run))["result"]
+            told = outcome.get("gates", {})
+            self._gates[spec.run] = {
+                name: told[name] for name in ("decision", "worst", "why", "left") if name in told
+            }
+        gates = self._gates[spec.run]
+        return {"gates": gates} if gates else {}
 
     async def stop(self, run: str) -> None:
         """End a run until it is resumed; one that has ended stays as it is. Raises `RunNotFound`."""
@@ -205,7 +239,7 @@ class Coordinator:
 
     def scheduling(self, file: Path, clock: Clock) -> Coroutine[None, None, None]:
         """Take up what is kept in a file; what then begins runs by the clock, until cancelled."""
-        self.schedules = Schedules(file, clock, self._asked, self.submit, self._fogs)
+        self.schedules = Schedules(file, clock, self.asked, self.begin, self._fogs)
         return self.schedules.keep()
 
     def watching(self, file: Path, channels: Sequence[Channel], clock: Clock) -> Coroutine[None, None, None]:
@@ -225,9 +259,6 @@ class Coordinator:
     def scheduled(self) -> list[dict[str, Any]]:
         """What is begun by the clock, and when."""
         return self.schedules.listed()
-
-    async def _asked(self, run: str) -> RunSpec:
-        return msgspec.json.decode(await self.host.spec(run), type=RunSpec)
 
     def _fogs(self) -> dict[str, tuple[str, ...]]:
         fogs: Mapping[str, Sequence[str]] = self.fleet()["fogs"]
@@ -260,6 +291,20 @@ class Coordinator:
         """What nodes may take and which hold it, see `Holdings.answer`; the fleet beside it."""
         found = await self.holdings.answer(after, wait_s)
         return {**await ThreadOffload()(self.fleet), **found}
+
+    async def judge(self, spec: RunSpec, outcome: Outcome) -> dict[str, Any]:
+        """What the gates of a run's build say of what its nodes measured, see `reuna.cloud.release`."""
+
+        def work() -> dict[str, Any]:
+            enrolled = {node.name: node.site for node in self._admission.register.nodes()}
+            return release.judged(spec, outcome, self.timeline(spec.run, 0), enrolled, self.builds)
+
+        found = await when_there_is_room(
+            partial(ThreadOffload(), work), SystemClock(), log, waits=SERVER_AWAY
+        )
+        if found:
+            await self.report(spec, "gates", {"decision": found["decision"]})
+        return found
 
     async def report(self, spec: RunSpec, what: str, fields: dict[str, Setting]) -> None:
         """Note something in the run's timeline, once however often a step is carried out again."""
@@ -466,7 +511,10 @@ def _take_up(
 async def _body(coordinator: Coordinator, conductor: Conductor, journal: Journal, text: str) -> Outcome:
     spec = msgspec.json.decode(text, type=RunSpec)
     coordinator.sites.update({edge: fog for fog, edges in spec.fogs.items() for edge in edges})
-    return await conductor.body(journal, spec)
+    outcome = await conductor.body(journal, spec)
+    if spec.build:  # of a run from a folder the cloud knows no gates
+        outcome["gates"] = await journal.step("gates", lambda: coordinator.judge(spec, outcome))
+    return outcome
 
 
 class Desk:

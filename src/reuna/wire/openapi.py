@@ -182,7 +182,12 @@ ROUTES: tuple[Route, ...] = (
         RunSpec,
         (202, 404, 422),
     ),
-    Route("get", "/v1/runs", "The newest runs, the newest first", _LIST),
+    Route(
+        "get",
+        "/v1/runs",
+        "The newest runs, the newest first; `why` the cloud began one by itself, what its `gates` said",
+        _LIST,
+    ),
     Route("get", "/v1/runs/{run}", "Where a run is; its result or error at the end", _STATE, refuses=(404,)),
     Route("delete", "/v1/runs/{run}", "Stop a run; it can be resumed", _PROPOSED, refuses=(202, 404)),
     Route(

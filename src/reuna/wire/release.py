@@ -33,6 +33,7 @@ PROVENANCE = "build.intoto.json"
 NEEDED = (BINS, CARD, CODE, CONTRACT, GATES, LINEAGE, MODEL, SBOM)
 MAYBE = (PROVENANCE,)  #: of the build that the run ran, if it ran one
 MAX_RELEASE = 64 << 20  #: bytes
+HEAD = 32 << 10  #: bytes from the start of a file that hold its manifest
 
 Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}\Z")]
 
@@ -94,3 +95,11 @@ def decode(data: bytes) -> Release:
         if (sha256(members[name]), len(members[name])) != (part.sha256, part.size):
             raise Untrusted("mismatch", f"{name} is not the one that the release's manifest names")
     return Release(sha256(data), manifest, members)
+
+
+def about(head: bytes) -> About:
+    """Which release a file says it is, by its first `HEAD` bytes; no digest is judged. Raises `Untrusted`."""
+    name, data = next(unpack(head, "release"), ("", b""))
+    if name != MANIFEST:
+        raise Untrusted("malformed", f"this is no release: it does not begin with {MANIFEST}")
+    return read_manifest(data, Manifest, FORMAT, "release").about
