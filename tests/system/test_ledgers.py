@@ -16,14 +16,13 @@ from reuna.fleet.layout import Fleet, make_fleet
 from reuna.fleet.officer import amend, key_file
 from reuna.fleet.ports import HOST
 from reuna.fleet.supervise import Supervisor
+from tests import commands
 
 VERIFIER = Path(__file__).parents[2] / "src/reuna/adapters/ledger_verifier.py"
 
 
 def reuna(*arguments: str, good: bool = True) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "reuna.cli", "ledger", *arguments], capture_output=True, text=True, timeout=60
-    )
+    done = commands.reuna("ledger", *arguments, cwd=Path.cwd())
     assert (done.returncode == 0) is good, done.stdout + done.stderr
     return done.stdout + done.stderr
 
