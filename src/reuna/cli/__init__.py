@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Sequence
+from copy import copy
 from typing import Annotated, NoReturn
 
 import typer
+from typer.main import get_command_name
+from typer.models import CommandInfo
 
 from reuna.cli import (
     backup,
@@ -130,7 +134,7 @@ def main() -> None:
     """Entry of the ``reuna`` command: errors of ours become a message, a next step and a status."""
     end_in_order()
     try:
-        app()
+        _asked(sys.argv[1:])()
     except ReunaError as error:
         _end(error)
     except OSError as error:
@@ -143,6 +147,24 @@ def main() -> None:
         _end(found)
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _asked(words: Sequence[str]) -> typer.Typer:
+    """The noun that a command line begins with, alone: to make all of them takes longer than most commands.
+
+    For help, options before the noun and mistakes it is the whole.
+    """
+    commands = [each for each in app.registered_commands if _name(each) in words[:1]]
+    groups = [each for each in app.registered_groups if each.name in words[:1]]
+    if not commands and not groups:
+        return app
+    part = copy(app)
+    part.registered_commands, part.registered_groups = commands, groups
+    return part
+
+
+def _name(command: CommandInfo) -> str:
+    return command.name or get_command_name(command.callback.__name__ if command.callback else "")
 
 
 def _end(error: ReunaError) -> NoReturn:

@@ -33,11 +33,12 @@ from reuna.adapters.tls import KeyPair, client_context, server_context
 from reuna.cloud import release
 from reuna.cloud.builds import Builds
 from reuna.cloud.check import Checks
+from reuna.cloud.files import ALARMS, AUDIT, EVENTS, HEADS, PEOPLE, SCHEDULES
 from reuna.cloud.holdings import Holdings
-from reuna.cloud.monitor import ALARMS, Monitor
+from reuna.cloud.monitor import Monitor
 from reuna.cloud.plan import Planner
-from reuna.cloud.reception import AUDIT, PEOPLE, Reception
-from reuna.cloud.schedules import SCHEDULES, Schedules
+from reuna.cloud.reception import Reception
+from reuna.cloud.schedules import Schedules
 from reuna.cloud.sign import Signing
 from reuna.cloud.sign_ins import SignIns
 from reuna.cloud.stock import Stock
@@ -58,9 +59,10 @@ from reuna.core.ports import Blob, Blobs, Clock, Journal
 from reuna.core.records import Event, Hello, RunSpec, Setting
 from reuna.core.schedule import Schedule
 from reuna.exchange.admission import Admission, read_alarm, read_node
-from reuna.exchange.door import Door, address_of, host_of
+from reuna.exchange.door import Door
 from reuna.exchange.intake import Intake
 from reuna.exchange.news import NewsDesk, Published
+from reuna.exchange.parent import address_of, host_of
 from reuna.exchange.releases import WHAT, read_event
 from reuna.exchange.room import SERVER_AWAY, STORE, tell_durability, when_there_is_room
 from reuna.exchange.storage import blobs_of, server_of, tables_of
@@ -82,8 +84,6 @@ LAST: dict[str, Callable[[Event], object]] = {
     WHAT: read_event,
     watched.WHAT: lambda event: watched.read_fields(event.fields),
 }
-HEADS = "heads.sqlite"  #: in the state folder: countersigned heads of the nodes' ledgers
-EVENTS = "events.sqlite"  #: beside it: what happened in runs
 NEWEST = 50  #: runs that are listed
 PRUNE_S = 86_400.0  #: how often events past their time are forgotten
 

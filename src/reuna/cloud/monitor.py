@@ -23,7 +23,7 @@ from reuna.core.watched import WHAT, Watched, read_fields
 from reuna.loop.monitor import Alarm, Finding, Heard, acknowledged, judge, raised, sent, sentence, unsent
 
 log = logging.getLogger("reuna.cloud")
-ALARMS = "alarms.json"
+
 MAX_FILE = 16 << 20  #: bytes
 FIRST_S, LAST_S = 1.0, 300.0  #: between two tries to send word
 

@@ -1,4 +1,4 @@
-"""Runs that the cloud begins again by the clock, kept in a file: SCHEDULES in its state folder.
+"""Runs that the cloud begins again by the clock, kept in a file of its state folder.
 
 What was due while the cloud was away is begun once, at its next look, and not once for each time. A run
 has the name of its time, and the journal begins no name twice.
@@ -22,7 +22,6 @@ from reuna.core.schedule import Schedule, following, latest, mistake, reason, ru
 from reuna.loop.plan import by_itself
 
 log = logging.getLogger("reuna.schedules")
-SCHEDULES = "schedules.json"
 LOOK_S = 10.0  #: between two looks at the clock
 MAX_FILE = 16 << 20  #: bytes
 MOST = 64

@@ -22,6 +22,7 @@ from reuna.core.records import Event, Hello, Identity
 from reuna.edge.settings import sandbox_limits
 from reuna.exchange.child import EgressProcess
 from reuna.exchange.link import EgressSettings
+from reuna.exchange.presence import Presence
 from reuna.wire import OLDEST, VERSION
 
 log = logging.getLogger("reuna.edge")
@@ -71,9 +72,8 @@ async def _serve(settings: dict[str, Any], folder: Path, egress: EgressProcess) 
     await egress.listen(trainer.on_plan)
     started = asyncio.create_task(egress.emit(Event(name, boot, 0, clock.now(), "started")))
     try:
-        while True:
-            await egress.hello(Hello(name, boot, __version__, protocol=VERSION, oldest=OLDEST))
-            await clock.sleep(settings["hello_s"])
+        hello = Hello(name, boot, __version__, protocol=VERSION, oldest=OLDEST)
+        await Presence(lambda: egress.hello(hello), settings["hello_s"]).keep()
     finally:
         started.cancel()
         await trainer.stop()
