@@ -1,4 +1,7 @@
-"""Pushed code on a fleet whose machines joined: it waits at the site until its officers have signed."""
+"""Pushed code on a fleet whose machines joined: it waits at the site until its officers have signed.
+
+And what has run there is not done again while its inputs are the same, as far as the sites tell.
+"""
 
 from __future__ import annotations
 
@@ -6,20 +9,24 @@ import json
 import re
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from reuna.adapters.ledger_file import entries
 from reuna.adapters.sandbox import probe
 from reuna.fleet.ports import free_ports
 from reuna.template import make_project
+from reuna.trust.ledger import Entry
 from tests.system.test_enrolment import Plant, until
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(200)]
 SITE = "mill-3"
 EDGES = ("press-1", "press-2")
+SOON = ("--set", "round.deadline_s=12")  #: after which a node counts as away
 EDITED = "import numpy as np"  #: a line of the project's code
 
 
@@ -90,16 +97,38 @@ class Mill:
             for name in ("policy.sig", "policy.toml"):
                 (self.folder / node / name).write_bytes((self.desk / name).read_bytes())
 
+    def forbid(self, kind: str) -> None:
+        """Both officers take a rule out."""
+        file = self.desk / "policy.toml"
+        head, *rules = file.read_text().split("[[flows]]\n")
+        kept = [rule for rule in rules if not rule.startswith(f'kind = "{kind}"')]
+        assert len(kept) == len(rules) - 1
+        raised = re.sub(
+            r"^serial = (\d+)", lambda found: f"serial = {int(found[1]) + 1}", head, flags=re.MULTILINE
+        )
+        file.write_text("[[flows]]\n".join([raised, *kept]))
+        for name in ("dpo", "ot-owner"):
+            self.sign(name)
+        self.hand_out()
+
+    def asked_of(self, edge: str) -> list[Entry]:
+        """What left it under the newest check."""
+        every = [
+            each for _, each in entries(self.folder / edge / "state" / "ledger") if each.kind == "intent"
+        ]
+        newest = max(each.run for each in every if each.run.startswith("c-"))
+        return [each for each in every if each.run == newest]
+
     def review(self, edge: str) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(self.reuna("code", "review", edge, "--json"))
         return found
 
     # --- what the engineer does --------------------------------------------------------------
 
-    def run(self, name: str, fleet: str = "cloud/cloud.toml") -> subprocess.Popen[bytes]:
+    def run(self, name: str, *more: str, fleet: str = "cloud/cloud.toml") -> subprocess.Popen[bytes]:
         """Begin a run; what it prints goes to ``name``.log."""
         command = [sys.executable, "-m", "reuna.cli", "run", "detector"]
-        command += ["--fleet", fleet, "--rounds", "2"]
+        command += ["--fleet", fleet, "--rounds", "2", *more]
         with (self.folder / f"{name}.log").open("wb") as out:
             running = subprocess.Popen(command, cwd=self.folder, env=self.plant.env, stdout=out, stderr=out)
         self.runs.append(running)
@@ -173,7 +202,7 @@ def test_code_waits_for_the_sites_officers_and_configuration_does_not(mill: Mill
     assert found["before"] == waiting["digest"]
     assert [line for line in found["changes"] if line[0] in "+-"][2:] == [f"-{EDITED}", f"+{EDITED}  # again"]
     mill.edit("detector/features.py", EDITED + "  # again", EDITED)
-    assert mill.run("fourth").wait(30) == 0, mill.said_by("fourth")  # code approved before goes on beside it
+    assert mill.run("fourth", *SOON).wait(30) == 0, mill.said_by("fourth")  # code approved before goes on
     run = re.search(r"reuna stop (\S+)", mill.said_by("third"))
     assert run is not None
     assert "nobody is signed in" in mill.reuna("stop", run[1], "--fleet", "https://127.0.0.1", fails=True)
@@ -185,12 +214,48 @@ def test_code_waits_for_the_sites_officers_and_configuration_does_not(mill: Mill
     assert not [edge for edge in asked["edges"] if "memory_free_mib" in edge], "its policy lists no such name"
     mill.reuna("stop", run[1], "--fleet", cloud)
     until(lambda: "was stopped" in mill.said_by("third"))
-    assert mill.run("fifth", cloud).wait(30) == 0, mill.said_by("fifth")  # with no key of the fleet
+    assert mill.run("fifth", "--again", fleet=cloud).wait(30) == 0, mill.said_by("fifth")  # with no key
     states = [each["state"] for each in json.loads(mill.reuna("runs", "--fleet", cloud, "--json"))]
     assert states == ["done", "done", "cancelled", "done", "done"], "the newest first"
     assert f"{run[1]}  cancelled" in mill.reuna("runs", "--fleet", "cloud/cloud.toml")
     assert "nobody is signed in at https://127.0.0.2" in mill.reuna(
         "run", "detector", "--fleet", "https://127.0.0.2", fails=True
     )
+    what_is_unchanged_is_not_trained_again(mill, cloud)
     mill.sign_in("vera", "viewer")
     assert "may not do that" in mill.reuna("run", "detector", "--fleet", cloud, fails=True)
+
+
+def what_is_unchanged_is_not_trained_again(mill: Mill, cloud: str) -> None:
+    def runs() -> list[str]:
+        return [each["run"] for each in json.loads(mill.reuna("runs", "--fleet", cloud, "--json"))]
+
+    before = runs()
+    assert mill.run("same", "--json", *SOON, fleet=cloud).wait(30) == 0, mill.said_by("same")
+    said, _, shown = mill.said_by("same").partition("{")
+    assert f"unchanged since {json.loads('{' + shown)['run']}: model sha256:" in said
+    assert runs() == before, "nothing was begun"
+    for edge in EDGES:
+        kinds = Counter(entry.flow for entry in mill.asked_of(edge))
+        assert kinds == {"metric": 1, "statistic": 1}, "the answer, and the fingerprint"
+
+    rows = mill.folder / "detector" / "data" / "pump-2" / "train"
+    changed = min(rows.rglob("*.csv"))
+    changed.write_text(changed.read_text() + changed.read_text().splitlines()[-1] + "\n")
+    assert mill.run("changed", *SOON, fleet=cloud).wait(40) == 0, mill.said_by("changed")
+    assert "the data changed at 1 of 2 nodes: press-2; so it trains" in mill.said_by("changed")
+    assert len(runs()) == len(before) + 1
+
+    mill.forbid("statistic")
+    until(lambda: "policy 3 of mill-3 is in force" in mill.plant.log("press-1"))
+    mill.plant.stop("press-2")
+    kept = mill.run("kept", *SOON, fleet=cloud)
+    until(lambda: len(runs()) == len(before) + 2)
+    said = mill.said_by("kept")
+    assert (
+        "press-1 is not known: its site's policy does not let the fingerprint of its data leave [kind]"
+        in said
+    )
+    assert "press-2 is not known: no answer in time: it is away" in said
+    mill.reuna("stop", runs()[0], "--fleet", cloud)
+    assert kept.wait(30) != 0

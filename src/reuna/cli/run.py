@@ -83,7 +83,7 @@ def run(
             folder, settings, nodes, runs, fogs, {"source": source}, named=str(build or project), build=file
         )
         job = replace(job, kept=source.get("build", "") if opened is not None else "")
-        inputs, before = taken(job, None if opened is None else opened[0], again)
+        inputs, before = taken(job, opened, again)
         if before is not None:
             _show(*before, json)
             return

@@ -5,8 +5,10 @@ that one. So it is keyed (HMAC-SHA256, RFC 2104) with a secret that stays at the
 node give equal fingerprints; those of two nodes say nothing of each other. Whoever is shown the files and
 the key at the node can make it again, so it binds the site to the data that it used.
 
-An event ``data`` has the ``fingerprint``, ``files`` and ``bytes``, and ``rows`` where they were counted. A
-site's policy lets it leave, or not, as a statistic over those rows.
+An event ``data`` has the ``fingerprint``, ``files`` and ``bytes``, and ``rows`` where they were counted. Its
+``setup`` is another digest under the same key: of what else at the node its bits come from, the columns that
+code may read and the packages that are installed. A site's policy lets it leave, or not, as a statistic
+over those rows.
 
 >>> digest = digest_of({"train/monday.csv": "00" * 32})
 >>> fingerprint(bytes(32), digest) == fingerprint(bytes(32), digest) != fingerprint(b"1" * 32, digest)
@@ -28,15 +30,20 @@ WHAT = "data"  #: of the event
 KEY_SIZE = 32  #: bytes
 COUNTS = ("files", "bytes", "rows")
 _DOMAIN = b"reuna/data-fingerprint/v1\n"
+_SETUP_DOMAIN = b"reuna/data-setup/v1\n"
 _FINGERPRINT = re.compile(r"[0-9a-f]{64}")
 
 
-class Window(msgspec.Struct, frozen=True):
-    """The data of a node as it tells them: the keyed digest, and the files and bytes behind it."""
+class Window(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The data of a node as it tells them: the keyed digest, and the files and bytes behind it.
+
+    ``setup``: keyed digest of what else there the bits of its updates come from; '' where nobody made it.
+    """
 
     fingerprint: str
     files: int
     bytes: int
+    setup: str = ""
 
 
 def digest_of(files: Mapping[str, str]) -> str:
@@ -53,16 +60,23 @@ def fingerprint(key: bytes, digest: str) -> str:
     return hmac.new(key, _DOMAIN + digest.encode(), hashlib.sha256).hexdigest()
 
 
+def setup(key: bytes, digest: str) -> str:
+    """What may be told of a digest of the node's columns and packages, 64 hexadecimal digits."""
+    return hmac.new(key, _SETUP_DOMAIN + digest.encode(), hashlib.sha256).hexdigest()
+
+
 def as_fields(window: Window, rows: int | None) -> dict[str, Setting]:
     """The event's; ``rows`` None: nobody has counted them."""
-    fields: dict[str, Setting] = {**msgspec.structs.asdict(window)}
+    fields: dict[str, Setting] = {
+        name: value for name, value in msgspec.structs.asdict(window).items() if value != ""
+    }
     return fields if rows is None else {**fields, "rows": rows}
 
 
 def is_told(event: Event) -> bool:
     """Whether an event says of the data nothing but what `as_fields` does."""
     fields = dict(event.fields)
-    mark = fields.pop("fingerprint", None)
+    marks = (fields.pop("fingerprint", None), fields.pop("setup", "0" * 64))
     counts = all(type(value) is int and value >= 0 for value in fields.values())
-    sound = isinstance(mark, str) and _FINGERPRINT.fullmatch(mark) is not None
+    sound = all(isinstance(mark, str) and _FINGERPRINT.fullmatch(mark) is not None for mark in marks)
     return event.what == WHAT and sound and counts and fields.keys() <= set(COUNTS)

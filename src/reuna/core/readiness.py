@@ -56,12 +56,14 @@ class Module(msgspec.Struct, frozen=True, omit_defaults=True):
 class Needs(msgspec.Struct, frozen=True, omit_defaults=True):
     """What a project needs of a node. ``metrics``: names that its settings speak of.
 
-    ``schema``: SHA-256 of the names and shapes of its model's tensors.
+    ``schema``: SHA-256 of the names and shapes of its model's tensors. ``window``: the node is asked for
+    nothing but which data it has (`reuna.core.fingerprint`); no code is loaded for that.
     """
 
     modules: tuple[Module, ...] = ()
     metrics: tuple[str, ...] = ()
     schema: str = ""
+    window: bool = False
 
 
 def as_settings(needs: Needs) -> dict[str, Setting]:

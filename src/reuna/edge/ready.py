@@ -3,6 +3,9 @@
 The site's policy is asked first. Code that it lets run is loaded, in a sandbox and with the data that a run
 would give it; of other code no line is read. The data are held against the contract where code may run, or
 where the policy lets counts of them leave: else nothing would be said of them without somebody's approval.
+
+A plan may also ask for nothing but which data the node has, so that a run whose inputs an earlier one had is
+not done again. Then no code is loaded at all, and the fingerprint leaves as it does in a run, or stays.
 """
 
 from __future__ import annotations
@@ -15,8 +18,9 @@ import msgspec
 
 from reuna.core import readiness
 from reuna.core.contract import KEY as CONTRACT
-from reuna.core.contract import Line
+from reuna.core.contract import Line, contract
 from reuna.core.errors import ABSENCES, ContractBroken, DataError, ReunaError
+from reuna.core.fingerprint import Window
 from reuna.core.ports import Blob, Link
 from reuna.core.readiness import MANY, Needs, needs_of, plain, word_of
 from reuna.core.records import Member, Metrics, Plan, Rehearsal, Said, Setting, Terms
@@ -58,8 +62,12 @@ class Workshop(Protocol):
         Raises `DiskFull`, `WorkerFailed`, and `DataError` for tables that cannot be copied.
         """
 
+    async def survey(self, terms: Terms) -> Window | None:
+        """The data as they are now, every byte read; None when nobody can tell."""
+
 
 Fetch = Callable[[], Awaitable[Blob]]
+Tell = Callable[[Window], Awaitable[bool]]
 
 
 async def answer(
@@ -90,6 +98,30 @@ async def answer(
         *([] if found is None else [_of_memory(found, runs and not looked.code and not looked.weak)]),
     )
     return Member(name, metrics=found or {}, said=said), looked.level if runs else 0
+
+
+async def answer_data(
+    name: str, plan: Plan, data: bytes, link: Link, workshop: Workshop, tell: Tell
+) -> Member:
+    """The words for the parent, after ``tell`` has told which data these are, where the policy lets it.
+
+    Of a node whose policy would let it take no part nothing is told: there is nothing to compare. The
+    contract counts the rows, by which the policy judges what leaves. ``tell`` says whether it left.
+    Raises what looking raises.
+    """
+    rehearsed = await link.rehearse(data, MANY)
+    if not _all_yes(rehearsed, "code", "data", "statistic"):
+        return Member(name, said=rehearsed.said)
+    looked, settings = Looked(), plain(plan.settings)
+    window = await workshop.survey(rehearsed.terms)
+    if contract(settings).looks:
+        looked = await workshop.look(None, settings, Needs(), rehearsed.terms)
+    if window is None or looked.code:
+        broken = Said("contract", "no", _closed(looked.code or DataError.code))
+        return Member(name, said=(*rehearsed.said, broken))
+    told = await tell(window)
+    said = (each if told or each.about != "statistic" else Said("statistic", "no") for each in rehearsed.said)
+    return Member(name, said=(*said, Said("contract")))
 
 
 def _all_yes(rehearsed: Rehearsal, *about: str) -> bool:

@@ -20,6 +20,7 @@ from reuna.core.contract_report import as_fields, of_contract
 from reuna.core.errors import DiskFull, NotApproved, Refused, ReunaError
 from reuna.core.fingerprint import Window
 from reuna.core.ports import Blob, Clock, Link
+from reuna.core.readiness import needs_of
 from reuna.core.records import Event, Member, Metrics, Plan, Setting, Terms
 from reuna.edge import ready
 from reuna.exchange.room import when_there_is_room
@@ -82,8 +83,8 @@ class Trainer:
         self._events = 0
         self._waits = ("", "")  #: run and bundle that waited last for the site's officers
         self._judged = ("", "")  #: run and bundle of which it was said how the data keep the contract
-        self._shown = ("", "")  #: the same of which data it has
-        self._telling: set[asyncio.Task[None]] = set()
+        self._shown = ("", "", "", "")  #: the same of which data it has, and which these were
+        self._telling: set[asyncio.Task[bool]] = set()
         self.trained: list[tuple[str, int, int]] = []
 
     async def on_plan(self, data: bytes, _signed: bytes) -> None:
@@ -150,7 +151,11 @@ class Trainer:
         return None, 0, Member(self.name, metrics=metrics)
 
     async def _check(self, plan: Plan, data: bytes) -> None:
-        """Say whether this node is ready for such a run; see `reuna.edge.ready`."""
+        """Say whether this node is ready for such a run, or which data it has; see `reuna.edge.ready`."""
+        if needs_of(plan.settings).window:
+            member = await self._in_time(plan, lambda: self._which_data(plan, data))
+            await self._in_time(plan, lambda: self._link.submit(data, None, 0, member))
+            return
 
         async def look() -> tuple[Member, int]:
             return await ready.answer(
@@ -160,6 +165,12 @@ class Trainer:
         member, level = await self._in_time(plan, look)
         self._tell_contract(plan)
         await self._in_time(plan, lambda: self._link.submit(data, None, 0, member, level))
+
+    async def _which_data(self, plan: Plan, data: bytes) -> Member:
+        def tell(window: Window) -> Awaitable[bool]:
+            return self._emit(fingerprint.WHAT, plan, fingerprint.as_fields(window, self._rows()))
+
+        return await ready.answer_data(self.name, plan, data, self._link, self._workshop, tell)
 
     def _tell_contract(self, plan: Plan) -> None:
         """How this node's data keep the contract and are spread, once a run; the round does not wait."""
@@ -174,13 +185,19 @@ class Trainer:
             self._tell(bins.WHAT, plan, bins.as_fields(agreed.version, counted))
 
     def _tell_data(self, plan: Plan) -> None:
-        """Which data this is, without a row of it, once for each run; rows as the contract counted them."""
+        """Which data this is, without a row of it, once for each run; again when they change in it."""
         window = self._workshop.window
-        if window is None or self._shown == (plan.run, plan.bundle):
+        if window is None:
             return
-        self._shown = (plan.run, plan.bundle)
-        rows = max((x.passed + x.failed for x in self._workshop.lines if x.rule == "present"), default=None)
-        self._tell(fingerprint.WHAT, plan, fingerprint.as_fields(window, rows))
+        shown = (plan.run, plan.bundle, window.fingerprint, window.setup)
+        if self._shown != shown:
+            self._shown = shown
+            self._tell(fingerprint.WHAT, plan, fingerprint.as_fields(window, self._rows()))
+
+    def _rows(self) -> int | None:
+        """As the contract counted them; None when nobody has."""
+        lines = self._workshop.lines
+        return max((x.passed + x.failed for x in lines if x.rule == "present"), default=None)
 
     def _tell(self, what: str, plan: Plan, fields: Mapping[str, Setting]) -> None:
         task = asyncio.create_task(self._emit(what, plan, {**fields}))
@@ -215,11 +232,11 @@ class Trainer:
     def _seed(self, plan: Plan) -> int:
         return work_seed(plan.seed, plan.round, self.name)
 
-    async def _emit(self, what: str, plan: Plan, fields: dict[str, Setting]) -> None:
+    async def _emit(self, what: str, plan: Plan, fields: dict[str, Setting]) -> bool:
         self._events += 1
         at = self._clock.now()
         event = Event(self.name, self._boot, self._events, at, what, plan.run, plan.round, fields)
-        await self._link.emit(event)
+        return await self._link.emit(event)
 
 
 def alone(settings: Mapping[str, Setting]) -> dict[str, Setting]:

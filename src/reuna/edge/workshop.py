@@ -29,7 +29,7 @@ from typing import TypeVar
 
 from reuna.adapters.columns import project_folder
 from reuna.adapters.files import FileBlob, replace_file, storage_error
-from reuna.adapters.fingerprint import DATA_KEY, window_of
+from reuna.adapters.fingerprint import DATA_KEY, DataFolder, Marks
 from reuna.adapters.processes import available_mib
 from reuna.adapters.project import unpack_bundle
 from reuna.adapters.sandbox import HIGHEST, SandboxLimits, sentence
@@ -69,7 +69,8 @@ class WorkerWorkshop:
         self.lines: tuple[Line, ...] = ()
         self.bins: tuple[Counted, ...] = ()
         self.window: Window | None = None
-        self._told = ("", "")  #: run and bundle that the window is of
+        self._data = DataFolder(data, folder.parent / DATA_KEY)
+        self._mixed = ("", "")  #: run and bundle that trained on data that nobody can tell any more
         self._worker: Worker | None = None
         self._for: tuple[str, str, tuple[str, ...] | None] | None = None  #: run, bundle, columns
         self._opened: tuple[str, Blob, Mapping[str, Setting]] | None = None
@@ -104,6 +105,7 @@ class WorkerWorkshop:
         self.lines, self.bins = (), ()
         await self.close()
         shutil.rmtree(self._desk.project, ignore_errors=True)
+        marks = await asyncio.to_thread(self._data.marks)
         with own_errors(self._folder):
             unpack_bundle(bundle.read(0, bundle.size), self._desk.project)
             desk = await self._set_out(terms.columns)
@@ -121,13 +123,21 @@ class WorkerWorkshop:
         self.lines, self.bins = worker.lines, worker.bins
         self._worker, self._for = worker, wanted
         self._keep(bundle)
-        await self._look(wanted[:2])  # last: whoever is cancelled in it has a worker that can be closed
+        await self._look(wanted[:2], marks)  # last: whoever is cancelled in it has a worker to close
 
-    async def _look(self, work: tuple[str, str]) -> None:
-        """The data as they may be told of, once for each run and bundle: it reads every byte."""
-        if self._told != work:
-            data, key = self._desk.data, self._folder.parent / DATA_KEY
-            self.window, self._told = await asyncio.to_thread(window_of, data, key), work
+    async def _look(self, work: tuple[str, str], marks: Marks | None) -> None:
+        """The data that the worker has loaded, as they may be told of; ``marks`` are from before that.
+
+        They are read when a worker loads them and they are not known from the time before.
+        """
+        self.window = None
+        if self._mixed != work:
+            self.window = await asyncio.to_thread(self._data.since, marks, self._terms.columns)
+            self._mixed = work if self.window is None else self._mixed
+
+    async def survey(self, terms: Terms) -> Window | None:
+        """See `reuna.edge.ready.Workshop`."""
+        return await asyncio.to_thread(self._data.anew, terms.columns)
 
     async def look(
         self, bundle: Blob | None, settings: Mapping[str, Setting], needs: Needs, terms: Terms

@@ -146,10 +146,10 @@ def code_had_a_part(plan: Plan, member: Member) -> bool:
     """Whether the project's code made anything of an edge's answer.
 
     Who gives nothing says it in our words and without a number; who is asked whether it is ready, too,
-    unless the code may run there.
+    unless the code may run there; who is asked which data it has runs none.
     """
     if plan.task == "check":
-        return word_of(member.said, "code") == "yes"
+        return word_of(member.said, "code") == "yes" and not needs_of(plan.settings).window
     return not member.absent
 
 

@@ -58,7 +58,7 @@ async def ask(
     spec, bundle = await asyncio.to_thread(prepared, job, fleet, wait_s)
     await asyncio.to_thread(operator.put_blob, bundle)
     await asyncio.to_thread(operator.check, spec)
-    members = await _answers(operator, spec, wait_s, watch)
+    members = await answers(operator, spec, wait_s, watch)
     events = await _counts(operator, spec, members)
     sites = {node.name: node.site for node in job.nodes}
     return report(spec, members, sites, contract_reports(events, contract(spec.settings)))
@@ -79,7 +79,7 @@ def prepared(job: Job, fleet: Fleet, wait_s: float) -> tuple[RunSpec, bytes]:
     return msgspec.structs.replace(spec, settings=settings, deadline_s=wait_s), bundle
 
 
-async def _answers(operator: Operator, spec: RunSpec, wait_s: float, watch: Watch) -> list[Member]:
+async def answers(operator: Operator, spec: RunSpec, wait_s: float, watch: Watch) -> list[Member]:
     """Until every node has answered or the time is over. Raises `RunFailed`, `Unreachable`."""
     began, said = time.monotonic(), ""
     while True:
@@ -101,7 +101,8 @@ async def _answers(operator: Operator, spec: RunSpec, wait_s: float, watch: Watc
 def _progress(found: Mapping[str, Any], wait_s: float) -> str:
     if found["state"] == "queued":
         return "waits for its turn among the rounds of runs"
-    answered, edges = len(found["members"]), len(found["edges"])
+    answered = sum(each.get("absent") != UNHEARD for each in found["members"])
+    edges = len(found["edges"])
     return f"{answered} of {edges} edges have answered (at most {wait_s:g} s)"
 
 

@@ -114,6 +114,7 @@ class DataLine(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
 
     ``fingerprint``: a keyed digest of its files (`reuna.core.fingerprint`), '' when none left the site;
     ``files`` and ``bytes`` are those behind it, ``rows`` what the data contract counted in its tables.
+    ``setup``: a keyed digest of the columns that code may read there and of the packages.
     """
 
     node: str
@@ -122,6 +123,7 @@ class DataLine(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     files: int = 0
     bytes: int = 0
     rows: int = 0
+    setup: str = ""
 
 
 class CodeApproval(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):

@@ -1,8 +1,8 @@
 """Whether an earlier run has answered what is asked: the same inputs give the same bits, so why train again.
 
 An input is whatever the bits of the model or the numbers of the result come from: code, settings, who
-takes part under which fog, the packages, and the data of every node. What is not known is not the same:
-of machines that joined a fleet nobody here has the data, so that no earlier run answers for them.
+takes part under which fog, the packages, and the data of every node. What is not known is not the same.
+Of machines that joined a fleet nobody here has the data: those are asked (`reuna.fleet.same`).
 
 A node's data stand in a result as a keyed digest. The key lies beside the results, in ``.salt``; whoever has
 a result without it can neither guess at the data nor compare them with others.
@@ -107,14 +107,22 @@ def take(
 
 def answers(result: Mapping[str, Any], inputs: Inputs) -> bool:
     """Whether a finished run is what these inputs give: all the same, all known, and nobody was absent."""
-    known = {name for names in inputs.sites.values() for name in names}
-    if set(inputs.data) != known or not inputs.packages or not same_but_data(result, inputs):
+    if set(inputs.data) != nodes_of(inputs) or not inputs.packages:
         return False
+    return had_everybody(result) and _kept(result) == inputs
+
+
+def nodes_of(inputs: Inputs) -> set[str]:
+    """Everybody who takes part."""
+    return {name for names in inputs.sites.values() for name in names}
+
+
+def had_everybody(result: Mapping[str, Any]) -> bool:
+    """Whether nobody was absent from a finished run, so that it would come out the same again."""
     rounds = rounds_of(result)
     if len(rounds) != result["rounds"] or any(each["absent"] for each in rounds):
         return False
-    silent = any(bool(site.get("absent")) for site in result["sites"])
-    return not silent and _kept(result) == inputs
+    return not any(bool(site.get("absent")) for site in result["sites"])
 
 
 def same_but_data(result: Mapping[str, Any], inputs: Inputs) -> bool:
@@ -133,7 +141,7 @@ def earlier(
         (
             (folder, result)
             for folder, result in found
-            if answers(result, inputs) and _is_whole(folder, result)
+            if answers(result, inputs) and is_whole(folder, result)
         ),
         None,
     )
@@ -143,7 +151,8 @@ def _kept(result: Mapping[str, Any]) -> Inputs | None:
     return msgspec.convert(result["inputs"], Inputs) if "inputs" in result else None
 
 
-def _is_whole(folder: Path, result: Mapping[str, Any]) -> bool:
+def is_whole(folder: Path, result: Mapping[str, Any]) -> bool:
+    """Whether a run's model lies beside its result as it was."""
     try:
         return bool(digest_bytes((folder / "model.safetensors").read_bytes()) == result["model_digest"])
     except OSError:

@@ -18,6 +18,6 @@ def data_windows(timeline: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
             for node, samples in read_members(str(fields["members"])).items():
                 found.setdefault(node, {})["samples"] = samples
         elif event["what"] == WHAT:
-            told = {name: fields[name] for name in ("fingerprint", *COUNTS) if name in fields}
+            told = {name: fields[name] for name in ("fingerprint", "setup", *COUNTS) if name in fields}
             found.setdefault(event["node"], {}).update(told)
     return [{"node": node, **found[node]} for node in sorted(found)]

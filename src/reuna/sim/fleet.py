@@ -201,6 +201,9 @@ class InlineWorkshop:
         train = self._data.train if isinstance(self._data, Dataset) else None
         return Looked(samples=None if train is None else len(train))
 
+    async def survey(self, terms: Terms) -> Window | None:
+        return self.window
+
     async def fit(self, model: Blob, settings: Mapping[str, Setting], seed: int) -> Fitted:
         tensors = unpack(model.read(0, model.size))
         with blame(f"{self._node}, training", self._tell):

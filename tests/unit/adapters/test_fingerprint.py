@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import shutil
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reuna.adapters.fingerprint import DATA_KEY, node_key, window_of
-from reuna.core.fingerprint import Window, digest_of, fingerprint
+from reuna.adapters import fingerprint as adapter
+from reuna.adapters.files import file_sha256
+from reuna.adapters.fingerprint import DATA_KEY, DataFolder, node_key, window_of
+from reuna.core.fingerprint import Window, as_fields, digest_of, fingerprint, is_told, setup
+from reuna.core.records import Event
 
 NAMES = st.text(st.characters(exclude_characters="/\0"), min_size=1, max_size=9)
 FILES = st.dictionaries(NAMES, st.integers(0, 3).map(lambda n: f"{n:064x}"), max_size=5)
@@ -98,3 +105,107 @@ def test_its_bytes_stay_as_they_were_told() -> None:
     assert (
         fingerprint(bytes(32), digest) == "77e0ca9101fcb0ddd7222f170530adc9a1682990e1eea2bb5296451f599dbebc"
     )
+    assert setup(bytes(32), digest) == "a24fb1874b1cbfa94a55800e612796f948bc5facbdde78289f516348f42797a0"
+
+
+# --- a folder that is read when it may have changed -------------------------------------------------
+
+
+@pytest.fixture
+def read(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """The files that were read, of which all are old enough to be believed."""
+    found: list[Path] = []
+    monkeypatch.setattr(adapter, "SETTLED_NS", -(10**15))
+    monkeypatch.setattr(adapter, "file_sha256", lambda path: found.append(path) or file_sha256(path))
+    return found
+
+
+@pytest.fixture
+def folder(data: Path) -> DataFolder:
+    return DataFolder(data, data.parent / DATA_KEY)
+
+
+def test_data_that_did_not_change_since_they_were_read_are_not_read_again(
+    folder: DataFolder, data: Path, read: list[Path]
+) -> None:
+    first = folder.anew(None)
+    assert first
+    assert (first.fingerprint, first.files, first.bytes) == (window(data).fingerprint, 2, 8)
+    read.clear()
+    assert folder.since(folder.marks(), None) == first
+    assert read == []
+    assert folder.anew(None) == first
+    assert len(read) == 2, "who is asked reads every byte"
+
+
+def _put_back(path: Path) -> None:
+    """Another byte, under the old size and the old time of the last change."""
+    before = path.stat()
+    path.write_bytes(path.read_bytes().replace(b"1", b"7"))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+CHANGES: dict[str, Callable[[Path], object]] = {
+    "a byte, and the time put back": _put_back,
+    "a row": lambda monday: monday.write_text("t\n1\n2\n3\n"),
+    "a name": lambda monday: monday.rename(monday.with_name("tuesday.csv")),
+    "a file more": lambda monday: (monday.parent / "empty.csv").write_text(""),
+    "another file in its place": lambda monday: shutil.copy2(monday, monday.with_name(".x")).replace(monday),
+}
+
+
+@pytest.mark.parametrize("what", CHANGES)
+def test_whatever_changes_in_the_folder_it_is_read_again(
+    folder: DataFolder, data: Path, read: list[Path], what: str
+) -> None:
+    folder.anew(None)
+    read.clear()
+    CHANGES[what](data / "train" / "monday.csv")
+    assert folder.since(folder.marks(), None)
+    assert read
+
+
+def test_of_files_that_changed_a_moment_before_they_were_read_nothing_is_kept(
+    folder: DataFolder, read: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(adapter, "SETTLED_NS", 10**15)
+    folder.anew(None)
+    read.clear()
+    folder.since(folder.marks(), None)
+    assert len(read) == 2
+
+
+def test_data_that_changed_since_the_marks_were_taken_are_nobodys(
+    folder: DataFolder, data: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    marks = folder.marks()
+    (data / "notes.json").write_text("{ }")
+    assert folder.since(marks, None) is None
+    assert "they change while they are read" in caplog.text
+    assert DataFolder(data / "nowhere", data.parent / DATA_KEY).anew(None) is None
+
+
+def test_columns_and_packages_are_another_setup_of_the_same_data(
+    folder: DataFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def told(columns: tuple[str, ...] | None) -> tuple[str, str]:
+        found = folder.anew(columns)
+        assert found
+        return found.fingerprint, found.setup
+
+    every, some = told(None), told(("t",))
+    assert told(None) == every
+    assert every[0] == some[0]
+    assert every[1] != some[1]
+    monkeypatch.setattr(adapter.metadata, "distributions", list)
+    assert told(None)[1] != every[1]
+
+
+def test_an_event_says_of_the_data_nothing_else() -> None:
+    fields = as_fields(Window("f1" * 32, 1, 2, "0a" * 32), 7)
+    event = Event("pump-1", "b", 1, 1.0, "data", "r-1", 1, fields)
+    assert fields == {"fingerprint": "f1" * 32, "files": 1, "bytes": 2, "setup": "0a" * 32, "rows": 7}
+    assert is_told(event)
+    for name, value in (("setup", "row 7"), ("setup", 7), ("name", "0a" * 32), ("fingerprint", "x")):
+        assert not is_told(msgspec.structs.replace(event, fields={**fields, name: value}))
+    assert "setup" not in as_fields(Window("f1" * 32, 1, 2), None)

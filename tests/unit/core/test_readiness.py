@@ -24,6 +24,7 @@ def test_needs_travel_among_the_settings_and_the_learner_does_not_see_them() -> 
     assert needs_of(settings) == NEEDS
     assert readiness.plain(settings) == {"epochs": 2}
     assert needs_of({}) == Needs()
+    assert needs_of({"check": '{"window":true,"later":1}'}) == Needs(window=True), "of a newer version, too"
 
 
 @pytest.mark.parametrize("text", ["[]", '{"modules": 1}', "\udce4", "{"])

@@ -174,6 +174,13 @@ def test_an_edge_tells_once_in_a_run_which_data_it_trains_on_and_of_how_many_row
     assert not [each for each in told_of(BROKEN).events if each.what == "data"], "it trained on nothing"
 
 
+def test_an_edge_tells_again_when_its_data_changed_within_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    windows = [Window(mark * 64, 1, 1, "5" * 64) for mark in "aab"]
+    monkeypatch.setattr(Judging, "window", property(lambda _self: windows.pop(0) if windows else None))
+    told = [each.fields["fingerprint"] for each in told_of(None, times=4).events if each.what == "data"]
+    assert told == ["a" * 64, "b" * 64]
+
+
 def test_an_edge_whose_data_break_the_contract_sits_out_in_our_words_and_tells_its_counts() -> None:
     link = told_of(BROKEN)
     ((with_weights, member),) = link.answers

@@ -7,14 +7,17 @@ import errno
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from reuna.adapters import fingerprint
 from reuna.adapters.files import FileBlob, FileBlobs
 from reuna.adapters.fingerprint import DATA_KEY, window_of
 from reuna.adapters.project import pack_bundle
 from reuna.adapters.sandbox import HIGHEST, SandboxLimits, probe
+from reuna.adapters.worker import Worker
 from reuna.core.contract import Contract, Line, Signal, as_settings
 from reuna.core.errors import ContractBroken, DataError, LearnerError, SandboxTooWeak
 from reuna.core.records import Setting, Terms
@@ -353,11 +356,59 @@ async def test_the_data_that_a_run_is_opened_on_have_a_fingerprint_that_no_code_
     bundle = blobs.put(pack_bundle(site / "project"))
     await workshop.open("r-1", bundle, SETTINGS, Terms())
     first = workshop.window
-    assert first == window_of(site / "data", site / "state" / DATA_KEY)
+    found = window_of(site / "data", site / "state" / DATA_KEY)
+    assert first
+    assert found
+    assert (first.fingerprint, first.files, first.bytes) == (found.fingerprint, found.files, found.bytes)
+    assert first.setup
     (site / "data" / "t.csv").write_text("t\n5\n")
+    await workshop.open("r-1", bundle, SETTINGS, Terms())
+    assert workshop.window is first, "the worker has what it loaded"
     await workshop.close()
     await workshop.open("r-1", bundle, SETTINGS, Terms())
-    assert workshop.window is first, "every byte is read once in a run"
+    assert workshop.window
+    assert workshop.window.fingerprint != first.fingerprint, "the next one loads others"
+    assert workshop.window.setup == first.setup
+
+
+async def test_after_a_survey_the_run_that_follows_reads_no_byte_again_unless_something_changed(
+    workshop: WorkerWorkshop, site: Path, blobs: FileBlobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fingerprint, "SETTLED_NS", -(10**15))
+    looked: list[Path] = []
+    monkeypatch.setattr(
+        fingerprint, "window_of", lambda data, key: looked.append(data) or window_of(data, key)
+    )
+    bundle = blobs.put(pack_bundle(site / "project"))
+    asked = await workshop.survey(Terms())
+    await workshop.open("r-1", bundle, SETTINGS, Terms())
+    assert workshop.window == asked
+    assert len(looked) == 1
+    assert await workshop.survey(Terms()) == asked
+    assert len(looked) == 2, "who is asked reads every byte"
+    assert await workshop.survey(Terms(columns=("t",))) != asked, "other columns are another setup"
+    (site / "data" / "t.csv").write_text("t\n5\n")
+    await workshop.open("r-2", bundle, SETTINGS, Terms())
+    assert workshop.window != asked
+    assert len(looked) == 4
+
+
+async def test_of_data_that_change_while_a_worker_loads_them_nothing_is_told_in_that_run(
+    workshop: WorkerWorkshop, site: Path, blobs: FileBlobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = blobs.put(pack_bundle(site / "project"))
+    opens = Worker.open
+
+    async def changing(worker: Worker, *given: Any) -> None:
+        await opens(worker, *given)
+        (site / "data" / "t.csv").write_text("t\n6\n")
+
+    monkeypatch.setattr(Worker, "open", changing)
+    await workshop.open("r-1", bundle, SETTINGS, Terms())
+    assert workshop.window is None
+    monkeypatch.undo()
+    await workshop.close()
+    await workshop.open("r-1", bundle, SETTINGS, Terms())
+    assert workshop.window is None, "it has trained on what nobody can tell"
     await workshop.open("r-2", bundle, SETTINGS, Terms())
     assert workshop.window
-    assert workshop.window.fingerprint != (first and first.fingerprint)

@@ -10,7 +10,8 @@ import pytest
 
 from reuna.core.contract import Contract, Line, Signal, as_settings
 from reuna.core.errors import Refused
-from reuna.core.readiness import Module, Needs
+from reuna.core.fingerprint import Window, as_fields
+from reuna.core.readiness import FLOWS, Module, Needs
 from reuna.core.readiness import as_settings as as_needs
 from reuna.core.records import Contribution, Event, Member, Said, Terms
 from reuna.edge.ready import Looked
@@ -37,11 +38,16 @@ class Shop(InlineWorkshop):
     finds = FOUND
     given: Any = None
     held: Any = None
+    surveyed: Any = None
 
     async def look(self, bundle: Any, settings: Any, needs: Needs, terms: Terms) -> Looked:
         Shop.given = (bundle is not None, settings, needs, terms)
         self.lines = self.finds.lines if "contract" in settings else ()
         return self.finds
+
+    async def survey(self, terms: Terms) -> Window | None:
+        Shop.surveyed = terms
+        return self.window
 
     def hold(self, bundle: Any, why: str) -> None:
         Shop.held = bundle
@@ -54,9 +60,11 @@ def changed(found: Looked, **changes: Any) -> Looked:
 class Asked:
     """What came of a check at an edge whose policy and machine the test changes."""
 
-    def __init__(self, finds: Looked = FOUND, **policy: Any) -> None:
-        Shop.given, Shop.held = None, None
-        Shop.finds = finds
+    agreed = True  #: whether the project has a contract
+
+    def __init__(self, finds: Looked = FOUND, needs: Needs = NEEDS, **policy: Any) -> None:
+        Shop.given, Shop.held, Shop.surveyed = None, None, None
+        Shop.finds, self.needs = finds, needs
         self.plant = Plant("", Shop)
         flows = (*self.plant.policy.flows, STATISTIC)
         self.plant.now_says(**{"flows": flows, **policy})
@@ -66,7 +74,8 @@ class Asked:
         lived(self.plant, self.story)
 
     async def story(self, plant: Plant) -> None:
-        settings = {**plant.spec.settings, **as_settings(AGREED), **as_needs(NEEDS)}
+        agreed = as_settings(AGREED) if self.agreed else {}
+        settings = {**plant.spec.settings, **agreed, **as_needs(self.needs)}
         spec = msgspec.structs.replace(plant.spec, run="c-1", deadline_s=20.0, settings=settings)
         plan = encode(round_plan(spec, "fog-0", 1, 1, "check", spec.model))
         plant.fog.open({EDGE: plan})
@@ -188,6 +197,94 @@ def test_a_check_fetches_no_model_and_keeps_that_of_a_run() -> None:
     cache = asked.plant.egress._cache
     assert cache.get(asked.plant.spec.model) is None
     assert cache.get(asked.plant.spec.bundle) is not None
+
+
+# --- asked for nothing but which data it has -----------------------------------------------------------
+
+WINDOW = Window("f1" * 32, 3, 4096, "0a" * 32)
+COUNTED = changed(FOUND, lines=(*LINES, Line("present", "t", 90, 0)))
+
+
+@pytest.fixture
+def has_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Shop, "window", WINDOW)
+
+
+def which(**more: Any) -> Asked:
+    return Asked(**{"finds": COUNTED, "needs": Needs(metrics=("all",), window=True), **more})
+
+
+@pytest.mark.usefixtures("has_data")
+def test_a_node_that_is_asked_which_data_it_has_tells_their_fingerprint_and_loads_no_code() -> None:
+    asked = which()
+    (event,) = asked.events
+    assert (event.what, event.run) == ("data", "c-1")
+    assert event.fields == as_fields(WINDOW, 90)
+    assert {each.word for each in asked.member.said} == {"yes"}
+    assert {each.about for each in asked.member.said} == {*FLOWS, "code", "data", "contract"}
+    assert asked.member.metrics == {}
+    assert not Shop.given[0]
+    assert asked.downloads == 0
+    assert asked.plant.egress._cache.get(asked.plant.spec.bundle) is None
+    assert asked.plant.ledger.of("code") == [], "no code ran"
+    assert sorted(asked.flows()) == [("metric", "", None), ("statistic", "", None)]
+
+
+@pytest.mark.usefixtures("has_data")
+def test_a_policy_that_asks_for_a_sandbox_lets_an_answer_leave_in_which_no_code_had_a_part() -> None:
+    asked = which(code=msgspec.structs.replace(Plant("").policy.code, min_sandbox_level=3))
+    assert asked.said("statistic") == [("yes", "")]
+    assert len(asked.events) == 1
+
+
+@pytest.mark.usefixtures("has_data")
+@pytest.mark.parametrize(
+    ("policy", "about", "said"),
+    [
+        ({"flows": Plant("").policy.flows}, "statistic", ("no", "kind")),
+        ({"code": Code((), "ask")}, "code", ("wait", "code-ask")),
+        ({"sources": {"data": Source(("t",))}}, "data", ("no", "columns")),
+    ],
+)
+def test_where_the_policy_lets_no_fingerprint_leave_or_no_run_begin_no_byte_is_read_for_it(
+    policy: dict[str, Any], about: str, said: tuple[str, str]
+) -> None:
+    asked = which(**policy)
+    assert asked.said(about) == [said]
+    assert asked.events == []
+    assert Shop.surveyed is None
+    assert Shop.given is None
+    assert [flow[0] for flow in asked.flows()] == ["metric"]
+
+
+@pytest.mark.usefixtures("has_data")
+def test_a_fingerprint_of_fewer_rows_than_the_policy_asks_for_stays_and_the_node_says_so() -> None:
+    flows = (*Plant("").policy.flows, FlowRule("statistic", ("fog",), "clear", min_cell=91))
+    asked = which(flows=flows)
+    assert asked.events == []
+    assert asked.said("statistic") == [("no", "")]
+    assert asked.said("contract") == [("yes", "")]
+
+
+@pytest.mark.usefixtures("has_data")
+def test_without_a_contract_no_worker_is_started_and_nobody_counts_the_rows(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Asked, "agreed", False)
+    asked = which(flows=(*Plant("").policy.flows, FlowRule("statistic", ("fog",), "clear")))
+    (event,) = asked.events
+    assert event.fields == as_fields(WINDOW, None)
+    assert Shop.given is None
+
+
+@pytest.mark.parametrize(("code", "why"), [("", "R103"), ("R114", "R114")])
+def test_of_data_that_cannot_be_read_or_break_the_contract_nothing_is_told(
+    monkeypatch: pytest.MonkeyPatch, code: str, why: str
+) -> None:
+    monkeypatch.setattr(Shop, "window", WINDOW if code else None)
+    asked = which(finds=changed(COUNTED, code=code))
+    assert asked.events == []
+    assert asked.said("contract") == [("no", why)]
 
 
 @pytest.mark.parametrize("said", [(Said("code", "no", "row 7: 0.25"),), (Said("libraries", "no", "pandas"),)])

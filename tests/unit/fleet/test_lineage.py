@@ -71,7 +71,14 @@ def test_it_names_sites_data_code_approvals_holders_and_what_was_replaced(catalo
     assert site["nodes"] == [
         {
             "node": "pump-1",
-            "data": {"samples": 81, "fingerprint": PRINT, "files": 3, "bytes": 4096, "rows": 0},
+            "data": {
+                "samples": 81,
+                "fingerprint": PRINT,
+                "files": 3,
+                "bytes": 4096,
+                "rows": 0,
+                "setup": "",
+            },
         }
     ]
     assert found["source"]["commit"] == "2" * 40
