@@ -150,7 +150,9 @@ CHANGES: dict[str, Callable[[Path], object]] = {
     "a row": lambda monday: monday.write_text("t\n1\n2\n3\n"),
     "a name": lambda monday: monday.rename(monday.with_name("tuesday.csv")),
     "a file more": lambda monday: (monday.parent / "empty.csv").write_text(""),
-    "another file in its place": lambda monday: shutil.copy2(monday, monday.with_name(".x")).replace(monday),
+    "another file in its place": lambda monday: Path(shutil.copy2(monday, monday.parent / ".x")).replace(
+        monday
+    ),
 }
 
 
