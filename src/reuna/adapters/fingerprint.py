@@ -11,9 +11,10 @@ import logging
 import os
 import platform
 import secrets
+import sys
 import time
 from collections.abc import Iterator
-from importlib import metadata
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -108,9 +109,20 @@ def digest_of_setup(columns: Columns) -> str:
 
     ``columns`` of the data that code may read (None: all), Python, and every package that is installed.
     """
-    packages = sorted({(each.name.lower(), each.version) for each in metadata.distributions()})
-    told = [columns, platform.python_version(), platform.machine(), packages]
+    told = [columns, platform.python_version(), platform.machine(), _installed()]
     return hashlib.sha256(json.dumps(told).encode()).hexdigest()
+
+
+def _installed() -> list[str]:
+    """Every package that can be imported, as the folder is called that says its name and version.
+
+    Read from folders alone: what reads the metadata takes 4 MiB more of an edge.
+    """
+    found = set[str]()
+    for folder in filter(None, sys.path):
+        with suppress(OSError):
+            found.update(each for each in os.listdir(folder) if each.endswith((".dist-info", ".egg-info")))
+    return sorted(found)
 
 
 def node_key(file: Path) -> bytes:

@@ -188,7 +188,7 @@ def test_data_that_changed_since_the_marks_were_taken_are_nobodys(
 
 
 def test_columns_and_packages_are_another_setup_of_the_same_data(
-    folder: DataFolder, monkeypatch: pytest.MonkeyPatch
+    folder: DataFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def told(columns: tuple[str, ...] | None) -> tuple[str, str]:
         found = folder.anew(columns)
@@ -199,8 +199,14 @@ def test_columns_and_packages_are_another_setup_of_the_same_data(
     assert told(None) == every
     assert every[0] == some[0]
     assert every[1] != some[1]
-    monkeypatch.setattr(adapter.metadata, "distributions", list)
-    assert told(None)[1] != every[1]
+    (tmp_path / "more" / "numpy-2.9.9.dist-info").mkdir(parents=True)
+    monkeypatch.syspath_prepend(tmp_path / "more")
+    updated = told(None)[1]
+    assert updated != every[1]
+    (tmp_path / "more" / "notes.txt").write_text("")
+    assert told(None)[1] == updated
+    (tmp_path / "more" / "numpy-2.9.9.dist-info").rename(tmp_path / "more" / "numpy-2.9.8.dist-info")
+    assert told(None)[1] not in {updated, every[1]}
 
 
 def test_an_event_says_of_the_data_nothing_else() -> None:
