@@ -71,6 +71,7 @@ class WorkerWorkshop:
         self.window: Window | None = None
         self._data = DataFolder(data, folder.parent / DATA_KEY)
         self._mixed = ("", "")  #: run and bundle that trained on data that nobody can tell any more
+        self._looks: asyncio.Task[None] | None = None  #: at the data that the worker has loaded
         self._worker: Worker | None = None
         self._for: tuple[str, str, tuple[str, ...] | None] | None = None  #: run, bundle, columns
         self._opened: tuple[str, Blob, Mapping[str, Setting]] | None = None
@@ -101,6 +102,7 @@ class WorkerWorkshop:
         wanted = (run, bundle.digest, terms.columns)
         self._opened, self._terms = (run, bundle, settings), terms
         if self._worker is not None and self._for == wanted and self._worker.alive:
+            await self._looked()
             return
         self.lines, self.bins = (), ()
         await self.close()
@@ -123,17 +125,26 @@ class WorkerWorkshop:
         self.lines, self.bins = worker.lines, worker.bins
         self._worker, self._for = worker, wanted
         self._keep(bundle)
-        await self._look(wanted[:2], marks)  # last: whoever is cancelled in it has a worker to close
+        self.window = None
+        self._looks = asyncio.create_task(self._look(wanted[:2], marks, terms))
+        await self._looked()  # last: whoever is cancelled in it has a worker to close
 
-    async def _look(self, work: tuple[str, str], marks: Marks | None) -> None:
+    async def _looked(self) -> None:
+        """Until the data are known; who is cancelled, by a newer plan, leaves that to the next one."""
+        if self._looks is not None:
+            await asyncio.shield(self._looks)
+
+    async def _look(self, work: tuple[str, str], marks: Marks | None, terms: Terms) -> None:
         """The data that the worker has loaded, as they may be told of; ``marks`` are from before that.
 
         They are read when a worker loads them and they are not known from the time before.
         """
-        self.window = None
-        if self._mixed != work:
-            self.window = await asyncio.to_thread(self._data.since, marks, self._terms.columns)
-            self._mixed = work if self.window is None else self._mixed
+        if self._mixed == work:
+            return
+        window = await asyncio.to_thread(self._data.since, marks, terms.columns)
+        if self._looks is asyncio.current_task():  # else another worker has loaded them since
+            self.window = window
+            self._mixed = work if window is None else self._mixed
 
     async def survey(self, terms: Terms) -> Window | None:
         """See `reuna.edge.ready.Workshop`."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from reuna.adapters.sandbox import HIGHEST, SandboxLimits, probe
 from reuna.adapters.worker import Worker
 from reuna.core.contract import Contract, Line, Signal, as_settings
 from reuna.core.errors import ContractBroken, DataError, LearnerError, SandboxTooWeak
+from reuna.core.fingerprint import Window
 from reuna.core.records import Setting, Terms
 from reuna.core.tensors import pack, unpack
 from reuna.edge.settings import EDGE, sandbox_limits
@@ -391,6 +393,30 @@ async def test_after_a_survey_the_run_that_follows_reads_no_byte_again_unless_so
     await workshop.open("r-2", bundle, SETTINGS, Terms())
     assert workshop.window != asked
     assert len(looked) == 4
+
+
+async def test_who_is_cancelled_while_the_data_are_read_leaves_that_to_the_next(
+    workshop: WorkerWorkshop, site: Path, blobs: FileBlobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle, reads, goes_on = blobs.put(pack_bundle(site / "project")), threading.Event(), threading.Event()
+    looked: list[Path] = []
+
+    def slow(data: Path, key: Path) -> Window | None:
+        looked.append(data)
+        reads.set()
+        goes_on.wait(20)
+        return window_of(data, key)
+
+    monkeypatch.setattr(fingerprint, "window_of", slow)
+    first = asyncio.create_task(workshop.open("r-1", bundle, SETTINGS, Terms()))
+    await asyncio.to_thread(reads.wait, 20)
+    first.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await first
+    goes_on.set()
+    await workshop.open("r-1", bundle, SETTINGS, Terms())
+    assert workshop.window
+    assert len(looked) == 1
 
 
 async def test_of_data_that_change_while_a_worker_loads_them_nothing_is_told_in_that_run(

@@ -167,6 +167,11 @@ def test_what_is_asked_is_the_run_that_would_be_begun(project: Path) -> None:
     assert lines[-1] == "1 of 1 edges have answered (at most 5 s)"
 
 
+def test_who_was_not_heard_of_does_not_count_as_an_answer(project: Path) -> None:
+    cloud = Cloud("done", members=[Member("pump-1", absent=train.UNHEARD)])
+    assert asked(cloud, project)[1] == ["0 of 1 edges have answered (at most 5 s)"]
+
+
 def test_counts_that_come_later_than_the_words_are_waited_for(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
