@@ -1,4 +1,4 @@
-"""`reuna.trust.plans`: signed plans as they come, and with a good signature over foreign bytes."""
+"""`reuna.trust.plans`: signed plans as they come, packed or not, and good signatures over foreign bytes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from reuna.trust import plans
 from reuna.trust.dsse import authenticated
 from reuna.trust.plans import About, Floor, PlanGate, PlanSigner, opened, sign_plan, verify_plan
 from reuna.trust.publish import DAY, key_of, public_of
-from reuna.wire import decode, encode
+from reuna.wire import decode, encode, packed, unpacked
+from reuna.wire.packing import PACKED
 from tests.unit.trust.house import FLEET, NOW, key
 
 PRIVATE = key("plans-1")
@@ -27,6 +28,7 @@ def seeds() -> Iterator[bytes]:
     yield b"\0" + signed
     yield b"\1" + msgspec.msgpack.decode(signed[1:])[0]
     yield b"\2" + encode(PLAN)
+    yield b"\0" + packed(signed)
 
 
 def check(data: bytes) -> None:
@@ -36,6 +38,11 @@ def check(data: bytes) -> None:
         signed = bytes((plans.FORMAT,)) + msgspec.msgpack.encode((data[1:], signature))
     elif data[:1] == b"\2":  # any plan
         signed = sign_plan(data[1:], SIGNER, NOW)
+    plain = attempt(lambda: unpacked(signed), BadMessage)
+    if plain is None:
+        return
+    assert plain[:1] == bytes((PACKED,)) or unpacked(packed(plain)) == plain
+    signed = plain
     attempt(lambda: opened(signed), Untrusted)
     accepted = attempt(lambda: verify_plan(GATE, Floor(), signed, NOW, _about), Untrusted, BadMessage)
     if accepted is not None:

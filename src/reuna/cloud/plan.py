@@ -12,6 +12,7 @@ from reuna.core.ports import Blob, Bus
 from reuna.core.records import Hello, RunSpec, Task
 from reuna.exchange.intake import Intake
 from reuna.loop import plan as planning
+from reuna.wire import PACKS, packed
 
 Seal = Callable[[bytes], bytes]  #: a plan's bytes with the cloud's signature
 
@@ -23,6 +24,7 @@ class Planner:
         self._bus = bus
         self._intake = intake
         self._seal = seal
+        self._unpack: set[str] = set()  #: fogs that read packed plans
 
     def plans(
         self, spec: RunSpec, number: int, attempt: int, task: Task, model: Blob, before: str
@@ -33,10 +35,12 @@ class Planner:
 
     async def on_hello(self, hello: Hello) -> None:
         """A fog is there (again): it gets the open plan at once."""
+        (self._unpack.add if hello.protocol >= PACKS else self._unpack.discard)(hello.node)
         await self.announce(hello.node)
 
     async def announce(self, child: str) -> None:
         """Publish the open plan of one fog, if it has not answered yet."""
         data = self._intake.ask(child)
         if data is not None:
-            await self._bus.publish(f"plan.{child}", self._seal(data))
+            signed = self._seal(data)
+            await self._bus.publish(f"plan.{child}", packed(signed) if child in self._unpack else signed)

@@ -3,7 +3,7 @@
 The ledger says what left and is evidence; this is a count for people, so a write is not forced to the
 disk and a full one costs no round. A payload counts once, however often a cut line began it again.
 
-    plan       the signed bytes of a round's plan; a small model rides inside
+    plan       the signed bytes of a round's plan, as they travelled; a small model rides inside
     model      the model of a plan       bundle            its code
     metadata   what the fleet trusts     countersignature  of a head of the ledger
     release    a signed release
@@ -18,7 +18,7 @@ from pathlib import Path
 import msgspec
 
 from reuna.core.foreign import UNREADABLE
-from reuna.wire import decode_plan
+from reuna.wire import decode_plan, unpacked
 
 log = logging.getLogger("reuna.egress")
 ARRIVALS = "arrivals.json"  #: in a node's state folder
@@ -36,10 +36,13 @@ class Arrivals:
         self._counts = dict(read(file))
         self._kinds: dict[str, str] = {}
 
-    def plan(self, open_plan: Callable[[bytes], bytes], signed: bytes) -> bytes:
-        """Count a plan, whatever comes of it, and open it. Raises what ``open_plan`` raises."""
-        self.came("plan", len(signed))
-        data = open_plan(signed)
+    def plan(self, open_plan: Callable[[bytes], bytes], came: bytes) -> bytes:
+        """Count a plan as it came, whatever becomes of it, and open it.
+
+        Raises what ``open_plan`` raises, and `BadMessage`.
+        """
+        self.came("plan", len(came))
+        data = open_plan(unpacked(came))
         plan = decode_plan(data)
         self._kinds |= {plan.model: "model", plan.bundle: "bundle"}
         while len(self._kinds) > KNOWN:

@@ -49,9 +49,9 @@ from reuna.exchange.payloads import (
 from reuna.exchange.room import when_there_is_room
 from reuna.learn import grid as fixed
 from reuna.loop import train
-from reuna.wire import decode_plan, digest_of_hashes, encode, hash_blocks, message_digest
+from reuna.wire import decode_plan, digest_of_hashes, encode, hash_blocks, message_digest, unpacked
 
-#: The plan inside signed bytes. Raises `Untrusted`, `BadMessage`, `DiskFull`.
+#: The plan inside signed bytes, as they came: packed or not. Raises `Untrusted`, `BadMessage`, `DiskFull`.
 OpenPlan = Callable[[bytes], bytes]
 #: Why the fleet's code role does not vouch for a bundle, empty when it does.
 Unsigned = Callable[[str], Awaitable[str]]
@@ -115,9 +115,9 @@ class Egress:
     async def listen(self, handle: HandlePlan) -> None:
         """Call ``handle`` with each signed plan for this node; all else is counted and dropped."""
 
-        async def heard(_subject: str, signed: bytes) -> None:
+        async def heard(_subject: str, came: bytes) -> None:
             try:
-                data = self._open_plan(signed)
+                data = self._open_plan(came)
                 plan = decode_plan(data)
                 if plan.task != "check":  # nothing is trained, so that no model is needed
                     self._keep_inline(plan)
@@ -131,7 +131,7 @@ class Egress:
                 self._fetch_ahead(plan)
                 await self._unsigned(plan.bundle)  # who passes plans on has the metadata that they need
                 if await self._may_answer(plan, message_digest(data)):
-                    await handle(data, signed)
+                    await handle(data, unpacked(came))
 
         await self._bus.subscribe(f"plan.{self.name}", heard)
 

@@ -20,7 +20,7 @@ from reuna.exchange.intake import Intake
 from reuna.exchange.room import when_there_is_room
 from reuna.learn.grid import pack
 from reuna.loop import train
-from reuna.wire import CHECKS, decode_plan, message_digest
+from reuna.wire import CHECKS, PACKS, decode_plan, message_digest, packed
 
 log = logging.getLogger("reuna.fog")
 PRESENT_S = 30.0  #: an edge that was not heard of for so long is not named as present
@@ -43,6 +43,7 @@ class Combiner:
         self.edges = frozenset(edges)
         self._heard: dict[str, float] = {}
         self._older: set[str] = set()  #: edges that do not know what a check is
+        self._unpack: set[str] = set()  #: edges that read packed plans
         self._link = link
         self._bus = bus
         self._intake = intake
@@ -68,6 +69,7 @@ class Combiner:
         """An edge is there (again): it gets the open plan at once."""
         self._heard[hello.node] = asyncio.get_running_loop().time()
         (self._older.add if hello.protocol < CHECKS else self._older.discard)(hello.node)
+        (self._unpack.add if hello.protocol >= PACKS else self._unpack.discard)(hello.node)
         if self._plan and self._intake.ask(hello.node) is not None:
             await self._announce(hello.node)
 
@@ -85,7 +87,8 @@ class Combiner:
 
     async def _announce(self, child: str) -> None:
         """Pass the plan down in the very bytes that the cloud signed."""
-        await self._bus.publish(f"plan.{child}", self._signed)
+        signed = packed(self._signed) if child in self._unpack else self._signed
+        await self._bus.publish(f"plan.{child}", signed)
 
     async def _combine(self, plan: Plan, data: bytes) -> None:
         older = self._older if plan.task == "check" else frozenset[str]()

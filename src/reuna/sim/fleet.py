@@ -41,14 +41,14 @@ from reuna.sim.freight import MemoryFreight, Weather
 from reuna.sim.lives import Incarnation, Killed, SimLink
 from reuna.sim.storage import MemoryBlob, MemoryBlobs, MemorySpool
 from reuna.trust.requests import vouched, without_roster
-from reuna.wire import VERSION, decode, digest_bytes
+from reuna.wire import VERSION, decode, digest_bytes, unpacked
 
 HELLO_S = 5.0
 
 
 def unsealed(plan: bytes) -> bytes:
-    """A plan's seal where every line is honest about its sender: none."""
-    return plan
+    """A plan where every line is honest about its sender: without a seal, however it came."""
+    return unpacked(plan)
 
 
 class Faults:

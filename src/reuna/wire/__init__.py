@@ -10,6 +10,7 @@ from reuna.wire.codec import (
     CHECKS,
     LIMITS,
     OLDEST,
+    PACKS,
     VERSION,
     agreed,
     decode,
@@ -28,6 +29,7 @@ from reuna.wire.digest import (
     hash_blocks,
     hashes_of,
 )
+from reuna.wire.packing import packed, unpacked
 
 __all__ = [
     "BLOCK",
@@ -36,6 +38,7 @@ __all__ = [
     "LIMITS",
     "LOT",
     "OLDEST",
+    "PACKS",
     "VERSION",
     "BlockHasher",
     "agreed",
@@ -48,4 +51,6 @@ __all__ = [
     "hash_blocks",
     "hashes_of",
     "message_digest",
+    "packed",
+    "unpacked",
 ]

@@ -21,9 +21,11 @@ from reuna.core.errors import BadMessage
 from reuna.core.foreign import UNREADABLE
 from reuna.core.records import Contribution, Event, Hello, News, Plan, Receipt, RunSpec, ShownHead
 
-VERSION = 2  #: protocol number. 2: a hello says which protocols its node speaks; plans of the task check
+#: Protocol number. 2: a hello says which protocols its node speaks; plans of the task check; packed plans.
+VERSION = 2
 OLDEST = VERSION - 1  #: the oldest protocol that is still spoken; nodes are upgraded from the top down
 CHECKS = 2  #: the protocol from which on a node understands plans of the task ``check``
+PACKS = 2  #: the same of plans that come packed (`reuna.wire.packing`)
 
 #: Largest encoded message of each type, in bytes. NATS carries at most 1 MB.
 LIMITS: dict[type[msgspec.Struct], int] = {
