@@ -21,8 +21,7 @@ from reuna.core.errors import BadMessage
 from reuna.core.foreign import UNREADABLE
 from reuna.core.records import Contribution, Event, Hello, News, Plan, Receipt, RunSpec, ShownHead
 
-#: Protocol number. 2: a hello says which protocols its node speaks; plans of the task check; packed plans.
-VERSION = 2
+VERSION = 2  #: protocol number. 2: a hello says which its node speaks; plans of the task check; packed ones
 OLDEST = VERSION - 1  #: the oldest protocol that is still spoken; nodes are upgraded from the top down
 CHECKS = 2  #: the protocol from which on a node understands plans of the task ``check``
 PACKS = 2  #: the same of plans that come packed (`reuna.wire.packing`)

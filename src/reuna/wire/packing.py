@@ -22,20 +22,23 @@ PACKED = 2  #: first byte; no signed plan begins so
 LARGEST = 32_768  #: bytes of a plan that is packed
 
 
-@lru_cache(maxsize=4)  # a fog passes the same plan to each of its edges
 def packed(signed: bytes) -> bytes:
     """The bytes for a link whose other end unpacks them; as they are when that is no longer."""
-    if len(signed) > LARGEST:
-        return signed
-    found = bytes((PACKED,)) + zlib.compress(signed)
-    return min(found, signed, key=len)
+    return signed if len(signed) > LARGEST else min(_deflated(signed), signed, key=len)
 
 
-@lru_cache(maxsize=2)
 def unpacked(data: bytes) -> bytes:
     """The bytes that were packed, or that came as they are. Raises `BadMessage`."""
-    if data[:1] != bytes((PACKED,)):
-        return data
+    return _inflated(data) if data[:1] == bytes((PACKED,)) else data
+
+
+@lru_cache(maxsize=4)  # a fog passes the same plan to each of its edges
+def _deflated(signed: bytes) -> bytes:
+    return bytes((PACKED,)) + zlib.compress(signed)
+
+
+@lru_cache(maxsize=2)  # a node opens what came, and passes it on
+def _inflated(data: bytes) -> bytes:
     stream = zlib.decompressobj()
     try:
         plain = stream.decompress(data[1:], LARGEST + 1)
