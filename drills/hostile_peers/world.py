@@ -46,7 +46,7 @@ from reuna.fleet.supervise import Supervisor
 from reuna.fleet.trust import Ceremony, add, rotate
 from reuna.trust.plans import PlanSigner, opened, sign_plan
 from reuna.trust.publish import key_of, public_of
-from reuna.wire import decode
+from reuna.wire import decode, unpacked
 
 PLACES = {"fog-1": ("edge-1", "edge-2"), "fog-2": ("edge-3",)}
 PARAMS = 2_000
@@ -122,7 +122,7 @@ class World:
             yield
 
     async def _hear(self, _subject: str, signed: bytes) -> None:
-        self.heard.append(signed)
+        self.heard.append(unpacked(signed))
 
     # --- honest rounds ---------------------------------------------------------------------------
 
