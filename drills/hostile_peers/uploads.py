@@ -24,7 +24,7 @@ from reuna.adapters.tls import client_context
 from reuna.core.records import Contribution, Member
 from reuna.learn.grid import pack
 from reuna.loop import train
-from reuna.wire import VERSION, digest_bytes, encode, message_digest
+from reuna.wire import OLDEST, VERSION, digest_bytes, encode, message_digest
 
 FOG = "fog-1/place.log"
 HUGE = 32 << 20  #: bytes of a manifest
@@ -136,7 +136,7 @@ async def other_types(world: World, beside: Round) -> bool:
 async def other_protocol(world: World, beside: Round) -> bool:
     """The same bytes under the number of another protocol."""
     manifest, body = _update(beside)
-    data = bytes((VERSION - 1,)) + encode(manifest)[1:]
+    data = bytes((OLDEST - 1,)) + encode(manifest)[1:]
     return _counts(await world.freight("edge", "edge-2").put_raw(data, body))
 
 
@@ -210,7 +210,7 @@ ATTACKS = (
     _attack("body-beyond-its-length", "sends more than it announced", "length", "malformed", sends_more),
     _attack("huge-manifest", "announces a manifest of 32 MiB", "manifest-limit", "oversized", huge_manifest),
     _attack("type-confusion", "writes text and fractions where integers belong", "types", "malformed", other_types),
-    _attack("other-protocol", "speaks the protocol before the first", "protocol", "malformed", other_protocol),
+    _attack("other-protocol", "speaks a protocol that nobody speaks any more", "protocol", "malformed", other_protocol),
     Attack("sum-with-anothers-edge", "fog", "counts an edge of another site in its sum", ("members",),
            ("cloud/place.log", "refused fog-1: identity:"), anothers_members),
     Attack("edge-with-the-name-of-a-fog", "fog", "certifies an edge under the name of another fog", ("admission",),
