@@ -93,6 +93,7 @@ def question(result: Mapping[str, Any], schema: str = "") -> RunSpec:
         deadline_s=min(asked.deadline_s, WAIT_S),
         build="",
         retries="",
+        why="",
     )
 
 

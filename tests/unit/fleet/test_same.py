@@ -162,16 +162,15 @@ def test_a_node_that_would_take_no_part_has_not_the_same_although_its_data_are()
 
 
 def test_the_question_is_the_run_itself_with_needs_that_ask_for_the_data_alone() -> None:
-    had = msgspec.structs.replace(SPEC, deadline_s=600.0, build="b" * 64, retries="r-0")
+    own = {"deadline_s": 600.0, "build": "b" * 64, "retries": "r-0", "why": "schedule nightly"}
+    had = msgspec.structs.replace(SPEC, **own)
     asked = question(result(HAD, asked=msgspec.to_builtins(had)), "ab")
     needs = needs_of(asked.settings)
     assert (needs.window, needs.modules, needs.schema, needs.metrics) == (True, (), "ab", (SPEC.metric,))
     assert asked.run.startswith("c-")
     assert asked.deadline_s == same.WAIT_S, "nobody waits longer than that for a node that is away"
-    again = msgspec.structs.replace(
-        asked, run=had.run, settings=had.settings, deadline_s=600.0, build="b" * 64, retries="r-0"
-    )
-    assert again == had
+    assert (asked.build, asked.retries, asked.why) == ("", "", "")
+    assert msgspec.structs.replace(asked, run=had.run, settings=had.settings, **own) == had
 
 
 def test_the_schema_is_that_which_policies_know(tmp_path: Path) -> None:
