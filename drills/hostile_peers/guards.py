@@ -275,8 +275,8 @@ def _by_name_alone(real: Any, admission: Any, peercert: Any) -> Any:
 
 
 @instead("event-once", EVENTS, "EventLog.record")
-def _each_time(real: Any, log: Any, event: Any, *args: Any) -> bool:
-    return bool(real(log, msgspec.structs.replace(event, boot=secrets.token_hex(4)), *args))
+def _each_time(real: Any, log: Any, event: Any, *args: Any, **more: Any) -> bool:
+    return bool(real(log, msgspec.structs.replace(event, boot=secrets.token_hex(4)), *args, **more))
 
 
 @instead("operators", API, "identity_of")
