@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from reuna.adapters.clock import unless_cancelled
 from reuna.core.errors import ExtraMissing
 from reuna.core.modbus import BITS, EXCEPTIONS, SPLITTING, Register, Request, bits, numbers, requests
 from reuna.core.modbus_settings import ModbusSettings
@@ -67,7 +68,9 @@ class ModbusSource:
             client.close()
 
     async def _connect(self, client: AsyncModbusTcpClient) -> None:
-        if not await client.connect():
+        connected = await client.connect()
+        unless_cancelled()
+        if not connected:
             raise ConnectionRefusedError("no connection")
 
     async def _looks(self, client: AsyncModbusTcpClient) -> AsyncGenerator[Batch, None]:
@@ -75,6 +78,7 @@ class ModbusSource:
         due = self._clock.now()
         while True:
             values, codes = await self._look(client)
+            unless_cancelled()
             now_ns = self._now_ns()
             back = self._breaks.back(now_ns)
             self._breaks.given(now_ns)

@@ -25,12 +25,13 @@ from typing import Any, TypeAlias
 
 from reuna.core.errors import SettingsError
 from reuna.core.modbus_settings import MODBUS, ModbusSettings
+from reuna.core.mqtt_settings import MQTT, SPARKPLUG, MqttSettings, SparkplugSettings
 from reuna.core.settings import Option, between, one_of
 from reuna.core.source_kinds import AS_IT_IS, merged, scaling_of, strays, tag_strays
 from reuna.core.sources import MAX_NAME, Scaling
 from reuna.core.units import same_unit
 
-FURTHER = {kind.name: kind for kind in (MODBUS,)}  #: kinds that have keys of their own
+FURTHER = {kind.name: kind for kind in (MODBUS, MQTT, SPARKPLUG)}  #: kinds that have keys of their own
 KINDS = ("files", "replay", *FURTHER)
 MIB = 1 << 20
 LEAST_MIB = 16  #: of a store: its log of what is not yet in its place takes some of that
@@ -40,8 +41,8 @@ TAG: tuple[Option, ...] = (
     Option("scale", float, 1.0, "what a raw number is multiplied by"),
     Option("offset", float, 0.0, "what is added then"),
     Option("column", str, "", "column of the file; empty: as the tag is called"),
-    Option("quality", str, "", "column that says how good each value is"),
-    Option("good", list, [], "what that column says of good values; all else is bad"),
+    Option("quality", str, "", "column, or JSON pointer, that says how good each value is"),
+    Option("good", list, [], "what that says of good values; all else is bad"),
     Option("uncertain", list, [], "what it says of uncertain values"),
 )
 
@@ -64,7 +65,7 @@ def _tag_sound(table: Mapping[str, Any]) -> str:
 EVERY_TAG = merged(TAG, *(kind.tag for kind in FURTHER.values()))
 OPTIONS: tuple[Option, ...] = (
     Option("folder", str, "", "folder with its CSV and Parquet files"),
-    Option("time", str, "", "column of time: numbers in its unit since the epoch, or ISO 8601"),
+    Option("time", str, "", "column of time, or JSON pointer to it: numbers since the epoch, or ISO 8601"),
     Option("every_s", float, 1.0, "how often it is looked at", "s", between(0.01, 86_400)),
     Option("speed", float, 1.0, "replay: how many times faster", check=between(0.001, 1e6)),
     Option("repeat", bool, False, "replay: begin again at the end"),
@@ -128,7 +129,7 @@ class StoreSettings:
     mib: int = 1024
 
 
-AnySource: TypeAlias = SourceSettings | ModbusSettings
+AnySource: TypeAlias = SourceSettings | ModbusSettings | MqttSettings | SparkplugSettings
 
 
 def sources_of(values: Mapping[str, Any]) -> tuple[AnySource, ...]:

@@ -6,7 +6,7 @@ import asyncio
 import builtins
 import socket
 import struct
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 
 import pytest
 from pyModbusTCP.constants import EXP_DATA_ADDRESS, EXP_SLAVE_DEVICE_BUSY
@@ -23,7 +23,7 @@ from reuna.core.sources import BAD, GOOD, Batch, Scaling, check_batch
 FLOAT = struct.unpack(">2H", struct.pack(">f", 2.5))
 
 
-class Recording(DataHandler):
+class Recording(DataHandler):  # type: ignore[misc]
     """Notes what it is asked for; some addresses of registers it does not have."""
 
     def __init__(self, bank: DataBank) -> None:
@@ -232,6 +232,25 @@ async def test_a_device_that_never_answers_is_a_gap() -> None:
         )
         found = await read(ModbusSource(settings, Quick()), lambda batches: batches[-1].gaps)
     assert "No response" in found[0].gaps[0].reason
+
+
+async def test_it_ends_when_it_is_cancelled_as_the_device_answers(
+    device: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = source(device, Register("a", "", "holding", 0))
+
+    async def losing(*rest, **more) -> int:
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        with suppress(asyncio.CancelledError):  # as `asyncio.wait_for` of Python 3.11 does
+            await asyncio.sleep(0)
+        return 4
+
+    monkeypatch.setattr(made, "_answer", losing)
+    task = asyncio.create_task(read(made))
+    await asyncio.wait({task}, timeout=10)
+    assert task.cancelled()
 
 
 async def test_without_pymodbus_the_extra_is_named(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
