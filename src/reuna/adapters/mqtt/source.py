@@ -113,6 +113,7 @@ class MqttSource:
         while True:
             if self._after is not None:
                 await self._after(client, self._now_ns())
+                unless_cancelled()
             self._inbox.again(await anext(messages))
             await self._clock.sleep(TICK_S)
             for batch in self._read():
