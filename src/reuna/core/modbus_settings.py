@@ -17,7 +17,7 @@ from typing import Any
 
 from reuna.core.modbus import TABLES, TYPES, Register
 from reuna.core.settings import Option, between, one_of
-from reuna.core.source_kinds import HOST, PORT, Kind, scaling_of
+from reuna.core.source_kinds import HOST, PORT, Kind, Peer, scaling_of
 
 ORDERS = ("big", "little")
 PORT_MODBUS = 502
@@ -97,4 +97,12 @@ def _register(name: str, said: Mapping[str, Any], source: Mapping[str, Any]) -> 
     )
 
 
-MODBUS = Kind("modbus", OPTIONS, TAG, ("host", "tags"), _made, _wrong)
+def _peer(settings: ModbusSettings) -> Peer:
+    return Peer(settings.host, settings.port)
+
+
+def _period_s(settings: ModbusSettings) -> float:
+    return settings.every_s
+
+
+MODBUS = Kind("modbus", OPTIONS, TAG, ("host", "tags"), _made, _wrong, _peer, _period_s)

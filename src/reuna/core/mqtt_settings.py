@@ -28,7 +28,7 @@ from typing import Any
 
 from reuna.core.json_pointer import parsed, wrong_pointer
 from reuna.core.settings import Option, one_of
-from reuna.core.source_kinds import AS_IT_IS, HOST, PORT, Kind, scaling_of
+from reuna.core.source_kinds import AS_IT_IS, HOST, PORT, Kind, Peer, scaling_of
 from reuna.core.sources import Scaling
 from reuna.core.topics import wrong_filter
 
@@ -228,7 +228,15 @@ def _sparkplug(name: str, table: Mapping[str, Any]) -> SparkplugSettings:
     )
 
 
-MQTT = Kind("mqtt", OPTIONS, TAG, ("host", "tags"), _made, _wrong)
+def _peer(settings: MqttSettings | SparkplugSettings) -> Peer:
+    broker = settings.broker
+    readable = bool(broker.password_file) and not broker.tls
+    return Peer(
+        broker.host, broker.port, readable, broker.tls, broker.authority, broker.certificate, broker.key
+    )
+
+
+MQTT = Kind("mqtt", OPTIONS, TAG, ("host", "tags"), _made, _wrong, _peer)
 SPARKPLUG = Kind(
     "sparkplug",
     SPARKPLUG_OPTIONS,
@@ -236,4 +244,5 @@ SPARKPLUG = Kind(
     ("host", "group", "node", "tags"),
     _sparkplug,
     _sparkplug_wrong,
+    _peer,
 )

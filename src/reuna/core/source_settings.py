@@ -27,7 +27,7 @@ from reuna.core.errors import SettingsError
 from reuna.core.modbus_settings import MODBUS, ModbusSettings
 from reuna.core.mqtt_settings import MQTT, SPARKPLUG, MqttSettings, SparkplugSettings
 from reuna.core.settings import Option, between, one_of
-from reuna.core.source_kinds import AS_IT_IS, merged, scaling_of, strays, tag_strays
+from reuna.core.source_kinds import AS_IT_IS, Peer, merged, scaling_of, strays, tag_strays
 from reuna.core.sources import MAX_NAME, Scaling
 from reuna.core.units import same_unit
 
@@ -141,6 +141,16 @@ def sources_of(values: Mapping[str, Any]) -> tuple[AnySource, ...]:
         FURTHER[table["kind"]].made(name, table) if table["kind"] in FURTHER else _source(name, table)
         for name, table in values["sources"].items()
     )
+
+
+def peer_of(settings: AnySource) -> Peer | None:
+    """Where the other side of a source is; None where it has none."""
+    return FURTHER[settings.kind].peer(settings) if settings.kind in FURTHER else None
+
+
+def period_of(settings: AnySource) -> float | None:
+    """Seconds from one reading of a tag to the next, where that is declared."""
+    return FURTHER[settings.kind].period_s(settings) if settings.kind in FURTHER else None
 
 
 def store_of(values: Mapping[str, Any]) -> StoreSettings | None:

@@ -18,7 +18,7 @@ from reuna.core.mqtt_settings import SparkplugSettings, SparkplugTag
 from reuna.core.source_kinds import AS_IT_IS
 from reuna.core.source_tables import MOST_NS, number_of
 from reuna.core.sources import BAD, GOOD, MAX_REASON, NS, UNCERTAIN, Batch, Gap
-from reuna.core.units import same_unit
+from reuna.core.units import read_unit, same_unit
 
 NAMESPACE = "spBv1.0"
 REBIRTH = "Node Control/Rebirth"
@@ -275,8 +275,13 @@ def _quality(said: Value) -> tuple[int, int]:
 
 
 def _fits(tag: SparkplugTag, unit: str) -> bool:
-    """Whether a metric in that unit is what is declared; scaling says that the raw unit is another."""
-    return not unit or not tag.unit or tag.scaling != AS_IT_IS or same_unit(tag.unit, unit)
+    """Whether a metric in that unit is what is declared, as far as both can be read.
+
+    Scaling says that the raw unit is another.
+    """
+    if not unit or not tag.unit or tag.scaling != AS_IT_IS or same_unit(tag.unit, unit):
+        return True
+    return read_unit(tag.unit) is None or read_unit(unit) is None
 
 
 def _time_ns(ms: int | None) -> int | None:

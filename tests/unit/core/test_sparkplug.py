@@ -171,8 +171,9 @@ def test_a_metric_that_is_missing_in_another_unit_or_no_number_is_told() -> None
     node = Node()
     found = node.is_born(name="Elsewhere")
     assert reasons(found) == ["the birth has no metric 'Hydraulics/Oil'"]
-    found = node.is_born(properties={"engUnit": "psi"})
-    assert reasons(found) == ["'Hydraulics/Oil' is in psi, not in bar"]
+    assert values(node.is_born(properties={"engUnit": "strokes"}), "oil") == [1.5]
+    found = node.is_born(properties={"engUnit": "kPa"})
+    assert reasons(found) == ["'Hydraulics/Oil' is in kPa, not in bar"]
     assert not values(found, "oil")
     assert not node.sends("NDATA", Metric("", 1, T, 0, 1.0))
     found = node.is_born(datatype=16, value=None)

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast
 
 from reuna.adapters.clock import unless_cancelled
+from reuna.adapters.tls import foreign_context
 from reuna.core.errors import ExtraMissing, KeyProblem
 from reuna.core.mqtt_settings import Broker
 from reuna.core.ports import Clock
@@ -244,17 +245,10 @@ def _password(name: str, broker: Broker) -> str:
 
 
 def _context(name: str, broker: Broker) -> ssl.SSLContext:
-    """The broker must have a certificate with its name, of the authority or one that this machine knows."""
-    file = broker.authority
     try:
-        context = ssl.create_default_context(cafile=file or None)
-        if broker.certificate:
-            file = broker.certificate
-            context.load_cert_chain(broker.certificate, broker.key)
+        return foreign_context(broker.authority, broker.certificate, broker.key)
     except OSError as error:
-        raise _unusable(name, file, error) from error
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    return context
+        raise _unusable(name, error.filename, error) from error
 
 
 def _unusable(name: str, file: str, error: Exception) -> KeyProblem:
