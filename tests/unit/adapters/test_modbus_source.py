@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import builtins
 import socket
+import socketserver
 import struct
+import threading
 from contextlib import aclosing, suppress
 
 import pytest
@@ -232,6 +234,25 @@ async def test_a_device_that_never_answers_is_a_gap() -> None:
         )
         found = await read(ModbusSource(settings, Quick()), lambda batches: batches[-1].gaps)
     assert "No response" in found[0].gaps[0].reason
+
+
+class Odd(socketserver.BaseRequestHandler):
+    """Answers every request with one register too many."""
+
+    def handle(self) -> None:
+        while request := self.request.recv(260):
+            self.request.sendall(request[:2] + bytes.fromhex("0000 0007 01 03 04 0001 0002"))
+
+
+async def test_an_answer_of_another_length_is_bad() -> None:
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Odd) as server:
+        threading.Thread(target=server.serve_forever).start()
+        tag = Register("a", "", "holding", 0)
+        found = await read(
+            ModbusSource(ModbusSettings("s", "127.0.0.1", (tag,), server.server_address[1]), Quick())
+        )
+        server.shutdown()
+    assert found[0].columns["a"].codes.tolist() == [256]
 
 
 async def test_it_ends_when_it_is_cancelled_as_the_device_answers(

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reuna.adapters.mqtt.sparkplug import decode, encode
+from reuna.core.errors import BadMessage
 from reuna.core.mqtt_settings import Broker, SparkplugSettings, SparkplugTag
 from reuna.core.sources import BAD, GOOD, NS, UNCERTAIN, Batch, Scaling, Tag, check_batch
 from reuna.core.sparkplug import STALE, Metric, Payload, SparkplugReader, number_in
@@ -228,6 +229,10 @@ def test_what_is_no_payload_or_was_retained_is_not_read() -> None:
     node.reader.take("spBv1.0/plant/NBIRTH/robot", b"\xff", False, NOW)
     (batch,) = node.reader.collected(NOW)
     assert batch.gaps[0].reason.startswith("spBv1.0/plant/NBIRTH/robot: is no Sparkplug B payload")
+    for text in (b"Hydraulics", b"bar"):
+        born = encode(Payload(T, 0, (replace(OIL, properties={"engUnit": "bar"}),)))
+        with pytest.raises(BadMessage, match="is no Sparkplug B payload"):
+            decode(born.replace(text, text[:-1] + b"\xff"))
     node.is_born()
     node.reader.take("spBv1.0/plant/NDATA/robot", encode(Payload(T, 9, (OIL,))), True, NOW)
     assert not node.reader.collected(NOW)

@@ -75,7 +75,7 @@ def decode(data: bytes) -> Payload:
     try:
         found.ParseFromString(data)
         metrics = tuple(map(_metric, found.metrics))
-    except (DecodeError, UnicodeDecodeError) as error:
+    except (DecodeError, UnicodeError) as error:
         raise BadMessage(f"is no Sparkplug B payload: {str(error)[:100]}") from error
     return Payload(
         found.timestamp if found.HasField("timestamp") else None,
@@ -96,13 +96,12 @@ def encode(payload: Payload) -> bytes:
 
 
 def _metric(found: Any) -> Metric:
-    which = found.WhichOneof("value")
     return Metric(
-        found.name,
+        _whole(found.name),
         found.alias if found.HasField("alias") else None,
         found.timestamp if found.HasField("timestamp") else None,
         found.datatype,
-        getattr(found, which) if which else None,
+        _value(found),
         found.is_null,
         found.is_historical,
         _properties(found.properties) if found.HasField("properties") else {},
@@ -112,9 +111,19 @@ def _metric(found: Any) -> Metric:
 def _properties(found: Any) -> dict[str, Value]:
     kept: dict[str, Value] = {}
     for key, value in zip(found.keys, found.values, strict=False):
-        which = value.WhichOneof("value")
-        kept[key] = getattr(value, which) if which and not value.is_null else None
+        kept[_whole(key)] = None if value.is_null else _value(value)
     return kept
+
+
+def _value(found: Any) -> Value:
+    which = found.WhichOneof("value")
+    value: Value | bytes = getattr(found, which) if which else None
+    return _whole(value) if isinstance(value, bytes) else value
+
+
+def _whole(text: str | bytes) -> str:
+    """A text; protobuf gives bytes where it is not UTF-8. Raises `UnicodeError`."""
+    return text.decode() if isinstance(text, bytes) else text
 
 
 def _fill(made: Any, metric: Metric) -> None:
