@@ -26,12 +26,12 @@ class Collected:
         self._more = asyncio.Event()
 
     async def __aenter__(self) -> Collected:
-        self._task = asyncio.create_task(self._read())
+        self.task = asyncio.create_task(self._read())
         return self
 
     async def __aexit__(self, *error) -> None:
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
+        self.task.cancel()
+        await asyncio.gather(self.task, return_exceptions=True)
 
     async def _read(self) -> None:
         try:
@@ -46,8 +46,8 @@ class Collected:
     async def until(self, enough: Callable[[Collected], object]) -> None:
         async with asyncio.timeout(20):
             while not enough(self):
-                if self._task.done():
-                    self._task.result()
+                if self.task.done():
+                    self.task.result()
                 self._more.clear()
                 await self._more.wait()
 

@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from aiomqtt import Client, Topic
+from aiomqtt import Client, MqttError, Topic
 from aiomqtt.message import Message
 
 from reuna.adapters.certificates import CertificateAuthority
@@ -242,6 +242,24 @@ async def test_it_ends_when_it_is_cancelled_as_the_broker_answers(
         with pytest.raises(asyncio.CancelledError):
             await found.until(lambda found: False)
     await broker.until("disconnected")
+
+
+async def test_it_ends_though_the_broker_takes_no_leave(
+    broker: Mosquitto, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = Client.__aexit__
+
+    async def silent(self, *error) -> None:
+        await there(self, *error)
+        raise MqttError("Operation timed out")
+
+    monkeypatch.setattr(Client, "__aexit__", silent)
+    found = Collected(reading(broker))
+    await found.__aenter__()
+    await broker.until("Sending SUBACK")
+    found.task.cancel()
+    await asyncio.wait({found.task}, timeout=10)
+    assert found.task.cancelled()
 
 
 async def lost_cancellation() -> None:

@@ -119,6 +119,15 @@ def test_an_alias_means_what_the_last_birth_says() -> None:
     ]
 
 
+def test_a_type_of_an_earlier_birth_does_not_hold_any_more() -> None:
+    node = Node()
+    node.is_born()
+    node.sends("NBIRTH", BD, seq=0)
+    found = node.sends("NDATA", Metric("Hydraulics/Oil", None, T, 0, 1.5))
+    assert reasons(found) == ["'Hydraulics/Oil' is of type 0, which is no number"]
+    assert found[0].columns["oil"].quality.tolist() == [BAD]
+
+
 def test_an_alias_that_was_in_no_birth_is_told_and_stops_no_other() -> None:
     node = Node()
     node.is_born()
