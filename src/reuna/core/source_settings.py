@@ -21,14 +21,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 from reuna.core.errors import SettingsError
+from reuna.core.opcua_settings import (
+    OPCUA,
+    OPCUA_TAG,
+    SHARED,
+    TAG_SHARED,
+    OpcUaSettings,
+    opcua_mistakes,
+    opcua_source,
+)
 from reuna.core.settings import Option, between, one_of
 from reuna.core.sources import MAX_NAME, Scaling
 from reuna.core.units import same_unit
 
-KINDS = ("files", "replay")
+KINDS = ("files", "replay", "opcua")
 MIB = 1 << 20
 LEAST_MIB = 16  #: of a store: its log of what is not yet in its place takes some of that
 
@@ -46,7 +55,8 @@ TAG: tuple[Option, ...] = (
 def _sound(table: Mapping[str, Any]) -> str:
     if "kind" not in table:
         return f"has no kind, expected one of {', '.join(KINDS)}"
-    missing = next((name for name in ("folder", "tags") if not table.get(name)), "")
+    place = "url" if table["kind"] == "opcua" else "folder"
+    missing = next((name for name in (place, "tags") if not table.get(name)), "")
     return f"has no {missing}" if missing else ""
 
 
@@ -71,7 +81,8 @@ SOURCES: tuple[Option, ...] = (
             Option("every_s", float, 1.0, "how often it is looked at", "s", between(0.01, 86_400)),
             Option("speed", float, 1.0, "replay: how many times faster", check=between(0.001, 1e6)),
             Option("repeat", bool, False, "replay: begin again at the end"),
-            Option("tags", dict, {}, "its tags", check=_tag_sound, each=TAG),
+            *OPCUA,
+            Option("tags", dict, {}, "its tags", check=_tag_sound, each=(*TAG, *OPCUA_TAG)),
         ),
     ),
     Option("store.folder", str, "", "folder of the local store; empty: nothing is kept"),
@@ -123,7 +134,10 @@ class StoreSettings:
     mib: int = 1024
 
 
-def sources_of(values: Mapping[str, Any]) -> tuple[SourceSettings, ...]:
+AnySource: TypeAlias = SourceSettings | OpcUaSettings
+
+
+def sources_of(values: Mapping[str, Any]) -> tuple[AnySource, ...]:
     """The sources that settings of `SOURCES` say. Raises `SettingsError` for all that is not whole."""
     mistakes = list(_mistakes(values["sources"]))
     if mistakes:
@@ -143,6 +157,13 @@ def _mistakes(sources: Mapping[str, Any]) -> Iterator[str]:
     if not sources:
         yield "sources is empty, expected a table [sources.NAME] for each"
     for name, table in sources.items():
+        for tag in table["tags"]:
+            if not 0 < len(tag) <= MAX_NAME or not tag.isprintable():
+                yield f"sources.{name}.tags: a name has 1 to {MAX_NAME} printable characters"
+        yield from _strays(name, table)
+        if table["kind"] == "opcua":
+            yield from opcua_mistakes(name, table)
+            continue
         if not table.get("time"):
             yield f"sources.{name} has no time: the column that says when each reading was taken"
         if table["kind"] != "replay":
@@ -153,12 +174,24 @@ def _mistakes(sources: Mapping[str, Any]) -> Iterator[str]:
             )
         if table["kind"] == "replay" and "every_s" in table:
             yield f"sources.{name}.every_s: a replay gives its readings when they are due"
-        for tag in table["tags"]:
-            if not 0 < len(tag) <= MAX_NAME or not tag.isprintable():
-                yield f"sources.{name}.tags: a name has 1 to {MAX_NAME} printable characters"
 
 
-def _source(name: str, table: Mapping[str, Any]) -> SourceSettings:
+def _strays(name: str, table: Mapping[str, Any]) -> Iterator[str]:
+    """Keys of another kind than the source's."""
+    opcua = table["kind"] == "opcua"
+    own, tags = ({each.name for each in options} for options in (OPCUA, OPCUA_TAG))
+    for key in table:
+        if (key in own) != opcua and key not in SHARED:
+            yield f"sources.{name}.{key} is not for the kind {table['kind']}"
+    for tag, said in table["tags"].items():
+        for key in said:
+            if (key in tags) != opcua and key not in TAG_SHARED:
+                yield f"sources.{name}.tags.{tag}.{key} is not for the kind {table['kind']}"
+
+
+def _source(name: str, table: Mapping[str, Any]) -> AnySource:
+    if table["kind"] == "opcua":
+        return opcua_source(name, table)
     rest = {key: table[key] for key in ("every_s", "speed", "repeat") if key in table}
     tags = tuple(_tag(tag, said) for tag, said in table["tags"].items())
     return SourceSettings(name, table["kind"], table["folder"], table["time"], tags, **rest)
