@@ -15,7 +15,7 @@ from reuna.core.errors import NoReadings, SettingsError
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from reuna.core.source_settings import SourceSettings, StoreSettings
+    from reuna.core.source_settings import AnySource, StoreSettings
     from reuna.edge.read import Live, Seen
 
 app = typer.Typer(help="Read machines: look at what they give, keep it.", no_args_is_help=True)
@@ -111,7 +111,7 @@ def stored(
         store.close()
 
 
-def _read(settings: Path) -> tuple[tuple[SourceSettings, ...], StoreSettings | None]:
+def _read(settings: Path) -> tuple[tuple[AnySource, ...], StoreSettings | None]:
     """What a file of sources says. Raises `SettingsError`."""
     from reuna.adapters.toml_file import read_toml
     from reuna.core.settings import locating, parse

@@ -138,7 +138,10 @@ OPCUA: tuple[Option, ...] = (
     Option("key", str, "", "opcua: the private key of that certificate, DER or PEM"),
     Option("server_certificate", str, "", "opcua: the one certificate that the server must show"),
     Option(
-        "trust", str, "", "opcua: folder with servers' certificates and authorities that are trusted, and CRLs"
+        "trust",
+        str,
+        "",
+        "opcua: folder with servers' certificates and authorities that are trusted, and CRLs",
     ),
     Option("user", str, "", "opcua: user name; empty: anonymous"),
     Option("password_file", str, "", "opcua: file whose first line is the password"),
