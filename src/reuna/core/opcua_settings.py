@@ -20,11 +20,11 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
-from urllib.parse import quote, unquote, urlsplit
 
 from reuna.core.settings import TCP_PORT, Between, Option, between, one_of
 from reuna.core.sources import Scaling
@@ -55,11 +55,9 @@ class Node:
             else str(self.identifier)
         )
         if isinstance(self.namespace, str):
-            return f"nsu={quote(self.namespace, safe=_PLAIN)};{self.kind}={said}"
+            escaped = self.namespace.replace("%", "%25").replace(";", "%3B")
+            return f"nsu={escaped};{self.kind}={said}"
         return f"ns={self.namespace};{self.kind}={said}" if self.namespace else f"{self.kind}={said}"
-
-
-_PLAIN = ":/?#[]@!$&'()*+,=-._~ "  #: of a URI; what else there is, and `;` and `%`, is escaped
 
 
 def node(text: str) -> Node:
@@ -67,7 +65,7 @@ def node(text: str) -> Node:
     namespace: str | int = 0
     head, separator, rest = text.partition(";")
     if separator and head.startswith("nsu="):
-        namespace, text = unquote(head[4:], errors="strict"), rest
+        namespace, text = _ESCAPED.sub(lambda found: _ESCAPES[found[0].upper()], head[4:]), rest
         if not namespace:
             raise ValueError("has no namespace after nsu=")
     elif separator and head.startswith("ns="):
@@ -109,6 +107,9 @@ def _bytes(said: str) -> bytes:
 _IDENTIFIERS: Mapping[str, Any] = {"i": _number, "s": _name, "g": _uuid, "b": _bytes}
 
 
+_ESCAPED, _ESCAPES = re.compile("%25|%3b", re.IGNORECASE), {"%25": "%", "%3B": ";"}
+
+
 def _node_or_wrong(text: str) -> str:
     try:
         node(text)
@@ -117,16 +118,18 @@ def _node_or_wrong(text: str) -> str:
     return ""
 
 
+_URL = re.compile(
+    r"opc\.tcp://(\[(?P<six>[0-9a-fA-F:.]+)\]|(?P<host>[^\s/:\[\]]+))(:(?P<port>\d{1,5}))?(/\S*)?"
+)
+
+
 def url_wrong(text: str) -> str:
     """What is wrong with the address of a server, or ''."""
-    try:
-        parts = urlsplit(text)
-        port = parts.port or PORT
-    except ValueError:
-        return "must be opc.tcp://HOST:PORT, with a port between 1 and 65535"
-    if parts.scheme != "opc.tcp" or not parts.hostname or TCP_PORT(port):
-        return "must be opc.tcp://HOST:PORT; HTTPS and WebSockets are not read"
-    return "must have no user in it: say `user` and `password_file`" if "@" in parts.netloc else ""
+    if "@" in text:
+        return "must have no user in it: say `user` and `password_file`"
+    found = _URL.fullmatch(text)
+    good = found and not TCP_PORT(int(found["port"] or PORT))
+    return "" if good else "must be opc.tcp://HOST:PORT, with a port between 1 and 65535"
 
 
 #: Keys of a source of this kind, beside those of every source.
@@ -257,7 +260,8 @@ class OpcUaSettings:
     @property
     def host(self) -> str:
         """Of the server, for messages and certificates."""
-        return urlsplit(self.url).hostname or ""
+        found = _URL.fullmatch(self.url)
+        return (found["six"] or found["host"]) if found else ""
 
 
 def opcua_mistakes(name: str, table: Mapping[str, Any]) -> Iterator[str]:

@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509 import verification
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from reuna.adapters.files import storage_error
+from reuna.adapters.files import storage_error, system_error
 from reuna.core.errors import KeyProblem, Unreachable
 
 BITS = 2048  #: of a new key; the policies of today take 2048 to 4096
@@ -164,7 +164,7 @@ def read_trust(pinned: str, folder: str) -> Trust:
     try:
         files = sorted(path for path in Path(folder).iterdir() if path.is_file())
     except OSError as error:
-        raise storage_error(error, Path(folder)) from error
+        raise system_error(error) or storage_error(error, Path(folder)) from error
     certificates = tuple(read_certificate(path) for path in files if path.suffix.lower() in SUFFIXES)
     return Trust(folder, None, certificates, tuple(_revocations(files)))
 
@@ -307,4 +307,4 @@ def _bytes(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise storage_error(error, path) from error
+        raise system_error(error) or storage_error(error, path) from error

@@ -19,12 +19,12 @@ from asyncua.crypto import security_policies
 from asyncua.crypto.uacrypto import CertProperties
 from asyncua.observer import Observer
 from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509 import Certificate
 
-from reuna.adapters.files import storage_error
+from reuna.adapters.files import storage_error, system_error
 from reuna.adapters.opcua.certificates import (
     Identity,
     chain_of,
-    fingerprint,
     judge,
     own_identity,
     read_trust,
@@ -110,15 +110,14 @@ async def opened(
         client.disconnect_socket()
 
 
-async def server_certificates(url: str) -> list[tuple[str, bytes]]:
-    """Each certificate that a server shows, as fingerprint and DER. Raises `Lost`."""
+async def server_certificates(url: str) -> list[Certificate]:
+    """Each certificate that a server shows. Raises `Lost`, `ValueError`."""
     client = Client(url, timeout=ANSWER_S)
     client.uaclient.observer = ReadOnly()
     with in_our_words(OpcUaSettings("", url, ())):
         found = await client.connect_and_get_server_endpoints()
     ders = dict.fromkeys(each.ServerCertificate for each in found if each.ServerCertificate)
-    leaves = [chain_of(der)[0] for der in ders]
-    return [(fingerprint(each), each.public_bytes(Encoding.DER)) for each in dict.fromkeys(leaves)]
+    return list(dict.fromkeys(chain_of(der)[0] for der in ders))
 
 
 async def _secured(
@@ -182,7 +181,7 @@ def _password(path: Path) -> str:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except OSError as error:
-        raise storage_error(error, path) from error
+        raise system_error(error) or storage_error(error, path) from error
     except UnicodeDecodeError as error:
         raise KeyProblem(f"{path} is not UTF-8", "Write the password in its first line.") from error
     if not lines or not lines[0]:
