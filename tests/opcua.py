@@ -188,9 +188,7 @@ class Authority:
             .not_valid_after(ends)
             .add_extension(basic, True)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), False)
-            .add_extension(
-                x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), False
-            )
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), False)
             .add_extension(
                 x509.KeyUsage(True, True, True, True, False, basic.ca or own, basic.ca, False, False), True
             )

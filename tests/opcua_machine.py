@@ -81,15 +81,14 @@ class Machine:
         )
 
 
-class OneUser(o6.AccessControl):
+class OneUser(o6.AccessControl):  # type: ignore[misc]  # it has no types
     """Lets one user in, by name and password, and nobody else."""
 
     def __init__(self, name: str, password: str) -> None:
         super().__init__(anonymous=False, username=True)
         self.name, self.word = name, password
 
-    def activateSession(self, endpoint: Any, remoteCertificate: bytes, session: Any, userIdentityToken: Any) -> Any:
-        token = userIdentityToken
+    def activateSession(self, endpoint: Any, certificate: bytes, session: Any, token: Any) -> Any:
         if isinstance(token, ns0.datatypes.UserNameIdentityToken):
             if (str(token.userName), bytes(token.password).decode()) == (self.name, self.word):
                 return None
@@ -115,9 +114,7 @@ async def serve(port: int, said: dict[str, Any]) -> None:
     await machine.server.waitReady()
     print("> ready", flush=True)
     lines = asyncio.StreamReader()
-    await asyncio.get_running_loop().connect_read_pipe(
-        lambda: asyncio.StreamReaderProtocol(lines), sys.stdin
-    )
+    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
     while line := await lines.readline():
         print(">", await machine.do(json.loads(line)), flush=True)
     os._exit(0)  # a machine's power is cut, too

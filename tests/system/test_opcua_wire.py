@@ -7,18 +7,16 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import pytest
 from asyncua import Server, ua
 
 from reuna.adapters.clock import SystemClock, ThreadOffload
-from reuna.adapters.opcua.connection import READS, ReadOnly
+from reuna.adapters.opcua.connection import READS, ReadOnly, opened
 from reuna.adapters.opcua.source import OpcUaSource
-from reuna.core.opcua_settings import OpcUaTag, node
 from reuna.core.sources import NS, ns_of
 from reuna.fleet.ports import free_ports
-from tests.opcua import URI, Reader, settings, tag
+from tests.opcua import URI, Machine, Reader, settings, tag
 
 pytestmark = [pytest.mark.system]
 #: Kinds of requests by the number of their binary encoding (OPC UA part 6, annex A), which change nothing.
@@ -79,9 +77,18 @@ class Tap:
 
 
 @asynccontextmanager
-async def tapped(**limits: int) -> AsyncIterator[tuple[Server, Tap, str]]:
+async def tapping(port: int) -> AsyncIterator[tuple[Tap, str]]:
+    (front,) = free_ports(1)
+    tap = Tap(port)
+    async with await asyncio.start_server(tap.serve, "127.0.0.1", front):
+        yield tap, f"opc.tcp://127.0.0.1:{front}"
+        tap.cut()
+
+
+@asynccontextmanager
+async def served(**limits: int) -> AsyncIterator[tuple[Server, Tap, str]]:
     """A server of asyncua with six nodes, which keeps history and says limits, behind a tap."""
-    port, front = free_ports(2)
+    (port,) = free_ports(1)
     server = Server()
     await server.init()
     server.set_endpoint(f"opc.tcp://127.0.0.1:{port}")
@@ -94,55 +101,61 @@ async def tapped(**limits: int) -> AsyncIterator[tuple[Server, Tap, str]]:
     for number in range(6):
         await server.nodes.objects.add_variable(ua.NodeId(f"t{number}", index), f"t{number}", float(number))
     async with server:
-        tap = Tap(port)
-        front_server = await asyncio.start_server(tap.serve, "127.0.0.1", front)
-        async with front_server:
-            yield server, tap, f"opc.tcp://127.0.0.1:{front}"
-            tap.cut()
+        async with tapping(port) as (tap, url):
+            yield server, tap, url
 
 
-def reader(url: str, **more: Any) -> Reader:
+def reader(url: str, after_ns: int | None = None) -> Reader:
     tags = [tag(f"t{number}", "bar") for number in range(6)]
-    return Reader(OpcUaSource(settings(url, tags, **more), SystemClock(), ThreadOffload()))
+    return Reader(OpcUaSource(settings(url, tags), SystemClock(), ThreadOffload(), after_ns))
 
 
 async def test_no_request_that_could_change_something_ever_leaves() -> None:
-    async with tapped() as (_, tap, url):
-        reading = reader(url)
-        await reading.until(lambda it: all(it.values(f"t{number}") for number in range(6)))
-        tap.cut()
-        await reading.until(lambda it: any("until now" in gap.reason for gap in it.gaps))
-        await reading.until(lambda _: tap.kinds["HistoryRead"] > 0)
-        await reading.stream.aclose()
-        assert set(tap.kinds) <= set(READING.values())
-        assert {"Read", "HistoryRead", "CreateMonitoredItems", "Publish", "CloseSession"} <= set(tap.kinds)
+    nodes = [{"node": f"t{number}", "value": float(number)} for number in range(6)]
+    machine = Machine(nodes=nodes).start()
+    try:
+        async with tapping(machine.port) as (tap, url):
+            reading = reader(url)
+            await reading.until(lambda it: all(it.values(f"t{number}") for number in range(6)))
+            tap.cut()
+            await reading.until(lambda it: any("until now" in gap.reason for gap in it.gaps))
+            await reading.until(lambda _: tap.kinds["HistoryRead"] > 0)
+            await reading.stream.aclose()
+            assert set(tap.kinds) <= set(READING.values())
+            assert {"Read", "HistoryRead", "CreateMonitoredItems", "Publish", "CloseSession"} <= set(
+                tap.kinds
+            )
+            async with opened(settings(url, []), SystemClock(), ThreadOffload(), strict=True) as session:
+                with pytest.raises(PermissionError):
+                    await session.client.get_node(ua.NodeId("t0", 2)).write_value(5.0)
+        assert not any(kind.startswith("forbidden") for kind in tap.kinds)
+    finally:
+        machine.kill()
 
 
-async def test_requests_are_no_larger_than_the_server_says() -> None:
-    async with tapped(MaxMonitoredItemsPerCall=2, MaxNodesPerTranslateBrowsePathsToNodeIds=3) as (_, tap, url):
-        reading = reader(url)
-        await reading.until(lambda it: all(it.values(f"t{number}") for number in range(6)))
-        await reading.stream.aclose()
-    assert tap.kinds["CreateMonitoredItems"] == 3
-    assert tap.kinds["TranslateBrowsePathsToNodeIds"] == 2
-
-
-async def test_the_history_of_a_server_of_the_same_stack_is_read_too() -> None:
-    async with tapped(MaxNodesPerHistoryReadData=4) as (server, tap, url):
+async def test_requests_are_no_larger_than_the_server_says_and_its_history_is_read() -> None:
+    """With a server of asyncua: the one of open62541 lets nobody set limits."""
+    limits = {
+        "MaxMonitoredItemsPerCall": 2,
+        "MaxNodesPerTranslateBrowsePathsToNodeIds": 3,
+        "MaxNodesPerHistoryReadData": 4,
+    }
+    async with served(**limits) as (server, tap, url):
         now = datetime.now(UTC)
         place = server.get_node(ua.NodeId("t0", await server.get_namespace_index(URI)))
         await server.historize_node_data_change(place, period=None)
         for ago in (40, 30, 20, 10):
             value = ua.DataValue(ua.Variant(float(ago)), SourceTimestamp=now - timedelta(seconds=ago))
             await place.write_value(value)
-        since = ns_of(now.timestamp()) - 35 * NS
-        said = settings(url, [tag(f"t{number}") for number in range(6)])
-        reading = Reader(OpcUaSource(said, SystemClock(), ThreadOffload(), since))
+        reading = reader(url, after_ns=ns_of(now.timestamp()) - 35 * NS)
+        await reading.until(lambda it: all(it.values(f"t{number}") for number in range(6)))
         await reading.until(lambda it: 10.0 in it.values("t0", historical=True))
         kept = reading.values("t0", historical=True)
         await reading.stream.aclose()
     assert 40.0 not in kept
     assert {30.0, 20.0, 10.0} <= set(kept)
+    assert tap.kinds["CreateMonitoredItems"] == 3
+    assert tap.kinds["TranslateBrowsePathsToNodeIds"] == 2
     assert tap.kinds["HistoryRead"] >= 2
 
 
@@ -151,15 +164,3 @@ def test_a_request_that_writes_is_stopped_before_it_leaves(name: str) -> None:
     with pytest.raises(PermissionError, match=f"a source only reads: {name}Request"):
         ReadOnly().observe_request(getattr(ua, f"{name}Request")())
     assert f"{name}Request" not in READS
-
-
-async def test_the_guard_stands_before_the_library() -> None:
-    from reuna.adapters.opcua.connection import opened
-
-    async with tapped() as (server, tap, url):
-        said = settings(url, [OpcUaTag("t0", node(f"nsu={URI};s=t0"))])
-        async with opened(said, SystemClock(), ThreadOffload(), strict=True) as session:
-            place = session.client.get_node(ua.NodeId("t0", 2))
-            with pytest.raises(PermissionError):
-                await place.write_value(5.0)
-    assert not any(kind.startswith("forbidden") for kind in tap.kinds)

@@ -124,10 +124,7 @@ def certificate(
     """Make a client certificate for OPC UA; with --server fetch the certificate of a server."""
     from reuna.adapters.opcua.files import fetch_server, make_client
 
-    if server is None:
-        made = make_client(folder, name, days)
-    else:
-        made = until_done(fetch_server(folder, server))
+    made = until_done(fetch_server(folder, server)) if server else make_client(folder, name, days)
     if json:
         as_json(made)
         return
