@@ -28,7 +28,7 @@ from reuna.adapters.local_store import LocalStore
 from reuna.adapters.opcua.source import OpcUaSource
 from reuna.core.opcua_settings import OpcUaSettings, OpcUaTag, node
 from reuna.core.source_settings import StoreSettings
-from reuna.edge.read import Recorder, begun
+from reuna.edge.read import Recorder, Seen, begun
 from reuna.fleet.ports import free_ports
 
 BREAKS = 5
@@ -74,6 +74,11 @@ def started(port: int, tags: int, hertz: int) -> tuple[subprocess.Popen[str], fl
     raise SystemExit("the server ended: is o6 installed?")
 
 
+def total(seen: Seen) -> tuple[int, int]:
+    """Readings of all tags, and how often the server has changed them."""
+    return sum(live.readings for live in seen.live.values()), int(seen.live["tag-0000"].value)
+
+
 async def measure(tags: int, hertz: int, seconds: float, breaks: int, folder: Path) -> dict[str, Any]:
     """The figures."""
     before = rss_mib()
@@ -91,11 +96,12 @@ async def measure(tags: int, hertz: int, seconds: float, breaks: int, folder: Pa
         work = asyncio.create_task(Recorder(store, clock).record(seen))
         while seen["bench"].live["tag-0000"].readings < 2 * hertz:  # it has begun
             await asyncio.sleep(0.1)
-        first = sum(live.readings for live in seen["bench"].live.values())
+        first, sent = total(seen["bench"])
         used, began = time.process_time(), time.perf_counter()
         await asyncio.sleep(seconds)
         took, computed = time.perf_counter() - began, time.process_time() - used
-        readings = sum(live.readings for live in seen["bench"].live.values()) - first
+        last, sent_last = total(seen["bench"])
+        readings, sent = last - first, (sent_last - sent) * tags
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         back = []
         for _ in range(breaks):
@@ -113,7 +119,8 @@ async def measure(tags: int, hertz: int, seconds: float, breaks: int, folder: Pa
         store.close()
     return {
         "readings_per_s": round(readings / took, 1),
-        "share_of_sent": round(readings / took / (tags * hertz), 4),
+        "sent_per_s": round(sent / took, 1),
+        "share_received": round(readings / sent, 4),
         "core_share": round(computed / took, 4),
         "readings_per_core_s": round(readings / computed),
         "started_mib": round(before, 1),

@@ -142,6 +142,19 @@ async def test_a_scale_says_that_the_servers_unit_is_another(plain: Machine, rea
     assert reader.values("celsius") == [293.15]
 
 
+async def test_a_value_that_does_not_change_is_given_again_while_the_server_shows_life(
+    plain: Machine, reading: Any
+) -> None:
+    plain.set("still", 4.0, ago_s=3600)
+    said = settings(plain.url, [tag("still")], unchanged_s=0.2, timeout_s=1.0)
+    reader = reading(said)
+    await reader.until(lambda it: len(it.values("still")) >= 4)
+    assert set(reader.values("still")) == {4.0}
+    times = reader.column("still").times.tolist()
+    assert times[-1] - times[1] >= 0.4 * NS
+    assert abs(times[-1] - reader.given[-1].received_ns) < NS
+
+
 async def test_small_changes_are_not_sent_where_there_is_a_deadband(
     plain: Machine, reading: Any, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -157,6 +157,14 @@ OPCUA: tuple[Option, ...] = (
         check=between(0, MAX_QUEUE),
     ),
     Option(
+        "unchanged_s",
+        float,
+        10.0,
+        "opcua: a value that did not change is given again after so long; 0: never",
+        "s",
+        between(0, 86_400),
+    ),
+    Option(
         "timestamps",
         str,
         "source",
@@ -251,6 +259,7 @@ class OpcUaSettings:
     user: str = ""
     password_file: str = ""
     publish_s: float = 0.5
+    unchanged_s: float = 10.0
     timestamps: Stamp = "source"
     timeout_s: float = 10.0
     backfill_s: float = 86_400.0

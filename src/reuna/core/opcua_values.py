@@ -19,7 +19,17 @@ from reuna.core.opcua_settings import OpcUaTag
 from reuna.core.sources import BAD, QUALITIES, Column
 from reuna.core.units import read_unit
 
-__all__ = ["CEFACT", "QUALITIES", "Heard", "columns", "follows", "overflowed", "quality_of", "unit_text"]
+__all__ = [
+    "CEFACT",
+    "QUALITIES",
+    "Heard",
+    "Latest",
+    "columns",
+    "follows",
+    "overflowed",
+    "quality_of",
+    "unit_text",
+]
 
 BAD_TYPE = 0x80740000  #: BadTypeMismatch: a value that is no number
 OVERFLOW = 0x480  #: info type "data value" with the bit that says the queue was full
@@ -60,6 +70,13 @@ class Heard:
         self.values.append(number)
         self.codes.append(code)
 
+    def extend(self, others: Heard) -> None:
+        """Others behind these."""
+        self.tags.extend(others.tags)
+        self.times.extend(others.times)
+        self.values.extend(others.values)
+        self.codes.extend(others.codes)
+
 
 def _float(value: float) -> float:
     try:
@@ -91,6 +108,39 @@ def columns(tags: Sequence[OpcUaTag], heard: Heard) -> dict[str, Column]:
         level = np.where(np.isfinite(numbers), quality[part], np.uint8(BAD))
         found[tag.name] = Column(times[part], numbers, level, codes[part])
     return found
+
+
+@dataclass
+class Latest:
+    """The last reading of each tag: servers send what changes, and no more.
+
+    >>> latest, heard = Latest(), Heard()
+    >>> heard.add(0, 5, 1.5, 0)
+    >>> latest.note(heard)
+    >>> again = Heard()
+    >>> latest.repeat(again, 20, 10)
+    >>> again.times, again.values
+    ([20], [1.5])
+    """
+
+    _readings: dict[int, tuple[int, float, int]] = field(default_factory=dict)
+
+    def note(self, heard: Heard) -> None:
+        """Take what came."""
+        for tag, time_ns, value, code in zip(heard.tags, heard.times, heard.values, heard.codes, strict=True):
+            self._readings[tag] = time_ns, value, code
+
+    def time_ns(self, tag: int) -> int | None:
+        """When the last reading of a tag was taken; None: there was none."""
+        found = self._readings.get(tag)
+        return found[0] if found else None
+
+    def repeat(self, heard: Heard, now_ns: int, after_ns: int) -> None:
+        """Add the readings that are so old to what was heard: the server just said that nothing changed."""
+        for tag, (time_ns, value, code) in self._readings.items():
+            if time_ns <= now_ns - after_ns:
+                plain = code & ~OVERFLOW if code & OVERFLOW == OVERFLOW else code
+                heard.add(tag, now_ns, value, plain)
 
 
 def overflowed(heard: Heard) -> list[tuple[int, int]]:

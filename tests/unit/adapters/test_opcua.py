@@ -234,7 +234,9 @@ def made() -> OpcUaSource:
 
 def test_readings_that_the_server_threw_away_are_a_gap_of_their_tags() -> None:
     source, heard = made(), Heard()
-    source._last_ns.update(oil=5, heat=7)
+    before = Heard()
+    before.add(0, 5, 1.0, 0)
+    source._latest.note(before)
     heard.add(0, 20, 1.0, 0x480)
     heard.add(1, 30, 1.0, 0)
     assert list(source._holes(Message(heard, 1, 40), 0)) == [

@@ -7,7 +7,17 @@ import math
 import pytest
 
 from reuna.core.opcua_settings import OpcUaTag, node
-from reuna.core.opcua_values import BAD_TYPE, CEFACT, CODES, Heard, columns, follows, overflowed, unit_text
+from reuna.core.opcua_values import (
+    BAD_TYPE,
+    CEFACT,
+    CODES,
+    Heard,
+    Latest,
+    columns,
+    follows,
+    overflowed,
+    unit_text,
+)
 from reuna.core.sources import BAD, GOOD, UNCERTAIN, Batch, Scaling, Tag, check_batch
 from reuna.core.units import read_unit
 
@@ -48,6 +58,17 @@ def test_a_full_queue_is_seen_in_the_code() -> None:
         (0, 1),
         (1, 3),
     ]
+
+
+def test_what_did_not_change_is_given_again_as_it_was_but_not_its_full_queue() -> None:
+    latest, again = Latest(), Heard()
+    latest.note(heard((0, 5, 1.5, 0x40000480), (1, 9, math.nan, 0x80320000)))
+    assert (latest.time_ns(0), latest.time_ns(5)) == (5, None)
+    latest.repeat(again, 15, 10)
+    assert (again.tags, again.times, again.codes) == ([0], [15], [0x40000000])
+    latest.note(again)
+    latest.repeat(again, 19, 10)
+    assert (again.tags, again.times[1:], again.codes[1:]) == ([0, 1], [19], [0x80320000])
 
 
 def test_notifications_are_numbered_from_one_again_after_the_greatest() -> None:

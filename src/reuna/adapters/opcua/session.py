@@ -284,6 +284,8 @@ class Session:
         said, heard = result.NotificationMessage, Heard()
         arrived_ns = ns_of(self.clock.now())
         sent_ns = ns_at(said.PublishTime) or arrived_ns + self.offset_ns
+        if self.settings.timestamps == "arrival":
+            sent_ns = arrived_ns
         for each in said.NotificationData or ():
             if isinstance(each, ua.DataChangeNotification):
                 for item in each.MonitoredItems:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from reuna.core.errors import ExtraMissing, ReunaError
 from reuna.core.opcua_settings import OpcUaSettings
-from reuna.core.opcua_values import columns, follows, overflowed
+from reuna.core.opcua_values import Heard, Latest, columns, follows, overflowed
 from reuna.core.ports import Clock, Offload
 from reuna.core.sources import MAX_REASON, Batch, Gap, Tag, ns_of
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from reuna.adapters.opcua.session import Message, Session
 
 FIRST_PAUSE_S, LAST_PAUSE_S = 0.25, 10.0  #: between two attempts to connect; each twice the one before
+STEADY_S = 10.0  #: a connection that lasted so long begins the pauses anew
 AGAIN_S = 60.0  #: how often tags that the server refused are tried again
 OVERLAP = 2  #: publishing intervals by which the history that is read overlaps what was heard
 
@@ -49,19 +50,20 @@ class OpcUaSource:
         self._heard_ns = after_ns  #: up to here all was heard, by the server's clock; None: never
         self._told_ns = after_ns  #: up to here a gap was told
         self._offset_ns = 0  #: how far the server's clock is ahead
-        self._last_ns: dict[str, int] = {}  #: of each tag
+        self._latest = Latest()
 
     async def batches(self) -> AsyncGenerator[Batch, None]:
         """See `Source.batches`; it goes on for ever."""
         library = await self._offload(_library)
         pause_s, before, strict = 0.0, "", self._heard_ns is None
         while True:
+            began_s = self._clock.now()
             try:
                 async with library.opened(self._settings, self._clock, self._offload, strict) as session:
                     self._offset_ns = session.offset_ns
                     async with aclosing(self._connected(session)) as heard:
                         async for batch in heard:
-                            pause_s, before, strict = 0.0, "", False
+                            before, strict = "", False
                             yield batch
             except library.Lost as lost:
                 reason = str(lost)
@@ -73,6 +75,7 @@ class OpcUaSource:
                 log.warning("source %s: %s", self.name, reason)
                 yield Batch({}, ns_of(self._clock.now()), (self._silence(reason),))
             before = reason
+            pause_s = 0.0 if self._clock.now() - began_s > STEADY_S else pause_s
             await self._clock.sleep(pause_s)
             pause_s = min(max(FIRST_PAUSE_S, 2 * pause_s), LAST_PAUSE_S)
 
@@ -82,7 +85,10 @@ class OpcUaSource:
         now_ns, since_ns = self._server_ns(), self._heard_ns
         gaps = [] if self._told_ns is None else [self._silence("nothing was read until now")]
         self._heard_ns = self._told_ns = now_ns
-        yield Batch({}, ns_of(self._clock.now()), (*gaps, *self._refused(refused, now_ns)))
+        gaps += self._refused(refused, now_ns)
+        if gaps:
+            yield Batch({}, ns_of(self._clock.now()), tuple(gaps))
+        self._latest = Latest()
         filling = asyncio.create_task(self._fill(session, since_ns, now_ns))
         try:
             async with aclosing(self._live(session, refused)) as heard:
@@ -107,11 +113,20 @@ class OpcUaSource:
                 refused = await session.join([place for places in refused.values() for place in places])
                 gaps += self._refused(refused, since_ns)
                 since_ns, next_s = self._server_ns(), self._clock.now() + AGAIN_S
-            found = columns(self._settings.tags, message.heard)
             if not message.historical:
-                self._last_ns.update((name, int(each.times[-1])) for name, each in found.items())
+                self._repeat(message)
+            found = columns(self._settings.tags, message.heard)
             if found or gaps:
                 yield Batch(found, ns_of(self._clock.now()), tuple(gaps), message.historical)
+
+    def _repeat(self, message: Message) -> None:
+        """Values that did not change are given again; the message says that they did not."""
+        self._latest.note(message.heard)
+        if self._settings.unchanged_s:
+            again = Heard()
+            self._latest.repeat(again, message.sent_ns, ns_of(self._settings.unchanged_s))
+            self._latest.note(again)
+            message.heard.extend(again)
 
     async def _fill(self, session: Session, since_ns: int | None, until_ns: int) -> None:
         """Read what the server kept of the gap, as far back as the settings want."""
@@ -123,11 +138,11 @@ class OpcUaSource:
 
     def _holes(self, message: Message, number: int) -> Iterator[Gap]:
         """Readings that the server threw away, and notifications that never came."""
-        lost = [(self.tags[tag].name, time_ns) for tag, time_ns in overflowed(message.heard)]
+        lost = overflowed(message.heard)
         if lost:
             last_ns = max(time_ns for _, time_ns in lost)
-            first_ns = min(self._last_ns.get(name, time_ns) for name, time_ns in lost)
-            names = tuple(sorted({name for name, _ in lost}))
+            first_ns = min(self._latest.time_ns(tag) or time_ns for tag, time_ns in lost)
+            names = tuple(sorted({self.tags[tag].name for tag, _ in lost}))
             yield Gap(min(first_ns, last_ns), last_ns, "the server's queue was full", names)
         if message.number and number and not follows(number, message.number):
             first_ns = self._heard_ns or message.sent_ns
