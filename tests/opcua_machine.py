@@ -103,6 +103,7 @@ def security(said: dict[str, Any]) -> dict[str, Any]:
         "privateKey": said["key"],
         "trustList": said.get("trusted", []),
         "applicationUri": said["uri"],
+        "secureOnly": said.get("only", False),
     }
 
 

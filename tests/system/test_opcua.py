@@ -288,6 +288,37 @@ async def test_a_policy_that_is_not_offered_is_named_with_those_that_are(
         await reading(secured(plain, pki)).until(lambda it: False)
 
 
+async def test_a_server_that_answers_nothing_without_security_is_read_by_its_pinned_certificate(
+    pki: Path, reading: Any, tmp_path: Path
+) -> None:
+    said = Authority().server(tmp_path / "s", alone=True)
+    machine = Machine(
+        **said,
+        only=True,
+        trusted=[str(pki / "client" / "client.der")],
+        user="anna",
+        password="squeeze",
+        nodes=[{"node": "oil", "value": 1.5}],
+    ).start()
+    try:
+        reader = reading(secured(machine, pki, server_certificate=said["certificate"]))
+        await reader.until(lambda it: it.values("oil") == [1.5])
+        for wrong, what in (
+            (settings(machine.url, [tag("oil")]), "(does not offer|refuses) security none"),
+            (secured(machine, pki, server_certificate="", trust=str(tmp_path / "s")), "without security"),
+            (
+                secured(machine, pki, server_certificate=said["certificate"], mode="Sign"),
+                "takes a password unencrypted",
+            ),
+        ):
+            with pytest.raises(Unreachable, match=what):
+                await reading(wrong).until(lambda it: False)
+        with pytest.raises(Unreachable, match="refuses security none"):
+            await fetch_server(tmp_path, machine.url)
+    finally:
+        machine.kill()
+
+
 async def test_files_that_do_not_fit_are_told_before_anything_is_sent(pki: Path, reading: Any) -> None:
     nobody = Machine()
     with pytest.raises(KeyProblem, match=r"is not the key of"):

@@ -24,12 +24,13 @@ from cryptography.x509 import Certificate
 from reuna.adapters.files import storage_error, system_error
 from reuna.adapters.opcua.certificates import (
     Identity,
+    Trust,
     chain_of,
     judge,
     own_identity,
     read_trust,
 )
-from reuna.adapters.opcua.refusals import Lost, in_our_words
+from reuna.adapters.opcua.refusals import NO_POLICY, Lost, in_our_words
 from reuna.adapters.opcua.session import Session, ns_at, value_of
 from reuna.core.errors import KeyProblem, Unreachable
 from reuna.core.opcua_settings import OpcUaSettings
@@ -114,7 +115,7 @@ async def server_certificates(url: str) -> list[Certificate]:
     """Each certificate that a server shows. Raises `Lost`, `ValueError`."""
     client = Client(url, timeout=ANSWER_S)
     client.uaclient.observer = ReadOnly()
-    with in_our_words(OpcUaSettings("", url, ())):
+    with in_our_words(OpcUaSettings("", url, (), security="none")):
         found = await client.connect_and_get_server_endpoints()
     ders = dict.fromkeys(each.ServerCertificate for each in found if each.ServerCertificate)
     return list(dict.fromkeys(chain_of(der)[0] for der in ders))
@@ -129,11 +130,7 @@ async def _secured(
     now = datetime.fromtimestamp(clock.now(), UTC)
     identity = await offload(lambda: own_identity(Path(settings.certificate), Path(settings.key), now))
     trust = await offload(lambda: read_trust(settings.server_certificate, settings.trust))
-    endpoint = _endpoint(await client.connect_and_get_server_endpoints(), settings)
-    try:
-        chain = chain_of(endpoint.ServerCertificate)
-    except ValueError as error:
-        raise Unreachable(f"{settings.url}: {error}", "Look at the server's own certificate.") from error
+    chain = await _shown(client, settings, trust)
     judge(chain, trust, settings.host, now)
     client.application_uri = identity.uri
     await client.set_security(
@@ -144,6 +141,33 @@ async def _secured(
         mode=ua.MessageSecurityMode[settings.mode],
     )
     return identity
+
+
+async def _shown(client: Client, settings: OpcUaSettings, trust: Trust) -> list[Certificate]:
+    """The certificate that the server shows, with its chain.
+
+    Of a server that shows none without security the pinned one is taken: no other can then open the channel.
+    """
+    try:
+        endpoints = await client.connect_and_get_server_endpoints()
+    except ua.UaStatusCodeError as error:
+        if error.code not in NO_POLICY:
+            raise
+        if trust.pinned is None:
+            raise Unreachable(
+                f"{settings.url} does not show its certificate without security",
+                "Copy it from the server, and name it as `server_certificate`.",
+            ) from error
+        if settings.user and settings.mode == "Sign":
+            raise Unreachable(
+                f"{settings.url} does not say whether it takes a password unencrypted",
+                'Say mode = "SignAndEncrypt".',
+            ) from error
+        return [trust.pinned]
+    try:
+        return chain_of(_endpoint(endpoints, settings).ServerCertificate)
+    except ValueError as error:
+        raise Unreachable(f"{settings.url}: {error}", "Look at the server's own certificate.") from error
 
 
 def _endpoint(found: Sequence[ua.EndpointDescription], settings: OpcUaSettings) -> ua.EndpointDescription:

@@ -51,6 +51,8 @@ async def fetch_server(folder: Path, url: str) -> dict[str, Any]:
         found = await server_certificates(url)
     except Lost as lost:
         raise Unreachable(str(lost), "Check the address, and that the server runs.") from lost
+    except Unreachable as error:
+        raise Unreachable(error.message, "Copy its certificate from the server itself.") from error
     if not found:
         raise Unreachable(f"{url} shows no certificate: it has no security", "Enable a policy at the server.")
     data, path = found[0].public_bytes(Encoding.DER), folder / "server.der"

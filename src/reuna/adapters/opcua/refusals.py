@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import socket
 from collections.abc import Iterator
@@ -36,7 +37,10 @@ _NO_USER = frozenset(
         ua.StatusCodes.BadUserSignatureInvalid,
     )
 )
-_NO_POLICY = frozenset((ua.StatusCodes.BadSecurityPolicyRejected, ua.StatusCodes.BadSecurityModeRejected))
+NO_POLICY = frozenset((ua.StatusCodes.BadSecurityPolicyRejected, ua.StatusCodes.BadSecurityModeRejected))
+
+
+log = logging.getLogger(__name__)
 
 
 class Lost(Exception):
@@ -57,6 +61,12 @@ def in_our_words(settings: OpcUaSettings, identity: Identity | None = None) -> I
     except OSError as error:
         raise Lost(f"{settings.url}: {_system_said(error)}") from error
     except Exception as error:
+        if "No matching endpoints" in str(error):
+            raise Unreachable(
+                f"{settings.url} does not offer security {settings.security}",
+                "Set `security` and `mode` to what it offers, or enable the policy at the server.",
+            ) from error
+        log.debug("source %s", settings.name, exc_info=True)
         raise Lost(f"{settings.url} answers what is no OPC UA: {error or type(error).__name__}") from error
 
 
@@ -81,7 +91,7 @@ def _refusal(settings: OpcUaSettings, identity: Identity | None, error: ua.UaSta
             f"{url} refuses the user {settings.user or 'anonymous'}: {name}",
             "Correct `user` and `password_file`, or the rights at the server.",
         )
-    if error.code in _NO_POLICY:
+    if error.code in NO_POLICY:
         return Unreachable(
             f"{url} refuses security {settings.security}: {name}", "Set `security` to what the server offers."
         )
