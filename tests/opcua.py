@@ -76,7 +76,7 @@ def tag(name: str, unit: str = "", **more: Any) -> OpcUaTag:
 
 
 def settings(url: str, tags: Iterable[OpcUaTag], **more: Any) -> OpcUaSettings:
-    given = {"security": "none", "publish_s": 0.05, "timeout_s": 5.0, "unchanged_s": 0.0, **more}
+    given = {"security": "none", "publish_s": 0.05, "silence_s": 5.0, "unchanged_s": 0.0, **more}
     return OpcUaSettings("press", url, tuple(tags), **given)
 
 

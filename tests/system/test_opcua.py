@@ -146,7 +146,7 @@ async def test_a_value_that_does_not_change_is_given_again_while_the_server_show
     plain: Machine, reading: Any
 ) -> None:
     plain.set("still", 4.0, ago_s=3600)
-    said = settings(plain.url, [tag("still")], unchanged_s=0.2, timeout_s=1.0)
+    said = settings(plain.url, [tag("still")], unchanged_s=0.2, silence_s=1.0)
     reader = reading(said)
     await reader.until(lambda it: len(it.values("still")) >= 4)
     assert set(reader.values("still")) == {4.0}
@@ -230,7 +230,7 @@ async def test_it_begins_with_the_history_since_the_newest_reading_in_the_store(
 async def test_a_server_that_hangs_is_lost_and_found_again(machine: Machine, reading: Any) -> None:
     machine.start()
     assert machine._process is not None
-    reader = reading(settings(machine.url, [tag("oil")], timeout_s=1.0))
+    reader = reading(settings(machine.url, [tag("oil")], silence_s=1.0))
     await reader.until(lambda it: it.values("oil"))
     os.kill(machine._process.pid, signal.SIGSTOP)
     try:

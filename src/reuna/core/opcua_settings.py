@@ -27,6 +27,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from reuna.core.settings import TCP_PORT, Between, Option, between, one_of
+from reuna.core.source_kinds import AS_IT_IS, Kind, scaling_of
 from reuna.core.sources import Scaling
 from reuna.core.units import read_unit, same_unit
 
@@ -132,13 +133,13 @@ def url_wrong(text: str) -> str:
     return "" if good else "must be opc.tcp://HOST:PORT, with a port between 1 and 65535"
 
 
-#: Keys of a source of this kind, beside those of every source.
-OPCUA: tuple[Option, ...] = (
+OPTIONS: tuple[Option, ...] = (
+    Option("every_s", float, 1.0, "how often it is looked at", "s", between(0.01, 86_400)),
     Option("url", str, "", "opcua: address of the server, opc.tcp://HOST:PORT", check=url_wrong),
     Option("security", str, "Basic256Sha256", "opcua: security policy", check=one_of(*POLICIES)),
     Option("mode", str, "SignAndEncrypt", "opcua: its mode", check=one_of("Sign", "SignAndEncrypt")),
-    Option("certificate", str, "", "opcua: this client's certificate, DER or PEM"),
-    Option("key", str, "", "opcua: the private key of that certificate, DER or PEM"),
+    Option("certificate", str, "", "file of our certificate, where one is asked for (PEM, opcua also DER)"),
+    Option("key", str, "", "file of its private key (PEM, opcua also DER)"),
     Option("server_certificate", str, "", "opcua: the one certificate that the server must show"),
     Option(
         "trust",
@@ -146,8 +147,8 @@ OPCUA: tuple[Option, ...] = (
         "",
         "opcua: folder with servers' certificates and authorities that are trusted, and CRLs",
     ),
-    Option("user", str, "", "opcua: user name; empty: anonymous"),
-    Option("password_file", str, "", "opcua: file whose first line is the password"),
+    Option("user", str, "", "name to sign in with"),
+    Option("password_file", str, "", "file whose first line is the password"),
     Option("publish_s", float, 0.5, "opcua: how often the server sends what it has", "s", between(0.02, 60)),
     Option(
         "queue",
@@ -172,7 +173,7 @@ OPCUA: tuple[Option, ...] = (
         check=one_of("source", "server", "arrival"),
     ),
     Option(
-        "timeout_s",
+        "silence_s",
         float,
         10.0,
         "opcua: after so long without a sign of life the connection is lost",
@@ -196,8 +197,7 @@ OPCUA: tuple[Option, ...] = (
         between(0, 1e9),
     ),
 )
-#: Keys of its tags, beside `unit`, `scale` and `offset`.
-OPCUA_TAG: tuple[Option, ...] = (
+TAG: tuple[Option, ...] = (
     Option("node", str, "", "opcua: its node, as nsu=URI;s=NAME or ns=INDEX;i=NUMBER", check=_node_or_wrong),
     Option("every_s", float, 0.0, "opcua: sampling of this tag alone", "s", between(0.001, 86_400)),
     Option("queue", int, 0, "opcua: queue of this tag alone", check=between(0, MAX_QUEUE)),
@@ -211,10 +211,6 @@ OPCUA_TAG: tuple[Option, ...] = (
         between(0, 100),
     ),
 )
-#: Of the keys that other kinds of sources share.
-SHARED = ("kind", "every_s", "tags")
-TAG_SHARED = ("unit", "scale", "offset")
-AS_IT_IS = Scaling()
 
 
 @dataclass(frozen=True)
@@ -261,7 +257,7 @@ class OpcUaSettings:
     publish_s: float = 0.5
     unchanged_s: float = 10.0
     timestamps: Stamp = "source"
-    timeout_s: float = 10.0
+    silence_s: float = 10.0
     backfill_s: float = 86_400.0
     clock_s: float = 60.0
     kind: Literal["opcua"] = "opcua"
@@ -273,7 +269,7 @@ class OpcUaSettings:
         return (found["six"] or found["host"]) if found else ""
 
 
-def opcua_mistakes(name: str, table: Mapping[str, Any]) -> Iterator[str]:
+def _wrong(name: str, table: Mapping[str, Any]) -> Iterator[str]:
     """What only the whole of a source can tell, each line beginning with a setting's name."""
     path = f"sources.{name}"
     yield from _security_mistakes(path, table)
@@ -304,17 +300,17 @@ def _security_mistakes(path: str, table: Mapping[str, Any]) -> Iterator[str]:
         yield f"{path}.user and password_file belong together"
 
 
-def opcua_source(name: str, table: Mapping[str, Any]) -> OpcUaSettings:
+def _made(name: str, table: Mapping[str, Any]) -> OpcUaSettings:
     """The source that a table without mistakes says."""
-    own = {option.name: table[option.name] for option in OPCUA if option.name in table}
+    own = {option.name: table[option.name] for option in OPTIONS if option.name in table}
     queue = own.pop("queue", 0)
-    every_s = float(table.get("every_s", 1.0))
+    every_s = float(own.pop("every_s", 1.0))
     tags = tuple(_tag(tag, said, every_s, queue) for tag, said in table["tags"].items())
     return OpcUaSettings(name, own.pop("url"), tags, **own)
 
 
 def _tag(name: str, said: Mapping[str, Any], every_s: float, queue: int) -> OpcUaTag:
-    scaling = Scaling(float(said.get("scale", 1.0)), float(said.get("offset", 0.0)))
+    scaling = scaling_of(said)
     sampling = float(said.get("every_s", every_s))
     absolute = float(said.get("deadband", 0.0))
     return OpcUaTag(
@@ -327,3 +323,6 @@ def _tag(name: str, said: Mapping[str, Any], every_s: float, queue: int) -> OpcU
         absolute / abs(scaling.scale) if absolute and scaling.scale else said.get("deadband_percent", 0.0),
         bool(said.get("deadband_percent")),
     )
+
+
+OPCUA = Kind("opcua", OPTIONS, TAG, ("url", "tags"), _made, _wrong)

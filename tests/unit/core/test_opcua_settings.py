@@ -61,7 +61,7 @@ def test_security_is_the_default_and_names_whom_it_trusts() -> None:
         ({"url": "http://plc"}, "sources.press.url is 'http://plc', must be opc.tcp://HOST:PORT"),
         ({"url": "opc.tcp://plc:0"}, "must be opc.tcp://HOST:PORT"),
         ({"url": "opc.tcp://a:b@plc"}, "must have no user in it"),
-        ({"folder": "/x"}, "sources.press.folder is not for the kind opcua"),
+        ({"folder": "/x"}, "sources.press.folder is not for a source of kind opcua"),
         ({"security": "Basic256"}, "must be one of none, Basic256Sha256"),
         ({"security": None}, "sources.press has no certificate: make one with"),
         ({"security": None}, "sources.press does not say whom it trusts"),
@@ -71,7 +71,7 @@ def test_security_is_the_default_and_names_whom_it_trusts() -> None:
         ({"timestamps": "mine"}, "must be one of source, server, arrival"),
         ({"tags": {"oil": {"unit": "bar"}}}, "sources.press.tags.oil has no node"),
         ({"tags": {"oil": {"node": "Oil"}}}, "sources.press.tags.oil.node is 'Oil', is no node: write"),
-        ({"tags": {"oil": {"node": "i=1", "column": "x"}}}, "oil.column is not for the kind opcua"),
+        ({"tags": {"oil": {"node": "i=1", "column": "x"}}}, "oil.column is not for a source of kind opcua"),
         ({"tags": {"oil": {"node": "i=1", "deadband": 1, "deadband_percent": 1}}}, "say one of the two"),
         ({"tags": {"o\n": {"node": "i=1"}}}, "printable"),
     ],
@@ -92,8 +92,8 @@ def test_a_setting_of_opc_ua_is_none_of_another_kind() -> None:
     }
     with pytest.raises(SettingsError) as told:
         sources_of(parse(SOURCES, [Source("sources.toml", {"sources": {"press": table}})]))
-    assert "sources.press.url is not for the kind files" in str(told.value)
-    assert "sources.press.tags.a.node is not for the kind files" in str(told.value)
+    assert "sources.press.url is not for a source of kind files" in str(told.value)
+    assert "sources.press.tags.a.node is not for a source of kind files" in str(told.value)
 
 
 @pytest.mark.parametrize(

@@ -83,13 +83,13 @@ async def opened(
     somebody has to correct first, when ``strict`` for a clock that is too far away, too.
     """
     client = Client(
-        settings.url, timeout=min(ANSWER_S, settings.timeout_s), watchdog_intervall=settings.timeout_s / 2
+        settings.url, timeout=min(ANSWER_S, settings.silence_s), watchdog_intervall=settings.silence_s / 2
     )
     client.uaclient.observer = ReadOnly()
     client.name = client.description = "Reuna"
     client.application_uri = URI
-    client.session_timeout = int(1000 * max(LEAST_SESSION_S, 4 * settings.timeout_s))
-    session = Session(client, settings, clock, patience_s=settings.timeout_s)
+    client.session_timeout = int(1000 * max(LEAST_SESSION_S, 4 * settings.silence_s))
+    session = Session(client, settings, clock, patience_s=settings.silence_s)
 
     async def ended(error: Exception) -> None:
         session.lost("the connection ended")

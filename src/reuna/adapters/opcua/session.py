@@ -97,16 +97,16 @@ class Session:
         settings = self.settings
         wanted = ua.CreateSubscriptionParameters()
         wanted.RequestedPublishingInterval = 1000 * settings.publish_s
-        alive = wanted.RequestedMaxKeepAliveCount = max(1, int(settings.timeout_s / 3 / settings.publish_s))
-        kept_s = max(LEAST_KEPT_S, 4 * settings.timeout_s)
+        alive = wanted.RequestedMaxKeepAliveCount = max(1, int(settings.silence_s / 3 / settings.publish_s))
+        kept_s = max(LEAST_KEPT_S, 4 * settings.silence_s)
         wanted.RequestedLifetimeCount = max(3 * alive, math.ceil(kept_s / settings.publish_s))
         wanted.MaxNotificationsPerPublish = 0
         wanted.PublishingEnabled = True
         made = await self.client.uaclient.create_subscription(wanted, self._published)
         self._subscription = made.SubscriptionId
         alive_s = made.RevisedPublishingInterval * made.RevisedMaxKeepAliveCount / 1000
-        self.patience_s = max(settings.timeout_s, 2 * alive_s)
-        if self.patience_s > settings.timeout_s:
+        self.patience_s = max(settings.silence_s, 2 * alive_s)
+        if self.patience_s > settings.silence_s:
             log.info("source %s: the server shows life every %.1f s only", settings.name, alive_s)
 
     async def next(self) -> Message:
