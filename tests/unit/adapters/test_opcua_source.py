@@ -50,6 +50,7 @@ class Fake:
         self.refuses = refuses
         self.filled: list[tuple[int, int]] = []
         self.offset_ns = 0
+        self.fill_s = 0.0
         self.joined = 0
 
     @asynccontextmanager
@@ -68,8 +69,10 @@ class Fake:
         self.joined += 1
         return {"refused": list(places)} if self.joined < 3 else {}
 
-    async def fill(self, first_ns: int, last_ns: int) -> None:
+    async def fill(self, first_ns: int, last_ns: int) -> bool:
         self.filled.append((first_ns, last_ns))
+        await asyncio.sleep(self.fill_s)
+        return True
 
     async def next(self) -> Message:
         if not self.left:
@@ -140,6 +143,15 @@ def test_what_was_never_read_has_no_history_and_what_is_old_is_not_asked_for(
     given(fake, monkeypatch, 3, after_ns=1)
     ((first_ns, last_ns),) = fake.filled
     assert last_ns - first_ns == 86_400 * NS + ns_of(0.1)
+
+
+def test_history_that_a_break_cut_off_is_read_again_from_its_begin(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = Fake(5, 5, 20, 5)
+    fake.fill_s = 7.0
+    given(fake, monkeypatch, 37)
+    first, second, third = (first_ns for first_ns, _ in fake.filled)
+    assert first == second == START + 5 * NS - ns_of(0.1)
+    assert third > START + 20 * NS, "what was read once is not read again"
 
 
 def test_a_tag_that_is_refused_is_told_and_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -254,11 +266,17 @@ def test_a_server_whose_history_is_no_service_gives_none() -> None:
     async def refuse(asked: Any) -> Any:
         raise ua.UaStatusCodeError(ua.StatusCodes.BadServiceUnsupported)
 
-    async def run() -> int:
-        session = made_session()
-        session.client = SimpleNamespace(uaclient=SimpleNamespace(history_read=refuse))
-        session.limits, session.nodes = {"history": 0}, {0: ua.NodeId(1)}
-        await session.fill(0, NS)
-        return session._queue.qsize()
+    async def broken(asked: Any) -> Any:
+        raise ConnectionError("gone")
 
-    assert run_virtual(run()) == 0
+    async def run() -> list[bool]:
+        session = made_session()
+        session.limits, session.nodes = {"history": 0}, {0: ua.NodeId(1)}
+        whole = []
+        for read in (refuse, broken):
+            session.client = SimpleNamespace(uaclient=SimpleNamespace(history_read=read))
+            whole.append(await session.fill(0, NS))
+        assert session._queue.empty()
+        return whole
+
+    assert run_virtual(run()) == [True, False]

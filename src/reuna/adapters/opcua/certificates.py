@@ -30,7 +30,13 @@ DAYS = 1825  #: a new certificate's life
 SUFFIXES = (".der", ".cer", ".crt", ".pem")  #: of certificates in a folder of trust
 _PEM = b"-----BEGIN"
 _AGAIN = "Make a new one with `reuna source certificate`, and let the server trust it."
-_UNREADABLE = (ValueError, UnsupportedAlgorithm, x509.InvalidVersion)
+_UNREADABLE = (
+    ValueError,
+    UnsupportedAlgorithm,
+    x509.DuplicateExtension,
+    x509.InvalidVersion,
+    x509.UnsupportedGeneralNameType,
+)
 
 
 @dataclass(frozen=True)
@@ -187,7 +193,10 @@ def chain_of(data: bytes | None) -> list[x509.Certificate]:
     found, rest = [], data or b""
     while rest:
         length = int.from_bytes(rest[2:4], "big") + 4 if rest[:2] == b"\x30\x82" else len(rest)
-        found.append(x509.load_der_x509_certificate(rest[:length]))
+        try:
+            found.append(x509.load_der_x509_certificate(rest[:length]))
+        except _UNREADABLE as error:
+            raise ValueError(f"the server shows a certificate that cannot be read: {error}") from error
         rest = rest[length:]
     if not found:
         raise ValueError("the server shows no certificate")
@@ -256,7 +265,7 @@ def _subject(host: str) -> verification.Subject:
 def _is_authority(certificate: x509.Certificate) -> bool:
     try:
         return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
-    except x509.ExtensionNotFound:
+    except (x509.ExtensionNotFound, *_UNREADABLE):
         return False
 
 
@@ -287,7 +296,7 @@ def _day(moment: datetime) -> str:
 def _uris(certificate: x509.Certificate) -> list[str]:
     try:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except x509.ExtensionNotFound:
+    except (x509.ExtensionNotFound, *_UNREADABLE):
         return []
     return names.get_values_for_type(x509.UniformResourceIdentifier)
 

@@ -49,6 +49,7 @@ class OpcUaSource:
         self._offload = offload
         self._heard_ns = after_ns  #: up to here all was heard, by the server's clock; None: never
         self._told_ns = after_ns  #: up to here a gap was told
+        self._filled_ns = after_ns  #: from here on history is to be read at the next connection
         self._offset_ns = 0  #: how far the server's clock is ahead
         self._latest = Latest()
 
@@ -82,14 +83,16 @@ class OpcUaSource:
     async def _connected(self, session: Session) -> AsyncGenerator[Batch, None]:
         """Everything of one connection. Raises `Lost` at its end."""
         refused = await session.start()
-        now_ns, since_ns = self._server_ns(), self._heard_ns
+        now_ns = self._server_ns()
+        if self._filled_ns is None:
+            self._filled_ns = self._heard_ns
         gaps = [] if self._told_ns is None else [self._silence("nothing was read until now")]
         self._heard_ns = self._told_ns = now_ns
         gaps += self._refused(refused, now_ns)
         if gaps:
             yield Batch({}, ns_of(self._clock.now()), tuple(gaps))
         self._latest = Latest()
-        filling = asyncio.create_task(self._fill(session, since_ns, now_ns))
+        filling = asyncio.create_task(self._fill(session, now_ns))
         try:
             async with aclosing(self._live(session, refused)) as heard:
                 async for batch in heard:
@@ -128,13 +131,18 @@ class OpcUaSource:
             self._latest.note(again)
             message.heard.extend(again)
 
-    async def _fill(self, session: Session, since_ns: int | None, until_ns: int) -> None:
-        """Read what the server kept of the gap, as far back as the settings want."""
-        if since_ns is None or not self._settings.backfill_s:
+    async def _fill(self, session: Session, until_ns: int) -> None:
+        """Read what the server kept of the gap, as far back as the settings want.
+
+        When the line breaks before all was read, the next connection begins anew.
+        """
+        if self._filled_ns is None or not self._settings.backfill_s:
+            self._filled_ns = None
             return
         around_ns = ns_of(OVERLAP * self._settings.publish_s)
-        first_ns = max(since_ns - around_ns, until_ns - ns_of(self._settings.backfill_s))
-        await session.fill(first_ns, until_ns + around_ns)
+        first_ns = max(self._filled_ns - around_ns, until_ns - ns_of(self._settings.backfill_s))
+        if await session.fill(first_ns, until_ns + around_ns):
+            self._filled_ns = None
 
     def _holes(self, message: Message, number: int) -> Iterator[Gap]:
         """Readings that the server threw away, and notifications that never came."""
