@@ -51,6 +51,7 @@ class Fake:
         self.filled: list[tuple[int, int]] = []
         self.offset_ns = 0
         self.fill_s = 0.0
+        self.also = False  #: gives the second tag, too, at the very first
         self.joined = 0
 
     @asynccontextmanager
@@ -82,16 +83,21 @@ class Fake:
         self.number += 1
         heard, now_ns = Heard(), ns_of(self.clock.now()) + self.offset_ns
         heard.add(0, now_ns, 1.0, 0)
+        if self.also and self.number == 1:
+            heard.add(1, now_ns, 2.0, 0)
+            self.also = False
         return Message(heard, self.number, now_ns)
 
 
-def given(fake: Fake, monkeypatch: pytest.MonkeyPatch, seconds: float, after_ns: int | None = None) -> Any:
+def given(
+    fake: Fake, monkeypatch: pytest.MonkeyPatch, seconds: float, after_ns: int | None = None, **more: Any
+) -> Any:
     """Batches of that long, the pauses, and what ended it."""
     monkeypatch.setattr(source, "_library", lambda: fake)
 
     async def run() -> tuple[list[Batch], list[float]]:
         clock = Noting()
-        made = OpcUaSource(settings("opc.tcp://x", TAGS), clock, InPlace(), after_ns)
+        made = OpcUaSource(settings("opc.tcp://x", TAGS, **more), clock, InPlace(), after_ns)
         found: list[Batch] = []
 
         async def take() -> None:
@@ -131,6 +137,14 @@ def test_the_time_between_two_connections_is_one_stretch_of_gaps_in_the_servers_
     assert gaps[2].last_ns == START + 120 * NS + NS * 3 // 4  # pauses of 0, 0.25 and 0.5 s
     around = ns_of(2 * 0.05)
     assert fake.filled == [(gaps[0].first_ns - around, gaps[2].last_ns + around)]
+
+
+def test_only_what_this_connection_gave_is_given_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = Fake(5, 30)
+    fake.also = True
+    batches, _ = given(fake, monkeypatch, 30, unchanged_s=2.0)
+    heat = [time for b in batches if "heat" in b.columns for time in b.columns["heat"].times.tolist()]
+    assert heat == [START + second * NS for second in (1, 3, 5)]
 
 
 def test_what_was_never_read_has_no_history_and_what_is_old_is_not_asked_for(

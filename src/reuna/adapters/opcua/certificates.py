@@ -24,6 +24,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from reuna.adapters.files import storage_error, system_error
 from reuna.core.errors import KeyProblem, Unreachable
+from reuna.core.sources import MAX_REASON
 
 BITS = 2048  #: of a new key; the policies of today take 2048 to 4096
 DAYS = 1825  #: a new certificate's life
@@ -186,7 +187,7 @@ def _revocations(files: Sequence[Path]) -> Iterator[x509.CertificateRevocationLi
 
 
 def chain_of(data: bytes | None) -> list[x509.Certificate]:
-    """A server's certificate and those that it sends behind it. Raises `ValueError`.
+    """A server's certificate and those that it sends behind it. Raises `Unreachable`.
 
     What the field of a message has is DER after DER; each says its own length.
     """
@@ -196,10 +197,11 @@ def chain_of(data: bytes | None) -> list[x509.Certificate]:
         try:
             found.append(x509.load_der_x509_certificate(rest[:length]))
         except _UNREADABLE as error:
-            raise ValueError(f"the server shows a certificate that cannot be read: {error}") from error
+            said = f"the server shows a certificate that cannot be read: {str(error)[:MAX_REASON]}"
+            raise Unreachable(said, "Look at the server's own certificate.") from error
         rest = rest[length:]
     if not found:
-        raise ValueError("the server shows no certificate")
+        raise Unreachable("the server shows no certificate", "Give it one.")
     return found
 
 
@@ -242,7 +244,7 @@ def _by_no_authority(chain: Sequence[x509.Certificate], trust: Trust, host: str,
     try:
         verified = verifier.verify(chain[0], list(chain[1:]))
     except verification.VerificationError as error:
-        return str(error)
+        return str(error)[:MAX_REASON]
     if _is_revoked(verified, trust.revoked):
         return "its authority has revoked it"
     return ""

@@ -112,7 +112,7 @@ async def opened(
 
 
 async def server_certificates(url: str) -> list[Certificate]:
-    """Each certificate that a server shows. Raises `Lost`, `ValueError`."""
+    """Each certificate that a server shows. Raises `Lost`, `Unreachable`."""
     client = Client(url, timeout=ANSWER_S)
     client.uaclient.observer = ReadOnly()
     with in_our_words(OpcUaSettings("", url, (), security="none")):
@@ -164,10 +164,7 @@ async def _shown(client: Client, settings: OpcUaSettings, trust: Trust) -> list[
                 'Say mode = "SignAndEncrypt".',
             ) from error
         return [trust.pinned]
-    try:
-        return chain_of(_endpoint(endpoints, settings).ServerCertificate)
-    except ValueError as error:
-        raise Unreachable(f"{settings.url}: {error}", "Look at the server's own certificate.") from error
+    return chain_of(_endpoint(endpoints, settings).ServerCertificate)
 
 
 def _endpoint(found: Sequence[ua.EndpointDescription], settings: OpcUaSettings) -> ua.EndpointDescription:
