@@ -111,6 +111,31 @@ def stored(
         store.close()
 
 
+@app.command()
+def certificate(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where client.der and client.key go.")],
+    name: Annotated[str, typer.Option("--name", help="What the certificate calls this client.")] = "reuna",
+    days: Annotated[int, typer.Option("--days", min=1, max=36_500, help="Its life.", metavar="N")] = 1825,
+    server: Annotated[
+        str | None, typer.Option("--server", help="Fetch what that server shows instead.", metavar="URL")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Make a client certificate for OPC UA; with --server fetch the certificate of a server."""
+    from reuna.adapters.opcua.files import fetch_server, make_client
+
+    made = until_done(fetch_server(folder, server)) if server else make_client(folder, name, days)
+    if json:
+        as_json(made)
+        return
+    for each in made["files"]:
+        typer.echo(f"wrote {each}")
+    for key in ("uri", "fingerprint"):
+        if key in made:
+            typer.echo(f"{key}: {made[key]}")
+    typer.echo(made["next"])
+
+
 def read_settings(settings: Path) -> tuple[tuple[AnySource, ...], StoreSettings | None]:
     """What a file of sources says. Raises `SettingsError`."""
     from reuna.adapters.toml_file import read_toml

@@ -26,12 +26,13 @@ from typing import Any, TypeAlias
 from reuna.core.errors import SettingsError
 from reuna.core.modbus_settings import MODBUS, ModbusSettings
 from reuna.core.mqtt_settings import MQTT, SPARKPLUG, MqttSettings, SparkplugSettings
+from reuna.core.opcua_settings import OPCUA, OpcUaSettings
 from reuna.core.settings import Option, between, one_of
 from reuna.core.source_kinds import AS_IT_IS, Peer, merged, scaling_of, strays, tag_strays
 from reuna.core.sources import MAX_NAME, Scaling
 from reuna.core.units import same_unit
 
-FURTHER = {kind.name: kind for kind in (MODBUS, MQTT, SPARKPLUG)}  #: kinds that have keys of their own
+FURTHER = {kind.name: kind for kind in (OPCUA, MODBUS, MQTT, SPARKPLUG)}  #: kinds that have keys of their own
 KINDS = ("files", "replay", *FURTHER)
 MIB = 1 << 20
 LEAST_MIB = 16  #: of a store: its log of what is not yet in its place takes some of that
@@ -129,7 +130,7 @@ class StoreSettings:
     mib: int = 1024
 
 
-AnySource: TypeAlias = SourceSettings | ModbusSettings | MqttSettings | SparkplugSettings
+AnySource: TypeAlias = SourceSettings | ModbusSettings | MqttSettings | OpcUaSettings | SparkplugSettings
 
 
 def sources_of(values: Mapping[str, Any]) -> tuple[AnySource, ...]:

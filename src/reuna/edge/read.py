@@ -17,11 +17,13 @@ from reuna.adapters.local_store import LocalStore
 from reuna.adapters.modbus_source import ModbusSource
 from reuna.adapters.mqtt.source import MqttSource
 from reuna.adapters.mqtt.sparkplug import sparkplug_source
+from reuna.adapters.opcua.source import OpcUaSource
 from reuna.adapters.replay_source import ReplaySource
 from reuna.core.errors import DiskFull, ReunaError, StorageError
 from reuna.core.modbus_settings import ModbusSettings
 from reuna.core.mqtt_readings import MessageReader
 from reuna.core.mqtt_settings import MqttSettings, SparkplugSettings
+from reuna.core.opcua_settings import OpcUaSettings
 from reuna.core.ports import Clock, Offload
 from reuna.core.source_settings import AnySource
 from reuna.core.sources import BAD, UNCERTAIN, Batch, Gap, Source, Tag, joined, ns_of
@@ -66,6 +68,8 @@ def opened(settings: AnySource, clock: Clock, offload: Offload, after_ns: int | 
         return MqttSource(settings.name, _tags(settings), settings.broker, MessageReader(settings), clock)
     if isinstance(settings, SparkplugSettings):
         return sparkplug_source(settings, clock)
+    if isinstance(settings, OpcUaSettings):
+        return OpcUaSource(settings, clock, offload, after_ns)
     if settings.kind == "replay":
         return ReplaySource(settings, clock, offload)
     return FileSource(settings, clock, offload, after_ns)

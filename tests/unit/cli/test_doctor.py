@@ -68,6 +68,12 @@ def test_a_port_that_does_not_open_is_wrong(tmp_path: Path, closed: int) -> None
     assert "readings" not in found
 
 
+def test_an_opc_ua_server_that_is_away_is_wrong(tmp_path: Path, closed: int) -> None:
+    text = f'[sources.s]\nkind = "opcua"\nsecurity = "none"\nurl = "opc.tcp://127.0.0.1:{closed}"\n[sources.s.tags]\n'
+    status, found = doctor(tmp_path, text + 'oil = { node = "ns=2;i=1" }\n')
+    assert (status, found["port"]["level"]) == (1, "wrong")
+
+
 def test_a_tag_that_is_missing_is_wrong(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "a.csv").write_text("time,oil\n5,6\n")
