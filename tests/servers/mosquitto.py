@@ -9,6 +9,7 @@ import socket
 import subprocess
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -52,10 +53,14 @@ class Mosquitto:
         self.wait(" running", before)
 
     def stop(self) -> None:
-        """End it, by its own signal."""
+        """End it, by its own signal; one that comes as it begins is forgotten by it."""
         if self._process is not None:
-            self._process.terminate()
-            self._process.wait(20)
+            for _ in range(40):
+                self._process.terminate()
+                with suppress(subprocess.TimeoutExpired):
+                    self._process.wait(0.5)
+                    break
+            assert self._process.returncode is not None, self.log[-20:]
             self._reader.join(20)
             assert self._process.stderr is not None
             self._process.stderr.close()
