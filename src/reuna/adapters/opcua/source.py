@@ -14,6 +14,7 @@ from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from typing import TYPE_CHECKING
 
+from reuna.adapters.clock import unless_cancelled
 from reuna.core.errors import ExtraMissing, ReunaError
 from reuna.core.opcua_settings import OpcUaSettings
 from reuna.core.opcua_values import Heard, Latest, columns, follows, overflowed
@@ -72,6 +73,7 @@ class OpcUaSource:
                 if strict:
                     raise
                 reason = str(error)
+            unless_cancelled()  # the library may lose it while it closes
             if reason != before:
                 log.warning("source %s: %s", self.name, reason)
                 yield Batch({}, ns_of(self._clock.now()), (self._silence(reason),))
