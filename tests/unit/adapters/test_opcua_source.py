@@ -116,7 +116,7 @@ def test_a_server_that_goes_at_once_each_time_is_left_alone_ever_longer(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     _, pauses = given(Fake(*[1] * 9), monkeypatch, 60)
-    assert pauses[:9] == [0, 0.25, 0.5, 1, 2, 4, 8, 10, 10]
+    assert pauses[:9] == [0, 0.25, 0.5, 1, 2, 4, 5, 5, 5]
 
 
 def test_after_a_connection_that_lasted_the_pauses_begin_anew(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from reuna.adapters.opcua.session import Message, Session
 
-FIRST_PAUSE_S, LAST_PAUSE_S = 0.25, 10.0  #: between two attempts to connect; each twice the one before
+FIRST_PAUSE_S, LAST_PAUSE_S = 0.25, 5.0  #: between two attempts to connect; each twice the one before
 STEADY_S = 10.0  #: a connection that lasted so long begins the pauses anew
 AGAIN_S = 60.0  #: how often tags that the server refused are tried again
 OVERLAP = 2  #: publishing intervals by which the history that is read overlaps what was heard
