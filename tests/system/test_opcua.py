@@ -368,7 +368,7 @@ async def test_a_server_that_is_away_is_tried_with_growing_pauses_and_told_once(
     reader = reading(settings(Machine().url, [tag("oil")]), Noting())
     with pytest.raises(RuntimeError):
         await reader.until(lambda it: False)
-    assert pauses == [0, 0.25, 0.5, 1, 2, 4, 8, 10, 10, 10, 10, 10]
+    assert pauses == [0, 0.25, 0.5, 1, 2, 4, 5, 5, 5, 5, 5, 5]
     assert [gap.reason.rpartition(": ")[2] for gap in reader.gaps] == ["Connection refused"]
 
 

@@ -116,7 +116,7 @@ def test_a_server_that_goes_at_once_each_time_is_left_alone_ever_longer(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     _, pauses = given(Fake(*[1] * 9), monkeypatch, 60)
-    assert pauses[:9] == [0, 0.25, 0.5, 1, 2, 4, 8, 10, 10]
+    assert pauses[:9] == [0, 0.25, 0.5, 1, 2, 4, 5, 5, 5]
 
 
 def test_after_a_connection_that_lasted_the_pauses_begin_anew(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -157,6 +157,31 @@ def test_what_was_never_read_has_no_history_and_what_is_old_is_not_asked_for(
     given(fake, monkeypatch, 3, after_ns=1)
     ((first_ns, last_ns),) = fake.filled
     assert last_ns - first_ns == 86_400 * NS + ns_of(0.1)
+
+
+def test_a_cancellation_that_the_library_loses_ends_the_source_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Losing(Fake):
+        @asynccontextmanager
+        async def opened(self, said: Any, clock: Any, offload: Any, strict: bool) -> AsyncIterator[Fake]:
+            try:
+                await asyncio.sleep(1000)
+            except asyncio.CancelledError:
+                raise Lost("closed") from None
+            yield self
+
+    monkeypatch.setattr(source, "_library", lambda: Losing())
+
+    async def run() -> bool:
+        made = OpcUaSource(settings("opc.tcp://x", TAGS), SimClock(), InPlace())
+        task = asyncio.ensure_future(anext(made.batches()))
+        await asyncio.sleep(1)
+        task.cancel()
+        await asyncio.wait({task})
+        return task.cancelled()
+
+    assert run_virtual(run())
 
 
 def test_history_that_a_break_cut_off_is_read_again_from_its_begin(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -201,6 +226,22 @@ def test_while_what_came_waits_the_server_is_not_asked_for_more() -> None:
         return [waits, more.done()]
 
     assert run_virtual(run()) == [False, True]
+
+
+@pytest.mark.parametrize("ticks", range(4))
+def test_who_is_cancelled_while_a_message_comes_is_cancelled(ticks: int) -> None:
+    async def run() -> bool:
+        session = made_session()
+        waits = asyncio.create_task(session.next())
+        await asyncio.sleep(0)
+        await session._published(published())
+        for _ in range(ticks):
+            await asyncio.sleep(0)
+        too_late = not waits.cancel()
+        await asyncio.wait({waits})
+        return too_late or waits.cancelled()
+
+    assert run_virtual(run())
 
 
 def test_silence_and_the_end_of_a_subscription_are_the_end_of_a_connection() -> None:

@@ -106,9 +106,11 @@ async def opened(
             session.offset_ns = await _offset(session, strict)
         yield session
     finally:
-        with contextlib.suppress(Exception):
-            await client.disconnect()
-        client.disconnect_socket()
+        try:
+            with contextlib.suppress(Exception):
+                await client.disconnect()
+        finally:
+            client.disconnect_socket()
 
 
 async def server_certificates(url: str) -> list[Certificate]:

@@ -112,7 +112,8 @@ class Session:
     async def next(self) -> Message:
         """The next message. Raises `Lost` when none comes, or the connection ends."""
         try:
-            message = await asyncio.wait_for(self._queue.get(), self.patience_s)
+            async with asyncio.timeout(self.patience_s):  # `wait_for` of 3.11 may swallow a cancellation
+                message = await self._queue.get()
         except TimeoutError:
             raise Lost(f"no sign of life for {self.patience_s:g} s") from None
         if isinstance(message, Lost):

@@ -14,6 +14,7 @@ from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from typing import TYPE_CHECKING
 
+from reuna.adapters.clock import unless_cancelled
 from reuna.core.errors import ExtraMissing, ReunaError
 from reuna.core.opcua_settings import OpcUaSettings
 from reuna.core.opcua_values import Heard, Latest, columns, follows, overflowed
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
     from reuna.adapters.opcua.session import Message, Session
 
-FIRST_PAUSE_S, LAST_PAUSE_S = 0.25, 10.0  #: between two attempts to connect; each twice the one before
+FIRST_PAUSE_S, LAST_PAUSE_S = 0.25, 5.0  #: between two attempts to connect; each twice the one before
 STEADY_S = 10.0  #: a connection that lasted so long begins the pauses anew
 AGAIN_S = 60.0  #: how often tags that the server refused are tried again
 OVERLAP = 2  #: publishing intervals by which the history that is read overlaps what was heard
@@ -72,6 +73,7 @@ class OpcUaSource:
                 if strict:
                     raise
                 reason = str(error)
+            unless_cancelled()  # the library may lose it while it closes
             if reason != before:
                 log.warning("source %s: %s", self.name, reason)
                 yield Batch({}, ns_of(self._clock.now()), (self._silence(reason),))
