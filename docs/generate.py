@@ -245,7 +245,8 @@ def _type(schema: dict[str, Any]) -> str:
 def _keys(name: str, keys: tuple[Option, ...]) -> Iterator[str]:
     """Keys of the tables that a setting holds, and of the tables in these."""
     for key in keys:
-        yield f"| `{name}.NAME.{key.name}` | {_value(key)} | | {_cell(key.help)} |"
+        default = f" {_default(key)}" if key.default else ""
+        yield f"| `{name}.NAME.{key.name}` | {_value(key)} |{default} | {_cell(key.help)} |"
         yield from _keys(f"{name}.NAME.{key.name}", key.each)
 
 

@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from pyarrow import parquet
 
 from fuzz.kit import UPDATE, attempt, harness, names
-from fuzz.parsers import admit, events, frames, requests
+from fuzz.parsers import admit, events, frames, requests, sparkplug
 from reuna.core.errors import BadMessage, Untrusted
 from reuna.exchange.link import Call, Done, Fetch, HandOver, LinkServer
 from reuna.trust import ledger
@@ -87,6 +87,8 @@ def found() -> Iterator[tuple[str, str, bytes]]:
     yield "settings", "a decimal number too long to be read", b"[run]\nseed = " + b"9" * 5_000
     yield "settings", "lists nested deeper than Python reads", b"x = " + b"[" * 5_000
     yield "policies", "a hexadecimal number too long to be written", b"serial = 0x" + b"f" * 4_000
+    born = next(iter(sparkplug.seeds()))
+    yield "sparkplug", "a property whose name is not UTF-8", born.replace(b"Quality", b"Qual\x9aty")
     yield "tokens", "an identity with half an address", b"\2spiffe://[::1/edge/press-1"
     yield "worker", "a worker's text that is not UTF-8", b"\x08\0\0\0\x81\xa4code\xa1\xff"
 

@@ -13,6 +13,7 @@ from reuna.loop import STAGES
 
 PACKAGE = Path(reuna.__file__).parent
 FRAMEWORKS = {
+    "asyncua",
     "cryptography",
     "dbos",
     "joblib",

@@ -25,3 +25,13 @@ class ThreadOffload:
 
     async def __call__(self, work: Callable[[], T]) -> T:
         return await asyncio.to_thread(work)
+
+
+def unless_cancelled() -> None:
+    """Raises `CancelledError` again where a library lost it.
+
+    `asyncio.wait_for` of Python 3.11 loses a cancellation that comes together with its result.
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError

@@ -65,6 +65,25 @@ def client_context(
     return context
 
 
+def foreign_context(authority: str, certificate: str, key: str) -> ssl.SSLContext:
+    """For a dialler to a server that is not of the fleet, TLS 1.2 at least; paths, '' for none.
+
+    The server must have a certificate for its name, of ``authority`` or else of one that this machine knows.
+    Raises `OSError` (also `ssl.SSLError`), with the file at fault as its ``filename``.
+    """
+    file = authority
+    try:
+        context = ssl.create_default_context(cafile=authority or None)
+        if certificate:
+            file = certificate
+            context.load_cert_chain(certificate, key)
+    except OSError as error:
+        error.filename = file
+        raise
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    return context
+
+
 def reload_context(context: ssl.SSLContext, certificate: Path, key: Path, authority: Path) -> None:
     """Show a renewed certificate on new connections of an existing context.
 

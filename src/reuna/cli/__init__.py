@@ -35,6 +35,7 @@ from reuna.cli import (
     watch,
     where,
 )
+from reuna.cli.doctor import doctor
 from reuna.cli.export import export
 from reuna.cli.gate import gate
 from reuna.cli.lineage import component, lineage
@@ -100,6 +101,7 @@ app.command()(backup.restore)
 app.command()(backup.upgrade)
 app.add_typer(storage.app, name="storage")
 app.add_typer(source.app, name="source")
+app.command()(doctor)
 app.add_typer(watch.app, name="watch")
 app.command()(sandbox)
 app.command()(export)

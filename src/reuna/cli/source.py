@@ -15,7 +15,7 @@ from reuna.core.errors import NoReadings, SettingsError
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from reuna.core.source_settings import SourceSettings, StoreSettings
+    from reuna.core.source_settings import AnySource, StoreSettings
     from reuna.edge.read import Live, Seen
 
 app = typer.Typer(help="Read machines: look at what they give, keep it.", no_args_is_help=True)
@@ -39,7 +39,7 @@ def show_live(
     from reuna.edge.read import begun, listen, opened
 
     clock = SystemClock()
-    sources, _ = _read(settings)
+    sources, _ = read_settings(settings)
     seen = begun([opened(each, clock, ThreadOffload()) for each in sources])
     _shown_while(listen(seen, clock, seconds), seen, quiet=json)
     if json:
@@ -64,7 +64,7 @@ def record(
     from reuna.edge.read import Recorder, begun, opened
 
     clock = SystemClock()
-    sources, kept = _read(settings)
+    sources, kept = read_settings(settings)
     store = LocalStore(_needed(settings, kept))
     try:
         seen = begun(
@@ -93,7 +93,7 @@ def stored(
     """Show what the local store has: its size, and the last readings of every tag."""
     from reuna.adapters.local_store import StoredReadings
 
-    _, kept = _read(settings)
+    _, kept = read_settings(settings)
     store = StoredReadings(Path(_needed(settings, kept).folder))
     try:
         seen = dict(_last(store, last))
@@ -111,7 +111,32 @@ def stored(
         store.close()
 
 
-def _read(settings: Path) -> tuple[tuple[SourceSettings, ...], StoreSettings | None]:
+@app.command()
+def certificate(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where client.der and client.key go.")],
+    name: Annotated[str, typer.Option("--name", help="What the certificate calls this client.")] = "reuna",
+    days: Annotated[int, typer.Option("--days", min=1, max=36_500, help="Its life.", metavar="N")] = 1825,
+    server: Annotated[
+        str | None, typer.Option("--server", help="Fetch what that server shows instead.", metavar="URL")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Make a client certificate for OPC UA; with --server fetch the certificate of a server."""
+    from reuna.adapters.opcua.files import fetch_server, make_client
+
+    made = until_done(fetch_server(folder, server)) if server else make_client(folder, name, days)
+    if json:
+        as_json(made)
+        return
+    for each in made["files"]:
+        typer.echo(f"wrote {each}")
+    for key in ("uri", "fingerprint"):
+        if key in made:
+            typer.echo(f"{key}: {made[key]}")
+    typer.echo(made["next"])
+
+
+def read_settings(settings: Path) -> tuple[tuple[AnySource, ...], StoreSettings | None]:
     """What a file of sources says. Raises `SettingsError`."""
     from reuna.adapters.toml_file import read_toml
     from reuna.core.settings import locating, parse

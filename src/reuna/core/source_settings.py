@@ -21,24 +21,29 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 from reuna.core.errors import SettingsError
+from reuna.core.modbus_settings import MODBUS, ModbusSettings
+from reuna.core.mqtt_settings import MQTT, SPARKPLUG, MqttSettings, SparkplugSettings
+from reuna.core.opcua_settings import OPCUA, OpcUaSettings
 from reuna.core.settings import Option, between, one_of
+from reuna.core.source_kinds import AS_IT_IS, Peer, merged, scaling_of, strays, tag_strays
 from reuna.core.sources import MAX_NAME, Scaling
 from reuna.core.units import same_unit
 
-KINDS = ("files", "replay")
+FURTHER = {kind.name: kind for kind in (OPCUA, MODBUS, MQTT, SPARKPLUG)}  #: kinds that have keys of their own
+KINDS = ("files", "replay", *FURTHER)
 MIB = 1 << 20
 LEAST_MIB = 16  #: of a store: its log of what is not yet in its place takes some of that
 
 TAG: tuple[Option, ...] = (
-    Option("column", str, "", "column of the file; empty: as the tag is called"),
     Option("unit", str, "", "unit of its values"),
     Option("scale", float, 1.0, "what a raw number is multiplied by"),
     Option("offset", float, 0.0, "what is added then"),
-    Option("quality", str, "", "column that says how good each value is"),
-    Option("good", list, [], "what that column says of good values; all else is bad"),
+    Option("column", str, "", "column of the file; empty: as the tag is called"),
+    Option("quality", str, "", "column, or JSON pointer, that says how good each value is"),
+    Option("good", list, [], "what that says of good values; all else is bad"),
     Option("uncertain", list, [], "what it says of uncertain values"),
 )
 
@@ -46,7 +51,8 @@ TAG: tuple[Option, ...] = (
 def _sound(table: Mapping[str, Any]) -> str:
     if "kind" not in table:
         return f"has no kind, expected one of {', '.join(KINDS)}"
-    missing = next((name for name in ("folder", "tags") if not table.get(name)), "")
+    needed = FURTHER[table["kind"]].needed if table["kind"] in FURTHER else ("folder", "tags")
+    missing = next((name for name in needed if not table.get(name)), "")
     return f"has no {missing}" if missing else ""
 
 
@@ -57,6 +63,14 @@ def _tag_sound(table: Mapping[str, Any]) -> str:
     return f"says what is {stray} but names no column of quality" if stray else ""
 
 
+EVERY_TAG = merged(TAG, *(kind.tag for kind in FURTHER.values()))
+OPTIONS: tuple[Option, ...] = (
+    Option("folder", str, "", "folder with its CSV and Parquet files"),
+    Option("time", str, "", "column of time, or JSON pointer to it: numbers since the epoch, or ISO 8601"),
+    Option("every_s", float, 1.0, "how often it is looked at", "s", between(0.01, 86_400)),
+    Option("speed", float, 1.0, "replay: how many times faster", check=between(0.001, 1e6)),
+    Option("repeat", bool, False, "replay: begin again at the end"),
+)
 SOURCES: tuple[Option, ...] = (
     Option(
         "sources",
@@ -66,21 +80,14 @@ SOURCES: tuple[Option, ...] = (
         check=_sound,
         each=(
             Option("kind", str, "", "how it is read", check=one_of(*KINDS)),
-            Option("folder", str, "", "folder with its CSV and Parquet files"),
-            Option("time", str, "", "column of time: numbers in its unit since the epoch, or ISO 8601"),
-            Option("every_s", float, 1.0, "how often it is looked at", "s", between(0.01, 86_400)),
-            Option("speed", float, 1.0, "replay: how many times faster", check=between(0.001, 1e6)),
-            Option("repeat", bool, False, "replay: begin again at the end"),
-            Option("tags", dict, {}, "its tags", check=_tag_sound, each=TAG),
+            *merged(OPTIONS, *(kind.options for kind in FURTHER.values())),
+            Option("tags", dict, {}, "its tags", check=_tag_sound, each=EVERY_TAG),
         ),
     ),
     Option("store.folder", str, "", "folder of the local store; empty: nothing is kept"),
     Option("store.days", float, 30.0, "how long a reading is kept", "days", between(0.001, 36_500)),
     Option("store.mib", int, 1024, "how much the store's files may take", "MiB", between(LEAST_MIB, 1 << 24)),
 )
-
-
-AS_IT_IS = Scaling()
 
 
 @dataclass(frozen=True)
@@ -123,12 +130,28 @@ class StoreSettings:
     mib: int = 1024
 
 
-def sources_of(values: Mapping[str, Any]) -> tuple[SourceSettings, ...]:
+AnySource: TypeAlias = SourceSettings | ModbusSettings | MqttSettings | OpcUaSettings | SparkplugSettings
+
+
+def sources_of(values: Mapping[str, Any]) -> tuple[AnySource, ...]:
     """The sources that settings of `SOURCES` say. Raises `SettingsError` for all that is not whole."""
     mistakes = list(_mistakes(values["sources"]))
     if mistakes:
         raise SettingsError("\n".join(mistakes))
-    return tuple(_source(name, table) for name, table in values["sources"].items())
+    return tuple(
+        FURTHER[table["kind"]].made(name, table) if table["kind"] in FURTHER else _source(name, table)
+        for name, table in values["sources"].items()
+    )
+
+
+def peer_of(settings: AnySource) -> Peer | None:
+    """Where the other side of a source is; None where it has none."""
+    return FURTHER[settings.kind].peer(settings) if settings.kind in FURTHER else None
+
+
+def period_of(settings: AnySource) -> float | None:
+    """Seconds from one reading of a tag to the next, where that is declared."""
+    return FURTHER[settings.kind].period_s(settings) if settings.kind in FURTHER else None
 
 
 def store_of(values: Mapping[str, Any]) -> StoreSettings | None:
@@ -143,19 +166,27 @@ def _mistakes(sources: Mapping[str, Any]) -> Iterator[str]:
     if not sources:
         yield "sources is empty, expected a table [sources.NAME] for each"
     for name, table in sources.items():
-        if not table.get("time"):
-            yield f"sources.{name} has no time: the column that says when each reading was taken"
-        if table["kind"] != "replay":
-            yield from (
-                f"sources.{name}.{key} is for a replay, and its kind is {table['kind']}"
-                for key in ("speed", "repeat")
-                if key in table
-            )
-        if table["kind"] == "replay" and "every_s" in table:
-            yield f"sources.{name}.every_s: a replay gives its readings when they are due"
+        kind = FURTHER.get(table["kind"])
+        yield from kind.mistakes(name, table) if kind else _of_files(name, table)
         for tag in table["tags"]:
             if not 0 < len(tag) <= MAX_NAME or not tag.isprintable():
                 yield f"sources.{name}.tags: a name has 1 to {MAX_NAME} printable characters"
+
+
+def _of_files(name: str, table: Mapping[str, Any]) -> Iterator[str]:
+    """What is wrong with a source of kind ``files`` or ``replay``."""
+    if not table.get("time"):
+        yield f"sources.{name} has no time: the column that says when each reading was taken"
+    if table["kind"] != "replay":
+        yield from (
+            f"sources.{name}.{key} is for a replay, and its kind is {table['kind']}"
+            for key in ("speed", "repeat")
+            if key in table
+        )
+    if table["kind"] == "replay" and "every_s" in table:
+        yield f"sources.{name}.every_s: a replay gives its readings when they are due"
+    yield from strays(name, table, table["kind"], {option.name for option in OPTIONS})
+    yield from tag_strays(name, table, {option.name for option in TAG})
 
 
 def _source(name: str, table: Mapping[str, Any]) -> SourceSettings:
@@ -169,7 +200,7 @@ def _tag(name: str, said: Mapping[str, Any]) -> TagSettings:
         name,
         said.get("column") or name,
         said.get("unit", ""),
-        Scaling(float(said.get("scale", 1.0)), float(said.get("offset", 0.0))),
+        scaling_of(said),
         said.get("quality", ""),
         tuple(map(str, said.get("good", ()))),
         tuple(map(str, said.get("uncertain", ()))),

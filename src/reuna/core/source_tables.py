@@ -61,7 +61,7 @@ def times_ns(name: str, unit: str, cells: NDArray[Any]) -> tuple[NDArray[np.int6
     """
     numbers, _ = _numbers(cells)
     if cells.dtype.kind == "U" and 2 * np.isfinite(numbers).sum() <= len(cells):  # a broken row makes it text
-        found = [_instant(cell) for cell in cells.tolist()]
+        found = [instant_ns(cell) for cell in cells.tolist()]
         timed = np.array([moment is not None for moment in found], bool)
         return np.array([moment or 0 for moment in found], np.int64), timed
     seconds = numbers * time_unit_s(name, unit)
@@ -71,7 +71,8 @@ def times_ns(name: str, unit: str, cells: NDArray[Any]) -> tuple[NDArray[np.int6
     return whole.astype(np.int64) * NS + part.astype(np.int64), timed
 
 
-def _instant(text: str) -> int | None:
+def instant_ns(text: str) -> int | None:
+    """ISO 8601 as ns since the epoch, UTC where it says no zone; None where it is none."""
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
@@ -85,10 +86,11 @@ def _numbers(cells: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.bool_
     """Values, NaN where there is no number, and which cells are not empty."""
     if cells.dtype.kind != "U":
         return cells.astype(np.float64), ~np.isnan(cells)
-    return np.array([_number(cell) for cell in cells.tolist()], np.float64), cells != ""
+    return np.array([number_of(cell) for cell in cells.tolist()], np.float64), cells != ""
 
 
-def _number(cell: str) -> float:
+def number_of(cell: str) -> float:
+    """A number as text, NaN where it is none."""
     try:
         return math.nan if "_" in cell else float(cell)
     except ValueError:
@@ -118,5 +120,5 @@ def _among(found: NDArray[Any], values: Sequence[str]) -> NDArray[np.bool_]:
     """Cells that are one of those values; as numbers where the column has numbers."""
     if found.dtype.kind == "U":
         return np.asarray(np.isin(found, list(values)) & (found != ""), bool)
-    numbers = [number for number in map(_number, values) if not math.isnan(number)]
+    numbers = [number for number in map(number_of, values) if not math.isnan(number)]
     return np.asarray(np.isin(found, numbers), bool)

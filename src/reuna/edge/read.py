@@ -14,10 +14,18 @@ from typing import Any
 
 from reuna.adapters.file_source import FileSource
 from reuna.adapters.local_store import LocalStore
+from reuna.adapters.modbus_source import ModbusSource
+from reuna.adapters.mqtt.source import MqttSource
+from reuna.adapters.mqtt.sparkplug import sparkplug_source
+from reuna.adapters.opcua.source import OpcUaSource
 from reuna.adapters.replay_source import ReplaySource
 from reuna.core.errors import DiskFull, ReunaError, StorageError
+from reuna.core.modbus_settings import ModbusSettings
+from reuna.core.mqtt_readings import MessageReader
+from reuna.core.mqtt_settings import MqttSettings, SparkplugSettings
+from reuna.core.opcua_settings import OpcUaSettings
 from reuna.core.ports import Clock, Offload
-from reuna.core.source_settings import SourceSettings
+from reuna.core.source_settings import AnySource
 from reuna.core.sources import BAD, UNCERTAIN, Batch, Gap, Source, Tag, joined, ns_of
 
 EVERY_S = 1.0  #: how often what came is kept: a crash loses at most so much
@@ -52,11 +60,23 @@ class Seen:
     ended: bool = False
 
 
-def opened(settings: SourceSettings, clock: Clock, offload: Offload, after_ns: int | None = None) -> Source:
+def opened(settings: AnySource, clock: Clock, offload: Offload, after_ns: int | None = None) -> Source:
     """The source that settings say. Up to ``after_ns`` it was read before; a replay begins anew."""
+    if isinstance(settings, ModbusSettings):
+        return ModbusSource(settings, clock)
+    if isinstance(settings, MqttSettings):
+        return MqttSource(settings.name, _tags(settings), settings.broker, MessageReader(settings), clock)
+    if isinstance(settings, SparkplugSettings):
+        return sparkplug_source(settings, clock)
+    if isinstance(settings, OpcUaSettings):
+        return OpcUaSource(settings, clock, offload, after_ns)
     if settings.kind == "replay":
         return ReplaySource(settings, clock, offload)
     return FileSource(settings, clock, offload, after_ns)
+
+
+def _tags(settings: AnySource) -> tuple[Tag, ...]:
+    return tuple(Tag(tag.name, tag.unit) for tag in settings.tags)
 
 
 def begun(sources: Sequence[Source]) -> dict[str, Seen]:

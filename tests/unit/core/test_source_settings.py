@@ -8,12 +8,12 @@ import pytest
 
 from reuna.core.errors import SettingsError
 from reuna.core.settings import Source, parse
-from reuna.core.source_settings import SOURCES, SourceSettings, StoreSettings, sources_of, store_of
+from reuna.core.source_settings import SOURCES, StoreSettings, sources_of, store_of
 
 TAG = {"unit": "bar", "scale": 2, "quality": "status", "good": [0, "ok"], "uncertain": [1]}
 
 
-def read(**press: Any) -> tuple[SourceSettings, ...]:
+def read(**press: Any) -> Any:
     table = {"kind": "files", "folder": "/data", "time": "time", "tags": {"oil": TAG}, **press}
     kept = {key: value for key, value in table.items() if value is not None}
     return sources_of(parse(SOURCES, [Source("sources.toml", {"sources": {"press": kept}})]))

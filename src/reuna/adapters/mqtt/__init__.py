@@ -1,0 +1,1 @@
+"""The sources `mqtt` and `sparkplug`: messages of a broker, with aiomqtt."""

@@ -1,0 +1,55 @@
+"""Sources only read: what speaks to machines has no word for changing one."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import reuna
+
+#: What libraries of industrial protocols call their ways to change something.
+CHANGING = (
+    "write",
+    "set_value",
+    "call",
+    "add_",
+    "delete_nodes",
+    "history_update",
+    "register_",
+    "import_",
+    "modify",
+)
+ALLOWED = {"add", "add_extension", "add_done_callback"}
+OPCUA = Path(reuna.__file__).parent / "adapters" / "opcua"
+
+
+def changing(source: str) -> list[str]:
+    """Attributes of a module's text whose names mean that something is changed."""
+    names = [each.attr for each in ast.walk(ast.parse(source)) if isinstance(each, ast.Attribute)]
+    return [name for name in names if name.lower().startswith(CHANGING) and name not in ALLOWED]
+
+
+@pytest.mark.parametrize("path", sorted(OPCUA.glob("*.py")), ids=lambda path: path.stem)
+def test_the_opc_ua_client_asks_for_nothing_that_changes_a_server(path: Path) -> None:
+    assert changing(path.read_text(encoding="utf-8")) == []
+
+
+MODBUS, MQTT = OPCUA.parent / "modbus_source.py", OPCUA.parent / "mqtt"
+
+
+def test_the_modbus_client_asks_for_nothing_that_changes_a_device() -> None:
+    text = MODBUS.read_text(encoding="utf-8")
+    assert changing(text) == []
+    assert "execute" not in text
+
+
+def test_only_the_request_for_a_birth_is_ever_published() -> None:
+    found = {path.name: path.read_text(encoding="utf-8").count(".publish") for path in MQTT.glob("*.py")}
+    assert found == {"__init__.py": 0, "source.py": 0, "sparkplug.py": 1}
+
+
+def test_a_planted_write_is_found() -> None:
+    assert changing("async def f(node):\n    await node.write_value(1)") == ["write_value"]
+    assert changing("client.uaclient.call(methods)") == ["call"]
