@@ -136,7 +136,7 @@ def run_graph(data: bytes, x: Array) -> NDArray[Any]:
 
     Raises `ExtraMissing`, `LearnerError` when the bytes are no graph or do not take such an x.
     """
-    session = _session(data)
+    session = open_session(data)
     try:
         name = session.get_inputs()[0].name
         return np.asarray(session.run(None, {name: np.ascontiguousarray(x, np.float32)})[0])
@@ -150,18 +150,25 @@ def one_by_one(data: bytes, x: Array) -> Iterator[tuple[NDArray[Any], float]]:
     Row by row, as a machine asks: in batches a product may be summed in another order, to other bits.
     Raises as `run_graph`.
     """
-    session = _session(data)
-    name = session.get_inputs()[0].name
+    session = open_session(data)
+    for row in np.ascontiguousarray(x, np.float32):
+        yield one_row(session, row)
+
+
+def one_row(session: Any, row: Array) -> tuple[NDArray[Any], float]:
+    """The first output (outputs,) of an open graph for one row (features,) float32, and milliseconds it took.
+
+    Raises `LearnerError`.
+    """
     try:
-        for row in np.ascontiguousarray(x, np.float32):
-            began = time.perf_counter()
-            (found, *_) = session.run(None, {name: row[None]})
-            yield np.asarray(found)[0].ravel(), (time.perf_counter() - began) * 1000
+        began = time.perf_counter()
+        (found, *_) = session.run(None, {session.get_inputs()[0].name: row[None]})
+        return np.asarray(found)[0].ravel(), (time.perf_counter() - began) * 1000
     except _failures() as error:
         raise LearnerError(f"the ONNX graph does not run: {error}") from error
 
 
-def _session(data: bytes) -> Any:
+def open_session(data: bytes) -> Any:
     """One thread, few words. Raises `ExtraMissing`, `LearnerError` when the bytes are no graph."""
     runtime = _onnxruntime()
     options = runtime.SessionOptions()
@@ -175,7 +182,7 @@ def _session(data: bytes) -> Any:
 
 def sample_input(data: bytes, rows: int, seed: int) -> Array:
     """(rows, …) float32 around zero, of the shape that the graph takes. Raises as `run_graph`."""
-    shape = _session(data).get_inputs()[0].shape
+    shape = open_session(data).get_inputs()[0].shape
     known = [size if isinstance(size, int) else 1 for size in shape[1:]]
     return np.random.default_rng(seed).normal(size=(rows, *known)).astype(np.float32)
 
@@ -185,7 +192,7 @@ def latency_ms(data: bytes, times: int = 200) -> float:
 
     After as many to warm up. Raises as `run_graph`.
     """
-    session, x = _session(data), sample_input(data, 1, 1)
+    session, x = open_session(data), sample_input(data, 1, 1)
     name = session.get_inputs()[0].name
     took = []
     try:

@@ -19,7 +19,8 @@
     │   ├── NotHeld            R115  not every edge holds the newest release in time
     │   ├── DatabaseTooNew     R116  a newer version of Reuna wrote that database
     │   ├── RunProblem         R117  a run cannot be begun from that, resumed or retried
-    │   └── NoReadings         R118  a source gave no reading of some of its tags
+    │   ├── NoReadings         R118  a source gave no reading of some of its tags
+    │   └── NotLive            R119  a release cannot answer what is read now
     ├── DeviceError          this machine cannot do it                     exit 3
     │   ├── ServerMissing      R201  no nats-server
     │   ├── ServerTooOld       R202  a nats-server below the oldest we run on
@@ -168,6 +169,13 @@ class NoReadings(UserError):
 
     code = "R118"
     default_next_step = "Compare names and columns in its settings; give it longer with `--seconds`."
+
+
+class NotLive(UserError):
+    """A release cannot answer what is read now: of its contract or of the sources something is missing."""
+
+    code = "R119"
+    default_next_step = "Compare the contract of its project with the sources: docs/how-to/live.md."
 
 
 class ExtraMissing(UserError):
