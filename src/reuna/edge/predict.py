@@ -124,7 +124,7 @@ class Predictor:
         return self._worker.pid if self._worker is not None and self._worker.alive else 0
 
     async def answer(self, rows: Rows) -> list[Outcome]:
-        """An outcome for each window of the rows, in order; whatever goes wrong is a safe one, with the reason.
+        """An outcome for each window of the rows, in order; what goes wrong is a safe one, with the reason.
 
         The first window begins after ``rows.before`` rows. Raises `SandboxTooWeak`, `DiskFull`.
         """
@@ -244,12 +244,11 @@ def held_of(found: Release) -> Held:
         raise NotLive(f"the contract of {named} does not say how far apart rows are (`every_s`)")
     if not agreed.signals:
         raise NotLive(f"the contract of {named} names no signals")
-    text = next(
-        (each.name for each in agreed.signals if each.type == "text" and each.name != agreed.label), ""
-    )
-    if text:
-        raise NotLive(f"the signal {text!r} of {named} is text, and readings are numbers")
-    names = [each.name for each in agreed.signals if each.name != agreed.label]
+    read = [each for each in agreed.signals if each.name != agreed.label]
+    for each in read:
+        if each.type == "text":
+            raise NotLive(f"the signal {each.name!r} of {named} is text, and readings are numbers")
+    names = [each.name for each in read]
     return Held(found.digest, about, settings, agreed, rules, length or 1, step or 1, rules.look_back(names))
 
 

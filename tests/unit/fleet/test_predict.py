@@ -41,7 +41,7 @@ from reuna.fleet.release import KEPT
 from reuna.template import make_project
 from reuna.wire.build import canonical
 from tests.finished import finished
-from tests.pumps import RULES, Pumps, changed, emptied, make, rows_of, write
+from tests.pumps import RULES, Pumps, Row, changed, emptied, make, rows_of, write
 
 RUN = CliRunner()
 

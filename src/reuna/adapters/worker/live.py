@@ -112,7 +112,7 @@ class Standing:
 
     def _mended(self, request: Ask) -> dict[str, Mended]:
         """Each signal's cells by its rule."""
-        times = np.arange(request.rows) * self._every_s
+        times = np.arange(request.rows, dtype=np.float64) * self._every_s
         found = {}
         for signal in self._agreed.signals:
             if signal.type != "text":
