@@ -117,7 +117,7 @@ def test_within_its_bytes_the_newest_remain_and_all_is_accounted_for(sizes: list
     rng = np.random.default_rng(len(sizes))
     with tempfile.TemporaryDirectory() as folder:
         store = LocalStore(StoreSettings(folder, 30.0, 16), lambda: 1 << 40)
-        store._bytes = pages * store._page  # as if the bound were that low
+        store._file._bytes = pages * store._file._page  # as if the bound were that low
         for place, size in enumerate(sizes):
             found = column(place * NS + np.arange(size), rng.normal(size=size))
             store.append("s", TAGS, Batch({"a": found}, 0), 0)
