@@ -39,7 +39,7 @@ def test_a_small_disk_is_never_filled_by_the_store(tmp_path: Path, monkeypatch: 
         store = LocalStore(StoreSettings(str(tmp_path / "disk" / "store"), 30.0, 1024))
         assert append(store, range(300)) == 0  # 46 MB
         assert newest(store, 299) == 20_000
-        assert store._free() > 8 * MIB
+        assert store._file._free() > 8 * MIB
         store.close()
 
 

@@ -158,6 +158,17 @@ class StoredReadings:
         newest = {source: last for source, _, last in rows if last is not None}
         return max((number for _, number, _ in rows), default=after), newest
 
+    def next_ns(self, source: str, after_ns: int) -> int | None:
+        """A time from ``after_ns`` on before which a source has no reading; None when it has no later one."""
+        (found,) = self._rows(
+            "SELECT MIN(first) FROM frames WHERE tagset IN (SELECT id FROM tagsets WHERE source = ?) "
+            "AND first >= ? AND last >= ?",
+            source,
+            after_ns - SPAN_NS,
+            after_ns,
+        )
+        return None if found[0] is None else max(int(found[0]), after_ns)
+
     def state(self) -> StoreState:
         """What there is, and what was forgotten and refused."""
         counted = dict(self._rows("SELECT name, value FROM counters"))

@@ -9,7 +9,7 @@ none in that row: nothing is carried on here, that is for the rules of a release
 >>> grid = Grid(origin_ns=0, every_ns=100)
 >>> found = sampled(column([1, 99, 130, 310], [1.0, 2.0, 3.0, 4.0], [0, 0, 2, 0]), grid, 0, 4)
 >>> found.values.tolist(), found.good.tolist()
-([1.0, 2.0, nan, 4.0], [True, True, True, True])
+([1.0, 2.0, 3.0, 4.0], [True, True, False, True])
 """
 
 from __future__ import annotations
@@ -70,6 +70,14 @@ class Rows:
     cells: Mapping[str, Cells]
     before: int = 0
 
+    def part(self, start: int, count: int) -> Rows:
+        """At most ``count`` rows from row ``start`` on."""
+        part = slice(start, start + count)
+        cells = {name: Cells(each.values[part], each.good[part]) for name, each in self.cells.items()}
+        have = min(count, self.count - start)
+        first_ns = self.first_ns + start * self.every_ns
+        return Rows(first_ns, self.every_ns, have, cells, max(0, self.before - start))
+
 
 def sampled(found: Column, grid: Grid, first: int, count: int) -> Cells:
     """The cells of ``count`` rows from row ``first`` on. Readings of other rows are not looked at."""
@@ -81,3 +89,8 @@ def sampled(found: Column, grid: Grid, first: int, count: int) -> Cells:
     values[there] = found.values[last[there]]
     good[there] = found.quality[last[there]] == GOOD
     return Cells(values, good)
+
+
+def joined(one: Cells, two: Cells) -> Cells:
+    """Rows one after the other."""
+    return Cells(np.concatenate([one.values, two.values]), np.concatenate([one.good, two.good]))

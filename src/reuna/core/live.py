@@ -83,4 +83,4 @@ def after(mark: Mark, windows: int, passed: int = 0) -> Mark:
 def until(mark: Mark, time_ns: int) -> int:
     """How many windows from the next on end before a reading of that time."""
     row = mark.grid.row_of(time_ns)
-    return max(0, -((mark.next + mark.length - 1 - row) // mark.step)) if row > mark.next else 0
+    return max(0, -((mark.next + mark.length - 1 - row) // mark.step))

@@ -32,6 +32,7 @@ from reuna.adapters.worker.messages import Answer, Answered, Ask
 from reuna.core.contract import Contract, contract
 from reuna.core.errors import (
     DataError,
+    DeviceError,
     NotLive,
     ReleaseNotFound,
     ReunaError,
@@ -126,16 +127,16 @@ class Predictor:
     async def answer(self, rows: Rows) -> list[Outcome]:
         """An outcome for each window of the rows, in order; what goes wrong is a safe one, with the reason.
 
-        The first window begins after ``rows.before`` rows. Raises `SandboxTooWeak`, `DiskFull`.
+        The first window begins after ``rows.before`` rows. Raises `StorageError`.
         """
         began = time.perf_counter()
         asked, starts = _asked(rows), self._windows(rows)
         try:
             answer = await self._again(lambda worker: worker.ask(asked))
             windows = _checked(answer, starts)
-        except (UserError, WorkerFailed) as error:
+        except (UserError, DeviceError) as error:
             log.warning("%s: %s", self._name, error)
-            return [self.safe(rows, start, _said(error)) for start in starts]
+            return self.safe_for(rows, _said(error))
         took_ms = (time.perf_counter() - began) * 1000 / max(1, len(windows))
         shared_ms = answer.features_ms / max(1, len(windows))
         return [self._outcome(rows, each, took_ms, shared_ms) for each in windows]
@@ -144,7 +145,7 @@ class Predictor:
         """Why this release must not be used: its self-test; '' when it may be."""
         try:
             await self._again(lambda worker: worker.self_test())
-        except (UserError, WorkerFailed) as error:
+        except (UserError, DeviceError) as error:
             return _said(error)
         return ""
 
@@ -224,9 +225,10 @@ class Predictor:
             graph_ms=each.took_ms,
         )
 
-    def safe(self, rows: Rows, start: int, why: str) -> Outcome:
-        """What is said of a window, from that row on, about which the release is not asked."""
-        return self._made(rows, start, state="safe", answer=self.held.rules.safe, why=why)
+    def safe_for(self, rows: Rows, why: str) -> list[Outcome]:
+        """What is said of the windows of these rows when the release is not asked."""
+        said = {"state": "safe", "answer": self.held.rules.safe, "why": why[:MAX_WHY]}
+        return [self._made(rows, start, **said) for start in self._windows(rows)]
 
     def _made(self, rows: Rows, start: int, **said: Any) -> Outcome:
         about, first_ns = self.held.about, rows.first_ns + start * rows.every_ns
