@@ -30,6 +30,7 @@ from reuna.cli import (
     trust,
     where,
 )
+from reuna.cli.answers import answers
 from reuna.cli.export import export
 from reuna.cli.gate import gate
 from reuna.cli.lineage import component, lineage
@@ -98,6 +99,7 @@ app.command()(sandbox)
 app.command()(export)
 app.command()(gate)
 app.command()(predict)
+app.command()(answers)
 app.command()(desired.plan)
 app.command()(desired.apply)
 release.app.command()(where.where)

@@ -203,12 +203,12 @@ def _cells(live: Live) -> tuple[str, ...]:
         f"{live.value:.6g}",
         readable(live.tag.unit),
         QUALITIES[live.quality],
-        _moment(live.time_ns),
+        moment(live.time_ns),
         str(live.readings),
     )
 
 
-def _moment(time_ns: int) -> str:
+def moment(time_ns: int) -> str:
     """UTC, to the millisecond."""
     from datetime import UTC, datetime
 

@@ -1,9 +1,11 @@
 """The edge node's long-running process. Holds no key and no socket to the network.
 
 agent ──socket pair── egress ──TLS── fog
-  └────socket pair── worker (the project's code, sandboxed, resident during a run)
+  ├────socket pair── reader ── machines (what comes is in the local store)
+  ├────socket pair── worker (the project's code, sandboxed, resident during a run)
+  └────socket pair── worker (a release that answers what is read, sandboxed)
 
-Once the egress runs the agent itself leaves the machine's network, before it loads anything that
+Once egress and reader run the agent itself leaves the machine's network, before it loads anything that
 starts threads; the worker is started from there.
 """
 
@@ -19,6 +21,7 @@ from reuna import __version__
 from reuna.adapters.clock import SystemClock
 from reuna.adapters.sandbox import NotReached, leave_network_whole
 from reuna.core.records import Event, Hello, Identity
+from reuna.edge.reading import Job, ReaderProcess
 from reuna.edge.settings import sandbox_limits
 from reuna.exchange.child import EgressProcess
 from reuna.exchange.link import EgressSettings
@@ -35,11 +38,17 @@ async def run(settings: dict[str, Any], changes: asyncio.Queue[dict[str, Any]]) 
     folder = Path(settings["folder"]).absolute()
     folder.mkdir(parents=True, exist_ok=True)
     egress = EgressProcess(egress_settings(settings, folder))
+    job = Job(settings["name"], settings["sources"], str(folder))
+    reader = ReaderProcess(job) if settings["sources"] else None
     await egress.start()
     try:
+        if reader is not None:
+            await reader.start()
         _leave_network()
-        await _serve(settings, folder, egress)
+        await _serve(settings, folder, egress, job if reader else None)
     finally:
+        if reader is not None:
+            await reader.stop()
         await egress.stop()
 
 
@@ -55,7 +64,7 @@ def _leave_network() -> None:
         log.info("agent: own network namespace")
 
 
-async def _serve(settings: dict[str, Any], folder: Path, egress: EgressProcess) -> None:
+async def _serve(settings: dict[str, Any], folder: Path, egress: EgressProcess, job: Job | None) -> None:
     from reuna.edge.train import Trainer  # brings numpy, whose threads would stay in the network
     from reuna.edge.workshop import WorkerWorkshop
 
@@ -69,15 +78,35 @@ async def _serve(settings: dict[str, Any], folder: Path, egress: EgressProcess) 
     )
     trainer = Trainer(name, boot, egress, workshop, clock)
     await egress.listen(trainer.on_plan)
+    answering = None if job is None else _answering(settings, folder, egress, job)
     started = asyncio.create_task(egress.emit(Event(name, boot, 0, clock.now(), "started")))
     try:
         while True:
+            if answering is not None and answering.done():
+                answering.result()
             await egress.hello(Hello(name, boot, __version__, protocol=VERSION, oldest=OLDEST))
             await clock.sleep(settings["hello_s"])
     finally:
         started.cancel()
+        if answering is not None:
+            answering.cancel()
+            await asyncio.gather(answering, return_exceptions=True)
         await trainer.stop()
         await workshop.close()
+
+
+def _answering(
+    settings: dict[str, Any], folder: Path, egress: EgressProcess, job: Job
+) -> asyncio.Task[None] | None:
+    """What answers the sources' readings, if it is to. Raises `SettingsError`."""
+    from reuna.edge.answering import keep_answering, place_of
+    from reuna.edge.reader import declared
+
+    sources, store = declared(job)
+    if not settings["live.on"]:
+        return None
+    place = place_of(settings, folder, sandbox_limits(settings))
+    return asyncio.create_task(keep_answering(place, egress, Path(store.folder), sources, SystemClock()))
 
 
 def gateway_of(fleet: str, fog: str) -> Identity:

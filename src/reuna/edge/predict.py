@@ -82,7 +82,14 @@ class Predictor:
     """One release in its worker. ``restarts`` counts how often the worker was started anew."""
 
     def __init__(
-        self, held: Held, desk: Desk, log_file: Path, limits: SandboxLimits, min_level: int, clock: Clock
+        self,
+        held: Held,
+        desk: Desk,
+        log_file: Path,
+        limits: SandboxLimits,
+        min_level: int,
+        clock: Clock,
+        columns: tuple[str, ...] | None = None,
     ) -> None:
         self.held = held
         self.restarts = 0
@@ -91,6 +98,7 @@ class Predictor:
         self._limits = limits
         self._min_level = min_level
         self._clock = clock
+        self._columns = columns
         self._worker: Worker | None = None
         self._failures = 0  #: of workers, one after the other
 
@@ -103,10 +111,12 @@ class Predictor:
         limits: SandboxLimits,
         min_level: int,
         clock: Clock,
+        columns: tuple[str, ...] | None = None,
     ) -> Predictor:
         """Read a release, check every digest in it, and have it stand ready.
 
-        ``folder`` is this predictor's alone and is emptied first; ``data`` is the node's own.
+        ``folder`` is this predictor's alone and is emptied first; ``data`` is the node's own. ``columns``:
+        those that code may read; signals beyond them are missing (None: all).
 
         Raises `ReleaseNotFound`, `Untrusted`, `Corrupted`, `NotLive` for a release that cannot answer live
         readings, `DiskFull`, `SandboxTooWeak`, `WorkerFailed`, `ContractBroken`, `DataError`, `ProjectError`,
@@ -115,7 +125,7 @@ class Predictor:
         found = await asyncio.to_thread(read_release, release)
         held = held_of(found)
         desk = await asyncio.to_thread(_set_out, found, folder, data)
-        predictor = cls(held, desk, folder / "worker.log", limits, min_level, clock)
+        predictor = cls(held, desk, folder / "worker.log", limits, min_level, clock, columns)
         await predictor._stand()
         return predictor
 
@@ -130,7 +140,7 @@ class Predictor:
         The first window begins after ``rows.before`` rows. Raises `StorageError`.
         """
         began = time.perf_counter()
-        asked, starts = _asked(rows), self._windows(rows)
+        asked, starts = _asked(rows, self._columns), self._windows(rows)
         try:
             answer = await self._again(lambda worker: worker.ask(asked))
             windows = _checked(answer, starts)
@@ -288,11 +298,12 @@ def _set_out(found: Release, folder: Path, data: Path) -> Desk:
     return replace(desk, beside=tuple((data / split).resolve() for split in splits))
 
 
-def _asked(rows: Rows) -> Ask:
-    """As the worker is asked."""
+def _asked(rows: Rows, columns: tuple[str, ...] | None) -> Ask:
+    """As the worker is asked: with what its code may read."""
     cells = {
         name: (found.values.astype("<f8").tobytes(), found.good.astype(np.bool_).tobytes())
         for name, found in rows.cells.items()
+        if columns is None or name in columns
     }
     return Ask(rows.first_ns, rows.count, rows.before, cells)
 
