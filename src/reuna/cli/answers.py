@@ -68,14 +68,14 @@ async def _lines(store: StoredAnswers, last: int, json: bool) -> None:
     import asyncio
     from json import dumps
 
-    kept = store.newest(last)
+    kept, number = store.newest(last), 0
     while True:
         for each in kept:
             typer.echo(dumps(as_dict(each)) if json else "  ".join(filter(None, _cells(each))))
         sys.stdout.flush()
-        number = kept[-1].number if kept else 0
-        while not (kept := store.after(number, TOGETHER)):
-            await asyncio.sleep(LOOK_S)
+        number = kept[-1].number if kept else number
+        await asyncio.sleep(LOOK_S)
+        kept = store.after(number, TOGETHER)
 
 
 def _table_while(store: StoredAnswers, last: int) -> None:
