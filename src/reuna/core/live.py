@@ -1,8 +1,8 @@
 """Which windows of a grid are due, and with which of them anything is to be done.
 
->>> shape = Shape(every_ns=NS, length=4, step=2)
->>> mark = begun(shape, None, first_ns=100 * NS)
->>> due(mark, source_ns=104 * NS, lateness_ns=NS // 2)     # rows at 100 to 103 s, over at 103.25 s
+>>> second = 10**9
+>>> mark = begun(Shape(second, length=4, step=2), None, first_ns=100 * second)
+>>> due(mark, source_ns=104 * second, lateness_ns=second // 2)     # rows at 100 to 103 s, over at 103.25 s
 1
 >>> after(mark, 3).next
 6

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from reuna.adapters.answer_store import LIVE, SHADOW, AnswerStore
 from reuna.adapters.local_store import StoredReadings
@@ -111,7 +112,8 @@ class Sampler:
         count = before + (windows - 1) * mark.step + mark.length
         known = self._known(grid, first, count)
         have = known.count if known else 0
-        new = self._read(stored, grid, first + have, count - have)
+        held = self.predictor.held
+        new = read_cells(stored, held, self.wiring, grid, first + have, count - have)
         cells = {name: joined(known.cells[name], each) for name, each in new.items()} if known else new
         return Rows(grid.moment(first), mark.every_ns, count, cells, before)
 
@@ -126,16 +128,20 @@ class Sampler:
         start, rows = self._before[1:]
         return rows.part(first - start, count) if start <= first < start + rows.count else None
 
-    def _read(self, stored: StoredReadings, grid: Grid, first: int, count: int) -> dict[str, Cells]:
-        start_ns, end_ns = grid.span(first, count)
-        wanted = {each.name: each.unit for each in self.predictor.held.agreed.signals}
-        found = {}
-        for source, names in self.wiring.sources.items():
-            window = stored.window(source, names, start_ns, end_ns)
-            for name in names:
-                cells = sampled(window.columns[name], grid, first, count)
-                found[name] = _in_unit(cells, name, window.units[name], wanted[name])
-        return found
+
+def read_cells(
+    stored: StoredReadings, held: Held, wiring: Wiring, grid: Grid, first: int, count: int
+) -> dict[str, Cells]:
+    """So many rows from row ``first`` on, by signal. Raises `NotLive`, `DataError`, `StorageError`."""
+    start_ns, end_ns = grid.span(first, count)
+    wanted = {each.name: each.unit for each in held.agreed.signals}
+    found = {}
+    for source, names in wiring.sources.items():
+        window = stored.window(source, names, start_ns, end_ns)
+        for name in names:
+            cells = sampled(window.columns[name], grid, first, count)
+            found[name] = _in_unit(cells, name, window.units[name], wanted[name])
+    return found
 
 
 class Live:
@@ -167,6 +173,7 @@ class Live:
         self._turn = asyncio.Lock()
         self._seen = 0  #: number of the newest frame that was looked at
         self._newest: dict[str, tuple[int, float]] = {}  #: source -> newest source time, and when it was seen
+        self._marks: dict[str, Mark] = {}
         self._said = ""
 
     async def use(self, primary: Predictor | None, shadow: Predictor | None = None) -> None:
@@ -212,8 +219,7 @@ class Live:
             return AGAIN_S
 
     async def _answer(self, primary: Sampler, stored: StoredReadings) -> float:
-        source_ns = await asyncio.to_thread(self._source_ns, primary, stored)
-        mark = None if source_ns is None else await asyncio.to_thread(self._mark, primary, stored)
+        source_ns, mark = await asyncio.to_thread(self._look, primary, stored)
         if source_ns is None or mark is None:
             return POLL_S
         count = min(TOGETHER, due(mark, source_ns, self._lateness_ns))
@@ -291,7 +297,7 @@ class Live:
             except DiskFull as error:
                 self._say(f"{error.code} {error}")
                 await self._clock.sleep(FULL_S)
-        self._said = ""
+        self._said, self._marks[name] = "", behind
         for each, other in pairs:
             self._on_outcome(each, other)
 
@@ -303,6 +309,11 @@ class Live:
             said = ", ".join(wiring.silent)
             log.warning("no source has the signals %s of %s", said, named(predictor.held))
         return Sampler(predictor, wiring)
+
+    def _look(self, primary: Sampler, stored: StoredReadings) -> tuple[int | None, Mark | None]:
+        """What time it is for the sources, and where the project is; None while that is not known."""
+        source_ns = self._source_ns(primary, stored)
+        return source_ns, None if source_ns is None else self._mark(primary, stored)
 
     def _source_ns(self, primary: Sampler, stored: StoredReadings) -> int | None:
         """What time it is for the sources: their newest reading, and what has passed since it was seen."""
@@ -318,7 +329,7 @@ class Live:
     def _mark(self, primary: Sampler, stored: StoredReadings) -> Mark | None:
         """Where the project is; None while there is no reading with which it could begin."""
         project = primary.predictor.held.about.project
-        before = self._answers.stored.mark(project)
+        before = self._marks.get(project) or self._answers.stored.mark(project)
         if before is not None and before.shape == primary.shape:
             return before
         first_ns = 0 if before is not None else self._first_ns(primary, stored)
@@ -326,6 +337,7 @@ class Live:
             return None
         mark = begun(primary.shape, before, first_ns)
         self._answers.keep(project, mark, [], ns_of(self._clock.now()))
+        self._marks[project] = mark
         return mark
 
     def _first_ns(self, primary: Sampler, stored: StoredReadings) -> int | None:
@@ -369,12 +381,18 @@ def _over(sampler: Sampler, stored: StoredReadings, mark: Mark) -> int | None:
 
 def filled(rows: Rows, mark: Mark, windows: int) -> int:
     """How many of these windows, from the first on, have any reading."""
-    there = np.zeros(rows.count, bool)
-    for cells in rows.cells.values():
-        there |= ~np.isnan(cells.values) | ~cells.good
+    there = has_reading(rows)
     starts = range(rows.before, rows.before + windows * mark.step, mark.step)
     empty = (number for number, at in enumerate(starts) if not there[at : at + mark.length].any())
     return next(empty, windows)
+
+
+def has_reading(rows: Rows) -> NDArray[np.bool_]:
+    """Rows (rows,) in which any signal has a reading, of whatever quality."""
+    there = np.zeros(rows.count, bool)
+    for cells in rows.cells.values():
+        there |= ~np.isnan(cells.values) | ~cells.good
+    return there
 
 
 def named(held: Held) -> str:

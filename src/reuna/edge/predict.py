@@ -248,20 +248,24 @@ class Predictor:
 
 def held_of(found: Release) -> Held:
     """What of a release says how it answers. Raises `Corrupted`, `SettingsError`, `NotLive`."""
-    settings = wire.settings(found)
-    agreed, rules, about = contract(settings), fallback(settings), found.manifest.about
+    return held(found.digest, found.manifest.about, wire.settings(found))
+
+
+def held(digest: str, about: About, settings: dict[str, Setting]) -> Held:
+    """The same from the settings of a run. Raises `SettingsError`, `NotLive`."""
+    agreed, rules = contract(settings), fallback(settings)
     length, step = agreed.window_rows
     named = f"{about.project} {about.version}"
     if not agreed.every_s:
         raise NotLive(f"the contract of {named} does not say how far apart rows are (`every_s`)")
-    if not agreed.signals:
-        raise NotLive(f"the contract of {named} names no signals")
     read = [each for each in agreed.signals if each.name != agreed.label]
+    if not read:
+        raise NotLive(f"the contract of {named} names no signals")
     for each in read:
         if each.type == "text":
             raise NotLive(f"the signal {each.name!r} of {named} is text, and readings are numbers")
-    names = [each.name for each in read]
-    return Held(found.digest, about, settings, agreed, rules, length or 1, step or 1, rules.look_back(names))
+    before = rules.look_back(each.name for each in read)
+    return Held(digest, about, settings, agreed, rules, length or 1, step or 1, before)
 
 
 def read_release(file: Path) -> Release:
