@@ -135,12 +135,10 @@ def test_whatever_is_killed_comes_back_and_no_window_is_answered_twice_or_lost(e
     command = [sys.executable, "-m", "reuna.cli", "answers", str(edge.state), "--last", "100000", "--json"]
     told = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     starts = [each["first_ns"] for each in told["answers"]]
-    steps = {
-        round((after - before) / (STEP_S * 1e9), 6) for before, after in zip(starts, starts[1:], strict=False)
-    }
+    steps = [round((after - before) / (STEP_S * 1e9), 6) for before, after in pairwise(starts)]
     assert all(step >= 1 and step == int(step) for step in steps), "once each, in order"
-    missing = sum(round((b - a) / (STEP_S * 1e9)) - 1 for a, b in zip(starts, starts[1:], strict=False))
-    assert missing == told["projects"]["pumps"]["passed"], "those without any reading, which are counted"
+    passed = sum(step - 1 for step in steps)
+    assert passed == told["projects"]["pumps"]["passed"], "those without any reading, which are counted"
     assert {each["version"] for each in told["answers"]} == {1}
     assert all(each["confidence"] for each in told["answers"] if each["state"] != "safe")
     print(told["counts"])

@@ -101,7 +101,8 @@ def main() -> int:
         level=logging.INFO, format=f"%(asctime)s {job.node} %(levelname)s %(name)s %(message)s"
     )
     try:
-        asyncio.run(_until_told(job, socket.socket(fileno=int(sys.argv[1]))))
+        with socket.socket(fileno=int(sys.argv[1])) as sock:
+            asyncio.run(_until_told(job, sock))
     except ReunaError as error:
         log.error("%s %s %s", error.code, error.message, error.next_step)
         return error.exit_status
