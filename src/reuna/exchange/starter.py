@@ -18,6 +18,10 @@ import socket
 import sys
 import time
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # `typing` and `collections.abc` cost memory that is held as long as the node is there
+    from collections.abc import Callable
+
 RESTART_S = 0.2
 STEADY_S = 10.0  #: a life that was not short
 ENDING = {signal.SIGTERM}
@@ -55,20 +59,31 @@ def _with_socket(command: list[str], number: int) -> list[str]:
     return [*command[:-1], str(number), str(os.getpid()), command[-1]]
 
 
+def keep(
+    control: socket.socket,
+    longest: float,
+    command: list[str],
+    live: Callable[[socket.socket, list[str]], None] = run_once,
+    now: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> int:
+    """One life after the other, until the place is gone."""
+    wait = RESTART_S
+    while True:
+        began = now()
+        try:
+            live(control, command)
+        except BrokenPipeError:  # the place is gone
+            return 0
+        wait = RESTART_S if now() - began > STEADY_S else wait
+        sleep(min(wait, longest))
+        wait *= 2
+
+
 def main() -> int:
     """Entry of the process."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    control, longest, command = socket.socket(fileno=int(sys.argv[1])), float(sys.argv[2]), sys.argv[3:]
-    wait = RESTART_S
-    while True:
-        began = time.monotonic()
-        try:
-            run_once(control, command)
-        except BrokenPipeError:  # the place is gone
-            return 0
-        wait = RESTART_S if time.monotonic() - began > STEADY_S else wait
-        time.sleep(min(wait, longest))
-        wait *= 2
+    return keep(socket.socket(fileno=int(sys.argv[1])), float(sys.argv[2]), sys.argv[3:])
 
 
 if __name__ == "__main__":
