@@ -17,6 +17,7 @@ import asyncio
 import json
 import tempfile
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -134,13 +135,13 @@ def many(folder: Path, tags: int, hertz: int, seconds: int, windows: int) -> Cas
     return Case(release, folder / "node", agreed, values[rows], hertz)
 
 
-def written(folder: Path, settings: dict[str, Setting], graph: bytes, code: bytes) -> Path:
+def written(folder: Path, settings: Mapping[str, Setting], graph: bytes, code: bytes) -> Path:
     """A release's file, as much of one as is needed to answer."""
     parts = dict.fromkeys(wire.NEEDED, canonical({}))
     parts |= {
         wire.CODE: code,
         wire.MODEL: graph,
-        wire.LINEAGE: canonical({"settings": settings}),
+        wire.LINEAGE: canonical({"settings": dict(settings)}),
         SBOM: b"{}",
     }
     file = folder / "1.release"

@@ -87,7 +87,7 @@ class Edge:
 
     def kill(self, part: str) -> None:
         """And wait until there is another one."""
-        pid = self.until(lambda: self.find(part))
+        pid = self.until(lambda: self.find(part)) or 0
         os.kill(pid, signal.SIGKILL)
         self.until(lambda: (found := self.find(part)) and found != pid)
 

@@ -15,13 +15,13 @@ from reuna.adapters.answer_store import LIVE, SHADOW, AnswerStore
 from reuna.cli import app
 from reuna.core.errors import NotUsable
 from reuna.core.live import Mark
-from reuna.core.outcomes import Outcome
+from reuna.core.outcomes import Outcome, State
 from reuna.core.sources import NS
 
 AT = 1_800_000_000 * NS
 
 
-def outcome(number: int, state: str = "answered", why: str = "", took: float = 4.0) -> Outcome:
+def outcome(number: int, state: State = "answered", why: str = "", took: float = 4.0) -> Outcome:
     safe = state == "safe"
     output = () if safe else (0.25, 0.75)
     return Outcome(
@@ -36,7 +36,7 @@ def outcome(number: int, state: str = "answered", why: str = "", took: float = 4
         why,
         took,
         2.0,
-        0.5,  # type: ignore[arg-type]
+        0.5,
     )
 
 

