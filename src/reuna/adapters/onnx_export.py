@@ -16,7 +16,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from reuna.core.errors import ExtraMissing, LearnerError
+from reuna.core import golden
+from reuna.core.errors import BadMessage, ExtraMissing, LearnerError
+from reuna.core.golden import Golden
 from reuna.core.ports import Tensors
 
 OPSET, IR_VERSION = 17, 8
@@ -180,10 +182,54 @@ def open_session(data: bytes) -> Any:
         raise LearnerError(f"the exported ONNX does not run: {error}") from error
 
 
+def with_golden(data: bytes) -> bytes:
+    """The graph with a golden input and its answers in its metadata; equal graphs give equal bytes.
+
+    Raises as `run_graph`, and `LearnerError` for a graph that has no finite answer to it.
+    """
+    onnx = _onnx()
+    session = open_session(data)
+    x = golden.seeded(_known(session))
+    y = _answers(session, x)
+    if why := golden.wrong(None, y):
+        raise LearnerError(f"the exported ONNX cannot be released: {why}")
+    model = onnx.load_from_string(data)
+    onnx.helper.set_model_props(model, {**_metadata(session), golden.KEY: golden.encode(Golden(x, y))})
+    written: bytes = model.SerializeToString(deterministic=True)
+    return written
+
+
+def self_test(session: Any) -> str:
+    """Why an open graph is not to be used, empty when it may be: what it says to its golden input.
+
+    A graph without one is asked for a drawn input, and must answer finite numbers.
+    """
+    try:
+        text = _metadata(session).get(golden.KEY)
+        known = golden.decode(text) if text is not None else None
+        x = golden.seeded(_known(session)) if known is None else known.x
+        return golden.wrong(known, _answers(session, x))
+    except (BadMessage, LearnerError) as error:
+        return error.message
+
+
+def _metadata(session: Any) -> dict[str, str]:
+    return dict(session.get_modelmeta().custom_metadata_map)
+
+
+def _known(session: Any) -> tuple[int, ...]:
+    """The shape of one row."""
+    return tuple(size if isinstance(size, int) else 1 for size in session.get_inputs()[0].shape[1:])
+
+
+def _answers(session: Any, x: Array) -> NDArray[Any]:
+    """The graph's first output for each row, one by one: (rows, outputs)."""
+    return np.stack([one_row(session, row)[0] for row in x])
+
+
 def sample_input(data: bytes, rows: int, seed: int) -> Array:
     """(rows, …) float32 around zero, of the shape that the graph takes. Raises as `run_graph`."""
-    shape = open_session(data).get_inputs()[0].shape
-    known = [size if isinstance(size, int) else 1 for size in shape[1:]]
+    known = _known(open_session(data))
     return np.random.default_rng(seed).normal(size=(rows, *known)).astype(np.float32)
 
 

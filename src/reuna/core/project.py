@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from reuna.core import fallback, gates
+from reuna.core import fallback, gates, health
 from reuna.core import machines as machine_types
 from reuna.core.contract import KEY, MAX_BAD, SIGNAL_KEYS, as_settings, contract_of, mistake, odd
 from reuna.core.errors import SettingsError
@@ -24,7 +24,7 @@ from reuna.core.settings import REQUIRED, Option, Source, between, one_of, parse
 TASKS = ("fault-classification", "anomaly-detection", "remaining-useful-life")
 OWN_SECTIONS = ("train", "data")
 RUNS_OWN = ("strategy.name", "strategy.rounds")  #: the rest of the section is the strategy's
-RESERVED = (KEY, "signals", fallback.KEY)  #: no names for settings of a project
+RESERVED = (KEY, "signals", fallback.KEY, health.KEY)  #: no names for settings of a project
 
 PROJECT: tuple[Option, ...] = (
     Option("project.name", str, REQUIRED, "name of the project"),
@@ -111,6 +111,7 @@ PROJECT: tuple[Option, ...] = (
         each=gates.KEYS,
     ),
     *fallback.OPTIONS,
+    *health.OPTIONS,
     Option(
         "machines",
         dict,
@@ -253,9 +254,9 @@ def _own_mistakes(values: Mapping[str, Any], takes: Mapping[str, Collection[str]
 def _settings(values: Mapping[str, Any]) -> dict[str, Setting]:
     """Own sections and the strategy's numbers, without their section names."""
     settings: dict[str, Setting] = {"entry": values["learner.entry"], **as_settings(contract_of(values))}
-    settings |= gates.as_settings(gates.gates(values["gates"])) | fallback.as_settings(
-        fallback.fallback_of(values)
-    )
+    settings |= gates.as_settings(gates.gates(values["gates"]))
+    settings |= fallback.as_settings(fallback.fallback_of(values))
+    settings |= health.as_settings(health.health_of(values))
     for name, value in values.items():
         section, _, key = name.partition(".")
         if section not in (*OWN_SECTIONS, "strategy") or name == "strategy.name":

@@ -1,6 +1,6 @@
 """Stages: which release is to run where, as the cloud says it with its own key. Pure.
 
-    {"reuna": {"stages": [{"project": "pumps", "version": 4, "sha256": …, "mode": "live", "where": ["e1"]}, …]}}
+    {"reuna": {"stages": [{"project": "pumps", "version": 4, "sha256": …, "where": ["e1"]}, …]}}
 
 They stand in the signed part of the role ``plans``, beside its list: nodes walk to that file anyway, a
 node that knows nothing of stages reads past them, and they go back no more than the file does. The paths
