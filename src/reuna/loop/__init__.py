@@ -14,4 +14,5 @@ STAGES: dict[str, tuple[str, ...]] = {
     "validate": ("cloud",),
     "release": (),  # judged where the run's result is
     "deploy": (),  # where the desired state is applied
+    "operate": ("edge",),
 }
