@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace as with_
-
 import pytest
 from msgspec.structs import replace
 
@@ -23,6 +21,7 @@ from reuna.loop.operate import (
     SelfTest,
     SelfTested,
     State,
+    Trial,
     Which,
     due,
     running,
@@ -76,7 +75,7 @@ def test_a_trial_ends_after_its_time_and_its_windows_not_before() -> None:
     machine.work()
     machine.happen(Ran(100.0, Counts(windows=3)))
     assert machine.state.phase == "trial", "three windows are too few"
-    machine = with_(machine, state=replace(machine.state, trial=replace(machine.state.trial, spent_s=0.0)))
+    machine.state = replace(machine.state, trial=Trial())
     machine.happen(Ran(9.0, HEALTHY))
     assert machine.state.phase == "trial", "nine seconds are too short"
     machine.happen(Ran(1.0))
