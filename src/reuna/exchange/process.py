@@ -38,7 +38,7 @@ from reuna.exchange.heads import HeadKeeper
 from reuna.exchange.ledger_export import keep_exporting
 from reuna.exchange.link import EgressSettings, Frames, LinkServer
 from reuna.exchange.news import listen
-from reuna.exchange.releases import FOLDER, STATE, Accepted, ReleaseHolder, drop_old, passed_on
+from reuna.exchange.releases import FOLDER, ReleaseHolder, drop_old, passed_on
 from reuna.exchange.room import tell_durability, when_there_is_room
 from reuna.exchange.site import Site, open_site
 from reuna.exchange.trust import CodeRole, TrustGuard
@@ -137,7 +137,7 @@ def _releases(
         guard,
         freight,
         files,
-        Accepted(folder / STATE),
+        folder,
         egress.emit,
         SystemClock(),
         ThreadOffload(),

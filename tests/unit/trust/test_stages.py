@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from reuna.core.errors import Untrusted
-from reuna.trust import publish
 from reuna.trust.metadata import TrustState, complete
 from reuna.trust.releases import is_for, listed
 from reuna.trust.stages import MAX_STAGES, Stage, decode, encode, read, stage_of, staged, stages_for
@@ -39,8 +38,8 @@ def house_with(*stages: Stage, signers: list[Any] | None = None) -> House:
 
 
 def publish_stages(house: House, *stages: Stage, signers: list[Any] | None = None) -> None:
-    metadata = publish.delegated("plans", house.next("plans"), house.listed["plans"], NOW, stages)
-    house.put("plans", publish.sign(metadata, signers or house.signers("plans")))
+    house.staged = stages
+    house.list("plans", signers)
     house.online()
 
 

@@ -69,8 +69,10 @@ class Bench:
             return self._fit(request) if isinstance(request, Fit) else self._evaluate(request)
 
     def _stand(self, request: Stand | Ask | SelfTest) -> Answer:
-        from reuna.adapters.worker.live import Standing
+        from reuna.adapters.worker.live import Standing, judge_graph
 
+        if isinstance(request, SelfTest) and request.graph:
+            return judge_graph(Path(request.graph))
         if isinstance(request, Stand):
             self._standing = Standing(self._project, self._folder, request)
             return Answer()

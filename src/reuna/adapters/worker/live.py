@@ -93,9 +93,7 @@ class Standing:
 
     def test(self) -> Answer:
         """Ask the graph for its golden input. Raises `LearnerError` when the answer is not the one it had."""
-        if why := self_test(self._session):
-            raise LearnerError(why)
-        return Answer()
+        return _tested(self._session)
 
     def _answered(
         self, windows: list[Window], x: Iterable[NDArray[np.float32]], before: int
@@ -145,6 +143,17 @@ class Standing:
         name = self._named.columns.get(self._agreed.time) or self._agreed.time
         unit_s = time_unit_s(self._agreed.time, self._named.units.get(name, ""))
         return (request.first_ns / NS + rows * self._every_s) / unit_s
+
+
+def judge_graph(graph: Path) -> Answer:
+    """`Standing.test` of a graph that nothing stands around. Raises `LearnerError`, `ExtraMissing`."""
+    return _tested(open_session(read_graph(graph)))
+
+
+def _tested(session: Any) -> Answer:
+    if why := self_test(session):
+        raise LearnerError(why)
+    return Answer()
 
 
 def _cells(signal: Signal, request: Ask) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:

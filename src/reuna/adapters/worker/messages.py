@@ -110,7 +110,9 @@ class Ask(msgspec.Struct, tag=True):
 
 
 class SelfTest(msgspec.Struct, tag=True):
-    """Ask the graph of the release that stands something that it must be able to answer."""
+    """Ask a graph its golden input: that in a file, else that of the release that stands."""
+
+    graph: str = ""
 
 
 class Answered(msgspec.Struct, frozen=True):

@@ -146,9 +146,9 @@ class Worker:
         """Answer windows; they are in the answer. Raises as `predict`."""
         return await self._ask(request)
 
-    async def self_test(self) -> None:
-        """Raises `LearnerError` when the release that stands cannot answer what it must."""
-        await self._ask(SelfTest())
+    async def self_test(self, graph: Path | None = None) -> None:
+        """Raises `LearnerError` when a graph, else the release that stands, cannot answer what it must."""
+        await self._ask(SelfTest("" if graph is None else str(graph)))
 
     async def close(self) -> None:
         """End the process."""
