@@ -18,23 +18,18 @@ from a clock that jumps.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 import msgspec
 from msgspec.structs import replace
 
 from reuna.core.health import Health
+from reuna.core.operating import Phase, Reason
 
 SlotName = Literal["a", "b"]
 SLOTS: tuple[SlotName, ...] = ("a", "b")
-Phase = Literal["none", "shadow", "trial", "confirmed", "rolled_back"]
-#: Why a release was given up, or is not what it was to be. These words leave the node; details stay.
-Reason = Literal[
-    "", "damaged", "self-test", "start", "restarts", "safe", "latency", "agreement", "replaced", "withdrawn"
-]
-SLOW = (
-    0.01  #: share of windows that may take longer than the rules allow: what lies above the 99th percentile
-)
+SLOW = 0.01  #: share of windows that may take longer than the rules allow: what lies above 99 in 100
 MOST_GIVEN_UP = 16
 
 
@@ -79,6 +74,14 @@ class Copy(msgspec.Struct, frozen=True):
     rules: Health = Health()
     tested: bool = False
     confirmed: bool = False
+
+
+class Found(msgspec.Struct, frozen=True):
+    """A whole release that lies in a slot."""
+
+    version: int
+    digest: str
+    rules: Health
 
 
 class Candidate(msgspec.Struct, frozen=True):
@@ -224,6 +227,19 @@ def step(state: State, event: Event, now: float) -> tuple[State, tuple[Effect, .
     if (after.phase, after.active) != (state.phase, state.active):
         after = replace(after, since=now)
     return after, due(after)
+
+
+def recovered(found: Mapping[SlotName, Found]) -> State:
+    """A state from what lies in the slots, for one that was lost: the older release is the likelier to have
+    been confirmed, and is on trial.
+    """
+    copies = {
+        slot: Copy(Which(each.version, each.digest), each.rules, tested=True) for slot, each in found.items()
+    }
+    active = min(found, key=lambda slot: found[slot].version, default=None)
+    if active is None:
+        return State()
+    return State(copies.get("a"), copies.get("b"), active, Trial(), phase="trial", reason="damaged")
 
 
 def running(state: State) -> Copy | None:
