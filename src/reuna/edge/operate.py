@@ -284,7 +284,7 @@ class Operation:
                 self._starting.pop(key, None)
                 self._events.put_nowait(SelfTested(*_slot(key)) if key == self._testing() else None)
                 return
-            tries += 1
+            tries += bool(reason)
             if reason and (lasting or tries >= TRIES):
                 testing = key == self._testing()
                 self.happen(

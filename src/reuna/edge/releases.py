@@ -43,7 +43,7 @@ MakeBench = Callable[[Callable[[str, str], Path | None], Callable[[], None]], Be
 
 
 class GraphAlone:
-    """A release on a node that reads no machine: its graph tests itself in a sandbox, then nothing is asked."""
+    """A release on a node that reads no machine: its graph tests itself in a sandbox, and that is all."""
 
     restarts = 0
 
