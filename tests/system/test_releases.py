@@ -13,16 +13,20 @@ from typing import Any
 
 import pytest
 
+from reuna.adapters.clock import SystemClock
+from reuna.cloud.sign import Signing
 from reuna.core.errors import Unreachable
+from reuna.core.health import Health
 from reuna.fleet.client import Operator
 from reuna.fleet.layout import Fleet, make_fleet
 from reuna.fleet.release import Catalogue
 from reuna.fleet.trust import Ceremony
 from reuna.template import make_project
+from reuna.trust.stages import Stage
 from reuna.wire import digest_bytes
 from reuna.wire.build import sha256
 from reuna.wire.release import decode
-from tests.releases import release, target
+from tests.releases import model, release, runnable, target
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(120)]
 EDGES = ("pump-1", "pump-2")
@@ -133,6 +137,43 @@ def test_edges_take_signed_releases_and_refuse_what_is_none(line: Line) -> None:
     came = json.loads((line.fleet.folder / "pump-1" / "state" / "arrivals.json").read_text())
     assert came["release"][1] == 3, "counted as what it is, also what was refused"
     print(f"signed to verified by both edges: {took:.2f} s")
+
+
+def runs(found: dict[str, Any], project: str) -> dict[str, tuple[int, str, str]]:
+    """Edge -> version, phase and reason."""
+    return {
+        node: (each.get("version", 0), each.get("phase", "none"), each.get("reason", ""))
+        for node, said in found["nodes"].items()
+        for each in said["operates"]
+        if each["project"] == project
+    }
+
+
+def test_edges_run_what_they_hold_and_go_back_by_themselves(line: Line) -> None:
+    pytest.importorskip("onnxruntime")
+    rules = Health(trial_s=1.0)
+    good = runnable(1, model(1), rules, "mills")
+    line.add(good, "mills-1")
+    line.until(lambda answer: runs(answer, "mills") == dict.fromkeys(EDGES, (1, "confirmed", "")))
+    line.add(runnable(2, model(2, wrong=True), rules, "mills"), "mills-2")
+    found = line.until(
+        lambda answer: all(each[1] == "rolled_back" for each in runs(answer, "mills").values())
+    )
+    assert runs(found, "mills") == dict.fromkeys(EDGES, (1, "rolled_back", "self-test"))
+    three = runnable(3, model(3), rules, "mills")
+    signing = Signing(line.fleet.folder / "trust", SystemClock())
+    stay = Stage("mills", 1, sha256(good), rollout="r-7")
+    signing.stage([Stage("mills", 3, sha256(three), "shadow", ("pump-1",), "r-7"), stay])
+    line.add(three, "mills-3")
+    found = line.until(lambda answer: runs(answer, "mills")["pump-1"][1] == "shadow")
+    line.until(lambda answer: (3, "") in held_by(answer)["pump-2"])
+    assert runs(found, "mills")["pump-2"][0] == 1, "a stage says so, although it holds a newer one"
+    signing.stage([Stage("mills", 3, sha256(three), where=("pump-1",), rollout="r-7"), stay])
+    line.until(lambda answer: runs(answer, "mills")["pump-1"] == (3, "confirmed", ""))
+    signing.stage([Stage("mills", 1, sha256(good), rollout="back")])
+    line.until(lambda answer: runs(answer, "mills")["pump-1"][0] == 1)
+    shown = line.reuna("release", "where", "--fleet", str(line.file))
+    assert "confirmed" in shown.stdout
 
 
 STATE = """

@@ -31,7 +31,7 @@ from reuna.adapters.spool import DiskSpool
 from reuna.adapters.tls import KeyPair, client_context, server_context
 from reuna.cloud.builds import Builds
 from reuna.cloud.check import Checks
-from reuna.cloud.holdings import Holdings
+from reuna.cloud.holdings import LAST_WORDS, Holdings
 from reuna.cloud.plan import Planner
 from reuna.cloud.reception import AUDIT, PEOPLE, Reception
 from reuna.cloud.schedules import SCHEDULES, Schedules
@@ -56,7 +56,6 @@ from reuna.exchange.admission import Admission, read_alarm, read_node
 from reuna.exchange.door import Door, address_of, host_of
 from reuna.exchange.intake import Intake
 from reuna.exchange.news import NewsDesk, Published
-from reuna.exchange.releases import WHAT, read_event
 from reuna.exchange.room import SERVER_AWAY, STORE, tell_durability, when_there_is_room
 from reuna.exchange.storage import blobs_of, server_of, tables_of
 from reuna.exchange.stored import keep_stored
@@ -485,9 +484,9 @@ async def _take_event(
         if event.node == fog:  # a fog speaks of its own site
             learn = partial(ThreadOffload(), lambda: _learn(admission.register, event))
             await when_there_is_room(learn, SystemClock(), log, waits=STORE)
-        last = event.what == WHAT
+        last = event.what in LAST_WORDS
         if last:
-            read_event(event)
+            LAST_WORDS[event.what](event)
         record = partial(ThreadOffload(), lambda: events.record(event, last=last))
         if not await when_there_is_room(record, SystemClock(), log, waits=STORE):
             log.info("an event came again on %s: %r %s of %r", subject, event.boot, event.seq, event.node)

@@ -139,7 +139,7 @@ _RELEASES = {
             "additionalProperties": {
                 "type": "object",
                 "required": ["at", "held"],
-                "properties": {"at": {"type": "number"}, "held": _LIST},
+                "properties": {"at": {"type": "number"}, "held": _LIST, "operates": _LIST},
             },
         },
     },
@@ -220,8 +220,8 @@ ROUTES: tuple[Route, ...] = (
     Route(
         "get",
         "/v1/releases",
-        "Releases that nodes may take, and which of them each node says it holds; with `after` it waits up "
-        "to `wait` seconds, at most 20, for another `mark`",
+        "Releases that nodes may take, and which of them each node says it holds and runs; with `after` it "
+        "waits up to `wait` seconds, at most 20, for another `mark`",
         _RELEASES,
         refuses=(422,),
         query={"after": _COUNT, "wait": _COUNT},
