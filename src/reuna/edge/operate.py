@@ -120,6 +120,7 @@ class Operation:
         self._run: tuple[Key, Key] = (NOBODY, NOBODY)
         self._answering = bench.answering(self._on_outcome) if bench.answering else None
         self._at_work: tuple[Key, Key] = (NOBODY, NOBODY)
+        self._refused, self._again_at = self._at_work, 0.0  #: who could not be asked, and when again
         self._tally = Tally()
         self._restarts: dict[Key, int] = {}
         self._total = Tally()  #: since the phase began
@@ -338,19 +339,21 @@ class Operation:
             await self._bench.offload(lambda: self._slots.sweep(used))
 
     async def _put_to_work(self, ready: tuple[Key, Key]) -> None:
-        if ready == self._at_work:
+        if ready == self._at_work or (ready == self._refused and self._bench.monotonic() < self._again_at):
             return
         active, shadow = (self._up.get(key) for key in ready)
-        self._at_work = ready
-        if self._answering is None:
-            return
+        refused = ready
         try:
-            await self._answering.use(active, shadow)
+            if self._answering is not None:
+                await self._answering.use(active, shadow)
         except ReunaError as error:
-            self._at_work = (NOBODY, NOBODY)
-            key = ready[1] if shadow is not None and await self._alone(active) else ready[0]
+            alone = shadow is not None and await self._alone(active)
+            key, ready = (ready[1], (ready[0], NOBODY)) if alone else (ready[0], (NOBODY, NOBODY))
+            self._refused, self._again_at = refused, self._bench.monotonic() + LAST_S
+            asyncio.get_running_loop().call_later(LAST_S + 1, self._events.put_nowait, None)
             self.happen(Failed(*_slot(key), f"{error.code} {error.message}", "start"))
-            self._later()
+        self._at_work = ready
+        self._bench.changed()
 
     async def _alone(self, active: Standing | None) -> bool:
         """Whether what is live can answer without its shadow."""
@@ -360,10 +363,6 @@ class Operation:
         except ReunaError:
             return False
         return True
-
-    def _later(self) -> None:
-        """Look again in some time whether what is to answer can."""
-        asyncio.get_running_loop().call_later(LAST_S, self._events.put_nowait, None)
 
     def _on_outcome(self, outcome: Outcome, shadow: Outcome | None) -> None:
         tally, answers, other = self._tally, running(self.state), beside(self.state)

@@ -65,10 +65,11 @@ class Machine:
     refuses: set[int]
     primary: Fake | None = None
     shadow: Fake | None = None
+    uses: int = 0
     asked: list[tuple[int, int]] = field(default_factory=list)
 
     async def use(self, primary: Any, shadow: Any = None) -> None:
-        self.primary = self.shadow = None
+        self.primary, self.shadow, self.uses = None, None, self.uses + 1
         for each in (primary, shadow):
             if each is not None and each.version in self.refuses:
                 raise NotLive(f"no source has a signal of {each.version}")
@@ -126,11 +127,14 @@ class Node:
     def start(self) -> None:
         clock = Clock()
         bench = Bench(
-            self._start, self._answering if self.reads else None, self._source, lambda: None, clock,
+            self._start, self._answering if self.reads else None, self._source, self._changed, clock,
             clock.now, at_once,
         )  # fmt: skip
         self.operation = Operation(Slots(self.folder, "pumps"), bench)
         self.task = asyncio.create_task(self.operation.run())
+
+    def _changed(self) -> None:
+        self.shown = self.operation.shown()
 
     async def crash(self) -> None:
         """As far as a task can."""
@@ -321,6 +325,25 @@ def test_a_release_that_no_source_has_signals_for_gives_way(tmp_path: Path) -> N
     play(tmp_path, script)
 
 
+def test_a_release_that_nothing_can_take_the_place_of_is_asked_again_once_a_minute(tmp_path: Path) -> None:
+    """Sources were taken out of the node's file, say, and come back."""
+
+    async def script(node: Node) -> None:
+        await node.confirmed(1)
+        node.refuses.add(1)
+        await node.crash()
+        await asyncio.sleep(200)
+        assert node.machine is not None
+        assert node.runs() == (1, "confirmed", "start")
+        assert not node.shown["at_work"]
+        assert node.machine.uses <= 5
+        node.refuses.clear()
+        await asyncio.sleep(70)
+        assert node.shown["at_work"]
+
+    play(tmp_path, script)
+
+
 def test_what_is_not_here_yet_is_waited_for(tmp_path: Path) -> None:
     async def script(node: Node) -> None:
         node.held = {2}
@@ -342,6 +365,7 @@ def test_after_a_start_the_same_release_answers_without_a_word_from_anybody(tmp_
         await asyncio.sleep(3)
         assert node.runs() == (1, "confirmed", "")
         assert node.open == {1}
+        assert node.shown["at_work"], "and whoever stands at the machine sees that"
 
     play(tmp_path, script)
 
