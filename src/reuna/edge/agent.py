@@ -3,7 +3,7 @@
 agent ──socket pair── egress ──TLS── fog
   ├────socket pair── reader ── machines (what comes is in the local store)
   ├────socket pair── worker (the project's code, sandboxed, resident during a run)
-  └────socket pair── worker (a release that answers what is read, sandboxed)
+  └────socket pair── worker (a release, sandboxed; one more while another tests itself or is a shadow)
 
 Once egress and reader run the agent itself leaves the machine's network, before it loads anything that
 starts threads; the worker is started from there.
@@ -20,6 +20,7 @@ from typing import Any
 from reuna import __version__
 from reuna.adapters.clock import SystemClock
 from reuna.adapters.sandbox import NotReached, leave_network_whole
+from reuna.core.errors import StorageError
 from reuna.core.records import Event, Hello, Identity
 from reuna.edge.reading import Job, ReaderProcess
 from reuna.edge.settings import sandbox_limits
@@ -28,6 +29,7 @@ from reuna.exchange.link import EgressSettings
 from reuna.wire import OLDEST, VERSION
 
 log = logging.getLogger("reuna.edge")
+AGAIN_S = 60.0  #: until a store of answers that cannot be used is tried again
 
 
 async def run(settings: dict[str, Any], changes: asyncio.Queue[dict[str, Any]]) -> None:
@@ -78,35 +80,53 @@ async def _serve(settings: dict[str, Any], folder: Path, egress: EgressProcess, 
     )
     trainer = Trainer(name, boot, egress, workshop, clock)
     await egress.listen(trainer.on_plan)
-    answering = None if job is None else _answering(settings, folder, egress, job)
-    started = asyncio.create_task(egress.emit(Event(name, boot, 0, clock.now(), "started")))
+    beside = [
+        asyncio.create_task(egress.emit(Event(name, boot, 0, clock.now(), "started"))),
+        asyncio.create_task(_run_releases(settings, boot, folder, egress, job)),
+    ]
     try:
         while True:
-            if answering is not None and answering.done():
-                answering.result()
+            if beside[1].done():
+                beside[1].result()
             await egress.hello(Hello(name, boot, __version__, protocol=VERSION, oldest=OLDEST))
             await clock.sleep(settings["hello_s"])
     finally:
-        started.cancel()
-        if answering is not None:
-            answering.cancel()
-            await asyncio.gather(answering, return_exceptions=True)
+        for task in beside:
+            task.cancel()
+        await asyncio.gather(*beside, return_exceptions=True)
         await trainer.stop()
         await workshop.close()
 
 
-def _answering(
-    settings: dict[str, Any], folder: Path, egress: EgressProcess, job: Job
-) -> asyncio.Task[None] | None:
-    """What answers the sources' readings, if it is to. Raises `SettingsError`."""
-    from reuna.edge.answering import keep_answering, place_of
-    from reuna.edge.reader import declared
+async def _run_releases(
+    settings: dict[str, Any], boot: str, folder: Path, egress: EgressProcess, job: Job | None
+) -> None:
+    """Run what this node holds; a store that cannot be used is said in the log, and tried again.
 
-    sources, store = declared(job)
-    if not settings["live.on"]:
-        return None
-    place = place_of(settings, folder, sandbox_limits(settings))
-    return asyncio.create_task(keep_answering(place, egress, Path(store.folder), sources, SystemClock()))
+    Raises `SettingsError`.
+    """
+    from reuna.edge.answering import Answering, place_of
+    from reuna.edge.reader import declared
+    from reuna.edge.releases import Releases, bench_without_machine
+
+    clock, limits = SystemClock(), sandbox_limits(settings)
+    bench = bench_without_machine(limits, settings["sandbox.min_level"])
+    sources, store = declared(job) if job is not None else ((), None)
+    answers = store is not None and settings["live.on"]
+    while True:
+        answering: Answering | None = None
+        try:
+            if store is not None and answers:
+                place = place_of(settings, folder, limits)
+                answering = Answering(place, egress, Path(store.folder), sources, clock)
+                bench = answering.start, answering.asking
+            await Releases(settings["name"], boot, folder, bench, egress.emit, clock).run()
+        except StorageError as error:
+            log.error("no release answers: %s %s %s", error.code, error, error.next_step)
+        finally:
+            if answering is not None:
+                answering.close()
+        await clock.sleep(AGAIN_S)
 
 
 def gateway_of(fleet: str, fog: str) -> Identity:

@@ -1,13 +1,12 @@
-"""Which release answers what an edge reads, and what it needs for that.
+"""What a release needs on a node that reads its machine: the site's word on its code, data, a predictor.
 
-The newest release of the project that this node holds and has verified. Its code must be one that the site's
-policy lets run, as in training; it is asked again while it waits for approval.
+Its code must be one that the site's policy lets run, as in training; it is asked again while it waits for
+approval. Which release answers is decided in `reuna.loop.operate`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,26 +15,26 @@ from typing import Any
 from reuna.adapters.answer_store import AnswerStore
 from reuna.adapters.columns import project_folder
 from reuna.adapters.sandbox import HIGHEST, SandboxLimits
-from reuna.core.errors import NotLive, ReunaError
 from reuna.core.ports import Clock, Link
-from reuna.core.records import Holding, Terms, Work
+from reuna.core.records import Terms, Work
 from reuna.core.source_settings import SourceSettings
 from reuna.edge.live import Live, LiveSettings
+from reuna.edge.operate import Asking, OnOutcome, Standing
 from reuna.edge.predict import Predictor, held_of, read_release
-from reuna.exchange.releases import FOLDER, STATE, Accepted
+from reuna.edge.releases import GraphAlone
 from reuna.wire import digest_bytes
 from reuna.wire.release import CODE
 
-log = logging.getLogger("reuna.live")
 ANSWERS = "answers"  #: in a node's state folder
-LIVE = "live"  #: in a node's state folder, what a release is unpacked to
-LOOK_S = 1.0  #: between two looks for another release
-AGAIN_S = (2.0, 60.0)  #: until a release that could not be started is tried again: first, longest
+SHOWN = "shown"  #: in a release's folder: a copy of the node's data with the columns that code may read
 
 
 @dataclass(frozen=True)
 class Place:
-    """What of a node a release needs: its state folder, its own data, its limits, and how it is asked."""
+    """What of a node a release needs: its state folder, its own data, its limits, and how it is asked.
+
+    ``project``: whose releases answer, '': every project's.
+    """
 
     folder: Path
     data: Path
@@ -47,83 +46,39 @@ class Place:
     mib: int
 
 
-def newest_held(folder: Path, project: str) -> tuple[Path, Holding] | None:
-    """The newest release of a project that a node holds, None when there is none; '': of its only project.
-
-    Raises `NotLive` when it holds several projects and none is named.
-    """
-    held = Accepted(folder / STATE).read()
-    projects = sorted({each.holding.project for each in held})
-    if not project and len(projects) > 1:
-        raise NotLive(
-            f"this node holds releases of {' and '.join(projects)}", "Say with `live.project` which answers."
-        )
-    of = [each for each in held if each.holding.project == (project or each.holding.project)]
-    newest = max(of, key=lambda each: each.holding.version, default=None)
-    return None if newest is None else (folder / FOLDER / newest.blob, newest.holding)
-
-
 class Answering:
-    """Has the release that this node is to run answer, from one to the next. Runs until cancelled."""
+    """Starts releases and has them asked. ``readings``: folder of the local store."""
 
     def __init__(
         self, place: Place, link: Link, readings: Path, sources: Sequence[SourceSettings], clock: Clock
     ) -> None:
         self._place = place
         self._link = link
+        self._readings = readings
+        self._sources = sources
         self._clock = clock
         self._answers = AnswerStore(place.folder / ANSWERS, place.days, place.mib)
-        self._live = Live(readings, sources, self._answers, place.live, clock)
-        self._predictor: Predictor | None = None
-        self._number = 0
 
-    async def run(self) -> None:
-        """Until cancelled."""
-        work = [asyncio.ensure_future(self._live.run()), asyncio.ensure_future(self._follow())]
-        try:
-            await asyncio.gather(*work)
-        finally:
-            for task in work:
-                task.cancel()
-            await asyncio.gather(*work, return_exceptions=True)
-            if self._predictor is not None:
-                await self._predictor.close()
-            self._answers.close()
+    def close(self) -> None:
+        """After everybody who asks."""
+        self._answers.close()
 
-    async def _follow(self) -> None:
-        """Another release when there is another one; one that cannot be started is tried again."""
-        runs, wait, said = "", AGAIN_S[0], ""
-        while True:
-            pause = LOOK_S
-            try:
-                found = await asyncio.to_thread(newest_held, self._place.folder, self._place.project)
-                if found is not None and found[1].digest != runs:
-                    await self._change(found[0])
-                    runs, wait, said = found[1].digest, AGAIN_S[0], ""
-            except ReunaError as error:
-                if str(error) != said:
-                    log.error("no release answers: %s %s %s", error.code, error, error.next_step)
-                pause, wait, said = wait, min(2 * wait, AGAIN_S[1]), str(error)
-            await self._clock.sleep(pause)
+    def asking(self, project: str, on_outcome: OnOutcome) -> Asking | None:
+        """What asks the releases of a project for every window; None: they answer nothing here."""
+        if self._place.project not in ("", project):
+            return None
+        place = self._place
+        return Live(self._readings, self._sources, self._answers, place.live, self._clock, on_outcome)
 
-    async def _change(self, release: Path) -> None:
-        """This one answers from the next window on; the one before does until it can."""
+    async def start(self, project: str, release: Path, folder: Path) -> Standing:
+        """A release in its worker. Raises `NotApproved`, `Refused`, and what `Predictor.start` does."""
+        place = self._place
+        if place.project not in ("", project):
+            return await GraphAlone.start(release, folder, place.limits, place.min_level)
         terms = await self._approved(release)
-        data = await asyncio.to_thread(self._shown, terms)
-        folder = self._place.folder / LIVE / str(self._number % 2)
-        level = HIGHEST if terms.columns is not None else max(self._place.min_level, terms.level)
-        limits, columns = self._place.limits, terms.columns
-        new = await Predictor.start(release, folder, data, limits, level, self._clock, columns)
-        try:
-            await self._live.use(new)
-        except BaseException:
-            await new.close()
-            raise
-        old, self._predictor, self._number = self._predictor, new, self._number + 1
-        about = new.held.about
-        log.info("%s %d answers: %s", about.project, about.version, new.held.digest)
-        if old is not None:
-            await old.close()
+        data = place.data if terms.columns is None else await asyncio.to_thread(self._shown, folder, terms)
+        level = HIGHEST if terms.columns is not None else max(place.min_level, terms.level)
+        return await Predictor.start(release, folder, data, place.limits, level, self._clock, terms.columns)
 
     async def _approved(self, release: Path) -> Terms:
         """What the site's policy says of its code. Raises `NotApproved`, `Refused`."""
@@ -132,25 +87,11 @@ class Answering:
         code = digest_bytes(found.parts[CODE])
         return await self._link.approved(Work(found.manifest.about.run, code, "inference"))
 
-    def _shown(self, terms: Terms) -> Path:
-        """The node's own data, as far as code may see them."""
-        if terms.columns is None:
-            return self._place.data
-        shown = self._place.folder / LIVE / f"shown-{self._number % 2}"
-        project_folder(self._place.data, terms.columns, shown)
+    def _shown(self, folder: Path, terms: Terms) -> Path:
+        """The node's own data, as far as code may see them; beside the predictor's own folder."""
+        shown = folder.with_name(f"{folder.name}-{SHOWN}")
+        project_folder(self._place.data, terms.columns or (), shown)
         return shown
-
-
-async def keep_answering(
-    place: Place, link: Link, readings: Path, sources: Sequence[SourceSettings], clock: Clock
-) -> None:
-    """Answer until cancelled; a store that cannot be used is said in the log, and tried again."""
-    while True:
-        try:
-            await Answering(place, link, readings, sources, clock).run()
-        except ReunaError as error:
-            log.error("no release answers: %s %s %s", error.code, error, error.next_step)
-        await clock.sleep(AGAIN_S[1])
 
 
 def place_of(settings: dict[str, Any], folder: Path, limits: SandboxLimits) -> Place:

@@ -19,7 +19,7 @@ from typing import Any, Protocol
 import msgspec
 from msgspec.structs import replace
 
-from reuna.core.errors import DiskFull, ReunaError, StorageError, Untrusted, UserError
+from reuna.core.errors import DiskFull, NotApproved, Refused, ReunaError, StorageError, Untrusted, UserError
 from reuna.core.operating import Operating, Reason
 from reuna.core.outcomes import Outcome
 from reuna.core.ports import Clock, Offload
@@ -48,6 +48,9 @@ KEEP_S = 10.0  #: counts of a trial are written down so often
 TRIES = 3  #: to start a release, before it is called one that does not start
 FIRST_S, LAST_S = 1.0, 60.0  #: between two tries
 
+#: What is no fault of a release: a disk that is full, a site that has not allowed its code (yet).
+WAITS = (DiskFull, NotApproved, Refused)
+
 Key = tuple[str, str]  #: slot and digest
 NOBODY: Key = ("", "")
 
@@ -67,7 +70,7 @@ class Standing(Protocol):
 OnOutcome = Callable[[Outcome, Outcome | None], None]  #: what is live said, and the shadow
 
 
-class Answering(Protocol):
+class Asking(Protocol):
     """What asks releases for every window as it comes (`reuna.edge.live.Live`)."""
 
     async def use(self, primary: Any, shadow: Any = None) -> None:
@@ -77,19 +80,21 @@ class Answering(Protocol):
         """Until cancelled."""
 
 
-#: A release's file, and a folder of its own -> the release, standing.
-StartRelease = Callable[[Path, Path], Awaitable[Standing]]
+#: A project, a release's file, and a folder of its own -> the release, standing. Raises `ReunaError`.
+StartRelease = Callable[[str, Path, Path], Awaitable[Standing]]
+#: A project, and who is told of each window -> what asks its releases; None: nobody reads its machine here.
+MakeAsking = Callable[[str, OnOutcome], Asking | None]
 
 
 @dataclass(frozen=True)
 class Bench:
-    """What an operation works with. ``answering``: of one project; None on a node that reads no machine.
+    """What an operation works with.
 
     ``source``: project and digest of a release -> its file among those held, None while it is not here.
     """
 
     start: StartRelease
-    answering: Callable[[OnOutcome], Answering] | None
+    asking: MakeAsking
     source: Callable[[str, str], Path | None]
     changed: Callable[[], None]
     clock: Clock
@@ -118,7 +123,7 @@ class Operation:
         self._starting: dict[Key, asyncio.Task[None]] = {}
         self._filling: tuple[Key, asyncio.Task[None]] | None = None
         self._run: tuple[Key, Key] = (NOBODY, NOBODY)
-        self._answering = bench.answering(self._on_outcome) if bench.answering else None
+        self._asking = bench.asking(slots.project, self._on_outcome)
         self._at_work: tuple[Key, Key] = (NOBODY, NOBODY)
         self._refused, self._again_at = self._at_work, 0.0  #: who could not be asked, and when again
         self._tally = Tally()
@@ -135,7 +140,7 @@ class Operation:
 
     async def run(self) -> None:
         """From what was kept, on and on. Until cancelled."""
-        beside = [self._tick(), *([self._answering.run()] if self._answering else [])]
+        beside = [self._tick(), *([self._asking.run()] if self._asking else [])]
         tasks = [asyncio.create_task(each) for each in beside]
         try:
             self.state = await self._bench.offload(self._slots.read)
@@ -304,14 +309,13 @@ class Operation:
         if found is None or found.digest != digest:
             return "damaged", "its file is not the one that was put there", True
         try:
-            standing = await self._bench.start(self._slots.path(slot), self._slots.work(digest))
+            standing = await self._bench.start(self.project, self._slots.path(slot), self._slots.work(digest))
         except Untrusted as error:
             return "damaged", str(error), True
-        except DiskFull as error:
-            log.error("%s does not start: %s %s", self.project, error.code, error)
-            return "", str(error), False
         except ReunaError as error:
             log.error("%s does not start: %s %s", self.project, error.code, error)
+            if isinstance(error, WAITS):
+                return "", str(error), False
             return "start", f"{error.code} {error.message}", isinstance(error, UserError)
         try:
             why = await standing.golden()
@@ -344,8 +348,8 @@ class Operation:
         active, shadow = (self._up.get(key) for key in ready)
         refused = ready
         try:
-            if self._answering is not None:
-                await self._answering.use(active, shadow)
+            if self._asking is not None:
+                await self._asking.use(active, shadow)
         except ReunaError as error:
             alone = shadow is not None and await self._alone(active)
             key, ready = (ready[1], (ready[0], NOBODY)) if alone else (ready[0], (NOBODY, NOBODY))
@@ -357,9 +361,9 @@ class Operation:
 
     async def _alone(self, active: Standing | None) -> bool:
         """Whether what is live can answer without its shadow."""
-        assert self._answering is not None
+        assert self._asking is not None
         try:
-            await self._answering.use(active)
+            await self._asking.use(active)
         except ReunaError:
             return False
         return True
@@ -389,7 +393,7 @@ class Operation:
         tally.beside = tally.beside.plus(Counts(restarts=self._more_restarts(self._run[1])))
         self._total = Tally(self._total.active.plus(tally.active), self._total.beside.plus(tally.beside))
         if self._run[0] in self._up and (self.state.trial is not None or beside(self.state) is not None):
-            reads = self._bench.answering is not None
+            reads = self._asking is not None
             self.happen(Ran(elapsed, tally.active, tally.beside, reads))
         elif tally != Tally():
             self._bench.changed()
@@ -404,8 +408,8 @@ class Operation:
         tasks = [*self._starting.values(), *([self._filling[1]] if self._filling else [])]
         for task in tasks:
             await _ended(task)
-        if self._answering is not None:
-            await self._answering.use(None)
+        if self._asking is not None:
+            await self._asking.use(None)
         for standing in self._up.values():
             await standing.close()
         self._up.clear()

@@ -9,12 +9,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from reuna.adapters.clock import ThreadOffload
 from reuna.adapters.files import replace_file, storage_error
 from reuna.adapters.sandbox import SandboxLimits, sentence
 from reuna.adapters.worker import Desk, Worker
@@ -23,7 +25,7 @@ from reuna.core.errors import LearnerError, SandboxTooWeak, StorageError
 from reuna.core.operating import Operating
 from reuna.core.ports import Clock
 from reuna.core.records import Event
-from reuna.edge.operate import Bench, Operation
+from reuna.edge.operate import Bench, MakeAsking, Operation, StartRelease
 from reuna.edge.slots import Slots, projects, read
 from reuna.exchange.choices import ProjectChoice, choices_file
 from reuna.exchange.flows import AGAIN_S
@@ -38,8 +40,8 @@ COUNTS_S = 60.0  #: counts alone go up so often at most
 
 #: Passes an event on; False when the site's policy keeps it here.
 Emit = Callable[[Event], Awaitable[bool]]
-#: What makes the bench of every project, given where a release lies and whom to tell of a change.
-MakeBench = Callable[[Callable[[str, str], Path | None], Callable[[], None]], Bench]
+#: How releases are started here, and how they are asked.
+Means = tuple[StartRelease, MakeAsking]
 
 
 class GraphAlone:
@@ -89,17 +91,26 @@ async def _tested(worker: Worker, graph: Path) -> str:
     return ""
 
 
+def bench_without_machine(limits: SandboxLimits, min_level: int) -> Means:
+    """On a node that reads no machine: graphs test themselves, and are asked nothing."""
+
+    async def start(_project: str, release: Path, folder: Path) -> GraphAlone:
+        return await GraphAlone.start(release, folder, limits, min_level)
+
+    return start, lambda _project, _on_outcome: None
+
+
 class Releases:
     """All operations of a node, and what goes up about them."""
 
-    def __init__(self, node: str, boot: str, state: Path, make: MakeBench, emit: Emit, clock: Clock) -> None:
+    def __init__(self, node: str, boot: str, state: Path, means: Means, emit: Emit, clock: Clock) -> None:
         self._node = node
         self._boot = boot
         self._state = state
         self._emit = emit
         self._clock = clock
         self._to_tell, self._to_show = asyncio.Event(), asyncio.Event()
-        self._bench = make(self._source, self._on_change)
+        self._bench = Bench(*means, self._source, self._on_change, clock, time.monotonic, ThreadOffload())
         self._choices = choices_file(state)
         self._written: tuple[int, int] = (0, 0)  #: of the choices that were read
         self._told: dict[str, ProjectChoice] = {}

@@ -34,7 +34,7 @@ EDGE: tuple[Option, ...] = (
     ),
     Option("sources", str, "", "file of the sources that this node reads; empty: none", there="file"),
     Option("live.on", bool, True, "whether a release that this node holds answers what is read"),
-    Option("live.project", str, "", "whose releases answer; empty: the one project of which one is held"),
+    Option("live.project", str, "", "whose releases answer what is read; empty: those of every project"),
     Option(
         "live.lateness_s",
         float,

@@ -74,9 +74,9 @@ class Slots:
 
     def sweep(self, used: Collection[str]) -> None:
         """Remove the folders of releases that do not run; ``used``: digests of those that do."""
-        stay = {self.work(digest) for digest in used}
+        stay = tuple(self.work(digest).name for digest in used)
         for folder in self.folder.glob(f"{WORK}*"):
-            if folder not in stay:
+            if not folder.name.startswith(stay):
                 shutil.rmtree(folder, ignore_errors=True)
 
     def whole(self) -> dict[SlotName, str]:

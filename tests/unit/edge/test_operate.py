@@ -11,7 +11,15 @@ from typing import Any
 import msgspec
 import pytest
 
-from reuna.core.errors import DiskFull, NotLive, ReunaError, SandboxTooWeak, WorkerFailed
+from reuna.core.errors import (
+    DiskFull,
+    NotApproved,
+    NotLive,
+    Refused,
+    ReunaError,
+    SandboxTooWeak,
+    WorkerFailed,
+)
 from reuna.core.health import KEY, Health
 from reuna.core.outcomes import Outcome
 from reuna.edge import operate as subject
@@ -127,7 +135,7 @@ class Node:
     def start(self) -> None:
         clock = Clock()
         bench = Bench(
-            self._start, self._answering if self.reads else None, self._source, self._changed, clock,
+            self._start, self._asking, self._source, self._changed, clock,
             clock.now, at_once,
         )  # fmt: skip
         self.operation = Operation(Slots(self.folder, "pumps"), bench)
@@ -142,7 +150,7 @@ class Node:
         await asyncio.gather(self.task, return_exceptions=True)
         self.start()
 
-    async def _start(self, release: Path, folder: Path) -> Fake:
+    async def _start(self, project: str, release: Path, folder: Path) -> Fake:
         version = VERSIONS[sha256(release.read_bytes())]
         if self.errors.get(version):
             raise self.errors[version].pop(0)
@@ -150,7 +158,9 @@ class Node:
         self.up[version] = Fake(version, self.open, self.wrong.get(version, ""))
         return self.up[version]
 
-    def _answering(self, on_outcome: OnOutcome) -> Machine:
+    def _asking(self, project: str, on_outcome: OnOutcome) -> Machine | None:
+        if not self.reads:
+            return None
         self.machine = Machine(on_outcome, self.says, self.refuses)
         return self.machine
 
@@ -282,11 +292,13 @@ def test_what_fails_its_self_test_never_answers(tmp_path: Path) -> None:
     assert {primary for primary, _ in node.machine.asked} == {1}
 
 
-def test_a_worker_that_does_not_start_at_once_is_tried_again_and_a_full_disk_is_no_fault_of_the_release(
+def test_a_worker_that_does_not_start_at_once_is_tried_again_and_what_is_no_fault_of_it_is_waited_for(
     tmp_path: Path,
 ) -> None:
     async def script(node: Node) -> None:
-        node.errors[1] = [DiskFull("full") for _ in range(6)] + [WorkerFailed("no memory")] * 2
+        node.errors[1] = [*[DiskFull("full")] * 3, *[NotApproved("waits")] * 3, Refused("policy", "x")] + [
+            WorkerFailed("no memory")
+        ] * 2
         node.choose(which(1))
         await asyncio.sleep(400)
         assert node.runs() == (1, "confirmed", "")

@@ -146,6 +146,9 @@ def test_projects_have_folders_that_people_know_and_nobody_shares() -> None:
 def test_folders_of_what_does_not_run_are_swept_away(slots: Slots) -> None:
     for digest in ("a" * 64, "b" * 64):
         (slots.work(digest) / "lent").mkdir(parents=True)
+    beside = slots.work("a" * 64).with_name(f"{slots.work('a' * 64).name}-shown")
+    beside.mkdir()
     slots.sweep({"a" * 64})
     assert slots.work("a" * 64).is_dir()
+    assert beside.is_dir()
     assert not slots.work("b" * 64).exists()
