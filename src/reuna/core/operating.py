@@ -31,7 +31,7 @@ Count = Annotated[int, msgspec.Meta(ge=0)] | None
 Number = Annotated[int, msgspec.Meta(ge=0, le=2**31)]
 
 
-class Operating(msgspec.Struct, frozen=True, omit_defaults=True):
+class Operating(msgspec.Struct, frozen=True):
     """One project on one node. ``version`` and ``digest`` are what answers, 0 and '' for nothing.
 
     ``beside``: version of the shadow; ``gave_up``: version that was given up last, with ``reason``;

@@ -120,7 +120,7 @@ def folder_name(project: str) -> str:
     """A name that people know again, and that no other project has.
 
     >>> folder_name("Pumps, hall 2")
-    'Pumps-hall-2-efc2bc1c'
+    'Pumps-hall-2-8bc551fa'
     """
     slug = _SLUG.sub("-", project).strip(".-")[:60] or "project"
     return f"{slug}-{hashlib.sha256(project.encode()).hexdigest()[:8]}"
