@@ -131,6 +131,7 @@ class Operation:
         self._total = Tally()  #: since the phase began
         self._looked = self._kept_at = bench.monotonic()
         self._wanted: set[Key] = set()
+        self._said = ""
 
     # --- from outside ----------------------------------------------------------------------------
 
@@ -313,7 +314,7 @@ class Operation:
         except Untrusted as error:
             return "damaged", str(error), True
         except ReunaError as error:
-            log.error("%s does not start: %s %s", self.project, error.code, error)
+            self._complain(f"{error.code} {error}")
             if isinstance(error, WAITS):
                 return "", str(error), False
             return "start", f"{error.code} {error.message}", isinstance(error, UserError)
@@ -327,6 +328,12 @@ class Operation:
             return "self-test", why, True
         self._up[key], self._restarts[key] = standing, standing.restarts
         return "", "", False
+
+    def _complain(self, why: str) -> None:
+        """In the log, the same once."""
+        if why != self._said:
+            log.error("a release of %s does not start: %s", self.project, why)
+        self._said = why
 
     async def _swap(self) -> None:
         """Have those answer that are to, once they stand, and end what is not wanted any more."""

@@ -1,28 +1,25 @@
-"""Which release answers: the newest that is held, if the site lets its code; the one before until it can."""
+"""What a release needs on a node that reads its machine: the site's word on its code, data, a predictor."""
 
 from __future__ import annotations
 
-import asyncio
-import logging
-from collections.abc import Callable
 from pathlib import Path
 
-import msgspec
 import pytest
 
 from reuna.adapters.clock import SystemClock
 from reuna.adapters.sandbox import SandboxLimits
 from reuna.core.errors import NotApproved, NotLive
+from reuna.core.health import Health
 from reuna.core.project import TASKS
-from reuna.core.records import Holding, Terms, Work
+from reuna.core.records import Terms, Work
 from reuna.core.source_settings import SourceSettings, TagSettings
-from reuna.edge import answering
-from reuna.edge.answering import Answering, Place, newest_held
+from reuna.edge.answering import Answering, Place
 from reuna.edge.live import LiveSettings
-from reuna.exchange.releases import FOLDER, STATE, Accepted, Kept
-from reuna.wire import digest_bytes
-from reuna.wire import release as wire
+from reuna.edge.releases import GraphAlone
 from tests.pumps import RULES, Pumps, make
+from tests.releases import runnable
+
+NAMES = ("vibration_mm_s", "temperature_c", "flow_m3_h", "current_a")
 
 
 class Site:
@@ -46,76 +43,63 @@ def pumps(tmp_path_factory: pytest.TempPathFactory) -> Pumps:
     return make(tmp_path_factory.mktemp("live") / "pumps", TASKS[0], RULES)
 
 
-def hold(folder: Path, pumps: Pumps, *versions: int, project: str = "pumps") -> None:
-    """As the egress leaves releases that it has verified."""
-    (folder / FOLDER).mkdir(parents=True, exist_ok=True)
-    found = wire.decode(pumps.release(folder / "made").read_bytes())
-    held = []
-    for version in versions:
-        about = msgspec.structs.replace(found.manifest.about, version=version, project=project)
-        data = wire.encode(about, found.parts)
-        (folder / FOLDER / digest_bytes(data)).write_bytes(data)
-        held.append(
-            Kept(
-                digest_bytes(data), Holding(f"releases/{version}", project, version, digest_bytes(data), 0.0)
-            )
-        )
-    Accepted(folder / STATE).write([*Accepted(folder / STATE).read(), *held])
+def answering(pumps: Pumps, folder: Path, site: Site, project: str = "") -> Answering:
+    source = SourceSettings("x", "files", "", "t", tuple(TagSettings(name, name) for name in NAMES))
+    place = Place(folder, pumps.node, SandboxLimits(), 0, project, LiveSettings(), 30.0, 16)
+    return Answering(place, site, folder / "store", [source], SystemClock())  # type: ignore[arg-type]
 
 
-def test_the_newest_held_one_of_the_project_is_chosen(pumps: Pumps, tmp_path: Path) -> None:
-    assert newest_held(tmp_path, "") is None
-    hold(tmp_path, pumps, 1, 3, 2)
-    found = newest_held(tmp_path, "")
-    assert found is not None
-    assert found[1].version == 3
-    assert found[0].is_file()
-    hold(tmp_path, pumps, 9, project="ovens")
-    with pytest.raises(NotLive, match="ovens and pumps"):
-        newest_held(tmp_path, "")
-    found = newest_held(tmp_path, "ovens")
-    assert found is not None
-    assert found[1].version == 9
-    assert newest_held(tmp_path, "mills") is None
-
-
-async def test_code_waits_for_its_approval_and_a_newer_release_takes_over(
-    pumps: Pumps, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+async def test_code_waits_for_its_approval_and_is_said_to_be_for_inference(
+    pumps: Pumps, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(answering, "LOOK_S", 0.02)
-    monkeypatch.setattr(answering, "AGAIN_S", (0.02, 0.1))
-    site, names = Site(), ("vibration_mm_s", "temperature_c", "flow_m3_h", "current_a")
-    source = SourceSettings("x", "files", "", "t", tuple(TagSettings(name, name) for name in names))
-    place = Place(tmp_path, pumps.node, SandboxLimits(), 0, "", LiveSettings(), 30.0, 16)
+    site, release = Site(), pumps.release(tmp_path / "1.release")
+    made = answering(pumps, tmp_path, site)
+    try:
+        with pytest.raises(NotApproved):
+            await made.start("pumps", release, tmp_path / "work")
+        site.approves = True
+        standing = await made.start("pumps", release, tmp_path / "work")
+        assert await standing.golden() == ""
+        asking = made.asking("pumps", lambda _outcome, _shadow: None)
+        assert asking is not None
+        await asking.use(standing)
+        await asking.use(None)
+        await standing.close()
+    finally:
+        made.close()
+    assert {(each.purpose, each.run) for each in site.asked} == {("inference", "r-1")}
 
-    async def until(holds: Callable[[], object]) -> None:
-        async with asyncio.timeout(30):
-            while not holds():
-                await asyncio.sleep(0.01)
 
-    hold(tmp_path, pumps, 1)
-    made = Answering(place, site, tmp_path / "store", [source], SystemClock())  # type: ignore[arg-type]
-    with caplog.at_level(logging.INFO):
-        task = asyncio.create_task(made.run())
-        try:
-            await until(lambda: len(site.asked) > 3)
-            assert caplog.text.count("R312") == 1, "the same is said once"
-            site.approves = True
-            await until(lambda: "pumps 1 answers" in caplog.text)
-            hold(tmp_path, pumps, 2)
-            await until(lambda: "pumps 2 answers" in caplog.text)
-        finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
-    assert {each.purpose for each in site.asked} == {"inference"}
-    assert {each.run for each in site.asked} == {"r-1"}
+async def test_where_the_settings_name_one_project_no_other_is_asked_and_its_code_does_not_run(
+    pumps: Pumps, tmp_path: Path
+) -> None:
+    site, release = Site(), pumps.release(tmp_path / "1.release")
+    made = answering(pumps, tmp_path, site, "ovens")
+    assert made.asking("pumps", lambda _outcome, _shadow: None) is None
+    assert made.asking("ovens", lambda _outcome, _shadow: None) is not None
+    assert isinstance(await made.start("pumps", release, tmp_path / "work"), GraphAlone)
+    assert site.asked == []
+    made.close()
+
+
+async def test_what_cannot_answer_live_is_said_before_anybody_is_asked_to_approve_it(
+    pumps: Pumps, tmp_path: Path
+) -> None:
+    site = Site()
+    file = tmp_path / "1.release"
+    file.write_bytes(runnable(1, b"no graph", Health()))
+    made = answering(pumps, tmp_path, site)
+    with pytest.raises(NotLive):
+        await made.start("pumps", file, tmp_path / "work")
+    assert site.asked == []
+    made.close()
 
 
 def test_code_that_may_see_some_columns_gets_a_copy_of_the_data(pumps: Pumps, tmp_path: Path) -> None:
     place = Place(tmp_path, pumps.node, SandboxLimits(), 0, "", LiveSettings(), 30.0, 16)
     made = Answering(place, Site(), tmp_path, [], SystemClock())  # type: ignore[arg-type]
-    assert made._shown(Terms()) == pumps.node
-    shown = made._shown(Terms(columns=("second", "current_a")))
+    shown = made._shown(tmp_path / "work", Terms(columns=("second", "current_a")))
+    assert shown.name.startswith("work-"), "it goes away with the folder of the release"
     heads = {path.read_text().splitlines()[0] for path in shown.rglob("*.csv")}
     assert heads == {"second,current_a"}
-    made._answers.close()
+    made.close()
