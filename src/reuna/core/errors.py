@@ -20,7 +20,8 @@
     │   ├── DatabaseTooNew     R116  a newer version of Reuna wrote that database
     │   ├── RunProblem         R117  a run cannot be begun from that, resumed or retried
     │   ├── NoReadings         R118  a source gave no reading of some of its tags
-    │   └── NotLive            R119  a release cannot answer what is read now
+    │   ├── NotLive            R119  a release cannot answer what is read now
+    │   └── RolloutProblem     R121  a rollout cannot be begun or ordered so
     ├── DeviceError          this machine cannot do it                     exit 3
     │   ├── ServerMissing      R201  no nats-server
     │   ├── ServerTooOld       R202  a nats-server below the oldest we run on
@@ -176,6 +177,13 @@ class NotLive(UserError):
 
     code = "R119"
     default_next_step = "Compare the contract of its project with the sources: docs/how-to/live.md."
+
+
+class RolloutProblem(UserError):
+    """A rollout cannot be begun from what is named, or takes no such order any more."""
+
+    code = "R121"
+    default_next_step = "See where it is: `reuna rollout status --fleet FLEET`."
 
 
 class ExtraMissing(UserError):

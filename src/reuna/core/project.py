@@ -17,6 +17,7 @@ from reuna.core.errors import SettingsError
 from reuna.core.foreign import shown
 from reuna.core.gates import Gate
 from reuna.core.records import Grid, Setting
+from reuna.core.rollout import ROLLOUT, RolloutSettings, rollout_settings
 from reuna.core.scenarios import SCENARIOS, ScenarioSettings, scenario_settings
 from reuna.core.schema import schema
 from reuna.core.settings import REQUIRED, Option, Source, between, one_of, parse, places_of
@@ -122,6 +123,7 @@ PROJECT: tuple[Option, ...] = (
     Option(
         "release.approval", bool, False, "a release waits until a second person at the fleet's cloud agrees"
     ),
+    *ROLLOUT,
     Option("run.seed", int, 1, "seed of the whole run", check=between(0, 2**31 - 1)),
     Option("run.local", bool, True, "also train each node alone, for comparison"),
     Option(
@@ -165,6 +167,7 @@ class ProjectSettings:
     places: Mapping[str, str] = field(default_factory=dict)
     mlflow: str = "auto"
     approval: bool = False
+    rollout: RolloutSettings = field(default_factory=RolloutSettings)
 
 
 def project_settings(sources: Sequence[Source], takes: Mapping[str, Collection[str]]) -> ProjectSettings:
@@ -209,6 +212,7 @@ def project_settings(sources: Sequence[Source], takes: Mapping[str, Collection[s
         places=places_of(sources),
         mlflow=values["tracking.mlflow"],
         approval=values["release.approval"],
+        rollout=rollout_settings(values),
     )
 
 

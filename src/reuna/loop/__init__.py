@@ -15,4 +15,5 @@ STAGES: dict[str, tuple[str, ...]] = {
     "release": (),  # judged where the run's result is
     "deploy": (),  # where the desired state is applied
     "operate": ("edge",),
+    "rollout": (),  # the second half of deploy, carried out by the cloud's `rollouts`
 }
