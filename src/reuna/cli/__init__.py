@@ -22,6 +22,7 @@ from reuna.cli import (
     policy,
     project,
     release,
+    rollout,
     run,
     runs,
     site,
@@ -102,6 +103,8 @@ app.command()(predict)
 app.command()(answers)
 app.command()(desired.plan)
 app.command()(desired.apply)
+app.add_typer(rollout.app, name="rollout")
+app.command()(rollout.rollback)
 release.app.command()(where.where)
 app.command()(lineage)
 app.command(name="where")(component)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Collection, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
@@ -34,6 +34,7 @@ from reuna.cloud.check import Checks
 from reuna.cloud.holdings import LAST_WORDS, Holdings
 from reuna.cloud.plan import Planner
 from reuna.cloud.reception import AUDIT, PEOPLE, Reception
+from reuna.cloud.rollouts import KIND, WORDS, Rollouts, Seen, edge_sites
 from reuna.cloud.schedules import SCHEDULES, Schedules
 from reuna.cloud.sign import Signing
 from reuna.cloud.sign_ins import SignIns
@@ -44,12 +45,13 @@ from reuna.core.errors import (
     BadMessage,
     BlobNotFound,
     Corrupted,
+    RunNotFound,
     RunProblem,
     SettingsError,
     Untrusted,
 )
 from reuna.core.foreign import UNREADABLE
-from reuna.core.ports import Blob, Blobs, Clock, Journal
+from reuna.core.ports import Blob, Blobs, Clock, Journal, Offload
 from reuna.core.records import Event, Hello, RunSpec, Setting
 from reuna.core.schedule import Schedule
 from reuna.exchange.admission import Admission, read_alarm, read_node
@@ -69,8 +71,8 @@ from reuna.wire.build import decode as decode_build
 
 log = logging.getLogger("reuna.cloud")
 OWN_WORDS = frozenset(
-    {"round", "short", "waits", "refused", "local", "evaluate", "resumed"}
-)  #: what the cloud says of a run
+    {"round", "short", "waits", "refused", "local", "evaluate", "resumed", *WORDS}
+)  #: what the cloud says of a run or a rollout
 HEADS = "heads.sqlite"  #: in the state folder: countersigned heads of the nodes' ledgers
 EVENTS = "events.sqlite"  #: beside it: what happened in runs
 NEWEST = 50  #: runs that are listed
@@ -81,6 +83,7 @@ class Coordinator:
     """What an operator can ask of the cloud (the `Actions` of the API)."""
 
     schedules: Schedules  #: set by `scheduling`
+    rollouts: Rollouts  #: set by `rolling_out`
 
     def __init__(
         self,
@@ -128,6 +131,7 @@ class Coordinator:
         says, `RunNotFound` for a run before that there is not.
         """
         check_spec(spec)
+        _check_name(spec.run)
         for digest in (spec.model, spec.bundle):
             await ThreadOffload()(partial(self._blob, digest))
         if spec.build:
@@ -157,6 +161,7 @@ class Coordinator:
 
     async def asked(self, run: str) -> RunSpec:
         """What a run was begun with. Raises `RunNotFound`."""
+        _check_name(run)
         return msgspec.json.decode(await self.host.spec(run), type=RunSpec)
 
     async def resume(self, run: str) -> None:
@@ -164,18 +169,19 @@ class Coordinator:
 
         Raises `RunNotFound`, `RunProblem` for one that is done.
         """
-        if (await self.host.status(run))["state"] == "done":
+        if (await self.status(run))["state"] == "done":
             raise RunProblem(f"run {run} is done", f"Train it again under a new name: `reuna retry {run}`.")
         await self.host.resume(run)
 
     async def again(self, run: str, name: str) -> RunSpec:
         """Another try of a run that has ended, to `submit`. Raises `RunNotFound`, `RunProblem`."""
-        if (await self.host.status(run))["state"] == "running":
+        if (await self.status(run))["state"] == "running":
             raise RunProblem(f"run {run} goes on", f"Wait for its end, or stop it first: `reuna stop {run}`.")
         return retry(await self.asked(run), name)
 
     async def status(self, run: str) -> dict[str, Any]:
-        """Where a run is: its state, and the outcome or the error when it ended."""
+        """Where a run is: its state, and the outcome or the error when it ended. Raises `RunNotFound`."""
+        _check_name(run)
         return await self.host.status(run)
 
     async def runs(self) -> list[dict[str, Any]]:
@@ -190,12 +196,12 @@ class Coordinator:
 
     async def stop(self, run: str) -> None:
         """End a run until it is resumed; one that has ended stays as it is. Raises `RunNotFound`."""
-        if (await self.host.status(run))["state"] == "running":
+        if (await self.status(run))["state"] == "running":
             await self.host.cancel(run)
 
     def scheduling(self, file: Path, clock: Clock) -> Coroutine[None, None, None]:
         """Take up what is kept in a file; what then begins runs by the clock, until cancelled."""
-        self.schedules = Schedules(file, clock, self._asked, self.submit, self._fogs)
+        self.schedules = Schedules(file, clock, self.asked, self.submit, self._fogs)
         return self.schedules.keep()
 
     async def put_schedule(self, schedule: Schedule) -> None:
@@ -210,8 +216,12 @@ class Coordinator:
         """What is begun by the clock, and when."""
         return self.schedules.listed()
 
-    async def _asked(self, run: str) -> RunSpec:
-        return msgspec.json.decode(await self.host.spec(run), type=RunSpec)
+    def rolling_out(self, signing: Signing, stock: Stock, clock: Clock, offload: Offload) -> None:
+        """Let rollouts begin, and those that are under way go on; before the host starts."""
+        world = Seen(lambda: edge_sites(self._fogs()), stock.listed, self._events)
+        turn = self.holdings.turn
+        self.rollouts = Rollouts(self._name, self.host, self._events, signing, world, turn, clock, offload)
+        self.host.register(KIND, self.rollouts.body)
 
     def _fogs(self) -> dict[str, tuple[str, ...]]:
         fogs: Mapping[str, Sequence[str]] = self.fleet()["fogs"]
@@ -255,6 +265,12 @@ class Coordinator:
         await when_there_is_room(record, SystemClock(), log, waits=SERVER_AWAY)
 
 
+def _check_name(run: str) -> None:
+    """A rollout is in the journal too, and none of the runs that can be stopped. Raises `RunNotFound`."""
+    if ":" in run:
+        raise RunNotFound(f"the cloud knows no run {run!r:.120}")
+
+
 Changes = asyncio.Queue[dict[str, Any]]
 
 
@@ -295,7 +311,13 @@ async def _run(settings: Mapping[str, Any], changes: Changes, stack: AsyncExitSt
     intake = Intake(name, blobs, spool, None, announce_s, 1.25, metadata=metadata, released=stock.get)
     planner = Planner(bus, intake, signing.seal)
     conductor = Conductor(name, planner, intake, blobs, clock, ThreadOffload(), coordinator.report)
-    _take_up(coordinator, conductor, Checks(name, planner, intake, conductor.turn, ThreadOffload()), stack)
+    _take_up(
+        coordinator,
+        conductor,
+        Checks(name, planner, intake, conductor.turn, ThreadOffload()),
+        stack,
+        partial(coordinator.rolling_out, signing, stock),
+    )
     server = await serve_depot(
         intake,
         settings["listen.host"],
@@ -425,8 +447,15 @@ def _witness(
     return CloudWitness(settings["fleet"], root, store, signing.key, revoked, alarm, clock, ThreadOffload())
 
 
-def _take_up(coordinator: Coordinator, conductor: Conductor, checks: Checks, stack: AsyncExitStack) -> None:
-    """Let runs and checks begin."""
+def _take_up(
+    coordinator: Coordinator,
+    conductor: Conductor,
+    checks: Checks,
+    stack: AsyncExitStack,
+    rolling_out: Callable[[Clock, Offload], None],
+) -> None:
+    """Let runs, rollouts and checks begin."""
+    rolling_out(SystemClock(), ThreadOffload())
     coordinator.host.register("train", lambda journal, spec: _body(coordinator, conductor, journal, spec))
     coordinator.checks = checks
     stack.push_async_callback(checks.stop)

@@ -50,6 +50,10 @@ class Signing:
         """The key that plans are signed with today; heads of ledgers are countersigned with it too."""
         return self._signer.private
 
+    def staged(self) -> tuple[Stage, ...]:
+        """Which release runs where, as it is published. Raises `KeyProblem`, `Untrusted`."""
+        return self.repository.stages()
+
     def stage(self, stages: Sequence[Stage]) -> None:
         """Publish which release runs where, in place of what was said before. Raises as `freshen`.
 

@@ -19,6 +19,7 @@ import msgspec
 from msgspec.structs import replace
 
 from reuna.core.errors import RolloutProblem
+from reuna.core.operating import Operating
 from reuna.core.records import Setting
 from reuna.core.rollout import ALL, Order, RolloutSpec, Terms, Wave, in_waves, opens, places
 from reuna.trust.stages import Stage
@@ -86,6 +87,22 @@ class Said(msgspec.Struct, frozen=True):
     why: str = ""
 
 
+def heard(node: str, told: Iterable[Operating], spec: RolloutSpec) -> Said:
+    """What a node's report says of the release of a rollout.
+
+    That it went back counts when it tried under this rollout: an older word is about an older try.
+    """
+    found = next((each for each in told if each.project == spec.project), None)
+    if found is None:
+        return Said(node, None)
+    runs = Version(found.version, found.digest) if found.version and found.digest else None
+    if found.gave_up == spec.version and found.gave_up_in == spec.rollout:
+        return Said(node, runs, "rolled_back", found.reason)
+    if found.digest == spec.sha256:
+        return Said(node, runs, "trial" if found.phase == "trial" else "confirmed")
+    return Said(node, runs, "shadow" if found.beside == spec.version else "")
+
+
 class Asked(msgspec.Struct, frozen=True):
     """A person's order."""
 
@@ -145,6 +162,20 @@ def wakes(state: State, now: float) -> float | None:
         return end if now < end else None
     end = state.met + _holds_s(state)
     return end if now < end else opens(state.spec.terms.windows, now)
+
+
+def unknown(spec: RolloutSpec, sites: Mapping[str, str]) -> list[str]:
+    """Which names of its waves this fleet does not have, one line each; ``sites``: node -> site."""
+    known = {*sites, *sites.values()}
+    named = [name for wave in spec.waves for name in _names(wave)]
+    found = [f"{name!r} is no node and no site of this fleet" for name in named if name not in known]
+    if not sites:
+        return ["the cloud knows no edge yet"]
+    return found or ([] if any(in_waves(spec, sites)) else ["there is nobody in any wave"])
+
+
+def _names(wave: Wave) -> tuple[str, ...]:
+    return wave.members or (() if wave.name == ALL or wave.name.endswith("%") else (wave.name,))
 
 
 # --- what happened ------------------------------------------------------------------------------------
