@@ -34,7 +34,8 @@ Number = Annotated[int, msgspec.Meta(ge=0, le=2**31)]
 class Operating(msgspec.Struct, frozen=True):
     """One project on one node. ``version`` and ``digest`` are what answers, 0 and '' for nothing.
 
-    ``beside``: version of the shadow; ``gave_up``: version that was given up last, with ``reason``;
+    ``beside``: version of the shadow; ``gave_up``: version that was given up last, and
+    ``gave_up_in`` the rollout under which it was;
     ``rollout``: of the stage that asked for what answers, or of the shadow while there is one. Counts are
     since ``since`` (epoch s): windows, safe ones among them, windows of the shadow, and those of them that it
     answered as what is live; None: withheld, for there are few.
@@ -48,6 +49,7 @@ class Operating(msgspec.Struct, frozen=True):
     rollout: Annotated[str, msgspec.Meta(max_length=100)] = ""
     beside: Number = 0
     gave_up: Number = 0
+    gave_up_in: Annotated[str, msgspec.Meta(max_length=100)] = ""
     windows: Count = 0
     safe: Count = 0
     compared: Count = 0

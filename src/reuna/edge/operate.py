@@ -37,6 +37,7 @@ from reuna.loop.operate import (
     SelfTest,
     SelfTested,
     State,
+    Which,
     beside,
     running,
     step,
@@ -158,7 +159,7 @@ class Operation:
     def report(self) -> Operating:
         """What this node says of the project."""
         state, answers, shadow = self.state, running(self.state), beside(self.state)
-        last = state.given_up[-1].which.version if state.given_up else 0
+        last = state.given_up[-1].which if state.given_up else Which(0, "")
         asked = shadow or answers
         total = self._total
         return Operating(
@@ -169,7 +170,8 @@ class Operation:
             reason=state.reason,
             rollout=asked.which.rollout if asked else "",
             beside=shadow.which.version if shadow else 0,
-            gave_up=last if state.phase == "rolled_back" else 0,
+            gave_up=last.version,
+            gave_up_in=last.rollout,
             windows=total.active.windows,
             safe=total.active.safe,
             compared=total.beside.windows,
