@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -71,6 +72,20 @@ class Line:
             found = self.operator.releases(mark, 20)
             mark = found["mark"]
         return found
+
+    def kill_cloud(self) -> None:
+        """The process that serves the cloud ends where it is; the fleet's keeper starts another one."""
+        asked = ["pgrep", "-f", f"reuna.cli cloud .*{self.fleet.folder}"]
+        (pid,) = map(int, subprocess.run(asked, capture_output=True, text=True, check=True).stdout.split())
+        os.kill(pid, signal.SIGKILL)
+
+    def rollout(self, name: str) -> dict[str, Any]:
+        """Where a rollout is, once the cloud answers."""
+        while True:
+            try:
+                return self.operator.rollout(name)
+            except Unreachable:
+                time.sleep(0.1)
 
 
 @pytest.fixture(scope="module")
@@ -209,3 +224,51 @@ def test_a_directory_in_git_says_which_release_is_where(line: Line) -> None:
     by_hand = line.reuna("plan", *fleet, "--json")
     assert by_hand.returncode == 10
     assert json.loads(by_hand.stdout)["changes"][0]["sign"] == "+"
+
+
+def test_a_rollout_moves_one_edge_then_the_other_and_outlives_the_cloud(line: Line) -> None:
+    pytest.importorskip("onnxruntime")
+    rules = Health(trial_s=1.0)
+    toml = line.folder / "fans" / "reuna.toml"
+    toml.parent.mkdir()
+    toml.write_text('[project]\nname = "fans"\n[rollout]\nwaves = ["pump-1", "all"]\nsoak_s = 1.0\n')
+    rollout = ("--fleet", str(line.file), "--project", "fans")
+    one, two = (runnable(number, model(number), rules, "fans") for number in (1, 2))
+    bad = runnable(3, model(3, wrong=True), rules, "fans")
+    line.add(one, "fans-1")
+    first = line.reuna("rollout", "start", *rollout, "--name", "first", "--follow")
+    assert first.returncode == 0, first.stdout + first.stderr
+    assert "wave 1/2 pump-1  ██████████ 1/1 confirmed" in first.stdout
+
+    line.add(two, "fans-2")
+    line.until(lambda answer: all((2, "") in held for held in held_by(answer).values()))
+    assert runs(line.operator.releases(), "fans") == dict.fromkeys(EDGES, (1, "confirmed", "")), (
+        "it is staged"
+    )
+    begun = line.reuna("rollout", "start", *rollout, "--name", "second", "--set", "rollout.soak_s=600")
+    assert begun.returncode == 0, begun.stderr
+    line.until(lambda answer: runs(answer, "fans")["pump-1"] == (2, "confirmed", ""))
+    line.kill_cloud()
+    while line.rollout("second")["phase"] != "wave" or line.rollout("second")["next"] is None:
+        time.sleep(0.2)
+    assert runs(line.operator.releases(), "fans")["pump-2"][0] == 1, "the soak goes on, and is not begun anew"
+    assert line.reuna("rollout", "pause", "second", *rollout[:2]).returncode == 0
+    back = line.reuna("rollback", "fans", *rollout[:2], "--json")
+    assert json.loads(back.stdout) == {"rollout": "second", "did": "aborted"}, back.stderr
+    line.until(lambda answer: {each[0] for each in runs(answer, "fans").values()} == {1})
+
+    line.add(bad, "fans-3")
+    third = line.reuna("rollout", "start", *rollout, "--name", "third", "--follow", "--json")
+    assert third.returncode == 2
+    assert "rollout third failed: pump-1 went back: self-test" in third.stderr
+    assert json.loads(third.stdout)["nodes"]["pump-2"]["said"] == ""
+    words = [event["what"] for event in line.operator.rollout_events("second")]
+    assert words == [
+        "rollout wave",
+        "rollout met",
+        "rollout order",
+        "rollout paused",
+        "rollout order",
+        "rollout aborted",
+    ]
+    assert "third" in line.reuna("rollout", "status", *rollout[:2]).stdout

@@ -121,12 +121,14 @@ class Rollouts:
     async def start(self, spec: RolloutSpec) -> None:
         """Begin a rollout, durable on return; the same one again does nothing. Raises `RolloutProblem`."""
         async with self._beginning:
-            text = msgspec.json.encode(spec).decode()
-            if await self._asked(spec.rollout) == text:
+            before = await self._begun(spec.rollout)
+            if before is not None and before.spec == spec:
                 return
-            await self._offload(lambda: self._planned(spec))
+            state = await self._offload(lambda: self._planned(spec))
+            if before is not None:
+                raise RolloutProblem(f"there is a rollout {spec.rollout} already", "Give it another name.")
             await self._check_alone(spec)
-            await self._host.submit(KIND, _run(spec.rollout), text)
+            await self._host.submit(KIND, _run(spec.rollout), msgspec.json.encode(state).decode())
 
     async def order(self, name: str, order: Order, by: str) -> None:
         """A person's word to a rollout, durable on return. Raises `RunNotFound`, `RolloutProblem`."""
@@ -195,7 +197,7 @@ class Rollouts:
     def _planned(self, spec: RolloutSpec) -> State:
         """Raises `RolloutProblem` with everything that is wrong."""
         sites = self._world.sites()
-        state = self._begun(spec, sites)
+        state = self._first(spec, sites)
         found = [*mistakes(spec), *rollout.unknown(spec, sites), *self._not_listed(state)]
         if found:
             raise RolloutProblem("\n".join(found), "Correct what is named above; docs/how-to/rollout.md.")
@@ -214,8 +216,6 @@ class Rollouts:
         return [f"the signed list does not have {spec.project} {spec.version} for {', '.join(away[:5])}"]
 
     async def _check_alone(self, spec: RolloutSpec) -> None:
-        if await self._asked(spec.rollout):
-            raise RolloutProblem(f"there is a rollout {spec.rollout} already", "Give it another name.")
         for each in await self.listed():
             if each["project"] == spec.project and each["phase"] not in rollout.FINAL:
                 first = f"Abort it first: `reuna rollout abort {each['rollout']}`; or wait for its end."
@@ -224,9 +224,12 @@ class Rollouts:
     # --- the run ---------------------------------------------------------------------------------
 
     async def body(self, journal: Journal, text: str) -> dict[str, Any]:
-        """The whole rollout as plain code over a journal: one commit for each thing that is told."""
-        spec = msgspec.json.decode(text, type=RolloutSpec)
-        found = await self._step(journal, "begin", partial(self._begin, spec))
+        """The whole rollout as plain code over a journal: one commit for each thing that is told.
+
+        ``text``: the state that it begins with, so that no restart finds another fleet.
+        """
+        state = msgspec.json.decode(text, type=State)
+        found = await self._step(journal, "begin", partial(self._begin, state))
         while not self._took(found).final:
             found = await self._step(journal, "go on", partial(self._until_told, self._took(found)))
         return found
@@ -241,13 +244,12 @@ class Rollouts:
         self._states[state.spec.rollout] = state
         return state
 
-    async def _begin(self, spec: RolloutSpec) -> dict[str, Any]:
+    async def _begin(self, state: State) -> dict[str, Any]:
         """Every node keeps what it has, also when the list names the release."""
-        state = await self._offload(lambda: self._begun(spec, self._world.sites()))
         await self._publish(state)
         return _plain(state)
 
-    def _begun(self, spec: RolloutSpec, sites: Mapping[str, str]) -> State:
+    def _first(self, spec: RolloutSpec, sites: Mapping[str, str]) -> State:
         runs = {each.node: each.runs for each in self._world.said(spec) if each.runs}
         published = self._stages.staged()
         for node, site in sites.items():
@@ -327,19 +329,18 @@ class Rollouts:
             found = await self._host.status(run)
             if found["state"] == "done":
                 return self._took(found["result"])
-            spec = msgspec.json.decode(await self._host.spec(run), type=RolloutSpec)
-            begun = await self._offload(lambda: self._begun(spec, self._world.sites()))
+            begun = msgspec.json.decode(await self._host.spec(run), type=State)
             if found["state"] != "running":
                 return msgspec.structs.replace(begun, phase="failed", why=str(found.get("message", "")))
             return self._states.get(name, begun)
         return self._states[name]
 
-    async def _asked(self, name: str) -> str:
-        """What a rollout of that name was begun with; '' when there is none."""
+    async def _begun(self, name: str) -> State | None:
+        """What a rollout of that name was begun with; None when there is none."""
         try:
-            return await self._host.spec(_run(name))
+            return msgspec.json.decode(await self._host.spec(_run(name)), type=State)
         except RunNotFound:
-            return ""
+            return None
 
 
 _OVER = "Begin another one: `reuna rollout start`; or go back: `reuna rollback PROJECT`."

@@ -28,7 +28,12 @@ CLOUD: tuple[Option, ...] = (
         "TCP port of the same API for people who sign in; 0: there is none",
         check=PORT_OR_NONE,
     ),
-    Option("four_eyes", list, [], "actions that need a second person; there are: runs.submit, runs.stop, rollouts.start"),
+    Option(
+        "four_eyes",
+        list,
+        [],
+        "actions that need a second person; there are: runs.submit, runs.stop, rollouts.start",
+    ),
     Option("oidc.issuer", str, "", "URL of the identity provider people sign in at; empty: there is none"),
     Option("oidc.client_id", str, "reuna", "what the identity provider calls this cloud"),
     Option(
