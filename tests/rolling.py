@@ -50,6 +50,7 @@ class Edge:
         self.on = True
         self.machine = Machine(kinds)
         self.told = 0
+        self.speaks = True
 
     def hear(self, stages: Sequence[Stage], listed: Sequence[Target]) -> None:
         names = {self.name, SITES[self.name]}
@@ -169,10 +170,11 @@ class Plant:
                 if edge.on:
                     edge.hear(self.published, self.target_list)
                     edge.work()
-                    self._hears(edge)
+                    if edge.speaks:
+                        self.hears(edge)
             await asyncio.sleep(step_s)
 
-    def _hears(self, edge: Edge) -> None:
+    def hears(self, edge: Edge) -> None:
         said = edge.says()
         event = event_of(edge.name, "b", edge.told, 1.0, [said])
         before = [e.fields for _, e in self.events.last(WHAT) if e.node == edge.name]

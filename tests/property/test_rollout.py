@@ -13,7 +13,7 @@ from reuna.loop import rollout
 from reuna.loop.rollout import Asked, Event, Said, State, Tick, Verdict, Version, begin, stages, step
 from reuna.trust.stages import Stage, staged
 
-NEW, OLD = Version(2, "2" * 64), Version(1, "1" * 64)
+NEW, OLD, OTHER = Version(2, "2" * 64), Version(1, "1" * 64), Version(3, "3" * 64)
 SITES = {"e1": "north", "e2": "north", "e3": "south", "e4": "south", "e5": "west"}
 WAVES = (Wave("e1"), Wave("north"), Wave("60%"), Wave("all"), Wave("group", ("west", "e3")))
 VERDICTS: tuple[Verdict, ...] = ("", "shadow", "trial", "confirmed", "rolled_back")
@@ -27,7 +27,7 @@ terms = st.builds(
     errors=shares,
     offline=shares,
     deadline_s=st.sampled_from([100.0, 5000.0]),
-    windows=st.sampled_from([(), ("00:00-06:00",)]),
+    windows=st.sampled_from([(), (), ("12:00-18:00",)]),
 )
 specs = st.builds(
     lambda waves, terms, back: RolloutSpec("ro-1", "pumps", 2, NEW.sha256, tuple(waves), terms, back=back),
@@ -36,7 +36,7 @@ specs = st.builds(
     st.sampled_from([False, False, True]),
 )
 said = st.builds(
-    Said, st.sampled_from(sorted(SITES)), st.sampled_from([OLD, NEW, None]), st.sampled_from(VERDICTS)
+    Said, st.sampled_from(sorted(SITES)), st.sampled_from([OLD, NEW, OTHER, None]), st.sampled_from(VERDICTS)
 )
 asked = st.builds(Asked, st.sampled_from(["pause", "resume", "resume", "abort"]), st.just("anna"))
 events = st.lists(
@@ -118,6 +118,26 @@ def test_a_pause_holds_a_resume_goes_on_and_an_end_is_final(spec: RolloutSpec, h
             assert after.paused is not None or after.final
         if isinstance(event, Asked) and event.order == "abort":
             assert after.final
+
+
+@given(specs, events)
+def test_a_wave_begins_in_a_window_alone(spec: RolloutSpec, happened: list) -> None:
+    for before, _, after, now in lived(spec, happened):
+        if after.wave > before.wave:
+            assert opens(spec.terms.windows, now) == now
+
+
+@given(specs, events, st.sampled_from([1.0, 90.0, 4000.0]))
+def test_a_pause_takes_nothing_from_the_time_that_silent_nodes_have(
+    spec: RolloutSpec, happened: list, pause: float
+) -> None:
+    for _, _, state, now in lived(spec, happened):
+        waits = not state.final and state.paused is None and state.phase != "planned" and state.met is None
+        if waits and now < state.began + spec.terms.deadline_s:
+            paused, _ = step(state, Asked("pause", "anna"), now)
+            resumed, _ = step(paused, Asked("resume", "anna"), now + pause)
+            assert resumed.began == state.began + pause
+            assert not resumed.waived
 
 
 @given(specs, events)

@@ -263,9 +263,8 @@ class Rollouts:
         while True:
             mark = self._turn.mark
             after, notes = await self._offload(partial(self._look, state))
-            if after != state:
-                await self._publish(after)
             if notes or after.heard != state.heard or _is_news(state, after):
+                await self._publish(after)
                 await self._offload(partial(self._tell, state, notes))
                 self._states[state.spec.rollout] = after
                 self._turn.on()

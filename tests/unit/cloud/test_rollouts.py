@@ -217,18 +217,41 @@ def test_what_a_machine_ran_first_outlives_the_cloud(tmp_path: Path) -> None:
 
     async def story() -> None:
         plant = Plant(tmp_path)
-        await plant.pass_time(60)
-        plant.target_list += [target(ALSO_GOOD)]
         for edge in plant.edges.values():
-            edge.on = False
+            edge.speaks = False
+        await plant.pass_time(60)
+        for edge in plant.edges.values():
+            edge.on, edge.speaks = False, True
+        plant.target_list += [target(ALSO_GOOD)]
         await plant.rollouts.start(asked(ALSO_GOOD, "all", soak_s=3000.0))
-        plant.edges["e1"].on = True
+        await plant.pass_time(30)
+        assert plant.told("ro-7") == ["wave"]
+        edge = plant.edges["e1"]
+        plant.hears(edge)
+        await plant.pass_time(30)
+        edge.on = True
         await plant.pass_time(100)
         assert plant.runs["e1"] == ALSO_GOOD
         plant.crash_at = 1
         await plant.rollouts.order("ro-7", "abort", "anna")
         await plant.pass_time(100)
         assert plant.runs["e1"] == GOOD
+
+    lived(story)
+
+
+def test_a_first_release_that_fails_is_left_to_nobody(tmp_path: Path) -> None:
+    """There is nothing to go back to, and no machine takes the release that failed by itself."""
+
+    async def story() -> None:
+        plant = Plant(tmp_path)
+        plant.target_list = [target(BAD)]
+        await plant.rollouts.start(asked(BAD, "e1", "all"))
+        for _ in range(60):
+            await plant.pass_time(5)
+            assert all(version == 0 for name, version in plant.runs.items() if name != "e1")
+        assert await plant.phase("ro-9") == "failed"
+        assert plant.runs == dict.fromkeys(SITES, 0)
 
     lived(story)
 
