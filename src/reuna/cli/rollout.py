@@ -25,6 +25,12 @@ Version = Annotated[
     int | None,
     typer.Option("--version", min=1, help="Version of the release; else the newest that is listed."),
 ]
+File = Annotated[
+    Path | None,
+    typer.Option(
+        "--release", help="A release's file instead; the rollout waits until it is signed and listed."
+    ),
+]
 Waves = Annotated[
     list[str] | None,
     typer.Option("--wave", help="A wave, instead of rollout.waves; again for each, one after the other."),
@@ -43,6 +49,7 @@ def start(
     fleet: Fleet,
     project: Folder = Path(),
     version: Version = None,
+    release: File = None,
     wave: Waves = None,
     sets: Sets = None,
     name: Called = "",
@@ -50,7 +57,7 @@ def start(
     json: Json = False,
 ) -> None:
     """Begin a rollout: shadow, then wave after wave, by the settings of the project."""
-    operator, spec = _asked(fleet, project, version, wave, sets, name)
+    operator, spec = _asked(fleet, project, version, release, wave, sets, name)
     if number := operator.start_rollout(spec):
         _say({"rollout": spec.rollout, "proposal": number}, json, _second(number))
         return
@@ -67,13 +74,14 @@ def plan(
     fleet: Fleet,
     project: Folder = Path(),
     version: Version = None,
+    release: File = None,
     wave: Waves = None,
     sets: Sets = None,
     name: Called = "",
     json: Json = False,
 ) -> None:
     """Show what a rollout would be: who is in which wave, and on what terms; nothing begins."""
-    operator, spec = _asked(fleet, project, version, wave, sets, name)
+    operator, spec = _asked(fleet, project, version, release, wave, sets, name)
     found = operator.plan_rollout(spec)
     if json:
         as_json(found)
@@ -153,14 +161,24 @@ def _operator(fleet: str) -> Operator:
 
 
 def _asked(
-    fleet: str, project: Path, version: int | None, waves: list[str] | None, sets: list[str] | None, name: str
+    fleet: str,
+    project: Path,
+    version: int | None,
+    release: Path | None,
+    waves: list[str] | None,
+    sets: list[str] | None,
+    name: str,
 ) -> tuple[Operator, RolloutSpec]:
     from reuna.fleet.open_project import open_settings
-    from reuna.fleet.rollout import spec_of
+    from reuna.fleet.release import read
+    from reuna.fleet.rollout import spec_of, version_of
 
     settings = open_settings(project, sets or [])
+    if version is not None and release is not None:
+        raise RolloutProblem("both --version and --release are given", "Say which of them it is.")
+    wanted = version if release is None else version_of(read(release), settings.name)
     operator = _operator(fleet)
-    return operator, spec_of(settings, operator.releases(), version, waves or [], name, time.time())
+    return operator, spec_of(settings, operator.releases(), wanted, waves or [], name, time.time())
 
 
 def _order(fleet: str, name: str, order: Order, said: str) -> None:

@@ -14,6 +14,8 @@ from typing import Any, Protocol
 from reuna.core.errors import RolloutProblem, Unreachable
 from reuna.core.project import ProjectSettings
 from reuna.core.rollout import RolloutSpec, named_waves
+from reuna.loop.rollout import Version
+from reuna.wire.release import Release
 
 WAIT_S = 20  #: one question to the cloud lasts so long at most
 AWAY_S = 1.0  #: until it is asked again when it did not answer
@@ -37,30 +39,47 @@ def name_of(project: str, what: int | str, now: float) -> str:
 def spec_of(
     settings: ProjectSettings,
     answer: Mapping[str, Any],
-    version: int | None,
+    wanted: int | Version | None,
     waves: Sequence[str],
     name: str,
     now: float,
 ) -> RolloutSpec:
-    """What is asked for. ``answer``: as `Operator.releases`; ``version`` None: the newest that is listed.
+    """What is asked for. ``answer``: as `Operator.releases`; ``wanted``: a version that is listed, None:
+    the newest one, or a release that may be listed later.
 
     Raises `RolloutProblem` for a version that no node may take.
     """
-    listed = {
-        each["version"]: each["digest"] for each in answer["releases"] if each["project"] == settings.name
-    }
+    sites = {edge: fog for fog, edges in answer["fogs"].items() for edge in edges}
+    asked = named_waves(waves or settings.rollout.waves, settings.machines, sites)
+    found = wanted if isinstance(wanted, Version) else _listed(settings.name, answer, wanted)
+    called = name or name_of(settings.name, found.version, now)
+    terms, approval, waits = settings.rollout.terms, settings.approval, found is wanted
+    return RolloutSpec(
+        called, settings.name, found.version, found.sha256, asked, terms, approval=approval, waits=waits
+    )
+
+
+def _listed(project: str, answer: Mapping[str, Any], version: int | None) -> Version:
+    listed = {each["version"]: each["digest"] for each in answer["releases"] if each["project"] == project}
     wanted = max(listed, default=0) if version is None else version
     if wanted not in listed:
         there = ", ".join(map(str, sorted(listed))) or "none"
         raise RolloutProblem(
-            f"of {settings.name} {version or 'a release'} is not listed for nodes; listed: {there}",
+            f"of {project} {version or 'a release'} is not listed for nodes; listed: {there}",
             "Sign and publish it first: `reuna trust add FILE --kind release`.",
         )
-    sites = {edge: fog for fog, edges in answer["fogs"].items() for edge in edges}
-    asked = named_waves(waves or settings.rollout.waves, settings.machines, sites)
-    called = name or name_of(settings.name, wanted, now)
-    terms, digest = settings.rollout.terms, listed[wanted]
-    return RolloutSpec(called, settings.name, wanted, digest, asked, terms, settings.approval)
+    return Version(wanted, listed[wanted])
+
+
+def version_of(release: Release, project: str) -> Version:
+    """The version that a file holds. Raises `RolloutProblem` for one of another project."""
+    about = release.manifest.about
+    if about.project != project:
+        raise RolloutProblem(
+            f"the release is of {about.project}, the project is {project}",
+            "Name the project's own: --project.",
+        )
+    return Version(about.version, release.digest)
 
 
 def follow(ask: Asks, name: str) -> Iterator[dict[str, Any]]:

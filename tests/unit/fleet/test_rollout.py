@@ -12,7 +12,10 @@ from reuna.core.project import ProjectSettings, project_settings
 from reuna.core.rollout import Wave
 from reuna.core.settings import Source
 from reuna.fleet import rollout
-from reuna.fleet.rollout import follow, line, name_of, spec_of
+from reuna.fleet.rollout import follow, line, name_of, spec_of, version_of
+from reuna.wire.build import sha256
+from reuna.wire.release import decode
+from tests.releases import release
 
 ANSWER = {
     "fogs": {"north": ["e1", "e2"], "south": ["e3"]},
@@ -44,6 +47,14 @@ def test_what_is_said_stands_above_what_is_usual() -> None:
     found = spec_of(settings, ANSWER, 3, ["e2", "all"], "mine", NOW)
     assert (found.version, found.waves, found.rollout) == (3, (Wave("e2"), Wave("all")), "mine")
     assert found.approval
+
+
+def test_a_release_that_is_not_listed_yet_is_waited_for() -> None:
+    wanted = version_of(decode(release(7)), "pumps")
+    found = spec_of(project(), ANSWER, wanted, [], "", NOW)
+    assert (found.version, found.sha256, found.waits) == (7, sha256(release(7)), True)
+    with pytest.raises(RolloutProblem, match="the release is of ovens, the project is pumps"):
+        version_of(decode(release(7, "ovens")), "pumps")
 
 
 @pytest.mark.parametrize("version", [5, 9])
