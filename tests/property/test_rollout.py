@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from reuna.core.rollout import RolloutSpec, Terms, Wave, opens
 from reuna.loop import rollout
-from reuna.loop.rollout import Asked, Event, Said, State, Tick, Verdict, Version, begin, stages, step
+from reuna.loop.rollout import Asked, Event, Reports, Said, State, Tick, Verdict, Version, begin, stages, step
 from reuna.trust.stages import Stage, staged
 
 NEW, OLD, OTHER = Version(2, "2" * 64), Version(1, "1" * 64), Version(3, "3" * 64)
@@ -36,7 +36,10 @@ specs = st.builds(
     st.sampled_from([False, False, True]),
 )
 said = st.builds(
-    Said, st.sampled_from(sorted(SITES)), st.sampled_from([OLD, NEW, OTHER, None]), st.sampled_from(VERDICTS)
+    lambda *each: Reports((Said(*each),)),
+    st.sampled_from(sorted(SITES)),
+    st.sampled_from([OLD, NEW, OTHER, None]),
+    st.sampled_from(VERDICTS),
 )
 asked = st.builds(Asked, st.sampled_from(["pause", "resume", "resume", "abort"]), st.just("anna"))
 events = st.lists(
@@ -184,8 +187,8 @@ def test_it_comes_to_an_end_and_a_node_that_was_away_gets_what_it_came_to(
     state, now = (life[-1][2], life[-1][3]) if life else (begun(spec), 0.0)
     for _ in range(4 * len(WAVES)):
         for node in state.nodes:
-            said = "shadow" if state.phase == "shadow" else "confirmed"
-            state, _ = step(state, Said(node, NEW, said), now)  # type: ignore[arg-type]
+            said: Verdict = "shadow" if state.phase == "shadow" else "confirmed"
+            state, _ = step(state, Reports((Said(node, NEW, said),)), now)
         state, _ = step(state, Asked("resume", "anna"), now)
         now = opens(spec.terms.windows, now + 10 * spec.terms.deadline_s) or now
         state, _ = step(state, Tick(), now)

@@ -26,7 +26,7 @@ from reuna.core.records import Event, Setting
 from reuna.core.rollout import Order, RolloutSpec, mistakes
 from reuna.exchange.room import STORE, when_there_is_room
 from reuna.loop import rollout
-from reuna.loop.rollout import Asked, Listed, Note, Said, State, Tick, Version
+from reuna.loop.rollout import Asked, Listed, Note, Reports, Said, State, Tick, Version
 from reuna.trust.releases import is_for
 from reuna.trust.stages import Stage, staged
 from reuna.trust.targets import Target
@@ -279,7 +279,7 @@ class Rollouts:
         """The state after what nodes said last, the orders that are new, and the time."""
         spec, now = state.spec, self._clock.now()
         orders = self._orders(_run(spec.rollout))[state.heard :]
-        events: list[rollout.Event] = [*self._world.said(spec), *orders, Tick()]
+        events: list[rollout.Event] = [Reports(tuple(self._world.said(spec))), *orders, Tick()]
         if not state.listed and self._is_listed(state):
             events.insert(0, Listed())
         told: list[Note] = []

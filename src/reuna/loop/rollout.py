@@ -103,6 +103,12 @@ def heard(node: str, told: Iterable[Operating], spec: RolloutSpec) -> Said:
     return Said(node, runs, "shadow" if found.beside == spec.version else "")
 
 
+class Reports(msgspec.Struct, frozen=True):
+    """What nodes said last, taken in together: a fleet of a thousand speaks a thousand times a wave."""
+
+    said: tuple[Said, ...]
+
+
 class Asked(msgspec.Struct, frozen=True):
     """A person's order."""
 
@@ -118,7 +124,7 @@ class Tick(msgspec.Struct, frozen=True):
     """Nothing but time."""
 
 
-Event = Said | Asked | Listed | Tick
+Event = Reports | Asked | Listed | Tick
 
 
 class Note(msgspec.Struct, frozen=True):
@@ -182,8 +188,8 @@ def _names(wave: Wave) -> tuple[str, ...]:
 
 
 def _take(state: State, event: Event, now: float) -> tuple[State, tuple[Note, ...]]:
-    if isinstance(event, Said):
-        return _hear(state, event), ()
+    if isinstance(event, Reports):
+        return _hear(state, event.said), ()
     if isinstance(event, Listed):
         return replace(state, listed=True), ()
     if isinstance(event, Asked):
@@ -191,16 +197,20 @@ def _take(state: State, event: Event, now: float) -> tuple[State, tuple[Note, ..
     return state, ()
 
 
-def _hear(state: State, said: Said) -> State:
-    """A node's word counts once it is to run the release; what it ran first is what it goes back to."""
-    node = state.nodes.get(said.node)
-    if node is None:
-        return state
-    if node.before is None and said.runs is not None and said.runs.sha256 != state.spec.sha256:
+def _hear(state: State, told: Iterable[Said]) -> State:
+    """The nodes as they say they are; nobody else is heard."""
+    known = ((said, state.nodes.get(said.node)) for said in told)
+    changed = {said.node: _heard(state.spec, node, said) for said, node in known if node is not None}
+    return replace(state, nodes={**state.nodes, **changed})
+
+
+def _heard(spec: RolloutSpec, node: Node, said: Said) -> Node:
+    """What a node ran first is what it goes back to; one that went back does not try that release again."""
+    if node.before is None and said.runs is not None and said.runs.sha256 != spec.sha256:
         node = replace(node, before=said.runs)
-    if node.verdict != "rolled_back":  # it does not try that release again
-        node = replace(node, verdict=said.verdict, why=said.why)
-    return replace(state, nodes={**state.nodes, said.node: node})
+    if node.verdict == "rolled_back" or (node.verdict, node.why) == (said.verdict, said.why):
+        return node
+    return replace(node, verdict=said.verdict, why=said.why)
 
 
 def _obey(state: State, asked: Asked, now: float) -> tuple[State, tuple[Note, ...]]:
