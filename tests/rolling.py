@@ -12,7 +12,7 @@ from reuna.adapters.events import EventLog
 from reuna.adapters.journal_dbos import DbosHost
 from reuna.cloud.holdings import Turn
 from reuna.cloud.rollouts import KIND, Rollouts, Seen
-from reuna.core.errors import RunNotFound
+from reuna.core.errors import KeyProblem, RunNotFound
 from reuna.core.operating import WHAT, Operating, event_of
 from reuna.core.rollout import RolloutSpec, Terms, Wave
 from reuna.loop.operate import Choice, Chosen, Which, beside, running
@@ -129,6 +129,7 @@ class Plant:
         self.events = EventLog(folder / "events.sqlite", SimClock())
         self.host = Host()
         self.signed = 0
+        self.no_key = False
         self.crash_at = 0  #: the journal's moments until the process ends by itself
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self.reborn()
@@ -145,6 +146,8 @@ class Plant:
         return self.published
 
     def stage(self, stages: Sequence[Stage]) -> None:
+        if self.no_key:
+            raise KeyProblem("no online key", "Make them with `reuna trust init`.")
         if tuple(stages) != self.published:
             self.published, self.signed = tuple(stages), self.signed + 1
 

@@ -109,6 +109,7 @@ class Rollouts:
         self._clock = clock
         self._offload = offload
         self._states: dict[str, State] = {}
+        self._troubles: dict[str, str] = {}  #: rollout -> why its stages cannot be signed now
         self._beginning = asyncio.Lock()
 
     # --- what people ask -------------------------------------------------------------------------
@@ -164,12 +165,13 @@ class Rollouts:
     async def status(self, name: str, after: int = 0, wait_s: float = 0.0) -> dict[str, Any]:
         """Where a rollout is; ``mark`` is another one whenever something may have changed, as of holdings.
 
-        Raises `RunNotFound`.
+        ``trouble``: why its stages cannot be signed, '' for nothing. Raises `RunNotFound`.
         """
         await self._state(name)
         await self._turn.over(after, wait_s)
         mark, state = self._turn.mark, await self._state(name)
-        return {"mark": mark, **rollout.as_dict(state, self._clock.now())}
+        trouble = self._troubles.get(name, "")
+        return {"mark": mark, "trouble": trouble, **rollout.as_dict(state, self._clock.now())}
 
     async def listed(self) -> list[dict[str, Any]]:
         """The newest rollouts: name, project, version, phase, wave of how many, begin (epoch s)."""
@@ -306,8 +308,11 @@ class Rollouts:
                 raise
             except ReunaError as error:
                 log.error("stages of %s are not signed: %s %s", state.spec.rollout, error.code, error)
+                self._troubles[state.spec.rollout] = f"{error.code} {error.message}"
+                self._turn.on()
                 await self._clock.sleep(AGAIN_S)
             else:
+                self._troubles.pop(state.spec.rollout, None)
                 return
 
     def _tell(self, before: State, notes: Collection[Note]) -> None:

@@ -109,6 +109,8 @@ def line(found: Mapping[str, Any]) -> str:
     """Where a rollout is, in a line."""
     waves, number, phase = found["waves"], found["wave"], found["phase"]
     why = f": {found['why']}" if found["why"] else ""
+    if found.get("trouble"):
+        return f"waits, for its stages cannot be signed: {found['trouble']}"
     if phase in FINAL:
         return f"{found['rollout']} is {phase}{why}"
     if phase == "shadow":

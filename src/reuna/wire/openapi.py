@@ -156,6 +156,7 @@ _ROLLOUT = {
         "phase": {"enum": ["planned", "shadow", "wave", "paused", "done", "failed", "aborted"]},
         "wave": {"type": "integer"},
         "why": {"type": "string"},
+        "trouble": {"type": "string"},
         "waves": _LIST,
         "nodes": {"type": "object", "additionalProperties": {"type": "object"}},
     },

@@ -256,6 +256,23 @@ def test_a_first_release_that_fails_is_left_to_nobody(tmp_path: Path) -> None:
     lived(story)
 
 
+def test_what_cannot_be_signed_is_said_and_tried_until_it_can(tmp_path: Path) -> None:
+    async def story() -> None:
+        plant = await running_plant(tmp_path)
+        plant.no_key = True
+        await plant.rollouts.start(asked(ALSO_GOOD))
+        await plant.pass_time(60)
+        found = await plant.rollouts.status("ro-7")
+        assert (found["phase"], found["trouble"]) == ("planned", "R108 no online key")
+        plant.no_key = False
+        await plant.pass_time(300)
+        found = await plant.rollouts.status("ro-7")
+        assert (found["phase"], found["trouble"]) == ("done", "")
+        assert plant.runs == ALL_NEW
+
+    lived(story)
+
+
 REFUSED = [
     (asked(8), "pumps 8 is not listed for nodes"),
     (asked(ALSO_GOOD, "e9"), "'e9' is no node and no site of this fleet"),

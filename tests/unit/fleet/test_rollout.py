@@ -124,6 +124,7 @@ def test_a_cloud_that_stays_away_is_said(monkeypatch: pytest.MonkeyPatch) -> Non
         ),
         (where("shadow", 1), "shadow   █████░░░░░ 1/2 of the nodes run it beside"),
         (where("planned", 1, wave=0), "planned"),
+        (where("wave", 1, trouble="R108 no key"), "waits, for its stages cannot be signed: R108 no key"),
         (where("failed", 1, why="e1 went back: safe"), "ro-1 is failed: e1 went back: safe"),
     ],
 )
