@@ -96,8 +96,9 @@ def test_a_rollout_is_begun_listed_ordered_and_aborted_by_a_rollback(api: Served
 
 def test_what_is_not_there_is_said(api: Served) -> None:
     asks = operator(api)
-    with pytest.raises(RunNotFound):
-        asks.rollout("nobody")
+    for name in ("nobody", "no body?", "../runs/r-1"):
+        with pytest.raises(RunNotFound):
+            asks.rollout(name)
     with pytest.raises(RunNotFound):
         asks.order_rollout("nobody", "abort")
     with pytest.raises(RunNotFound):

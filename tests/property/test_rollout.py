@@ -162,6 +162,48 @@ def test_each_node_has_one_live_version_and_it_is_the_old_one_or_the_new_one(
             assert found.live.version == (2 if moved and not stays else 1)
 
 
+kinds = st.lists(
+    st.tuples(
+        st.lists(st.sampled_from(WAVES), min_size=1, max_size=3, unique=True),
+        st.sampled_from(["done", "aborted"]),
+    ),
+    min_size=1,
+    max_size=6,
+)
+
+
+@given(kinds)
+def test_of_many_rollouts_the_last_that_was_done_counts_for_whoever_it_was_for(asked: list) -> None:
+    """Also for a node that joined later: it has what its site has, or what is for all."""
+    published: tuple[Stage, ...] = (Stage("pumps", 1, OLD.sha256),)
+    wanted = dict.fromkeys(SITES, 1)
+    later = {"north": 1, "elsewhere": 1}
+    for number, (waves, end) in enumerate(asked, 2):
+        release = RolloutSpec(
+            f"ro-{number}", "pumps", number, f"{number:064x}", tuple(waves), Terms(soak_s=0.0)
+        )
+        before = {name: Version(version, f"{version:064x}") for name, version in wanted.items()}
+        state = begin(release, SITES, before, 0.0)
+        published = stages(state, published)
+        for _ in waves:
+            told = tuple(Said(name, None, "confirmed") for name in state.nodes)
+            state, _ = step(state, Asked("abort", "anna") if end == "aborted" else Reports(told), 1.0)
+            published = stages(state, published)
+        assert state.phase == end
+        if end == "done":
+            wanted |= dict.fromkeys(state.nodes, number)
+            names = {wave.name for wave in waves}
+            if {"all", "north"} & names:
+                later["north"] = number
+            if "all" in names:
+                later["elsewhere"] = number
+        for name, site in [*SITES.items(), ("new-1", "north"), ("new-2", "elsewhere")]:
+            mine = [each for each in published if not each.where or {name, site} & {*each.where}]
+            found = staged(mine, "pumps").live
+            assert found is not None
+            assert found.version == (wanted[name] if name in wanted else later[site])
+
+
 @given(specs, events)
 def test_silent_nodes_hold_no_wave_beyond_its_deadline(spec: RolloutSpec, happened: list) -> None:
     """It goes on without them, or it asks a person: that is said, and a word lets it go on."""

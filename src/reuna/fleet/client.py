@@ -7,6 +7,7 @@ import json
 import ssl
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import quote
 
 import msgspec
 
@@ -177,17 +178,17 @@ class Operator:
 
     def rollout(self, name: str, after: int = 0, wait_s: int = 0) -> dict[str, Any]:
         """Where a rollout is; waits so long for another mark than ``after``. Raises `RunNotFound`."""
-        found: dict[str, Any] = self._json(f"/v1/rollouts/{name}?after={after}&wait={wait_s}")
+        found: dict[str, Any] = self._json(f"/v1/rollouts/{quote(name, safe='')}?after={after}&wait={wait_s}")
         return found
 
     def rollout_events(self, name: str, after: int = 0) -> list[dict[str, Any]]:
         """What happened in a rollout, from the ``after``-th event on."""
-        found: list[dict[str, Any]] = self._json(f"/v1/rollouts/{name}/events?after={after}")
+        found: list[dict[str, Any]] = self._json(f"/v1/rollouts/{quote(name, safe='')}/events?after={after}")
         return found
 
     def order_rollout(self, name: str, order: Order) -> None:
         """Pause, resume or abort a rollout. Raises `RunNotFound`, `RolloutProblem`."""
-        self._call("POST", f"/v1/rollouts/{name}", msgspec.json.encode(Ordered(order)))
+        self._call("POST", f"/v1/rollouts/{quote(name, safe='')}", msgspec.json.encode(Ordered(order)))
 
     def roll_back(self, project: str, name: str) -> dict[str, str]:
         """Bring a project back; which ``rollout``, and what it ``did``. Raises as `order_rollout`."""
