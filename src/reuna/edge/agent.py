@@ -25,6 +25,7 @@ from reuna.edge.reading import Job, ReaderProcess
 from reuna.edge.settings import sandbox_limits
 from reuna.exchange.child import EgressProcess
 from reuna.exchange.link import EgressSettings
+from reuna.exchange.presence import Presence
 from reuna.wire import OLDEST, VERSION
 
 log = logging.getLogger("reuna.edge")
@@ -81,11 +82,9 @@ async def _serve(settings: dict[str, Any], folder: Path, egress: EgressProcess, 
     answering = None if job is None else _answering(settings, folder, egress, job)
     started = asyncio.create_task(egress.emit(Event(name, boot, 0, clock.now(), "started")))
     try:
-        while True:
-            if answering is not None and answering.done():
-                answering.result()
-            await egress.hello(Hello(name, boot, __version__, protocol=VERSION, oldest=OLDEST))
-            await clock.sleep(settings["hello_s"])
+        hello = Hello(name, boot, __version__, protocol=VERSION, oldest=OLDEST)
+        presence = Presence(lambda: egress.hello(hello), settings["hello_s"]).keep()
+        await asyncio.gather(presence, *([] if answering is None else [answering]))
     finally:
         started.cancel()
         if answering is not None:

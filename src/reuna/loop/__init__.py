@@ -12,6 +12,7 @@ STAGES: dict[str, tuple[str, ...]] = {
     "plan": ("cloud",),
     "train": ("edge", "fog", "cloud"),
     "validate": ("cloud",),
-    "release": (),  # judged where the run's result is
+    "release": ("cloud",),  # a run of a build is judged there; it is released where the catalogue is
     "deploy": (),  # where the desired state is applied
+    "monitor": ("edge", "cloud"),
 }
