@@ -32,6 +32,7 @@ from reuna.cloud.sign import Signing
 from reuna.cloud.stock import Stock
 from reuna.core.errors import RunNotFound
 from reuna.core.records import Event
+from reuna.core.watched import WHAT, Watched, as_fields
 from reuna.exchange.admission import Admission
 from reuna.exchange.intake import Intake
 from reuna.fleet.ports import free_ports
@@ -60,7 +61,7 @@ class Journal:
 
     async def runs(self, limit: int, kind: str = "train") -> list[tuple[str, str, float, str]]:
         own = [(run, spec) for run, spec in self.runs_.items() if self.kinds.get(run, "train") == kind]
-        return [(run, "running", 1.0, spec) for run, spec in own if spec][:limit]
+        return [(run, self.states.get(run, "running"), 1.0, spec) for run, spec in own if spec][:limit]
 
     async def status(self, run: str) -> dict[str, Any]:
         if run not in self.runs_:
@@ -143,10 +144,13 @@ def served_with(folder: Path, given: dict[str, Any]) -> Iterator[Served]:
     intake = Intake("cloud", MemoryBlobs(), MemorySpool())
     planner = Planner(MemoryBroker().connect("cloud"), intake, unsealed)
     coordinator.checks = Checks("cloud", planner, intake, asyncio.Lock(), InPlace())
-    coordinator.below["fog-1"] = ("press-1", "press-2")
     signing = Signing(folder / "trust", SystemClock())
     coordinator.rolling_out(signing, stock, SystemClock(), ThreadOffload())
     coordinator.scheduling(folder / "schedules.json", SystemClock()).close()
+    coordinator.watching(folder / "alarms.json", (), SystemClock()).close()
+    said = Watched(rows=600, blocks=9, reference=100, level=4.5, alarm=True, moved={"oil": 3.25}, p99_ms=8.5)
+    events.record(Event("e-1", "b", 2, 1.0, WHAT, fields=as_fields(said)), last=True)
+    coordinator.below["fog-1"] = ("e-1", "press-1", "press-2")
     port, people_port = free_ports(2)
     store = PeopleStore(folder / "people.sqlite")
     reception = Reception(

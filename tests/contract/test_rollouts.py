@@ -79,7 +79,7 @@ def spec(name: str = "ro-4", **more: object) -> RolloutSpec:
 
 def test_a_plan_says_who_is_in_which_wave_and_begins_nothing(api: Served) -> None:
     found = operator(api).plan_rollout(spec())
-    assert [wave["nodes"] for wave in found["waves"]] == [["press-1"], ["press-2"]]
+    assert [wave["nodes"] for wave in found["waves"]] == [["press-1"], ["e-1", "press-2"]]
     assert operator(api).rollouts() == []
 
 

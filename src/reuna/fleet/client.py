@@ -196,6 +196,17 @@ class Operator:
         found: dict[str, str] = json.loads(self._call("POST", "/v1/rollbacks", asked))
         return found
 
+    def watch(self) -> dict[str, Any]:
+        """What each node says of its watch, and the alarms."""
+        found: dict[str, Any] = self._json("/v1/watch")
+        return found
+
+    def acknowledge(self, alarm: str, note: str) -> dict[str, Any]:
+        """Say that somebody has seen an alarm. Raises `AlarmNotFound`."""
+        path, body = f"/v1/alarms/{quote(alarm, safe='')}", msgspec.json.encode({"note": note})
+        found: dict[str, Any] = json.loads(self._call("POST", path, body))
+        return found
+
     def schedules(self) -> list[dict[str, Any]]:
         """Runs that are begun by the clock, and when each is due next."""
         found: list[dict[str, Any]] = self._json("/v1/schedules")

@@ -12,8 +12,9 @@ STAGES: dict[str, tuple[str, ...]] = {
     "plan": ("cloud",),
     "train": ("edge", "fog", "cloud"),
     "validate": ("cloud",),
-    "release": (),  # judged where the run's result is
+    "release": ("cloud",),  # a run of a build is judged there; it is released where the catalogue is
     "deploy": (),  # where the desired state is applied
-    "operate": ("edge",),
     "rollout": (),  # the second half of deploy, carried out by the cloud's `rollouts`
+    "operate": ("edge",),
+    "monitor": ("edge", "cloud"),
 }
