@@ -55,10 +55,13 @@ def test_the_words_of_the_cloud_are_those_that_a_run_reports() -> None:
     import inspect
     import re
 
-    from reuna.cloud import coordinator, train
+    from reuna.cloud import coordinator, rollouts, train
+    from reuna.loop import rollout
 
     said = re.findall(r'report\(spec, "(\w+)"', inspect.getsource(train) + inspect.getsource(coordinator))
-    assert {*said, "local", "evaluate"} == OWN_WORDS
+    told = re.findall(r'Note\("(\w+)"', inspect.getsource(rollout))
+    words = {rollouts.ASKED, *(rollouts.TOLD.format(word) for word in (*told, *rollout.FINAL))}
+    assert {*said, "local", "evaluate", *words} == OWN_WORDS
 
 
 class Admits:
