@@ -81,10 +81,11 @@ def rounds(people: People, count: int) -> None:
 #: What the API would say of a rollout, and what it is asked: a rollout needs edges, which are not here.
 ROLLOUTS = """
 window.asked = "";
-var real = window.fetch, one = { rollout: "ro-1", project: "pumps", version: 4, phase: "wave", wave: 2,
+window.real ??= window.fetch.bind(window);
+var one = { rollout: "ro-1", project: "pumps", version: 4, phase: "wave", wave: 2,
   waves: 3, why: "", began: 1 };
 window.fetch = (path, given) => {
-  if (!path.startsWith("/v1/rollouts")) return real(path, given);
+  if (!path.startsWith("/v1/rollouts")) return window.real(path, given);
   if (given.method === "POST") window.asked = JSON.stringify([path, JSON.parse(given.body)]);
   return Promise.resolve(new Response(JSON.stringify(given.method === "POST" ? {} : [one])));
 };
