@@ -29,11 +29,13 @@ from tests.pumps import RULES, make
 from tests.system.test_live import SOURCES
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(150)]
-HEALTH = "\n[operate]\ntrial_s = 1\nmin_windows = 3\nmax_safe = 0.9\nmin_agreement = 0.9\n"
+HEALTH = "\n[operate]\ntrial_s = 1\nmin_windows = 3\nmax_safe = 1.0\nmin_agreement = 0.9\n"
 
 
 class Edge:
     """A fleet with one edge, what is signed for it, and what it shows."""
+
+    running: subprocess.Popen[bytes]
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -48,6 +50,11 @@ class Edge:
         file.write_text(
             f'sources = "{folder / "sources.toml"}"\n{file.read_text()}\n[live]\nlateness_s = 1.2\n'
         )
+
+    def stop(self) -> None:
+        if self.running.poll() is None:
+            self.running.send_signal(signal.SIGINT)
+            self.running.wait(60)
 
     def again(self, version: int, **settings: Any) -> bytes:
         """The first release under another number; ``settings``: that its lineage says otherwise."""
@@ -91,11 +98,11 @@ def edge(tmp_path: Path) -> Iterator[Edge]:
     command = [sys.executable, "-m", "reuna.cli", "up", str(made.fleet.folder / "fleet.toml")]
     with (tmp_path / "up.log").open("wb") as out:
         running = subprocess.Popen(command, stderr=out, stdout=out, start_new_session=True)
+    made.running = running
     try:
         yield made
     finally:
-        running.send_signal(signal.SIGINT)
-        running.wait(60)
+        made.stop()
 
 
 def is_now(version: int, phase: str) -> Callable[[dict[str, Any]], bool]:
@@ -112,9 +119,25 @@ def test_an_edge_tries_releases_on_its_machine_and_keeps_what_is_healthy(edge: E
     assert shown["agreed"] == shown["compared"], "it is the same model"
     edge.stage(Stage("pumps", 2, sha256(two), rollout="r-7"))
     edge.until(is_now(2, "confirmed"))
-    hasty = edge.again(3, operate=json.dumps({"trial_s": 60, "min_windows": 3, "max_latency_ms": 0.001}))
+    hasty = edge.again(
+        3, operate=json.dumps({"trial_s": 60, "min_windows": 3, "max_safe": 1.0, "max_latency_ms": 0.001})
+    )
     edge.stage(Stage("pumps", 3, sha256(hasty), rollout="r-8"))
     edge.sign(hasty, 3)
     shown = edge.until(is_now(2, "rolled_back"))
     assert (shown["reason"], shown["gave_up"]) == ("latency", 3)
     assert "windows took over 0.001 ms" in shown["detail"]
+    edge.stop()
+    (edge.fleet.folder / "pump-1" / "state" / STATUS).unlink()
+    command = [
+        sys.executable,
+        "-m",
+        "reuna.cli",
+        "edge",
+        "--settings",
+        str(edge.fleet.folder / "pump-1" / "edge.toml"),
+    ]
+    with (edge.folder / "alone.log").open("wb") as out:
+        edge.running = subprocess.Popen(command, stderr=out, stdout=out)
+    shown = edge.until(lambda shown: shown.get("at_work", False))
+    assert (shown["version"], shown["phase"]) == (2, "rolled_back"), "alone, without a line to anybody"
