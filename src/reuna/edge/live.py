@@ -37,6 +37,7 @@ LEAST_S, POLL_S = 0.02, 0.5  #: between two looks at what is due
 AGAIN_S = 5.0  #: until the next look when a disk fails
 FULL_S = 1.0  #: until the next try to write down an answer
 TOGETHER = 64  #: windows that are asked for at once, after a pause
+MOST_CELLS = 300_000  #: of these windows, so that they fit a message; a larger window is asked for alone
 AHEAD_NS = 86_400 * NS  #: readings further ahead of this machine's clock are of no known time
 
 OnOutcome = Callable[[Outcome, Outcome | None], None]
@@ -100,6 +101,8 @@ class Sampler:
         self.predictor = predictor
         self.wiring = wiring
         self.shape = shape_of(predictor.held, wiring)
+        rows = MOST_CELLS // len(predictor.held.signals) - predictor.held.before - self.shape.length
+        self.together = min(TOGETHER, max(1, 1 + rows // self.shape.step))
         self._before: tuple[Grid, int, Rows] | None = None
 
     def rows(self, stored: StoredReadings, mark: Mark, windows: int) -> Rows:
@@ -222,7 +225,7 @@ class Live:
         source_ns, mark = await asyncio.to_thread(self._look, primary, stored)
         if source_ns is None or mark is None:
             return POLL_S
-        count = min(TOGETHER, due(mark, source_ns, self._lateness_ns))
+        count = min(primary.together, due(mark, source_ns, self._lateness_ns))
         if not count:
             return min(max((due_ns(mark, self._lateness_ns) - source_ns) / NS, LEAST_S), POLL_S)
         began = time.perf_counter()

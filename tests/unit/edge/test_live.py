@@ -32,6 +32,7 @@ from reuna.core.outcomes import Outcome
 from reuna.core.project import TASKS
 from reuna.core.source_settings import SourceSettings, StoreSettings, TagSettings
 from reuna.core.sources import BAD, GOOD, NS, Batch, Tag, column
+from reuna.edge import live
 from reuna.edge.live import Live, LiveSettings, wired
 from reuna.edge.predict import Held, Predictor, held_of, read_release
 from reuna.wire.release import About
@@ -303,6 +304,27 @@ async def test_the_shadow_sees_the_same_rows_and_its_answers_are_kept_beside(pla
     await plant.live.use(Echo(), Echo(version=3, length=2))  # type: ignore[arg-type]
     await fed(plant, range(5, 8))
     assert plant.told[-1][1] is None, "of other windows nothing can be compared"
+
+
+async def test_so_many_windows_are_asked_for_at_once_as_fit_a_message(
+    plant: Plant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release = Echo()
+    await plant.live.use(release)  # type: ignore[arg-type]
+    await fed(plant, range(5))
+    plant.read(range(5, 105), [1.0] * 100)
+    plant.day.seconds = 105.0
+    await plant.until(106.0)
+    assert max(rows.count for rows in release.asked) == 64 - 1 + 3
+    monkeypatch.setattr(live, "MOST_CELLS", 10)
+    await plant.live.use(release)  # type: ignore[arg-type]
+    release.asked.clear()
+    plant.read(range(105, 205), [1.0] * 100)
+    plant.day.seconds = 205.0
+    await plant.until(206.0)
+    assert max(rows.count for rows in release.asked) == 10
+    firsts = [first for first, _, _ in plant.answered]
+    assert firsts == list(range(len(firsts)))
 
 
 async def test_a_full_disk_holds_answers_back_and_loses_none(
