@@ -19,8 +19,7 @@ from reuna.adapters.sandbox import HIGHEST, SandboxLimits
 from reuna.core.errors import NotLive, ReunaError
 from reuna.core.ports import Clock, Link
 from reuna.core.records import Holding, Terms, Work
-from reuna.core.source_settings import SourceSettings
-from reuna.edge.live import Live, LiveSettings
+from reuna.edge.live import Declared, Live, LiveSettings
 from reuna.edge.predict import Predictor, held_of, read_release
 from reuna.exchange.releases import FOLDER, STATE, Accepted
 from reuna.wire import digest_bytes
@@ -67,7 +66,7 @@ class Answering:
     """Has the release that this node is to run answer, from one to the next. Runs until cancelled."""
 
     def __init__(
-        self, place: Place, link: Link, readings: Path, sources: Sequence[SourceSettings], clock: Clock
+        self, place: Place, link: Link, readings: Path, sources: Sequence[Declared], clock: Clock
     ) -> None:
         self._place = place
         self._link = link
@@ -142,7 +141,7 @@ class Answering:
 
 
 async def keep_answering(
-    place: Place, link: Link, readings: Path, sources: Sequence[SourceSettings], clock: Clock
+    place: Place, link: Link, readings: Path, sources: Sequence[Declared], clock: Clock
 ) -> None:
     """Answer until cancelled; a store that cannot be used is said in the log, and tried again."""
     while True:
