@@ -44,7 +44,7 @@ from reuna.adapters.tls import client_context, server_context
 from reuna.adapters.toml_file import read_toml
 from reuna.adapters.trust_keys import read_key
 from reuna.adapters.tuf_repository import TufRepository
-from reuna.cloud.coordinator import HEADS
+from reuna.cloud.files import HEADS
 from reuna.fleet.client import Operator
 from reuna.fleet.data import DataNode, find_nodes, spread
 from reuna.fleet.layout import Fleet, PlaceFile, make_fleet, write_toml

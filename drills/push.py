@@ -37,13 +37,13 @@ from reuna.adapters.trust_store import TrustStore
 from reuna.demo.job import write_plants
 from reuna.fleet.client import Operator
 from reuna.fleet.data import spread
-from reuna.fleet.gates import judge_run
 from reuna.fleet.layout import Fleet, make_fleet
 from reuna.fleet.officer import key_file
 from reuna.fleet.open_project import open_settings
 from reuna.fleet.release import Catalogue, lineage
 from reuna.fleet.session import ready
 from reuna.fleet.supervise import Supervisor
+from reuna.loop.release import judge_run
 from reuna.trust.releases import listed
 
 LIMIT_S = 90.0

@@ -52,7 +52,7 @@ PLACES = {"fog-1": ("edge-1", "edge-2"), "fog-2": ("edge-3",)}
 PARAMS = 2_000
 SOON_S = 30.0
 STEP_S = 0.05
-SPOILT_S = 15.0  #: deadline of a round whose guards are off: an attack may have spoilt its sum
+SPOILT_S = 6.0  #: deadline of a round whose guards are off: an attack may have spoilt its sum
 PLACE = "drills.hostile_peers.place"
 
 

@@ -15,7 +15,12 @@ import msgspec
 
 BLOCK = 65_536  #: a body's blocks; before each its hash of 32 bytes
 KINDS = {"event": "log", "hello": "presence"}
-STATISTICS = ("contract", "bins", "data")  #: events that say nothing but counts, and which data they are of
+STATISTICS = (
+    "contract",
+    "bins",
+    "data",
+    "watched",
+)  #: events that say nothing but counts, and which data they are of
 _SILENT = re.compile(rb"(\+OK|PING|PONG|INFO .*|CONNECT .*|SUB .*|UNSUB .*|LS[+-] .*)")
 _MESSAGE = re.compile(rb"(?:PUB|LMSG) (\S+) (?:.* )?(\d+)")
 _WITH_HEADERS = re.compile(rb"(?:HPUB|HMSG) (\S+) (?:.* )?(\d+) (\d+)")

@@ -31,6 +31,7 @@ from reuna.cloud.settings import CLOUD
 from reuna.cloud.stock import Stock
 from reuna.core.errors import RunNotFound
 from reuna.core.records import Event
+from reuna.core.watched import WHAT, Watched, as_fields
 from reuna.exchange.admission import Admission
 from reuna.exchange.intake import Intake
 from reuna.fleet.ports import free_ports
@@ -53,7 +54,10 @@ class Journal:
         self.runs_.setdefault(run, spec)
 
     async def runs(self, limit: int) -> list[tuple[str, str, float, str]]:
-        return [(run, "running", 1.0, spec) for run, spec in self.runs_.items() if spec][:limit]
+        found = [
+            (run, self.states.get(run, "running"), 1.0, spec) for run, spec in self.runs_.items() if spec
+        ]
+        return found[:limit]
 
     async def status(self, run: str) -> dict[str, Any]:
         if run not in self.runs_:
@@ -137,6 +141,10 @@ def served_with(folder: Path, given: dict[str, Any]) -> Iterator[Served]:
     planner = Planner(MemoryBroker().connect("cloud"), intake, unsealed)
     coordinator.checks = Checks("cloud", planner, intake, asyncio.Lock(), InPlace())
     coordinator.scheduling(folder / "schedules.json", SystemClock()).close()
+    coordinator.watching(folder / "alarms.json", (), SystemClock()).close()
+    said = Watched(rows=600, blocks=9, reference=100, level=4.5, alarm=True, moved={"oil": 3.25}, p99_ms=8.5)
+    events.record(Event("e-1", "b", 2, 1.0, WHAT, fields=as_fields(said)), last=True)
+    coordinator.below["fog-1"] = ("e-1",)
     port, people_port = free_ports(2)
     store = PeopleStore(folder / "people.sqlite")
     reception = Reception(

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any, cast
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from reuna.adapters.operator_api import Actions, Reception, api_app
 from reuna.adapters.tls import KeyPair, client_context
@@ -88,3 +89,21 @@ def test_a_spec_that_cannot_be_read_is_one_clear_message(api: Served, body: byte
 def test_a_blob_under_a_name_that_is_no_digest_is_not_found(api: Served) -> None:
     assert ask(api, "GET", "/v1/blobs/..%2F..%2Fca%2Fauthority.key")[0] == 404
     assert ask(api, "PUT", "/v1/blobs/x", b"bytes")[0] == 422
+
+
+def test_what_nodes_watch_is_told_and_prometheus_can_read_it(api: Served) -> None:
+    status, found = ask(api, "GET", "/v1/watch")
+    assert (status, found["nodes"]["e-1"]["site"], found["nodes"]["e-1"]["level"]) == (200, "fog-1", 4.5)
+    status, text = ask(api, "GET", "/metrics")
+    assert status == 200
+    lines = text.decode().splitlines()
+    assert 'reuna_watch_level{node="e-1",site="fog-1"} 4.5' in lines
+    assert 'reuna_signal_moved{node="e-1",signal="oil",site="fog-1"} 3.25' in lines
+    assert 'reuna_inference_p99_milliseconds{node="e-1",site="fog-1"} 8.5' in lines
+    families = {each.name: each for each in text_string_to_metric_families(text.decode())}
+    assert all(each.documentation and each.type == "gauge" for each in families.values())
+
+
+def test_an_alarm_that_there_is_not_cannot_be_acknowledged(api: Served) -> None:
+    status, found = ask(api, "POST", "/v1/alarms/9", b'{"note": "seen"}')
+    assert (status, found["code"]) == (404, "R119")

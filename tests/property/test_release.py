@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reuna.core.errors import Untrusted
-from reuna.wire.release import MAX_RELEASE, NEEDED, PROVENANCE, About, decode, encode
+from reuna.wire.release import HEAD, MAX_RELEASE, NEEDED, PROVENANCE, About, about, decode, encode
 
 ABOUT = About("pumps", 7, "r-1", "0" * 64)
 PARTS = {name: f"{name} of a release\n".encode() for name in NEEDED}
@@ -84,3 +84,15 @@ def test_its_bytes_stay_as_they_were_published() -> None:
     assert (
         hashlib.sha256(DATA).hexdigest() == "965de92c480666b316b4c9f869b513dd018bae0a596751461a3733e9e1c154ac"
     )
+
+
+def test_which_release_it_is_stands_at_the_start_of_the_file() -> None:
+    large = encode(ABOUT, {**PARTS, "model.onnx": bytes(2 * HEAD)})
+    assert about(large[:HEAD]) == ABOUT
+
+
+@given(st.integers(0, 511), st.binary(max_size=3000))
+def test_a_start_that_is_none_of_a_release_is_refused(at: int, other: bytes) -> None:
+    for data in (DATA[:at], other, bytes(2048), DATA[DATA.index(b"bins.json\0") :]):
+        with pytest.raises(Untrusted):
+            about(data)

@@ -8,6 +8,7 @@ import inspect
 import pkgutil
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -125,9 +126,15 @@ def advised() -> Iterator[tuple[str, str]]:
                     yield line, f"{path.name}:{node.lineno}"
 
 
+@cache
+def whole() -> Any:
+    """All commands."""
+    return typer.main.get_command(app)
+
+
 def unknown(line: str) -> str:
     """The first word of a command line that is no command or option of ours; empty when all are known."""
-    command: Any = typer.main.get_command(app)
+    command = whole()
     for word in line.split()[1:]:
         if word.startswith("--") and len(word) > 2:
             options = {name for each in command.params for name in (*each.opts, *each.secondary_opts)}

@@ -27,6 +27,9 @@ FRAMEWORKS = {
     "tuf",
 }
 
+#: What serves and journals; loading it takes longer than most commands.
+SERVERS = {"aiohttp", "dbos", "sqlalchemy"}
+
 
 def loaded_by(module: str) -> set[str]:
     """Top-level names in ``sys.modules`` of a fresh Python after ``import module``."""
@@ -57,8 +60,15 @@ def test_an_unknown_public_name_is_an_attribute_error() -> None:
         ("reuna.edge.agent", FRAMEWORKS | {"aiohttp", "typer"}),
         # what leaves is signed for, what comes down is verified
         ("reuna.exchange.egress", FRAMEWORKS - {"cryptography"} | {"aiohttp", "typer"}),
+        # the whole of it: nats-py alone would bring aiohttp along
+        ("reuna.exchange.process", SERVERS | {"typer"}),
         # the fog serves freight, so aiohttp, and metadata, and certifies its edges; it journals no run
         ("reuna.fog.gateway", FRAMEWORKS - {"cryptography", "securesystemslib", "tuf"} | {"typer"}),
+        # a command about a fleet looks where its places write; it serves nothing and journals nothing
+        ("reuna.fleet.session", SERVERS | {"nats"}),
+        ("reuna.fleet.admit", SERVERS | {"nats", "numpy"}),
+        ("reuna.fleet.backup", SERVERS | {"nats", "numpy"}),
+        ("reuna.fleet.upgrade", SERVERS | {"nats", "numpy"}),
     ],
 )
 def test_a_process_loads_only_what_it_uses(module: str, not_loaded: set[str]) -> None:

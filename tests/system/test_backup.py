@@ -18,17 +18,26 @@ from reuna.core.errors import ReunaError
 from reuna.fleet.client import Operator
 from reuna.fleet.layout import make_fleet
 from reuna.template import make_project
+from tests import commands
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(170)]
 PLAIN = ("--set", "run.local=false", "--set", "run.centralised=false", "--set", "round.deadline_s=60")
-SLOW = """
-_fit = Scored.fit
+#: From the second fit on, training waits for as long as there is a file `held` beside the data.
+HELD = """
+_load, _fit, _folders, _fits = load, Scored.fit, [], []
+
+
+def load(folder, settings):
+    _folders.append(folder)
+    return _load(folder, settings)
 
 
 def fit(self, *given):
     import time
 
-    time.sleep(5)
+    _fits.append(1)
+    while len(_fits) > 1 and (_folders[-1] / "held").exists():
+        time.sleep(0.05)
     return _fit(self, *given)
 
 
@@ -77,16 +86,18 @@ class Line:
         return [sys.executable, "-m", "reuna.cli", *words]
 
     def reuna(self, *words: str, fails: bool = False) -> str:
-        done = subprocess.run(
-            self.command(*words), cwd=self.project, capture_output=True, text=True, timeout=120
-        )
+        done = commands.reuna(*words, cwd=self.project, timeout=120)
         assert (done.returncode != 0) == fails, done.stdout + done.stderr
         assert "Traceback" not in done.stderr
         return done.stderr if fails else done.stdout
 
     def run(self, *more: str) -> dict[str, Any]:
         words = ("run", "--fleet", str(self.fleet.folder / "fleet.toml"), "--json", *PLAIN, *more)
-        found: dict[str, Any] = json.loads(self.reuna(*words))
+        done = subprocess.run(
+            self.command(*words), cwd=self.project, capture_output=True, text=True, timeout=120
+        )
+        assert done.returncode == 0, done.stderr
+        found: dict[str, Any] = json.loads(done.stdout)
         return found
 
     def begin(self, *more: str) -> subprocess.Popen[bytes]:
@@ -126,7 +137,10 @@ def test_a_cloud_comes_back_from_its_backup_and_the_interrupted_run_goes_on(line
     line.reuna("backup", str(line.settings("pump-1")), str(line.folder / "pump-1.backup"))
 
     model = line.project / "detector" / "model.py"
-    model.write_text(model.read_text() + SLOW)
+    model.write_text(model.read_text() + HELD)
+    held = [line.project / "data" / name / "held" for name in ("pump-1", "pump-2")]
+    for file_of_edge in held:
+        file_of_edge.touch()
     client = line.begin("--rounds", "3")
     try:
         second = until(lambda: [r["run"] for r in line.operator.runs() if r["run"] != first])[0]
@@ -137,8 +151,10 @@ def test_a_cloud_comes_back_from_its_backup_and_the_interrupted_run_goes_on(line
     finally:
         client.kill()
         client.wait()
+        for file_of_edge in held:
+            file_of_edge.unlink()
     assert told["marks"]["runs"] == {second: 1}
-    assert at_the_end == 1, "the rounds are too quick for this test"
+    assert at_the_end == 1, "the second round is held"
     state = line.fleet.folder / "cloud" / "state"
     shutil.rmtree(state)
 

@@ -141,7 +141,7 @@ def test_code_waits_for_the_sites_officers_and_configuration_does_not(mill: Mill
     assert f"--site {SITE} --fog {SITE} --fleet demo" in mill.said, "join says how a policy begins"
     assert mill.plant.nodes(SITE, "fog")["press-1"]["heard"] is None, "nothing leaves without a policy"
     mill.policy()
-    until(lambda: len(mill.plant.nodes("cloud", "cloud").keys() - {"operator"}) == 3, 20)
+    until(lambda: all(mill.plant.seen("cloud", "cloud", name) for name in (SITE, *EDGES)), 20)
 
     first = mill.run("first")
     until(lambda: "waits for the officers of press-1, press-2" in mill.said_by("first"), 20)

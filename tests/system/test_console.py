@@ -60,6 +60,15 @@ def propose(people: People, name: str) -> None:
     )  # fmt: skip
 
 
+#: Answers as the cloud does of a run that it began by itself, and whose gates were judged.
+BY_ITSELF = """async (path, ...more) => {
+  const answer = await window.real(path, ...more);
+  if (path !== "/v1/runs") return answer;
+  const gates = { decision: "fail", worst: { gate: "all min", site: "plant-6" } };
+  return new Response(JSON.stringify((await answer.json()).map((run) => ({ ...run, why: "schedule nightly", gates }))));
+}"""
+
+
 def rounds(people: People, count: int) -> None:
     """What the cloud would note of rounds."""
     log = EventLog(people.folder / "cloud" / "state" / "events.sqlite")
@@ -99,6 +108,9 @@ async def test_two_people_see_a_run_and_decide_on_it(people: People, tmp_path: P
         rounds(people, 3)
         await page.until("!!document.querySelector('#runs polyline')")
         assert "3 of 9" in await page.text("#runs")
+        await page.run(f"window.real = window.fetch; window.fetch = {BY_ITSELF}; 0")
+        await page.until("document.querySelector('#runs').innerText.includes('schedule nightly')")
+        assert "gates: fail, all min at plant-6" in await page.text("#runs")
         if kept := os.environ.get("REUNA_PICTURE"):
             await page.picture(Path(kept))
         await page.click("#runs button", "Stop")

@@ -11,19 +11,19 @@ from pathlib import Path
 import pytest
 
 from reuna.adapters.ledger_file import BESIDE, segments
+from reuna.adapters.toml_file import read_toml
 from reuna.adapters.trust_keys import read_key
-from reuna.fleet.layout import Fleet, make_fleet
+from reuna.fleet.layout import Fleet, make_fleet, write_toml
 from reuna.fleet.officer import amend, key_file
 from reuna.fleet.ports import HOST
 from reuna.fleet.supervise import Supervisor
+from tests import commands
 
 VERIFIER = Path(__file__).parents[2] / "src/reuna/adapters/ledger_verifier.py"
 
 
 def reuna(*arguments: str, good: bool = True) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "reuna.cli", "ledger", *arguments], capture_output=True, text=True, timeout=60
-    )
+    done = commands.reuna("ledger", *arguments, cwd=Path.cwd())
     assert (done.returncode == 0) is good, done.stdout + done.stderr
     return done.stdout + done.stderr
 
@@ -34,6 +34,8 @@ def test_an_edges_ledger_is_countersigned_passed_on_and_found_out_when_it_is_cut
     (tmp_path / "data").mkdir()
     fleet = make_fleet(tmp_path / "fleet", "mill", {"fog-1": {"press-1": tmp_path / "data"}})
     folder = fleet.folder / "press-1/state/ledger"
+    for place in (*fleet.of("fog"), *fleet.of("edge")):
+        write_toml(place.settings, {**read_toml(place.settings).values, "heads_s": 1.0})
     told = asyncio.run(lived(fleet, folder))
     cloud = fleet.folder / "cloud/cloud.toml"
     keys, heads = tmp_path / "keys", tmp_path / "heads"

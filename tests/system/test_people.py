@@ -17,6 +17,7 @@ from reuna.core.errors import PermissionDenied
 from reuna.fleet.client import Operator
 from reuna.fleet.layout import write_toml
 from reuna.fleet.ports import free_ports
+from tests import commands
 from tests.contract.provider import CLIENT, SECRET, IdentityProvider
 from tests.system.test_enrolment import HOST, Plant, until
 
@@ -44,10 +45,7 @@ class People:
         home = self.folder / "homes" / who
         home.mkdir(parents=True, exist_ok=True)
         env = {**os.environ, "HOME": str(home), "XDG_CONFIG_HOME": str(home / ".config")}
-        done = subprocess.run(
-            [sys.executable, "-m", "reuna.cli", *words],
-            cwd=self.folder, env=env, capture_output=True, text=True, timeout=60,
-        )  # fmt: skip
+        done = commands.reuna(*words, cwd=self.folder, env=env)
         assert (done.returncode != 0) == fails, done.stderr
         assert "Traceback" not in done.stderr
         return done.stderr if fails else done.stdout

@@ -26,6 +26,7 @@ from reuna.trust.stages import Stage
 from reuna.wire import digest_bytes
 from reuna.wire.build import sha256
 from reuna.wire.release import decode
+from tests import commands
 from tests.releases import model, release, runnable, target
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(120)]
@@ -44,8 +45,7 @@ class Line:
         self.folder = folder
 
     def reuna(self, *words: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "reuna.cli", *words]
-        return subprocess.run(command, cwd=self.folder, capture_output=True, text=True, timeout=90)
+        return commands.reuna(*words, cwd=self.folder, timeout=90)
 
     def add(self, data: bytes, name: str, *more: str) -> None:
         (self.folder / name).write_bytes(data)

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Sequence
+from copy import copy
 from typing import Annotated, NoReturn
 
 import typer
+from typer.main import get_command_name
+from typer.models import CommandInfo
 
 from reuna.cli import (
     backup,
@@ -28,6 +32,7 @@ from reuna.cli import (
     source,
     storage,
     trust,
+    watch,
     where,
 )
 from reuna.cli.answers import answers
@@ -82,6 +87,7 @@ app.command(name="run")(run.run)
 app.command()(run.stop)
 app.command()(run.resume)
 app.command()(run.retry)
+app.command()(run.fetch)
 app.command()(runs.show)
 app.command(name="runs")(runs.list_runs)
 app.command()(runs.diff)
@@ -95,6 +101,7 @@ app.command()(backup.restore)
 app.command()(backup.upgrade)
 app.add_typer(storage.app, name="storage")
 app.add_typer(source.app, name="source")
+app.add_typer(watch.app, name="watch")
 app.command()(sandbox)
 app.command()(export)
 app.command()(gate)
@@ -129,7 +136,7 @@ def main() -> None:
     """Entry of the ``reuna`` command: errors of ours become a message, a next step and a status."""
     end_in_order()
     try:
-        app()
+        _asked(sys.argv[1:])()
     except ReunaError as error:
         _end(error)
     except OSError as error:
@@ -142,6 +149,24 @@ def main() -> None:
         _end(found)
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _asked(words: Sequence[str]) -> typer.Typer:
+    """The noun that a command line begins with, alone: to make all of them takes longer than most commands.
+
+    For help, options before the noun and mistakes it is the whole.
+    """
+    commands = [each for each in app.registered_commands if _name(each) in words[:1]]
+    groups = [each for each in app.registered_groups if each.name in words[:1]]
+    if not commands and not groups:
+        return app
+    part = copy(app)
+    part.registered_commands, part.registered_groups = commands, groups
+    return part
+
+
+def _name(command: CommandInfo) -> str:
+    return command.name or get_command_name(command.callback.__name__ if command.callback else "")
 
 
 def _end(error: ReunaError) -> NoReturn:

@@ -36,7 +36,7 @@ def backup(
     json: Json = False,
 ) -> None:
     """Copy what a place cannot make again into one file, while it runs."""
-    from reuna.cloud.reception import AUDIT
+    from reuna.cloud.files import AUDIT
     from reuna.fleet.backup import back_up
     from reuna.fleet.trail import Trail
 

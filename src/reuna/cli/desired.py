@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import json as jsonlib
 import math
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
 from reuna.cli.output import as_json
-from reuna.cli.runs import Json
+from reuna.cli.runs import Json, Runs
 
 if TYPE_CHECKING:
     from reuna.core.desired import Desired, Reality
     from reuna.fleet.client import Operator
+    from reuna.fleet.trained import Workplace
     from reuna.fleet.trust import Ceremony
     from reuna.loop.deploy import Plan
 
@@ -32,6 +35,8 @@ Trust = Annotated[
     ),
 ]
 RELEASES = Path("releases")
+LOOK_S = 3  #: how often a fleet is looked at while it is kept
+AWAY_S = 3.0  #: until a cloud that does not answer is asked again
 
 
 def plan(
@@ -39,10 +44,11 @@ def plan(
     fleet: Fleet,
     releases: Releases = RELEASES,
     trust: Trust = None,
+    runs: Runs = Path("runs"),
     json: Json = False,
 ) -> None:
     """Show what differs between the desired state and the fleet; status 0: nothing, 10: something."""
-    desk = _Desk.open(folder, fleet, releases, trust, None)
+    desk = _Desk.open(folder, fleet, releases, trust, runs, None)
     found = desk.plan(desk.look(0, 0))
     _print(desk, found, json)
     if not found.empty:
@@ -58,6 +64,12 @@ def apply(
         float,
         typer.Option("--wait", min=0, help="Seconds to go on, wave after wave, until all is as wanted."),
     ] = 0.0,
+    keep: Annotated[
+        bool,
+        typer.Option(
+            "--keep", help="Go on until it is ended, also with what is trained or changed meanwhile."
+        ),
+    ] = False,
     passphrase_file: Annotated[
         Path | None,
         typer.Option(
@@ -66,16 +78,25 @@ def apply(
             help="File with the passphrase of the release keys; asked for without it.",
         ),
     ] = None,
+    runs: Runs = Path("runs"),
     json: Json = False,
 ) -> None:
     """Make the fleet as it is wanted; status 0: it is, 10: something is left, which is said."""
-    desk = _Desk.open(folder, fleet, releases, trust, passphrase_file)
+    open_desk = partial(_Desk.open, folder, fleet, releases, trust, runs, passphrase_file)
+    desk = open_desk()  # a mistake is an error now, and later only looked at again
+    if keep:
+        _keep(open_desk, json)
     reality = desk.look(0, 0)
     found = desk.plan(reality)
     if not json:
         _print(desk, found, json)
-    done, lacking = desk.carry_out(found, reality)
-    _say(done, lacking, json)
+    made = desk.release(found, json)
+    if made:
+        reality = desk.look(0, 0)
+        found = desk.plan(reality)
+    carried, lacking = desk.carry_out(found, reality)
+    done = [*made, *carried]
+    _say(carried, lacking, json)
     found, more, lacking = _go_on(desk, found, lacking, time.monotonic() + wait, json)
     if json:
         as_json({**desk.as_dict(found), "done": [*done, *more], "lacking": lacking})
@@ -96,27 +117,43 @@ class _Desk:
     releases: Path
     trust: Path
     passphrase_file: Path | None
+    workplace: Workplace
 
     @classmethod
-    def open(cls, folder: Path, fleet: str, releases: Path, trust: Path | None, secret: Path | None) -> _Desk:
+    def open(
+        cls, folder: Path, fleet: str, releases: Path, trust: Path | None, runs: Path, secret: Path | None
+    ) -> _Desk:
         from reuna.cli.run import open_at
         from reuna.fleet.desired import read_directory
         from reuna.fleet.holdings import sites_of
+        from reuna.fleet.trained import Workplace
 
         wanted = read_directory(folder)  # before anything is asked over the network
         opened, operator = open_at(fleet)
         here = Path(opened.setting("trust")) if opened.of("cloud") else Path("trust")
-        return cls(wanted, sites_of(opened), operator, releases, trust or here, secret)
+        sources = {project: folder / source for project, source in wanted.sources.items()}
+        workplace = Workplace(opened, operator, runs, releases, sources)
+        return cls(wanted, sites_of(opened), operator, releases, trust or here, secret, workplace)
 
     def look(self, after: int, wait_s: int) -> tuple[int, Reality]:
         """What is there, and its mark; as `Operator.releases`."""
         from reuna.fleet.desired import look
         from reuna.fleet.holdings import look as held
+        from reuna.fleet.trained import look as trained
 
         answer, scheduled = self.operator.releases(after, wait_s), self.operator.schedules()
-        return int(answer["mark"]), look(
-            self.wanted, held(answer, self.known), answer["fleet"], self.releases, scheduled
-        )
+        found = look(self.wanted, held(answer, self.known), answer["fleet"], self.releases, scheduled)
+        return int(answer["mark"]), replace(found, trained=trained(self.workplace))
+
+    def release(self, plan: Plan, json: bool) -> list[str]:
+        """Make releases of what the cloud trained by itself and whose gates hold; what is done."""
+        from reuna.fleet.trained import release
+
+        done, left = release(self.workplace, [each for each in plan.trained if each.state == "ready"])
+        _say(done, {}, json)
+        for line in left:
+            typer.echo(line, err=True)
+        return done
 
     def plan(self, found: tuple[int, Reality]) -> Plan:
         from reuna.fleet.desired import check
@@ -161,18 +198,61 @@ def _go_on(
     What was carried out and is not seen is not carried out again: then the cloud has another trust folder.
     """
     mark, done, carried = 0, list[str](), found.changes
+    tried = [each for each in found.trained if each.state == "ready"]
     while True:
         left = end - time.monotonic()
         seen = desk.look(mark, _nap(found, left) if mark else 0)
         mark, found = seen[0], desk.plan(seen)
         if found.empty or lacking:
             return found, done, lacking
-        if found.changes and found.changes != carried:
+        if ready := [each for each in found.trained if each.state == "ready" and each not in tried]:
+            tried += ready
+            made = desk.release(found, json)
+            done, mark = [*done, *made], 0 if made else mark
+        elif found.changes and found.changes != carried:
             more, lacking = desk.carry_out(found, seen)
             _say(more, lacking, json)
             done, mark, carried = [*done, *more], 0, found.changes
         elif left <= 0:
             return found, done, lacking
+
+
+def _keep(open_desk: Callable[[], _Desk], json: bool) -> NoReturn:
+    """Look, and do what there is to do, for ever. The directory is read anew each time.
+
+    A cloud that is away is asked again, and a directory with a mistake read again; both are said once. So
+    is a plan, and what it did not change by being carried out is not tried again while nothing else changes.
+    """
+    from reuna.core.errors import SettingsError, Unreachable
+
+    mark, before, said = 0, None, ""
+    while True:
+        try:
+            desk = open_desk()
+            seen = desk.look(mark, LOOK_S if mark else 0)
+            found, mark, said = desk.plan(seen), seen[0], ""
+            if found == before:
+                continue
+            before = found
+            _tell(desk, found, json)
+            made = desk.release(found, json)
+            done, lacking = ([], dict[str, str]()) if made else desk.carry_out(found, seen)
+            _say(done, lacking, json)
+            mark = 0 if made or done else mark
+        except (Unreachable, SettingsError) as error:
+            if error.message != said:
+                said = error.message
+                typer.echo(f"{said}; looked at again  [{error.code}]", err=True)
+            mark = 0
+            time.sleep(AWAY_S)
+
+
+def _tell(desk: _Desk, found: Plan, json: bool) -> None:
+    """The plan, a line of JSON each time."""
+    if json:
+        typer.echo(jsonlib.dumps(desk.as_dict(found)))
+    else:
+        _print(desk, found, json)
 
 
 def _nap(found: Plan, left: float) -> int:
@@ -198,6 +278,8 @@ def _print(desk: _Desk, found: Plan, json: bool) -> None:
 
     for line in deploy.lines(found):
         typer.echo(line)
+    for each in found.trained:
+        typer.echo(deploy.trained_line(each))
     _print_left(found)
     for role, what in desk.staged().items():
         typer.echo(f"… {role} {what}")

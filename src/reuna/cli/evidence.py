@@ -200,7 +200,7 @@ def _heads(cloud: Path | None) -> list[dict[str, Any]]:
     if cloud is None:
         return []
     from reuna.cli.places import read_settings
-    from reuna.cloud.coordinator import HEADS
+    from reuna.cloud.files import HEADS
     from reuna.cloud.settings import CLOUD
     from reuna.fleet.allowed import newest_heads
 

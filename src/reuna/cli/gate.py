@@ -35,8 +35,8 @@ def gate(
 
     Exit status 0: every gate holds at every site; 1: one fails; 2: one cannot be judged.
     """
-    from reuna.fleet.gates import judge_run
     from reuna.fleet.open_project import open_settings
+    from reuna.loop.release import judge_run
 
     settings = open_settings(project, sets or [])
     result = read(find(runs, name))

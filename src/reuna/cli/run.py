@@ -168,6 +168,34 @@ def retry(
         _follow(job, opened, name, lambda: opened[1].retry(run, name), json)
 
 
+def fetch(
+    fleet: At,
+    run: Annotated[
+        str | None,
+        typer.Argument(help="Name of the run; without it the newest that the cloud began by itself."),
+    ] = None,
+    project: Folder = Path(),
+    runs: Runs = Path("runs"),
+    json: Json = False,
+) -> None:
+    """Fetch the result of a run at a fleet, whoever began it; one that goes on is followed to its end."""
+    from reuna.fleet.fetched import fetch as carry_out
+
+    wanted = run or begun_by_the_cloud(open_at(fleet)[1])
+    with _job_of(wanted, fleet, project, runs) as (job, opened):
+        _watched(job, json, lambda watch: carry_out(*opened, job, wanted, watch))
+
+
+def begun_by_the_cloud(operator: Operator) -> str:
+    """The newest run that the cloud began by itself. Raises `RunNotFound`."""
+    from reuna.core.errors import RunNotFound
+
+    for each in operator.runs():
+        if each.get("why"):
+            return str(each["run"])
+    raise RunNotFound("the cloud has begun no run by itself", "Name one: `reuna runs --fleet` lists them.")
+
+
 @contextmanager
 def _job_of(run: str, fleet: str, project: Path, runs: Path) -> Iterator[tuple[Job, tuple[Fleet, Operator]]]:
     """What is needed for the result of a run that the cloud knows; its build comes from there."""

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json as jsonlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from reuna.cli.output import as_json
-from reuna.core.errors import Corrupted, NotReproduced, RunNotFound, StorageError
+from reuna.core.errors import NotReproduced, RunNotFound, StorageError
 
 if TYPE_CHECKING:
     from reuna.fleet.data import DataNode
@@ -77,9 +76,24 @@ def _list_at(fleet: str, json: bool) -> None:
     for each in found:
         began = time.strftime("%Y-%m-%d %H:%M", time.gmtime(each["began"]))
         about = f"{each['project']}, {each['rounds']} rounds, {each['edges']} edges, began {began} UTC"
-        typer.echo(f"{each['run']}  {each['state']:9}  {about}")
+        why = f" by {each['why']}" if "why" in each else ""
+        typer.echo(f"{each['run']}  {each['state']:9}  {about}{why}{_gates(each)}")
     if not found:
         typer.echo("no run yet; start one with `reuna run --fleet`", err=True)
+
+
+def _gates(run: Mapping[str, Any]) -> str:
+    """What the cloud says of the gates of a run that is done."""
+    from reuna.fleet.gates import sentence
+
+    told = run.get("gates")
+    if not told:
+        return ""
+    said = told["why"] if "why" in told else sentence(told)
+    left = (
+        f"; {', '.join(told['left'])} left to the release" if told.get("left") and "why" not in told else ""
+    )
+    return f"\n    gates: {told['decision']}: {said}{left}"
 
 
 def diff(
@@ -172,20 +186,9 @@ def find(runs: Path, name: str | None) -> Path:
 
 def read(folder: Path) -> dict[str, Any]:
     """A run's result, as its schema has it. Raises `Corrupted`, `NotUsable`."""
-    from reuna.adapters.files import storage_error
-    from reuna.fleet.result import check_result
+    from reuna.fleet.result import read_result
 
-    file = folder / "result.json"
-    try:
-        result: dict[str, Any] = jsonlib.loads(file.read_bytes())
-        check_result(result)
-    except OSError as error:
-        raise storage_error(error, file) from error
-    except (ValueError, RecursionError) as error:
-        raise Corrupted(
-            f"{file} is no result of a run: {error}", f"Move {folder} away, and run again."
-        ) from error
-    return result
+    return read_result(folder)
 
 
 def readable(folders: list[Path]) -> Iterator[tuple[Path, dict[str, Any]]]:

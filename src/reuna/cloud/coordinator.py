@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Collection, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import Any
 
 import msgspec
 
+from reuna.adapters.alarm_channels import Channel, channels_of
 from reuna.adapters.audit import AuditTrail
 from reuna.adapters.certificates import flaw, read_chain
 from reuna.adapters.clock import SystemClock, ThreadOffload
@@ -29,21 +30,26 @@ from reuna.adapters.people import PeopleStore
 from reuna.adapters.register import Alarm, Register
 from reuna.adapters.spool import DiskSpool
 from reuna.adapters.tls import KeyPair, client_context, server_context
+from reuna.cloud import release
 from reuna.cloud.builds import Builds
 from reuna.cloud.check import Checks
-from reuna.cloud.holdings import LAST_WORDS, Holdings
+from reuna.cloud.files import ALARMS, AUDIT, EVENTS, HEADS, PEOPLE, SCHEDULES
+from reuna.cloud.holdings import Holdings
+from reuna.cloud.monitor import Monitor
 from reuna.cloud.plan import Planner
-from reuna.cloud.reception import AUDIT, PEOPLE, Reception
-from reuna.cloud.schedules import SCHEDULES, Schedules
+from reuna.cloud.reception import Reception
+from reuna.cloud.schedules import Schedules
 from reuna.cloud.sign import Signing
 from reuna.cloud.sign_ins import SignIns
 from reuna.cloud.stock import Stock
 from reuna.cloud.train import Conductor, Outcome
 from reuna.cloud.witness import CloudWitness
+from reuna.core import operating, watched
 from reuna.core.errors import (
     BadMessage,
     BlobNotFound,
     Corrupted,
+    PlanError,
     RunProblem,
     SettingsError,
     Untrusted,
@@ -53,9 +59,11 @@ from reuna.core.ports import Blob, Blobs, Clock, Journal
 from reuna.core.records import Event, Hello, RunSpec, Setting
 from reuna.core.schedule import Schedule
 from reuna.exchange.admission import Admission, read_alarm, read_node
-from reuna.exchange.door import Door, address_of, host_of
+from reuna.exchange.door import Door
 from reuna.exchange.intake import Intake
 from reuna.exchange.news import NewsDesk, Published
+from reuna.exchange.parent import address_of, host_of
+from reuna.exchange.releases import WHAT, read_event
 from reuna.exchange.room import SERVER_AWAY, STORE, tell_durability, when_there_is_room
 from reuna.exchange.storage import blobs_of, server_of, tables_of
 from reuna.exchange.stored import keep_stored
@@ -69,10 +77,14 @@ from reuna.wire.build import decode as decode_build
 
 log = logging.getLogger("reuna.cloud")
 OWN_WORDS = frozenset(
-    {"round", "short", "waits", "refused", "local", "evaluate", "resumed"}
+    {"round", "short", "waits", "refused", "local", "evaluate", "resumed", "gates"}
 )  #: what the cloud says of a run
-HEADS = "heads.sqlite"  #: in the state folder: countersigned heads of the nodes' ledgers
-EVENTS = "events.sqlite"  #: beside it: what happened in runs
+#: Of what nodes say again and again the last counts; each is read before it is kept.
+LAST: dict[str, Callable[[Event], object]] = {
+    WHAT: read_event,
+    operating.WHAT: operating.read_event,
+    watched.WHAT: lambda event: watched.read_fields(event.fields),
+}
 NEWEST = 50  #: runs that are listed
 PRUNE_S = 86_400.0  #: how often events past their time are forgotten
 
@@ -81,6 +93,7 @@ class Coordinator:
     """What an operator can ask of the cloud (the `Actions` of the API)."""
 
     schedules: Schedules  #: set by `scheduling`
+    monitor: Monitor  #: set by `watching`
 
     def __init__(
         self,
@@ -103,6 +116,7 @@ class Coordinator:
         self.below: dict[str, tuple[str, ...]] = {}  #: fog -> the edges it last told of
         self.sites: dict[str, str] = {}  #: edge -> the fog under which a run has it
         self.checks: Checks | None = None  #: once the cloud can ask its fogs
+        self._gates: dict[str, dict[str, Any]] = {}  #: run that is done -> what its gates said
 
     def put_blob(self, data: bytes, digest: str) -> None:
         """Keep a bundle or an initial model. Raises `Corrupted` when the digest differs."""
@@ -122,11 +136,29 @@ class Coordinator:
         return blob
 
     async def submit(self, spec: RunSpec) -> None:
-        """Begin a run, or go on with the run of that name.
+        """Begin a run that a person asks for, or go on with the run of that name.
 
         Raises `PlanError`, `BlobNotFound`, `RunProblem` when it is not what its build or the run before
         says, `RunNotFound` for a run before that there is not.
         """
+        if spec.why:
+            raise PlanError(
+                f"run {spec.run} says that the cloud begins it: {spec.why!r:.80}", "Leave why out."
+            )
+        await self._submit(spec)
+
+    async def begin(self, why: str, what: RunSpec) -> None:
+        """Begin a run by the cloud itself, once for each name: what any trigger calls. ``why`` stays with it.
+
+        Raises `RunProblem` while an earlier one that was begun for the same reason goes on; as `submit`.
+        """
+        for run, state, _, text in await self.host.runs(NEWEST):
+            of_why = msgspec.json.decode(text, type=RunSpec).why == why
+            if of_why and state == "running" and run != what.run:
+                raise RunProblem(f"run {run}, of {why}, goes on", "The next time it is begun again.")
+        await self._submit(msgspec.structs.replace(what, why=why))
+
+    async def _submit(self, spec: RunSpec) -> None:
         check_spec(spec)
         for digest in (spec.model, spec.bundle):
             await ThreadOffload()(partial(self._blob, digest))
@@ -185,8 +217,21 @@ class Coordinator:
             spec = msgspec.json.decode(text, type=RunSpec)
             edges = sum(len(names) for names in spec.fogs.values())
             about = {"project": spec.project, "task": spec.task, "rounds": spec.rounds, "edges": edges}
-            found.append({"run": run, "state": state, "began": began, **about})
+            told = {"why": spec.why} if spec.why else {}
+            gates = await self._judged(spec) if state == "done" and spec.build else {}
+            found.append({"run": run, "state": state, "began": began, **about, **told, **gates})
         return found
+
+    async def _judged(self, spec: RunSpec) -> dict[str, Any]:
+        """What the gates of its build said of a run that is done, without every verdict."""
+        if spec.run not in self._gates:
+            outcome = (await self.host.status(spec.run))["result"]
+            told = outcome.get("gates", {})
+            self._gates[spec.run] = {
+                name: told[name] for name in ("decision", "worst", "why", "left") if name in told
+            }
+        gates = self._gates[spec.run]
+        return {"gates": gates} if gates else {}
 
     async def stop(self, run: str) -> None:
         """End a run until it is resumed; one that has ended stays as it is. Raises `RunNotFound`."""
@@ -195,8 +240,14 @@ class Coordinator:
 
     def scheduling(self, file: Path, clock: Clock) -> Coroutine[None, None, None]:
         """Take up what is kept in a file; what then begins runs by the clock, until cancelled."""
-        self.schedules = Schedules(file, clock, self._asked, self.submit, self._fogs)
+        self.schedules = Schedules(file, clock, self.asked, self.begin, self._fogs)
         return self.schedules.keep()
+
+    def watching(self, file: Path, channels: Sequence[Channel], clock: Clock) -> Coroutine[None, None, None]:
+        """Take up the alarms that are kept in a file; what then sends word of them, until cancelled."""
+        fleet = self._admission.fleet
+        self.monitor = Monitor(fleet, file, self._events, self._fogs, channels, clock, ThreadOffload())
+        return self.monitor.tell()
 
     async def put_schedule(self, schedule: Schedule) -> None:
         """Begin a run again by the clock. Raises `RunNotFound`, `PlanError`."""
@@ -209,9 +260,6 @@ class Coordinator:
     def scheduled(self) -> list[dict[str, Any]]:
         """What is begun by the clock, and when."""
         return self.schedules.listed()
-
-    async def _asked(self, run: str) -> RunSpec:
-        return msgspec.json.decode(await self.host.spec(run), type=RunSpec)
 
     def _fogs(self) -> dict[str, tuple[str, ...]]:
         fogs: Mapping[str, Sequence[str]] = self.fleet()["fogs"]
@@ -244,6 +292,20 @@ class Coordinator:
         """What nodes may take and which hold it, see `Holdings.answer`; the fleet beside it."""
         found = await self.holdings.answer(after, wait_s)
         return {**await ThreadOffload()(self.fleet), **found}
+
+    async def judge(self, spec: RunSpec, outcome: Outcome) -> dict[str, Any]:
+        """What the gates of a run's build say of what its nodes measured, see `reuna.cloud.release`."""
+
+        def work() -> dict[str, Any]:
+            enrolled = {node.name: node.site for node in self._admission.register.nodes()}
+            return release.judged(spec, outcome, self.timeline(spec.run, 0), enrolled, self.builds)
+
+        found = await when_there_is_room(
+            partial(ThreadOffload(), work), SystemClock(), log, waits=SERVER_AWAY
+        )
+        if found:
+            await self.report(spec, "gates", {"decision": found["decision"]})
+        return found
 
     async def report(self, spec: RunSpec, what: str, fields: dict[str, Setting]) -> None:
         """Note something in the run's timeline, once however often a step is carried out again."""
@@ -295,7 +357,13 @@ async def _run(settings: Mapping[str, Any], changes: Changes, stack: AsyncExitSt
     intake = Intake(name, blobs, spool, None, announce_s, 1.25, metadata=metadata, released=stock.get)
     planner = Planner(bus, intake, signing.seal)
     conductor = Conductor(name, planner, intake, blobs, clock, ThreadOffload(), coordinator.report)
-    _take_up(coordinator, conductor, Checks(name, planner, intake, conductor.turn, ThreadOffload()), stack)
+    _take_up(
+        settings,
+        coordinator,
+        conductor,
+        Checks(name, planner, intake, conductor.turn, ThreadOffload()),
+        stack,
+    )
     server = await serve_depot(
         intake,
         settings["listen.host"],
@@ -425,8 +493,17 @@ def _witness(
     return CloudWitness(settings["fleet"], root, store, signing.key, revoked, alarm, clock, ThreadOffload())
 
 
-def _take_up(coordinator: Coordinator, conductor: Conductor, checks: Checks, stack: AsyncExitStack) -> None:
-    """Let runs and checks begin."""
+def _take_up(
+    settings: Mapping[str, Any],
+    coordinator: Coordinator,
+    conductor: Conductor,
+    checks: Checks,
+    stack: AsyncExitStack,
+) -> None:
+    """Let runs and checks begin; read what nodes watch, and send word of alarms."""
+    file = Path(settings["folder"]).absolute() / ALARMS
+    telling = coordinator.watching(file, channels_of(settings), SystemClock())
+    stack.callback(asyncio.create_task(telling).cancel)
     coordinator.host.register("train", lambda journal, spec: _body(coordinator, conductor, journal, spec))
     coordinator.checks = checks
     stack.push_async_callback(checks.stop)
@@ -435,7 +512,10 @@ def _take_up(coordinator: Coordinator, conductor: Conductor, checks: Checks, sta
 async def _body(coordinator: Coordinator, conductor: Conductor, journal: Journal, text: str) -> Outcome:
     spec = msgspec.json.decode(text, type=RunSpec)
     coordinator.sites.update({edge: fog for fog, edges in spec.fogs.items() for edge in edges})
-    return await conductor.body(journal, spec)
+    outcome = await conductor.body(journal, spec)
+    if spec.build:  # of a run from a folder the cloud knows no gates
+        outcome["gates"] = await journal.step("gates", lambda: coordinator.judge(spec, outcome))
+    return outcome
 
 
 class Desk:
@@ -484,14 +564,16 @@ async def _take_event(
         if event.node == fog:  # a fog speaks of its own site
             learn = partial(ThreadOffload(), lambda: _learn(admission.register, event))
             await when_there_is_room(learn, SystemClock(), log, waits=STORE)
-        last = event.what in LAST_WORDS
+        last = event.what in LAST
         if last:
-            LAST_WORDS[event.what](event)
+            LAST[event.what](event)
         record = partial(ThreadOffload(), lambda: events.record(event, last=last))
         if not await when_there_is_room(record, SystemClock(), log, waits=STORE):
             log.info("an event came again on %s: %r %s of %r", subject, event.boot, event.seq, event.node)
-        elif last:
+        elif event.what in (WHAT, operating.WHAT):
             coordinator.holdings.turn.on()
+        elif event.what == watched.WHAT:
+            await coordinator.monitor.heard()
     except BadMessage as error:
         log.warning("refused an event on %s: %s", subject, error)
 

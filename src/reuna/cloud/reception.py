@@ -21,7 +21,6 @@ from reuna.trust import people
 from reuna.trust.oidc import Vouched
 from reuna.trust.people import Caller, Person, Proposal, Session
 
-PEOPLE, AUDIT = "people.sqlite", "audit.jsonl"  #: files in the cloud's folder
 TOKEN = 32  #: random bytes of a session's token
 NOTED_S = 60.0  #: the use of a session is written down at most so often
 REMEMBERED = 4096  #: accounts and addresses whose wrong passwords are remembered

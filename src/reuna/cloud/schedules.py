@@ -1,4 +1,4 @@
-"""Runs that the cloud begins again by the clock, kept in a file: SCHEDULES in its state folder.
+"""Runs that the cloud begins again by the clock, kept in a file of its state folder.
 
 What was due while the cloud was away is begun once, at its next look, and not once for each time. A run
 has the name of its time, and the journal begins no name twice.
@@ -18,10 +18,10 @@ from reuna.core.errors import Corrupted, PlanError, ReunaError, RunNotFound
 from reuna.core.foreign import UNREADABLE
 from reuna.core.ports import Clock
 from reuna.core.records import RunSpec
-from reuna.core.schedule import Schedule, days_of_week, following, latest, run_name
+from reuna.core.schedule import Schedule, following, latest, mistake, reason, run_name
+from reuna.loop.plan import by_itself
 
 log = logging.getLogger("reuna.schedules")
-SCHEDULES = "schedules.json"
 LOOK_S = 10.0  #: between two looks at the clock
 MAX_FILE = 16 << 20  #: bytes
 MOST = 64
@@ -41,14 +41,17 @@ _kept = msgspec.json.Decoder(list[Kept])
 
 
 class Schedules:
-    """``spec_of`` gives what a run was begun with, ``begin`` begins one, ``fogs`` the fleet of now."""
+    """``spec_of`` gives what a run was begun with, ``begin`` begins one and is told why.
+
+    ``fogs`` gives the fleet of now.
+    """
 
     def __init__(
         self,
         file: Path,
         clock: Clock,
         spec_of: Callable[[str], Awaitable[RunSpec]],
-        begin: Callable[[RunSpec], Awaitable[None]],
+        begin: Callable[[str, RunSpec], Awaitable[None]],
         fogs: Callable[[], Fogs],
     ) -> None:
         """Raises `Corrupted`, `NotUsable` for a file that cannot be read."""
@@ -62,8 +65,8 @@ class Schedules:
 
     async def put(self, schedule: Schedule) -> None:
         """Keep a schedule, durable on return. Raises `RunNotFound`, `PlanError`, `DiskFull`."""
-        if wrong := days_of_week(schedule.days):
-            raise PlanError(f"days of {schedule.name} {wrong}")
+        if wrong := mistake(schedule):
+            raise PlanError(f"schedule {schedule.name}: {wrong}")
         if schedule.name not in self._kept and len(self._kept) >= MOST:
             raise PlanError(f"there are {MOST} schedules already", "Take one out first.")
         before = self._kept.get(schedule.name)
@@ -95,14 +98,19 @@ class Schedules:
                 done = self._last.get(each.schedule.name, (0.0, ""))[0]
                 if due is not None and due > max(each.since, done):
                     await self._begin_at(each, due)
-            await self._clock.sleep(LOOK_S)
+            await self._clock.sleep(self._nap())
+
+    def _nap(self) -> float:
+        """Seconds until something is due, at most `LOOK_S`."""
+        now = self._clock.now()
+        next_due = (following(each.schedule, now) for each in self._kept.values())
+        return min([LOOK_S, *(due - now for due in next_due if due is not None)])
 
     async def _begin_at(self, each: Kept, due: float) -> None:
         name = each.schedule.name
-        fogs = {fog: edges for fog, edges in self._fogs().items() if edges} or each.spec.fogs
-        spec = msgspec.structs.replace(each.spec, run=run_name(each.schedule, due), fogs=fogs)
+        spec = by_itself(each.spec, run_name(each.schedule, due), self._fogs())
         try:
-            await self._begin(spec)
+            await self._begin(reason(each.schedule), spec)
         except ReunaError as error:
             log.error("run %s was due and is not begun: %s %s", spec.run, error.code, error)
             self._last[name] = due, f"{error.code} {error.message}"

@@ -29,6 +29,17 @@ CLOUD: tuple[Option, ...] = (
         check=PORT_OR_NONE,
     ),
     Option("four_eyes", list, [], "actions that need a second person; there are: runs.submit, runs.stop"),
+    Option("alarms.webhook", str, "", "URL that is sent each alarm as JSON; empty: none"),
+    Option(
+        "alarms.authority",
+        str,
+        "",
+        "certificates, PEM, that vouch for the webhook's server; empty: the system's",
+        there="file",
+    ),
+    Option("alarms.mail_server", str, "", "smtp://HOST:PORT or smtps:// through which alarms are mailed"),
+    Option("alarms.mail_from", str, "reuna@localhost", "sender of those mails"),
+    Option("alarms.mail_to", list, [], "who gets them"),
     Option("oidc.issuer", str, "", "URL of the identity provider people sign in at; empty: there is none"),
     Option("oidc.client_id", str, "reuna", "what the identity provider calls this cloud"),
     Option(

@@ -14,9 +14,12 @@ forbid them, and ``withheld`` then says how many counts stayed.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
-from reuna.core.contract import RULES, Contract, Line
+import msgspec
+
+from reuna.core.contract import RULES, Contract, Line, breaches
 from reuna.core.records import Event, Setting
 
 WHAT = "contract"  #: of the event
@@ -90,3 +93,25 @@ def without_small(fields: Mapping[str, Setting], least: int) -> dict[str, Settin
     before = fields.get("withheld", 0)
     gone = sum(1 for line in told(fields) if line.rule in small)
     return {**kept, "withheld": gone + (before if isinstance(before, int) else 0)}
+
+
+def contract_reports(timeline: Sequence[Mapping[str, Any]], agreed: Contract) -> list[dict[str, Any]]:
+    """What each node told last in a run of how its data keep the contract."""
+    return [
+        {
+            "node": node,
+            "version": fields.get("version", 0),
+            "rules": [_as_line(agreed, line) for line in told(fields)],
+            "withheld": fields.get("withheld", 0),
+        }
+        for node, fields in sorted(told_last(timeline, WHAT).items())
+    ]
+
+
+def told_last(timeline: Sequence[Mapping[str, Any]], what: str) -> dict[str, dict[str, Any]]:
+    """Node -> the fields of its newest event of that kind."""
+    return {event["node"]: event["fields"] for event in timeline if event["what"] == what}
+
+
+def _as_line(agreed: Contract, line: Line) -> dict[str, Any]:
+    return {**msgspec.structs.asdict(line), "broken": bool(breaches(agreed, (line,)))}

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from reuna.core.errors import SettingsError
-from reuna.core.schedule import DAYS, Schedule, days_of_week, time_of_day
+from reuna.core.schedule import DAYS, Schedule, days_of_week, interval, mistake, time_of_day
 from reuna.core.schema import schema
 from reuna.core.settings import Option, Source, between, located, one_of, parse
 from reuna.core.subjects import is_name
@@ -49,6 +49,17 @@ def _needs(*keys: str) -> Callable[[Mapping[str, Any]], str]:
     return check
 
 
+def _needs_one(*keys: str) -> Callable[[Mapping[str, Any]], str]:
+    def check(table: Mapping[str, Any]) -> str:
+        return "" if any(key in table for key in keys) else f"needs {' or '.join(keys)}"
+
+    return check
+
+
+def _folder(value: str) -> str:
+    return "" if value and "\0" not in value else "must be a folder"
+
+
 def _project(value: str) -> str:
     return "" if 1 <= len(value) <= 200 else "must be the name of a project, at most 200 characters"
 
@@ -72,8 +83,18 @@ DESIRED: tuple[Option, ...] = (
         dict,
         {},
         "projects whose releases are kept as said here, by the name in their reuna.toml",
-        check=_needs("champion"),
-        each=(Option("champion", int, None, "version that is champion", check=between(1, 2**31)),),
+        check=_needs_one("champion", "release_from"),
+        each=(
+            Option("champion", int, None, "version that is champion", check=between(1, 2**31)),
+            Option(
+                "release_from",
+                str,
+                None,
+                "folder of the project, from this directory on: what the cloud trained by itself with the "
+                "code there becomes the challenger, once the gates there hold",
+                check=_folder,
+            ),
+        ),
     ),
     Option(
         "placements",
@@ -119,11 +140,12 @@ DESIRED: tuple[Option, ...] = (
         dict,
         {},
         "runs that the cloud begins again by the clock; one that is not here is begun no more",
-        check=_needs("again", "at"),
+        check=_needs("again"),
         each=(
             Option("again", str, None, "run whose code, initial model and settings it has", check=_run),
             Option("at", str, None, "time of day, UTC, as 02:30", check=time_of_day),
-            Option("days", list, list(DAYS), "days of the week", check=days_of_week),
+            Option("days", list, list(DAYS), "days of the week, with `at`", check=days_of_week),
+            Option("every", str, None, "instead of `at`: from one time to the next, as 6h", check=interval),
         ),
     ),
 )
@@ -147,7 +169,10 @@ class Placement:
 
 @dataclass(frozen=True)
 class Desired:
-    """The whole directory, checked. ``champions``: project -> version; ``places``: where each part stands."""
+    """The whole directory, checked. ``champions``: project -> version; ``places``: where each part stands.
+
+    ``sources``: project -> folder with the code and the gates of what is trained without a person.
+    """
 
     fleet: str
     cohorts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -155,11 +180,12 @@ class Desired:
     placements: tuple[Placement, ...] = ()
     schedules: Mapping[str, Schedule] = field(default_factory=dict)
     places: Mapping[str, str] = field(default_factory=dict)
+    sources: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def projects(self) -> frozenset[str]:
         """Those that are kept as said here."""
-        return frozenset({*self.champions, *(each.project for each in self.placements)})
+        return frozenset({*self.champions, *self.sources, *(each.project for each in self.placements)})
 
 
 def desired(sources: Sequence[Source]) -> Desired:
@@ -183,15 +209,19 @@ def desired(sources: Sequence[Source]) -> Desired:
     mistakes += [each for each in placements if isinstance(each, str)]
     mistakes += _bad_cohorts(cohorts)
     mistakes += [f"schedules.{name} is no name: {NAMES}" for name in tables["schedules"] if not is_name(name)]
+    schedules = {name: _schedule(name, entry) for name, entry in tables["schedules"].items()}
+    mistakes += [f"schedules.{name} {wrong}" for name, each in schedules.items() if (wrong := mistake(each))]
     if mistakes:
         lines = dict.fromkeys(located(line, places) for line in mistakes)
         raise SettingsError(
             "\n".join(lines), "Correct each line named above; docs/how-to/gitops.md has an example."
         )
-    champions = {name: entry["champion"] for name, entry in tables["projects"].items()}
+    champions, folders = (
+        {name: entry[key] for name, entry in tables["projects"].items() if key in entry}
+        for key in ("champion", "release_from")
+    )
     ordered = tuple(sorted(found, key=lambda each: each.name))
-    schedules = {name: _schedule(name, entry) for name, entry in tables["schedules"].items()}
-    return Desired(fleet, cohorts, champions, ordered, schedules, places)
+    return Desired(fleet, cohorts, champions, ordered, schedules, places, folders)
 
 
 def _read(source: Source, mistakes: list[str]) -> Mapping[str, Any]:
@@ -238,7 +268,7 @@ def _placement(name: str, entry: Mapping[str, Any]) -> Placement | str:
 
 def _schedule(name: str, entry: Mapping[str, Any]) -> Schedule:
     days = tuple(day for day in DAYS if day in entry.get("days", DAYS))
-    return Schedule(name, entry["again"], entry["at"], days)
+    return Schedule(name, entry.get("again", ""), entry.get("at", ""), days, entry.get("every", ""))
 
 
 def _bad_cohorts(cohorts: Mapping[str, Iterable[str]]) -> list[str]:
@@ -280,6 +310,30 @@ class Has:
 
 
 @dataclass(frozen=True)
+class Trained:
+    """A run of a project that nobody has released, and that the cloud began by itself: ``why``.
+
+    ``state``: what becomes of it, one of `TRAINED`; ``said`` in words, as which gate failed where.
+    """
+
+    project: str
+    run: str
+    why: str
+    state: str
+    said: str = ""
+
+
+#: What may become of a run that the cloud began by itself.
+TRAINED = {
+    "ready": "is released next",
+    "waits": "waits for a second person",
+    "refused": "is not released",
+    "stopped": "is not released",
+    "same": "taught nothing new",
+}
+
+
+@dataclass(frozen=True)
 class Reality:
     """What is there. ``catalogue``: project -> version -> digest; ``nodes``: node -> its site.
 
@@ -296,3 +350,4 @@ class Reality:
     listed: tuple[Listed, ...] = ()
     held: Mapping[str, Mapping[str, Has]] = field(default_factory=dict)
     schedules: Mapping[str, Schedule] = field(default_factory=dict)
+    trained: tuple[Trained, ...] = ()

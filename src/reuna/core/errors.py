@@ -20,7 +20,8 @@
     │   ├── DatabaseTooNew     R116  a newer version of Reuna wrote that database
     │   ├── RunProblem         R117  a run cannot be begun from that, resumed or retried
     │   ├── NoReadings         R118  a source gave no reading of some of its tags
-    │   └── NotLive            R119  a release cannot answer what is read now
+    │   ├── AlarmNotFound      R119  there is no such alarm
+    │   └── NotLive            R120  a release cannot answer what is read now
     ├── DeviceError          this machine cannot do it                     exit 3
     │   ├── ServerMissing      R201  no nats-server
     │   ├── ServerTooOld       R202  a nats-server below the oldest we run on
@@ -171,10 +172,17 @@ class NoReadings(UserError):
     default_next_step = "Compare names and columns in its settings; give it longer with `--seconds`."
 
 
+class AlarmNotFound(UserError):
+    """There is no alarm of that number, or it ended so long ago that it is forgotten."""
+
+    code = "R119"
+    default_next_step = "See which there are: `reuna watch`."
+
+
 class NotLive(UserError):
     """A release cannot answer what is read now: of its contract or of the sources something is missing."""
 
-    code = "R119"
+    code = "R120"
     default_next_step = "Compare the contract of its project with the sources: docs/how-to/live.md."
 
 

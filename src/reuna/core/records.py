@@ -133,7 +133,8 @@ class RunSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     ``fogs`` maps each fog to its edges; ``quorum`` is the fraction of all edges a round needs;
     ``settings`` go to strategy and learner alike; ``local`` asks each node for its local-only
     baseline as well. ``build``: the SHA-256 of the build it was begun from, which the cloud keeps;
-    ``retries``: the run of which it is another try, with the same of everything else.
+    ``retries``: the run of which it is another try, with the same of everything else. ``why``: what made
+    the cloud begin it by itself, as ``schedule nightly``; '' where a person did.
     """
 
     run: str
@@ -158,6 +159,7 @@ class RunSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     evaluate: bool = True
     build: str = ""
     retries: str = ""
+    why: str = ""
 
 
 class KeptBuild(msgspec.Struct, frozen=True):

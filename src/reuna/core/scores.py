@@ -7,7 +7,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -118,3 +119,13 @@ def life_scores(truth: Values, told: Values, margin: float) -> Metrics:
     error = told.astype(np.float64) - truth
     rmse, mae = float(np.sqrt(np.mean(error * error))), float(np.mean(np.abs(error)))
     return {"rmse": rmse, "mae": mae, "late": float(np.mean(error > margin))}
+
+
+def mean(scores: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Metric -> its mean over those that report it."""
+    names = sorted({name for found in scores for name in found})
+    return {name: _average([float(s[name]) for s in scores if name in s]) for name in names}
+
+
+def _average(values: list[float]) -> float:
+    return sum(values) / len(values)

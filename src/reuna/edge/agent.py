@@ -26,6 +26,7 @@ from reuna.edge.reading import Job, ReaderProcess
 from reuna.edge.settings import sandbox_limits
 from reuna.exchange.child import EgressProcess
 from reuna.exchange.link import EgressSettings
+from reuna.exchange.presence import Presence
 from reuna.wire import OLDEST, VERSION
 
 log = logging.getLogger("reuna.edge")
@@ -85,11 +86,9 @@ async def _serve(settings: dict[str, Any], folder: Path, egress: EgressProcess, 
         asyncio.create_task(_run_releases(settings, boot, folder, egress, job)),
     ]
     try:
-        while True:
-            if beside[1].done():
-                beside[1].result()
-            await egress.hello(Hello(name, boot, __version__, protocol=VERSION, oldest=OLDEST))
-            await clock.sleep(settings["hello_s"])
+        hello = Hello(name, boot, __version__, protocol=VERSION, oldest=OLDEST)
+        presence = Presence(lambda: egress.hello(hello), settings["hello_s"]).keep()
+        await asyncio.gather(presence, beside[1])
     finally:
         for task in beside:
             task.cancel()

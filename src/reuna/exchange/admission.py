@@ -29,7 +29,7 @@ from reuna.wire import OLDEST, VERSION, agreed
 
 log = logging.getLogger("reuna.admission")
 LOOK_S = 1.0
-HEARD_S = 10.0  #: how often the register is told who was heard
+HEARD_S = 10.0  #: how often the register is told who was heard; of whom it knows nothing yet, at once
 LONGEST_VERSION = 40  #: characters of what a node calls its version
 IN_FORCE_S = 10.0  #: how long a machine that enrols is kept until the servers know it
 
@@ -58,6 +58,7 @@ class Admission:
         self._above = above
         self._boots: dict[str, Boots] = {}
         self._heard: dict[str, float] = {}
+        self._noted: set[str] = set()  #: names that the register was told of since they came
         self._spoken: dict[str, tuple[str, int]] = {}  #: version of Reuna and of the protocol, where new
         self._strange: dict[str, str] = {}  #: names that speak no protocol of ours -> what is said of it
         self._back: set[str] = set()  #: names that were out, and were not heard of since they came back
@@ -74,6 +75,7 @@ class Admission:
     def take_over(self, names: frozenset[str]) -> None:
         """``names`` are admitted from now on."""
         self._back |= self.names - names
+        self._noted &= names
         self.names, turn, self._turn = names, self._turn, asyncio.Event()
         turn.set()
 
@@ -149,11 +151,16 @@ class Admission:
         self._back.discard(hello.node)
         return doubled and not first
 
+    def newly_heard(self) -> bool:
+        """Whether somebody was heard of whom the register was not told yet."""
+        return not self._heard.keys() & self.names <= self._noted
+
     async def note_heard(self, offload: Offload) -> None:
         """Write down who was heard since the last time."""
         heard, self._heard = self._heard, {}
         spoken = dict(self._spoken)
         await offload(lambda: self._note(heard, spoken))
+        self._noted |= heard.keys() & self.names
 
     def _note(self, heard: Mapping[str, float], spoken: Mapping[str, tuple[str, int]]) -> None:
         if heard:
@@ -194,7 +201,7 @@ async def watch(
             if (stamps := _stamps(files)) != seen:
                 await on_files()
                 seen = stamps
-            if clock.now() - noted >= HEARD_S:
+            if clock.now() - noted >= HEARD_S or admission.newly_heard():
                 noted = clock.now()
                 await admission.note_heard(offload)
         except (ReunaError, OSError) as error:

@@ -14,19 +14,17 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
-from reuna.adapters.certificates import CertificateAuthority, flaw, identity_in
+from reuna.adapters.certificates import flaw, identity_in
 from reuna.adapters.clock import SystemClock, ThreadOffload
 from reuna.adapters.enrol_server import Chain, serve_enrolment
-from reuna.adapters.register import Register
 from reuna.adapters.tls import reload_context, server_context
 from reuna.exchange import renewal
 from reuna.exchange.admission import Admission, OnNames, watch
-from reuna.exchange.enrolment import Enrolment, Terms
-from reuna.exchange.storage import tables_of
+from reuna.exchange.enrolment import Enrolment
+from reuna.exchange.parent import open_authority, open_register, terms_of
 from reuna.trust.enrolment import DAY, Invite
 
 log = logging.getLogger("reuna.enrolment")
-REGISTER = "register.sqlite"  #: in the state folder
 Files = tuple[Path, Path, Path]  #: certificate, key, root
 
 
@@ -113,31 +111,3 @@ class Door:
             lambda: self.admission.listed,
             SystemClock(),
         )
-
-
-def open_register(settings: Mapping[str, Any]) -> Register:
-    """The register of a place. Raises as `reuna.exchange.storage.server_of`."""
-    return Register(tables_of(settings, REGISTER))
-
-
-def open_authority(settings: Mapping[str, Any]) -> CertificateAuthority:
-    """The authority of a place. Raises `Corrupted`."""
-    return CertificateAuthority.load(Path(settings["enrol.authority"]))
-
-
-def terms_of(settings: Mapping[str, Any], role: str) -> Terms:
-    """How a place certifies, from its settings."""
-    return Terms(
-        role, address_of(settings), settings["enrol.life_days"] * DAY, settings["enrol.grace_days"] * DAY
-    )
-
-
-def address_of(settings: Mapping[str, Any]) -> str:
-    """Where machines enrol, as they see it."""
-    address: str = settings["enrol.address"] or f"{settings['listen.host']}:{settings['enrol.port']}"
-    return address
-
-
-def host_of(settings: Mapping[str, Any]) -> str:
-    """The host under which children reach this place."""
-    return address_of(settings).rpartition(":")[0]

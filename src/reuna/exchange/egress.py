@@ -16,7 +16,7 @@ from typing import NamedTuple, TypeVar
 
 import msgspec
 
-from reuna.core import bins, operating
+from reuna.core import bins, operating, watched
 from reuna.core.contract_report import is_report, without_small
 from reuna.core.errors import (
     BadMessage,
@@ -60,6 +60,8 @@ FIRST_RETRY_S = 0.1
 LAST_RETRY_S = 2.0
 OVER = "stale"  #: why what waited does not leave any more
 LOOK_S = 1.0  #: between two looks whether what waits may leave
+#: How counts of few rows stay here, by event; others are counts by rule of the contract.
+SMALL = {bins.WHAT: bins.without_small, watched.WHAT: watched.without_small}
 T = TypeVar("T")
 
 
@@ -210,7 +212,7 @@ class Egress:
         Outside of the policy's hours it waits for them. What the policy refuses is dropped, counted, and
         stands in the ledger: False.
         """
-        counted = is_report(event) or bins.is_bins(event) or is_told(event)
+        counted = is_report(event) or bins.is_bins(event) or is_told(event) or watched.is_watched(event)
         if counted:
             event = await self._offload(partial(self._without_small_counts, event))
         elif event.what == operating.WHAT:
@@ -355,7 +357,7 @@ class Egress:
     def _without_small_counts(self, event: Event) -> Event:
         """Counts of fewer rows than the policy asks for stay here."""
         least = self._flows.least_cell("statistic", self._parent)
-        kept = bins.without_small if event.what == bins.WHAT else without_small
+        kept = SMALL.get(event.what, without_small)
         return msgspec.structs.replace(event, fields=kept(event.fields, least))
 
     def _encode(

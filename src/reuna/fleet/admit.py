@@ -19,8 +19,8 @@ from reuna.adapters.register import Register
 from reuna.cloud.settings import CLOUD
 from reuna.core.errors import NotAdmitted, SettingsError
 from reuna.core.settings import Source, parse
-from reuna.exchange.door import open_authority, open_register, terms_of
 from reuna.exchange.enrolment import invite, node_of
+from reuna.exchange.parent import open_authority, open_register, terms_of
 from reuna.fleet.layout import check_names, write_toml
 from reuna.fleet.trail import Trail
 from reuna.fleet.trust import make_trust, take_over

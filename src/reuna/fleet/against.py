@@ -22,6 +22,7 @@ import msgspec
 from reuna.adapters.installed import modules_of
 from reuna.adapters.project import read_code
 from reuna.core.contract import contract
+from reuna.core.contract_report import contract_reports
 from reuna.core.errors import ABSENCES, RunFailed, Unreachable
 from reuna.core.gates import CONTRACT
 from reuna.core.project import ProjectSettings
@@ -30,7 +31,7 @@ from reuna.core.records import Member, RunSpec, Said
 from reuna.fleet.client import Operator
 from reuna.fleet.code import is_own
 from reuna.fleet.layout import Fleet
-from reuna.fleet.session import Job, contract_reports, described, nodes_of
+from reuna.fleet.session import Job, described, nodes_of
 from reuna.loop.plan import run_id
 from reuna.loop.train import OLDER, UNHEARD
 from reuna.trust.requests import REASONS

@@ -16,7 +16,7 @@ import msgspec
 from reuna.adapters.head_store import HeadStore, Kept
 from reuna.adapters.policy_store import read_policy, read_signatures
 from reuna.adapters.tuf_repository import TufRepository
-from reuna.cloud.coordinator import HEADS
+from reuna.cloud.files import HEADS
 from reuna.core.errors import ReunaError
 from reuna.core.records import RunSpec
 from reuna.fleet.client import Operator

@@ -32,6 +32,11 @@ def is_yes(proposal: dict[str, Any]) -> bool:
     return bool(proposal["decided"] == "approved")
 
 
+def is_about(summary: str, project: str, run: str) -> bool:
+    """Whether a proposal's summary (`ReleaseAsked.summary`) is of a release of that run."""
+    return summary.startswith(f"release {project} ") and f" of {run}, " in summary
+
+
 def verdict(proposal: dict[str, Any]) -> str:
     """What became of a proposal that nobody agreed to, for people."""
     by = proposal["decided_by"]

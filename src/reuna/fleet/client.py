@@ -7,6 +7,7 @@ import json
 import ssl
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import quote
 
 import msgspec
 
@@ -154,6 +155,17 @@ class Operator:
     def releases(self, after: int = 0, wait_s: int = 0) -> dict[str, Any]:
         """What nodes may take and which hold it; waits so long for another mark than ``after``."""
         found: dict[str, Any] = self._json(f"/v1/releases?after={after}&wait={wait_s}")
+        return found
+
+    def watch(self) -> dict[str, Any]:
+        """What each node says of its watch, and the alarms."""
+        found: dict[str, Any] = self._json("/v1/watch")
+        return found
+
+    def acknowledge(self, alarm: str, note: str) -> dict[str, Any]:
+        """Say that somebody has seen an alarm. Raises `AlarmNotFound`."""
+        path, body = f"/v1/alarms/{quote(alarm, safe='')}", msgspec.json.encode({"note": note})
+        found: dict[str, Any] = json.loads(self._call("POST", path, body))
         return found
 
     def schedules(self) -> list[dict[str, Any]]:

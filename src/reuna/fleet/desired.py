@@ -100,7 +100,9 @@ def look(
             for node, said in held.said.items()
         },
         schedules={
-            each["name"]: Schedule(each["name"], each["again"], each["at"], tuple(each["days"]))
+            each["name"]: msgspec.convert(
+                {name: each[name] for name in Schedule.__struct_fields__ if name in each}, Schedule
+            )
             for each in scheduled
         },
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from reuna.adapters.head_store import HeadStore, Kept
-from reuna.cloud.coordinator import HEADS
+from reuna.cloud.files import HEADS
 from reuna.core.errors import LedgerProblem
 from reuna.exchange.storage import tables_of
 from reuna.fleet.trail import Trail

@@ -12,7 +12,7 @@ from reuna.adapters.ledger_file import segments
 from reuna.adapters.policy_store import PolicyStore
 from reuna.adapters.trust_store import TrustStore
 from reuna.adapters.tuf_repository import LISTED, TufRepository
-from reuna.cloud.coordinator import HEADS
+from reuna.cloud.files import HEADS
 from reuna.core.backup import Marks
 from reuna.core.errors import ReunaError, StorageError
 from reuna.core.foreign import UNREADABLE

@@ -14,10 +14,9 @@ from reuna.adapters.database_copy import Moment
 from reuna.adapters.files import sync_folder
 from reuna.adapters.journal_state import in_file
 from reuna.adapters.postgresql import PostgresqlDatabase
-from reuna.cloud.coordinator import EVENTS, HEADS
-from reuna.cloud.reception import PEOPLE
+from reuna.cloud.files import EVENTS, HEADS, PEOPLE
 from reuna.core.errors import NotUsable, SettingsError
-from reuna.exchange.door import REGISTER
+from reuna.exchange.parent import REGISTER
 from reuna.exchange.storage import MOVED
 from reuna.fleet.marks import JOURNAL
 

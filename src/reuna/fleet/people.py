@@ -14,7 +14,7 @@ import msgspec
 from reuna.adapters.files import replace_file
 from reuna.adapters.passwords import hashed
 from reuna.adapters.people import PeopleStore
-from reuna.cloud.reception import PEOPLE
+from reuna.cloud.files import PEOPLE
 from reuna.core.errors import AccountProblem, NotSignedIn, SettingsError
 from reuna.exchange.storage import tables_of
 from reuna.fleet.client import Operator

@@ -3,6 +3,7 @@
 releases/PROJECT/0001.release     docs/reference/release.md
 releases/PROJECT/0001.approval.json   who allowed it, where the project asks for a second person
 releases/PROJECT/aliases.json     {"champion": 1, "challenger": 2, "previous": …}
+releases/PROJECT/adding           the version that is being added, only while it is
 """
 
 from __future__ import annotations
@@ -27,8 +28,9 @@ from reuna.core.records import ReleaseAsked
 from reuna.fleet.bill import papers
 from reuna.fleet.card import card
 from reuna.fleet.export import graph_of
-from reuna.fleet.gates import Judged, judge_run, sentence
+from reuna.fleet.gates import sentence
 from reuna.fleet.open_project import open_settings
+from reuna.loop.release import Judged, judge_run
 from reuna.wire import digest_bytes, release
 from reuna.wire.build import canonical
 from reuna.wire.release import About, Release
@@ -89,6 +91,10 @@ class Catalogue:
         """The release of that version or alias. Raises `ReleaseNotFound`, `Untrusted`, `NotUsable`."""
         return read(self.file(self.version(wanted)))
 
+    def runs(self) -> set[str]:
+        """Runs that were released, as each file says at its start. Raises `Untrusted`, `NotUsable`."""
+        return {release.about(_read(self.file(version), release.HEAD)).run for version in self.versions()}
+
     def version(self, wanted: str | int) -> int:
         """The number behind an alias or a number. Raises `ReleaseNotFound`."""
         known, aliases = self.versions(), self.aliases()
@@ -105,14 +111,38 @@ class Catalogue:
         return self.read("champion") if "champion" in self.aliases() else None
 
     def add(self, found: Release, data: bytes, approval: Mapping[str, Any] | None = None) -> Path:
-        """Keep a release under its version, as the challenger. Raises `NotUsable`, `DiskFull`."""
-        file = self.file(found.manifest.about.version)
+        """Keep a release under its version, as the challenger. Raises `NotUsable`, `DiskFull`, `Corrupted`.
+
+        What is killed half-way is either not there, or named by `finish`.
+        """
+        version = found.manifest.about.version
         self.folder.mkdir(parents=True, exist_ok=True)
+        self.finish()
         if approval is not None:
-            replace_file(self._approval(found.manifest.about.version), canonical(dict(approval)), 0o644)
-        replace_file(file, data, 0o644)
-        self._name({**self.aliases(), "challenger": found.manifest.about.version})
-        return file
+            replace_file(self._approval(version), canonical(dict(approval)), 0o644)
+        replace_file(self._adding, b"%d" % version, 0o644)
+        replace_file(self.file(version), data, 0o644)
+        self.finish()
+        return self.file(version)
+
+    def finish(self) -> None:
+        """Name the release that was being added last, if it is here and has no name yet."""
+        try:
+            version = int(self._adding.read_bytes())
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise storage_error(error, self._adding) from error
+        except ValueError as error:
+            raise Corrupted(f"{self._adding} names no version", f"Remove {self._adding}.") from error
+        names = self.aliases()
+        if version in self.versions() and version not in names.values():
+            self._name({**names, "challenger": version})
+        self._adding.unlink(missing_ok=True)
+
+    @property
+    def _adding(self) -> Path:
+        return self.folder / "adding"
 
     def promote(self, wanted: str | int) -> dict[str, int]:
         """Make a release the champion; the one before is previous. Returns the aliases.
@@ -271,9 +301,13 @@ def lineage(found: Release) -> dict[str, Any]:
 
 def read(file: Path) -> Release:
     """A release from a file, every digest checked. Raises `NotUsable`, `Untrusted`."""
+    return release.decode(_read(file, release.MAX_RELEASE + 1))
+
+
+def _read(file: Path, size: int) -> bytes:
+    """So many bytes from the start, or as many as there are."""
     try:
         with file.open("rb") as opened:
-            data = opened.read(release.MAX_RELEASE + 1)
+            return opened.read(size)
     except OSError as error:
         raise storage_error(error, file) from error
-    return release.decode(data)

@@ -29,7 +29,7 @@ import msgspec
 from reuna.adapters.archive import Archive
 from reuna.adapters.files import storage_error, sync_folder, write_all
 from reuna.adapters.ledger_file import segments
-from reuna.cloud.reception import AUDIT
+from reuna.cloud.files import AUDIT
 from reuna.core.backup import Manifest, Marks, behind
 from reuna.core.errors import NotUsable, ReunaError
 from reuna.fleet import ledger

@@ -6,10 +6,14 @@ JSON Schema; docs/reference/result.md explains each field.
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from reuna.adapters.files import storage_error
+from reuna.core.errors import Corrupted
 from reuna.core.records import Metrics, RunSpec
 
 
@@ -274,6 +278,21 @@ class ResultFile(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True)
     gates: Judgement | None = None
     split: int | None = None
     scaling: dict[str, Any] | None = None
+
+
+def read_result(folder: Path) -> dict[str, Any]:
+    """A run's result, as its schema has it. Raises `Corrupted`, `NotUsable`."""
+    file = folder / "result.json"
+    try:
+        result: dict[str, Any] = json.loads(file.read_bytes())
+        check_result(result)
+    except OSError as error:
+        raise storage_error(error, file) from error
+    except (ValueError, RecursionError) as error:
+        raise Corrupted(
+            f"{file} is no result of a run: {error}", f"Move {folder} away, and run again."
+        ) from error
+    return result
 
 
 def check_result(result: dict[str, Any]) -> dict[str, Any]:

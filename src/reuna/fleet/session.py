@@ -20,13 +20,13 @@ from typing import Any
 
 import msgspec
 
+from reuna.adapters.files import replace_file
 from reuna.adapters.nats_server import find_server
 from reuna.adapters.project import blame_project, load_entry, pack_bundle
 from reuna.adapters.trust_keys import read_key
 from reuna.core import bins
-from reuna.core.contract import Contract, Line, breaches, contract
-from reuna.core.contract_report import WHAT as CONTRACT
-from reuna.core.contract_report import told
+from reuna.core.contract import Contract, contract
+from reuna.core.contract_report import contract_reports, told_last
 from reuna.core.errors import ReunaError, RunFailed, Unreachable
 from reuna.core.project import ProjectSettings
 from reuna.core.records import Flow, RunSpec
@@ -41,7 +41,6 @@ from reuna.fleet.client import Operator
 from reuna.fleet.code import allow_code
 from reuna.fleet.data import DataNode, sites_of, spread
 from reuna.fleet.departures import entries_of
-from reuna.fleet.gates import judge_run
 from reuna.fleet.joined import heard
 from reuna.fleet.layout import Fleet, make_fleet
 from reuna.fleet.officer import amend, key_file
@@ -51,6 +50,7 @@ from reuna.fleet.supervise import Supervisor, failed, undisturbed
 from reuna.fleet.unchanged import Taken
 from reuna.fleet.windows import data_windows
 from reuna.loop.plan import run_id
+from reuna.loop.release import judge_run
 from reuna.loop.validate import site_rows, worst_site
 from reuna.wire import digest_bytes
 
@@ -434,31 +434,9 @@ def refused_updates(timeline: list[dict[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
-def contract_reports(timeline: list[dict[str, Any]], agreed: Contract) -> list[dict[str, Any]]:
-    """What each node told last of how its data keep the contract."""
-    return [
-        {
-            "node": node,
-            "version": fields.get("version", 0),
-            "rules": [_contract_line(agreed, line) for line in told(fields)],
-            "withheld": fields.get("withheld", 0),
-        }
-        for node, fields in sorted(_told_last(timeline, CONTRACT).items())
-    ]
-
-
 def reference_bins(timeline: list[dict[str, Any]], agreed: Contract) -> dict[str, Any]:
     """What nodes told last of how the values they train on are spread, summed."""
-    return bins.merged(agreed, [fields for _, fields in sorted(_told_last(timeline, bins.WHAT).items())])
-
-
-def _told_last(timeline: list[dict[str, Any]], what: str) -> dict[str, dict[str, Any]]:
-    """Node -> the fields of its newest event of that kind."""
-    return {event["node"]: event["fields"] for event in timeline if event["what"] == what}
-
-
-def _contract_line(agreed: Contract, line: Line) -> dict[str, Any]:
-    return {**msgspec.structs.asdict(line), "broken": bool(breaches(agreed, (line,)))}
+    return bins.merged(agreed, [fields for _, fields in sorted(told_last(timeline, bins.WHAT).items())])
 
 
 def _lines(flows: list[Flow]) -> list[dict[str, Any]]:
@@ -477,7 +455,7 @@ def write(folder: Path, result: dict[str, Any], model: bytes) -> None:
     from reuna.fleet.report import render
 
     (folder / "model.safetensors").write_bytes(model)
-    (folder / "result.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    replace_file(folder / "result.json", (json.dumps(result, indent=2) + "\n").encode(), 0o644)
     (folder / "report.html").write_text(render(result), encoding="utf-8")
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from reuna.adapters.audit import AuditTrail
-from reuna.cloud.reception import AUDIT
+from reuna.cloud.files import AUDIT
 from reuna.core.errors import ReunaError
 
 LONGEST = 200  #: characters of what was typed that stand in a line

@@ -26,8 +26,7 @@ from reuna.adapters.policy_store import PolicyStore
 from reuna.adapters.register import Register
 from reuna.adapters.spool import DiskSpool
 from reuna.adapters.trust_store import TrustStore
-from reuna.cloud.coordinator import HEADS
-from reuna.cloud.reception import PEOPLE
+from reuna.cloud.files import HEADS, PEOPLE
 from reuna.core.errors import DatabaseTooNew, ReunaError, StorageError
 from reuna.fleet.inventory import Place
 from reuna.fleet.marks import JOURNAL

@@ -14,6 +14,7 @@ import logging
 import secrets
 from collections.abc import Collection, Mapping
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +34,13 @@ from reuna.core.ports import Clock
 from reuna.core.records import Event, Hello, Identity
 from reuna.exchange.admission import Admission, alarm_fields, node_fields
 from reuna.exchange.child import EgressProcess
-from reuna.exchange.door import Door, address_of, host_of
+from reuna.exchange.door import Door
 from reuna.exchange.heads import SiteWitness
 from reuna.exchange.intake import Intake
 from reuna.exchange.link import EgressSettings
 from reuna.exchange.news import NewsDesk, Published
+from reuna.exchange.parent import address_of, host_of
+from reuna.exchange.presence import Presence
 from reuna.exchange.room import tell_durability
 from reuna.exchange.stored import keep_stored
 from reuna.fog.stock import Stock
@@ -98,11 +101,14 @@ async def _run(settings: dict[str, Any], changes: Changes, stack: AsyncExitStack
     news = NewsDesk(bus, published.version, lambda: door.admission.names, clock)
     telling = asyncio.create_task(news.keep())
     stack.callback(telling.cancel)
-    await bus.subscribe(
-        "hello.>", lambda subject, data: _hello(door.admission, combiner, news, subject, data)
+    presence = Presence(
+        lambda: egress.hello(Hello(name, boot, __version__, combiner.present(), VERSION, OLDEST)),
+        settings["hello_s"],
     )
+    hear = partial(_hello, door.admission, combiner, news, presence)
+    await bus.subscribe("hello.>", hear)
     await bus.follow("event.>", "up", lambda subject, data: _pass_event(egress, subject, data))
-    desk = Desk(settings, nats, server, combiner)
+    desk = Desk(settings, nats, server, combiner, presence)
     await door.keep(_site(settings), [serving, dialling], desk.on_names, desk.on_files, stack)
     taking = asyncio.create_task(_take_changes(changes, door.admission))
     stack.callback(taking.cancel)
@@ -111,26 +117,31 @@ async def _run(settings: dict[str, Any], changes: Changes, stack: AsyncExitStack
     starting = asyncio.create_task(egress.emit(Event(name, boot, 0, clock.now(), "started")))
     stack.callback(starting.cancel)
     log.info("ready")
-    while True:
-        await egress.hello(Hello(name, boot, __version__, combiner.present(), VERSION, OLDEST))
-        await clock.sleep(settings["hello_s"])
+    await presence.keep()
 
 
 class Desk:
     """What follows when edges come or go, or the gateway's certificate is renewed."""
 
     def __init__(
-        self, settings: Mapping[str, Any], nats: NatsServer, server: DepotServer, combiner: Combiner
+        self,
+        settings: Mapping[str, Any],
+        nats: NatsServer,
+        server: DepotServer,
+        combiner: Combiner,
+        presence: Presence,
     ) -> None:
         self._settings = settings
         self._nats = nats
         self._server = server
         self._combiner = combiner
+        self._presence = presence
 
     async def on_names(self, _before: frozenset[str], names: frozenset[str]) -> None:
         """The server's reload cuts who is gone and touches nobody else."""
         self._server.recheck()
         self._combiner.edges = names
+        self._presence.changed()
         await self._nats.reload(leaf_config(self._settings, names))
 
     async def on_files(self) -> None:
@@ -160,14 +171,19 @@ async def _report(register: Register, egress: EgressProcess, name: str, boot: st
         await clock.sleep(REPORT_S)
 
 
-async def _hello(admission: Admission, combiner: Combiner, news: NewsDesk, subject: str, data: bytes) -> None:
+async def _hello(
+    admission: Admission, combiner: Combiner, news: NewsDesk, presence: Presence, subject: str, data: bytes
+) -> None:
     try:
         hello = decode(Hello, data)
     except BadMessage as error:
         log.warning("refused a hello: %s", error)
         return
     if admission.hear(subject, hello):
+        before = combiner.present()
         await combiner.on_hello(hello)
+        if combiner.present() != before:
+            presence.changed()
         await news.on_hello(hello)
 
 

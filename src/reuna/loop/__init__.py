@@ -12,7 +12,8 @@ STAGES: dict[str, tuple[str, ...]] = {
     "plan": ("cloud",),
     "train": ("edge", "fog", "cloud"),
     "validate": ("cloud",),
-    "release": (),  # judged where the run's result is
+    "release": ("cloud",),  # a run of a build is judged there; it is released where the catalogue is
     "deploy": (),  # where the desired state is applied
     "operate": ("edge",),
+    "monitor": ("edge", "cloud"),
 }

@@ -9,12 +9,12 @@ on. While waves are under way every node stays with what it has until its own wa
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from reuna.core.desired import ALL, Desired, Listed, Placement, Reality
-from reuna.core.schedule import DAYS, Schedule
+from reuna.core.desired import ALL, TRAINED, Desired, Listed, Placement, Reality, Trained
+from reuna.core.schedule import Schedule, times
 
 Sign = Literal["+", "~", "-"]
 Thing = int | Listed | Schedule
@@ -67,16 +67,21 @@ class Waiting:
 
 @dataclass(frozen=True)
 class Plan:
-    """What is different, what is waited for, what nodes do not hold although they may."""
+    """What is different, what is waited for, what nodes do not hold although they may, what was trained.
+
+    A run that will not be released leaves the fleet as it is wanted.
+    """
 
     changes: tuple[Change, ...] = ()
     waiting: tuple[Waiting, ...] = ()
     drift: tuple[Drift, ...] = ()
+    trained: tuple[Trained, ...] = ()
 
     @property
     def empty(self) -> bool:
         """Whether the fleet is as it is wanted."""
-        return not (self.changes or self.waiting or self.drift)
+        under_way = any(each.state in ("ready", "waits") for each in self.trained)
+        return not (self.changes or self.waiting or self.drift or under_way)
 
 
 def mistakes(desired: Desired, reality: Reality) -> list[str]:
@@ -126,7 +131,10 @@ def _overlaps(desired: Desired, reality: Reality) -> Iterable[str]:
 
 
 def resolved(desired: Desired, reality: Reality) -> Desired:
-    """With the version of each placement that follows an alias; 0 where there is none."""
+    """With the version of each placement that follows an alias; 0 where there is none.
+
+    Where releases come from what the cloud trains, such a placement waits for the first one, left out.
+    """
     champions = {**reality.champions, **desired.champions}
     challengers = {**champions, **reality.challengers}
     follows = {"champion": champions, "challenger": challengers}
@@ -134,7 +142,8 @@ def resolved(desired: Desired, reality: Reality) -> Desired:
         each if each.version else replace(each, version=follows[each.follows].get(each.project, 0))
         for each in desired.placements
     )
-    return replace(desired, placements=tuple(found))
+    there = (each for each in found if each.version or each.project not in desired.sources)
+    return replace(desired, placements=tuple(there))
 
 
 def plan(desired: Desired, reality: Reality, now: float) -> Plan:
@@ -154,7 +163,7 @@ def plan(desired: Desired, reality: Reality, now: float) -> Plan:
         for name in sorted({*desired.schedules, *reality.schedules})
         if desired.schedules.get(name) != reality.schedules.get(name)
     ]
-    return Plan(tuple(changes), tuple(waiting), tuple(_drift(desired, reality, now)))
+    return Plan(tuple(changes), tuple(waiting), tuple(_drift(desired, reality, now)), reality.trained)
 
 
 def carried_out(reality: Reality, changes: Iterable[Change]) -> Reality:
@@ -347,6 +356,26 @@ def _digest(project: str, version: int, reality: Reality) -> str | None:
     return found if found is not None else next(listed, None)
 
 
+# --- what the cloud trained by itself ------------------------------------------------------------------
+
+
+def next_trained(
+    runs: Iterable[Mapping[str, Any]], project: str, released: Container[str]
+) -> Mapping[str, Any] | None:
+    """The run of a project that may be released next, if any: the newest that the cloud began by itself.
+
+    ``runs``: as the cloud lists them, the newest first. One that is older than a released run is over.
+    """
+    for run in runs:
+        if run["project"] != project:
+            continue
+        if run["run"] in released:
+            return None
+        if run.get("why") and run["state"] == "done":
+            return run
+    return None
+
+
 # --- for people and scripts ---------------------------------------------------------------------------
 
 
@@ -374,10 +403,18 @@ def line(change: Change) -> str:
 
 
 def _times(each: Thing | None) -> str:
-    if not isinstance(each, Schedule):
-        return ""
-    days = "every day" if each.days == DAYS else " ".join(each.days)
-    return f"{each.again} again, {days} {each.at} UTC"
+    return f"{each.again} again, {times(each)}" if isinstance(each, Schedule) else ""
+
+
+_SIGNS = {"ready": "+", "waits": "…", "same": "="}
+
+
+def trained_line(each: Trained) -> str:
+    """What becomes of a run that the cloud began by itself: + next, … waits, ✗ not released."""
+    said = f": {each.said}" if each.said else ""
+    return (
+        f"{_SIGNS.get(each.state, '✗')} {each.run} of {each.project}, {each.why}, {TRAINED[each.state]}{said}"
+    )
 
 
 def _places(each: Listed) -> str:
@@ -395,6 +432,7 @@ def as_dict(found: Plan) -> dict[str, Any]:
         ],
         "waiting": [vars(each) for each in found.waiting],
         "drift": [vars(each) for each in found.drift],
+        "trained": [vars(each) for each in found.trained],
         "counts": {**counts, "waiting": len(found.waiting), "drift": len(found.drift)},
     }  # fmt: skip
 
@@ -404,5 +442,5 @@ _COUNTED: Mapping[str, Sign] = {"add": "+", "change": "~", "remove": "-"}
 
 def _plain(value: Thing | None) -> Any:
     if isinstance(value, Schedule):
-        return {"again": value.again, "at": value.at, "days": list(value.days)}
+        return {"again": value.again, "at": value.at, "days": list(value.days), "every": value.every}
     return vars(value) if isinstance(value, Listed) else value

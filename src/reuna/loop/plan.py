@@ -10,6 +10,7 @@ import hashlib
 import math
 import re
 import time
+from collections.abc import Mapping
 
 import msgspec
 
@@ -97,7 +98,16 @@ def check_built(spec: RunSpec, code: str, plan: Built) -> None:
 
 def retry(spec: RunSpec, run: str) -> RunSpec:
     """Another try of a run: the same inputs under a name of its own, which says whose they are."""
-    return msgspec.structs.replace(spec, run=run, retries=spec.run)
+    return msgspec.structs.replace(spec, run=run, retries=spec.run, why="")
+
+
+def by_itself(spec: RunSpec, run: str, fogs: Mapping[str, tuple[str, ...]]) -> RunSpec:
+    """What the cloud begins by itself: the inputs of an earlier run, on the fleet of now if there is one.
+
+    It is no retry, whatever that run was; why it is begun is said when it is.
+    """
+    there = {fog: edges for fog, edges in fogs.items() if edges} or spec.fogs
+    return msgspec.structs.replace(spec, run=run, fogs=there, retries="", why="")
 
 
 def check_retry(spec: RunSpec, before: RunSpec) -> None:

@@ -6,11 +6,12 @@ alone), ``federated``, ``centralised`` (all rows in one place; only where one ma
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from reuna.core.gates import LOWER_IS_BETTER
+from reuna.core.scores import mean
 
 Scores = Mapping[str, Any]  #: metric name -> number, or {"absent": reason}
 METHODS = ("local", "federated", "centralised")
@@ -58,16 +59,6 @@ def _site_row(site: str, nodes: tuple[str, ...], outcome: Mapping[str, Mapping[s
     told = outcome.get("federated", {})
     by_node = {node: mean([told[node]]) for node in nodes if "absent" not in told.get(node, {"absent": ""})}
     return SiteRow(site, nodes, scores, absent, by_node)
-
-
-def mean(scores: Sequence[Scores]) -> dict[str, float]:
-    """Metric -> its mean over those that report it."""
-    names = sorted({name for found in scores for name in found})
-    return {name: _average([float(s[name]) for s in scores if name in s]) for name in names}
-
-
-def _average(values: list[float]) -> float:
-    return sum(values) / len(values)
 
 
 def worst_site(rows: list[SiteRow], metric: str, method: str = "federated") -> dict[str, Any]:

@@ -33,6 +33,7 @@ from reuna.edge.train import Fitted, Trainer
 from reuna.exchange.egress import Egress
 from reuna.exchange.intake import Intake
 from reuna.exchange.meter import CountedFlows
+from reuna.exchange.presence import Presence
 from reuna.fog.train import Combiner
 from reuna.sim.bus import MemoryBroker, MemoryBus
 from reuna.sim.clock import InPlace
@@ -465,9 +466,7 @@ class SimFleet:
         return connection
 
     async def _say_hello(self, link: Link, name: str) -> None:
-        while True:
-            await link.hello(Hello(name, "sim", "0", protocol=VERSION))
-            await self._clock.sleep(HELLO_S)
+        await Presence(lambda: link.hello(Hello(name, "sim", "0", protocol=VERSION)), HELLO_S).keep()
 
     def _link(self, life: Incarnation) -> Link:
         """What a place reaches its egress by; where nothing is killed, the egress itself."""

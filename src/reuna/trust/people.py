@@ -22,9 +22,9 @@ Via = Literal["session", "certificate", "machine"]  #: machine: on the cloud's o
 
 ROLES: dict[str, str] = {
     "viewer": "sees runs, nodes and models",
-    "engineer": "hands over code and models, begins runs and checks before them",
+    "engineer": "hands over code and models, begins runs and checks before them, acknowledges alarms",
     "approver": "says yes or no to what somebody else has proposed",
-    "officer": "reads the audit trail",
+    "officer": "reads the audit trail, acknowledges alarms",
     "admin": "sees accounts, reads the audit trail",
 }
 ALL = frozenset(ROLES)
@@ -39,6 +39,7 @@ ACTIONS: dict[str, frozenset[str]] = {
     "runs.submit": frozenset({"engineer"}),
     "runs.check": frozenset({"engineer"}),
     "runs.stop": frozenset({"engineer"}),
+    "alarms.acknowledge": frozenset({"engineer", "officer"}),
     "releases.propose": frozenset({"engineer"}),
     "proposals.decide": frozenset({"approver"}),
     "people.read": frozenset({"admin"}),

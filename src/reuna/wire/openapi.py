@@ -67,6 +67,31 @@ _CHECK = {
         "code": {"type": "string"},
     },
 }
+_ALARM = {
+    "type": "object",
+    "required": ["id", "kind", "sentence", "nodes", "sites", "signals", "since", "ended", "by"],
+    "properties": {
+        "id": {"type": "string"},
+        "kind": {"enum": ["process", "machine", "sensor"]},
+        "sentence": {"type": "string"},
+        "since": {"type": "number"},
+        "ended": {"type": "number"},
+        "by": {"type": "string"},
+        "seen": {"type": "number"},
+        "note": {"type": "string"},
+    },
+}
+_WATCH = {
+    "type": "object",
+    "required": ["fleet", "nodes", "alarms"],
+    "properties": {
+        "fleet": {"type": "string"},
+        "nodes": {"type": "object", "additionalProperties": {"type": "object"}},
+        "alarms": {"type": "array", "items": _ALARM},
+    },
+}
+_NOTE = {"type": "object", "properties": {"note": {"type": "string"}}, "additionalProperties": False}
+_METRICS = {"type": "string", "contentMediaType": "text/plain"}
 _WHO = {
     "type": "object",
     "required": ["name", "roles", "via", "csrf"],
@@ -157,7 +182,12 @@ ROUTES: tuple[Route, ...] = (
         RunSpec,
         (202, 404, 422),
     ),
-    Route("get", "/v1/runs", "The newest runs, the newest first", _LIST),
+    Route(
+        "get",
+        "/v1/runs",
+        "The newest runs, the newest first; `why` the cloud began one by itself, what its `gates` said",
+        _LIST,
+    ),
     Route("get", "/v1/runs/{run}", "Where a run is; its result or error at the end", _STATE, refuses=(404,)),
     Route("delete", "/v1/runs/{run}", "Stop a run; it can be resumed", _PROPOSED, refuses=(202, 404)),
     Route(
@@ -226,6 +256,9 @@ ROUTES: tuple[Route, ...] = (
         refuses=(422,),
         query={"after": _COUNT, "wait": _COUNT},
     ),
+    Route("get", "/v1/watch", "What each node says of its watch, and the alarms, the newest first", _WATCH),
+    Route("post", "/v1/alarms/{id}", "Somebody has seen an alarm", _ALARM, _NOTE, (404, 422)),
+    Route("get", "/metrics", "What nodes watch, in the text format of Prometheus", _METRICS),
     Route(
         "post", "/v1/session", "Sign in; the session's token, also as a cookie", _WHO, _SIGN_IN, (422, 429)
     ),

@@ -35,6 +35,7 @@ PROVENANCE = "build.intoto.json"
 NEEDED = (BINS, CARD, CODE, CONTRACT, GATES, LINEAGE, MODEL, SBOM)
 MAYBE = (PROVENANCE,)  #: of the build that the run ran, if it ran one
 MAX_RELEASE = 64 << 20  #: bytes
+HEAD = 32 << 10  #: bytes from the start of a file that hold its manifest
 
 AGAIN = "Take it from where it was made again."
 Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}\Z")]
@@ -116,3 +117,11 @@ def settings(found: Release) -> dict[str, Setting]:
 
 def _named(found: Release) -> str:
     return f"{found.manifest.about.project} {found.manifest.about.version}"
+
+
+def about(head: bytes) -> About:
+    """Which release a file says it is, by its first `HEAD` bytes; no digest is judged. Raises `Untrusted`."""
+    name, data = next(unpack(head, "release"), ("", b""))
+    if name != MANIFEST:
+        raise Untrusted("malformed", f"this is no release: it does not begin with {MANIFEST}")
+    return read_manifest(data, Manifest, FORMAT, "release").about

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import subprocess
 import sys
@@ -450,28 +451,43 @@ def test_without_asking_whether_it_is_torn_a_damaged_end_would_be_lost(
 
 # --- killed processes ------------------------------------------------------------------------------
 
-#: Dies by SIGKILL at its Nth call of a system function, which has done its work by half.
+#: Two lives one after the other in each folder, each a process of its own that dies by SIGKILL at its Nth
+#: call of a system function, which has done its work by half. How each ended, and what it had acknowledged.
 DIES = """
-import os, signal, sys
+import json, os, signal, sys
 from pathlib import Path
 from reuna.adapters import ledger_file
-from tests.unit.adapters.test_ledger_file import opened, intent
-folder, name, number, share = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), float(sys.argv[4])
-real, calls = getattr(os, name), 0
-def dying(fd, *more):
-    global calls
-    calls += 1
-    if calls == number:
-        if name == "pwrite":
-            real(fd, bytes(more[0])[: int(len(more[0]) * share)], more[1])
-        elif share:
-            real(fd, *more)
-        os.kill(os.getpid(), signal.SIGKILL)
-    return real(fd, *more)
-setattr(ledger_file.os, name, dying)
-made = opened(folder, segment_bytes=900)
-for each in range(30):
-    print(made.append(intent(each)), flush=True)
+from tests.unit.adapters.test_ledger_file import POINTS, opened, intent
+def live(folder, name, number, share):
+    real, calls = getattr(os, name), 0
+    def dying(fd, *more):
+        nonlocal calls
+        calls += 1
+        if calls == number:
+            if name == "pwrite":
+                real(fd, bytes(more[0])[: int(len(more[0]) * share)], more[1])
+            elif share:
+                real(fd, *more)
+            os.kill(os.getpid(), signal.SIGKILL)
+        return real(fd, *more)
+    setattr(ledger_file.os, name, dying)
+    made = opened(folder, segment_bytes=900)
+    for each in range(30):
+        print(made.append(intent(each)), flush=True)
+
+for case, (name, number, share) in enumerate(POINTS):
+    for again in (0, 1):
+        said, told = os.pipe()
+        pid = os.fork()
+        if not pid:
+            os.dup2(told, 1)
+            live(Path(sys.argv[1]) / str(case), name, number + again, share)
+            os._exit(0)
+        os.close(told)
+        with open(said) as lines:
+            numbers = [int(line) for line in lines]
+        ended = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        print(json.dumps([case, ended, numbers]), flush=True)
 """
 POINTS = [
     *(("pwrite", number, share) for number in (1, 2, 7, 20) for share in (0.0, 0.005, 0.5, 1.0)),
@@ -498,16 +514,15 @@ def check_after_kill(folder: Path, acknowledged: list[int]) -> None:
 @pytest.mark.slow
 def test_a_process_killed_at_any_point_loses_no_acknowledged_entry(tmp_path: Path) -> None:
     """Two deaths one after the other in each folder, so that recovery itself is killed too."""
-    killed = 0
-    for case, (name, number, share) in enumerate(POINTS):
-        folder, acknowledged = tmp_path / str(case), []
-        for again in (0, 1):
-            process = child(DIES, str(folder), name, str(number + again), str(share))
-            said, _ = process.communicate(timeout=100)
-            assert process.returncode in {0, -9}
-            killed += process.returncode == -9
-            acknowledged += [int(line) for line in said.split()]
-        check_after_kill(folder, acknowledged)
+    process = child(DIES, str(tmp_path))
+    said, _ = process.communicate(timeout=100)
+    assert process.returncode == 0
+    lives = [json.loads(line) for line in said.splitlines()]
+    assert len(lives) == 2 * len(POINTS)
+    assert {ended for _, ended, _ in lives} <= {0, -9}
+    for case in range(len(POINTS)):
+        check_after_kill(tmp_path / str(case), [each for of, _, seen in lives if of == case for each in seen])
+    killed = sum(ended == -9 for _, ended, _ in lives)
     assert killed > 1.5 * len(POINTS)
 
 

@@ -12,8 +12,9 @@ from typer.testing import CliRunner
 from reuna.cli import app
 from reuna.core.errors import SettingsError
 from reuna.core.gates import Gate
-from reuna.fleet.gates import grid, judge_run, sentence
+from reuna.fleet.gates import grid, sentence
 from reuna.fleet.report import render
+from reuna.loop.release import judge_run
 from tests.finished import finished
 
 RUN = CliRunner()

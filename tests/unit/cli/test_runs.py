@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 from typer.testing import CliRunner
 
 from reuna.cli import app
+from reuna.cli.run import begun_by_the_cloud
 from reuna.core.errors import Corrupted, RunNotFound
+from reuna.fleet.client import Operator
 from tests.finished import finished
 
 RUN = CliRunner()
@@ -58,3 +61,46 @@ def test_without_a_run_it_is_said_how_to_begin_one(tmp_path: Path) -> None:
     done = RUN.invoke(app, ["show", "--runs", str(tmp_path)])
     assert isinstance(done.exception, RunNotFound)
     assert "reuna demo" in done.exception.next_step
+
+
+def test_runs_of_a_fleet_say_what_began_them_and_what_their_gates_said(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    plain = {"project": "pumps", "task": "t", "rounds": 9, "edges": 6, "began": 86_400.0, "state": "done"}
+    worst = {"gate": "all min", "bound": 0.9, "site": "plant-6", "value": 0.71}
+    told = [
+        {**plain, "run": "n-3", "why": "schedule n", "gates": {"decision": "fail", "worst": worst}},
+        {**plain, "run": "n-2", "why": "schedule n", "gates": {"decision": "open", "why": "R1 no build"}},
+        {**plain, "run": "r-1", "gates": {"decision": "pass", "worst": worst, "left": ["all max_drop"]}},
+        {**plain, "run": "r-0", "state": "running"},
+    ]
+
+    class Cloud:
+        def runs(self) -> list[dict[str, Any]]:
+            return told
+
+    monkeypatch.setattr("reuna.cli.run.open_at", lambda _where: (None, Cloud()))
+    about = "pumps, 9 rounds, 6 edges, began 1970-01-02 00:00 UTC"
+    assert RUN.invoke(app, ["runs", "--fleet", "x"]).stdout.splitlines() == [
+        f"n-3  done       {about} by schedule n",
+        "    gates: fail: not to be released; worst all min 0.9 at plant-6, which has 0.71",
+        f"n-2  done       {about} by schedule n",
+        "    gates: open: R1 no build",
+        f"r-1  done       {about}",
+        "    gates: pass: every gate holds at every site; closest all min 0.9 at plant-6, which has 0.71; "
+        "all max_drop left to the release",
+        f"r-0  running    {about}",
+    ]
+    listed = json.loads(RUN.invoke(app, ["runs", "--fleet", "x", "--json"]).stdout)
+    assert (listed[0]["why"], listed[0]["gates"]["decision"]) == ("schedule n", "fail")
+
+
+def test_without_a_name_the_newest_run_that_the_cloud_began_is_fetched() -> None:
+    class Cloud:
+        def __init__(self, *runs: dict[str, Any]) -> None:
+            self.runs = lambda: list(runs)
+
+    person, nightly = {"run": "r-2"}, {"run": "n-1", "why": "schedule n"}
+    assert begun_by_the_cloud(cast("Operator", Cloud(person, nightly))) == "n-1"
+    with pytest.raises(RunNotFound, match="has begun no run by itself"):
+        begun_by_the_cloud(cast("Operator", Cloud(person)))

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from reuna.adapters.journal_dbos import DbosHost
-from reuna.cloud.schedules import MOST, Schedules
+from reuna.cloud.schedules import LOOK_S, MOST, Schedules
 from reuna.core.errors import BlobNotFound, Corrupted, PlanError, ReunaError, RunNotFound
 from reuna.core.records import RunSpec
 from reuna.core.schedule import DAY_S, Schedule
@@ -26,11 +26,13 @@ class Clock:
     def __init__(self) -> None:
         self.at, self.turned = MIDNIGHT, asyncio.Event()
         self.napping = asyncio.Event()
+        self.naps: list[float] = []
 
     def now(self) -> float:
         return self.at
 
-    async def sleep(self, _seconds: float) -> None:
+    async def sleep(self, seconds: float) -> None:
+        self.naps.append(seconds)
         self.napping.set()
         await self.turned.wait()
         self.turned.clear()
@@ -49,6 +51,7 @@ class Cloud:
     def __init__(self, file: Path) -> None:
         self.file, self.clock = file, Clock()
         self.begun: list[RunSpec] = []
+        self.whys: list[str] = []
         self.fogs: dict[str, tuple[str, ...]] = {"north": ("e1", "e2"), "south": ()}
         self.fails: ReunaError | None = None
         self.open()
@@ -61,9 +64,10 @@ class Cloud:
             raise RunNotFound(f"no run {run!r}")
         return SPEC
 
-    async def begin(self, spec: RunSpec) -> None:
+    async def begin(self, why: str, spec: RunSpec) -> None:
         if self.fails is not None:
             raise self.fails
+        self.whys.append(why)
         self.begun.append(spec)
 
     def names(self) -> list[str]:
@@ -91,6 +95,7 @@ async def test_a_run_is_begun_when_it_is_due_and_once(cloud: Cloud) -> None:
     assert first == msgspec.structs.replace(SPEC, run=first.run, fogs={"north": ("e1", "e2")}), (
         "on the fleet of now"
     )
+    assert cloud.whys == ["schedule nightly", "schedule nightly"]
 
 
 async def test_what_was_due_before_it_was_kept_is_not_begun(cloud: Cloud) -> None:
@@ -118,6 +123,26 @@ async def test_a_schedule_that_is_put_again_as_it_is_begins_nothing_anew(cloud: 
     cloud.clock.at += 1
     await cloud.schedules.put(NIGHTLY)
     assert cloud.file.read_bytes() == before
+
+
+async def test_with_an_interval_it_wakes_when_the_next_one_is_due(cloud: Cloud) -> None:
+    cloud.clock.at = MIDNIGHT + 7.0
+    await cloud.schedules.put(Schedule("often", "r-1", every="10s"))
+    keeping = asyncio.create_task(cloud.schedules.keep())
+    for seconds in (10.0, 14.0, 20.0):
+        await cloud.clock.turn(MIDNIGHT + seconds)
+    await ended(keeping)
+    assert cloud.names() == ["often-19720927-000010", "often-19720927-000020"]
+    assert cloud.clock.naps == [3.0, LOOK_S, 6.0, LOOK_S]
+
+
+def test_schedules_that_were_kept_before_there_were_intervals_are_read(cloud: Cloud) -> None:
+    schedule = {"name": "nightly", "again": "r-1", "at": "02:30", "days": ["mon"]}
+    kept = [{"schedule": schedule, "since": 1.0, "spec": msgspec.to_builtins(SPEC)}]
+    cloud.file.write_bytes(msgspec.json.encode(kept))
+    cloud.open()
+    (found,) = cloud.schedules.listed()
+    assert (found["at"], found["days"], found["every"]) == ("02:30", ("mon",), "")
 
 
 async def test_what_goes_wrong_is_shown_and_the_next_time_is_tried_again(cloud: Cloud) -> None:
@@ -151,6 +176,8 @@ async def test_what_is_dropped_is_begun_no_more(cloud: Cloud) -> None:
 async def test_what_cannot_be_kept_is_refused_and_nothing_changes(cloud: Cloud) -> None:
     with pytest.raises(RunNotFound):
         await cloud.schedules.put(Schedule("nightly", "r-9", "02:30"))
+    with pytest.raises(PlanError, match="schedule nightly: needs at or every"):
+        await cloud.schedules.put(Schedule("nightly", "r-1"))
     with pytest.raises(PlanError, match="must be some of"):
         await cloud.schedules.put(Schedule("nightly", "r-1", "02:30", ("so",)))
     for number in range(MOST):
@@ -178,7 +205,7 @@ async def test_after_a_restart_at_the_same_moment_the_journal_begins_the_run_no_
         begun.append(msgspec.json.decode(spec, type=RunSpec).run)
         return "done"
 
-    async def submit(spec: RunSpec) -> None:
+    async def submit(_why: str, spec: RunSpec) -> None:
         await host.submit("train", spec.run, msgspec.json.encode(spec).decode())
 
     async def spec_of(run: str) -> RunSpec:
@@ -187,7 +214,7 @@ async def test_after_a_restart_at_the_same_moment_the_journal_begins_the_run_no_
     host.register("train", body)
     await host.start()
     try:
-        await submit(SPEC)
+        await submit("", SPEC)
         first = Schedules(tmp_path / "s.json", clock, spec_of, submit, lambda: SPEC.fogs)
         await first.put(NIGHTLY)
         for _ in range(2):  # lives of the cloud

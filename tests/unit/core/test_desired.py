@@ -110,7 +110,14 @@ MISTAKES = {
     "[cohorts.both]\nmembers = ['canary']\n": "2.toml:2:1: cohorts.both.members names 'canary', which is a cohort",
     "[cohorts.none]\n": "2.toml:1:2: cohorts.none needs members",
     "[projects.ovens]\n": "2.toml:1:2: projects.ovens needs champion",
-    "[schedules.x]\nevery = '1d'\n": "2.toml:2:1: schedules.x.every is not a setting",
+    "[schedules.x]\ncron = '1d'\n": "2.toml:2:1: schedules.x.cron is not a setting",
+    "[schedules.x]\nagain = 'r'\n": "2.toml:1:2: schedules.x needs at or every, one of them",
+    "[schedules.x]\nagain = 'r'\nat = '02:30'\nevery = '1d'\n": "2.toml:1:2: schedules.x needs at or every",
+    "[schedules.x]\nagain = 'r'\nevery = '9s'\n": "2.toml:3:1: schedules.x.every is '9s', must be from 10 s",
+    "[schedules.x]\nagain = 'r'\nevery = '1w'\n": "2.toml:3:1: schedules.x.every is '1w', must be a number of",
+    "[schedules.x]\nagain = 'r'\nevery = '1d'\ndays = ['mon']\n": "2.toml:1:2: schedules.x days go with at",
+    "[projects.x]\n": "2.toml:1:2: projects.x needs champion or release_from",
+    "[projects.x]\nrelease_from = ''\n": "2.toml:2:1: projects.x.release_from is '', must be a folder",
     "[schedules.x]\nat = '02:30'\n": "2.toml:1:2: schedules.x needs again",
     "[schedules.x]\nagain = 'r'\nat = '24:30'\n": "2.toml:3:1: schedules.x.at is '24:30', must be a time of day",
     "[schedules.x]\nagain = '../r'\nat = '02:30'\n": "2.toml:2:1: schedules.x.again is '../r', must be the name",
@@ -175,6 +182,6 @@ def test_the_published_schema_takes_what_is_read_and_refuses_what_is_not() -> No
     found = desired_schema()
     assert json.loads(page.read_text()) == found
     jsonschema.validate(tomllib.loads(WHOLE), found)
-    for text in ("[schedules.x]\nevery = '1d'\n", "[placements.x]\nversion = '1'\n"):
+    for text in ("[schedules.x]\ncron = '1d'\n", "[placements.x]\nversion = '1'\n"):
         with pytest.raises(jsonschema.ValidationError):
             jsonschema.validate(tomllib.loads(text), found)

@@ -10,7 +10,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reuna.core.schedule import DAY_S, DAYS, Schedule, days_of_week, following, latest, run_name, time_of_day
+from reuna.core.schedule import (
+    DAY_S,
+    DAYS,
+    Schedule,
+    days_of_week,
+    following,
+    interval,
+    latest,
+    mistake,
+    run_name,
+    time_of_day,
+)
 
 TIMES = st.builds(lambda h, m: f"{h:02d}:{m:02d}", st.integers(0, 23), st.integers(0, 59))
 SCHEDULES = st.builds(
@@ -62,10 +73,41 @@ def test_a_schedule_without_a_day_is_never_due() -> None:
 @pytest.mark.parametrize("text", ["", "2:30", "24:00", "02:60", "02:30\n", "02.30", "٠2:30"])
 def test_what_is_no_time_of_day_is_refused(text: str) -> None:
     assert "time of day" in time_of_day(text)
+    found = {"name": "n", "again": "r", "at": text}
     with pytest.raises(msgspec.ValidationError):
-        msgspec.convert({"name": "n", "again": "r", "at": text}, Schedule)
+        msgspec.convert(found if text else {**found, "every": "1"}, Schedule)
 
 
 @pytest.mark.parametrize("days", [[], ["so"], ["mon", "mon"], [1], [["mon"]]])
 def test_what_are_no_days_is_refused(days: list[object]) -> None:
     assert "mon, tue" in days_of_week(days)
+
+
+EVERY = st.builds(lambda seconds: Schedule("often", "r-1", every=f"{seconds}s"), st.integers(10, 31 * 86_400))
+
+
+@given(EVERY, NOW)
+def test_with_an_interval_it_is_due_at_multiples_that_no_restart_moves(
+    schedule: Schedule, now: float
+) -> None:
+    due, after, seconds = latest(schedule, now), following(schedule, now), int(schedule.every[:-1])
+    assert due is not None
+    assert after is not None
+    assert due <= now < after
+    assert (after - due, due % seconds) == (seconds, 0.0)
+    assert run_name(schedule, due) != run_name(schedule, after)
+    assert latest(schedule, after) == after
+
+
+@pytest.mark.parametrize("text", ["", "6", "h", "06h", "0h", "9s", "32d", "1.5h", "6h\n", "1w", "٦h"])
+def test_what_is_no_interval_is_refused(text: str) -> None:
+    assert interval(text)
+
+
+def test_a_schedule_has_a_time_of_day_or_an_interval_and_not_both() -> None:
+    assert mistake(Schedule("n", "r", "02:30")) == ""
+    assert mistake(Schedule("n", "r", every="6h")) == ""
+    assert mistake(Schedule("n", "r")) == "needs at or every, one of them"
+    assert mistake(Schedule("n", "r", "02:30", every="6h")) == "needs at or every, one of them"
+    assert mistake(Schedule("n", "r", every="6h", days=("mon",))) == "days go with at"
+    assert mistake(Schedule("n", "r", every="1s")).startswith("every must be from 10 s")

@@ -12,7 +12,15 @@ import pytest
 from reuna.adapters.register import Alarm, Register
 from reuna.core.errors import BadMessage, BusDown, PermissionDenied
 from reuna.core.records import Hello
-from reuna.exchange.admission import Admission, alarm_fields, node_fields, read_alarm, read_node, watch
+from reuna.exchange.admission import (
+    HEARD_S,
+    Admission,
+    alarm_fields,
+    node_fields,
+    read_alarm,
+    read_node,
+    watch,
+)
 from reuna.sim.clock import EPOCH, InPlace, SimClock, run_virtual
 from reuna.trust.enrolment import Node
 from reuna.wire import OLDEST, VERSION
@@ -167,6 +175,36 @@ def test_what_cannot_be_read_is_refused(fields: dict[str, Any]) -> None:
         read_node("north", fields)
     with pytest.raises(BadMessage):
         read_alarm(fields)
+
+
+def test_who_comes_is_written_down_at_once_and_who_stays_now_and_then(tmp_path: Path) -> None:
+    async def script(world: World) -> None:
+        told: list[set[str]] = []
+        write = world.register.heard
+        world.register.heard = lambda heard: (told.append(set(heard)), write(heard))  # type: ignore[assignment,func-returns-value]
+
+        async def speak(*names: str) -> None:
+            for name in names:
+                world.admission.hear(f"hello.{name}", Hello(name, "1", "0", protocol=VERSION))
+            await asyncio.sleep(2)
+
+        await speak("a")
+        assert told == [{"a"}]
+        await speak("a", "stranger")
+        assert told == [{"a"}], "it is known, and who is not admitted is no news"
+        await speak("a", "b")
+        assert told == [{"a"}, {"a", "b", "stranger"}]
+        await speak("a")
+        await asyncio.sleep(HEARD_S)
+        assert told[2:] == [{"a"}], "now and then all the same"
+        world.register.hold("b", EPOCH)
+        await asyncio.sleep(2)
+        world.register.release("b")
+        await asyncio.sleep(2)
+        await speak("b")
+        assert told[3:] == [{"b"}], "it was out, and is there again"
+
+    living(tmp_path, ["a", "b"], script)
 
 
 def test_with_which_version_a_node_speaks_is_kept_for_the_next_upgrade(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,14 @@ from typer.testing import CliRunner
 
 from reuna.adapters import trust_keys
 from reuna.cli import app
-from reuna.core.desired import Listed
-from reuna.core.errors import KeyProblem, NotUsable, ReunaError, SettingsError, Untrusted
+from reuna.core.desired import Listed, Trained
+from reuna.core.errors import KeyProblem, NotUsable, ReunaError, SettingsError, Unreachable, Untrusted
 from reuna.core.schedule import Schedule
 from reuna.fleet import desired as gitops
 from reuna.fleet import trust
 from reuna.fleet.layout import Fleet
 from reuna.fleet.release import Catalogue
+from reuna.fleet.trained import Workplace
 from reuna.fleet.trust import Ceremony
 from reuna.trust import publish
 from reuna.trust.publish import public_of
@@ -353,3 +355,118 @@ def test_what_was_made_last_goes_to_the_canary_by_itself_and_on_when_it_is_promo
     assert "~ release pumps 3: press-1 → every node" in place.run("plan").stdout
     assert place.run("apply", "--wait", "30").exit_code == 0
     assert place.listed() == [(3, (), 2)]
+
+
+FROM = """
+[fleet]
+name = "mill"
+[projects.ovens]
+release_from = "../ovens"
+[placements.ovens]
+project = "ovens"
+follows = "challenger"
+"""
+
+
+def trained(place: Place, monkeypatch: pytest.MonkeyPatch, *states: str) -> list[Trained]:
+    """The cloud has trained by itself: what becomes of it at each look."""
+    place.write(FROM)
+    asked, made, coming = list[Workplace](), list[Trained](), list(states)
+
+    def look(at: Workplace) -> tuple[Trained, ...]:
+        asked.append(at)
+        assert at.sources == {"ovens": Path("state/../ovens")}
+        state = coming.pop(0) if coming else ""
+        return (Trained("ovens", "nightly-1", "schedule nightly", state, "why"),) if state else ()
+
+    def release_them(_at: Workplace, ready: Sequence[Trained]) -> tuple[list[str], list[str]]:
+        for each in ready:
+            data = release(1, "ovens")
+            Catalogue.of(place.folder / "releases", "ovens").add(decode(data), data)
+            made.append(each)
+        return ["release ovens 1"] * len(ready), []
+
+    monkeypatch.setattr("reuna.fleet.trained.look", look)
+    monkeypatch.setattr("reuna.fleet.trained.release", release_them)
+    return made
+
+
+def test_before_the_first_release_a_placement_that_follows_waits_for_it(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained(place, monkeypatch)
+    done = place.run("plan")
+    assert (done.exit_code, done.stdout) == (0, "mill is as wanted\n")
+
+
+@pytest.mark.parametrize(
+    ("state", "status", "line"),
+    [
+        ("ready", 10, "+ nightly-1 of ovens, schedule nightly, is released next: why"),
+        ("waits", 10, "… nightly-1 of ovens, schedule nightly, waits for a second person: why"),
+        ("stopped", 0, "✗ nightly-1 of ovens, schedule nightly, is not released: why"),
+        ("same", 0, "= nightly-1 of ovens, schedule nightly, taught nothing new: why"),
+    ],
+)
+def test_a_plan_shows_what_becomes_of_what_the_cloud_trained(
+    place: Place, monkeypatch: pytest.MonkeyPatch, state: str, status: int, line: str
+) -> None:
+    trained(place, monkeypatch, state, state)
+    done = place.run("plan")
+    assert (done.exit_code, done.stdout.splitlines()[0]) == (status, line)
+    (found,) = place.plan()["trained"]
+    assert (found["run"], found["state"], found["said"]) == ("nightly-1", state, "why")
+
+
+def test_apply_releases_it_and_signs_it_where_the_challenger_is_wanted(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = trained(place, monkeypatch, "ready")
+    place.cloud.eager = True
+    done = place.run("apply", "--wait", "30", "--json")
+    assert done.exit_code == 0, done
+    assert json.loads(done.stdout)["done"] == ["release ovens 1", "published: ovens 1 for every node"]
+    assert len(made) == 1
+    assert place.listed() == [(1, (), 1)]
+
+
+def test_what_comes_while_waves_are_waited_for_is_released_too(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = trained(place, monkeypatch, "waits", "ready")
+    place.cloud.eager = True
+    assert place.run("apply", "--wait", "30").exit_code == 0
+    assert (len(made), place.listed()) == (1, [(1, (), 1)])
+
+
+def test_kept_it_goes_on_through_a_cloud_that_is_away_and_a_mistake_in_the_directory(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = trained(place, monkeypatch, "", "ready", "", "", "", "")
+    naps = iter(("away", "away", "mistake", "mended", "end"))
+    answer = place.cloud.releases
+    troubled = [Unreachable("the cloud does not answer")] * 2
+
+    def releases(after: int = 0, wait_s: int = 0) -> dict[str, Any]:
+        if made and place.listed() and not place.cloud.eager:
+            place.cloud.eager = True
+            place.write("[fleet", "more.toml")
+        if place.cloud.asked == 1 and troubled:
+            raise troubled.pop()
+        if place.cloud.eager and place.cloud.asked > 8:
+            raise KeyboardInterrupt
+        return answer(after, wait_s)
+
+    def nap(_seconds: float) -> None:
+        if next(naps) == "mistake":
+            (place.folder / "state" / "more.toml").unlink()
+
+    monkeypatch.setattr(place.cloud, "releases", releases)
+    monkeypatch.setattr("reuna.cli.desired.time.sleep", nap)
+    done = place.run("apply", "--keep")
+    assert len(made) == 1
+    assert place.listed() == [(1, (), 1)]
+    assert done.stderr.count("the cloud does not answer; looked at again") == 1
+    assert done.stderr.count("more.toml:1:") == 1
+    assert done.stdout.splitlines()[-1] == "mill is as wanted"
+    assert done.exit_code == 130, "ended by Ctrl-C, and by nothing else"

@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 from reuna.adapters.head_store import HeadStore, Kept
 from reuna.adapters.trust_keys import write_key
 from reuna.cli import app
-from reuna.cloud.coordinator import HEADS as HEADS_FILE
+from reuna.cloud.files import HEADS as HEADS_FILE
 from reuna.core.errors import KeyProblem, NotUsable, ReleaseNotFound, ReunaError, Untrusted
 from reuna.fleet import evidence
 from reuna.fleet.allowed import newest_heads

@@ -19,6 +19,7 @@ from aiohttp import web
 from reuna.adapters.tls import identity_of
 from reuna.core.errors import (
     AccountProblem,
+    AlarmNotFound,
     BlobNotFound,
     NotSignedIn,
     PermissionDenied,
@@ -248,6 +249,7 @@ async def errors_as_json(request: web.Request, handler: Handler) -> web.StreamRe
 _STATUS: tuple[tuple[type[ReunaError], int], ...] = (
     (BlobNotFound, 404),
     (RunNotFound, 404),
+    (AlarmNotFound, 404),
     (NotSignedIn, 401),
     (PermissionDenied, 403),
     (TooMany, 429),

@@ -21,6 +21,9 @@ DELETE /v1/schedules/{name}         no more
 GET  /v1/nodes                      nodes heard of
 GET  /v1/fleet                      its fogs and their edges
 GET  /v1/releases?after=N&wait=S    what nodes may take and which hold it; waits for another mark than N
+GET  /v1/watch                      what nodes watch, and the alarms
+POST /v1/alarms/{id}                somebody has seen it (JSON)
+GET  /metrics                       the same in Prometheus' text format
 POST /v1/session                    sign in; GET who I am; DELETE sign out
 POST /v1/sign-ins                   begin to sign in at the identity provider; GET which that is
 POST /v1/sign-ins/{ticket}          what it sent somebody back with; as POST /v1/session
@@ -54,6 +57,7 @@ from reuna.adapters.operator_api.guard import (
     read,
     with_headers,
 )
+from reuna.adapters.operator_api.metrics import CONTENT_TYPE, metrics_of
 from reuna.adapters.operator_api.sessions import SessionDesk, SignIns
 from reuna.core.errors import AccountProblem, PortInUse
 from reuna.core.records import KeptBuild, ReleaseAsked, RunSpec
@@ -63,6 +67,7 @@ from reuna.wire.openapi import openapi
 
 MAX_WAIT_S = 20  #: a request may wait so long for something to change
 RESUME = "runs.resume"  #: a proposal to go on with a run; whether it needs two is asked as for beginning one
+MAX_NOTE = 2_000  #: characters
 MAX_BLOB = 1 << 30  #: bytes; a model or bundle an operator may put
 
 
@@ -76,11 +81,20 @@ class Builds(Protocol):
     def listed(self) -> list[KeptBuild]: ...
 
 
+class Monitor(Protocol):
+    """What nodes watch; `reuna.cloud.monitor` implements it."""
+
+    async def answer(self) -> dict[str, Any]: ...
+    async def acknowledge(self, number: str, who: str, note: str) -> dict[str, Any]: ...
+
+
 class Actions(Protocol):
     """What the API can do; the coordinator implements it."""
 
     @property
     def builds(self) -> Builds: ...
+    @property
+    def monitor(self) -> Monitor: ...
 
     def put_blob(self, data: bytes, digest: str) -> None: ...
     def get_blob(self, digest: str) -> bytes: ...
@@ -124,6 +138,12 @@ class Decision(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     approve: bool
     digest: str
+
+
+class Seen(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What somebody who has seen an alarm says of it."""
+
+    note: str = ""
 
 
 class Retry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -194,6 +214,9 @@ def api_app(actions: Actions, reception: Reception, sign_ins: SignIns | None = N
         ("GET", "/v1/nodes", "nodes.read", desk.nodes),
         ("GET", "/v1/fleet", "nodes.read", desk.fleet),
         ("GET", "/v1/releases", "nodes.read", desk.releases),
+        ("GET", "/v1/watch", "nodes.read", desk.watch),
+        ("POST", "/v1/alarms/{id}", "alarms.acknowledge", desk.acknowledge),
+        ("GET", "/metrics", "nodes.read", desk.metrics),
         ("GET", "/v1/session", "self", sessions.who),
         ("DELETE", "/v1/session", "self", sessions.sign_out),
         ("GET", "/v1/people", "people.read", desk.people),
@@ -337,6 +360,19 @@ class _Desk:
     async def releases(self, request: web.Request, _known: Known) -> web.Response:
         seconds = min(_count(request, "wait"), MAX_WAIT_S)
         return web.json_response(await self._actions.releases(_count(request, "after"), seconds))
+
+    async def watch(self, _request: web.Request, _known: Known) -> web.Response:
+        return web.json_response(await self._actions.monitor.answer())
+
+    async def acknowledge(self, request: web.Request, known: Known) -> web.Response:
+        note = read(Seen, await few_words(request), "note").note[:MAX_NOTE]
+        number = request.match_info["id"]
+        alarm = await self._actions.monitor.acknowledge(number, known.caller.name, note)
+        return web.json_response(alarm)
+
+    async def metrics(self, _request: web.Request, _known: Known) -> web.Response:
+        text = metrics_of(await self._actions.monitor.answer(), self._actions.nodes())
+        return web.Response(body=text, headers={"Content-Type": CONTENT_TYPE})
 
     async def people(self, _request: web.Request, _known: Known) -> web.Response:
         return web.json_response(await in_thread(self._reception.people))

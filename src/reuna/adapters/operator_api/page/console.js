@@ -91,9 +91,9 @@ async function showRuns() {
   }));
   const rows = runs.map((run) => [run, roundsOf(run.run), waitsFor(run)]);
   draw("runs", rows, () => rows.map(([run, rounds, waits]) => el("tr", { "data-run": run.run },
-    el("td", {}, run.run),
+    el("td", {}, run.run, ...(run.why ? [el("span", { class: "ago" }, run.why)] : [])),
     el("td", {}, run.project),
-    el("td", { class: waits ? "waiting" : run.state }, waits || run.state),
+    el("td", { class: waits ? "waiting" : run.state }, waits || run.state, ...gatesOf(run)),
     el("td", { class: "number" }, `${rounds.length} of ${run.rounds}`),
     el("td", {}, curve(rounds.map((each) => each.loss))),
     el("td", { class: "began" }, when(run.began)),
@@ -106,6 +106,14 @@ const roundsOf = (run) => (timelines.get(run) ?? []).filter((each) => each.what 
 function waitsFor(run) {
   const last = (timelines.get(run.run) ?? []).filter((each) => ["round", "waits"].includes(each.what)).at(-1);
   return run.state === "running" && last?.what === "waits" ? `waits for the officers of ${last.fields.nodes}` : "";
+}
+
+/** What the gates of a run's build said when it had ended, and where it is worst. */
+function gatesOf({ gates }) {
+  if (!gates) return [];
+  const { decision, worst, why } = gates;
+  const where = worst ? `, ${worst.gate} at ${worst.site ?? `all ${worst.machines}`}` : why ? `, ${why}` : "";
+  return [el("span", { class: "ago" }, `gates: ${decision}${where}`)];
 }
 
 function stopOf(run) {

@@ -1,0 +1,88 @@
+"""``reuna watch``: what nodes say of their inputs and answers, and the alarms."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from reuna.cli.output import as_json
+from reuna.cli.runs import Json
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+app = typer.Typer(no_args_is_help=True, help="What nodes see of drift, and the alarms.")
+FleetOption = Annotated[str, typer.Option("--fleet", help="As of `reuna run`.")]
+
+
+@app.command()
+def show(fleet: FleetOption, json: Json = False) -> None:
+    """Show how far each node's inputs have moved, and the alarms that go on; 1 while one is not seen."""
+    from reuna.cli.run import open_at
+
+    _, operator = open_at(fleet)
+    found = operator.watch()
+    going_on = [each for each in found["alarms"] if not each["ended"]]
+    if json:
+        as_json(found)
+    else:
+        _print(found, going_on)
+    raise typer.Exit(1 if any(not each["by"] for each in going_on) else 0)
+
+
+@app.command()
+def acknowledge(
+    alarm: Annotated[str, typer.Argument(metavar="ALARM", help="Its number, see `reuna watch show`.")],
+    fleet: FleetOption,
+    note: Annotated[str, typer.Option("--note", help="What you say of it.")] = "",
+    json: Json = False,
+) -> None:
+    """Say that you have seen an alarm. It goes on until what it is about is over."""
+    from reuna.cli.run import open_at
+
+    _, operator = open_at(fleet)
+    found = operator.acknowledge(alarm, note)
+    if json:
+        as_json(found)
+    else:
+        typer.echo(f"alarm {found['id']} was seen by {found['by']}: {found['sentence']}")
+
+
+def _print(found: Mapping[str, Any], going_on: list[dict[str, Any]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("node", "site", "drift", "moved most", "answers", "windows", "safe", "p99", "told")
+    for node, each in sorted(found["nodes"].items()):
+        moved = sorted(each.get("moved", {}).items(), key=lambda one: -one[1])
+        table.add_row(
+            node,
+            each["site"],
+            _level(each, "level", "alarm"),
+            ", ".join(f"{signal} {distance:.1f}x" for signal, distance in moved[:3]),
+            _level(each, "answers_level", "answers_alarm"),
+            str(each.get("windows", 0)),
+            str(each.get("safe", 0)),
+            f"{each['p99_ms']:.1f} ms" if "p99_ms" in each else "",
+            _when(each["at"]),
+        )
+    Console().print(table)
+    for alarm in going_on:
+        seen = f", seen by {alarm['by']}" if alarm["by"] else ""
+        typer.echo(f"alarm {alarm['id']} since {_when(alarm['since'])}{seen}: {alarm['sentence']}")
+    if not found["nodes"]:
+        typer.echo("no node has said anything yet: nodes watch once a release is live on them", err=True)
+
+
+def _level(each: Mapping[str, Any], level: str, alarm: str) -> str:
+    if each.get("withheld"):
+        return "stays at the site"
+    if level == "level" and not each.get("reference"):
+        return "learns what is usual"
+    return "ALARM" if each.get(alarm) else f"{min(each.get(level, 0.0), 1):.0%}"
+
+
+def _when(at: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(at))

@@ -1,0 +1,242 @@
+"""One node's watch over what feeds its model and what that answers. Nothing here has a row for long.
+
+    STATE/watch.state       references and sums, so that a restart goes on where it was
+
+Inputs are held against blocks of the node's own training tables; where there are none, and for answers
+always, the first blocks after a release went live are gathered as the reference. With another release,
+contract or rule all begins anew. What a block has so far is lost in a crash, and nothing else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from reuna.adapters.conformity import columns_of
+from reuna.adapters.files import read_at_most, replace_file
+from reuna.adapters.tables import Table
+from reuna.core import monitoring
+from reuna.core.bins import Counted, together
+from reuna.core.conformity import Columns
+from reuna.core.contract import Contract
+from reuna.core.errors import BadMessage, StorageError
+from reuna.core.foreign import UNREADABLE
+from reuna.core.monitoring import Block, Monitoring, Part
+from reuna.core.ports import Clock, Offload
+from reuna.core.records import Event
+from reuna.core.watch import LEAST, Reference, Rule, Said, State, compare, reference, step
+from reuna.core.watched import WHAT, Watched, as_fields
+
+log = logging.getLogger("reuna.watch")
+STATE = "watch.state"
+MAX_STATE = 256 << 20  #: bytes
+GATHERED = 60  #: blocks after going live that become a reference where there is none
+INPUTS, ANSWERS = "inputs", "answers"
+LATENCIES = 1024  #: the newest, of which percentiles are told
+_HASH = 32
+
+#: Passes an event on; False when the site's policy keeps it here.
+Emit = Callable[[Event], Awaitable[bool]]
+
+
+class Line(msgspec.Struct):
+    """One series of blocks: its reference, or what is gathered of it, its sums and what was said last."""
+
+    signals: tuple[str, ...] = ()
+    shape: tuple[int, ...] = (0, 0, 0)
+    cells: bytes = b""
+    gathered: list[tuple[Counted, ...]] = []
+    state: State = State()
+    said: Said = Said(alarm=False, level=0.0)
+    moved: dict[str, float] = {}
+
+    @property
+    def reference(self) -> Reference | None:
+        """None while it is being gathered."""
+        if not self.cells:
+            return None
+        return Reference(self.signals, np.frombuffer(self.cells, np.int64).reshape(self.shape))
+
+
+class Kept(msgspec.Struct):
+    """What the file holds; ``of``: release, contract and rule that it belongs to."""
+
+    of: str
+    lines: dict[str, Line] = {}
+    parts: dict[str, Part] = {}
+    rows: int = 0
+    blocks: int = 0
+
+
+_kept = msgspec.msgpack.Decoder(Kept)
+
+
+def references(agreed: Contract, rule: Monitoring, tables: Iterable[Table]) -> dict[str, Line]:
+    """The reference of each regime in the tables, of those with blocks enough."""
+    found: dict[str, list[tuple[Counted, ...]]] = {}
+    for table in tables:  # what a table has at its end is no whole block, and goes on in no other
+        _, blocks = monitoring.cut(agreed, rule, {}, columns_of(table, agreed))
+        for block in blocks:
+            found.setdefault(block.regime, []).append(block.counted)
+    return {
+        f"{INPUTS}/{regime}": with_reference(Line(), blocks)
+        for regime, blocks in found.items()
+        if len(blocks) >= LEAST
+    }
+
+
+def with_reference(line: Line, blocks: Sequence[Sequence[Counted]]) -> Line:
+    """The line once its reference is there."""
+    made = reference(blocks)
+    return msgspec.structs.replace(
+        line,
+        signals=made.signals,
+        shape=made.blocks.shape,
+        cells=made.blocks.astype(np.int64).tobytes(),
+        gathered=[],
+    )
+
+
+class Monitor:
+    """See the module. ``node`` and ``boot`` are in its events; ``folder`` is the node's state folder."""
+
+    def __init__(
+        self, node: str, boot: str, folder: Path, emit: Emit, clock: Clock, offload: Offload
+    ) -> None:
+        self._node = node
+        self._boot = boot
+        self._file = folder / STATE
+        self._emit = emit
+        self._clock = clock
+        self._offload = offload
+        self._agreed = Contract()
+        self._rule = Monitoring()
+        self._kept = Kept("")
+        self._windows = self._safe = 0
+        self._took: list[float] = []
+        self._changed = asyncio.Event()
+
+    async def open(self, release: str, agreed: Contract, rule: Monitoring, tables: Iterable[Table]) -> None:
+        """Watch what goes to a release. Tables are read only where the kept state is of something else."""
+        of = hashlib.sha256(msgspec.msgpack.encode((release, agreed, rule))).hexdigest()
+        self._agreed, self._rule = agreed, rule
+        kept = await self._offload(lambda: _read(self._file, of))
+        if kept is None:
+            lines = await self._offload(lambda: references(agreed, rule, tables))
+            kept = Kept(of, lines)
+            log.info("watches %d regimes, against blocks of %d rows", len(lines), rule.rows(agreed.every_s))
+        self._kept = kept
+
+    async def rows(self, table: Columns) -> None:
+        """More rows that the model was given, each once. On a full disk a restart goes on from before."""
+        kept = self._kept
+        parts, blocks = monitoring.cut(self._agreed, self._rule, kept.parts, table)
+        kept.parts = dict(parts)
+        for block in blocks:
+            await self._take(INPUTS, block)
+            kept.blocks += 1
+        if blocks:
+            kept.rows = self._rule.rows(self._agreed.every_s)
+            await self._offload(self._write)
+            self._changed.set()
+
+    async def answered(
+        self,
+        answers: Sequence[float | None],
+        confidences: Sequence[float],
+        safe: int,
+        took_ms: Sequence[float],
+    ) -> None:
+        """Answers of some windows, and how long they took. ``safe``: how many were the safe answer."""
+        kept, whole = self._kept, self._rule.rows(self._agreed.every_s)
+        self._windows, self._safe = self._windows + len(answers), self._safe + safe
+        self._took = [*self._took, *took_ms][-LATENCIES:]
+        step_rows = self._agreed.window_rows[1] or 1
+        part = kept.parts.get(ANSWERS, Part(0, ()))
+        counted = together([part.counted, monitoring.answered(answers, confidences)])
+        part = Part(part.rows + len(answers), counted)
+        if part.rows * step_rows < whole:
+            kept.parts[ANSWERS] = part
+            return
+        kept.parts.pop(ANSWERS, None)
+        await self._take(ANSWERS, Block("", part.counted))
+
+    async def _take(self, what: str, block: Block) -> None:
+        """One block into its line: compared, or gathered."""
+        name = f"{what}/{block.regime}"
+        line = self._kept.lines.setdefault(name, Line())
+        against = line.reference
+        if against is None:
+            line.gathered.append(block.counted)
+            if len(line.gathered) >= GATHERED:
+                self._kept.lines[name] = with_reference(line, line.gathered)
+            return
+        # two kinds of lines share what is promised, each regime is most of the time another's turn
+        rule = Rule(2 * self._rule.periods)
+        found = await self._offload(lambda: compare(against, block.counted))
+        line.state, said = step(rule, line.state, found)
+        ratio = dict(zip(found.signals, map(float, found.scores / found.typical), strict=True))
+        line.moved = {signal: ratio[signal] for signal in said.moved}
+        if said.alarm != line.said.alarm:
+            log.warning("%s %s: %s", name, "alarm" if said.alarm else "quiet again", ", ".join(said.moved))
+        line.said = said
+
+    def watched(self) -> Watched:
+        """What is said of it now: of inputs the regime with the highest level."""
+        inputs = {name: line for name, line in self._kept.lines.items() if name.startswith(INPUTS)}
+        worst = max(inputs.values(), key=lambda line: line.said.level, default=Line())
+        answers = self._kept.lines.get(f"{ANSWERS}/", Line())
+        middle, late = np.percentile(self._took, (50, 99)) if self._took else (0.0, 0.0)
+        return Watched(
+            rows=self._kept.rows,
+            blocks=self._kept.blocks,
+            reference=min((line.shape[0] for line in inputs.values()), default=0),
+            level=worst.said.level,
+            alarm=any(line.said.alarm for line in inputs.values()),
+            moved={signal: ratio for line in inputs.values() for signal, ratio in line.moved.items()},
+            answers_level=answers.said.level,
+            answers_alarm=answers.said.alarm,
+            windows=self._windows,
+            safe=self._safe,
+            p50_ms=round(float(middle), 3),
+            p99_ms=round(float(late), 3),
+        )
+
+    async def tell(self) -> None:
+        """Say what is watched after each block of inputs. Until cancelled."""
+        number = 0
+        while True:
+            await self._changed.wait()
+            self._changed.clear()
+            fields = as_fields(self.watched())
+            event = Event(self._node, f"{self._boot}/{WHAT}", number, self._clock.now(), WHAT, fields=fields)
+            if await self._emit(event):
+                number += 1
+
+    def _write(self) -> None:
+        data = msgspec.msgpack.encode(self._kept)
+        try:
+            replace_file(self._file, hashlib.sha256(data).digest() + data)
+        except StorageError as error:
+            log.warning("what is watched is not written down: %s %s", error.code, error)
+
+
+def _read(file: Path, of: str) -> Kept | None:
+    """What was kept of the same; a damaged file is none, and its loss is said."""
+    try:
+        data = read_at_most(file, MAX_STATE) or b""
+        if not data:
+            return None
+        if hashlib.sha256(data[_HASH:]).digest() != data[:_HASH]:
+            raise BadMessage("it is damaged")
+        kept = _kept.decode(data[_HASH:])
+    except (StorageError, BadMessage, *UNREADABLE) as error:
+        log.warning("%s is not used, the watch begins anew: %s", file, error)
+        return None
+    return kept if kept.of == of else None

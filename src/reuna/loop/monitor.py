@@ -1,0 +1,165 @@
+"""What alarms of many machines say together: the process moved, a machine is sick, a sensor broke. Pure.
+
+    found = judge(heard)          # what each node told last -> findings, the widest first
+
+A signal that has moved at `SHARE` or more of a cohort's machines has moved with the process. What is left
+belongs to single machines: one signal is a sensor, several are a machine. Of a cohort with fewer than `FEW`
+machines nobody can say what moved everywhere.
+
+>>> press = [Heard(f"edge-{n}", "oulu", moved=("oil",), alarm=True) for n in (1, 2, 3)]
+>>> [(each.kind, each.signals) for each in judge([*press, Heard("edge-4", "oulu")])]
+[('process', ('oil',))]
+>>> [(each.kind, each.nodes) for each in judge([press[0], Heard("e-2", "oulu"), Heard("e-3", "oulu")])]
+[('sensor', ('edge-1',))]
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Literal
+
+import msgspec
+from msgspec.structs import replace
+
+Kind = Literal["process", "machine", "sensor"]
+ORDER: tuple[Kind, ...] = ("process", "machine", "sensor")
+SHARE = 0.5  #: of a cohort's machines, at which a signal has moved everywhere
+FEW = 3  #: machines of a cohort, below which there is no everywhere
+
+
+class Heard(msgspec.Struct, frozen=True):
+    """What a node told last. ``moved``: signals that did by themselves; ``alarm``: all together did."""
+
+    node: str
+    site: str
+    cohort: str = ""
+    alarm: bool = False
+    moved: tuple[str, ...] = ()
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """What moved, where. No signals: each of them a little, all together more than chance makes."""
+
+    kind: Kind
+    nodes: tuple[str, ...]
+    sites: tuple[str, ...]
+    signals: tuple[str, ...] = ()
+    cohort: str = ""
+
+
+def judge(heard: Iterable[Heard]) -> tuple[Finding, ...]:
+    """The findings of each cohort, the widest first. A node counts once, with what it told last."""
+    nodes = {each.node: each for each in heard}
+    found: list[Finding] = []
+    for cohort in sorted({each.cohort for each in nodes.values()}):
+        members = [each for each in nodes.values() if each.cohort == cohort]
+        everywhere = _everywhere(members)
+        if everywhere:
+            found.append(_process(cohort, members, everywhere))
+        found += [_single(each, everywhere) for each in members if _own(each, everywhere)]
+    return tuple(sorted(found, key=lambda each: (ORDER.index(each.kind), each.cohort, each.nodes)))
+
+
+def sentence(found: Finding) -> str:
+    """As people read it."""
+    what = ", ".join(found.signals) or "many signals a little"
+    where = ", ".join(found.nodes)
+    if found.kind == "process":
+        return f"the process moved at {len(found.nodes)} machines ({where}): {what}"
+    if found.kind == "sensor":
+        return f"one signal moved at {where} alone, perhaps its sensor: {what}"
+    return f"{where} differs from what it was, and others do not: {what}"
+
+
+def _everywhere(members: Sequence[Heard]) -> frozenset[str]:
+    if len(members) < FEW:
+        return frozenset()
+    counts = Counter(signal for each in members for signal in set(each.moved))
+    return frozenset(signal for signal, count in counts.items() if count >= SHARE * len(members))
+
+
+def _process(cohort: str, members: Sequence[Heard], everywhere: frozenset[str]) -> Finding:
+    moved = sorted((each for each in members if everywhere.intersection(each.moved)), key=lambda x: x.node)
+    sites = sorted({each.site for each in moved})
+    return Finding(
+        "process", tuple(each.node for each in moved), tuple(sites), tuple(sorted(everywhere)), cohort
+    )
+
+
+def _own(each: Heard, everywhere: frozenset[str]) -> bool:
+    """Whether something moved at this machine that did not move everywhere."""
+    if each.moved:
+        return not everywhere.issuperset(each.moved)
+    return each.alarm
+
+
+def _single(each: Heard, everywhere: frozenset[str]) -> Finding:
+    signals = tuple(name for name in each.moved if name not in everywhere)
+    kind: Kind = "sensor" if len(signals) == 1 else "machine"
+    return Finding(kind, (each.node,), (each.site,), signals, each.cohort)
+
+
+# --- alarms: findings over time -----------------------------------------------------------------------
+
+MOST_ALARMS = 1000  #: that are kept, the newest
+
+
+class Alarm(msgspec.Struct, frozen=True):
+    """A finding from when it was there first (epoch s) until it was gone; 0: it still is.
+
+    ``by`` has seen it, at ``seen`` (epoch s), and says ``note``. ``told``: where word of it was sent.
+    """
+
+    id: str
+    finding: Finding
+    since: float
+    ended: float = 0.0
+    by: str = ""
+    seen: float = 0.0
+    note: str = ""
+    told: tuple[str, ...] = ()
+
+
+def key(found: Finding) -> str:
+    """What stays the same while a finding grows: a process of a cohort, or one machine."""
+    if found.kind == "process":
+        return f"process/{found.cohort}"
+    return f"machine/{found.nodes[0]}"
+
+
+def raised(alarms: Sequence[Alarm], findings: Iterable[Finding], now: float) -> tuple[Alarm, ...]:
+    """The alarms after a look at what is found now: new ones, those that go on, those that have ended."""
+    open_now = {key(each): each for each in findings}
+    after = []
+    for each in alarms:
+        found = None if each.ended else open_now.pop(key(each.finding), None)
+        ends = found is None and not each.ended
+        after.append(replace(each, ended=now) if ends else replace(each, finding=found or each.finding))
+    first = max((int(each.id) for each in alarms), default=0) + 1
+    new = (Alarm(str(number), each, now) for number, each in enumerate(open_now.values(), first))
+    return (*after, *new)[-MOST_ALARMS:]
+
+
+def acknowledged(
+    alarms: Sequence[Alarm], number: str, who: str, note: str, now: float
+) -> tuple[Alarm, ...] | None:
+    """The alarms once somebody says that they have seen one; None when there is no such."""
+    if number not in {each.id for each in alarms}:
+        return None
+    return tuple(replace(each, by=who, seen=now, note=note) if each.id == number else each for each in alarms)
+
+
+def sent(alarms: Sequence[Alarm], number: str, channel: str) -> tuple[Alarm, ...]:
+    """The alarms once word of one was sent over a channel."""
+    return tuple(replace(each, told=(*each.told, channel)) if each.id == number else each for each in alarms)
+
+
+def unsent(alarms: Iterable[Alarm], channels: Sequence[str]) -> list[tuple[Alarm, str]]:
+    """What has to be sent where, the oldest first; nothing of what has ended or was seen before."""
+    return [
+        (each, channel)
+        for each in alarms
+        for channel in channels
+        if not each.ended and not each.by and channel not in each.told
+    ]

@@ -1,0 +1,174 @@
+"""A node watches what feeds its model: it says what moved, goes on after a restart, and tells no row."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from reuna.adapters.tables import Table
+from reuna.core.conformity import Columns
+from reuna.core.contract import Contract, Signal, Windows
+from reuna.core.monitoring import Monitoring
+from reuna.core.records import Event
+from reuna.core.watched import WHAT, Watched, is_watched, read_fields
+from reuna.edge.monitor import GATHERED, STATE, Monitor
+
+AGREED = Contract(
+    every_s=1.0,
+    signals=(Signal("flow", min=0, max=10), Signal("heat", min=0, max=10)),
+    windows=Windows(rows=30, step=3),
+)
+RULE = Monitoring(block_s=30, quiet_days=0.05)  # 144 blocks
+
+
+async def at_once(work: Callable[[], Any]) -> Any:
+    return work()
+
+
+def readings(seed: int, rows: int, flow: float = 5.0) -> dict[str, np.ndarray[Any, Any]]:
+    rng = np.random.default_rng(seed)
+    return {"flow": rng.normal(flow, 1, rows), "heat": rng.normal(5, 1, rows)}
+
+
+def trained(blocks: int = 80) -> list[Table]:
+    return [Table(Path("train.csv"), readings(1, 30 * blocks))]
+
+
+def columns(values: dict[str, np.ndarray[Any, Any]]) -> Columns:
+    return Columns(len(values["flow"]), values)
+
+
+class Node:
+    """A node's monitor, and what it told."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.told: list[Event] = []
+        self.lets = True
+        self.start()
+
+    def start(self) -> None:
+        self.monitor = Monitor("edge-1", "b", self.folder, self.emit, self, at_once)
+
+    def now(self) -> float:
+        return 7.0
+
+    async def sleep(self, seconds: float) -> None:
+        raise AssertionError("a monitor does not wait")
+
+    async def emit(self, event: Event) -> bool:
+        self.told.append(event)
+        return self.lets
+
+    async def open(self, tables: list[Table] | None = None, release: str = "r1") -> None:
+        await self.monitor.open(release, AGREED, RULE, trained() if tables is None else tables)
+
+    async def see(self, seed: int, blocks: int, flow: float = 5.0) -> Watched:
+        values = readings(seed, 30 * blocks, flow)
+        for at in range(0, 30 * blocks, 20):  # as windows come: not in whole blocks
+            await self.monitor.rows(columns({name: one[at : at + 20] for name, one in values.items()}))
+        return self.monitor.watched()
+
+
+@pytest.fixture
+async def node(tmp_path: Path) -> Node:
+    made = Node(tmp_path)
+    await made.open()
+    return made
+
+
+async def test_while_nothing_moves_nothing_is_said_to_have_moved(node: Node) -> None:
+    said = await node.see(2, 60)
+    assert (said.rows, said.blocks, said.reference, said.alarm, said.moved) == (30, 60, 80, False, {})
+    assert said.level < 1
+
+
+async def test_a_signal_that_moved_raises_the_alarm_and_is_named(node: Node) -> None:
+    said = await node.see(3, 30, flow=7.0)
+    assert said.alarm
+    assert said.level >= 1
+    assert list(said.moved) == ["flow"]
+    assert said.moved["flow"] > 1.5
+
+
+async def test_a_restart_goes_on_where_it_was_and_does_not_read_the_tables_again(node: Node) -> None:
+    before = await node.see(3, 30, flow=7.0)
+    node.start()
+    await node.open(tables=[Table(Path("gone.csv"), {})])
+    after = node.monitor.watched()
+    assert (after.blocks, after.level, after.moved) == (before.blocks, before.level, before.moved)
+
+
+async def test_with_another_release_all_begins_anew(node: Node) -> None:
+    await node.see(3, 30, flow=7.0)
+    node.start()
+    await node.open(release="r2")
+    assert node.monitor.watched() == Watched(reference=80)
+
+
+@pytest.mark.parametrize("damage", [b"", b"x" * 100, b"\0" * 32 + b"\x81"])
+async def test_a_damaged_state_is_said_and_the_watch_begins_anew(
+    node: Node, damage: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    await node.see(3, 30, flow=7.0)
+    (node.folder / STATE).write_bytes(damage)
+    node.start()
+    await node.open()
+    assert node.monitor.watched() == Watched(reference=80)
+    assert ("begins anew" in caplog.text) == bool(damage)
+
+
+async def test_without_tables_the_first_blocks_become_the_reference(tmp_path: Path) -> None:
+    node = Node(tmp_path)
+    await node.open(tables=[])
+    assert (await node.see(2, GATHERED - 1)).reference == 0
+    assert (await node.see(4, 1)).reference == GATHERED
+    assert (await node.see(5, 40, flow=7.5)).alarm
+
+
+async def test_answers_are_watched_against_those_of_the_beginning(node: Node) -> None:
+    async def answer(blocks: int, fault: float) -> Watched:
+        rng = np.random.default_rng(6)
+        for _ in range(blocks):
+            kinds = (rng.random(10) < fault).astype(float)
+            await node.monitor.answered(kinds.tolist(), rng.uniform(0.6, 1, 10).tolist(), 0, [2.0])
+        return node.monitor.watched()
+
+    assert (await answer(GATHERED + 20, 0.1)).answers_level < 1
+    said = await answer(80, 0.95)
+    assert said.answers_alarm
+    assert (said.windows, said.safe, said.p50_ms, said.p99_ms) == (10 * (GATHERED + 100), 0, 2.0, 2.0)
+
+
+async def test_what_is_told_has_no_row_and_comes_once_a_block(node: Node) -> None:
+    task = asyncio.create_task(node.monitor.tell())
+    await node.monitor.rows(columns(readings(2, 29)))
+    await asyncio.sleep(0)
+    assert not node.told
+    await node.monitor.rows(columns(readings(4, 1)))
+    while not node.told:
+        await asyncio.sleep(0)
+    task.cancel()
+    (event,) = node.told
+    assert (event.node, event.boot, event.seq, event.at, event.what) == ("edge-1", f"b/{WHAT}", 0, 7.0, WHAT)
+    assert is_watched(event)
+    assert read_fields(event.fields).rows == 30
+
+
+async def test_a_full_disk_costs_the_state_of_a_restart_and_nothing_else(
+    node: Node, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from reuna.core.errors import DiskFull
+    from reuna.edge import monitor
+
+    def full(*_: object) -> None:
+        raise DiskFull("no space left")
+
+    monkeypatch.setattr(monitor, "replace_file", full)
+    assert (await node.see(3, 30, flow=7.0)).alarm
+    assert "not written down" in caplog.text

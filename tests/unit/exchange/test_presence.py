@@ -1,0 +1,49 @@
+"""A node says that it is there sooner while it is new, and at once when something changed."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from reuna.exchange.presence import SOON_S, Presence
+from reuna.sim.clock import run_virtual
+
+
+def said(
+    every_s: float, until_s: float, changes: tuple[float, ...] = (), takes_s: float = 0.0
+) -> list[float]:
+    """When a node says hello, seconds since it began; ``changes`` is when what it says becomes another thing."""
+
+    async def live() -> list[float]:
+        loop, moments = asyncio.get_running_loop(), []
+
+        async def say() -> None:
+            moments.append(loop.time())
+            await asyncio.sleep(takes_s)
+
+        presence = Presence(say, every_s)
+        for moment in changes:
+            loop.call_at(moment, presence.changed)
+        keeping = asyncio.create_task(presence.keep())
+        await asyncio.sleep(until_s)
+        keeping.cancel()
+        return moments
+
+    return run_virtual(live())
+
+
+def test_a_new_node_says_it_sooner_and_then_every_so_often() -> None:
+    assert said(5.0, 20.0) == pytest.approx([0.0, 0.5, 1.5, 3.5, 7.5, 12.5, 17.5])
+    assert said(0.1, 0.35) == pytest.approx([0.0, 0.1, 0.2, 0.3])
+
+
+def test_a_change_is_said_at_once_and_those_that_come_together_are_said_together() -> None:
+    assert said(3600.0, 10_000.0, (9_000.0,))[-1] == 9_000.0
+    assert said(3600.0, 10_000.0, (9_000.0, 9_000.1, 9_000.2))[-2:] == pytest.approx(
+        [9_000.0, 9_000.0 + SOON_S]
+    )
+
+
+def test_a_change_while_a_hello_is_on_its_way_is_said_after_it() -> None:
+    assert said(3600.0, 0.9, (0.2,), takes_s=0.3) == pytest.approx([0.0, 0.3 + SOON_S])

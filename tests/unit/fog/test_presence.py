@@ -1,0 +1,70 @@
+"""A fog tells at once which edges came or went."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from reuna.adapters.clock import SystemClock
+from reuna.adapters.register import Register
+from reuna.core.records import Hello
+from reuna.exchange.admission import Admission
+from reuna.fog import gateway
+from reuna.fog.train import Combiner
+from reuna.wire import VERSION, encode
+
+EDGES = ("press-1", "press-2")
+
+
+class Fog:
+    """What of a gateway takes part in that."""
+
+    def __init__(self, register: Register) -> None:
+        self.admission = Admission("demo", "edge", "mill-3", register, EDGES, SystemClock())
+        unused: Any = None
+        self.combiner = Combiner("mill-3", EDGES, *[unused] * 5)
+        self.told: list[tuple[str, ...]] = []
+        self.presence: Any = SimpleNamespace(changed=lambda: self.told.append(self.combiner.present()))
+
+    async def hears(self, name: str, subject: str = "") -> None:
+        data = encode(Hello(name, "b", "0", protocol=VERSION))
+        news: Any = SimpleNamespace(on_hello=ignore)
+        subject = subject or f"hello.{name}"
+        await gateway._hello(self.admission, self.combiner, news, self.presence, subject, data)
+
+
+async def ignore(*_: object) -> None:
+    return
+
+
+@pytest.fixture
+def fog(tmp_path: Path) -> Iterator[Fog]:
+    register = Register(tmp_path / "register.sqlite")
+    yield Fog(register)
+    register.close()
+
+
+async def test_an_edge_that_comes_is_told_of_at_once_and_one_that_stays_is_no_news(fog: Fog) -> None:
+    await fog.hears("press-1")
+    await fog.hears("press-1")
+    assert fog.told == [("press-1",)]
+    await fog.hears("press-2", "hello.press-1")
+    assert fog.told == [("press-1",)], "nobody speaks for another"
+    await fog.hears("press-2")
+    assert fog.told[1:] == [EDGES]
+
+
+async def test_an_edge_that_is_admitted_no_more_is_named_no_more_at_once(
+    fog: Fog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in EDGES:
+        await fog.hears(name)
+    monkeypatch.setattr(gateway, "leaf_config", lambda *_: None)
+    servers: Any = SimpleNamespace(recheck=lambda: None, reload=ignore)
+    desk = gateway.Desk({}, servers, servers, fog.combiner, fog.presence)
+    await desk.on_names(frozenset(EDGES), frozenset({"press-2"}))
+    assert fog.told[2:] == [("press-2",)]
