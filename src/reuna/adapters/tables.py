@@ -44,6 +44,7 @@ MAX_TABLE = 1 << 30  #: bytes of a Parquet table in memory
 BATCH = 65_536  #: rows
 NUMBER, CHARACTER = 8, 4  #: bytes in memory
 Column = NDArray[Any]
+MOST_KEPT = 16  #: results of one table
 P = ParamSpec("P")
 T = TypeVar("T")
 _stuck: dict[str, Counter[str]] = {}
@@ -214,6 +215,8 @@ def per_table(work: Callable[Concatenate[Table, P], T]) -> Callable[Concatenate[
             known = _of_tables[id(table)] = {}
             weakref.finalize(table, _of_tables.pop, id(table), None)
         if key not in known:
+            if len(known) >= MOST_KEPT:  # somebody's arguments are new each time
+                known.clear()
             known[key] = work(table, *args, **kwargs)
         found: T = known[key]
         return found

@@ -150,6 +150,7 @@ def export(
         str, typer.Option("--from", help="From this time on, ISO 8601 (UTC if it says no zone).")
     ] = "",
     end: Annotated[str, typer.Option("--to", help="Up to before this time.")] = "",
+    parquet: Annotated[bool, typer.Option("--parquet", help="Write Parquet instead of CSV.")] = False,
     json: Json = False,
 ) -> None:
     """Write what was read as tables for training: rows of the contract's grid, one file a stretch."""
@@ -166,7 +167,8 @@ def export(
     stored = StoredReadings(store or Path(_needed(settings, kept).folder))
     try:
         span = _instant(begin, "--from", -(1 << 62)), _instant(end, "--to", 1 << 62)
-        written = carry_out(stored, wanted, wired(wanted, sources), span, folder)
+        suffix = ".parquet" if parquet else ".csv"
+        written = carry_out(stored, wanted, wired(wanted, sources), span, folder, suffix)
     finally:
         stored.close()
     if json:

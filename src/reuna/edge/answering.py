@@ -17,8 +17,7 @@ from reuna.adapters.columns import project_folder
 from reuna.adapters.sandbox import HIGHEST, SandboxLimits
 from reuna.core.ports import Clock, Link
 from reuna.core.records import Terms, Work
-from reuna.core.source_settings import SourceSettings
-from reuna.edge.live import Live, LiveSettings
+from reuna.edge.live import Declared, Live, LiveSettings
 from reuna.edge.operate import Asking, OnOutcome, Standing
 from reuna.edge.predict import Predictor, held_of, read_release
 from reuna.edge.releases import GraphAlone
@@ -50,7 +49,7 @@ class Answering:
     """Starts releases and has them asked. ``readings``: folder of the local store."""
 
     def __init__(
-        self, place: Place, link: Link, readings: Path, sources: Sequence[SourceSettings], clock: Clock
+        self, place: Place, link: Link, readings: Path, sources: Sequence[Declared], clock: Clock
     ) -> None:
         self._place = place
         self._link = link

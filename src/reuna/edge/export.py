@@ -6,16 +6,16 @@ have empty cells, and so has a reading that is not of good quality. Labels are f
 
 from __future__ import annotations
 
-import csv
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from reuna.adapters.files import storage_error
 from reuna.adapters.local_store import StoredReadings
+from reuna.adapters.table_writer import write_table
 from reuna.core.contract import Signal
 from reuna.core.errors import DataError
 from reuna.core.grid import Grid, Rows
@@ -30,19 +30,20 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def export(
-    stored: StoredReadings, held: Held, wiring: Wiring, span_ns: tuple[int, int], folder: Path
+    stored: StoredReadings,
+    held: Held,
+    wiring: Wiring,
+    span_ns: tuple[int, int],
+    folder: Path,
+    suffix: str = ".csv",
 ) -> list[tuple[Path, int]]:
     """Write the readings from the first time up to before the second; each table and its rows.
 
-    Raises `DataError` when there are none or a table is there already, `NotLive`, `StorageError`.
+    ``suffix``: ``.csv`` or ``.parquet``. Raises `DataError` when there are none or a table is there already,
+    `NotLive`, `ExtraMissing`, `StorageError`.
     """
-    written: list[tuple[Path, int]] = []
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for stretch in _stretches(stored, held, wiring, span_ns):
-            written.append(_write(stretch, held, folder))
-    except OSError as error:
-        raise storage_error(error, folder) from error
+    stretches = _stretches(stored, held, wiring, span_ns)
+    written = [_write(stretch, held, folder, suffix) for stretch in stretches]
     if not written:
         raise DataError("the store has no reading of the contract's signals in that time")
     return written
@@ -117,61 +118,45 @@ def _next(stored: StoredReadings, wiring: Wiring, from_ns: int) -> int | None:
         from_ns = begin + 60 * NS
 
 
-def _write(pieces: Stretch, held: Held, folder: Path) -> tuple[Path, int]:
-    """One CSV file, whole under its name or not there."""
+def _write(pieces: Stretch, held: Held, folder: Path, suffix: str) -> tuple[Path, int]:
+    """One table, named by when it begins."""
     first = next(pieces)
-    path = folder / f"{EPOCH + timedelta(microseconds=first.first_ns // 1000):%Y-%m-%dT%H%M%S}Z.csv"
-    if path.exists():
-        raise DataError(f"{path} is there already", "Name another folder, or move it away.")
-    part, count = path.with_suffix(".part"), 0
-    with part.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(_header(held))
-        for rows in [first, *pieces]:
-            writer.writerows(_lines(rows, held, first.first_ns, count))
-            count += rows.count
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
-    return path, count
+    path = folder / f"{EPOCH + timedelta(microseconds=first.first_ns // 1000):%Y-%m-%dT%H%M%S}Z{suffix}"
+    units = {each.name: each.unit for each in _read(held)}
+    return path, write_table(path, _columns([first, *pieces], held), units)
 
 
-def _header(held: Held) -> list[str]:
-    agreed = held.agreed
-    signals = [f"{each.name} [{each.unit}]" if each.unit else each.name for each in _read(held)]
-    quality = [each.quality for each in _read(held) if each.quality]
-    ends = [agreed.time or "time", *([agreed.label] if agreed.label else [])]
-    return [*ends[:1], *signals, *dict.fromkeys(quality), *ends[1:]]
-
-
-def _read(held: Held) -> Sequence[Signal]:
+def _read(held: Held) -> list[Signal]:
     return [each for each in held.agreed.signals if each.name != held.agreed.label]
 
 
-def _lines(rows: Rows, held: Held, first_ns: int, before: int) -> Iterator[list[str]]:
-    """Cells as text: what is not good is empty."""
-    columns: list[list[str]] = []
-    quality: dict[str, list[str]] = {}
-    for signal in _read(held):
-        found = rows.cells.get(signal.name)
-        good = np.zeros(rows.count, bool) if found is None else found.good & ~np.isnan(found.values)
-        values = np.zeros(rows.count) if found is None else found.values
-        columns.append([repr(v) if g else "" for v, g in zip(values.tolist(), good.tolist(), strict=True)])
-        if signal.quality:
-            said = f"{signal.good[0]:g}" if not isinstance(signal.good[0], str) else signal.good[0]
-            known = quality.setdefault(signal.quality, [said] * rows.count)
-            quality[signal.quality] = [k if g else "" for k, g in zip(known, good.tolist(), strict=True)]
-    label = [[""] * rows.count] if held.agreed.label else []
-    times = _times(held, first_ns, before, rows.count)
-    yield from map(list, zip(times, *columns, *quality.values(), *label, strict=True))
+def _columns(pieces: Iterable[Rows], held: Held) -> Iterator[dict[str, NDArray[Any]]]:
+    """Columns as the contract calls them: time, signals, quality, label; what is not good is empty."""
+    before, agreed, first_ns = 0, held.agreed, None
+    for rows in pieces:
+        first_ns = rows.first_ns if first_ns is None else first_ns
+        found: dict[str, NDArray[Any]] = {agreed.time or "time": _times(held, first_ns, before, rows.count)}
+        quality: dict[str, NDArray[Any]] = {}
+        for signal in _read(held):
+            cells = rows.cells.get(signal.name)
+            values = np.full(rows.count, np.nan) if cells is None else cells.values
+            found[signal.name] = values if cells is None else np.where(cells.good, values, np.nan)
+            if signal.quality:
+                said = np.full(rows.count, signal.good[0])
+                none = "" if said.dtype.kind == "U" else np.nan
+                known = quality.get(signal.quality, said)
+                quality[signal.quality] = np.where(np.isnan(found[signal.name]), none, known)
+        label = {agreed.label: np.full(rows.count, np.nan)} if agreed.label else {}
+        yield {**found, **quality, **label}
+        before += rows.count
 
 
-def _times(held: Held, first_ns: int, before: int, count: int) -> list[str]:
+def _times(held: Held, first_ns: int, before: int, count: int) -> NDArray[Any]:
     """In the unit that the contract's column of time is called by, else ISO 8601; at the recording's pace."""
     every_s, name = held.agreed.every_s or 1.0, held.agreed.time or "time"
     unit_s = seconds_in(name.lower().removesuffix("s"))
-    rows = range(before, before + count)
+    rows = np.arange(before, before + count)
     if unit_s is not None:
-        return [repr((first_ns / NS + row * every_s) / unit_s) for row in rows]
+        return (first_ns / NS + rows * every_s) / unit_s
     begin = EPOCH + timedelta(microseconds=first_ns // 1000)
-    return [(begin + timedelta(seconds=row * every_s)).isoformat() for row in rows]
+    return np.array([(begin + timedelta(seconds=row * every_s)).isoformat() for row in rows.tolist()])

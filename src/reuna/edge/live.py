@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol
 
 import msgspec
 import numpy as np
@@ -27,7 +28,6 @@ from reuna.core.grid import Cells, Grid, Rows, joined, sampled
 from reuna.core.live import Mark, Shape, after, begun, due, due_ns, until
 from reuna.core.outcomes import Outcome
 from reuna.core.ports import Clock
-from reuna.core.source_settings import SourceSettings
 from reuna.core.sources import NS, ns_of
 from reuna.core.units import conversion
 from reuna.edge.predict import Held, Predictor
@@ -37,10 +37,29 @@ LEAST_S, POLL_S = 0.02, 0.5  #: between two looks at what is due
 AGAIN_S = 5.0  #: until the next look when a disk fails
 FULL_S = 1.0  #: until the next try to write down an answer
 TOGETHER = 64  #: windows that are asked for at once, after a pause
+MOST_CELLS = 300_000  #: of these windows, so that they fit a message; a larger window is asked for alone
 AHEAD_NS = 86_400 * NS  #: readings further ahead of this machine's clock are of no known time
 
 OnOutcome = Callable[[Outcome, Outcome | None], None]
 Pair = tuple[Outcome, Outcome | None]
+
+
+class Tagged(Protocol):
+    """A tag of a source, and the unit in which it is read."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def unit(self) -> str: ...
+
+
+class Declared(Protocol):
+    """A source as it is declared, of whatever kind; a replay has a ``speed`` besides."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def tags(self) -> Sequence[Tagged]: ...
 
 
 @dataclass(frozen=True)
@@ -60,7 +79,7 @@ class LiveSettings:
     silent_s: float = 60.0
 
 
-def wired(held: Held, sources: Iterable[SourceSettings]) -> Wiring:
+def wired(held: Held, sources: Iterable[Declared]) -> Wiring:
     """Which tags are a release's signals: those of the same name.
 
     Raises `NotLive` for a tag that two sources have, a unit that cannot be converted, and for no tag at all.
@@ -77,7 +96,7 @@ def wired(held: Held, sources: Iterable[SourceSettings]) -> Wiring:
             if conversion(tag.unit, units[tag.name]) is None:
                 raise NotLive(f"the tag {tag.name!r} is in {tag.unit}, {named(held)} reads {units[tag.name]}")
             found.setdefault(source.name, []).append(tag.name)
-            speeds[source.name] = source.speed
+            speeds[source.name] = getattr(source, "speed", 1.0)
     if not found:
         raise NotLive(f"no source has a tag that is a signal of {named(held)}: {', '.join(held.signals[:5])}")
     if len(set(speeds.values())) > 1:
@@ -100,6 +119,8 @@ class Sampler:
         self.predictor = predictor
         self.wiring = wiring
         self.shape = shape_of(predictor.held, wiring)
+        rows = MOST_CELLS // len(predictor.held.signals) - predictor.held.before - self.shape.length
+        self.together = min(TOGETHER, max(1, 1 + rows // self.shape.step))
         self._before: tuple[Grid, int, Rows] | None = None
 
     def rows(self, stored: StoredReadings, mark: Mark, windows: int) -> Rows:
@@ -153,7 +174,7 @@ class Live:
     def __init__(
         self,
         readings: Path,
-        sources: Sequence[SourceSettings],
+        sources: Sequence[Declared],
         answers: AnswerStore,
         settings: LiveSettings,
         clock: Clock,
@@ -222,7 +243,7 @@ class Live:
         source_ns, mark = await asyncio.to_thread(self._look, primary, stored)
         if source_ns is None or mark is None:
             return POLL_S
-        count = min(TOGETHER, due(mark, source_ns, self._lateness_ns))
+        count = min(primary.together, due(mark, source_ns, self._lateness_ns))
         if not count:
             return min(max((due_ns(mark, self._lateness_ns) - source_ns) / NS, LEAST_S), POLL_S)
         began = time.perf_counter()

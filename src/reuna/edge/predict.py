@@ -21,6 +21,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+import msgspec
 import numpy as np
 
 from reuna.adapters.files import storage_error
@@ -28,7 +29,7 @@ from reuna.adapters.project import unpack_bundle
 from reuna.adapters.sandbox import SandboxLimits, sentence
 from reuna.adapters.tables import folder_tables
 from reuna.adapters.worker import Desk, Worker
-from reuna.adapters.worker.messages import Answer, Answered, Ask
+from reuna.adapters.worker.messages import MAX_FRAME, Answer, Answered, Ask
 from reuna.core.contract import Contract, contract
 from reuna.core.errors import (
     DataError,
@@ -54,6 +55,7 @@ TRIES = 3  #: workers that one question may end
 FIRST_S, LAST_S = 0.2, 30.0  #: between the end of a worker and the next
 ANSWER_S = 60.0  #: after which a worker that says nothing is ended
 MAX_WHY = 200  #: characters
+MAX_INLINE = MAX_FRAME * 3 // 4  #: bytes of cells in a message; the rest of it is small
 MAX_OUTPUTS = 4096
 SILENT = f"the worker said nothing for {ANSWER_S:g} s"
 T = TypeVar("T")
@@ -140,7 +142,7 @@ class Predictor:
         The first window begins after ``rows.before`` rows. Raises `StorageError`.
         """
         began = time.perf_counter()
-        asked, starts = _asked(rows, self._columns), self._windows(rows)
+        asked, starts = self._lent(_asked(rows, self._columns)), self._windows(rows)
         try:
             answer = await self._again(lambda worker: worker.ask(asked))
             windows = _checked(answer, starts)
@@ -164,6 +166,17 @@ class Predictor:
         worker, self._worker = self._worker, None
         if worker is not None:
             await worker.close()
+
+    def _lent(self, asked: Ask) -> Ask:
+        """With the cells in a file where a message cannot hold them. Raises `StorageError`."""
+        if sum(len(values) + len(good) for values, good in asked.cells.values()) <= MAX_INLINE:
+            return asked
+        file = self._desk.lent / "rows"
+        try:
+            file.write_bytes(msgspec.msgpack.encode(asked.cells))
+        except OSError as error:
+            raise storage_error(error, file) from error
+        return msgspec.structs.replace(asked, cells={}, file=str(file))
 
     @property
     def _name(self) -> str:

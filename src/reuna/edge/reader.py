@@ -24,7 +24,7 @@ from reuna.adapters.processes import end_with_parent, no_core_files
 from reuna.adapters.toml_file import read_toml
 from reuna.core.errors import ReunaError
 from reuna.core.settings import locating, parse
-from reuna.core.source_settings import SOURCES, SourceSettings, StoreSettings, sources_of, store_of
+from reuna.core.source_settings import SOURCES, AnySource, StoreSettings, sources_of, store_of
 from reuna.edge.read import Recorder, begun, opened
 from reuna.edge.reading import Job, gone
 
@@ -33,7 +33,7 @@ AGAIN_S = (1.0, 60.0)  #: until a source that ended is begun again: first, longe
 STORE = "store"  #: in a node's state folder, where the sources' own file names no other
 
 
-def declared(job: Job) -> tuple[tuple[SourceSettings, ...], StoreSettings]:
+def declared(job: Job) -> tuple[tuple[AnySource, ...], StoreSettings]:
     """The sources and the store of a node. Raises `SettingsError`."""
     file = read_toml(Path(job.sources))
     values = parse(SOURCES, [file])
@@ -64,7 +64,7 @@ async def serve(job: Job, sock: socket.socket) -> None:
         store.close()
 
 
-async def _read(settings: SourceSettings, store: LocalStore) -> None:
+async def _read(settings: AnySource, store: LocalStore) -> None:
     """Keep what one source gives until it has no more; after an error it is begun again."""
     clock, offload = SystemClock(), ThreadOffload()
     recorder, (wait, longest) = Recorder(store, clock), AGAIN_S

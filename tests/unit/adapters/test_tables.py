@@ -371,6 +371,9 @@ def test_what_is_made_of_a_table_is_made_once_while_it_is_in_memory(tmp_path: Pa
     with stuck("x"):
         assert rows(read_table(tmp_path / "a.csv"), 2) == 4
     assert len(calls) == 4, "a table that is read again is another one"
+    for factor in range(1000):
+        rows(one, factor)
+    assert len(tables._of_tables[id(one)]) <= tables.MOST_KEPT
     known = len(tables._of_tables)
     del one, two
     assert len(tables._of_tables) <= known - 2, "it is forgotten with its table"

@@ -132,3 +132,18 @@ def test_nothing_in_that_time_and_a_table_that_is_there_are_said(place: Path) ->
     assert "is there already" in str(again.exception)
     odd = CliRunner().invoke(app, [*words, "--to", "noon"])
     assert "'noon', which is no time" in str(odd.exception)
+
+
+def test_parquet_has_the_same_cells_and_says_units(place: Path) -> None:
+    pytest.importorskip("pyarrow")
+    read(place, *range(6))
+    export(place)
+    export(place, "--parquet")
+    one, two = (read_table(place / "out" / f"2027-01-15T080000Z{suffix}") for suffix in (".csv", ".parquet"))
+    for name in two.columns:
+        if name != "fault":
+            found = one.columns[one.find(name) or ""]
+            assert found.tobytes() == two.columns[name].tobytes()
+            assert one.unit(one.find(name) or "") == two.unit(name)
+    assert two.unit("flow_m3_h") == "m3/h"
+    assert sorted(path.name for path in (place / "out").iterdir()) == [one.path.name, two.path.name]

@@ -24,7 +24,7 @@ from reuna.adapters.worker import Desk
 from reuna.adapters.worker.live import Standing
 from reuna.adapters.worker.messages import Answer, Answers, Ask, Predict, Stand
 from reuna.adapters.worker.predict import predict as predict_files
-from reuna.core.contract import Contract, Signal
+from reuna.core.contract import Contract, Signal, contract
 from reuna.core.errors import DiskFull, NotLive
 from reuna.core.fallback import Fallback, decide
 from reuna.core.grid import Rows
@@ -32,8 +32,10 @@ from reuna.core.outcomes import Outcome
 from reuna.core.project import TASKS
 from reuna.core.source_settings import SourceSettings, StoreSettings, TagSettings
 from reuna.core.sources import BAD, GOOD, NS, Batch, Tag, column
+from reuna.edge import live
 from reuna.edge.live import Live, LiveSettings, wired
 from reuna.edge.predict import Held, Predictor, held_of, read_release
+from reuna.edge.predict import held as held_from
 from reuna.wire.release import About
 from tests.pumps import RULES, Pumps, Row, make, rows_of, write
 
@@ -305,6 +307,27 @@ async def test_the_shadow_sees_the_same_rows_and_its_answers_are_kept_beside(pla
     assert plant.told[-1][1] is None, "of other windows nothing can be compared"
 
 
+async def test_so_many_windows_are_asked_for_at_once_as_fit_a_message(
+    plant: Plant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release = Echo()
+    await plant.live.use(release)  # type: ignore[arg-type]
+    await fed(plant, range(5))
+    plant.read(range(5, 105), [1.0] * 100)
+    plant.day.seconds = 105.0
+    await plant.until(106.0)
+    assert max(rows.count for rows in release.asked) == 64 - 1 + 3
+    monkeypatch.setattr(live, "MOST_CELLS", 10)
+    await plant.live.use(release)  # type: ignore[arg-type]
+    release.asked.clear()
+    plant.read(range(105, 205), [1.0] * 100)
+    plant.day.seconds = 205.0
+    await plant.until(206.0)
+    assert max(rows.count for rows in release.asked) == 10
+    firsts = [first for first, _, _ in plant.answered]
+    assert firsts == list(range(len(firsts)))
+
+
 async def test_a_full_disk_holds_answers_back_and_loses_none(
     plant: Plant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -503,3 +526,39 @@ def _in_place(held: Held, standing: Standing) -> Predictor:
     made = Predictor(held, nowhere, Path(), SandboxLimits(), 0, SystemClock())
     made._worker = InPlace(standing)  # type: ignore[assignment]
     return made
+
+
+def test_bad_quality_is_what_a_column_of_quality_says_in_a_file(pumps: Pumps, tmp_path: Path) -> None:
+    def graded(row: Row, status: str = "192") -> Row:
+        return {**row, "status": status}
+
+    agreed = contract(pumps.settings)
+    marked = tuple(
+        msgspec.structs.replace(each, quality="status", good=(192.0,))
+        if each.name == "temperature_c"
+        else each
+        for each in agreed.signals
+    )
+    text = msgspec.json.encode(msgspec.structs.replace(agreed, signals=marked)).decode()
+    graded_pumps = Pumps(pumps.folder, {**pumps.settings, "contract": text}, pumps.graph)
+    for split in ("train", "validation"):
+        for path in (pumps.node / split).iterdir():
+            write(tmp_path / split / path.name, [graded(row) for row in rows_of(path)])
+    recording = rows_of(pumps.recording)[:24]
+    write(
+        tmp_path / "test" / "a.csv",
+        [graded(row, "0" if n == 15 else "192") for n, row in enumerate(recording)],
+    )
+    known = held_from("", About("pumps", 1, "r", "0" * 64), dict(graded_pumps.settings))
+    expected = _offline(graded_pumps, known, tmp_path)
+    (tmp_path / "test" / "a.csv").rename(tmp_path / "test" / "live.csv")
+    request = Stand(str(pumps.settings["entry"]), str(tmp_path / "graph"), dict(graded_pumps.settings))
+    live_now = Standing(pumps.folder, tmp_path, request)
+    values = {name: np.array([float(row[name]) for row in recording]) for name in SIGNALS}
+    good = {name: np.ones(24, bool) for name in SIGNALS}
+    good["temperature_c"][15] = False
+    cells = {name: (values[name].tobytes(), good[name].tobytes()) for name in SIGNALS}
+    found = live_now.answer(Ask(START * NS, 24, 0, cells)).windows
+    assert [each.window.why for each in found] == [why for *_, why in expected]
+    assert [tuple(each.output) for each in found] == [output for *_, output, _ in expected]
+    assert "temperature_c: bad quality" in [each.window.why for each in found]

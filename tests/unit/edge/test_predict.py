@@ -152,6 +152,20 @@ async def test_rows_that_end_worker_after_worker_get_the_safe_answer_and_the_nex
         await predictor.close()
 
 
+async def test_rows_that_no_message_holds_are_answered_alike(
+    pumps: Pumps, release: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predictor = await started(pumps, release, tmp_path)
+    table = read_table(pumps.recording)
+    try:
+        inline = await predictor.answer(rows(pumps, table, 0, 48))
+        monkeypatch.setattr(live, "MAX_INLINE", 100)
+        assert plain(await predictor.answer(rows(pumps, table, 0, 48))) == plain(inline)
+        assert (tmp_path / "live" / "lent" / "rows").stat().st_size > 4 * 48 * 9
+    finally:
+        await predictor.close()
+
+
 async def test_a_worker_that_says_nothing_is_ended(
     pumps: Pumps, release: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

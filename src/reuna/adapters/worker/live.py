@@ -16,6 +16,7 @@ from itertools import repeat
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -23,14 +24,14 @@ from reuna.adapters.conformity import judge_tables
 from reuna.adapters.onnx_export import one_row, open_session, self_test
 from reuna.adapters.project import blame_project, load_entry
 from reuna.adapters.tables import Table, folder_tables, instead, read_table
-from reuna.adapters.worker.messages import Answer, Answered, Ask, Stand
+from reuna.adapters.worker.messages import Answer, Answered, Ask, Cells, Stand
 from reuna.adapters.worker.predict import (
     SPLIT,
     Recording,
     cut,
     features,
     first_label,
-    read_graph,
+    read_lent,
     without_label,
 )
 from reuna.core import fallback
@@ -71,7 +72,7 @@ class Standing:
         with instead(self._own.values()):
             judge_tables(paths, agreed).refuse(agreed)
             label = first_label(paths, agreed)
-        self._session = open_session(read_graph(Path(request.graph)))
+        self._session = open_session(read_lent(Path(request.graph)))
         self._entry = load_entry(project, request.entry)
         self._path = folder / SPLIT / LIVE
         self._named = _named(agreed, next(iter(self._own.values()), None))
@@ -80,6 +81,9 @@ class Standing:
     def answer(self, request: Ask) -> Answer:
         """Every window of the rows. Raises `LearnerError`, `DataError`, `WorkerFailed`."""
         began = time.perf_counter()
+        if request.file:
+            cells = msgspec.msgpack.decode(read_lent(Path(request.file)), type=Cells)
+            request = msgspec.structs.replace(request, cells=cells)
         mended = self._mended(request)
         windows = judge_windows(mended, np.zeros(request.rows, bool), *self._cut, request.before)
         x: Iterable[NDArray[np.float32]] = repeat(NOTHING, len(windows))
@@ -147,7 +151,7 @@ class Standing:
 
 def judge_graph(graph: Path) -> Answer:
     """`Standing.test` of a graph that nothing stands around. Raises `LearnerError`, `ExtraMissing`."""
-    return _tested(open_session(read_graph(graph)))
+    return _tested(open_session(read_lent(graph)))
 
 
 def _tested(session: Any) -> Answer:

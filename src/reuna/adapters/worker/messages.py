@@ -96,17 +96,22 @@ class Stand(msgspec.Struct, tag=True):
     settings: dict[str, Setting]
 
 
+Cells = dict[str, tuple[bytes, bytes]]
+
+
 class Ask(msgspec.Struct, tag=True):
     """Answer the windows of some rows of a sampling grid, with the release that stands.
 
     ``cells``: by signal its values, float64, and whether each is of good quality, one byte; little-endian.
     ``first_ns``: moment of the first row since the epoch. Of the first ``before`` only rules take notice.
+    ``file``: has the cells instead, in MessagePack, where they are too many for a message.
     """
 
     first_ns: int
     rows: int
     before: int
-    cells: dict[str, tuple[bytes, bytes]]
+    cells: Cells
+    file: str = ""
 
 
 class SelfTest(msgspec.Struct, tag=True):

@@ -57,7 +57,7 @@ def predict(project: Path, folder: Path, request: Predict) -> Answer:
     if request.check:
         with blame_project(project, "loading windows one by one"):
             _check_windows(entry, folder, request.settings, recordings, x)
-    graph = read_graph(Path(request.graph))
+    graph = read_lent(Path(request.graph))
     windows = list(_answered(recordings, agreed, graph, x))
     names, rows = [each.table.path.name for each in recordings], [len(each.table) for each in recordings]
     _write(Path(request.out), Answers(names, rows, cut(agreed)[0], windows))
@@ -209,8 +209,8 @@ def _answered(
             yield Answered(number, start, window, [float(value) for value in output], took_ms)
 
 
-def read_graph(file: Path) -> bytes:
-    """The graph of a release. Raises `StorageError`."""
+def read_lent(file: Path) -> bytes:
+    """What the parent lent. Raises `StorageError`."""
     try:
         return file.read_bytes()
     except OSError as error:
