@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from reuna.core.settings import TCP_PORT, Between, Option, between, one_of
-from reuna.core.source_kinds import AS_IT_IS, Kind, scaling_of
+from reuna.core.source_kinds import AS_IT_IS, Kind, Peer, scaling_of
 from reuna.core.sources import Scaling
 from reuna.core.units import read_unit, same_unit
 
@@ -268,6 +268,12 @@ class OpcUaSettings:
         found = _URL.fullmatch(self.url)
         return (found["six"] or found["host"]) if found else ""
 
+    @property
+    def port(self) -> int:
+        """Of the server."""
+        found = _URL.fullmatch(self.url)
+        return int((found and found["port"]) or PORT)
+
 
 def _wrong(name: str, table: Mapping[str, Any]) -> Iterator[str]:
     """What only the whole of a source can tell, each line beginning with a setting's name."""
@@ -325,4 +331,9 @@ def _tag(name: str, said: Mapping[str, Any], every_s: float, queue: int) -> OpcU
     )
 
 
-OPCUA = Kind("opcua", OPTIONS, TAG, ("url", "tags"), _made, _wrong)
+def _peer(settings: OpcUaSettings) -> Peer:
+    """Its security is the protocol's own, so that there is no TLS; a password leaves encrypted or not at all."""
+    return Peer(settings.host, settings.port)
+
+
+OPCUA = Kind("opcua", OPTIONS, TAG, ("url", "tags"), _made, _wrong, _peer)

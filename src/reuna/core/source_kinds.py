@@ -25,12 +25,34 @@ PORT = Option("port", int, 0, "its TCP port; 0: the usual one of the kind", chec
 
 
 @dataclass(frozen=True)
+class Peer:
+    """Where the other side of a source is.
+
+    With ``tls`` it must show a certificate of ``authority``, '' for one that this machine knows, and is shown
+    ours (files, PEM). ``readable``: a password would travel where anyone can read it.
+    """
+
+    host: str
+    port: int
+    readable: bool = False
+    tls: bool = False
+    authority: str = ""
+    certificate: str = ""
+    key: str = ""
+
+
+def nothing(settings: Any) -> None:
+    """What a kind has not."""
+
+
+@dataclass(frozen=True)
 class Kind:
     """A kind of source.
 
     ``options`` and ``tag`` are the keys that it has beside ``kind`` and ``tags``, and beside `COMMON_TAG`;
     ``needed`` must be given, which is looked at before all else. ``wrong`` tells what only the whole can,
-    ``made`` gives the record.
+    ``made`` gives the record, ``peer`` tells of a record where its other side is, ``period_s`` how often each
+    tag gives a reading, where that is declared.
     """
 
     name: str
@@ -39,6 +61,8 @@ class Kind:
     needed: tuple[str, ...]
     made: Callable[[str, Mapping[str, Any]], Any]
     wrong: Callable[[str, Mapping[str, Any]], Iterable[str]]
+    peer: Callable[[Any], Peer | None] = nothing
+    period_s: Callable[[Any], float | None] = nothing
 
     def mistakes(self, name: str, table: Mapping[str, Any]) -> Iterator[str]:
         """What is wrong with a source of this kind, one line each."""
