@@ -39,7 +39,7 @@ def show_live(
     from reuna.edge.read import begun, listen, opened
 
     clock = SystemClock()
-    sources, _ = _read(settings)
+    sources, _ = read_settings(settings)
     seen = begun([opened(each, clock, ThreadOffload()) for each in sources])
     _shown_while(listen(seen, clock, seconds), seen, quiet=json)
     if json:
@@ -64,7 +64,7 @@ def record(
     from reuna.edge.read import Recorder, begun, opened
 
     clock = SystemClock()
-    sources, kept = _read(settings)
+    sources, kept = read_settings(settings)
     store = LocalStore(_needed(settings, kept))
     try:
         seen = begun(
@@ -93,7 +93,7 @@ def stored(
     """Show what the local store has: its size, and the last readings of every tag."""
     from reuna.adapters.local_store import StoredReadings
 
-    _, kept = _read(settings)
+    _, kept = read_settings(settings)
     store = StoredReadings(Path(_needed(settings, kept).folder))
     try:
         seen = dict(_last(store, last))
@@ -136,7 +136,7 @@ def certificate(
     typer.echo(made["next"])
 
 
-def _read(settings: Path) -> tuple[tuple[AnySource, ...], StoreSettings | None]:
+def read_settings(settings: Path) -> tuple[tuple[AnySource, ...], StoreSettings | None]:
     """What a file of sources says. Raises `SettingsError`."""
     from reuna.adapters.toml_file import read_toml
     from reuna.core.settings import locating, parse

@@ -332,7 +332,7 @@ def _tag(name: str, said: Mapping[str, Any], every_s: float, queue: int) -> OpcU
 
 
 def _peer(settings: OpcUaSettings) -> Peer:
-    """Its security is the protocol's own, so that there is no TLS; a password leaves encrypted or not at all."""
+    """Its security is the protocol's own: there is no TLS. A password leaves encrypted or not at all."""
     return Peer(settings.host, settings.port)
 
 
