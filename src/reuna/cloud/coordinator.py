@@ -34,7 +34,7 @@ from reuna.cloud import release
 from reuna.cloud.builds import Builds
 from reuna.cloud.check import Checks
 from reuna.cloud.files import ALARMS, AUDIT, EVENTS, HEADS, PEOPLE, SCHEDULES
-from reuna.cloud.holdings import Holdings
+from reuna.cloud.holdings import LAST_WORDS, Holdings
 from reuna.cloud.monitor import Monitor
 from reuna.cloud.plan import Planner
 from reuna.cloud.reception import Reception
@@ -44,7 +44,7 @@ from reuna.cloud.sign_ins import SignIns
 from reuna.cloud.stock import Stock
 from reuna.cloud.train import Conductor, Outcome
 from reuna.cloud.witness import CloudWitness
-from reuna.core import operating, watched
+from reuna.core import watched
 from reuna.core.errors import (
     BadMessage,
     BlobNotFound,
@@ -63,7 +63,6 @@ from reuna.exchange.door import Door
 from reuna.exchange.intake import Intake
 from reuna.exchange.news import NewsDesk, Published
 from reuna.exchange.parent import address_of, host_of
-from reuna.exchange.releases import WHAT, read_event
 from reuna.exchange.room import SERVER_AWAY, STORE, tell_durability, when_there_is_room
 from reuna.exchange.storage import blobs_of, server_of, tables_of
 from reuna.exchange.stored import keep_stored
@@ -81,8 +80,7 @@ OWN_WORDS = frozenset(
 )  #: what the cloud says of a run
 #: Of what nodes say again and again the last counts; each is read before it is kept.
 LAST: dict[str, Callable[[Event], object]] = {
-    WHAT: read_event,
-    operating.WHAT: operating.read_event,
+    **LAST_WORDS,
     watched.WHAT: lambda event: watched.read_fields(event.fields),
 }
 NEWEST = 50  #: runs that are listed
@@ -570,7 +568,7 @@ async def _take_event(
         record = partial(ThreadOffload(), lambda: events.record(event, last=last))
         if not await when_there_is_room(record, SystemClock(), log, waits=STORE):
             log.info("an event came again on %s: %r %s of %r", subject, event.boot, event.seq, event.node)
-        elif event.what in (WHAT, operating.WHAT):
+        elif event.what in LAST_WORDS:
             coordinator.holdings.turn.on()
         elif event.what == watched.WHAT:
             await coordinator.monitor.heard()
