@@ -34,7 +34,7 @@ from reuna.cloud import release
 from reuna.cloud.builds import Builds
 from reuna.cloud.check import Checks
 from reuna.cloud.files import ALARMS, AUDIT, EVENTS, HEADS, PEOPLE, SCHEDULES
-from reuna.cloud.holdings import Holdings
+from reuna.cloud.holdings import LAST_WORDS, Holdings
 from reuna.cloud.monitor import Monitor
 from reuna.cloud.plan import Planner
 from reuna.cloud.reception import Reception
@@ -45,7 +45,7 @@ from reuna.cloud.sign_ins import SignIns
 from reuna.cloud.stock import Stock
 from reuna.cloud.train import Conductor, Outcome
 from reuna.cloud.witness import CloudWitness
-from reuna.core import operating, watched
+from reuna.core import watched
 from reuna.core.errors import (
     BadMessage,
     BlobNotFound,
@@ -60,7 +60,6 @@ from reuna.core.foreign import UNREADABLE
 from reuna.core.ports import Blob, Blobs, Clock, Journal, Offload
 from reuna.core.records import Event, Hello, RunSpec, Setting
 from reuna.core.schedule import Schedule
-from reuna.exchange import releases
 from reuna.exchange.admission import Admission, read_alarm, read_node
 from reuna.exchange.door import Door
 from reuna.exchange.intake import Intake
@@ -83,8 +82,7 @@ OWN_WORDS = frozenset(
 )  #: what the cloud says of a run or a rollout
 #: Of what nodes say again and again the last counts; each is read before it is kept.
 LAST: dict[str, Callable[[Event], object]] = {
-    releases.WHAT: releases.read_event,
-    operating.WHAT: operating.read_event,
+    **LAST_WORDS,
     watched.WHAT: lambda event: watched.read_fields(event.fields),
 }
 NEWEST = 50  #: runs that are listed
@@ -592,7 +590,7 @@ async def _take_event(
         record = partial(ThreadOffload(), lambda: events.record(event, last=last))
         if not await when_there_is_room(record, SystemClock(), log, waits=STORE):
             log.info("an event came again on %s: %r %s of %r", subject, event.boot, event.seq, event.node)
-        elif event.what in (releases.WHAT, operating.WHAT):
+        elif event.what in LAST_WORDS:
             coordinator.holdings.turn.on()
         elif event.what == watched.WHAT:
             await coordinator.monitor.heard()

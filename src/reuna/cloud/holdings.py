@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -18,6 +19,12 @@ from reuna.core.ports import Offload
 from reuna.core.records import Event
 from reuna.exchange import releases
 from reuna.trust.targets import Target
+
+#: Events of which the newest of each node counts, and what reads them. Raises `BadMessage`.
+LAST_WORDS: Mapping[str, Callable[[Event], object]] = {
+    releases.WHAT: releases.read_event,
+    operating.WHAT: operating.read_event,
+}
 
 
 class Turn:

@@ -87,8 +87,7 @@ async def _serve(settings: dict[str, Any], folder: Path, egress: EgressProcess, 
     ]
     try:
         hello = Hello(name, boot, __version__, protocol=VERSION, oldest=OLDEST)
-        presence = Presence(lambda: egress.hello(hello), settings["hello_s"]).keep()
-        await asyncio.gather(presence, beside[1])
+        await asyncio.gather(Presence(lambda: egress.hello(hello), settings["hello_s"]).keep(), beside[1])
     finally:
         for task in beside:
             task.cancel()
