@@ -20,6 +20,7 @@ from reuna.adapters.processes import children
 from reuna.adapters.project import pack_bundle
 from reuna.core.errors import NotUsable
 from reuna.core.project import TASKS
+from reuna.fleet.client import Operator
 from reuna.fleet.code import allow_code
 from reuna.fleet.layout import Fleet, make_fleet
 from reuna.fleet.supervise import part_of
@@ -47,7 +48,7 @@ class Edge:
     """A fleet with one edge that is up, and what it answers."""
 
     def __init__(self, folder: Path, fleet: Fleet, running: subprocess.Popen[bytes]) -> None:
-        self.folder = folder
+        self.folder, self.fleet = folder, fleet
         self.state = fleet.folder / "pump-1" / "state"
         self.running = running
 
@@ -129,6 +130,10 @@ def edge(tmp_path: Path) -> Iterator[Edge]:
 
 def test_whatever_is_killed_comes_back_and_no_window_is_answered_twice_or_lost(edge: Edge) -> None:
     edge.more(5)
+    watched = edge.until(lambda: Operator.of(edge.fleet).watch()["nodes"])["pump-1"]
+    assert watched["site"] == "fog-1"
+    assert (watched["rows"], watched["blocks"]) == (60, 1)
+    assert watched["windows"] >= 5
     for part in ("reader", "worker", "main"):
         edge.kill(part)
         edge.more(3)

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from reuna import __version__
-from reuna.adapters.clock import SystemClock
+from reuna.adapters.clock import SystemClock, ThreadOffload
 from reuna.adapters.sandbox import NotReached, leave_network_whole
 from reuna.core.errors import StorageError
 from reuna.core.records import Event, Hello, Identity
@@ -104,6 +104,7 @@ async def _run_releases(
     Raises `SettingsError`.
     """
     from reuna.edge.answering import Answering, place_of
+    from reuna.edge.monitor import Monitor
     from reuna.edge.reader import declared
     from reuna.edge.releases import Releases, bench_without_machine
 
@@ -111,17 +112,22 @@ async def _run_releases(
     bench = bench_without_machine(limits, settings["sandbox.min_level"])
     sources, store = declared(job) if job is not None else ((), None)
     answers = store is not None and settings["live.on"]
+    data = Path(settings["data"]).absolute()
+    monitor = Monitor(settings["name"], boot, folder, data, egress.emit, clock, ThreadOffload())
     while True:
         answering: Answering | None = None
+        telling = asyncio.create_task(monitor.tell())
         try:
             if store is not None and answers:
                 place = place_of(settings, folder, limits)
-                answering = Answering(place, egress, Path(store.folder), sources, clock)
+                answering = Answering(place, egress, Path(store.folder), sources, clock, monitor.seen)
                 bench = answering.start, answering.asking
-            await Releases(settings["name"], boot, folder, bench, egress.emit, clock).run()
+            releases = Releases(settings["name"], boot, folder, bench, egress.emit, clock)
+            await asyncio.gather(releases.run(), telling)
         except StorageError as error:
             log.error("no release answers: %s %s %s", error.code, error, error.next_step)
         finally:
+            telling.cancel()
             if answering is not None:
                 answering.close()
         await clock.sleep(AGAIN_S)

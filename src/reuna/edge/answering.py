@@ -17,7 +17,7 @@ from reuna.adapters.columns import project_folder
 from reuna.adapters.sandbox import HIGHEST, SandboxLimits
 from reuna.core.ports import Clock, Link
 from reuna.core.records import Terms, Work
-from reuna.edge.live import Declared, Live, LiveSettings
+from reuna.edge.live import Declared, Live, LiveSettings, Watch
 from reuna.edge.operate import Asking, OnOutcome, Standing
 from reuna.edge.predict import Predictor, held_of, read_release
 from reuna.edge.releases import GraphAlone
@@ -49,8 +49,15 @@ class Answering:
     """Starts releases and has them asked. ``readings``: folder of the local store."""
 
     def __init__(
-        self, place: Place, link: Link, readings: Path, sources: Sequence[Declared], clock: Clock
+        self,
+        place: Place,
+        link: Link,
+        readings: Path,
+        sources: Sequence[Declared],
+        clock: Clock,
+        watch: Watch | None = None,
     ) -> None:
+        self._watch = watch
         self._place = place
         self._link = link
         self._readings = readings
@@ -67,7 +74,15 @@ class Answering:
         if self._place.project not in ("", project):
             return None
         place = self._place
-        return Live(self._readings, self._sources, self._answers, place.live, self._clock, on_outcome)
+        return Live(
+            self._readings,
+            self._sources,
+            self._answers,
+            place.live,
+            self._clock,
+            on_outcome,
+            watch=self._watch,
+        )
 
     async def start(self, project: str, release: Path, folder: Path) -> Standing:
         """A release in its worker. Raises `NotApproved`, `Refused`, and what `Predictor.start` does."""

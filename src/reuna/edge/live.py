@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -41,6 +41,8 @@ MOST_CELLS = 300_000  #: of these windows, so that they fit a message; a larger 
 AHEAD_NS = 86_400 * NS  #: readings further ahead of this machine's clock are of no known time
 
 OnOutcome = Callable[[Outcome, Outcome | None], None]
+#: What was answered is watched: by which release, the rows (None: there were none to be used), the outcomes.
+Watch = Callable[["Held", "Rows | None", Sequence[Outcome]], Awaitable[None]]
 Pair = tuple[Outcome, Outcome | None]
 
 
@@ -180,7 +182,9 @@ class Live:
         clock: Clock,
         on_outcome: OnOutcome = lambda _outcome, _shadow: None,
         ticks: Callable[[], float] = time.monotonic,
+        watch: Watch | None = None,
     ) -> None:
+        self._watch = watch
         self._folder = readings
         self._stored: StoredReadings | None = None
         self._sources = sources
@@ -249,7 +253,7 @@ class Live:
         began = time.perf_counter()
         rows = await self._rows(primary, stored, mark, count)
         if isinstance(rows, str):
-            await self._keep(mark, _refused(primary, mark, count, rows))
+            await self._answered(primary, mark, _refused(primary, mark, count, rows), None)
             return 0.0
         full = filled(rows, mark, count)
         if not full:
@@ -263,7 +267,7 @@ class Live:
         rows = rows.part(0, rows.before + (full - 1) * mark.step + mark.length)
         beside = None if self._shadow is None else await self._rows(self._shadow, stored, mark, full)
         read_ms = (time.perf_counter() - began) * 1000 / full
-        await self._keep(mark, await self._ask(primary, mark, rows, beside, read_ms))
+        await self._answered(primary, mark, await self._ask(primary, mark, rows, beside, read_ms), rows)
         primary.keep(mark, rows)
         if self._shadow is not None and isinstance(beside, Rows):
             self._shadow.keep(mark, beside)
@@ -297,8 +301,17 @@ class Live:
         still_ns = source_ns - max(newest for newest, _ in self._newest.values())
         if primary.predictor.held.rules.safe is None or still_ns < self._silent_ns:
             return POLL_S
-        await self._keep(mark, _refused(primary, mark, count, f"no reading for {still_ns // NS} s"))
+        refused = _refused(primary, mark, count, f"no reading for {still_ns // NS} s")
+        await self._answered(primary, mark, refused, None)
         return 0.0
+
+    async def _answered(self, primary: Sampler, mark: Mark, pairs: Sequence[Pair], rows: Rows | None) -> None:
+        """Keep answers, and let them be watched; of rows of several windows each is shown once."""
+        await self._keep(mark, pairs)
+        if self._watch is not None:
+            new = len(pairs) * mark.step
+            shown = None if rows is None else rows.part(max(0, rows.count - new), new)
+            await self._watch(primary.predictor.held, shown, [each for each, _ in pairs])
 
     async def _pass(self, primary: Sampler, mark: Mark, over: int) -> None:
         """Go on with the first window that has readings."""

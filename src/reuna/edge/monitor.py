@@ -12,7 +12,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+import math
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -20,18 +21,21 @@ import numpy as np
 
 from reuna.adapters.conformity import columns_of
 from reuna.adapters.files import read_at_most, replace_file
-from reuna.adapters.tables import Table
+from reuna.adapters.tables import Table, folder_tables, read_table
 from reuna.core import monitoring
 from reuna.core.bins import Counted, together
 from reuna.core.conformity import Columns
 from reuna.core.contract import Contract
-from reuna.core.errors import BadMessage, StorageError
+from reuna.core.errors import BadMessage, DataError, StorageError
 from reuna.core.foreign import UNREADABLE
+from reuna.core.grid import Rows
 from reuna.core.monitoring import Block, Monitoring, Part
+from reuna.core.outcomes import Outcome
 from reuna.core.ports import Clock, Offload
 from reuna.core.records import Event
 from reuna.core.watch import LEAST, Reference, Rule, Said, State, compare, reference, step
 from reuna.core.watched import WHAT, Watched, as_fields
+from reuna.edge.predict import Held
 
 log = logging.getLogger("reuna.watch")
 STATE = "watch.state"
@@ -103,12 +107,30 @@ def with_reference(line: Line, blocks: Sequence[Sequence[Counted]]) -> Line:
     )
 
 
+def trained(data: Path) -> Iterator[Table]:
+    """The tables of a node's folder by which it trains; none where there are none that can be read."""
+    try:
+        found = folder_tables(data)
+    except DataError as error:
+        log.info("no tables to compare with: %s", error)
+        return
+    for path in found.get("train", found.get("all", ())):
+        try:
+            yield read_table(path)
+        except DataError as error:
+            log.warning("%s is not compared with: %s", path, error)
+
+
 class Monitor:
-    """See the module. ``node`` and ``boot`` are in its events; ``folder`` is the node's state folder."""
+    """See the module. ``node`` and ``boot`` are in its events.
+
+    ``folder`` is the node's state folder, ``data`` its own data.
+    """
 
     def __init__(
-        self, node: str, boot: str, folder: Path, emit: Emit, clock: Clock, offload: Offload
+        self, node: str, boot: str, folder: Path, data: Path, emit: Emit, clock: Clock, offload: Offload
     ) -> None:
+        self._data = data
         self._node = node
         self._boot = boot
         self._file = folder / STATE
@@ -118,6 +140,7 @@ class Monitor:
         self._agreed = Contract()
         self._rule = Monitoring()
         self._kept = Kept("")
+        self._project = self._release = ""
         self._windows = self._safe = 0
         self._took: list[float] = []
         self._changed = asyncio.Event()
@@ -132,6 +155,29 @@ class Monitor:
             kept = Kept(of, lines)
             log.info("watches %d regimes, against blocks of %d rows", len(lines), rule.rows(agreed.every_s))
         self._kept = kept
+
+    async def seen(self, held: Held, rows: Rows | None, outcomes: Sequence[Outcome]) -> None:
+        """What a release answered live, and the rows that it had not seen before (`reuna.edge.live.Watch`).
+
+        Of a node's projects that is watched which answered first.
+        """
+        if self._project not in ("", held.about.project):
+            return
+        if self._release != held.digest:
+            self._project, self._release = held.about.project, held.digest
+            await self.open(
+                held.digest, held.agreed, monitoring.monitoring(held.settings), trained(self._data)
+            )
+        if rows is not None:
+            cells = {name: each.values for name, each in rows.cells.items()}
+            await self.rows(Columns(rows.count, cells))
+        sure = [each for each in outcomes if len(each.output) != 1]  # a number is of no class
+        await self.answered(
+            [each.answer if each.state != "safe" else None for each in sure],
+            [each.confidence if each.confidence is not None else math.nan for each in sure],
+            sum(each.state == "safe" for each in outcomes),
+            [each.took_ms for each in outcomes],
+        )
 
     async def rows(self, table: Columns) -> None:
         """More rows that the model was given, each once. On a full disk a restart goes on from before."""
@@ -155,8 +201,10 @@ class Monitor:
     ) -> None:
         """Answers of some windows, and how long they took. ``safe``: how many were the safe answer."""
         kept, whole = self._kept, self._rule.rows(self._agreed.every_s)
-        self._windows, self._safe = self._windows + len(answers), self._safe + safe
+        self._windows, self._safe = self._windows + len(took_ms), self._safe + safe
         self._took = [*self._took, *took_ms][-LATENCIES:]
+        if not answers:
+            return
         step_rows = self._agreed.window_rows[1] or 1
         part = kept.parts.get(ANSWERS, Part(0, ()))
         counted = together([part.counted, monitoring.answered(answers, confidences)])

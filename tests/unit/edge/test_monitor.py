@@ -13,10 +13,15 @@ import pytest
 from reuna.adapters.tables import Table
 from reuna.core.conformity import Columns
 from reuna.core.contract import Contract, Signal, Windows
-from reuna.core.monitoring import Monitoring
+from reuna.core.fallback import Fallback
+from reuna.core.grid import Cells, Rows
+from reuna.core.monitoring import Monitoring, as_settings
+from reuna.core.outcomes import Outcome, State
 from reuna.core.records import Event
 from reuna.core.watched import WHAT, Watched, is_watched, read_fields
 from reuna.edge.monitor import GATHERED, STATE, Monitor
+from reuna.edge.predict import Held
+from reuna.wire.release import About
 
 AGREED = Contract(
     every_s=1.0,
@@ -53,7 +58,7 @@ class Node:
         self.start()
 
     def start(self) -> None:
-        self.monitor = Monitor("edge-1", "b", self.folder, self.emit, self, at_once)
+        self.monitor = Monitor("edge-1", "b", self.folder, self.folder / "data", self.emit, self, at_once)
 
     def now(self) -> float:
         return 7.0
@@ -136,7 +141,7 @@ async def test_answers_are_watched_against_those_of_the_beginning(node: Node) ->
         rng = np.random.default_rng(6)
         for _ in range(blocks):
             kinds = (rng.random(10) < fault).astype(float)
-            await node.monitor.answered(kinds.tolist(), rng.uniform(0.6, 1, 10).tolist(), 0, [2.0])
+            await node.monitor.answered(kinds.tolist(), rng.uniform(0.6, 1, 10).tolist(), 0, [2.0] * 10)
         return node.monitor.watched()
 
     assert (await answer(GATHERED + 20, 0.1)).answers_level < 1
@@ -172,3 +177,45 @@ async def test_a_full_disk_costs_the_state_of_a_restart_and_nothing_else(
     monkeypatch.setattr(monitor, "replace_file", full)
     assert (await node.see(3, 30, flow=7.0)).alarm
     assert "not written down" in caplog.text
+
+
+def held(digest: str = "r1", project: str = "pumps") -> Held:
+    return Held(digest, About(project, 1, "run", "0" * 64), as_settings(RULE), AGREED, Fallback(), 30, 3, 0)
+
+
+def outcome(answer: float | None, *output: float) -> Outcome:
+    state: State = "answered" if answer is not None else "safe"
+    return Outcome("pumps", 1, "r1", 0, 1, state, answer, output, took_ms=3.0)
+
+
+def rows(seed: int, count: int, flow: float = 5.0) -> Rows:
+    values = readings(seed, count, flow)
+    cells = {name: Cells(each, np.ones(count, bool)) for name, each in values.items()}
+    return Rows(0, 10**9, count, cells)
+
+
+async def test_what_a_release_answers_live_is_watched_against_the_nodes_own_tables(tmp_path: Path) -> None:
+    (tmp_path / "data" / "train").mkdir(parents=True)
+    flow, heat = readings(1, 30 * 40).values()
+    lines = [f"{one},{two}" for one, two in zip(flow, heat, strict=True)]
+    (tmp_path / "data" / "train" / "a.csv").write_text("\n".join(["flow,heat", *lines]))
+    node = Node(tmp_path)
+    for seed in range(30):
+        await node.monitor.seen(held(), rows(seed, 30, flow=7.5), [outcome(1.0, 0.2, 0.8), outcome(None)])
+    said = node.monitor.watched()
+    assert (said.reference, said.blocks, said.windows, said.safe, said.p99_ms) == (40, 30, 60, 30, 3.0)
+    assert said.alarm
+    assert list(said.moved) == ["flow"]
+    await node.monitor.seen(held("r2"), None, [outcome(None)])
+    assert node.monitor.watched().blocks == 0, "another release, another watch"
+    await node.monitor.seen(held("r9", "presses"), rows(1, 30), [])
+    assert node.monitor.watched().blocks == 0, "of one project"
+
+
+async def test_a_node_without_tables_is_watched_against_its_beginning(tmp_path: Path) -> None:
+    node = Node(tmp_path)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "a.csv").write_text('flow\n"')
+    await node.monitor.seen(held(), rows(1, 30), [outcome(4.25, 4.25)])
+    said = node.monitor.watched()
+    assert (said.reference, said.blocks, said.windows) == (0, 1, 1)
