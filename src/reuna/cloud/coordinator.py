@@ -33,16 +33,17 @@ from reuna.adapters.tls import KeyPair, client_context, server_context
 from reuna.cloud import release
 from reuna.cloud.builds import Builds
 from reuna.cloud.check import Checks
-from reuna.cloud.files import ALARMS, AUDIT, EVENTS, HEADS, PEOPLE, SCHEDULES
+from reuna.cloud.files import ALARMS, AUDIT, EVENTS, HEADS, PEOPLE, TRIGGERS
 from reuna.cloud.holdings import Holdings
 from reuna.cloud.monitor import Monitor
 from reuna.cloud.plan import Planner
 from reuna.cloud.reception import Reception
-from reuna.cloud.schedules import Schedules
 from reuna.cloud.sign import Signing
 from reuna.cloud.sign_ins import SignIns
 from reuna.cloud.stock import Stock
+from reuna.cloud.surroundings import Surroundings
 from reuna.cloud.train import Conductor, Outcome
+from reuna.cloud.triggers import Triggers
 from reuna.cloud.witness import CloudWitness
 from reuna.core import watched
 from reuna.core.errors import (
@@ -57,7 +58,7 @@ from reuna.core.errors import (
 from reuna.core.foreign import UNREADABLE
 from reuna.core.ports import Blob, Blobs, Clock, Journal
 from reuna.core.records import Event, Hello, RunSpec, Setting
-from reuna.core.schedule import Schedule
+from reuna.core.trigger import Trigger
 from reuna.exchange.admission import Admission, read_alarm, read_node
 from reuna.exchange.door import Door
 from reuna.exchange.intake import Intake
@@ -91,7 +92,7 @@ PRUNE_S = 86_400.0  #: how often events past their time are forgotten
 class Coordinator:
     """What an operator can ask of the cloud (the `Actions` of the API)."""
 
-    schedules: Schedules  #: set by `scheduling`
+    triggers: Triggers  #: set by `triggering`
     monitor: Monitor  #: set by `watching`
 
     def __init__(
@@ -237,30 +238,31 @@ class Coordinator:
         if (await self.host.status(run))["state"] == "running":
             await self.host.cancel(run)
 
-    def scheduling(self, file: Path, clock: Clock) -> Coroutine[None, None, None]:
-        """Take up what is kept in a file; what then begins runs by the clock, until cancelled."""
-        self.schedules = Schedules(file, clock, self.asked, self.begin, self._fogs)
-        return self.schedules.keep()
+    def triggering(self, file: Path, clock: Clock, reception: Reception) -> Coroutine[None, None, None]:
+        """Take up what is kept in a file; what then begins runs by itself, until cancelled."""
+        self.triggers = Triggers(file, clock, Surroundings(self, reception, ThreadOffload()))
+        return self.triggers.keep()
 
     def watching(self, file: Path, channels: Sequence[Channel], clock: Clock) -> Coroutine[None, None, None]:
         """Take up the alarms that are kept in a file; what then sends word of them, until cancelled."""
         fleet = self._admission.fleet
-        self.monitor = Monitor(fleet, file, self._events, self._fogs, channels, clock, ThreadOffload())
+        self.monitor = Monitor(fleet, file, self._events, self.fogs, channels, clock, ThreadOffload())
         return self.monitor.tell()
 
-    async def put_schedule(self, schedule: Schedule) -> None:
-        """Begin a run again by the clock. Raises `RunNotFound`, `PlanError`."""
-        await self.schedules.put(schedule)
+    async def put_trigger(self, trigger: Trigger) -> None:
+        """Begin a run again by itself. Raises `RunNotFound`, `PlanError`."""
+        await self.triggers.put(trigger)
 
-    def drop_schedule(self, name: str) -> None:
+    def drop_trigger(self, name: str) -> None:
         """No more. Raises `RunNotFound`."""
-        self.schedules.drop(name)
+        self.triggers.drop(name)
 
-    def scheduled(self) -> list[dict[str, Any]]:
-        """What is begun by the clock, and when."""
-        return self.schedules.listed()
+    def triggered(self) -> list[dict[str, Any]]:
+        """What begins runs by itself, and how each stands."""
+        return self.triggers.listed()
 
-    def _fogs(self) -> dict[str, tuple[str, ...]]:
+    def fogs(self) -> dict[str, tuple[str, ...]]:
+        """The fleet of now: fog -> its edges."""
         fogs: Mapping[str, Sequence[str]] = self.fleet()["fogs"]
         return {fog: tuple(edges) for fog, edges in fogs.items()}
 
@@ -397,7 +399,7 @@ async def _run(settings: Mapping[str, Any], changes: Changes, stack: AsyncExitSt
     for work in (
         _take_changes(changes, door.admission),
         signing.keep_fresh(),
-        coordinator.scheduling(folder / SCHEDULES, clock),
+        coordinator.triggering(folder / TRIGGERS, clock, reception),
     ):
         stack.callback(asyncio.create_task(work).cancel)
     log.info("ready")

@@ -71,6 +71,15 @@ class Monitor:
             await self._keep(after)
         return next(self._as_dict(each) for each in after if each.id == number)
 
+    @property
+    def alarms(self) -> tuple[Alarm, ...]:
+        """Open and past ones, the oldest first."""
+        return self._alarms
+
+    async def told(self) -> dict[str, Watched]:
+        """What each node of the fleet told last of its watch."""
+        return {node: each for node, (_, _, each) in (await self._offload(self._said)).items()}
+
     async def answer(self) -> dict[str, Any]:
         """What each node said last, and the alarms, the newest first."""
         said = await self._offload(self._said)

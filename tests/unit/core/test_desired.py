@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from reuna.adapters.toml_file import parse_toml
 from reuna.core.desired import Desired, Placement, desired, desired_schema
 from reuna.core.errors import SettingsError
-from reuna.core.schedule import Schedule
+from reuna.core.trigger import Trigger
 
 WHOLE = """
 [fleet]
@@ -65,8 +65,8 @@ def test_the_whole_of_it_is_read() -> None:
         Placement("pumps-old", "pumps", 2, ("west",)),
     )
     assert found.projects == {"pumps"}
-    assert found.schedules == {
-        "nightly": Schedule("nightly", "r-20261127-104500-3f9a", "02:30", ("mon", "sun"))
+    assert found.triggers == {
+        "nightly": Trigger("nightly", "r-20261127-104500-3f9a", "02:30", ("mon", "sun"))
     }
     assert found.places["placements.pumps-old.version"] == "1.toml:23:1"
 

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reuna.core.schedule import (
+from reuna.core.trigger import (
     DAY_S,
     DAYS,
-    Schedule,
+    Trigger,
     days_of_week,
     following,
     interval,
@@ -25,7 +25,7 @@ from reuna.core.schedule import (
 
 TIMES = st.builds(lambda h, m: f"{h:02d}:{m:02d}", st.integers(0, 23), st.integers(0, 59))
 SCHEDULES = st.builds(
-    lambda at, days: Schedule("nightly", "r-1", at, tuple(day for day in DAYS if day in days)),
+    lambda at, days: Trigger("nightly", "r-1", at, tuple(day for day in DAYS if day in days)),
     TIMES,
     st.sets(st.sampled_from(DAYS), min_size=1),
 )
@@ -37,7 +37,7 @@ def utc(text: str) -> float:
 
 
 def test_it_is_due_on_its_days_at_its_time() -> None:
-    weekly = Schedule("weekly", "r-1", "02:30", ("fri",))
+    weekly = Trigger("weekly", "r-1", "02:30", ("fri",))
     assert latest(weekly, utc("2026-11-27 02:29")) == utc("2026-11-20 02:30")
     assert latest(weekly, utc("2026-11-27 02:30")) == utc("2026-11-27 02:30"), "a Friday"
     assert following(weekly, utc("2026-11-27 02:30")) == utc("2026-12-04 02:30")
@@ -45,7 +45,7 @@ def test_it_is_due_on_its_days_at_its_time() -> None:
 
 
 @given(SCHEDULES, NOW)
-def test_the_last_time_is_not_in_the_future_and_within_a_week(schedule: Schedule, now: float) -> None:
+def test_the_last_time_is_not_in_the_future_and_within_a_week(schedule: Trigger, now: float) -> None:
     due = latest(schedule, now)
     assert due is not None
     assert now - 7 * DAY_S < due <= now
@@ -55,7 +55,7 @@ def test_the_last_time_is_not_in_the_future_and_within_a_week(schedule: Schedule
 
 
 @given(SCHEDULES, NOW)
-def test_nothing_is_due_between_the_last_time_and_the_next(schedule: Schedule, now: float) -> None:
+def test_nothing_is_due_between_the_last_time_and_the_next(schedule: Trigger, now: float) -> None:
     due, after = latest(schedule, now), following(schedule, now)
     assert due is not None
     assert after is not None
@@ -66,8 +66,8 @@ def test_nothing_is_due_between_the_last_time_and_the_next(schedule: Schedule, n
 
 
 def test_a_schedule_without_a_day_is_never_due() -> None:
-    assert latest(Schedule("never", "r-1", "02:30", ()), 1e9) is None
-    assert following(Schedule("never", "r-1", "02:30", ()), 1e9) is None
+    assert latest(Trigger("never", "r-1", "02:30", ()), 1e9) is None
+    assert following(Trigger("never", "r-1", "02:30", ()), 1e9) is None
 
 
 @pytest.mark.parametrize("text", ["", "2:30", "24:00", "02:60", "02:30\n", "02.30", "٠2:30"])
@@ -75,7 +75,7 @@ def test_what_is_no_time_of_day_is_refused(text: str) -> None:
     assert "time of day" in time_of_day(text)
     found = {"name": "n", "again": "r", "at": text}
     with pytest.raises(msgspec.ValidationError):
-        msgspec.convert(found if text else {**found, "every": "1"}, Schedule)
+        msgspec.convert(found if text else {**found, "every": "1"}, Trigger)
 
 
 @pytest.mark.parametrize("days", [[], ["so"], ["mon", "mon"], [1], [["mon"]]])
@@ -83,13 +83,11 @@ def test_what_are_no_days_is_refused(days: list[object]) -> None:
     assert "mon, tue" in days_of_week(days)
 
 
-EVERY = st.builds(lambda seconds: Schedule("often", "r-1", every=f"{seconds}s"), st.integers(10, 31 * 86_400))
+EVERY = st.builds(lambda seconds: Trigger("often", "r-1", every=f"{seconds}s"), st.integers(10, 31 * 86_400))
 
 
 @given(EVERY, NOW)
-def test_with_an_interval_it_is_due_at_multiples_that_no_restart_moves(
-    schedule: Schedule, now: float
-) -> None:
+def test_with_an_interval_it_is_due_at_multiples_that_no_restart_moves(schedule: Trigger, now: float) -> None:
     due, after, seconds = latest(schedule, now), following(schedule, now), int(schedule.every[:-1])
     assert due is not None
     assert after is not None
@@ -105,9 +103,9 @@ def test_what_is_no_interval_is_refused(text: str) -> None:
 
 
 def test_a_schedule_has_a_time_of_day_or_an_interval_and_not_both() -> None:
-    assert mistake(Schedule("n", "r", "02:30")) == ""
-    assert mistake(Schedule("n", "r", every="6h")) == ""
-    assert mistake(Schedule("n", "r")) == "needs at or every, one of them"
-    assert mistake(Schedule("n", "r", "02:30", every="6h")) == "needs at or every, one of them"
-    assert mistake(Schedule("n", "r", every="6h", days=("mon",))) == "days go with at"
-    assert mistake(Schedule("n", "r", every="1s")).startswith("every must be from 10 s")
+    assert mistake(Trigger("n", "r", "02:30")) == ""
+    assert mistake(Trigger("n", "r", every="6h")) == ""
+    assert mistake(Trigger("n", "r")) == "needs at or every, one of them"
+    assert mistake(Trigger("n", "r", "02:30", every="6h")) == "needs at or every, one of them"
+    assert mistake(Trigger("n", "r", every="6h", days=("mon",))) == "days go with at"
+    assert mistake(Trigger("n", "r", every="1s")).startswith("every must be from 10 s")
