@@ -99,13 +99,13 @@ def look(
             node: {each.digest: Has(said.at, each.refused) for each in said.held}
             for node, said in held.said.items()
         },
-        triggers={
-            each["name"]: msgspec.convert(
-                {name: each[name] for name in Trigger.__struct_fields__ if name in each}, Trigger
-            )
-            for each in triggered
-        },
+        triggers={each["name"]: as_trigger(each) for each in triggered},
     )
+
+
+def as_trigger(told: Mapping[str, Any]) -> Trigger:
+    """One as the operator's API tells of it, without how it stands."""
+    return msgspec.convert({name: told[name] for name in Trigger.__struct_fields__ if name in told}, Trigger)
 
 
 def _digest(file: Path) -> str:

@@ -13,14 +13,21 @@ from hypothesis import strategies as st
 from reuna.core.trigger import (
     DAY_S,
     DAYS,
+    Budget,
+    Sign,
     Trigger,
+    as_plain,
     days_of_week,
     following,
     interval,
+    is_quiet,
     latest,
     mistake,
+    quiet_hours,
+    reason,
     run_name,
     time_of_day,
+    when,
 )
 
 TIMES = st.builds(lambda h, m: f"{h:02d}:{m:02d}", st.integers(0, 23), st.integers(0, 59))
@@ -109,3 +116,67 @@ def test_a_schedule_has_a_time_of_day_or_an_interval_and_not_both() -> None:
     assert mistake(Trigger("n", "r", "02:30", every="6h")) == "needs at or every, one of them"
     assert mistake(Trigger("n", "r", every="6h", days=("mon",))) == "days go with at"
     assert mistake(Trigger("n", "r", every="1s")).startswith("every must be from 10 s")
+
+
+MOVED = Trigger("moved", "r-1", on="drift", cooldown_s=60.0)
+
+
+@pytest.mark.parametrize(
+    ("trigger", "wrong"),
+    [
+        (MOVED, ""),
+        (Trigger("n", "r", on="nodes", cooldown_s=60.0), ""),
+        (Trigger("n", "r", on="nodes"), "cooldown_s must be more than 0"),
+        (Trigger("n", "r", "02:30", on="nodes", cooldown_s=60.0), "at goes with clock"),
+        (Trigger("n", "r", "02:30", machines=2), "machines goes with drift or nodes"),
+        (Trigger("n", "r", on="nodes", cooldown_s=60.0, metric="level"), "metric goes with drift"),
+        (msgspec.structs.replace(MOVED, kinds=("machine",), metric="level"), "kinds are of alarms"),
+        (msgspec.structs.replace(MOVED, kinds=()), "kinds must be some of process"),
+    ],
+)
+def test_what_does_not_go_together_is_a_mistake(trigger: Trigger, wrong: str) -> None:
+    assert mistake(trigger).startswith(wrong)
+    assert bool(mistake(trigger)) == bool(wrong)
+
+
+def test_quiet_hours_go_over_midnight() -> None:
+    night, noon = (msgspec.structs.replace(MOVED, quiet=quiet) for quiet in ("22:00-06:00", "12:00-13:00"))
+    told = [is_quiet(night, utc(f"2026-11-27 {at}")) for at in ("21:59", "22:00", "00:00", "05:59", "06:00")]
+    assert told == [False, True, True, True, False]
+    told = [is_quiet(noon, utc(f"2026-11-27 {at}")) for at in ("11:59", "12:00", "13:00")]
+    assert told == [False, True, False]
+    assert not is_quiet(MOVED, utc("2026-11-27 00:00"))
+    assert [bool(quiet_hours(text)) for text in ("22:00-06:00", "22-06", "24:00-06:00")] == [
+        False,
+        True,
+        True,
+    ]
+
+
+def test_a_reason_is_bounded_however_many_machines_it_is_about() -> None:
+    signs = [Sign((f"e{n}",), f"level 1.5 at e{n}") for n in range(1000)]
+    found = reason(MOVED, signs)
+    assert (len(found), found[:25], found[-1]) == (300, "drift: level 1.5 at e0; l", "…")
+    assert reason(Trigger("nightly", "r-1", "02:30"), signs) == "schedule nightly"
+
+
+def test_what_it_says_is_shown_to_people_with_every_limit() -> None:
+    level = Trigger(
+        "n", "r", on="drift", metric="level", above=1.5, machines=3, share=0.25, for_s=600, cooldown_s=1_234_567,
+        budget=Budget(4, 30), quiet="22:00-06:00", approval=True,
+    )  # fmt: skip
+    assert when(level) == (
+        "when level is above 1.5 at 3 machines or more and 25% of the fleet for 600 s, not within 1234567 s of "
+        "the last, at most 4 in 30 days, not from 22:00 to 06:00 UTC, once a second person agrees"
+    )
+    joins = Trigger("n", "r", on="nodes", cooldown_s=60)
+    assert when(joins).startswith("when nodes join that the last run did not have, 1 machine or more")
+
+
+def test_plain_values_are_those_that_go_with_it() -> None:
+    assert as_plain(Trigger("n", "r", "02:30", ("mon",))) == {
+        "again": "r", "at": "02:30", "days": ("mon",), "every": "", "on": "clock", "cooldown_s": 0.0,
+        "budget": None, "quiet": "", "approval": False,
+    }  # fmt: skip
+    assert {"kinds", "metric", "machines"} <= set(as_plain(MOVED))
+    assert "at" not in as_plain(MOVED)

@@ -342,6 +342,29 @@ def test_schedules_are_kept_changed_and_ended(place: Place) -> None:
     )
 
 
+def test_triggers_are_kept_changed_and_ended_as_schedules_are(place: Place) -> None:
+    place.cloud.clockwork["old"] = Trigger("old", "r-1", on="nodes", cooldown_s=60.0)
+    place.write("[fleet]\nname='mill'\n[triggers.moved]\non='drift'\nagain='r-2'\nmachines=2\n")
+    limits = "not within 86400 s of the last, at most 4 in 30 days"
+    moved = f"r-2 again, when process drifts at 2 machines or more, {limits}"
+    assert place.run("plan").stdout.splitlines()[:2] == [
+        f"+ trigger moved: {moved}",
+        "- trigger old: r-1 again, when nodes join that the last run did not have, 1 machine or more, "
+        "not within 60 s of the last",
+    ]
+    assert [
+        (each["what"], each["after"] and each["after"]["machines"]) for each in place.plan()["changes"]
+    ] == [
+        ("trigger", 2),
+        ("trigger", None),
+    ]
+    done = place.run("apply")
+    assert done.stdout.splitlines()[-2:] == [f"kept: trigger moved: {moved}", "trigger old is over"]
+    assert place.run("plan").exit_code == 0
+    place.write("[fleet]\nname='mill'\n[triggers.moved]\non='drift'\nagain='r-2'\nmachines=2\nabove=2\n")
+    assert "~ trigger moved" in place.run("plan").stdout
+
+
 def test_what_was_made_last_goes_to_the_canary_by_itself_and_on_when_it_is_promoted(place: Place) -> None:
     place.write(
         "[fleet]\nname='mill'\n"
