@@ -160,7 +160,7 @@ def served_with(folder: Path, given: dict[str, Any]) -> Iterator[Served]:
     reception = Reception(
         store, AuditTrail(folder / "audit.jsonl"), SystemClock(), register, settings["four_eyes"]
     )
-    coordinator.triggering(folder / "triggers.json", SystemClock(), reception).close()
+    coordinator.triggering(folder / "triggers.json", SystemClock(), reception)
     sign_ins = _sign_ins(settings, reception, SystemClock())
     people_tls = server_context(own.certificate, own.key, own.authority, client=False, flaw=flaw)
     context = server_context(own.certificate, own.key, own.authority, flaw=flaw)

@@ -92,7 +92,7 @@ PRUNE_S = 86_400.0  #: how often events past their time are forgotten
 class Coordinator:
     """What an operator can ask of the cloud (the `Actions` of the API)."""
 
-    triggers: Triggers  #: set by `triggering`
+    triggers: Triggers  #: set by `triggering`, before anything is heard
     monitor: Monitor  #: set by `watching`
 
     def __init__(
@@ -238,10 +238,9 @@ class Coordinator:
         if (await self.host.status(run))["state"] == "running":
             await self.host.cancel(run)
 
-    def triggering(self, file: Path, clock: Clock, reception: Reception) -> Coroutine[None, None, None]:
-        """Take up what is kept in a file; what then begins runs by itself, until cancelled."""
+    def triggering(self, file: Path, clock: Clock, reception: Reception) -> None:
+        """Take up what begins runs by itself and is kept in a file; it looks once somebody keeps it."""
         self.triggers = Triggers(file, clock, Surroundings(self, reception, ThreadOffload()))
-        return self.triggers.keep()
 
     def watching(self, file: Path, channels: Sequence[Channel], clock: Clock) -> Coroutine[None, None, None]:
         """Take up the alarms that are kept in a file; what then sends word of them, until cancelled."""
@@ -365,6 +364,8 @@ async def _run(settings: Mapping[str, Any], changes: Changes, stack: AsyncExitSt
         Checks(name, planner, intake, conductor.turn, ThreadOffload()),
         stack,
     )
+    reception = _reception(settings, folder, door.register, stack)
+    coordinator.triggering(folder / TRIGGERS, clock, reception)
     server = await serve_depot(
         intake,
         settings["listen.host"],
@@ -387,10 +388,6 @@ async def _run(settings: Mapping[str, Any], changes: Changes, stack: AsyncExitSt
             *_tls(settings), client=False, flaw=flaw
         )
         contexts.append(for_people)
-    store = PeopleStore(tables_of(settings, PEOPLE))
-    stack.callback(store.close)
-    trail = AuditTrail(folder / AUDIT)
-    reception = _reception(settings, store, trail, door.register)
     sign_ins = _sign_ins(settings, reception, clock)
     api = await serve_api(coordinator, reception, sign_ins, settings["listen.host"], ports)
     stack.push_async_callback(api.stop)
@@ -399,7 +396,7 @@ async def _run(settings: Mapping[str, Any], changes: Changes, stack: AsyncExitSt
     for work in (
         _take_changes(changes, door.admission),
         signing.keep_fresh(),
-        coordinator.triggering(folder / TRIGGERS, clock, reception),
+        coordinator.triggers.keep(),
     ):
         stack.callback(asyncio.create_task(work).cancel)
     log.info("ready")
@@ -438,11 +435,13 @@ def _news(
 
 
 def _reception(
-    settings: Mapping[str, Any], store: PeopleStore, trail: AuditTrail, register: Register
+    settings: Mapping[str, Any], folder: Path, register: Register, stack: AsyncExitStack
 ) -> Reception:
     """It notes that the cloud starts, and what needs two people."""
     asked = _four_eyes(settings)
-    reception = Reception(store, trail, SystemClock(), register, asked)
+    store = PeopleStore(tables_of(settings, PEOPLE))
+    stack.callback(store.close)
+    reception = Reception(store, AuditTrail(folder / AUDIT), SystemClock(), register, asked)
     reception.note("-", "machine", "cloud.start", "allowed", four_eyes=", ".join(asked) or "nothing")
     return reception
 
@@ -575,6 +574,7 @@ async def _take_event(
             coordinator.holdings.turn.on()
         elif event.what == watched.WHAT:
             await coordinator.monitor.heard()
+            coordinator.triggers.news.set()
     except BadMessage as error:
         log.warning("refused an event on %s: %s", subject, error)
 

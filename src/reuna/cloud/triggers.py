@@ -7,6 +7,7 @@ is begun once, at its next look, and not once for each time.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +17,7 @@ import msgspec
 from msgspec.structs import replace
 
 from reuna.adapters.files import read_at_most, replace_file
+from reuna.cloud.pause import until_changed
 from reuna.core.errors import Corrupted, PlanError, ReunaError, RunNotFound
 from reuna.core.foreign import UNREADABLE
 from reuna.core.ports import Clock
@@ -88,6 +90,7 @@ class Triggers:
         self._clock = clock
         self._world = world
         self._kept = {each.trigger.name: each for each in _read(file)}
+        self.news = asyncio.Event()  #: to be set when a look is due at once
         self._last: dict[str, Decided] = {}  #: how each stood at the last look
 
     async def put(self, trigger: Trigger) -> None:
@@ -107,6 +110,7 @@ class Triggers:
         state, pending = (before.state, before.pending) if before else (Began(), None)
         kept = Kept(trigger, self._clock.now(), spec, state, pending)
         self._write({**self._kept, trigger.name: kept})
+        self.news.set()
 
     def drop(self, name: str) -> None:
         """Forget a trigger. Raises `RunNotFound`, `DiskFull`."""
@@ -138,10 +142,11 @@ class Triggers:
         return found
 
     async def keep(self) -> None:
-        """Look, and begin what is to be begun. Until cancelled."""
+        """Look, and begin what is to be begun, now and then and when there is news. Until cancelled."""
         while True:
+            self.news.clear()
             await self.look()
-            await self._clock.sleep(self._nap())
+            await until_changed(self.news, self._clock, self._nap())
 
     async def look(self) -> None:
         """Decide of each once, and begin what is to be begun."""

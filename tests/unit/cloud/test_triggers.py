@@ -437,3 +437,18 @@ async def test_limits_go_on_when_a_trigger_is_changed_and_after_a_restart(cloud:
     await cloud.at(20)
     assert len(cloud.begun) == 1
     assert cloud.said()["why"].startswith("cools down until")
+
+
+async def test_news_are_looked_at_at_once(cloud: Cloud) -> None:
+    keeping = asyncio.create_task(cloud.triggers.keep())
+    await cloud.clock.napping.wait()
+    for news in ("a trigger", "an alarm"):
+        cloud.clock.napping.clear()
+        if news == "a trigger":
+            await cloud.triggers.put(msgspec.structs.replace(MOVED, for_s=0.0))
+        else:
+            cloud.open_alarms = (ALARM,)
+            cloud.triggers.news.set()
+        await cloud.clock.napping.wait()
+    await ended(keeping)
+    assert cloud.names() == ["moved-19720927-000000"]
