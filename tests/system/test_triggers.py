@@ -35,9 +35,10 @@ NODES = "nodes: pump-3 of fog-1 joined"
 
 async def say(fleet: Fleet, node: str, said: Watched, number: int) -> None:
     """As the node itself, with its certificate, to its site's server."""
-    tls = client_context(
-        *(Path(fleet.setting(f"tls.{name}", node)) for name in ("certificate", "key", "authority"))
+    certificate, key, authority = (
+        Path(fleet.setting(f"tls.{name}", node)) for name in ("certificate", "key", "authority")
     )
+    tls = client_context(certificate, key, authority)
     bus = await NatsBus.connect(fleet.setting("parent.nats", node), tls, node)
     try:
         event = Event(node, "by hand", number, 1.0, WHAT, fields=as_fields(said))

@@ -43,7 +43,7 @@ from reuna.cloud.sign_ins import SignIns
 from reuna.cloud.stock import Stock
 from reuna.cloud.surroundings import Surroundings
 from reuna.cloud.train import Conductor, Outcome
-from reuna.cloud.triggers import Triggers
+from reuna.cloud.trigger import Triggers
 from reuna.cloud.witness import CloudWitness
 from reuna.core import watched
 from reuna.core.errors import (

@@ -36,7 +36,7 @@ class People(Protocol):
 
 
 class Surroundings:
-    """The `World` of `reuna.cloud.triggers`."""
+    """The `World` of `reuna.cloud.trigger`."""
 
     def __init__(self, cloud: Cloud, people: People, offload: Offload) -> None:
         self._cloud = cloud

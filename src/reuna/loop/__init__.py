@@ -1,6 +1,6 @@
 """The decisions of the loop, one module a stage, in this order:
 
-    plan -> data -> train -> validate -> release -> deploy -> operate -> monitor -> plan
+    plan -> data -> train -> validate -> release -> deploy -> operate -> monitor -> trigger -> plan
 
 Each is pure: records in, records out; time, randomness and bytes are arguments. `STAGES` says
 which place runs what today, and each place has a file named after each stage it runs
@@ -15,4 +15,5 @@ STAGES: dict[str, tuple[str, ...]] = {
     "release": ("cloud",),  # a run of a build is judged there; it is released where the catalogue is
     "deploy": (),  # where the desired state is applied
     "monitor": ("edge", "cloud"),
+    "trigger": ("cloud",),
 }

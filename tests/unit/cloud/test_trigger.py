@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from reuna.adapters.journal_dbos import DbosHost
-from reuna.cloud.triggers import LOOK_S, MOST, Triggers
+from reuna.cloud.trigger import LOOK_S, MOST, Triggers
 from reuna.core.errors import BlobNotFound, Corrupted, DiskFull, PlanError, ReunaError, RunNotFound
 from reuna.core.records import RunSpec
 from reuna.core.trigger import DAY_S, Trigger
@@ -371,7 +371,7 @@ async def test_nothing_begins_that_could_not_be_written_down(
         raise DiskFull("no space left")
 
     with monkeypatch.context() as patch:
-        patch.setattr("reuna.cloud.triggers.replace_file", full)
+        patch.setattr("reuna.cloud.trigger.replace_file", full)
         await cloud.at(10, 20)
     assert (cloud.names(), cloud.said()["state"]) == ([], "waits")
     assert "no space left" in cloud.said()["why"]
