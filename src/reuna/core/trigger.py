@@ -214,10 +214,11 @@ def run_name(trigger: Trigger, at: float) -> str:
 
 
 def reason(trigger: Trigger, signs: Collection[Sign] = ()) -> str:
-    """Why the cloud begins its run, as it stands with the run."""
+    """Why the cloud begins its run, as it stands with the run. Names in it are what nodes say."""
     if trigger.on == "clock":
         return f"schedule {trigger.name}"
-    said = f"{trigger.on}: {'; '.join(sign.said for sign in signs)}"
+    told = "; ".join(sign.said for sign in signs)
+    said = f"{trigger.on}: {''.join(each if each.isprintable() else '?' for each in told)}"
     return said if len(said) <= MOST_WHY else f"{said[: MOST_WHY - 1]}…"
 
 

@@ -160,6 +160,10 @@ def test_a_reason_is_bounded_however_many_machines_it_is_about() -> None:
     assert reason(Trigger("nightly", "r-1", "02:30"), signs) == "schedule nightly"
 
 
+def test_what_a_node_calls_its_signals_does_nothing_to_a_terminal() -> None:
+    assert reason(MOVED, [Sign(("e1",), "moved: \x1b[2Joil\n")]) == "drift: moved: ?[2Joil?"
+
+
 def test_what_it_says_is_shown_to_people_with_every_limit() -> None:
     level = Trigger(
         "n", "r", on="drift", metric="level", above=1.5, machines=3, share=0.25, for_s=600, cooldown_s=1_234_567,
