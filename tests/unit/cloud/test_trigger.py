@@ -452,3 +452,41 @@ async def test_news_are_looked_at_at_once(cloud: Cloud) -> None:
         await cloud.clock.napping.wait()
     await ended(keeping)
     assert cloud.names() == ["moved-19720927-000000"]
+
+
+@pytest.mark.parametrize("when", ["told", "begin"])
+async def test_what_is_dropped_while_it_is_looked_at_is_gone(
+    cloud: Cloud, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    level = Trigger("level", "r-1", on="drift", metric="level", cooldown_s=60.0)
+    await cloud.triggers.put(level)
+    cloud.watched = {"e1": Watched(level=2.0)}
+    real = getattr(cloud, when)
+
+    async def dropped(*words: Any) -> Any:
+        cloud.triggers.drop("level")
+        return await real(*words)
+
+    monkeypatch.setattr(cloud, when, dropped)
+    await cloud.at(10)
+    assert len(cloud.begun) == (1 if when == "begin" else 0)
+    cloud.open()
+    assert cloud.triggers.listed() == []
+
+
+async def test_a_run_that_was_decided_begins_after_a_restart_before_anything_else_is_decided(
+    cloud: Cloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def cut(*_: Any) -> None:
+        raise PowerCut
+
+    await cloud.triggers.put(msgspec.structs.replace(MOVED, for_s=0.0, cooldown_s=1.0))
+    cloud.open_alarms, cloud.clock.at = (ALARM,), MIDNIGHT + 10
+    with monkeypatch.context() as patch:
+        patch.setattr(cloud, "begin", cut)
+        with pytest.raises(PowerCut):
+            await cloud.triggers.keep()
+    cloud.open_alarms = (ALARM, Alarm("8", FOUND, MIDNIGHT))
+    cloud.open()
+    await cloud.at(60)
+    assert cloud.names() == ["moved-19720927-000010"]
