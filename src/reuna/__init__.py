@@ -14,7 +14,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from reuna.adapters.linear import LinearRegressor, SoftmaxClassifier
-    from reuna.adapters.tables import Table, read_folder
+    from reuna.adapters.tables import Table, per_table, read_folder
     from reuna.api import Result, simulate
     from reuna.checks import check_learner
     from reuna.core.contract import Contract, contract
@@ -32,6 +32,7 @@ _HOMES = {
     "calibration_error": "reuna.core.scores",
     "check_learner": "reuna.checks",
     "contract": "reuna.core.contract",
+    "per_table": "reuna.adapters.tables",
     "read_folder": "reuna.adapters.tables",
     "simulate": "reuna.api",
 }
@@ -48,6 +49,7 @@ __all__ = [
     "calibration_error",
     "check_learner",
     "contract",
+    "per_table",
     "read_folder",
     "simulate",
 ]

@@ -28,6 +28,7 @@ from reuna.cloud.holdings import Holdings
 from reuna.cloud.plan import Planner
 from reuna.cloud.reception import Reception
 from reuna.cloud.settings import CLOUD
+from reuna.cloud.sign import Signing
 from reuna.cloud.stock import Stock
 from reuna.core.errors import RunNotFound
 from reuna.core.records import Event
@@ -48,16 +49,19 @@ class Journal:
     """Runs that were submitted; the real one is DBOS."""
 
     runs_: dict[str, str] = field(default_factory=dict)
+    kinds: dict[str, str] = field(default_factory=dict)
     states: dict[str, str] = field(default_factory=dict)
 
-    async def submit(self, name: str, run: str, spec: str) -> None:
-        self.runs_.setdefault(run, spec)
+    def register(self, kind: str, body: object) -> None:
+        """Nothing is carried out here."""
 
-    async def runs(self, limit: int) -> list[tuple[str, str, float, str]]:
-        found = [
-            (run, self.states.get(run, "running"), 1.0, spec) for run, spec in self.runs_.items() if spec
-        ]
-        return found[:limit]
+    async def submit(self, kind: str, run: str, spec: str) -> None:
+        self.runs_.setdefault(run, spec)
+        self.kinds[run] = kind
+
+    async def runs(self, limit: int, kind: str = "train") -> list[tuple[str, str, float, str]]:
+        own = [(run, spec) for run, spec in self.runs_.items() if self.kinds.get(run, "train") == kind]
+        return [(run, self.states.get(run, "running"), 1.0, spec) for run, spec in own if spec][:limit]
 
     async def status(self, run: str) -> dict[str, Any]:
         if run not in self.runs_:
@@ -151,10 +155,12 @@ def served_with(folder: Path, given: dict[str, Any]) -> Iterator[Served]:
     intake = Intake("cloud", MemoryBlobs(), MemorySpool())
     planner = Planner(MemoryBroker().connect("cloud"), intake, unsealed)
     coordinator.checks = Checks("cloud", planner, intake, asyncio.Lock(), InPlace())
+    signing = Signing(folder / "trust", SystemClock())
+    coordinator.rolling_out(signing, stock, SystemClock(), ThreadOffload())
     coordinator.watching(folder / "alarms.json", (), SystemClock()).close()
     said = Watched(rows=600, blocks=9, reference=100, level=4.5, alarm=True, moved={"oil": 3.25}, p99_ms=8.5)
     events.record(Event("e-1", "b", 2, 1.0, WHAT, fields=as_fields(said)), last=True)
-    coordinator.below["fog-1"] = ("e-1",)
+    coordinator.below["fog-1"] = ("e-1", "press-1", "press-2")
     port, people_port = free_ports(2)
     store = PeopleStore(folder / "people.sqlite")
     reception = Reception(

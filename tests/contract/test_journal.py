@@ -432,7 +432,8 @@ async def test_lives_of_a_run_are_one_run_to_whoever_lists_them(tmp_path):
         await host.resume("run")
         with pytest.raises(Refused, match="life 2"):
             await host.result("run")
-        found = [(run, state, spec) for run, state, _, spec in await host.runs(50)]
+        found = [(run, state, spec) for run, state, _, spec in await host.runs(50, "kind")]
+        assert await host.runs(50) == [], "runs of another kind are listed apart"
         assert found == [("run", "failed", "spec of run"), ("r_n", "failed", "spec of r_n")]
         with pytest.raises(Refused, match="life 1"):
             await host.result("r_n")

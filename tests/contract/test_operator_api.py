@@ -67,6 +67,7 @@ def test_a_certificate_of_another_role_gets_nothing(api: Served, route: Any) -> 
         .replace("{id}", "1")
         .replace("{ticket}", "t")
         .replace("{name}", "n")
+        .replace("{rollout}", "ro-1")
     )
     status, body = ask(api, route.method.upper(), path, own=api.gateway)
     assert (status, body["code"]) == (403, "R302")

@@ -117,12 +117,12 @@ def test_within_its_bytes_the_newest_remain_and_all_is_accounted_for(sizes: list
     rng = np.random.default_rng(len(sizes))
     with tempfile.TemporaryDirectory() as folder:
         store = LocalStore(StoreSettings(folder, 30.0, 16), lambda: 1 << 40)
-        store._bytes = pages * store._page  # as if the bound were that low
+        store._file._bytes = pages * store._file._page  # as if the bound were that low
         for place, size in enumerate(sizes):
             found = column(place * NS + np.arange(size), rng.normal(size=size))
             store.append("s", TAGS, Batch({"a": found}, 0), 0)
             state = store.stored.state()
-            assert state.size <= max(store._bytes, 64 * 4096)
+            assert state.size <= max(store._file._bytes, 64 * 4096)
             assert state.kept == sum(sizes[: place + 1]) == state.readings + state.forgotten_by_size
         times = store.stored.window("s", ["a"], 0, len(sizes) * NS).columns["a"].times
         first = len(sizes) if not len(times) else int(times[0]) // NS

@@ -78,6 +78,20 @@ def rounds(people: People, count: int) -> None:
     log.close()
 
 
+#: What the API would say of a rollout, and what it is asked: a rollout needs edges, which are not here.
+ROLLOUTS = """
+window.asked = "";
+window.real ??= window.fetch.bind(window);
+var one = { rollout: "ro-1", project: "pumps", version: 4, phase: "wave", wave: 2,
+  waves: 3, why: "", began: 1 };
+window.fetch = (path, given) => {
+  if (!path.startsWith("/v1/rollouts")) return window.real(path, given);
+  if (given.method === "POST") window.asked = JSON.stringify([path, JSON.parse(given.body)]);
+  return Promise.resolve(new Response(JSON.stringify(given.method === "POST" ? {} : [one])));
+};
+"""
+
+
 async def sign_in(page: Page, url: str, name: str) -> None:
     await page.open(url)
     await page.fill(name=name, password=PASSWORD)
@@ -113,6 +127,10 @@ async def test_two_people_see_a_run_and_decide_on_it(people: People, tmp_path: P
         assert "gates: fail, all min at plant-6" in await page.text("#runs")
         if kept := os.environ.get("REUNA_PICTURE"):
             await page.picture(Path(kept))
+        await page.run(ROLLOUTS)
+        await page.until("document.querySelector('[data-rollout]')?.innerText.includes('wave 2 of 3')")
+        await page.click("#rollouts button", "pause")
+        assert json.loads(await page.until("window.asked")) == ["/v1/rollouts/ro-1", {"order": "pause"}]
         await page.click("#runs button", "Stop")
         await page.until("!!document.querySelector('#runs td.cancelled')")
         await page.until("document.querySelector('#audit tbody').innerText.includes('proposal approved')")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -13,17 +14,21 @@ from typing import Any
 
 import pytest
 
+from reuna.adapters.clock import SystemClock
+from reuna.cloud.sign import Signing
 from reuna.core.errors import Unreachable
+from reuna.core.health import Health
 from reuna.fleet.client import Operator
 from reuna.fleet.layout import Fleet, make_fleet
 from reuna.fleet.release import Catalogue
 from reuna.fleet.trust import Ceremony
 from reuna.template import make_project
+from reuna.trust.stages import Stage
 from reuna.wire import digest_bytes
 from reuna.wire.build import sha256
 from reuna.wire.release import decode
 from tests import commands
-from tests.releases import release, target
+from tests.releases import model, release, runnable, target
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(120)]
 EDGES = ("pump-1", "pump-2")
@@ -67,6 +72,20 @@ class Line:
             found = self.operator.releases(mark, 20)
             mark = found["mark"]
         return found
+
+    def kill_cloud(self) -> None:
+        """The process that serves the cloud ends where it is; the fleet's keeper starts another one."""
+        asked = ["pgrep", "-f", f"reuna.cli cloud .*{self.fleet.folder}"]
+        (pid,) = map(int, subprocess.run(asked, capture_output=True, text=True, check=True).stdout.split())
+        os.kill(pid, signal.SIGKILL)
+
+    def rollout(self, name: str) -> dict[str, Any]:
+        """Where a rollout is, once the cloud answers."""
+        while True:
+            try:
+                return self.operator.rollout(name)
+            except Unreachable:
+                time.sleep(0.1)
 
 
 @pytest.fixture(scope="module")
@@ -135,6 +154,43 @@ def test_edges_take_signed_releases_and_refuse_what_is_none(line: Line) -> None:
     print(f"signed to verified by both edges: {took:.2f} s")
 
 
+def runs(found: dict[str, Any], project: str) -> dict[str, tuple[int, str, str]]:
+    """Edge -> version, phase and reason."""
+    return {
+        node: (each.get("version", 0), each.get("phase", "none"), each.get("reason", ""))
+        for node, said in found["nodes"].items()
+        for each in said["operates"]
+        if each["project"] == project
+    }
+
+
+def test_edges_run_what_they_hold_and_go_back_by_themselves(line: Line) -> None:
+    pytest.importorskip("onnxruntime")
+    rules = Health(trial_s=1.0)
+    good = runnable(1, model(1), rules, "mills")
+    line.add(good, "mills-1")
+    line.until(lambda answer: runs(answer, "mills") == dict.fromkeys(EDGES, (1, "confirmed", "")))
+    line.add(runnable(2, model(2, wrong=True), rules, "mills"), "mills-2")
+    found = line.until(
+        lambda answer: all(each[1] == "rolled_back" for each in runs(answer, "mills").values())
+    )
+    assert runs(found, "mills") == dict.fromkeys(EDGES, (1, "rolled_back", "self-test"))
+    three = runnable(3, model(3), rules, "mills")
+    signing = Signing(line.fleet.folder / "trust", SystemClock())
+    stay = Stage("mills", 1, sha256(good), rollout="r-7")
+    signing.stage([Stage("mills", 3, sha256(three), "shadow", ("pump-1",), "r-7"), stay])
+    line.add(three, "mills-3")
+    found = line.until(lambda answer: runs(answer, "mills")["pump-1"][1] == "shadow")
+    line.until(lambda answer: (3, "") in held_by(answer)["pump-2"])
+    assert runs(found, "mills")["pump-2"][0] == 1, "a stage says so, although it holds a newer one"
+    signing.stage([Stage("mills", 3, sha256(three), where=("pump-1",), rollout="r-7"), stay])
+    line.until(lambda answer: runs(answer, "mills")["pump-1"] == (3, "confirmed", ""))
+    signing.stage([Stage("mills", 1, sha256(good), rollout="back")])
+    line.until(lambda answer: runs(answer, "mills")["pump-1"][0] == 1)
+    shown = line.reuna("release", "where", "--fleet", str(line.file))
+    assert "confirmed" in shown.stdout
+
+
 STATE = """
 [fleet]
 name = "local"
@@ -168,3 +224,51 @@ def test_a_directory_in_git_says_which_release_is_where(line: Line) -> None:
     by_hand = line.reuna("plan", *fleet, "--json")
     assert by_hand.returncode == 10
     assert json.loads(by_hand.stdout)["changes"][0]["sign"] == "+"
+
+
+def test_a_rollout_moves_one_edge_then_the_other_and_outlives_the_cloud(line: Line) -> None:
+    pytest.importorskip("onnxruntime")
+    rules = Health(trial_s=1.0)
+    toml = line.folder / "fans" / "reuna.toml"
+    toml.parent.mkdir()
+    toml.write_text('[project]\nname = "fans"\n[rollout]\nwaves = ["pump-1", "all"]\nsoak_s = 1.0\n')
+    rollout = ("--fleet", str(line.file), "--project", "fans")
+    one, two = (runnable(number, model(number), rules, "fans") for number in (1, 2))
+    bad = runnable(3, model(3, wrong=True), rules, "fans")
+    line.add(one, "fans-1")
+    first = line.reuna("rollout", "start", *rollout, "--name", "first", "--follow")
+    assert first.returncode == 0, first.stdout + first.stderr
+    assert "wave 1/2 pump-1  ██████████ 1/1 confirmed" in first.stdout
+
+    line.add(two, "fans-2")
+    line.until(lambda answer: all((2, "") in held for held in held_by(answer).values()))
+    assert runs(line.operator.releases(), "fans") == dict.fromkeys(EDGES, (1, "confirmed", "")), (
+        "it is staged"
+    )
+    begun = line.reuna("rollout", "start", *rollout, "--name", "second", "--set", "rollout.soak_s=600")
+    assert begun.returncode == 0, begun.stderr
+    line.until(lambda answer: runs(answer, "fans")["pump-1"] == (2, "confirmed", ""))
+    line.kill_cloud()
+    while line.rollout("second")["phase"] != "wave" or line.rollout("second")["next"] is None:
+        time.sleep(0.2)
+    assert runs(line.operator.releases(), "fans")["pump-2"][0] == 1, "the soak goes on, and is not begun anew"
+    assert line.reuna("rollout", "pause", "second", *rollout[:2]).returncode == 0
+    back = line.reuna("rollback", "fans", *rollout[:2], "--json")
+    assert json.loads(back.stdout) == {"rollout": "second", "did": "aborted"}, back.stderr
+    line.until(lambda answer: {each[0] for each in runs(answer, "fans").values()} == {1})
+
+    line.add(bad, "fans-3")
+    third = line.reuna("rollout", "start", *rollout, "--name", "third", "--follow", "--json")
+    assert third.returncode == 2
+    assert "rollout third failed: pump-1 went back: self-test" in third.stderr
+    assert json.loads(third.stdout)["nodes"]["pump-2"]["said"] == ""
+    words = [event["what"] for event in line.operator.rollout_events("second")]
+    assert words == [
+        "rollout wave",
+        "rollout met",
+        "rollout order",
+        "rollout paused",
+        "rollout order",
+        "rollout aborted",
+    ]
+    assert "third" in line.reuna("rollout", "status", *rollout[:2]).stdout

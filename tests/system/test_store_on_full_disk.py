@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from reuna.adapters import local_store
+from reuna.adapters import bounded_file
 from reuna.adapters.local_store import LocalStore
 from reuna.core.errors import DiskFull
 from reuna.core.source_settings import MIB, StoreSettings
@@ -34,12 +34,12 @@ def newest(store: LocalStore, number: int) -> int:
 
 
 def test_a_small_disk_is_never_filled_by_the_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(local_store, "RESERVE", 16 * MIB)  # of 48
+    monkeypatch.setattr(bounded_file, "RESERVE", 16 * MIB)  # of 48
     with small_disk(tmp_path / "disk"):
         store = LocalStore(StoreSettings(str(tmp_path / "disk" / "store"), 30.0, 1024))
         assert append(store, range(300)) == 0  # 46 MB
         assert newest(store, 299) == 20_000
-        assert store._free() > 8 * MIB
+        assert store._file._free() > 8 * MIB
         store.close()
 
 
@@ -56,5 +56,5 @@ def test_others_fill_the_disk_and_leave_again(tmp_path: Path) -> None:
         (tmp_path / "disk" / "filler").unlink()
         assert append(store, range(100, 110)) == 0
         assert newest(store, 109) == 20_000
-        assert store._db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        assert store._file.db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
         store.close()

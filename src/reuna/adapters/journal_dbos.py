@@ -51,7 +51,8 @@ T = TypeVar("T")
 Body = Callable[[Journal, str], Awaitable[Any]]
 APPLICATION = "reuna"
 VERSION = "reuna-protocol-1"  #: raised only when journals of old runs cannot be replayed any more
-WORKFLOW = "reuna.run"
+RUN = "train"  #: the kind of runs that were there first
+WORKFLOW = "reuna.run"  #: what DBOS calls them; other kinds have names of their own
 STATES = {"SUCCESS": "done", "ERROR": "failed", "CANCELLED": "cancelled"}
 LONGEST_NAP_S = 60.0  #: wall time is looked at again this often, for clocks that are set right
 RETRY_S = 10.0  #: between tries to go on with a run whose journal could not be written
@@ -165,7 +166,7 @@ class DbosHost:
         self._bodies: dict[str, Body] = {}
         self._tasks: dict[str, asyncio.Task[Any]] = {}
         self._retries: set[asyncio.Task[None]] = set()
-        self._workflow: Any = None
+        self._workflows: dict[str, Any] = {}
         self._resuming = asyncio.Lock()
         self._lock_fd = -1
         self._dbos: DBOS | None = None
@@ -190,7 +191,9 @@ class DbosHost:
                 raise
         self._dbos = DBOS(config=self._config())
         _log_as_ours()
-        self._workflow = DBOS.workflow(name=WORKFLOW, max_recovery_attempts=None)(self._executor())
+        for kind in {RUN, *self._bodies}:
+            workflow = DBOS.workflow(name=_workflow(kind), max_recovery_attempts=None)
+            self._workflows[kind] = workflow(self._executor())
         # In this thread, although it blocks for 50 ms: DBOS adopts the loop that runs here.
         # Launched from another thread it would carry out recovered runs on a loop of its own.
         try:
@@ -253,7 +256,7 @@ class DbosHost:
         """
         self._body(kind)
         with self._asking(), _own_errors(), SetWorkflowID(run):
-            await DBOS.start_workflow_async(self._workflow, kind, spec)
+            await DBOS.start_workflow_async(self._workflows[kind], kind, spec)
 
     async def status(self, run: str) -> dict[str, Any]:
         """Where a run is, by ``state``: running, done, failed or cancelled. Raises `RunNotFound`.
@@ -274,14 +277,14 @@ class DbosHost:
             status["code"] = error.code if isinstance(error, ReunaError) else ""
         return status
 
-    async def runs(self, limit: int) -> list[tuple[str, str, float, str]]:
-        """Name, state, begin (seconds since the epoch) and spec of runs, the newest first.
+    async def runs(self, limit: int, kind: str = RUN) -> list[tuple[str, str, float, str]]:
+        """Name, state, begin (seconds since the epoch) and spec of runs of a kind, the newest first.
 
         One that was resumed began when it was.
         """
         with self._asking():
             found = await DBOS.list_workflows_async(
-                name=WORKFLOW, limit=limit, sort_desc=True, load_output=False
+                name=_workflow(kind), limit=limit, sort_desc=True, load_output=False
             )
         newest: dict[str, Any] = {}
         for each in found:
@@ -430,6 +433,11 @@ class DbosHost:
             "enable_otlp": False,
             "log_level": "WARNING",
         }
+
+
+def _workflow(kind: str) -> str:
+    """What DBOS calls the runs of a kind."""
+    return WORKFLOW if kind == RUN else f"reuna.{kind}"
 
 
 async def _newest(run: str) -> str:

@@ -5,22 +5,18 @@ quality. What `LocalStore.append` has kept when it returns is there after any cr
 time, frame by frame.
 
 - **Bound in days and bytes.** The oldest frames, by source time, make room for the newest.
-- **Full disk.** The store leaves `RESERVE` of the disk free: with less it does not grow but forgets its
-  oldest. Where that does not help, `append` raises `DiskFull`; nothing that was kept is harmed, and it
-  goes on by itself when there is room.
+- **Full disk.** The store leaves some of the disk free (`reuna.adapters.bounded_file`): with less it does
+  not grow but forgets its oldest. Where that does not help, `append` raises `DiskFull`; nothing that was
+  kept is harmed, and it goes on by itself when there is room.
 - **One writes, many read.** One process holds a `LocalStore`; `StoredReadings` may be opened beside it.
 """
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
-import shutil
 import sqlite3
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import accumulate, islice
 from pathlib import Path
@@ -28,22 +24,18 @@ from typing import Any
 
 import numpy as np
 
-from reuna.adapters.files import database_error, open_database
-from reuna.core.errors import Corrupted, DataError, DiskFull, NotUsable, StorageError
+from reuna.adapters.bounded_file import AWAY, WAIT_S, BoundedFile, judge_version, own_errors
+from reuna.adapters.files import open_database
+from reuna.core.errors import Corrupted, DataError, NotUsable
 from reuna.core.frames import SPAN_NS, Frame, cut, decode, encode, newest_of
-from reuna.core.source_settings import MIB, StoreSettings
+from reuna.core.source_settings import StoreSettings
 from reuna.core.sources import NS, Batch, Column, Gap, Tag, check_batch, check_tags, column
 from reuna.core.units import same_unit
 
 NAME = "readings.db"
-WAIT_S = 10.0  #: for another process that holds the file
 FORMAT = 1  #: of the file, in SQLite's user_version
-LOG = 4 * MIB  #: of the store's bytes, for SQLite's log of what is not yet in its place
-LOG_PAGES = 256  #: of the log, after which it is worked off
-RESERVE = 64 * MIB  #: of the disk, left to others
 TOGETHER = 8  #: frames in a transaction, so that the log stays small
 FORGOTTEN = 64  #: frames in a transaction that forgets
-SHARE = 64  #: a part of the bytes that is forgotten at once when there is no room
 GAPS = 1000  #: the newest that are kept
 DAY_NS = 86_400 * NS
 
@@ -61,7 +53,6 @@ CREATE TABLE IF NOT EXISTS gaps (
   tags TEXT NOT NULL, reason TEXT NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT;
 """
-AWAY = "Move the file away and begin again: a new one is made. Check the disk if it recurs."
 INSERT = """INSERT INTO frames (
   first, last, tagset, historical, readings, size, shared, counts, times, numbers, quality, codes)
 VALUES (?,?,?,?,?,?,?,?,?,?,?,?)"""
@@ -107,8 +98,8 @@ class StoredReadings:
             raise NotUsable(f"there is no store in {folder}", "Name the folder that `store.folder` says.")
         self._lock = threading.RLock()
         self._db = open_database(self._path, WAIT_S)
-        with self._own_errors():
-            _judge_format(self._db, self._path)
+        with own_errors(self._path):
+            judge_version(self._db, self._path, FORMAT)
 
     def window(self, source: str, tags: Collection[str], start_ns: int, end_ns: int) -> Window:
         """Readings of those tags of a source from ``start_ns`` up to before ``end_ns``.
@@ -152,6 +143,31 @@ class StoredReadings:
         query = "SELECT MAX(last) FROM frames WHERE tagset IN (SELECT id FROM tagsets WHERE source = ?)"
         ((found,),) = self._rows(query, source)
         return None if found is None else int(found)
+
+    def news(self, after: int, before_ns: int) -> tuple[int, dict[str, int]]:
+        """What was kept live after a frame of that number: the newest number, and by source its newest time.
+
+        Readings of ``before_ns`` and later are left out. It costs what came since.
+        """
+        rows = self._rows(
+            "SELECT source, MAX(frames.id), MAX(CASE WHEN last < ? AND NOT historical THEN last END) "
+            "FROM frames JOIN tagsets ON tagset = tagsets.id WHERE frames.id > ? GROUP BY source",
+            before_ns,
+            after,
+        )
+        newest = {source: last for source, _, last in rows if last is not None}
+        return max((number for _, number, _ in rows), default=after), newest
+
+    def next_ns(self, source: str, after_ns: int) -> int | None:
+        """A time from ``after_ns`` on before which a source has no reading; None when it has no later one."""
+        (found,) = self._rows(
+            "SELECT MIN(first) FROM frames WHERE tagset IN (SELECT id FROM tagsets WHERE source = ?) "
+            "AND first >= ? AND last >= ?",
+            source,
+            after_ns - SPAN_NS,
+            after_ns,
+        )
+        return None if found[0] is None else max(int(found[0]), after_ns)
 
     def state(self) -> StoreState:
         """What there is, and what was forgotten and refused."""
@@ -205,15 +221,8 @@ class StoredReadings:
         return tuple(Gap(first, last, reason, tuple(json.loads(tags))) for first, last, reason, tags in rows)
 
     def _rows(self, query: str, *values: Any) -> list[Any]:
-        with self._lock, self._own_errors():
+        with self._lock, own_errors(self._path):
             return self._db.execute(query, values).fetchall()
-
-    @contextmanager
-    def _own_errors(self) -> Iterator[None]:
-        try:
-            yield
-        except sqlite3.Error as error:
-            raise _own_error(error, self._path) from error
 
 
 class LocalStore:
@@ -224,19 +233,14 @@ class LocalStore:
 
     def __init__(self, settings: StoreSettings, free: Callable[[], int] | None = None) -> None:
         folder = Path(settings.folder)
-        self._path = folder / NAME
         self._days_ns = int(settings.days * DAY_NS)
-        self._bytes = settings.mib * MIB - LOG
-        self._free = free or (lambda: shutil.disk_usage(folder).free)
-        self._mine = _held(folder)
+        self._file = BoundedFile(folder / NAME, SCHEMA, FORMAT, settings.mib, self._forget, free)
         try:
-            self._db = _made(self._path)
             self.stored = StoredReadings(folder)
-            with self._own_errors():
-                self._page = int(self._value("PRAGMA page_size"))
-                self._shrink()
+            with self._file.own_errors():
+                self._file.shrink()
         except BaseException:
-            os.close(self._mine)
+            self._file.close()
             raise
         self._lock = threading.Lock()
 
@@ -251,17 +255,17 @@ class LocalStore:
         said = json.dumps([[tag.name, tag.unit] for tag in tags], ensure_ascii=False)
         names = [tag.name for tag in tags]
         frames = (encode(part, names) for part in cut(batch.columns))
-        with self._lock, self._own_errors():
-            self._put(lambda: self._insert_gaps(source, batch.gaps), 0)
+        with self._lock, self._file.own_errors():
+            self._file.put(lambda: self._insert_gaps(source, batch.gaps), 0)
             while some := list(islice(frames, TOGETHER)):
                 self._keep(source, said, some, batch.historical)
-            self._put(lambda: self._forget_old(now_ns), 0)
+            self._file.put(lambda: self._forget_old(now_ns), 0)
         return batch.readings
 
     def _keep(self, source: str, tags: str, frames: list[Frame], historical: bool) -> None:
         """Some frames at once; what cannot be kept is counted."""
         try:
-            self._put(
+            self._file.put(
                 lambda: self._insert(source, tags, frames, historical), sum(_size(frame) for frame in frames)
             )
         except sqlite3.Error:
@@ -271,176 +275,65 @@ class LocalStore:
     def close(self) -> None:
         """After the last call of anything else."""
         self.stored.close()
-        self._db.close()
-        os.close(self._mine)
-
-    def _put(self, work: Callable[[], None], need: int) -> None:
-        """One transaction; while there is no room for it, the oldest frames go."""
-        while True:
-            self._limit(self._cap())
-            try:
-                with self._db:
-                    self._db.execute("BEGIN IMMEDIATE")
-                    work()
-            except sqlite3.Error as error:
-                full = isinstance(database_error(error, self._path), DiskFull)
-                if not full or self._has_room(need) or not self._forget(need):
-                    raise
-            else:
-                return
-
-    def _has_room(self, need: int) -> bool:
-        """Whether the file itself has room: then the disk refuses, and to forget more is in vain."""
-        return int(self._value("PRAGMA freelist_count")) * self._page > 2 * need + MIB // 4
-
-    def _cap(self) -> int:
-        """Pages that the file may have: by its own bound, and by what the disk has left."""
-        pages = int(self._value("PRAGMA page_count"))
-        room = max(0, self._free() - RESERVE) // self._page
-        return max(1, min(self._bytes // self._page, pages + room))
-
-    def _limit(self, pages: int) -> None:
-        self._db.execute(f"PRAGMA max_page_count = {pages}")  # never below what it has
+        self._file.close()
 
     def _insert(self, source: str, tags: str, frames: list[Frame], historical: bool) -> None:
-        self._db.execute("INSERT OR IGNORE INTO tagsets (source, tags) VALUES (?,?)", (source, tags))
-        tagset = self._value("SELECT id FROM tagsets WHERE source = ? AND tags = ?", source, tags)
-        self._db.executemany(INSERT, [_row(frame, tagset, historical) for frame in frames])
+        self._file.db.execute("INSERT OR IGNORE INTO tagsets (source, tags) VALUES (?,?)", (source, tags))
+        tagset = self._file.value("SELECT id FROM tagsets WHERE source = ? AND tags = ?", source, tags)
+        self._file.db.executemany(INSERT, [_row(frame, tagset, historical) for frame in frames])
         self._count("kept", sum(frame.readings for frame in frames))
 
     def _insert_gaps(self, source: str, gaps: Sequence[Gap]) -> None:
-        self._db.executemany(
+        self._file.db.executemany(
             "INSERT INTO gaps (source, first, last, tags, reason) VALUES (?,?,?,?,?)",
             [(source, gap.first_ns, gap.last_ns, json.dumps(gap.tags), gap.reason) for gap in gaps],
         )
         if gaps:
-            self._db.execute("DELETE FROM gaps WHERE id <= (SELECT MAX(id) FROM gaps) - ?", (GAPS,))
+            self._file.db.execute("DELETE FROM gaps WHERE id <= (SELECT MAX(id) FROM gaps) - ?", (GAPS,))
 
     def _forget_old(self, now_ns: int) -> None:
         """What is older than the days, by the newest frame where that is behind the clock.
 
         So a clock that runs ahead forgets nothing while no newer readings come.
         """
-        newest = self._value("SELECT MAX(first) FROM frames")
+        newest = self._file.value("SELECT MAX(first) FROM frames")
         if newest is None:
             return
         before = max(min(now_ns, newest) - self._days_ns, -(1 << 63))
-        gone = self._value("SELECT SUM(readings) FROM frames WHERE first < ? AND last < ?", before, before)
+        gone = self._file.value(
+            "SELECT SUM(readings) FROM frames WHERE first < ? AND last < ?", before, before
+        )
         if gone:
-            self._db.execute("DELETE FROM frames WHERE first < ? AND last < ?", (before, before))
+            self._file.db.execute("DELETE FROM frames WHERE first < ? AND last < ?", (before, before))
             self._count("forgotten_by_age", gone)
-        self._db.execute("DELETE FROM gaps WHERE last < ?", (before,))
+        self._file.db.execute("DELETE FROM gaps WHERE last < ?", (before,))
 
-    def _forget(self, need: int) -> bool:
-        """Let the oldest frames go until there is room for that many bytes; False when nothing is left."""
-        wanted = max(4 * need, self._bytes // SHARE)
-        self._limit(int(self._value("PRAGMA page_count")) + LOG // self._page)  # to forget may need a page
-        freed = 0
-        while freed < wanted:
-            rows = self._db.execute(
-                "SELECT id, size, readings FROM frames ORDER BY first LIMIT ?", (FORGOTTEN,)
-            ).fetchall()
-            if not rows:
-                break
-            before = accumulate((row[1] for row in rows), initial=freed)
-            gone = [row for row, size in zip(rows, before, strict=False) if size < wanted]
-            with self._db:
-                self._db.execute("BEGIN IMMEDIATE")
-                self._db.executemany("DELETE FROM frames WHERE id = ?", [(row[0],) for row in gone])
-                self._count("forgotten_by_size", sum(row[2] for row in gone))
-            freed += sum(row[1] for row in gone)
-        return freed > 0
-
-    def _shrink(self) -> None:
-        """After a lower bound: forget the oldest, and give the space back."""
-        most = self._bytes // self._page
-        if int(self._value("PRAGMA page_count")) <= most:
-            return
-        while self._used() > most and self._forget(0):
-            pass
-        self._db.executescript("PRAGMA incremental_vacuum")  # `execute` would give back one page
-        self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-
-    def _used(self) -> int:
-        return int(self._value("PRAGMA page_count")) - int(self._value("PRAGMA freelist_count"))
+    def _forget(self, wanted: int) -> int:
+        """Let the oldest frames go, at most `FORGOTTEN`, that take so many bytes; how many they took."""
+        rows = self._file.db.execute(
+            "SELECT id, size, readings FROM frames ORDER BY first LIMIT ?", (FORGOTTEN,)
+        ).fetchall()
+        before = accumulate((row[1] for row in rows), initial=0)
+        gone = [row for row, size in zip(rows, before, strict=False) if size < wanted]
+        self._file.db.executemany("DELETE FROM frames WHERE id = ?", [(row[0],) for row in gone])
+        if gone:
+            self._count("forgotten_by_size", sum(row[2] for row in gone))
+        return sum(row[1] for row in gone)
 
     def _refuse(self, readings: int) -> None:
         """Counted, when there is room for the number."""
         try:
-            with self._db:
-                self._db.execute("BEGIN IMMEDIATE")
+            with self._file.db:
+                self._file.db.execute("BEGIN IMMEDIATE")
                 self._count("refused", readings)
         except sqlite3.Error:
             return
 
     def _count(self, name: str, more: int) -> None:
-        self._db.execute(
+        self._file.db.execute(
             "INSERT INTO counters VALUES (?,?) "
             "ON CONFLICT (name) DO UPDATE SET value = value + excluded.value",
             (name, more),
-        )
-
-    def _value(self, query: str, *values: Any) -> Any:
-        return self._db.execute(query, values).fetchone()[0]
-
-    @contextmanager
-    def _own_errors(self) -> Iterator[None]:
-        try:
-            yield
-        except sqlite3.Error as error:
-            raise _own_error(error, self._path) from error
-
-
-def _own_error(error: sqlite3.Error, path: Path) -> StorageError:
-    """SQLite's error as one of ours; there is no other copy of a store, so a damaged one is for people."""
-    found = database_error(error, path)
-    return Corrupted(found.message, AWAY) if isinstance(found, Corrupted) else found
-
-
-def _held(folder: Path) -> int:
-    """The lock of the process that writes. Raises `NotUsable`."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        mine = os.open(folder / f"{NAME}.lock", os.O_RDWR | os.O_CREAT, 0o600)
-    except OSError as error:
-        raise database_error(error, folder / NAME) from error
-    try:
-        fcntl.flock(mine, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(mine)
-        raise NotUsable(
-            f"another process writes to the store in {folder}", "End it, or name another folder."
-        ) from None
-    return mine
-
-
-def _made(path: Path) -> sqlite3.Connection:
-    """The file, made when it is not there. Raises what `LocalStore` raises."""
-    db = open_database(path, WAIT_S)
-    try:
-        db.execute("PRAGMA auto_vacuum = INCREMENTAL")  # before anything is in the file
-        db.execute("PRAGMA journal_mode = WAL")
-        db.execute("PRAGMA synchronous = FULL")
-        db.execute(f"PRAGMA wal_autocheckpoint = {LOG_PAGES}")
-        db.execute(f"PRAGMA journal_size_limit = {LOG // 2}")
-        if not db.execute("SELECT COUNT(*) FROM sqlite_schema").fetchone()[0]:
-            db.executescript(f"BEGIN IMMEDIATE; {SCHEMA} PRAGMA user_version = {FORMAT}; COMMIT;")
-        _judge_format(db, path)
-    except sqlite3.Error as error:
-        db.close()
-        raise _own_error(error, path) from error
-    except NotUsable:
-        db.close()
-        raise
-    return db
-
-
-def _judge_format(db: sqlite3.Connection, path: Path) -> None:
-    found = db.execute("PRAGMA user_version").fetchone()[0]
-    if found != FORMAT:
-        raise NotUsable(
-            f"{path} has format {found}, this version of Reuna knows {FORMAT}",
-            "Run the version of Reuna that wrote it, or move the file away.",
         )
 
 

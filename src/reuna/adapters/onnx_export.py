@@ -16,7 +16,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from reuna.core.errors import ExtraMissing, LearnerError
+from reuna.core import golden
+from reuna.core.errors import BadMessage, ExtraMissing, LearnerError
+from reuna.core.golden import Golden
 from reuna.core.ports import Tensors
 
 OPSET, IR_VERSION = 17, 8
@@ -136,7 +138,7 @@ def run_graph(data: bytes, x: Array) -> NDArray[Any]:
 
     Raises `ExtraMissing`, `LearnerError` when the bytes are no graph or do not take such an x.
     """
-    session = _session(data)
+    session = open_session(data)
     try:
         name = session.get_inputs()[0].name
         return np.asarray(session.run(None, {name: np.ascontiguousarray(x, np.float32)})[0])
@@ -150,18 +152,25 @@ def one_by_one(data: bytes, x: Array) -> Iterator[tuple[NDArray[Any], float]]:
     Row by row, as a machine asks: in batches a product may be summed in another order, to other bits.
     Raises as `run_graph`.
     """
-    session = _session(data)
-    name = session.get_inputs()[0].name
+    session = open_session(data)
+    for row in np.ascontiguousarray(x, np.float32):
+        yield one_row(session, row)
+
+
+def one_row(session: Any, row: Array) -> tuple[NDArray[Any], float]:
+    """The first output (outputs,) of an open graph for one row (features,) float32, and milliseconds it took.
+
+    Raises `LearnerError`.
+    """
     try:
-        for row in np.ascontiguousarray(x, np.float32):
-            began = time.perf_counter()
-            (found, *_) = session.run(None, {name: row[None]})
-            yield np.asarray(found)[0].ravel(), (time.perf_counter() - began) * 1000
+        began = time.perf_counter()
+        (found, *_) = session.run(None, {session.get_inputs()[0].name: row[None]})
+        return np.asarray(found)[0].ravel(), (time.perf_counter() - began) * 1000
     except _failures() as error:
         raise LearnerError(f"the ONNX graph does not run: {error}") from error
 
 
-def _session(data: bytes) -> Any:
+def open_session(data: bytes) -> Any:
     """One thread, few words. Raises `ExtraMissing`, `LearnerError` when the bytes are no graph."""
     runtime = _onnxruntime()
     options = runtime.SessionOptions()
@@ -173,10 +182,54 @@ def _session(data: bytes) -> Any:
         raise LearnerError(f"the exported ONNX does not run: {error}") from error
 
 
+def with_golden(data: bytes) -> bytes:
+    """The graph with a golden input and its answers in its metadata; equal graphs give equal bytes.
+
+    Raises as `run_graph`, and `LearnerError` for a graph that has no finite answer to it.
+    """
+    onnx = _onnx()
+    session = open_session(data)
+    x = golden.seeded(_known(session))
+    y = _answers(session, x)
+    if why := golden.wrong(None, y):
+        raise LearnerError(f"the exported ONNX cannot be released: {why}")
+    model = onnx.load_from_string(data)
+    onnx.helper.set_model_props(model, {**_metadata(session), golden.KEY: golden.encode(Golden(x, y))})
+    written: bytes = model.SerializeToString(deterministic=True)
+    return written
+
+
+def self_test(session: Any) -> str:
+    """Why an open graph is not to be used, empty when it may be: what it says to its golden input.
+
+    A graph without one is asked for a drawn input, and must answer finite numbers.
+    """
+    try:
+        text = _metadata(session).get(golden.KEY)
+        known = golden.decode(text) if text is not None else None
+        x = golden.seeded(_known(session)) if known is None else known.x
+        return golden.wrong(known, _answers(session, x))
+    except (BadMessage, LearnerError) as error:
+        return error.message
+
+
+def _metadata(session: Any) -> dict[str, str]:
+    return dict(session.get_modelmeta().custom_metadata_map)
+
+
+def _known(session: Any) -> tuple[int, ...]:
+    """The shape of one row."""
+    return tuple(size if isinstance(size, int) else 1 for size in session.get_inputs()[0].shape[1:])
+
+
+def _answers(session: Any, x: Array) -> NDArray[Any]:
+    """The graph's first output for each row, one by one: (rows, outputs)."""
+    return np.stack([one_row(session, row)[0] for row in x])
+
+
 def sample_input(data: bytes, rows: int, seed: int) -> Array:
     """(rows, …) float32 around zero, of the shape that the graph takes. Raises as `run_graph`."""
-    shape = _session(data).get_inputs()[0].shape
-    known = [size if isinstance(size, int) else 1 for size in shape[1:]]
+    known = _known(open_session(data))
     return np.random.default_rng(seed).normal(size=(rows, *known)).astype(np.float32)
 
 
@@ -185,7 +238,7 @@ def latency_ms(data: bytes, times: int = 200) -> float:
 
     After as many to warm up. Raises as `run_graph`.
     """
-    session, x = _session(data), sample_input(data, 1, 1)
+    session, x = open_session(data), sample_input(data, 1, 1)
     name = session.get_inputs()[0].name
     took = []
     try:

@@ -20,12 +20,14 @@ from __future__ import annotations
 
 import csv
 import difflib
+import functools
+import weakref
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,8 +44,12 @@ MAX_TABLE = 1 << 30  #: bytes of a Parquet table in memory
 BATCH = 65_536  #: rows
 NUMBER, CHARACTER = 8, 4  #: bytes in memory
 Column = NDArray[Any]
+MOST_KEPT = 16  #: results of one table
+P = ParamSpec("P")
+T = TypeVar("T")
 _stuck: dict[str, Counter[str]] = {}
 _instead: dict[Path, Table] = {}
+_of_tables: dict[int, dict[Hashable, Any]] = {}
 
 
 @dataclass(frozen=True)
@@ -193,6 +199,29 @@ def read_table(path: Path) -> Table:
     for sensor in _stuck:
         table = _with_stuck(table, sensor)
     return table
+
+
+def per_table(work: Callable[Concatenate[Table, P], T]) -> Callable[Concatenate[Table, P], T]:
+    """A function of a table, and of what else can be hashed, that is called once for each table in memory.
+
+    What it gave is given again as long as the table is there, and must not be changed. A release that
+    answers live keeps the node's own tables, so their features are made once and not for every window.
+    """
+
+    def kept(table: Table, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        key = (work, args, tuple(sorted(kwargs.items())))
+        known = _of_tables.get(id(table))
+        if known is None:
+            known = _of_tables[id(table)] = {}
+            weakref.finalize(table, _of_tables.pop, id(table), None)
+        if key not in known:
+            if len(known) >= MOST_KEPT:  # somebody's arguments are new each time
+                known.clear()
+            known[key] = work(table, *args, **kwargs)
+        found: T = known[key]
+        return found
+
+    return functools.wraps(work)(kept)
 
 
 @contextmanager

@@ -23,6 +23,7 @@ from reuna.trust.parse import file_of, parse
 from reuna.trust.plans import PlanSigner
 from reuna.trust.publish import LIFE, PrivateKey, public_of
 from reuna.trust.roles import FILE_NAME, LIMITS, file_name
+from reuna.trust.stages import Stage, stages_of
 from reuna.trust.targets import Target, read_all
 
 KEPT = 16  #: versions of a role that stay, for nodes in the middle of a walk
@@ -129,8 +130,25 @@ class TufRepository:
 
         Raises as `freshen`.
         """
+        return self._replace_plans(listed, self.stages(), keys, now)
+
+    def stage(self, stages: Sequence[Stage], keys: Sequence[PrivateKey], now: float) -> list[str]:
+        """Publish which release runs where, in place of what was said before; names of what is new.
+
+        Raises as `freshen`.
+        """
+        return self._replace_plans(read_all(self.targets("plans").signed), stages, keys, now)
+
+    def stages(self) -> tuple[Stage, ...]:
+        """Which release is to run where, as it is published. Raises `KeyProblem`, `Untrusted`."""
+        return stages_of(self.targets("plans").signed)
+
+    def _replace_plans(
+        self, listed: Sequence[Target], stages: Sequence[Stage], keys: Sequence[PrivateKey], now: float
+    ) -> list[str]:
         version = self.version("plans") + 1
-        data = publish.sign(publish.delegated("plans", version, listed, now), [self._key({}, "plans", keys)])
+        metadata = publish.delegated("plans", version, listed, now, stages)
+        data = publish.sign(metadata, [self._key({}, "plans", keys)])
         return self.freshen(keys, now, {file_name("plans", version): data})
 
     def plan_signer(self, keys: Sequence[PrivateKey]) -> PlanSigner:
@@ -147,8 +165,8 @@ class TufRepository:
         version, data = self._newest(new, "plans")
         if data is not None and _fresh(Targets, "plans", data, now):
             return
-        listed = read_all(parse(Targets, "plans", data).signed) if data else []
-        metadata = publish.delegated("plans", version + 1, listed, now)
+        signed = parse(Targets, "plans", data).signed if data else Targets()
+        metadata = publish.delegated("plans", version + 1, read_all(signed), now, stages_of(signed))
         new[file_name("plans", version + 1)] = publish.sign(metadata, [self._key(new, "plans", keys)])
 
     def _renew_snapshot(self, new: dict[str, bytes], keys: Sequence[PrivateKey], now: float) -> None:

@@ -26,6 +26,7 @@ from reuna.cli import (
     policy,
     project,
     release,
+    rollout,
     run,
     runs,
     site,
@@ -36,6 +37,7 @@ from reuna.cli import (
     watch,
     where,
 )
+from reuna.cli.answers import answers
 from reuna.cli.doctor import doctor
 from reuna.cli.export import export
 from reuna.cli.gate import gate
@@ -109,8 +111,11 @@ app.command()(sandbox)
 app.command()(export)
 app.command()(gate)
 app.command()(predict)
+app.command()(answers)
 app.command()(desired.plan)
 app.command()(desired.apply)
+app.add_typer(rollout.app, name="rollout")
+app.command()(rollout.rollback)
 release.app.command()(where.where)
 app.command()(lineage)
 app.command(name="where")(component)

@@ -136,6 +136,63 @@ def certificate(
     typer.echo(made["next"])
 
 
+@app.command()
+def export(
+    settings: Settings,
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder for the tables; made if need be.")],
+    project: Annotated[
+        Path, typer.Option("--project", help="The project whose contract the tables are to keep.")
+    ] = Path(),
+    store: Annotated[
+        Path | None, typer.Option("--store", help="The store, where the settings name none: STATE/store.")
+    ] = None,
+    begin: Annotated[
+        str, typer.Option("--from", help="From this time on, ISO 8601 (UTC if it says no zone).")
+    ] = "",
+    end: Annotated[str, typer.Option("--to", help="Up to before this time.")] = "",
+    parquet: Annotated[bool, typer.Option("--parquet", help="Write Parquet instead of CSV.")] = False,
+    json: Json = False,
+) -> None:
+    """Write what was read as tables for training: rows of the contract's grid, one file a stretch."""
+    from reuna.adapters.local_store import StoredReadings
+    from reuna.edge.export import export as carry_out
+    from reuna.edge.live import wired
+    from reuna.edge.predict import held
+    from reuna.fleet.open_project import open_settings
+    from reuna.wire.release import About
+
+    sources, kept = read_settings(settings)
+    told = open_settings(project, [])
+    wanted = held("", About(told.name, 1, "none", "0" * 64), dict(told.settings))
+    stored = StoredReadings(store or Path(_needed(settings, kept).folder))
+    try:
+        span = _instant(begin, "--from", -(1 << 62)), _instant(end, "--to", 1 << 62)
+        suffix = ".parquet" if parquet else ".csv"
+        written = carry_out(stored, wanted, wired(wanted, sources), span, folder, suffix)
+    finally:
+        stored.close()
+    if json:
+        as_json({"tables": [{"file": str(path), "rows": rows} for path, rows in written]})
+        return
+    for path, rows in written:
+        typer.echo(f"{path}: {rows} rows")
+    if wanted.agreed.label:
+        typer.echo(f"the column {wanted.agreed.label} is empty: fill it in before training", err=True)
+
+
+def _instant(text: str, option: str, otherwise: int) -> int:
+    """A time in ns since the epoch. Raises `SettingsError`."""
+    from math import isnan
+
+    from reuna.core.conformity import instant
+    from reuna.core.sources import ns_of
+
+    seconds = instant(text) if text else 0.0
+    if isnan(seconds):
+        raise SettingsError(f"{option} is {text!r}, which is no time", "Write it as 2027-01-15T08:00:00.")
+    return ns_of(seconds) if text else otherwise
+
+
 def read_settings(settings: Path) -> tuple[tuple[AnySource, ...], StoreSettings | None]:
     """What a file of sources says. Raises `SettingsError`."""
     from reuna.adapters.toml_file import read_toml
@@ -228,12 +285,12 @@ def _cells(live: Live) -> tuple[str, ...]:
         f"{live.value:.6g}",
         readable(live.tag.unit),
         QUALITIES[live.quality],
-        _moment(live.time_ns),
+        moment(live.time_ns),
         str(live.readings),
     )
 
 
-def _moment(time_ns: int) -> str:
+def moment(time_ns: int) -> str:
     """UTC, to the millisecond."""
     from datetime import UTC, datetime
 

@@ -1,4 +1,4 @@
-"""``reuna release where``: which node holds which signed release."""
+"""``reuna release where``: which node holds which signed release, and which of them it runs."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def where(
     ] = 0.0,
     json: Json = False,
 ) -> None:
-    """Show which edge holds which signed release; with --wait end with 0 when all hold the newest."""
+    """Show which edge holds and runs which release; with --wait end with 0 when all hold the newest."""
     from reuna.cli.run import open_at
     from reuna.fleet.holdings import as_dict, look, sites_of, wanted_of
     from reuna.fleet.holdings import wait as wait_for
@@ -48,7 +48,7 @@ def _print(found: Held) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from reuna.fleet.holdings import state_of
+    from reuna.fleet.holdings import runs, state_of
 
     if not found.releases:
         typer.echo(
@@ -58,7 +58,8 @@ def _print(found: Held) -> None:
     for edge, site in sorted(found.sites.items()):
         said = found.said.get(edge)
         for each in said.held if said else ():
-            state = f"refused: {each.refused}" if each.refused else "verified"
+            does = runs(said, each.project, each.digest, each.version) if said else ""
+            state = f"refused: {each.refused}" if each.refused else does or "verified"
             since = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(each.at))
             table.add_row(edge, site, each.project, str(each.version), each.digest[:12], state, since)
         told = {each.digest for each in (said.held if said else ())}

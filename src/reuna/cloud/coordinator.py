@@ -34,10 +34,11 @@ from reuna.cloud import release
 from reuna.cloud.builds import Builds
 from reuna.cloud.check import Checks
 from reuna.cloud.files import ALARMS, AUDIT, EVENTS, HEADS, PEOPLE, TRIGGERS
-from reuna.cloud.holdings import Holdings
+from reuna.cloud.holdings import LAST_WORDS, Holdings
 from reuna.cloud.monitor import Monitor
 from reuna.cloud.plan import Planner
 from reuna.cloud.reception import Reception
+from reuna.cloud.rollouts import KIND, WORDS, Rollouts, Seen, edge_sites
 from reuna.cloud.sign import Signing
 from reuna.cloud.sign_ins import SignIns
 from reuna.cloud.stock import Stock
@@ -51,12 +52,13 @@ from reuna.core.errors import (
     BlobNotFound,
     Corrupted,
     PlanError,
+    RunNotFound,
     RunProblem,
     SettingsError,
     Untrusted,
 )
 from reuna.core.foreign import UNREADABLE
-from reuna.core.ports import Blob, Blobs, Clock, Journal
+from reuna.core.ports import Blob, Blobs, Clock, Journal, Offload
 from reuna.core.records import Event, Hello, RunSpec, Setting
 from reuna.core.trigger import Trigger
 from reuna.exchange.admission import Admission, read_alarm, read_node
@@ -64,7 +66,6 @@ from reuna.exchange.door import Door
 from reuna.exchange.intake import Intake
 from reuna.exchange.news import NewsDesk, Published
 from reuna.exchange.parent import address_of, host_of
-from reuna.exchange.releases import WHAT, read_event
 from reuna.exchange.room import SERVER_AWAY, STORE, tell_durability, when_there_is_room
 from reuna.exchange.storage import blobs_of, server_of, tables_of
 from reuna.exchange.stored import keep_stored
@@ -78,11 +79,11 @@ from reuna.wire.build import decode as decode_build
 
 log = logging.getLogger("reuna.cloud")
 OWN_WORDS = frozenset(
-    {"round", "short", "waits", "refused", "local", "evaluate", "resumed", "gates"}
-)  #: what the cloud says of a run
+    {"round", "short", "waits", "refused", "local", "evaluate", "resumed", "gates", *WORDS}
+)  #: what the cloud says of a run or a rollout
 #: Of what nodes say again and again the last counts; each is read before it is kept.
 LAST: dict[str, Callable[[Event], object]] = {
-    WHAT: read_event,
+    **LAST_WORDS,
     watched.WHAT: lambda event: watched.read_fields(event.fields),
 }
 NEWEST = 50  #: runs that are listed
@@ -93,6 +94,7 @@ class Coordinator:
     """What an operator can ask of the cloud (the `Actions` of the API)."""
 
     triggers: Triggers  #: set by `triggering`, before anything is heard
+    rollouts: Rollouts  #: set by `rolling_out`
     monitor: Monitor  #: set by `watching`
 
     def __init__(
@@ -160,6 +162,7 @@ class Coordinator:
 
     async def _submit(self, spec: RunSpec) -> None:
         check_spec(spec)
+        _check_name(spec.run)
         for digest in (spec.model, spec.bundle):
             await ThreadOffload()(partial(self._blob, digest))
         if spec.build:
@@ -189,6 +192,7 @@ class Coordinator:
 
     async def asked(self, run: str) -> RunSpec:
         """What a run was begun with. Raises `RunNotFound`."""
+        _check_name(run)
         return msgspec.json.decode(await self.host.spec(run), type=RunSpec)
 
     async def resume(self, run: str) -> None:
@@ -196,18 +200,19 @@ class Coordinator:
 
         Raises `RunNotFound`, `RunProblem` for one that is done.
         """
-        if (await self.host.status(run))["state"] == "done":
+        if (await self.status(run))["state"] == "done":
             raise RunProblem(f"run {run} is done", f"Train it again under a new name: `reuna retry {run}`.")
         await self.host.resume(run)
 
     async def again(self, run: str, name: str) -> RunSpec:
         """Another try of a run that has ended, to `submit`. Raises `RunNotFound`, `RunProblem`."""
-        if (await self.host.status(run))["state"] == "running":
+        if (await self.status(run))["state"] == "running":
             raise RunProblem(f"run {run} goes on", f"Wait for its end, or stop it first: `reuna stop {run}`.")
         return retry(await self.asked(run), name)
 
     async def status(self, run: str) -> dict[str, Any]:
-        """Where a run is: its state, and the outcome or the error when it ended."""
+        """Where a run is: its state, and the outcome or the error when it ended. Raises `RunNotFound`."""
+        _check_name(run)
         return await self.host.status(run)
 
     async def runs(self) -> list[dict[str, Any]]:
@@ -235,7 +240,7 @@ class Coordinator:
 
     async def stop(self, run: str) -> None:
         """End a run until it is resumed; one that has ended stays as it is. Raises `RunNotFound`."""
-        if (await self.host.status(run))["state"] == "running":
+        if (await self.status(run))["state"] == "running":
             await self.host.cancel(run)
 
     def triggering(self, file: Path, clock: Clock, reception: Reception) -> None:
@@ -259,6 +264,13 @@ class Coordinator:
     def triggered(self) -> list[dict[str, Any]]:
         """What begins runs by itself, and how each stands."""
         return self.triggers.listed()
+
+    def rolling_out(self, signing: Signing, stock: Stock, clock: Clock, offload: Offload) -> None:
+        """Let rollouts begin, and those that are under way go on; before the host starts."""
+        world = Seen(lambda: edge_sites(self.fogs()), stock.listed, self._events)
+        turn = self.holdings.turn
+        self.rollouts = Rollouts(self._name, self.host, self._events, signing, world, turn, clock, offload)
+        self.host.register(KIND, self.rollouts.body)
 
     def fogs(self) -> dict[str, tuple[str, ...]]:
         """The fleet of now: fog -> its edges."""
@@ -317,6 +329,12 @@ class Coordinator:
         await when_there_is_room(record, SystemClock(), log, waits=SERVER_AWAY)
 
 
+def _check_name(run: str) -> None:
+    """A rollout is in the journal too, and none of the runs that can be stopped. Raises `RunNotFound`."""
+    if ":" in run:
+        raise RunNotFound(f"the cloud knows no run {run!r:.120}")
+
+
 Changes = asyncio.Queue[dict[str, Any]]
 
 
@@ -363,6 +381,7 @@ async def _run(settings: Mapping[str, Any], changes: Changes, stack: AsyncExitSt
         conductor,
         Checks(name, planner, intake, conductor.turn, ThreadOffload()),
         stack,
+        partial(coordinator.rolling_out, signing, stock),
     )
     reception = _reception(settings, folder, door.register, stack)
     coordinator.triggering(folder / TRIGGERS, clock, reception)
@@ -499,8 +518,10 @@ def _take_up(
     conductor: Conductor,
     checks: Checks,
     stack: AsyncExitStack,
+    rolling_out: Callable[[Clock, Offload], None],
 ) -> None:
-    """Let runs and checks begin; read what nodes watch, and send word of alarms."""
+    """Let runs, rollouts and checks begin; read what nodes watch, and send word of alarms."""
+    rolling_out(SystemClock(), ThreadOffload())
     file = Path(settings["folder"]).absolute() / ALARMS
     telling = coordinator.watching(file, channels_of(settings), SystemClock())
     stack.callback(asyncio.create_task(telling).cancel)
@@ -570,7 +591,7 @@ async def _take_event(
         record = partial(ThreadOffload(), lambda: events.record(event, last=last))
         if not await when_there_is_room(record, SystemClock(), log, waits=STORE):
             log.info("an event came again on %s: %r %s of %r", subject, event.boot, event.seq, event.node)
-        elif event.what == WHAT:
+        elif event.what in LAST_WORDS:
             coordinator.holdings.turn.on()
         elif event.what == watched.WHAT:
             await coordinator.monitor.heard()

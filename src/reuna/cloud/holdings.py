@@ -1,8 +1,9 @@
-"""What the cloud knows of releases: those that nodes may take, and what each node said it holds."""
+"""What the cloud knows of releases: those that nodes may take, what each node said it holds, and runs."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -12,9 +13,18 @@ from reuna.adapters.clock import SystemClock
 from reuna.adapters.events import EventLog
 from reuna.adapters.register import Register
 from reuna.cloud.stock import Stock
+from reuna.core import operating
+from reuna.core.operating import Operating
 from reuna.core.ports import Offload
-from reuna.exchange.releases import WHAT, read_event
+from reuna.core.records import Event
+from reuna.exchange import releases
 from reuna.trust.targets import Target
+
+#: Events of which the newest of each node counts, and what reads them. Raises `BadMessage`.
+LAST_WORDS: Mapping[str, Callable[[Event], object]] = {
+    releases.WHAT: releases.read_event,
+    operating.WHAT: operating.read_event,
+}
 
 
 class Turn:
@@ -52,10 +62,25 @@ class Holdings:
         await self.turn.over(after, wait_s)
         return {"mark": self.turn.mark, **await self._offload(self._now)}
 
-    def _now(self) -> dict[str, Any]:
+    def operates(self) -> dict[str, tuple[float, list[Operating]]]:
+        """Node -> when it was heard (epoch s), and what it said last that it runs."""
+        return {
+            each.node: (at, operating.read_event(each)) for at, each in self._said(operating.WHAT).values()
+        }
+
+    def _said(self, what: str) -> dict[str, tuple[float, Event]]:
+        """What each node that was not revoked said last of a thing."""
         gone = {node.name for node in self._register.nodes() if node.revoked is not None}
-        said = [(at, each) for at, each in self._events.last(WHAT) if each.node not in gone]
-        nodes = {each.node: {"at": at, "held": msgspec.to_builtins(read_event(each))} for at, each in said}
+        return {each.node: (at, each) for at, each in self._events.last(what) if each.node not in gone}
+
+    def _now(self) -> dict[str, Any]:
+        held, runs = self._said(releases.WHAT), self.operates()
+        nodes = {}
+        for node in sorted({*held, *runs}):
+            at, event = held.get(node, (runs.get(node, (0.0, []))[0], None))
+            told = releases.read_event(event) if event is not None else []
+            runs_here = msgspec.to_builtins(runs[node][1]) if node in runs else []
+            nodes[node] = {"at": at, "held": msgspec.to_builtins(told), "operates": runs_here}
         return {"releases": [_as_dict(each) for each in self._stock.listed()], "nodes": nodes}
 
 

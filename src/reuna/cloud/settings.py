@@ -28,7 +28,12 @@ CLOUD: tuple[Option, ...] = (
         "TCP port of the same API for people who sign in; 0: there is none",
         check=PORT_OR_NONE,
     ),
-    Option("four_eyes", list, [], "actions that need a second person; there are: runs.submit, runs.stop"),
+    Option(
+        "four_eyes",
+        list,
+        [],
+        "actions that need a second person; there are: runs.submit, runs.stop, rollouts.start",
+    ),
     Option("alarms.webhook", str, "", "URL that is sent each alarm as JSON; empty: none"),
     Option(
         "alarms.authority",

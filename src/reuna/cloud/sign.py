@@ -6,6 +6,7 @@ The root, release and code keys are not here; see `reuna.fleet.trust`.
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 from reuna.adapters.trust_keys import read_key
@@ -14,6 +15,7 @@ from reuna.core.errors import KeyProblem, ReunaError
 from reuna.core.ports import Clock
 from reuna.trust.plans import PlanSigner, sign_plan
 from reuna.trust.publish import PrivateKey
+from reuna.trust.stages import Stage
 
 log = logging.getLogger("reuna.cloud")
 FRESHEN_S = 3600.0  #: between two looks at what grows old, and at keys that were brought
@@ -47,6 +49,18 @@ class Signing:
     def key(self) -> PrivateKey:
         """The key that plans are signed with today; heads of ledgers are countersigned with it too."""
         return self._signer.private
+
+    def staged(self) -> tuple[Stage, ...]:
+        """Which release runs where, as it is published. Raises `KeyProblem`, `Untrusted`."""
+        return self.repository.stages()
+
+    def stage(self, stages: Sequence[Stage]) -> None:
+        """Publish which release runs where, in place of what was said before. Raises as `freshen`.
+
+        Saying the same again publishes nothing.
+        """
+        if tuple(stages) != self.repository.stages():
+            self.repository.stage(stages, self._keys(), self._clock.now())
 
     async def keep_fresh(self) -> None:
         """Look every hour; what cannot be signed is said, and tried again."""

@@ -20,7 +20,9 @@
     │   ├── DatabaseTooNew     R116  a newer version of Reuna wrote that database
     │   ├── RunProblem         R117  a run cannot be begun from that, resumed or retried
     │   ├── NoReadings         R118  a source gave no reading of some of its tags
-    │   └── AlarmNotFound      R119  there is no such alarm
+    │   ├── AlarmNotFound      R119  there is no such alarm
+    │   ├── NotLive            R120  a release cannot answer what is read now
+    │   └── RolloutProblem     R121  a rollout cannot be begun or ordered so
     ├── DeviceError          this machine cannot do it                     exit 3
     │   ├── ServerMissing      R201  no nats-server
     │   ├── ServerTooOld       R202  a nats-server below the oldest we run on
@@ -176,6 +178,20 @@ class AlarmNotFound(UserError):
 
     code = "R119"
     default_next_step = "See which there are: `reuna watch`."
+
+
+class NotLive(UserError):
+    """A release cannot answer what is read now: of its contract or of the sources something is missing."""
+
+    code = "R120"
+    default_next_step = "Compare the contract of its project with the sources: docs/how-to/live.md."
+
+
+class RolloutProblem(UserError):
+    """A rollout cannot be begun from what is named, or takes no such order any more."""
+
+    code = "R121"
+    default_next_step = "See where it is: `reuna rollout status --fleet FLEET`."
 
 
 class ExtraMissing(UserError):

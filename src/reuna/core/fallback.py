@@ -26,7 +26,7 @@ The rules travel among the settings of a run, so they are in the lineage of its 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -49,6 +49,8 @@ GOOD, HELD, MASKED, REFUSED = range(4)
 #: Why a cell is not good, by its number; 0: it is. ``stale`` is what a hold becomes, ``gap`` is of time.
 CAUSES = ("", "missing", "not a number", "out of range", "bad quality", "stale", "gap")
 MISSING, NO_NUMBER, RANGE, QUALITY, STALE, GAP = range(1, len(CAUSES))
+
+SLACK_S = 1e-6  #: by which a time may be longer than it may be: it is a float64 since 1970
 
 Floats = NDArray[np.float64]
 States = NDArray[np.int8]
@@ -77,6 +79,11 @@ class Fallback(msgspec.Struct, frozen=True, omit_defaults=True):
     def of(self, signal: str) -> Rule:
         """The rule of one signal."""
         return self.signals.get(signal) or Rule(self.rule, self.hold_rows)
+
+    def look_back(self, signals: Iterable[str]) -> int:
+        """Rows before a window without which its cells might be mended otherwise."""
+        rules = map(self.of, signals)
+        return max((rule.hold_rows for rule in rules if rule.rule == "hold"), default=0)
 
 
 @dataclass(frozen=True)
@@ -108,9 +115,14 @@ class Decision(msgspec.Struct, frozen=True):
 def causes(signal: Signal, table: Columns) -> States:
     """Why each cell of a signal is not good (rows,), see `CAUSES`."""
     numbers = table.values[signal.name].astype(np.float64)
+    return causes_of(signal, numbers, good_quality(signal, table) if signal.quality else None)
+
+
+def causes_of(signal: Signal, numbers: Floats, good: NDArray[np.bool_] | None) -> States:
+    """The same for values (rows,), and which of them are of good quality, where that is known."""
     found = np.zeros(len(numbers), np.int8)
-    if signal.quality:
-        found[~good_quality(signal, table)] = QUALITY
+    if good is not None:
+        found[~good] = QUALITY
     found[(numbers < signal.low) | (numbers > signal.high)] = RANGE
     found[np.isinf(numbers)] = NO_NUMBER
     found[np.isnan(numbers)] = MISSING
@@ -128,7 +140,7 @@ def gaps(agreed: Contract, table: Columns) -> NDArray[np.bool_]:
     found = np.zeros(table.rows, bool)
     if times is not None and longest is not None and table.rows:
         steps = np.diff(times)
-        found[1:] = ~((steps >= 0) & (steps <= longest))
+        found[1:] = ~((steps >= 0) & (steps <= longest + SLACK_S))
     return found
 
 
@@ -155,9 +167,9 @@ def mend(
         return Mended(held, np.where(good, GOOD, REFUSED).astype(np.int8), reasons)
     fresh = (last >= 0) & (rows - last <= rule.hold_rows)
     if times is not None and max_gap_s is not None:
-        fresh &= times - times[np.maximum(last, 0)] <= max_gap_s  # an unknown time is not fresh
+        fresh &= times - times[np.maximum(last, 0)] <= max_gap_s + SLACK_S  # an unknown time is not fresh
     states = np.where(good, GOOD, np.where(fresh, HELD, REFUSED)).astype(np.int8)
-    reasons[(states == REFUSED) & (last >= 0)] = STALE
+    reasons[(states == REFUSED) & ((last >= 0) | (rows >= rule.hold_rows))] = STALE
     return Mended(held, states, reasons)
 
 
@@ -170,15 +182,15 @@ def window_starts(rows: int, length: int, step: int) -> range:
 
 
 def judge_windows(
-    columns: Mapping[str, Mended], jumps: NDArray[np.bool_], length: int, step: int
+    columns: Mapping[str, Mended], jumps: NDArray[np.bool_], length: int, step: int, first: int = 0
 ) -> list[Window]:
-    """What the rules say of each window of a table with ``jumps`` (rows,) from `gaps`."""
+    """What the rules say of each window of a table from row ``first`` on; ``jumps`` (rows,) as of `gaps`."""
     worst = np.zeros(len(jumps), np.int8)
     for column in columns.values():
         worst = np.maximum(worst, column.states)
     return [
-        _window(columns, worst, jumps, slice(start, start + length))
-        for start in window_starts(len(jumps), length, step)
+        _window(columns, worst, jumps, slice(first + start, first + start + length))
+        for start in window_starts(len(jumps) - first, length, step)
     ]
 
 

@@ -268,6 +268,12 @@ class OpcUaSettings:
         found = _URL.fullmatch(self.url)
         return (found["six"] or found["host"]) if found else ""
 
+    @property
+    def port(self) -> int:
+        """Of the server."""
+        found = _URL.fullmatch(self.url)
+        return int((found and found["port"]) or PORT)
+
 
 def _wrong(name: str, table: Mapping[str, Any]) -> Iterator[str]:
     """What only the whole of a source can tell, each line beginning with a setting's name."""
@@ -326,8 +332,8 @@ def _tag(name: str, said: Mapping[str, Any], every_s: float, queue: int) -> OpcU
 
 
 def _peer(settings: OpcUaSettings) -> Peer:
-    found = _URL.fullmatch(settings.url)
-    return Peer(settings.host, int((found and found["port"]) or PORT))
+    """Its security is the protocol's own: there is no TLS. A password leaves encrypted or not at all."""
+    return Peer(settings.host, settings.port)
 
 
 OPCUA = Kind("opcua", OPTIONS, TAG, ("url", "tags"), _made, _wrong, _peer)

@@ -10,13 +10,14 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from reuna.core import fallback, gates, monitoring
+from reuna.core import fallback, gates, health, monitoring
 from reuna.core import machines as machine_types
 from reuna.core.contract import KEY, MAX_BAD, SIGNAL_KEYS, as_settings, contract_of, mistake, odd
 from reuna.core.errors import SettingsError
 from reuna.core.foreign import shown
 from reuna.core.gates import Gate
 from reuna.core.records import Grid, Setting
+from reuna.core.rollout import ROLLOUT, RolloutSettings, rollout_settings
 from reuna.core.scenarios import SCENARIOS, ScenarioSettings, scenario_settings
 from reuna.core.schema import schema
 from reuna.core.settings import REQUIRED, Option, Source, between, one_of, parse, places_of
@@ -24,7 +25,7 @@ from reuna.core.settings import REQUIRED, Option, Source, between, one_of, parse
 TASKS = ("fault-classification", "anomaly-detection", "remaining-useful-life")
 OWN_SECTIONS = ("train", "data")
 RUNS_OWN = ("strategy.name", "strategy.rounds")  #: the rest of the section is the strategy's
-RESERVED = (KEY, "signals", fallback.KEY, monitoring.KEY)  #: no names for settings of a project
+RESERVED = (KEY, "signals", fallback.KEY, health.KEY, monitoring.KEY)  #: no names for settings of a project
 
 PROJECT: tuple[Option, ...] = (
     Option("project.name", str, REQUIRED, "name of the project"),
@@ -111,6 +112,7 @@ PROJECT: tuple[Option, ...] = (
         each=gates.KEYS,
     ),
     *fallback.OPTIONS,
+    *health.OPTIONS,
     *monitoring.OPTIONS,
     Option(
         "machines",
@@ -122,6 +124,7 @@ PROJECT: tuple[Option, ...] = (
     Option(
         "release.approval", bool, False, "a release waits until a second person at the fleet's cloud agrees"
     ),
+    *ROLLOUT,
     Option("run.seed", int, 1, "seed of the whole run", check=between(0, 2**31 - 1)),
     Option("run.local", bool, True, "also train each node alone, for comparison"),
     Option(
@@ -165,6 +168,7 @@ class ProjectSettings:
     places: Mapping[str, str] = field(default_factory=dict)
     mlflow: str = "auto"
     approval: bool = False
+    rollout: RolloutSettings = field(default_factory=RolloutSettings)
 
 
 def project_settings(sources: Sequence[Source], takes: Mapping[str, Collection[str]]) -> ProjectSettings:
@@ -215,6 +219,7 @@ def project_settings(sources: Sequence[Source], takes: Mapping[str, Collection[s
         places=places_of(sources),
         mlflow=values["tracking.mlflow"],
         approval=values["release.approval"],
+        rollout=rollout_settings(values),
     )
 
 
@@ -260,9 +265,9 @@ def _own_mistakes(values: Mapping[str, Any], takes: Mapping[str, Collection[str]
 def _settings(values: Mapping[str, Any]) -> dict[str, Setting]:
     """Own sections and the strategy's numbers, without their section names."""
     settings: dict[str, Setting] = {"entry": values["learner.entry"], **as_settings(contract_of(values))}
-    settings |= gates.as_settings(gates.gates(values["gates"])) | fallback.as_settings(
-        fallback.fallback_of(values)
-    )
+    settings |= gates.as_settings(gates.gates(values["gates"]))
+    settings |= fallback.as_settings(fallback.fallback_of(values))
+    settings |= health.as_settings(health.health_of(values))
     settings |= monitoring.as_settings(monitoring.monitoring_of(values))
     for name, value in values.items():
         section, _, key = name.partition(".")

@@ -19,7 +19,7 @@ Setting = bool | int | float | str
 Refusals = dict[str, dict[str, int]]  #: authenticated sender -> reason -> how often
 Task = Literal["train", "evaluate", "local", "check"]
 Word = Literal["yes", "wait", "no"]
-Purpose = Literal["training", "evaluation"]
+Purpose = Literal["training", "evaluation", "inference"]
 Kind = Literal["update", "partial", "report"]
 
 

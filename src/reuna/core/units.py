@@ -2,7 +2,7 @@
 
 A small table: SI with its prefixes and what plants use beside it. What it reads, it reads as pint does
 (a test holds the two together), and `m3` as `m**3`. A unit that it does not know (``kscmh``,
-``kPa gauge``) is compared as text. Nothing is ever converted.
+``kPa gauge``) is compared as text. Tables are never converted, readings of a machine are.
 
 >>> same_unit("m3/h", "m**3 / hour"), same_unit("degC", "K"), same_unit("kscmh", "kscmh")
 (True, False, True)
@@ -184,6 +184,22 @@ def apart(found: str, wanted: str) -> str:
         at_zero = (one.zero - two.zero) / two.factor
         return f"0 {found} is {at_zero:.6g} {wanted}"
     return f"1 {found} is {one.factor / two.factor:.6g} {wanted}"
+
+
+def conversion(found: str, wanted: str) -> tuple[float, float] | None:
+    """Factor and summand that bring a number from one unit to another; None where there is no way.
+
+    Of the same unit, and where one of them says none, 1 and 0.
+
+    >>> conversion("bar", "kPa"), conversion("K", "degC"), conversion("bar", "degC")
+    ((100.0, 0.0), (1.0, -273.15), None)
+    """
+    if not found or not wanted or same_unit(found, wanted):
+        return 1.0, 0.0
+    one, two = read_unit(found), read_unit(wanted)
+    if one is None or two is None or one.powers != two.powers:
+        return None
+    return one.factor / two.factor, (one.zero - two.zero) / two.factor
 
 
 def split_name(column: str) -> tuple[str, str]:

@@ -1,9 +1,11 @@
 """The edge node's long-running process. Holds no key and no socket to the network.
 
 agent ──socket pair── egress ──TLS── fog
-  └────socket pair── worker (the project's code, sandboxed, resident during a run)
+  ├────socket pair── reader ── machines (what comes is in the local store)
+  ├────socket pair── worker (the project's code, sandboxed, resident during a run)
+  └────socket pair── worker (a release, sandboxed; one more while another tests itself or is a shadow)
 
-Once the egress runs the agent itself leaves the machine's network, before it loads anything that
+Once egress and reader run the agent itself leaves the machine's network, before it loads anything that
 starts threads; the worker is started from there.
 """
 
@@ -18,7 +20,9 @@ from typing import Any
 from reuna import __version__
 from reuna.adapters.clock import SystemClock
 from reuna.adapters.sandbox import NotReached, leave_network_whole
+from reuna.core.errors import StorageError
 from reuna.core.records import Event, Hello, Identity
+from reuna.edge.reading import Job, ReaderProcess
 from reuna.edge.settings import sandbox_limits
 from reuna.exchange.child import EgressProcess
 from reuna.exchange.link import EgressSettings
@@ -26,6 +30,7 @@ from reuna.exchange.presence import Presence
 from reuna.wire import OLDEST, VERSION
 
 log = logging.getLogger("reuna.edge")
+AGAIN_S = 60.0  #: until a store of answers that cannot be used is tried again
 
 
 async def run(settings: dict[str, Any], changes: asyncio.Queue[dict[str, Any]]) -> None:
@@ -36,11 +41,17 @@ async def run(settings: dict[str, Any], changes: asyncio.Queue[dict[str, Any]]) 
     folder = Path(settings["folder"]).absolute()
     folder.mkdir(parents=True, exist_ok=True)
     egress = EgressProcess(egress_settings(settings, folder))
+    job = Job(settings["name"], settings["sources"], str(folder))
+    reader = ReaderProcess(job) if settings["sources"] else None
     await egress.start()
     try:
+        if reader is not None:
+            await reader.start()
         _leave_network()
-        await _serve(settings, folder, egress)
+        await _serve(settings, folder, egress, job if reader else None)
     finally:
+        if reader is not None:
+            await reader.stop()
         await egress.stop()
 
 
@@ -56,7 +67,7 @@ def _leave_network() -> None:
         log.info("agent: own network namespace")
 
 
-async def _serve(settings: dict[str, Any], folder: Path, egress: EgressProcess) -> None:
+async def _serve(settings: dict[str, Any], folder: Path, egress: EgressProcess, job: Job | None) -> None:
     from reuna.edge.train import Trainer  # brings numpy, whose threads would stay in the network
     from reuna.edge.workshop import WorkerWorkshop
 
@@ -70,14 +81,50 @@ async def _serve(settings: dict[str, Any], folder: Path, egress: EgressProcess) 
     )
     trainer = Trainer(name, boot, egress, workshop, clock)
     await egress.listen(trainer.on_plan)
-    started = asyncio.create_task(egress.emit(Event(name, boot, 0, clock.now(), "started")))
+    beside = [
+        asyncio.create_task(egress.emit(Event(name, boot, 0, clock.now(), "started"))),
+        asyncio.create_task(_run_releases(settings, boot, folder, egress, job)),
+    ]
     try:
         hello = Hello(name, boot, __version__, protocol=VERSION, oldest=OLDEST)
-        await Presence(lambda: egress.hello(hello), settings["hello_s"]).keep()
+        await asyncio.gather(Presence(lambda: egress.hello(hello), settings["hello_s"]).keep(), beside[1])
     finally:
-        started.cancel()
+        for task in beside:
+            task.cancel()
+        await asyncio.gather(*beside, return_exceptions=True)
         await trainer.stop()
         await workshop.close()
+
+
+async def _run_releases(
+    settings: dict[str, Any], boot: str, folder: Path, egress: EgressProcess, job: Job | None
+) -> None:
+    """Run what this node holds; a store that cannot be used is said in the log, and tried again.
+
+    Raises `SettingsError`.
+    """
+    from reuna.edge.answering import Answering, place_of
+    from reuna.edge.reader import declared
+    from reuna.edge.releases import Releases, bench_without_machine
+
+    clock, limits = SystemClock(), sandbox_limits(settings)
+    bench = bench_without_machine(limits, settings["sandbox.min_level"])
+    sources, store = declared(job) if job is not None else ((), None)
+    answers = store is not None and settings["live.on"]
+    while True:
+        answering: Answering | None = None
+        try:
+            if store is not None and answers:
+                place = place_of(settings, folder, limits)
+                answering = Answering(place, egress, Path(store.folder), sources, clock)
+                bench = answering.start, answering.asking
+            await Releases(settings["name"], boot, folder, bench, egress.emit, clock).run()
+        except StorageError as error:
+            log.error("no release answers: %s %s %s", error.code, error, error.next_step)
+        finally:
+            if answering is not None:
+                answering.close()
+        await clock.sleep(AGAIN_S)
 
 
 def gateway_of(fleet: str, fog: str) -> Identity:

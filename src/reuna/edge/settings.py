@@ -32,6 +32,27 @@ EDGE: tuple[Option, ...] = (
         "host:port where this node renews its certificate; empty: it does not",
         check=address_or_none,
     ),
+    Option("sources", str, "", "file of the sources that this node reads; empty: none", there="file"),
+    Option("live.on", bool, True, "whether a release that this node holds answers what is read"),
+    Option("live.project", str, "", "whose releases answer what is read; empty: those of every project"),
+    Option(
+        "live.lateness_s",
+        float,
+        2.0,
+        "how much later than their time readings may come; a window is answered after that",
+        "s",
+        between(0, 86_400),
+    ),
+    Option(
+        "live.silent_s",
+        float,
+        60.0,
+        "how long nothing comes until windows are given the safe answer",
+        "s",
+        between(1, 31_536_000),
+    ),
+    Option("live.days", float, 30.0, "how long an answer is kept", "days", between(0.001, 36_500)),
+    Option("live.mib", int, 64, "how much the answers' files may take", "MiB", between(16, 1 << 20)),
     Option("hello_s", float, 5.0, "how often the node says that it is there", "s", between(0.1, 3600)),
     Option(
         "heads_s", float, 60.0, "how often the ledger's head goes to the cloud", "s", between(0.1, 86_400)

@@ -30,6 +30,7 @@ log = logging.getLogger("reuna.egress")
 T = TypeVar("T")
 STARTER = ("-S", "-E", str(Path(__file__).with_name("starter.py")))
 EGRESS: tuple[str, ...] = ("-m", "reuna.exchange.process")
+EGRESS_S = 0.2  #: between two starts of it, at most
 
 
 class EgressProcess:
@@ -47,7 +48,8 @@ class EgressProcess:
 
         No thread begins here: the place may leave the network next, and only the egress stays in it.
         """
-        control, self._starter = _start(msgspec.json.encode(self._settings).decode())
+        settings = msgspec.json.encode(self._settings).decode()
+        control, self._starter = start_keeping(EGRESS, settings, EGRESS_S)
         self._keeper = asyncio.create_task(self._keep(control))
 
     async def stop(self) -> None:
@@ -61,7 +63,7 @@ class EgressProcess:
 
     async def _keep(self, control: socket.socket) -> None:
         with control:
-            while (ours := await _next_socket(control)) is not None:
+            while (ours := await next_socket(control)) is not None:
                 await self._run_once(ours)
                 log.warning("egress of %s ended; it is started again", self._settings.name)
         log.error("what starts the egress of %s ended; this place ends too", self._settings.name)
@@ -121,7 +123,7 @@ class EgressProcess:
                     raise
 
 
-async def _next_socket(control: socket.socket) -> socket.socket | None:
+async def next_socket(control: socket.socket) -> socket.socket | None:
     """The place's end of the next socket pair, None when its sender is gone."""
     loop = asyncio.get_running_loop()
     ready = asyncio.Event()
@@ -134,13 +136,18 @@ async def _next_socket(control: socket.socket) -> socket.socket | None:
     return socket.socket(fileno=numbers[0]) if numbers else None
 
 
-def _start(settings: str) -> tuple[socket.socket, subprocess.Popen[bytes]]:
-    """What starts the egress, and our end of the line to it."""
+def start_keeping(
+    command: tuple[str, ...], settings: str, longest_s: float
+) -> tuple[socket.socket, subprocess.Popen[bytes]]:
+    """What starts a process of ours, again when it ends, and our end of the line to it.
+
+    ``command`` is of Python; between two starts are at most ``longest_s``.
+    """
     control, theirs = socket.socketpair()
     control.setblocking(False)
     with theirs:
         process = subprocess.Popen(
-            [sys.executable, *STARTER, str(theirs.fileno()), *EGRESS, settings],
+            [sys.executable, *STARTER, str(theirs.fileno()), str(longest_s), *command, settings],
             pass_fds=(theirs.fileno(),),
             stdin=subprocess.DEVNULL,
             preexec_fn=end_with_parent,  # noqa: PLW1509 - two system calls, no lock

@@ -16,7 +16,7 @@ from typing import NamedTuple, TypeVar
 
 import msgspec
 
-from reuna.core import bins, watched
+from reuna.core import bins, operating, watched
 from reuna.core.contract_report import is_report, without_small
 from reuna.core.errors import (
     BadMessage,
@@ -215,6 +215,9 @@ class Egress:
         counted = is_report(event) or bins.is_bins(event) or is_told(event) or watched.is_watched(event)
         if counted:
             event = await self._offload(partial(self._without_small_counts, event))
+        elif event.what == operating.WHAT:
+            least = await self._offload(lambda: self._flows.least_cell("statistic", self._parent))
+            event = operating.hidden(event, least)
         data = encode(event)
 
         def leave() -> Passage:

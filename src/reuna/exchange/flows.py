@@ -34,6 +34,7 @@ REMEMBERED = 4096  #: payloads whose entry is known, so that the same bytes are 
 NEVER = "code"  #: why a policy refuses code that its officers are not to be asked about
 RUNS = "runs"  #: what the ledger says of a bundle when it is let
 STOPPED = "stopped"  #: why nothing leaves while the kill switch is on
+NONE_LEAVES = 2**53  #: rows behind a count where no rule lets any leave
 REPEATS = ("presence",)  #: kinds whose equal bytes are another payload each time
 
 
@@ -83,7 +84,10 @@ class FlowControl(Protocol):
         """
 
     def least_cell(self, kind: str, to: str) -> int:
-        """Rows that must be behind the smallest count of a kind, by the rule that asks for fewest."""
+        """Rows that must be behind the smallest count of a kind, by the rule that asks for fewest.
+
+        Without any rule of that kind more than there can be.
+        """
 
     def approved(self, work: Work, unsigned: str) -> Terms:
         """On what terms a bundle may run here and read this node's data.
@@ -284,7 +288,7 @@ class SiteFlows:
         """See `FlowControl.least_cell`."""
         policy = self._rules(self._clock.now()).policy
         rules = () if policy is None else _rules_for(policy, kind, to)
-        return min((rule.min_cell for rule in rules), default=0)
+        return min((rule.min_cell for rule in rules), default=NONE_LEAVES)
 
     def stayed(self, payload: Leaving) -> None:
         """See `FlowControl.stayed`. One whose minute is over is written down as sent: that hides nothing."""

@@ -19,6 +19,7 @@ import sys
 from collections.abc import Coroutine, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -35,10 +36,11 @@ from reuna.core.records import ShownHead
 from reuna.exchange.arrivals import ARRIVALS, Arrivals
 from reuna.exchange.egress import Egress
 from reuna.exchange.heads import HeadKeeper
+from reuna.exchange.later_bus import LaterBus
 from reuna.exchange.ledger_export import keep_exporting
 from reuna.exchange.link import EgressSettings, Frames, LinkServer
 from reuna.exchange.news import listen
-from reuna.exchange.releases import FOLDER, STATE, Accepted, ReleaseHolder, drop_old, passed_on
+from reuna.exchange.releases import FOLDER, ReleaseHolder, drop_old, passed_on
 from reuna.exchange.room import tell_durability, when_there_is_room
 from reuna.exchange.site import Site, open_site
 from reuna.exchange.trust import CodeRole, TrustGuard
@@ -61,7 +63,7 @@ async def serve(settings: EgressSettings, sock: socket.socket) -> None:
     outbox = DiskSpool(folder / "outbox")
     arrivals = Arrivals(folder / ARRIVALS)
     store = HttpsFreight(settings.freight_host, settings.freight_port, to_freight, cache, arrivals.came)
-    bus = await _connect(settings, to_bus)
+    bus = LaterBus(_connect(settings, to_bus))
     site = open_site(settings, folder, SystemClock())
     flows = site.flows
     guard = _guard(settings, folder / "trust")
@@ -96,14 +98,18 @@ async def serve(settings: EgressSettings, sock: socket.socket) -> None:
         _export(site, folder / "ledger"),
         _renew(settings, own, (to_bus, to_freight)),
     )
-    beside = [asyncio.create_task(each) for each in work]
+    beside = [asyncio.create_task(_once_connected(bus, each)) for each in work]
     server = LinkServer(await Frames.over(sock), egress, heads)
     serving = asyncio.create_task(_serve_when_ready(server, guard))
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, serving.cancel)
+    connecting = asyncio.create_task(bus.connected())
     try:
-        await asyncio.wait([serving])
+        await asyncio.wait([serving, connecting], return_when=asyncio.FIRST_COMPLETED)
+        if not serving.done():
+            connecting.result()
+            await asyncio.wait([serving])
     finally:
-        for each in beside:
+        for each in (*beside, connecting):
             each.cancel()
         await server.finish(FINISH_S)
         tell_durability(log, {"outbox": outbox})
@@ -137,12 +143,22 @@ def _releases(
         guard,
         freight,
         files,
-        Accepted(folder / STATE),
+        folder,
         egress.emit,
         SystemClock(),
         ThreadOffload(),
     )
     return freight, (holder.keep(), holder.tell())
+
+
+async def _once_connected(bus: LaterBus, work: Coroutine[Any, Any, None]) -> None:
+    """What there is nothing to do for before the parent was reached once."""
+    try:
+        await bus.connected()
+    except BaseException:
+        work.close()
+        raise
+    await work
 
 
 async def _serve_when_ready(server: LinkServer, guard: TrustGuard) -> None:

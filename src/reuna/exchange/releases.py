@@ -2,7 +2,8 @@
 
 An edge's egress runs `ReleaseHolder`. Each release that the fleet's metadata has for this node comes from
 the parent by digest, is held against its target and read as a release with every digest in it, and is
-then kept; what does not hold is refused, and the releases before it stay. Nothing is switched over here.
+then kept; what does not hold is refused, and the releases before it stay. Nothing is switched over here: the
+agent does that, by what it is told in STATE/choices.state (`reuna.exchange.choices`).
 
 STATE/releases/DIGEST   the files            STATE/releases.state   which of them were accepted
 
@@ -13,7 +14,6 @@ as other events are.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 from collections.abc import Awaitable, Callable, Collection
 from functools import partial
@@ -21,7 +21,7 @@ from pathlib import Path
 
 import msgspec
 
-from reuna.adapters.files import read_at_most, replace_file
+from reuna.adapters.checked_file import CheckedFile
 from reuna.core.errors import (
     BadMessage,
     BlobNotFound,
@@ -34,8 +34,10 @@ from reuna.core.errors import (
 from reuna.core.foreign import UNREADABLE
 from reuna.core.ports import Blob, Blobs, BlobStore, Clock, Offload
 from reuna.core.records import Event, Holding, Setting
+from reuna.exchange.choices import choices, choices_file
 from reuna.exchange.trust import TrustGuard
 from reuna.trust.releases import MOST, kept, listed, offered, wanted
+from reuna.trust.stages import Stage, read, stages_for
 from reuna.trust.targets import Target, check_bytes
 from reuna.wire.release import MAX_RELEASE, decode
 
@@ -47,7 +49,6 @@ STATE = "releases.state"
 MAX_STATE = 65_536  #: bytes
 FIRST_S, LAST_S = 1.0, 60.0  #: between two tries at what could not be fetched or stored
 AGAIN_S = 60.0  #: until a report that the site's policy kept here is offered again
-_HASH = 32
 
 
 class Kept(msgspec.Struct, frozen=True):
@@ -58,37 +59,17 @@ class Kept(msgspec.Struct, frozen=True):
 
 
 _holdings = msgspec.json.Decoder(list[Holding])
-_accepted = msgspec.json.Decoder(list[Kept])
 
 #: Passes an event on; False when the site's policy keeps it here.
 Emit = Callable[[Event], Awaitable[bool]]
 
 
-class Accepted:
-    """The file that says which releases this node has accepted; a damaged one is read as an empty one.
+def accepted_file(state: Path) -> CheckedFile[list[Kept]]:
+    """Which releases a node has accepted; a damaged file is read as none.
 
     What the metadata names is then checked and accepted again; what it does not name is dropped.
     """
-
-    def __init__(self, file: Path) -> None:
-        self._file = file
-
-    def read(self) -> list[Kept]:
-        """Raises nothing: what cannot be read is said in the log."""
-        try:
-            data = read_at_most(self._file, MAX_STATE) or b""
-            if not data or hashlib.sha256(data[_HASH:]).digest() != data[:_HASH]:
-                raise BadMessage("it is damaged" if data else "")
-            return _accepted.decode(data[_HASH:])
-        except (StorageError, BadMessage, *UNREADABLE) as error:
-            if str(error):
-                log.warning("%s is not used: %s", self._file, error)
-            return []
-
-    def write(self, held: Collection[Kept]) -> None:
-        """Durable when it returns. Raises `DiskFull`."""
-        data = msgspec.json.encode(list(held))
-        replace_file(self._file, hashlib.sha256(data).digest() + data)
+    return CheckedFile(state / STATE, list[Kept], MAX_STATE)
 
 
 class ReleaseHolder:
@@ -101,7 +82,7 @@ class ReleaseHolder:
         guard: TrustGuard,
         store: BlobStore,
         shelf: Blobs,
-        accepted: Accepted,
+        state: Path,
         emit: Emit,
         clock: Clock,
         offload: Offload,
@@ -111,12 +92,14 @@ class ReleaseHolder:
         self._guard = guard
         self._store = store
         self._shelf = shelf
-        self._accepted = accepted
+        self._accepted = accepted_file(state)
+        self._choices = choices_file(state)
         self._emit = emit
         self._clock = clock
         self._offload = offload
         self._held: dict[str, Kept] = {}  #: by the release's digest
         self._refused: dict[str, Holding] = {}  #: by path
+        self._own: tuple[Stage, ...] = ()
         self._bad: set[str] = set()  #: digests of whole files that are no releases; they stay so
         self._changed = asyncio.Event()
 
@@ -143,13 +126,15 @@ class ReleaseHolder:
 
     async def take(self) -> bool:
         """One look at the list; False when something is worth another try."""
-        asked = wanted(self._listed(), self._names)
+        own = self._stages()
+        asked = wanted(self._listed(), self._names, {each.sha256 for each in own})
         self._refused = {path: no for path, no in self._refused.items() if path in {e.path for e in asked}}
         whole = True
         for each in reversed(asked):  # the oldest first, so that there is one to go back to
             if each.sha256 not in self._held:
                 whole = await self._try(each) and whole
         whole = await self._tidy({each.sha256 for each in asked}) and whole
+        whole = await self._choose(own, asked) and whole
         self._changed.set()
         return whole
 
@@ -159,6 +144,29 @@ class ReleaseHolder:
         except Untrusted as error:
             log.error("the list of releases cannot be read: %s %s", error.code, error)
             return ()
+
+    def _stages(self) -> tuple[Stage, ...]:
+        """The stages that count for this node; those before stay while new ones cannot be read."""
+        try:
+            self._own = stages_for(read(self._guard.state), self._listed(), self._names)
+        except Untrusted as error:
+            log.error("stages cannot be read: %s %s", error.code, error)
+        return self._own
+
+    async def _choose(self, own: tuple[Stage, ...], asked: Collection[Target]) -> bool:
+        """Tell the agent what is wanted and what is here. False when the disk did not take that."""
+        told = choices(own, asked, {digest: each.blob for digest, each in self._held.items()})
+
+        def write() -> None:
+            if self._choices.read() != told:
+                self._choices.write(told)
+
+        try:
+            await self._offload(write)
+        except StorageError as error:
+            log.error("what is to run is not written down: %s %s", error.code, error)
+            return False
+        return True
 
     async def _try(self, each: Target) -> bool:
         """Take one; False when it may work later."""
@@ -223,14 +231,14 @@ class ReleaseHolder:
         return True
 
     def _keep_only(self, stay: Collection[Kept]) -> None:
-        if list(self._accepted.read()) != list(stay):
-            self._accepted.write(stay)  # first: what is named and gone is fetched again
+        if list(self._accepted.read() or []) != list(stay):
+            self._accepted.write(list(stay))  # first: what is named and gone is fetched again
         self._shelf.prune([each.blob for each in stay])
         self._held = {each.holding.digest: each for each in stay}
 
     def _recall(self) -> None:
         """What was accepted before, as far as it is still whole."""
-        for each in self._accepted.read():
+        for each in self._accepted.read() or []:
             held = each.holding
             if self._shelf.get(each.blob) is None:
                 log.warning("%s %d is damaged or gone; it is fetched again", held.project, held.version)
@@ -286,7 +294,7 @@ def read_event(event: Event) -> list[Holding]:
 def passed_on(guard: TrustGuard) -> frozenset[str]:
     """Digests of the releases that a fog's edges may ask for."""
     try:
-        return offered(listed(guard.state))
+        return offered(listed(guard.state), {each.sha256 for each in read(guard.state)})
     except Untrusted:  # it is said when an edge asks
         return frozenset()
 

@@ -1,10 +1,11 @@
-"""Keeps an egress running: ``python -S -E starter.py FD COMMAND…``.
+"""Keeps an egress or a reader running: ``python -S -E starter.py FD LONGEST COMMAND…``.
 
 A place that gives up the network could start no egress again that has it. So this process, started
 before, stays in the machine's network and does nothing else: it runs COMMAND with one end of a new
-socket pair, hands the other end over FD to the place, and does it again when that process ended.
+socket pair, hands the other end over FD to the place, and does it again when that process ended; after
+a short life it waits twice as long as before, at most LONGEST seconds.
 What is started is fixed by its own command line; the place has no say in it afterwards. It ends with
-its place, and on SIGTERM after the egress has put its things in order.
+its place, and on SIGTERM after the process has put its things in order.
 
 It is there as long as the node is, so it imports little and nothing of ours: 4 MiB instead of 8.
 """
@@ -17,33 +18,38 @@ import socket
 import sys
 import time
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # `typing` and `collections.abc` cost memory that is held as long as the node is there
+    from collections.abc import Callable
+
 RESTART_S = 0.2
+STEADY_S = 10.0  #: a life that was not short
 ENDING = {signal.SIGTERM}
 
 
 def run_once(control: socket.socket, command: list[str]) -> None:
-    """One life of the egress."""
+    """One life of the process."""
     ours, theirs = socket.socketpair()
     theirs.set_inheritable(True)
     arguments = [sys.executable, *_with_socket(command, theirs.fileno())]
     signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)  # none between its start and our knowing of it
-    egress = os.posix_spawn(sys.executable, arguments, os.environ, setpgroup=0, setsigmask=())
+    child = os.posix_spawn(sys.executable, arguments, os.environ, setpgroup=0, setsigmask=())
     try:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
         theirs.close()
         socket.send_fds(control, [b"."], [ours.fileno()])
         ours.close()
-        os.waitpid(egress, 0)
+        os.waitpid(child, 0)
     except BaseException:
-        _end(egress)
+        _end(child)
         raise
 
 
-def _end(egress: int) -> None:
+def _end(child: int) -> None:
     """Once it has put its things in order; it may have ended this very moment."""
     try:
-        os.kill(egress, signal.SIGTERM)
-        os.waitpid(egress, 0)
+        os.kill(child, signal.SIGTERM)
+        os.waitpid(child, 0)
     except (ProcessLookupError, ChildProcessError):
         return
 
@@ -53,16 +59,31 @@ def _with_socket(command: list[str], number: int) -> list[str]:
     return [*command[:-1], str(number), str(os.getpid()), command[-1]]
 
 
+def keep(
+    control: socket.socket,
+    longest: float,
+    command: list[str],
+    live: Callable[[socket.socket, list[str]], None] = run_once,
+    now: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> int:
+    """One life after the other, until the place is gone."""
+    wait = RESTART_S
+    while True:
+        began = now()
+        try:
+            live(control, command)
+        except BrokenPipeError:  # the place is gone
+            return 0
+        wait = RESTART_S if now() - began > STEADY_S else wait
+        sleep(min(wait, longest))
+        wait *= 2
+
+
 def main() -> int:
     """Entry of the process."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    control, command = socket.socket(fileno=int(sys.argv[1])), sys.argv[2:]
-    while True:
-        try:
-            run_once(control, command)
-        except BrokenPipeError:  # the place is gone
-            return 0
-        time.sleep(RESTART_S)
+    return keep(socket.socket(fileno=int(sys.argv[1])), float(sys.argv[2]), sys.argv[3:])
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from reuna.adapters.tls import client_context
 from reuna.core.errors import ReunaError, Unreachable
 from reuna.core.foreign import told
 from reuna.core.records import KeptBuild, ReleaseAsked, RunSpec
+from reuna.core.rollout import Order, Ordered, RollBack, RolloutSpec
 from reuna.core.trigger import Trigger
 from reuna.fleet.layout import Fleet
 from reuna.wire import digest_bytes
@@ -155,6 +156,44 @@ class Operator:
     def releases(self, after: int = 0, wait_s: int = 0) -> dict[str, Any]:
         """What nodes may take and which hold it; waits so long for another mark than ``after``."""
         found: dict[str, Any] = self._json(f"/v1/releases?after={after}&wait={wait_s}")
+        return found
+
+    def plan_rollout(self, spec: RolloutSpec) -> dict[str, Any]:
+        """What a rollout would be; nothing begins. Raises `RolloutProblem`."""
+        found: dict[str, Any] = json.loads(self._call("POST", "/v1/rollout-plans", msgspec.json.encode(spec)))
+        return found
+
+    def start_rollout(self, spec: RolloutSpec) -> str:
+        """Begin a rollout; or the proposal's id when a second person has to agree first, else empty.
+
+        Raises `RolloutProblem`.
+        """
+        answer: dict[str, str] = json.loads(self._call("POST", "/v1/rollouts", msgspec.json.encode(spec)))
+        return answer.get("proposal", "")
+
+    def rollouts(self) -> list[dict[str, Any]]:
+        """The newest rollouts: name, project, version, phase, wave of how many, begin (epoch s)."""
+        found: list[dict[str, Any]] = self._json("/v1/rollouts")
+        return found
+
+    def rollout(self, name: str, after: int = 0, wait_s: int = 0) -> dict[str, Any]:
+        """Where a rollout is; waits so long for another mark than ``after``. Raises `RunNotFound`."""
+        found: dict[str, Any] = self._json(f"/v1/rollouts/{quote(name, safe='')}?after={after}&wait={wait_s}")
+        return found
+
+    def rollout_events(self, name: str, after: int = 0) -> list[dict[str, Any]]:
+        """What happened in a rollout, from the ``after``-th event on."""
+        found: list[dict[str, Any]] = self._json(f"/v1/rollouts/{quote(name, safe='')}/events?after={after}")
+        return found
+
+    def order_rollout(self, name: str, order: Order) -> None:
+        """Pause, resume or abort a rollout. Raises `RunNotFound`, `RolloutProblem`."""
+        self._call("POST", f"/v1/rollouts/{quote(name, safe='')}", msgspec.json.encode(Ordered(order)))
+
+    def roll_back(self, project: str, name: str) -> dict[str, str]:
+        """Bring a project back; which ``rollout``, and what it ``did``. Raises as `order_rollout`."""
+        asked = msgspec.json.encode(RollBack(project, name))
+        found: dict[str, str] = json.loads(self._call("POST", "/v1/rollbacks", asked))
         return found
 
     def watch(self) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import msgspec
 
 from reuna.core.errors import NotHeld, SettingsError, Unreachable
 from reuna.core.foreign import UNREADABLE
+from reuna.core.operating import Operating
 from reuna.core.records import Holding
 from reuna.fleet.layout import Fleet
 from reuna.trust.releases import missing
@@ -39,10 +40,14 @@ class Release(msgspec.Struct, frozen=True):
 
 
 class Said(msgspec.Struct, frozen=True):
-    """What a node said last of its releases, and when the cloud heard it (epoch s)."""
+    """What a node said last of its releases, and when the cloud heard it (epoch s).
+
+    ``operates``: what it runs of them, one entry a project.
+    """
 
     at: float
     held: list[Holding]
+    operates: list[Operating] = []
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -181,6 +186,20 @@ def state_of(found: Held, node: str, each: Release) -> str:
     return "waits" if said else "nothing heard"
 
 
+def runs(said: Said, project: str, digest: str, version: int) -> str:
+    """What a node does with one release that it holds, in words; empty: nothing."""
+    for each in said.operates:
+        if each.project != project:
+            continue
+        if each.digest == digest:
+            return "runs, confirmed" if each.phase in ("shadow", "rolled_back") else f"runs, {each.phase}"
+        if each.beside == version:
+            return "shadow"
+        if each.gave_up == version:
+            return f"given up: {each.reason}"
+    return ""
+
+
 def as_dict(found: Held) -> dict[str, Any]:
     """Plain values, for JSON."""
     nodes = []
@@ -194,8 +213,17 @@ def as_dict(found: Held) -> dict[str, Any]:
             if name == node
         ]
         said_at = said.at if said else None
+        operates = [msgspec.to_builtins(each) for each in (said.operates if said else ())]
         nodes.append(
-            {"node": node, "site": site, "said": said_at, "held": held, "refused": refused, "missing": lacks}
+            {
+                "node": node,
+                "site": site,
+                "said": said_at,
+                "held": held,
+                "refused": refused,
+                "missing": lacks,
+                "operates": operates,
+            }
         )
     releases = [msgspec.to_builtins(each) for each in found.releases]
     return {"complete": found.complete, "releases": releases, "nodes": nodes}

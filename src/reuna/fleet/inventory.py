@@ -118,6 +118,8 @@ def made_again(at: str) -> str | None:
         return "messages on their way, and files that the nats-server makes anew"
     if parts[0] == STATE and len(parts) == 2 and name == "work":
         return "the worker's own folder, made anew for each run"
+    if parts[0] == STATE and len(parts) == 2 and name == "live":
+        return "what a release that answers was unpacked to, made anew from its file"
     if parts[0] == STATE and len(parts) == 3 and name == "spare":
         return ""
     if name in {"lock", ".lock", "journal.lock"} or name.endswith((".part", ".hashes", "-wal", "-shm")):

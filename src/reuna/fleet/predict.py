@@ -96,7 +96,7 @@ async def predict(asked: Asked) -> Predicted:
     if not asked.release.exists():
         raise ReleaseNotFound(f"there is no file {asked.release}")
     found = releases.read(asked.release)
-    settings = _settings(found)
+    settings = wire.settings(found)
     with tempfile.TemporaryDirectory(prefix="reuna-predict-") as folder:
         answers, bins, level = await _ask(Path(folder), asked, found, settings)
     rules = fallback(settings)
@@ -197,17 +197,6 @@ def read_answers(file: Path) -> Answers:
     if len(found.rows) != count or not all(0 <= each.recording < count for each in found.windows):
         raise WorkerFailed("the worker's answers are of recordings that there are not")
     return found
-
-
-def _settings(found: Release) -> dict[str, Setting]:
-    """What the run was set to, by the release's lineage. Raises `Corrupted`."""
-    said = releases.lineage(found).get("settings")
-    if not isinstance(said, dict) or "entry" not in said:
-        raise Corrupted(
-            f"the lineage of release {found.manifest.about.version} names no entry of its project",
-            "Take it from where it was made again.",
-        )
-    return said
 
 
 def _reference(found: Release) -> tuple[Counted, ...]:

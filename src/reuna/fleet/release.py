@@ -18,6 +18,7 @@ from typing import Any
 import msgspec
 
 from reuna.adapters.files import replace_file, storage_error
+from reuna.adapters.onnx_export import with_golden
 from reuna.adapters.project import pack_bundle
 from reuna.core.bins import merged
 from reuna.core.contract import contract
@@ -263,7 +264,7 @@ def _parts(
         **{name: canonical(value) for name, value in texts.items()},
         release.CARD: card(about, history, agreed, gates, difference).encode(),
         release.CODE: code,
-        release.MODEL: graph,
+        release.MODEL: with_golden(graph),
     }
 
 

@@ -152,15 +152,16 @@ async def keep_up(fleet: Fleet) -> None:
 
 
 def part_of(pid: int) -> str:
-    """What a process of a place is: main, starter (of the egress), egress, worker or nats."""
+    """What a process of a place is: main, starter (of egress or reader), egress, reader, worker or nats."""
     try:
         command = Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
         return "gone"
     marks = {
         b"nats-server": "nats",
-        b"exchange/starter.py": "starter",  # has the egress's command behind its own
+        b"exchange/starter.py": "starter",  # has the other's command behind its own
         b"reuna.exchange.process": "egress",
+        b"reuna.edge.reader": "reader",
         b"reuna.adapters.worker": "worker",
     }
     return next((part for mark, part in marks.items() if mark in command), "main")

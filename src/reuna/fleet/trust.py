@@ -31,6 +31,7 @@ from reuna.core.subjects import is_name
 from reuna.trust import publish
 from reuna.trust.publish import PrivateKey, Ring, key_of, public_of
 from reuna.trust.roles import DELEGATED, KINDS, file_name
+from reuna.trust.stages import stages_of
 from reuna.trust.targets import PATH, ROSTER, Target, read_all, read_roster
 from reuna.wire import digest_bytes
 from reuna.wire.release import decode as read_release
@@ -134,7 +135,8 @@ class Ceremony:
             delegated = {**publish.rings("targets", self.newest("targets")), **(rings or {})}
             self.stage(role, publish.targets(version, items, delegated, self.now).to_bytes())
         else:
-            self.stage(role, publish.delegated(role, version, items, self.now).to_bytes())
+            staged = stages_of(publish.read(role, self.newest(role)).signed)
+            self.stage(role, publish.delegated(role, version, items, self.now, staged).to_bytes())
 
     def restage_root(self, changed: Mapping[str, Ring]) -> None:
         """Stage the next root, with other keys for some roles."""

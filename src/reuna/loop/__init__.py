@@ -14,6 +14,8 @@ STAGES: dict[str, tuple[str, ...]] = {
     "validate": ("cloud",),
     "release": ("cloud",),  # a run of a build is judged there; it is released where the catalogue is
     "deploy": (),  # where the desired state is applied
+    "rollout": (),  # the second half of deploy, carried out by the cloud's `rollouts`
+    "operate": ("edge",),
     "monitor": ("edge", "cloud"),
     "trigger": ("cloud",),
 }

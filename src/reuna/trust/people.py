@@ -41,11 +41,16 @@ ACTIONS: dict[str, frozenset[str]] = {
     "runs.stop": frozenset({"engineer"}),
     "alarms.acknowledge": frozenset({"engineer", "officer"}),
     "releases.propose": frozenset({"engineer"}),
+    "rollouts.read": ALL,
+    "rollouts.plan": frozenset({"engineer"}),
+    "rollouts.start": frozenset({"engineer"}),
+    "rollouts.order": frozenset({"engineer"}),
     "proposals.decide": frozenset({"approver"}),
     "people.read": frozenset({"admin"}),
     "audit.read": frozenset({"officer", "admin"}),
 }
-FOUR_EYES = ("runs.submit", "runs.stop")  #: what the cloud can be told to do only when a second person agrees
+#: What the cloud can be told to do only when a second person agrees.
+FOUR_EYES = ("runs.submit", "runs.stop", "rollouts.start")
 CERTIFICATE_ROLES = frozenset({"engineer", "officer", "admin"})  #: of the operator's certificate
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")

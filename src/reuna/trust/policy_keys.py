@@ -173,7 +173,7 @@ SECTIONS: dict[str, tuple[Key, ...]] = {
         Key(
             "purpose",
             "texts",
-            "what for: `training`, `evaluation`; without it for both",
+            "what for: `training`, `evaluation`, `inference`; without it for all",
             False,
             _each(is_word, "purpose", 1),
         ),

@@ -25,6 +25,8 @@ from tuf.api.metadata import (
 from reuna.core.errors import Untrusted
 from reuna.trust.parse import FIELD, parse, public_keys, verify, when
 from reuna.trust.roles import DELEGATED, patterns
+from reuna.trust.stages import FIELD as STAGES
+from reuna.trust.stages import Stage, encode
 from reuna.trust.targets import Target
 
 SPECIFICATION = "1.0.31"  #: of TUF, that our files follow
@@ -109,9 +111,14 @@ def target_rings(signed: Targets) -> dict[str, Ring]:
     }
 
 
-def delegated(role: str, version: int, listed: Iterable[Target], now: float) -> Metadata[Targets]:
-    """The file of ``code`` or ``plans``."""
-    return Metadata(Targets(version, SPECIFICATION, when(now + LIFE[role]), _files(listed)))
+def delegated(
+    role: str, version: int, listed: Iterable[Target], now: float, staged: Iterable[Stage] = ()
+) -> Metadata[Targets]:
+    """The file of ``code`` or ``plans``; ``staged``: what that of plans says of where releases run."""
+    stages = encode(staged)
+    fields = {FIELD: {STAGES: stages}} if stages else None
+    expires = when(now + LIFE[role])
+    return Metadata(Targets(version, SPECIFICATION, expires, _files(listed), unrecognized_fields=fields))
 
 
 def snapshot(version: int, files: Mapping[str, tuple[int, bytes]], now: float) -> Metadata[Snapshot]:

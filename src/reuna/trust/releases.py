@@ -1,7 +1,7 @@
 """Which releases a node takes and keeps, of what its fleet has signed, and which nodes lack one. Pure.
 
-Of each project a node takes the newest two that are for it, so that there is one to go back to; what it
-holds and the list does not name any more stays until two newer ones are there.
+Of each project a node takes the newest two that are for it, so that there is one to go back to, and those
+that stages name; what it holds and the list does not name any more stays until two newer ones are there.
 """
 
 from __future__ import annotations
@@ -29,11 +29,18 @@ def is_for(each: Target, names: Collection[str]) -> bool:
     return not each.where or not frozenset(names).isdisjoint(each.where)
 
 
-def wanted(releases: Iterable[Target], names: Collection[str]) -> tuple[Target, ...]:
-    """Those that a node takes: the newest `KEPT` of each project, at most `MOST`, the newest first."""
+def wanted(
+    releases: Iterable[Target], names: Collection[str], staged: Collection[str] = ()
+) -> tuple[Target, ...]:
+    """Those that a node takes: the newest `KEPT` of each project, at most `MOST`, the newest first.
+
+    ``staged``: digests of those that are to run here, which are taken too, and before others.
+    """
     own = [each for each in releases if is_for(each, names)]
     ranked = sorted(own, key=lambda each: (-each.number, each.project, each.path))
-    return tuple(each for each in ranked if _rank(each, own) < KEPT)[:MOST]
+    taken = [each for each in ranked if each.sha256 in staged or _rank(each, own) < KEPT]
+    most = sorted(taken, key=lambda each: each.sha256 not in staged)[:MOST]
+    return tuple(each for each in ranked if each in most)
 
 
 def _rank(each: Target, among: Iterable[Target]) -> int:
@@ -42,19 +49,24 @@ def _rank(each: Target, among: Iterable[Target]) -> int:
     return sum(number > each.number for number in numbers)
 
 
-def offered(releases: Iterable[Target]) -> frozenset[str]:
-    """Digests of all that any node may still ask for; what a fog keeps for its edges."""
+def offered(releases: Iterable[Target], staged: Collection[str] = ()) -> frozenset[str]:
+    """Digests of the blobs that any node may still ask for; what a fog keeps for its edges."""
     found = tuple(releases)
     places = {each.where for each in found}
     groups = [[each for each in found if each.where == where] for where in places]
-    return frozenset(each.digest for group in groups for each in group if _rank(each, group) < KEPT)
+    return frozenset(
+        each.digest
+        for group in groups
+        for each in group
+        if each.sha256 in staged or _rank(each, group) < KEPT
+    )
 
 
 def kept(held: Iterable[Holding], asked: Collection[str]) -> tuple[Holding, ...]:
-    """What stays on the disk: the newest `KEPT` of each project, at most `MOST`; ``asked`` digests first."""
+    """What stays on the disk: ``asked`` digests, and the newest `KEPT` of each project; at most `MOST`."""
     found = tuple(held)
     numbers = {of: sorted({each.version for each in found if each.project == of}) for of in _projects(found)}
-    newest = [each for each in found if each.version in numbers[each.project][-KEPT:]]
+    newest = [each for each in found if each.digest in asked or each.version in numbers[each.project][-KEPT:]]
     return tuple(sorted(newest, key=lambda each: (each.digest not in asked, -each.at))[:MOST])
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from reuna.core.records import Event, KeptBuild, Member, ReleaseAsked, RunSpec
+from reuna.core.rollout import Ordered, RollBack, RolloutSpec
 from reuna.core.trigger import Trigger
 
 REFERENCE = "#/components/schemas/{name}"
@@ -164,10 +165,31 @@ _RELEASES = {
             "additionalProperties": {
                 "type": "object",
                 "required": ["at", "held"],
-                "properties": {"at": {"type": "number"}, "held": _LIST},
+                "properties": {"at": {"type": "number"}, "held": _LIST, "operates": _LIST},
             },
         },
     },
+}
+_ROLLOUT = {
+    "type": "object",
+    "required": ["rollout", "project", "version", "phase", "wave", "waves", "nodes"],
+    "properties": {
+        "mark": {"type": "integer"},
+        "rollout": {"type": "string"},
+        "project": {"type": "string"},
+        "version": {"type": "integer"},
+        "phase": {"enum": ["planned", "shadow", "wave", "paused", "done", "failed", "aborted"]},
+        "wave": {"type": "integer"},
+        "why": {"type": "string"},
+        "trouble": {"type": "string"},
+        "waves": _LIST,
+        "nodes": {"type": "object", "additionalProperties": {"type": "object"}},
+    },
+}
+_WENT_BACK = {
+    "type": "object",
+    "required": ["rollout", "did"],
+    "properties": {"rollout": {"type": "string"}, "did": {"enum": ["aborted", "begun"]}},
 }
 _SEEN = {"type": "object", "additionalProperties": {"type": "number"}}
 
@@ -247,13 +269,43 @@ ROUTES: tuple[Route, ...] = (
         (404, 422),
     ),
     Route("delete", "/v1/triggers/{name}", "No more", _NOTHING, refuses=(404,)),
+    Route("post", "/v1/rollouts", "Begin a rollout", _PROPOSED, RolloutSpec, (202, 422)),
+    Route("get", "/v1/rollouts", "The newest rollouts, the newest first", _LIST),
+    Route(
+        "get",
+        "/v1/rollouts/{rollout}",
+        "Where a rollout is; with `after` it waits up to `wait` seconds, at most 20, for another `mark`",
+        _ROLLOUT,
+        refuses=(404, 422),
+        query={"after": _COUNT, "wait": _COUNT},
+    ),
+    Route("post", "/v1/rollouts/{rollout}", "Pause, resume or abort it", _NOTHING, Ordered, (404, 422)),
+    Route(
+        "get",
+        "/v1/rollouts/{rollout}/events",
+        "What happened in a rollout, in order, without the first `after`",
+        list[Event],
+        refuses=(422,),
+        query={"after": _COUNT},
+    ),
+    Route(
+        "post", "/v1/rollout-plans", "What a rollout would be; nothing begins", _ROLLOUT, RolloutSpec, (422,)
+    ),
+    Route(
+        "post",
+        "/v1/rollbacks",
+        "Bring a project back to what it was before its newest rollout: abort that, or begin one called so",
+        _WENT_BACK,
+        RollBack,
+        (404, 422),
+    ),
     Route("get", "/v1/nodes", "Nodes heard of, and when, in seconds since the epoch", _SEEN),
     Route("get", "/v1/fleet", "Its fogs, and the edges of each, as they are now", _FLEET),
     Route(
         "get",
         "/v1/releases",
-        "Releases that nodes may take, and which of them each node says it holds; with `after` it waits up "
-        "to `wait` seconds, at most 20, for another `mark`",
+        "Releases that nodes may take, and which of them each node says it holds and runs; with `after` it "
+        "waits up to `wait` seconds, at most 20, for another `mark`",
         _RELEASES,
         refuses=(422,),
         query={"after": _COUNT, "wait": _COUNT},
@@ -312,7 +364,7 @@ STATUSES = {
     202: "it waits for a second person",
     401: "nobody is signed in",
     403: "whoever asks may not do that",
-    404: "there is no such run, build or blob",
+    404: "there is no such run, rollout, build or blob",
     413: "the body is larger than a blob may be",
     422: "what was sent cannot be used",
     429: "asked too often; it may be asked again later",
@@ -322,7 +374,8 @@ STATUSES = {
 
 def openapi() -> dict[str, Any]:
     """The whole description, as JSON has it."""
-    named = (RunSpec, ReleaseAsked, Event, Member, KeptBuild, Trigger, ApiError)
+    rollouts = (RolloutSpec, Ordered, RollBack)
+    named = (RunSpec, ReleaseAsked, Event, Member, KeptBuild, Trigger, *rollouts, ApiError)
     _, components = msgspec.json.schema_components(named, ref_template=REFERENCE)
     paths: dict[str, dict[str, Any]] = {}
     for route in ROUTES:

@@ -16,7 +16,9 @@ from typing import Annotated
 
 import msgspec
 
-from reuna.core.errors import Untrusted
+from reuna.core.errors import Corrupted, Untrusted
+from reuna.core.foreign import UNREADABLE
+from reuna.core.records import Setting
 from reuna.wire.archive import pack, unpack
 from reuna.wire.build import SBOM, Part, Sha256, canonical, read_manifest, sha256
 
@@ -35,7 +37,12 @@ MAYBE = (PROVENANCE,)  #: of the build that the run ran, if it ran one
 MAX_RELEASE = 64 << 20  #: bytes
 HEAD = 32 << 10  #: bytes from the start of a file that hold its manifest
 
+AGAIN = "Take it from where it was made again."
 Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}\Z")]
+
+
+class _Lineage(msgspec.Struct, frozen=True):
+    settings: dict[str, Setting] = {}
 
 
 class About(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -95,6 +102,21 @@ def decode(data: bytes) -> Release:
         if (sha256(members[name]), len(members[name])) != (part.sha256, part.size):
             raise Untrusted("mismatch", f"{name} is not the one that the release's manifest names")
     return Release(sha256(data), manifest, members)
+
+
+def settings(found: Release) -> dict[str, Setting]:
+    """What the run was set to, by the release's lineage. Raises `Corrupted`."""
+    try:
+        said = msgspec.json.decode(found.parts[LINEAGE], type=_Lineage).settings
+    except UNREADABLE as error:
+        raise Corrupted(f"the lineage of release {_named(found)} cannot be read: {error}", AGAIN) from error
+    if "entry" not in said:
+        raise Corrupted(f"the lineage of release {_named(found)} names no entry of its project", AGAIN)
+    return said
+
+
+def _named(found: Release) -> str:
+    return f"{found.manifest.about.project} {found.manifest.about.version}"
 
 
 def about(head: bytes) -> About:

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 from reuna.adapters import local_store
-from reuna.adapters.local_store import DAY_NS, LOG, NAME, RESERVE, LocalStore, StoredReadings
+from reuna.adapters.bounded_file import LOG, RESERVE
+from reuna.adapters.local_store import DAY_NS, NAME, LocalStore, StoredReadings
 from reuna.core.errors import Corrupted, DataError, DiskFull, NotUsable
 from reuna.core.source_settings import MIB, StoreSettings
 from reuna.core.sources import NS, Batch, Gap, Tag, column
@@ -162,7 +163,7 @@ def test_on_a_disk_that_is_nearly_full_the_store_does_not_grow_but_keeps_the_new
     store = opened(tmp_path, mib=64)
     for number in range(20):
         store.append("press", TAGS, noise(number), NOW)
-    store._free = lambda: RESERVE
+    store._file._free = lambda: RESERVE
     before = store.stored.state().size
     for number in range(20, 40):
         store.append("press", TAGS, noise(number), NOW)
@@ -171,7 +172,7 @@ def test_on_a_disk_that_is_nearly_full_the_store_does_not_grow_but_keeps_the_new
     assert state.forgotten_by_size
     assert state.refused == 0
     assert len(store.stored.window("press", ["t"], NOW + 39 * NS, NOW + 40 * NS).columns["t"]) == 20_000
-    store._free = lambda: 1 << 40
+    store._file._free = lambda: 1 << 40
     for number in range(40, 60):
         store.append("press", TAGS, noise(number), NOW)
     assert store.stored.state().size > before
@@ -183,7 +184,7 @@ def test_where_forgetting_does_not_help_it_is_an_error_that_is_counted_and_passe
     with pytest.raises(DiskFull, match="no space left for readings.db"):
         store.append("press", TAGS, noise(0), NOW)
     assert store.stored.state().readings == 0
-    store._free = lambda: 1 << 40
+    store._file._free = lambda: 1 << 40
     store.append("press", TAGS, noise(0), NOW)
     state = store.stored.state()
     assert (state.readings, state.kept) == (20_000, 20_000)
@@ -246,18 +247,18 @@ def test_where_there_is_no_store_nothing_is_made(tmp_path: Path) -> None:
 
 def test_a_damaged_frame_is_told(tmp_path: Path, store: LocalStore) -> None:
     store.append("press", TAGS, second(0), NOW)
-    store._db.execute("UPDATE frames SET numbers = x'00'")
+    store._file.db.execute("UPDATE frames SET numbers = x'00'")
     with pytest.raises(Corrupted, match=r"readings\.db: a block of a frame"):
         store.stored.window("press", ["t"], NOW, NOW + NS)
 
 
 def test_what_was_kept_is_forced_to_the_disk(store: LocalStore) -> None:
-    assert store._db.execute("PRAGMA synchronous").fetchone() == (2,)
-    assert store._db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    assert store._file.db.execute("PRAGMA synchronous").fetchone() == (2,)
+    assert store._file.db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
 
 
 def test_the_log_is_a_part_of_the_bytes(store: LocalStore) -> None:
-    assert store._bytes == 16 * MIB - LOG
+    assert store._file._bytes == 16 * MIB - LOG
 
 
 WRITER = """

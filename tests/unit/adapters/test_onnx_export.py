@@ -130,3 +130,49 @@ def test_without_the_extra_the_error_says_what_to_install(
 def test_importing_the_adapter_imports_neither() -> None:
     code = f"import sys, {subject.__name__}; sys.exit(bool({{'onnx', 'onnxruntime'}} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
+
+
+# --- the self-test ---------------------------------------------------------------------------------
+
+
+def released(seed: int = 2) -> bytes:
+    return subject.with_golden(SoftmaxClassifier(4, 3).export(filled(SoftmaxClassifier(4, 3), seed)))
+
+
+def test_a_released_graph_passes_its_own_test_and_answers_as_before() -> None:
+    plain = SoftmaxClassifier(4, 3).export(filled(SoftmaxClassifier(4, 3)))
+    assert subject.self_test(subject.open_session(released())) == ""
+    assert run_graph(released(), X).tobytes() == run_graph(plain, X).tobytes()
+    assert released() == released(), "equal graphs give equal bytes"
+
+
+def test_a_graph_of_other_weights_fails_the_test_that_it_carries() -> None:
+    """Planted: the weights of another model under the golden answers of this one."""
+    mine, other = onnx.load_from_string(released()), onnx.load_from_string(released(3))
+    del mine.graph.initializer[:]
+    mine.graph.initializer.extend(other.graph.initializer)
+    why = subject.self_test(subject.open_session(mine.SerializeToString()))
+    assert "of the golden input answers" in why
+
+
+def test_a_graph_without_a_golden_input_must_answer_finite_numbers() -> None:
+    learner = SoftmaxClassifier(4, 3)
+    model = filled(learner)
+    assert subject.self_test(subject.open_session(learner.export(model))) == ""
+    model["bias"][1] = np.nan
+    assert "no finite answer" in subject.self_test(subject.open_session(learner.export(model)))
+    with pytest.raises(LearnerError, match="cannot be released"):
+        subject.with_golden(learner.export(model))
+
+
+def test_a_golden_input_that_cannot_be_read_or_run_is_a_reason_and_no_crash() -> None:
+    graph = onnx.load_from_string(released())
+    graph.metadata_props[0].value = "%%"
+    assert "no base64" in subject.self_test(subject.open_session(graph.SerializeToString()))
+    wide = SoftmaxClassifier(5, 3)
+    graph.metadata_props[0].value = (
+        subject.open_session(subject.with_golden(wide.export(filled(wide))))
+        .get_modelmeta()
+        .custom_metadata_map["reuna.golden"]
+    )
+    assert "does not run" in subject.self_test(subject.open_session(graph.SerializeToString()))

@@ -15,7 +15,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from reuna.adapters.tables import Table, read_folder, read_table, require, stuck
+from reuna.adapters import tables
+from reuna.adapters.tables import Table, per_table, read_folder, read_table, require, stuck
 from reuna.core.errors import DataError, ExtraMissing
 
 
@@ -352,3 +353,27 @@ def test_a_stuck_sensor_has_its_first_value_in_every_row_and_only_meanwhile(tmp_
     assert table.columns["state"].tolist() == ["", "", ""]
     assert [sum(each.values()) for each in (flow, state, heat)] == [1, 1, 0]
     assert read_table(file).columns["flow [m3/h]"].tolist()[1:] == [7, 9]
+
+
+def test_what_is_made_of_a_table_is_made_once_while_it_is_in_memory(tmp_path: Path) -> None:
+    calls: list[tuple[str, int]] = []
+
+    @per_table
+    def rows(table: Table, factor: int) -> int:
+        calls.append((table.path.name, factor))
+        return len(table) * factor
+
+    for name in ("a.csv", "b.csv"):
+        (tmp_path / name).write_text("x\n1\n2\n")
+    one, two = read_table(tmp_path / "a.csv"), read_table(tmp_path / "b.csv")
+    assert [rows(one, 2), rows(one, 2), rows(one, 3), rows(two, 2)] == [4, 4, 6, 4]
+    assert calls == [("a.csv", 2), ("a.csv", 3), ("b.csv", 2)]
+    with stuck("x"):
+        assert rows(read_table(tmp_path / "a.csv"), 2) == 4
+    assert len(calls) == 4, "a table that is read again is another one"
+    for factor in range(1000):
+        rows(one, factor)
+    assert len(tables._of_tables[id(one)]) <= tables.MOST_KEPT
+    known = len(tables._of_tables)
+    del one, two
+    assert len(tables._of_tables) <= known - 2, "it is forgotten with its table"

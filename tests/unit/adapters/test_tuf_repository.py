@@ -8,6 +8,7 @@ from reuna.adapters.tuf_repository import KEPT, TufRepository
 from reuna.core.errors import KeyProblem, Untrusted
 from reuna.trust.metadata import begin, complete, update
 from reuna.trust.publish import DAY
+from reuna.trust.stages import Stage, read
 from reuna.trust.targets import target
 from tests.unit.trust.house import FLEET, NOW, House, key, thing
 
@@ -58,6 +59,17 @@ def test_a_plan_of_the_moment_replaces_the_one_before(repository: TufRepository,
     assert target(state, "plans/r-2", NOW).size == 5
     with pytest.raises(Untrusted):
         target(state, "plans/r-1", NOW)
+
+
+def test_stages_live_on_when_plans_are_renewed_or_replaced(repository: TufRepository, house: House) -> None:
+    wanted = (Stage("pumps", 4, "a" * 64, where=("e1",), rollout="r-7"),)
+    repository.stage(wanted, ONLINE, NOW)
+    assert target(repository.check(NOW), "plans/r-1", NOW).kind == "plan", "the list beside it stays"
+    repository.freshen(ONLINE, NOW + 5 * DAY)
+    assert repository.version("plans") == 3
+    repository.assign([thing("plans/r-2", "plan")], ONLINE, NOW + 5 * DAY)
+    assert repository.stages() == wanted
+    assert read(repository.check(NOW + 5 * DAY)) == wanted
 
 
 def test_nothing_is_written_that_a_node_would_refuse(repository: TufRepository, house: House) -> None:

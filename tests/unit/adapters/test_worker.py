@@ -374,7 +374,7 @@ async def test_modules_of_the_folder_we_stand_in_are_not_found(
 
 async def test_too_long_a_request_is_refused_before_it_is_sent(worker: Worker, places: Path) -> None:
     await worker.open("model", {})
-    with pytest.raises(LearnerError, match="settings take"):
+    with pytest.raises(LearnerError, match="a request takes"):
         await worker.fit(places / "lent" / "base", {"text": "x" * MAX_FRAME}, 1, places / "made" / "out")
     assert worker.alive
     assert (await worker.evaluate(places / "lent" / "base", {}))["sum"] == 3.0

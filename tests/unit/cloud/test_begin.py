@@ -131,7 +131,7 @@ async def test_what_the_gates_of_a_run_said_is_listed_when_it_is_done(cloud: Coo
         async def status(self, run: str) -> dict[str, Any]:
             return {"state": "done", "result": outcome}
 
-        async def runs(self, limit: int) -> list[tuple[str, str, float, str]]:
+        async def runs(self, limit: int, kind: str = "train") -> list[tuple[str, str, float, str]]:
             return [("night", "done", 1.0, msgspec.json.encode(spec).decode())]
 
     cloud.host = cast("DbosHost", Done())

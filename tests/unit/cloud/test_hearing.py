@@ -12,6 +12,8 @@ import pytest
 from reuna.adapters.events import EventLog
 from reuna.cloud.coordinator import OWN_WORDS, Coordinator, _take_event
 from reuna.cloud.holdings import Holdings
+from reuna.core import operating
+from reuna.core.operating import Operating
 from reuna.core.records import Event
 from reuna.exchange.releases import event_of
 from reuna.wire import encode
@@ -53,10 +55,13 @@ def test_the_words_of_the_cloud_are_those_that_a_run_reports() -> None:
     import inspect
     import re
 
-    from reuna.cloud import coordinator, train
+    from reuna.cloud import coordinator, rollouts, train
+    from reuna.loop import rollout
 
     said = re.findall(r'report\(spec, "(\w+)"', inspect.getsource(train) + inspect.getsource(coordinator))
-    assert {*said, "local", "evaluate"} == OWN_WORDS
+    told = re.findall(r'Note\("(\w+)"', inspect.getsource(rollout))
+    words = {rollouts.ASKED, *(rollouts.TOLD.format(word) for word in (*told, *rollout.FINAL))}
+    assert {*said, "local", "evaluate", *words} == OWN_WORDS
 
 
 class Admits:
@@ -101,3 +106,27 @@ async def test_what_cannot_be_what_an_edge_holds_is_refused_and_said(
     assert "what edge-1 holds cannot be read" in caplog.text
     assert "of 'edge-2' is not its to tell" in caplog.text
     log.close()
+
+
+async def test_what_edges_run_is_kept_the_newest_word_of_each_and_what_is_none_is_refused(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    log, nothing = EventLog(tmp_path / "events.sqlite"), cast("Any", None)
+    register: Any = Registered()
+    holdings = Holdings(nothing, log, register, nothing)
+    cloud = Coordinator("cloud", nothing, log, nothing, nothing, holdings, nothing)
+    mark = holdings.turn.mark
+    told = [Operating("pumps", 4, "a" * 64, "trial", windows=7)]
+    await tell(cloud, log, "event.north", operating.event_of("edge-1", "b", 0, 0.0, told))
+    assert holdings.turn.mark == mark + 1
+    assert holdings.operates()["edge-1"][1] == told
+    bad = msgspec.structs.replace(operating.event_of("edge-1", "b", 1, 0.0, []), fields={"operating": "[7]"})
+    await tell(cloud, log, "event.north", bad)
+    assert "what edge-1 runs cannot be read" in caplog.text
+    assert holdings.operates()["edge-1"][1] == told
+    log.close()
+
+
+class Registered:
+    def nodes(self) -> list[Any]:
+        return []

@@ -13,7 +13,8 @@ from reuna.adapters.clock import SystemClock
 from reuna.cli import app
 from reuna.cloud.sign import Signing
 from reuna.core.errors import KeyProblem
-from reuna.fleet.trust import Ceremony, init, take_over
+from reuna.fleet.trust import Ceremony, init, rotate, take_over
+from reuna.trust.stages import Stage
 
 
 @pytest.fixture
@@ -59,3 +60,19 @@ def test_the_trust_of_another_fleet_and_half_a_folder_are_refused(offline: Path,
     with pytest.raises(KeyProblem, match="no online key"):
         take_over(offline, tmp_path / "trust", "line-4", 1.0)
     assert not (tmp_path / "trust").exists()
+
+
+def test_the_cloud_says_once_which_release_runs_where(offline: Path) -> None:
+    signing = Signing(offline, SystemClock())
+    signing.stage([Stage("pumps", 4, "a" * 64)])
+    version = signing.repository.version("plans")
+    signing.stage([Stage("pumps", 4, "a" * 64)])
+    assert signing.repository.version("plans") == version, "the same again is no news"
+    signing.stage([])
+    assert signing.repository.stages() == ()
+
+
+def test_new_keys_for_plans_leave_the_stages_as_they_were(offline: Path) -> None:
+    Signing(offline, SystemClock()).stage([Stage("pumps", 4, "a" * 64)])
+    assert rotate(Ceremony(offline, time.time(), lambda _: b"words"), "online", b"words") == {}
+    assert Signing(offline, SystemClock()).repository.stages() == (Stage("pumps", 4, "a" * 64),)

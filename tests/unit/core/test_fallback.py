@@ -259,3 +259,16 @@ def test_rules_that_mean_nothing_are_refused_by_name(said: dict[str, Any], compl
 def test_a_text_that_is_no_rules_of_ours_is_refused() -> None:
     with pytest.raises(SettingsError, match="cannot be read"):
         fallback({"fallback": '{"rule": "guess"}'})
+
+
+@pytest.mark.parametrize("hold", [0, 1, 3])
+def test_whether_a_value_is_stale_needs_no_more_of_the_past_than_the_rule_looks_back_on(hold: int) -> None:
+    column = np.array([NAN] * 4 + [5.0] + [NAN] * 6 + [7.0, NAN])
+    whole = mended(column.tolist(), Rule("hold", hold_rows=hold))
+    for first in range(len(column)):
+        cut = mended(column[max(0, first - hold) :].tolist(), Rule("hold", hold_rows=hold))
+        before = min(first, hold)
+        assert cut.states[before:].tolist() == whole.states[first:].tolist()
+        assert cut.causes[before:].tolist() == whole.causes[first:].tolist()
+        usable = whole.states[first:] != REFUSED
+        assert cut.values[before:][usable].tolist() == whole.values[first:][usable].tolist()

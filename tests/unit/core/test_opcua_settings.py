@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from reuna.core.errors import SettingsError
-from reuna.core.opcua_settings import Node, OpcUaSettings, OpcUaTag, node, url_wrong
+from reuna.core.opcua_settings import OPCUA, Node, OpcUaSettings, OpcUaTag, node, url_wrong
 from reuna.core.settings import Source, parse
+from reuna.core.source_kinds import Peer
 from reuna.core.source_settings import SOURCES, sources_of
 from reuna.core.sources import Scaling
 
@@ -137,6 +138,11 @@ def test_an_address_may_be_of_the_sixth_version_and_have_a_path() -> None:
     assert url_wrong("opc.tcp://[fe80::1]:4840/a/b") == ""
     assert OpcUaSettings("x", "opc.tcp://[fe80::1]:4840/a", ()).host == "fe80::1"
     assert url_wrong("opc.tcp://plc") == ""
+
+
+def test_where_the_server_is_can_be_asked_of_the_kind() -> None:
+    assert OPCUA.peer(read(url="opc.tcp://[fe80::1]:4841")) == Peer("fe80::1", 4841)
+    assert OPCUA.peer(read(url="opc.tcp://plc")) == Peer("plc", 4840)
 
 
 def test_units_that_cannot_be_read_are_no_reason_to_refuse_a_tag() -> None:

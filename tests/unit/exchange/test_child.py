@@ -16,7 +16,7 @@ import pytest
 from reuna.adapters.processes import children
 from reuna.adapters.sandbox import LEVELS, NotReached, identity, leave_network_whole, probe
 from reuna.core.records import ShownHead
-from reuna.exchange import child
+from reuna.exchange import child, starter
 from reuna.exchange.child import EgressProcess
 from reuna.exchange.link import EgressSettings
 
@@ -51,7 +51,7 @@ except OSError as error:
 LEAVING = """
 import asyncio, os, signal, sys
 from reuna.adapters.sandbox import leave_network_whole
-from reuna.exchange import child
+from reuna.exchange import child, starter
 from tests.unit.exchange.test_child import SETTINGS, answer, network
 async def main():
     child.EGRESS = ("-c", sys.argv[1])
@@ -184,3 +184,19 @@ async def test_an_agent_that_left_still_gets_a_fresh_egress_with_the_network() -
     own, first, second = out.decode().split()
     assert own != network()
     assert first == second == network()
+
+
+def test_a_process_that_ends_at_once_is_begun_ever_later_but_not_later_than_it_may_be() -> None:
+    waits: list[float] = []
+    lives = iter([0.0, 0.0, 0.0, 0.0, 99.0, 0.0])
+    now = 0.0
+
+    def live(_control: object, _command: list[str]) -> None:
+        nonlocal now
+        life = next(lives, None)
+        if life is None:
+            raise BrokenPipeError
+        now += life
+
+    assert starter.keep(None, 1.0, [], live, lambda: now, waits.append) == 0  # type: ignore[arg-type]
+    assert waits == [0.2, 0.4, 0.8, 1.0, 0.2, 0.4]

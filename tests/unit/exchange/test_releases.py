@@ -6,9 +6,11 @@ import asyncio
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 
+from reuna.adapters.checked_file import CheckedFile
 from reuna.adapters.files import FileBlobs
 from reuna.core.errors import (
     BadMessage,
@@ -18,14 +20,18 @@ from reuna.core.errors import (
     PermissionDenied,
     ReunaError,
     Unreachable,
+    Untrusted,
 )
 from reuna.core.ports import Blob
 from reuna.core.records import Event, Holding
-from reuna.exchange.releases import FIELD, Accepted, ReleaseHolder, drop_old, event_of, passed_on, read_event
+from reuna.exchange.choices import ProjectChoice, choices_file
+from reuna.exchange.releases import FIELD, ReleaseHolder, drop_old, event_of, passed_on, read_event
 from reuna.exchange.trust import TrustGuard
+from reuna.loop.operate import Choice, Which
 from reuna.sim.storage import MemoryBlobs
 from reuna.trust.publish import DAY
 from reuna.trust.releases import MOST
+from reuna.trust.stages import Stage
 from reuna.trust.targets import Target
 from reuna.wire import encode
 from reuna.wire.release import MAX_RELEASE
@@ -68,7 +74,6 @@ class Node:
 
     def start(self) -> None:
         self.boot = f"b{len(self.told)}"
-        accepted = Accepted(self.folder / "releases.state")
         store: Any = self.store
         self.holder = ReleaseHolder(
             ("e1", "north"),
@@ -76,7 +81,7 @@ class Node:
             self.guard,
             store,
             self.shelf,
-            accepted,
+            self.folder,
             self.emit,
             self.clock,
             at_once,
@@ -91,6 +96,14 @@ class Node:
         self.house.listed["targets"] = list(listed)
         self.house.list("targets")
         self.house.online()
+
+    def stage(self, *staged: Stage) -> None:
+        self.house.staged = staged
+        self.house.list("plans")
+        self.house.online()
+
+    def choices(self) -> list[ProjectChoice]:
+        return choices_file(self.folder).read() or []
 
     def bring(self, *files: bytes) -> None:
         for number, data in enumerate(files):
@@ -400,3 +413,81 @@ def test_the_longest_report_fits_a_message() -> None:
     event = event_of("e1", "b", 1, 0.0, [longest] * (2 * MOST))
     assert read_event(event) == [longest] * (2 * MOST)
     assert len(encode(event)) < 65_536
+
+
+# --- what is to run ---------------------------------------------------------------------------------
+
+
+def which(data: bytes, number: int, rollout: str = "") -> Which:
+    return Which(number, target(data, number).sha256, rollout)
+
+
+def staged(data: bytes, number: int, **more: Any) -> Stage:
+    return Stage("pumps", number, target(data, number).sha256, **more)
+
+
+async def test_the_agent_is_told_what_is_here_and_where_it_lies(node: Node) -> None:
+    node.sign(target(ONE, 1), target(TWO, 2))
+    node.bring(ONE, TWO)
+    await node.look()
+    (told,) = node.choices()
+    assert told.choice == Choice((which(TWO, 2), which(ONE, 1)))
+    assert told.blobs[target(TWO, 2).sha256] == target(TWO, 2).digest
+    assert (node.folder / "releases" / told.blobs[target(ONE, 1).sha256]).read_bytes() == ONE
+
+
+async def test_the_agent_is_told_what_stages_say_also_of_what_is_not_here_yet(node: Node) -> None:
+    node.sign(target(ONE, 1), target(TWO, 2))
+    node.bring(ONE)
+    node.stage(staged(TWO, 2, mode="shadow", rollout="r-1"), staged(ONE, 1, where=("north",)))
+    await node.look()
+    (told,) = node.choices()
+    assert told.choice == Choice((which(ONE, 1),), which(ONE, 1), which(TWO, 2, "r-1"))
+
+
+async def test_a_release_that_a_stage_names_is_taken_although_two_are_newer_and_offered_by_the_fog(
+    node: Node,
+) -> None:
+    node.sign(target(ONE, 1), target(TWO, 2), target(THREE, 3))
+    node.bring(ONE, TWO, THREE)
+    await node.look()
+    assert node.held() == [2, 3]
+    assert target(ONE, 1).digest not in passed_on(node.guard)
+    node.stage(staged(ONE, 1))
+    await node.look()
+    assert node.held() == [1, 2, 3]
+    assert target(ONE, 1).digest in passed_on(node.guard)
+    await node.look()
+    assert node.store.asked.count(target(ONE, 1).digest) == 1
+
+
+async def test_what_the_list_does_not_name_any_more_is_kept_and_is_not_to_go_live(node: Node) -> None:
+    node.sign(target(ONE, 1), target(TWO, 2))
+    node.bring(ONE, TWO)
+    await node.look()
+    node.sign(target(ONE, 1))
+    await node.look()
+    assert node.held() == [1, 2]
+    (told,) = node.choices()
+    assert told.choice.held == (which(ONE, 1),)
+
+
+async def test_stages_that_cannot_be_read_leave_those_before(node: Node) -> None:
+    node.sign(target(ONE, 1))
+    node.bring(ONE)
+    node.stage(staged(ONE, 1, rollout="r-1"))
+    await node.look()
+    with mock.patch("reuna.exchange.releases.read", side_effect=Untrusted("malformed", "x")):
+        await node.holder.take()
+    (told,) = node.choices()
+    assert told.choice.live == which(ONE, 1, "r-1")
+
+
+async def test_a_full_disk_has_the_agent_told_later(node: Node) -> None:
+    node.sign(target(ONE, 1))
+    node.bring(ONE)
+    with mock.patch.object(CheckedFile, "write", side_effect=DiskFull("full")):
+        assert not await node.look()
+    assert node.choices() == []
+    assert await node.holder.take()
+    assert node.choices() != []

@@ -11,6 +11,7 @@ from reuna.core.bins import Counted
 from reuna.core.bins import as_fields as bin_fields
 from reuna.core.contract import Line
 from reuna.core.contract_report import as_fields
+from reuna.core.operating import Operating, event_of, read_event
 from reuna.core.records import Event
 from reuna.sim.clock import run_virtual
 from reuna.trust.policy import FlowRule
@@ -188,3 +189,24 @@ def test_a_fingerprint_of_nobody_knows_how_many_rows_stays_where_a_policy_asks_f
 )
 def test_what_says_more_of_the_data_is_of_the_kind_that_may_quote_them(event: Event) -> None:
     assert flows(emitted(event, STATISTIC)[1]) == ["log"]
+
+
+RUNS = [Operating("pumps", 4, "a" * 64, "trial", windows=40, safe=3, compared=12, agreed=12)]
+
+
+def told(*rules: FlowRule) -> tuple[Operating, Plant]:
+    (event,), plant = emitted(event_of(EDGE, "boot", 1, 0.0, RUNS), *rules)
+    return read_event(event)[0], plant
+
+
+def test_what_a_node_runs_leaves_as_a_log_and_small_counts_in_it_stay_as_in_statistics() -> None:
+    seen, plant = told(msgspec.structs.replace(STATISTIC, min_cell=10))
+    assert flows(plant) == ["log"]
+    assert (seen.version, seen.phase, seen.windows, seen.safe, seen.compared) == (4, "trial", 40, None, 12)
+    assert told(STATISTIC)[0] == RUNS[0]
+
+
+def test_where_no_statistic_may_leave_no_count_of_what_runs_does() -> None:
+    seen, _ = told()
+    assert (seen.version, seen.phase) == (4, "trial")
+    assert {seen.windows, seen.safe, seen.compared, seen.agreed} == {None}

@@ -8,8 +8,9 @@ import msgspec
 import pytest
 
 from reuna.core.errors import NotHeld, SettingsError, Unreachable
+from reuna.core.operating import Operating
 from reuna.core.records import Holding
-from reuna.fleet.holdings import as_dict, look, state_of, wait, wanted_of
+from reuna.fleet.holdings import as_dict, look, runs, state_of, wait, wanted_of
 from tests.releases import release, target
 
 ONE, TWO = target(release(1), 1), target(release(2), 2)
@@ -152,3 +153,27 @@ def test_other_projects_do_not_matter_to_who_waits_for_one() -> None:
 def test_what_names_no_version_is_one_mistake(text: str) -> None:
     with pytest.raises(SettingsError, match="is no version of a release"):
         wanted_of(text)
+
+
+def test_what_a_node_does_with_each_release_is_said_in_words() -> None:
+    told = answer(ALL)
+    one = Operating("pumps", 1, ONE.sha256, "confirmed")
+    cases = [
+        (one, "runs, confirmed", ""),
+        (msgspec.structs.replace(one, phase="trial"), "runs, trial", ""),
+        (msgspec.structs.replace(one, phase="shadow", beside=2), "runs, confirmed", "shadow"),
+        (msgspec.structs.replace(one, phase="rolled_back", gave_up=2, reason="safe"), "runs, confirmed",
+         "given up: safe"),
+        (msgspec.structs.replace(one, project="ovens"), "", ""),
+    ]  # fmt: skip
+    for operates, first, second in cases:
+        told["nodes"]["e1"]["operates"] = [msgspec.to_builtins(operates)]
+        found = look(told, KNOWN)
+        said = found.said["e1"]
+        assert runs(said, "pumps", ONE.sha256, 1) == first
+        assert runs(said, "pumps", TWO.sha256, 2) == second
+        assert as_dict(found)["nodes"][0]["operates"] == told["nodes"]["e1"]["operates"]
+
+
+def test_a_cloud_of_before_says_nothing_of_what_runs() -> None:
+    assert as_dict(look(answer(ALL), KNOWN))["nodes"][0]["operates"] == []

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import csv
 import json
 import math
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +16,10 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from reuna.adapters.conformity import judge_folder
 from reuna.adapters.project import load_entry, pack_bundle
 from reuna.adapters.worker.messages import Answered, Answers, Predict
 from reuna.adapters.worker.predict import predict as in_this_process
 from reuna.cli import app
-from reuna.core.bins import as_fields, merged
 from reuna.core.contract import contract
 from reuna.core.errors import (
     ContractBroken,
@@ -36,111 +33,23 @@ from reuna.core.errors import (
 )
 from reuna.core.fallback import Window
 from reuna.core.project import TASKS
-from reuna.core.records import Setting
 from reuna.demo.job import PROJECT
 from reuna.demo.plants import write_plant_folder
 from reuna.fleet.open_project import open_settings
 from reuna.fleet.predict import Asked, Predicted, predict, read_answers
 from reuna.fleet.release import KEPT
 from reuna.template import make_project
-from reuna.wire import release as wire
-from reuna.wire.build import SBOM, canonical
-from reuna.wire.release import About
+from reuna.wire.build import canonical
 from tests.finished import finished
-from tests.made_releases import bill
+from tests.pumps import RULES, Pumps, Row, changed, emptied, make, rows_of, write
 
 RUN = CliRunner()
-RULES = """
-[fallback]
-safe = 0
-[fallback.signals.flow_m3_h]
-rule = "hold"
-hold_rows = 2
-[fallback.signals.current_a]
-rule = "mask"
-value = 7
-"""
-Row = dict[str, str]
-Change = Callable[[list[Row]], list[Row]]
-
-
-@dataclass(frozen=True)
-class Pumps:
-    """A project with its sample data, and a model that knows nothing."""
-
-    folder: Path
-    settings: Mapping[str, Setting]
-    graph: bytes
-
-    @property
-    def node(self) -> Path:
-        return self.folder / "data" / "pump-1"
-
-    @property
-    def recording(self) -> Path:
-        return min((self.node / "test").iterdir())
-
-    def release(self, file: Path, code: bytes | None = None, **more: bytes) -> Path:
-        """A release of it, as `reuna release make` writes them; ``more``: other parts, without their ending."""
-        agreed, result = contract(self.settings), finished()
-        told = as_fields(agreed.version, judge_folder(self.node, agreed).bins)
-        parts = {
-            wire.BINS: canonical(merged(agreed, [told])),
-            wire.CARD: b"# pumps\n",
-            wire.CODE: code or pack_bundle(self.folder),
-            wire.CONTRACT: canonical(msgspec.to_builtins(agreed)),
-            wire.GATES: canonical({"decision": "pass"}),
-            wire.LINEAGE: canonical(
-                {**{name: result[name] for name in KEPT}, "source": {}, "settings": dict(self.settings)}
-            ),
-            wire.MODEL: self.graph,
-            SBOM: bill(numpy="2.1.0"),
-        }
-        parts |= {f"{name}.json": content for name, content in more.items()}
-        file.write_bytes(wire.encode(About("pumps", 1, "r-1", "0" * 64), parts))
-        return file
-
-
-def make(folder: Path, task: str, rules: str = "") -> Pumps:
-    make_project(folder, sample=True, task=task)
-    file = folder / "reuna.toml"
-    file.write_text(file.read_text() + rules)
-    told = open_settings(folder, [])
-    learner = load_entry(folder, told.entry).learner(told.settings)
-    chance = np.random.default_rng(1)
-    tensors = {
-        name: chance.normal(size=value.shape).astype(np.float32) for name, value in learner.init(1).items()
-    }
-    return Pumps(folder, told.settings, learner.export(tensors))
 
 
 @pytest.fixture(scope="module")
 def pumps(tmp_path_factory: pytest.TempPathFactory) -> Pumps:
     pytest.importorskip("onnxruntime")
     return make(tmp_path_factory.mktemp("predict") / "pumps", TASKS[0], RULES)
-
-
-def rows_of(file: Path) -> list[Row]:
-    with file.open() as opened:
-        return list(csv.DictReader(opened))
-
-
-def write(file: Path, rows: list[Row]) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with file.open("w", newline="") as opened:
-        writer = csv.DictWriter(opened, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
-
-
-def changed(into: Path, file: Path, change: Change) -> Path:
-    """A folder with that recording, changed."""
-    write(into / "a.csv", change(rows_of(file)))
-    return into
-
-
-def emptied(name: str, *numbers: int) -> Change:
-    return lambda rows: [{**row, name: ""} if number in numbers else row for number, row in enumerate(rows)]
 
 
 # --- online and offline --------------------------------------------------------------------------
@@ -320,8 +229,8 @@ def test_a_load_that_looks_beyond_a_window_is_found_when_asked(pumps: Pumps, tmp
     make_project(other, sample=False)
     samples = other / "detector" / "samples.py"
     source = samples.read_text()
-    beyond = "for signal in agreed.signals])\n        values = values - values.mean(axis=0)"
-    samples.write_text(source.replace("for signal in agreed.signals])", beyond))
+    beyond = "table.filled(names)\n    values = values - values.mean(axis=0)"
+    samples.write_text(source.replace("table.filled(names)", beyond))
     file = pumps.release(tmp_path / "2.release", pack_bundle(other))
     wanted = Asked(file, recordings, pumps.node)
     assert asyncio.run(predict(wanted)).states["answered"] == 39
@@ -442,7 +351,7 @@ def test_what_is_missing_is_named_with_the_next_step(pumps: Pumps, tmp_path: Pat
     with pytest.raises(ReleaseNotFound, match=r"there is no file .*none\.release"):
         asyncio.run(predict(Asked(tmp_path / "none.release", pumps.node)))
     alone = changed(tmp_path / "rec", pumps.recording, lambda rows: rows)
-    with pytest.raises(LearnerError, match=r"samples\.py:37: KeyError") as raised:
+    with pytest.raises(LearnerError, match=r"samples\.py:\d+: KeyError") as raised:
         asyncio.run(predict(Asked(pumps.release(tmp_path / "1.release"), alone)))
     assert raised.value.next_step.endswith("with --node.")
 

@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from reuna.trust import publish
 from reuna.trust.metadata import TrustState, begin, update
 from reuna.trust.publish import Ring, public_of
+from reuna.trust.stages import Stage
 from reuna.trust.targets import Target
 
 NOW = 1_795_000_000.0
@@ -49,6 +50,7 @@ class House:
             "code": [thing("code/detector", "code")],
             "plans": [thing("plans/r-1", "plan")],
         }
+        self.staged: tuple[Stage, ...] = ()
         self.root()
         self.pin = self.files["1.root.json"]
         for role in ("targets", "code", "plans"):
@@ -81,7 +83,8 @@ class House:
             delegated = {name: self.ring(name) for name in ("code", "plans")}
             metadata = publish.targets(number, listed, delegated, self.now)
         else:
-            metadata = publish.delegated(role, number, listed, self.now)
+            staged = self.staged if role == "plans" else ()
+            metadata = publish.delegated(role, number, listed, self.now, staged)
         return self.put(role, publish.sign(metadata, signers or self.signers(role)))
 
     def online(self) -> None:

@@ -81,6 +81,20 @@ def test_what_is_listed_stays_before_what_is_not() -> None:
     assert asked in kept([*many, asked], {asked.digest})
 
 
+@given(LISTED, st.lists(st.integers(0, 11), max_size=3))
+def test_what_stages_name_is_taken_offered_and_kept_however_old_it_is(
+    found: list[Target], named: list[int]
+) -> None:
+    staged = {found[number].sha256 for number in named if number < len(found)}
+    for names in NODES.values():
+        asked = wanted(found, names, staged)
+        own = {each.sha256 for each in found if is_for(each, names)}
+        assert staged & own <= {each.sha256 for each in asked} <= own
+        assert {each.digest for each in asked} <= offered(found, staged)
+        digests = {each.sha256 for each in asked}
+        assert {each.digest for each in kept([held(each) for each in asked], digests)} == digests
+
+
 @given(LISTED)
 def test_nothing_is_missing_once_every_node_holds_the_newest_that_is_for_it(found: list[Target]) -> None:
     said = {node: [held(each) for each in newest(found, names).values()] for node, names in NODES.items()}

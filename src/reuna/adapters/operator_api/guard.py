@@ -45,6 +45,7 @@ HEADERS = {
     "Cache-Control": "no-store",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
+MAX_WAIT_S = 20  #: a request may wait so long for something to change
 MAX_WORDS = 8_192  #: bytes of a name, password or decision
 T = TypeVar("T")
 M = TypeVar("M", bound=msgspec.Struct)
@@ -189,6 +190,14 @@ def read(kind: type[M], data: bytes, what: str) -> M:
         return msgspec.json.decode(data, type=kind)
     except UNREADABLE as error:
         raise AccountProblem(f"this is no {what}: {error}", "Compare with docs/reference/api.md.") from error
+
+
+def count(request: web.Request, name: str) -> int:
+    """A number of the query, 0 without it. Raises `AccountProblem`."""
+    text = request.query.get(name, "0")
+    if not (text.isascii() and text.isdigit() and len(text) <= 15):
+        raise AccountProblem(f"`{name}` is no number of them", "Compare with docs/reference/api.md.")
+    return int(text)
 
 
 class Pace:

@@ -18,6 +18,13 @@ GET  /v1/checks/{run}               what they say so far
 GET  /v1/triggers                   what begins runs by itself: schedules, drift, nodes that join
 PUT  /v1/triggers/{name}            begin one again by itself
 DELETE /v1/triggers/{name}          no more
+POST /v1/rollouts                   begin a rollout (JSON); 202 when a second person has to agree
+GET  /v1/rollouts                   the newest
+GET  /v1/rollouts/{rollout}?after=N&wait=S  where it is; waits for another mark than N
+POST /v1/rollouts/{rollout}         pause, resume or abort it
+GET  /v1/rollouts/{rollout}/events?after=N  its timeline
+POST /v1/rollout-plans              what a rollout would be (JSON); nothing begins
+POST /v1/rollbacks                  bring a project back to what it was before its newest rollout
 GET  /v1/nodes                      nodes heard of
 GET  /v1/fleet                      its fogs and their edges
 GET  /v1/releases?after=N&wait=S    what nodes may take and which hold it; waits for another mark than N
@@ -48,9 +55,11 @@ from aiohttp import web
 
 from reuna.adapters.operator_api.console import add_console
 from reuna.adapters.operator_api.guard import (
+    MAX_WAIT_S,
     Guard,
     Known,
     Pace,
+    count,
     errors_as_json,
     few_words,
     in_thread,
@@ -58,14 +67,15 @@ from reuna.adapters.operator_api.guard import (
     with_headers,
 )
 from reuna.adapters.operator_api.metrics import CONTENT_TYPE, metrics_of
+from reuna.adapters.operator_api.rollouts import RolloutDesk, Rollouts
 from reuna.adapters.operator_api.sessions import SessionDesk, SignIns
 from reuna.core.errors import AccountProblem, PortInUse
 from reuna.core.records import KeptBuild, ReleaseAsked, RunSpec
+from reuna.core.rollout import RolloutSpec
 from reuna.core.trigger import Trigger
 from reuna.trust.people import Caller, Proposal, Session
 from reuna.wire.openapi import openapi
 
-MAX_WAIT_S = 20  #: a request may wait so long for something to change
 BEGIN = "runs.begin"  #: a proposal of the cloud itself, see `reuna.cloud.surroundings`
 RESUME = "runs.resume"  #: a proposal to go on with a run; whether it needs two is asked as for beginning one
 MAX_NOTE = 2_000  #: characters
@@ -94,6 +104,8 @@ class Actions(Protocol):
 
     @property
     def builds(self) -> Builds: ...
+    @property
+    def rollouts(self) -> Rollouts: ...
     @property
     def monitor(self) -> Monitor: ...
 
@@ -192,6 +204,7 @@ def api_app(actions: Actions, reception: Reception, sign_ins: SignIns | None = N
     pace = Pace(guard)
     app = web.Application(middlewares=[with_headers, errors_as_json, pace.hold], client_max_size=MAX_BLOB)
     desk, sessions = _Desk(actions, reception), SessionDesk(reception, sign_ins)
+    rollouts = RolloutDesk(actions, reception)
     for method, path, action, work in (
         ("PUT", "/v1/blobs/{digest}", "models.write", desk.put_blob),
         ("GET", "/v1/blobs/{digest}", "models.read", desk.get_blob),
@@ -213,6 +226,13 @@ def api_app(actions: Actions, reception: Reception, sign_ins: SignIns | None = N
         ("GET", "/v1/triggers", "runs.read", desk.triggers),
         ("PUT", "/v1/triggers/{name}", "runs.submit", desk.put_trigger),
         ("DELETE", "/v1/triggers/{name}", "runs.submit", desk.drop_trigger),
+        ("POST", "/v1/rollouts", "rollouts.start", rollouts.start),
+        ("GET", "/v1/rollouts", "rollouts.read", rollouts.listed),
+        ("GET", "/v1/rollouts/{rollout}", "rollouts.read", rollouts.status),
+        ("POST", "/v1/rollouts/{rollout}", "rollouts.order", rollouts.order),
+        ("GET", "/v1/rollouts/{rollout}/events", "rollouts.read", rollouts.timeline),
+        ("POST", "/v1/rollout-plans", "rollouts.plan", rollouts.plan),
+        ("POST", "/v1/rollbacks", "rollouts.order", rollouts.back),
         ("GET", "/v1/nodes", "nodes.read", desk.nodes),
         ("GET", "/v1/fleet", "nodes.read", desk.fleet),
         ("GET", "/v1/releases", "nodes.read", desk.releases),
@@ -332,7 +352,7 @@ class _Desk:
         return await self._propose(known, "runs.stop", f"stop run {run}", run.encode())
 
     async def timeline(self, request: web.Request, _known: Known) -> web.Response:
-        return web.json_response(self._actions.timeline(request.match_info["run"], _count(request, "after")))
+        return web.json_response(self._actions.timeline(request.match_info["run"], count(request, "after")))
 
     async def triggers(self, _request: web.Request, _known: Known) -> web.Response:
         return web.json_response(self._actions.triggered())
@@ -360,8 +380,8 @@ class _Desk:
         return web.json_response(await in_thread(self._actions.fleet))
 
     async def releases(self, request: web.Request, _known: Known) -> web.Response:
-        seconds = min(_count(request, "wait"), MAX_WAIT_S)
-        return web.json_response(await self._actions.releases(_count(request, "after"), seconds))
+        seconds = min(count(request, "wait"), MAX_WAIT_S)
+        return web.json_response(await self._actions.releases(count(request, "after"), seconds))
 
     async def watch(self, _request: web.Request, _known: Known) -> web.Response:
         return web.json_response(await self._actions.monitor.answer())
@@ -411,17 +431,12 @@ class _Desk:
         elif action == BEGIN:
             spec = read(RunSpec, content, "run")
             await self._actions.begin(spec.why, spec)
+        elif action == "rollouts.start":
+            await self._actions.rollouts.start(read(RolloutSpec, content, "rollout"))
 
     async def audit(self, request: web.Request, _known: Known) -> web.Response:
-        after, last = _count(request, "after"), _count(request, "last")
+        after, last = count(request, "after"), count(request, "last")
         return web.json_response(await in_thread(lambda: self._reception.audit(after, last)))
 
     async def described(self, _request: web.Request, _known: Known) -> web.Response:
         return web.json_response(openapi())
-
-
-def _count(request: web.Request, name: str) -> int:
-    text = request.query.get(name, "0")
-    if not (text.isascii() and text.isdigit() and len(text) <= 15):
-        raise AccountProblem(f"`{name}` is no number of them", "Compare with docs/reference/api.md.")
-    return int(text)

@@ -10,7 +10,18 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from reuna.adapters.processes import own_address_mib, own_peak_mib
-from reuna.adapters.worker.messages import MAX_MESSAGE, Answer, Evaluate, Fit, Open, Predict, Request
+from reuna.adapters.worker.messages import (
+    MAX_MESSAGE,
+    Answer,
+    Ask,
+    Evaluate,
+    Fit,
+    Open,
+    Predict,
+    Request,
+    SelfTest,
+    Stand,
+)
 from reuna.adapters.worker.modules import looked_for
 from reuna.core.contract import contract
 from reuna.core.data import Dataset
@@ -19,6 +30,7 @@ from reuna.core.gates import LATENCY, SIZE, WITHOUT, of_graph, stuck_sensors
 
 if TYPE_CHECKING:
     from reuna.adapters.project import Entry
+    from reuna.adapters.worker.live import Standing
     from reuna.core.ports import Learner, Tensors
     from reuna.core.records import Metrics
 
@@ -33,6 +45,7 @@ class Bench:
         self._entry: Entry | None = None
         self._data: Any = None
         self._read: tuple[tuple[object, ...], Any] = ((), None)
+        self._standing: Standing | None = None
 
     def serve(self, request: Request) -> Answer:
         """Carry out one request; errors of ours become an answer."""
@@ -50,8 +63,22 @@ class Bench:
             from reuna.adapters.worker.predict import predict
 
             return predict(self._project, self._folder, request)
+        if isinstance(request, Stand | Ask | SelfTest):
+            return self._stand(request)
         with blame_project(self._project, "training" if isinstance(request, Fit) else "evaluating"):
             return self._fit(request) if isinstance(request, Fit) else self._evaluate(request)
+
+    def _stand(self, request: Stand | Ask | SelfTest) -> Answer:
+        from reuna.adapters.worker.live import Standing, judge_graph
+
+        if isinstance(request, SelfTest) and request.graph:
+            return judge_graph(Path(request.graph))
+        if isinstance(request, Stand):
+            self._standing = Standing(self._project, self._folder, request)
+            return Answer()
+        if self._standing is None:
+            raise LearnerError("the worker was asked to answer before a release stood")
+        return self._standing.test() if isinstance(request, SelfTest) else self._standing.answer(request)
 
     def _load(self, request: Open) -> Answer:
         """Hold the data against the contract before a line of the project runs, which could count wrong."""

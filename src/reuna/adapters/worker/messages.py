@@ -88,10 +88,43 @@ class Predict(msgspec.Struct, tag=True):
     check: bool = False
 
 
+class Stand(msgspec.Struct, tag=True):
+    """Keep a release at hand: code, graph, and this node's own tables, held against the contract first."""
+
+    entry: str
+    graph: str
+    settings: dict[str, Setting]
+
+
+Cells = dict[str, tuple[bytes, bytes]]
+
+
+class Ask(msgspec.Struct, tag=True):
+    """Answer the windows of some rows of a sampling grid, with the release that stands.
+
+    ``cells``: by signal its values, float64, and whether each is of good quality, one byte; little-endian.
+    ``first_ns``: moment of the first row since the epoch. Of the first ``before`` only rules take notice.
+    ``file``: has the cells instead, in MessagePack, where they are too many for a message.
+    """
+
+    first_ns: int
+    rows: int
+    before: int
+    cells: Cells
+    file: str = ""
+
+
+class SelfTest(msgspec.Struct, tag=True):
+    """Ask a graph its golden input: that in a file, else that of the release that stands."""
+
+    graph: str = ""
+
+
 class Answered(msgspec.Struct, frozen=True):
     """One window of a recording (its place among them) from row ``start`` on, and the graph's output.
 
-    ``output`` is empty where the rules refused the window; ``took_ms``: one run of the graph.
+    ``output`` is empty where the rules refused the window; ``took_ms``: one run of the graph. Of rows of a
+    grid there is one recording, 0, and ``start`` is a row of these.
     """
 
     recording: int
@@ -118,7 +151,7 @@ class Answer(msgspec.Struct):
 
     ``lines``: how the data keep the contract; ``bins``: how they are spread. ``missing`` and ``other``:
     modules asked for that are not installed, or of another version. ``samples``: of training, None where
-    the project's data do not say.
+    the project's data do not say. ``windows``: of `Ask`, with ``features_ms`` for the features of them all.
     """
 
     weight: int = 0
@@ -134,9 +167,11 @@ class Answer(msgspec.Struct):
     other: tuple[str, ...] = ()
     samples: int | None = None
     address_mib: float = 0.0
+    windows: list[Answered] = []
+    features_ms: float = 0.0
 
 
-Request = Open | Fit | Evaluate | Predict
+Request = Open | Fit | Evaluate | Predict | Stand | Ask | SelfTest
 
 
 class FitResult(msgspec.Struct, frozen=True):

@@ -18,6 +18,7 @@ from reuna.adapters.sandbox import Level, SandboxLimits, worker_environment
 from reuna.adapters.worker.messages import (
     MAX_FRAME,
     Answer,
+    Ask,
     Desk,
     Evaluate,
     Fit,
@@ -25,6 +26,8 @@ from reuna.adapters.worker.messages import (
     Open,
     Predict,
     Request,
+    SelfTest,
+    Stand,
     Start,
 )
 from reuna.core import errors
@@ -135,6 +138,18 @@ class Worker:
         """
         return await self._ask(Predict(entry, str(graph), str(out), dict(settings), check))
 
+    async def stand(self, entry: str, settings: Mapping[str, Setting], graph: Path) -> None:
+        """Keep a release at hand for `ask`: see `Stand`. Raises as `predict`."""
+        await self._ask(Stand(entry, str(graph), dict(settings)))
+
+    async def ask(self, request: Ask) -> Answer:
+        """Answer windows; they are in the answer. Raises as `predict`."""
+        return await self._ask(request)
+
+    async def self_test(self, graph: Path | None = None) -> None:
+        """Raises `LearnerError` when a graph, else the release that stands, cannot answer what it must."""
+        await self._ask(SelfTest("" if graph is None else str(graph)))
+
     async def close(self) -> None:
         """End the process."""
         await _end(self._process, self._writer)
@@ -153,7 +168,7 @@ class Worker:
         data = msgspec.msgpack.encode(request)
         if len(data) > MAX_FRAME:
             self._broken = False  # nothing was sent
-            raise LearnerError(f"the settings take {len(data)} bytes, {MAX_FRAME} are allowed")
+            raise LearnerError(f"a request takes {len(data)} bytes, {MAX_FRAME} are allowed")
         try:
             self._writer.write(len(data).to_bytes(4, "little") + data)
         except ConnectionError as error:

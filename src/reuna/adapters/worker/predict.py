@@ -53,14 +53,14 @@ def predict(project: Path, folder: Path, request: Predict) -> Answer:
     entry = load_entry(project, request.entry)
     with blame_project(project, "loading the recordings"):
         data = entry.load_instead(folder, request.settings, [each.table for each in recordings])
-    x = _features(data, recordings)
+    x = features(data, recordings)
     if request.check:
         with blame_project(project, "loading windows one by one"):
             _check_windows(entry, folder, request.settings, recordings, x)
-    graph = _read(Path(request.graph))
+    graph = read_lent(Path(request.graph))
     windows = list(_answered(recordings, agreed, graph, x))
     names, rows = [each.table.path.name for each in recordings], [len(each.table) for each in recordings]
-    _write(Path(request.out), Answers(names, rows, _cut(agreed)[0], windows))
+    _write(Path(request.out), Answers(names, rows, cut(agreed)[0], windows))
     return Answer(lines=judged.lines, bins=judged.bins)
 
 
@@ -86,12 +86,12 @@ def without_label(agreed: Contract) -> Contract:
 def _recordings(
     tables: Mapping[str, Sequence[Path]], agreed: Contract, rules: Fallback
 ) -> Iterator[Recording]:
-    label = _first_label(tables, agreed)
+    label = first_label(tables, agreed)
     for path in tables.get(SPLIT, ()):
         yield mended(read_table(path), agreed, rules, label)
 
 
-def _first_label(tables: Mapping[str, Sequence[Path]], agreed: Contract) -> NDArray[Any]:
+def first_label(tables: Mapping[str, Sequence[Path]], agreed: Contract) -> NDArray[Any]:
     """(1,) from the node's own tables; 0 where there are none."""
     own = next((paths[0] for split, paths in tables.items() if split != SPLIT and paths), None)
     table = None if own is None or not agreed.label else read_table(own)
@@ -104,9 +104,9 @@ def mended(table: Table, agreed: Contract, rules: Fallback, label: NDArray[Any])
 
     Raises `DataError` for one that is shorter than a window.
     """
-    if len(table) < _cut(agreed)[0]:
+    if len(table) < cut(agreed)[0]:
         raise DataError(
-            f"{table.path} has {len(table)} rows, a window {_cut(agreed)[0]}",
+            f"{table.path} has {len(table)} rows, a window {cut(agreed)[0]}",
             "Take it away, or put the whole recording there.",
         )
     agreed_now = without_label(agreed)
@@ -123,20 +123,20 @@ def mended(table: Table, agreed: Contract, rules: Fallback, label: NDArray[Any])
         for signal in agreed_now.signals
         if signal.type != "text"
     }
-    windows = judge_windows(found, fallback.gaps(agreed_now, columns), *_cut(agreed))
+    windows = judge_windows(found, fallback.gaps(agreed_now, columns), *cut(agreed))
     values = {table.find(name) or name: column.values for name, column in found.items()}
     if agreed.label:
         values[table.find(agreed.label) or agreed.label] = np.repeat(label, len(table))
     return Recording(replace(table, columns={**table.columns, **values}), windows)
 
 
-def _cut(agreed: Contract) -> tuple[int, int]:
+def cut(agreed: Contract) -> tuple[int, int]:
     """Rows of a window and from one to the next; a project that declares none answers row by row."""
     length, step = agreed.window_rows
     return (length, step) if length else (1, 1)
 
 
-def _features(data: object, recordings: Sequence[Recording]) -> NDArray[np.float32]:
+def features(data: object, recordings: Sequence[Recording]) -> NDArray[np.float32]:
     """(windows, …) float32 of all recordings. Raises `LearnerError` when ``load`` made other windows."""
     if not isinstance(data, Dataset):
         raise LearnerError(
@@ -163,7 +163,7 @@ def _check_windows(
 
     All recordings are cut down to one window at a time. Raises `LearnerError`.
     """
-    length, step = _cut(contract(settings))
+    length, step = cut(contract(settings))
     first = np.cumsum([0, *(len(each.windows) for each in recordings)])
     most = max((len(each.windows) for each in recordings), default=0)
     for place in sorted(set(np.linspace(0, most - 1, min(CHECKED, most)).astype(int))):
@@ -172,7 +172,7 @@ def _check_windows(
             Recording(_rows(each.table, step * at, length), each.windows[at : at + 1])
             for each, at in zip(recordings, places, strict=True)
         ]
-        again = _features(entry.load_instead(folder, settings, [each.table for each in alone]), alone)
+        again = features(entry.load_instead(folder, settings, [each.table for each in alone]), alone)
         for number, at in enumerate(places):
             if x[first[number] + at].tobytes() != again[number].tobytes():
                 start = step * at + 1
@@ -193,7 +193,7 @@ def _answered(
     recordings: Iterable[Recording], agreed: Contract, graph: bytes, x: NDArray[np.float32]
 ) -> Iterator[Answered]:
     """All windows; the graph is run for those that the rules let through."""
-    step = _cut(agreed)[1]
+    step = cut(agreed)[1]
     places = [
         (number, step * place, window)
         for number, each in enumerate(recordings)
@@ -209,7 +209,8 @@ def _answered(
             yield Answered(number, start, window, [float(value) for value in output], took_ms)
 
 
-def _read(file: Path) -> bytes:
+def read_lent(file: Path) -> bytes:
+    """What the parent lent. Raises `StorageError`."""
     try:
         return file.read_bytes()
     except OSError as error:

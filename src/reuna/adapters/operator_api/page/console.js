@@ -136,6 +136,27 @@ function curve(losses) {
     el("polyline", { points: points.join(" ") }));
 }
 
+async function showRollouts() {
+  const rollouts = await ask("GET", "/v1/rollouts");
+  draw("rollouts", rollouts, () => rollouts.map((each) => el("tr", { "data-rollout": each.rollout },
+    el("td", {}, each.rollout),
+    el("td", {}, `${each.project} ${each.version}`),
+    el("td", { class: each.phase }, each.wave ? `${each.phase} ${each.wave} of ${each.waves}` : each.phase),
+    el("td", {}, each.why),
+    el("td", { class: "began" }, when(each.began)),
+    el("td", {}, ...ordersOf(each)))));
+  one("#rollouts").hidden = !rollouts.length;
+}
+
+function ordersOf({ rollout, phase }) {
+  if (["done", "failed", "aborted"].includes(phase) || !has("engineer")) return [];
+  const order = (word) => el("button", { type: "button", onclick: () => confirm(`${word} ${rollout}?`) && attempt(async () => {
+    await ask("POST", `/v1/rollouts/${encodeURIComponent(rollout)}`, { order: word });
+    await lookAtAll();
+  }) }, word);
+  return [order(phase === "paused" ? "resume" : "pause"), order("abort")];
+}
+
 async function showProposals() {
   const waiting = (await ask("GET", "/v1/proposals")).filter((each) => each.waiting);
   draw("proposals", waiting, () => waiting.map((each) => el("li", { "data-proposal": each.id },
@@ -171,7 +192,7 @@ async function showAudit() {
 }
 
 async function look() {
-  const parts = [showFleet(), showRuns(), showProposals()];
+  const parts = [showFleet(), showRuns(), showRollouts(), showProposals()];
   if (has("admin")) parts.push(showPeople());
   await Promise.all(parts);
 }

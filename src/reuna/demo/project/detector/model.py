@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from reuna.adapters.linear import SoftmaxClassifier
-from reuna.adapters.tables import Table, read_folder
+from reuna.adapters.tables import Table, per_table, read_folder
 from reuna.core.contract import contract
 from reuna.core.data import Dataset, Samples
 from reuna.core.errors import DataError
@@ -79,6 +79,7 @@ def _cut(runs: Iterable[Table], folder: Path, cut: Cut) -> tuple[Floats, Labels]
     return np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
 
 
+@per_table
 def _windows(run: Table, cut: Cut) -> tuple[Floats, Labels]:
     names = [name for name in run.columns if name not in NOT_SIGNALS]
     if len(names) != SIGNALS or "fault" not in run.columns:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from reuna import Samples, Table, contract, read_folder
+from reuna import Samples, Table, contract, per_table, read_folder
 
 from .features import scale, windows
 
@@ -27,15 +27,26 @@ def splits(
     of the training windows that the features are scaled on.
     """
     agreed = contract(settings)
-
-    def cut(table: Table) -> Labelled:
-        values = table.filled([signal.name for signal in agreed.signals])  # refuses empty cells
-        return label(windows(values, read(table, agreed.label), *agreed.window_rows))
-
+    names = tuple(signal.name for signal in agreed.signals)
+    how = (names, read, label, agreed.label, *agreed.window_rows)
     tables = read_folder(folder)
-    parts = {split: [cut(table) for table in found] for split, found in tables.items()}
+    parts = {split: [_cut(table, *how) for table in found] for split, found in tables.items()}
     x, y = _joined(parts["train"])
     return {split: _samples(found, x[is_normal(y)]) for split, found in parts.items()}
+
+
+@per_table  # a machine that answers live keeps its tables: their features are made once
+def _cut(
+    table: Table,
+    names: tuple[str, ...],
+    read: Callable[[Table, str], np.ndarray],
+    label: Callable[[Cut], Labelled],
+    labels: str,
+    rows: int,
+    step: int,
+) -> Labelled:
+    values = table.filled(names)  # refuses empty cells
+    return label(windows(values, read(table, labels), rows, step))
 
 
 def width(settings: Mapping[str, Any]) -> int:

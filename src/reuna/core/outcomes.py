@@ -1,0 +1,89 @@
+"""What a release said of one window, and how that is counted.
+
+>>> one = Outcome("pumps", 3, "0" * 64, 0, 11 * 10**9, "answered", 1.0, (0.2, 0.8), took_ms=4.0)
+>>> one.confidence, counted([one, one]).states, counted([one]).took_ms["p99"]
+(0.8, {'answered': 2}, 4.0)
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import msgspec
+
+State = Literal["answered", "mended", "safe"]
+STATES: tuple[State, ...] = ("answered", "mended", "safe")
+PERCENTILES = {"p50": 0.5, "p95": 0.95, "p99": 0.99, "max": 1.0}
+SUM = 1e-3  #: by which probabilities in float32 may miss one
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """One window, answered once. Times are source times, ns since the epoch, of its first and last row.
+
+    ``state``: the model's answer, the same after mending, or the safe one (`reuna.core.fallback`), and
+    ``why``. ``answer``: a class, or the model's number; None where there is none. ``output``: the graph's.
+    ``took_ms``: from the window being asked for to this outcome, of which ``features_ms`` made the features
+    and ``graph_ms`` ran the graph. ``release``: digest.
+    """
+
+    project: str
+    version: int
+    release: str
+    first_ns: int
+    last_ns: int
+    state: State
+    answer: float | None
+    output: tuple[float, ...] = ()
+    why: str = ""
+    took_ms: float = 0.0
+    features_ms: float = 0.0
+    graph_ms: float = 0.0
+
+    @property
+    def confidence(self) -> float | None:
+        """Probability of the likeliest class; None where the outputs are no probabilities."""
+        some = self.output
+        if len(some) < 2 or not all(map(math.isfinite, some)) or min(some) < 0 or abs(sum(some) - 1) > SUM:
+            return None
+        return max(some)
+
+    def agrees(self, other: Outcome) -> bool:
+        """Whether another release says the same: the same class, or the same number; None is its own."""
+        return self.answer == other.answer
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Of some outcomes: how many by state; percentiles of the times of those that the graph ran for."""
+
+    states: dict[str, int]
+    took_ms: dict[str, float]
+    features_ms: dict[str, float]
+    graph_ms: dict[str, float]
+
+
+def counted(outcomes: Iterable[Outcome]) -> Counts:
+    """States and percentiles."""
+    every = list(outcomes)
+    ran = [each for each in every if each.output]
+    found = Counter(each.state for each in every)
+    return Counts(
+        {state: found[state] for state in STATES if state in found},
+        percentiles([each.took_ms for each in ran]),
+        percentiles([each.features_ms for each in ran]),
+        percentiles([each.graph_ms for each in ran]),
+    )
+
+
+def percentiles(values: Sequence[float]) -> dict[str, float]:
+    """By their names, each a value that there is (nearest rank); nothing of no values."""
+    ordered = sorted(values)
+    return {
+        name: ordered[max(0, math.ceil(part * len(ordered)) - 1)]
+        for name, part in PERCENTILES.items()
+        if ordered
+    }

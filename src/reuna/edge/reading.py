@@ -1,0 +1,69 @@
+"""The reader beside an agent: a process that is kept running. Nothing here loads numpy.
+
+agent ── starter ── reader (`reuna.edge.reader`, in the machine's network)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import subprocess
+
+import msgspec
+
+from reuna.exchange.child import next_socket, start_keeping
+
+log = logging.getLogger("reuna.edge")
+READER: tuple[str, ...] = ("-m", "reuna.edge.reader")
+LONGEST_S = 30.0  #: between two starts of a reader that ends at once
+
+
+class Job(msgspec.Struct, frozen=True):
+    """What a reader is told: the node's name, its file of sources, and its state folder."""
+
+    node: str
+    sources: str
+    folder: str
+
+
+class ReaderProcess:
+    """The reader beside an agent: kept running until `stop`."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self._starter: subprocess.Popen[bytes] | None = None
+        self._keeper: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Start what starts it; no thread begins here, for the place may leave the network next."""
+        control, self._starter = start_keeping(READER, msgspec.json.encode(self._job).decode(), LONGEST_S)
+        self._keeper = asyncio.create_task(self._keep(control))
+
+    async def stop(self) -> None:
+        """End it once what came is kept."""
+        if self._keeper is not None:
+            self._keeper.cancel()
+            await asyncio.gather(self._keeper, return_exceptions=True)
+        if self._starter is not None:
+            self._starter.terminate()
+            await asyncio.to_thread(self._starter.wait)
+
+    async def _keep(self, control: socket.socket) -> None:
+        with control:
+            while (ours := await next_socket(control)) is not None:
+                with ours:
+                    ours.setblocking(False)
+                    await gone(ours)
+                log.warning("reader of %s ended; it is started again", self._job.node)
+        log.error("what starts the reader of %s ended; this place ends too", self._job.node)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+async def gone(other: socket.socket) -> None:
+    """Until the other end of a socket pair is closed."""
+    loop = asyncio.get_running_loop()
+    while await loop.sock_recv(other, 1024):
+        pass

@@ -1,0 +1,144 @@
+"""An edge reads its machine and answers by itself: whatever process is killed comes back, and no window twice."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+
+from reuna.adapters.answer_store import StoredAnswers
+from reuna.adapters.processes import children
+from reuna.adapters.project import pack_bundle
+from reuna.core.errors import NotUsable
+from reuna.core.project import TASKS
+from reuna.fleet.code import allow_code
+from reuna.fleet.layout import Fleet, make_fleet
+from reuna.fleet.supervise import part_of
+from tests.pumps import RULES, make
+
+pytestmark = [pytest.mark.system, pytest.mark.timeout(150)]
+T = TypeVar("T")
+STEP_S = 0.6  #: a window's step of a minute, a hundred times faster
+SOURCES = """
+[sources.pump]
+kind = "replay"
+folder = "{folder}"
+time = "second"
+speed = 100
+repeat = true
+[sources.pump.tags]
+vibration_mm_s = {{ unit = "mm/s" }}
+temperature_c = {{ unit = "degC" }}
+flow_m3_h = {{ unit = "L/h", scale = 1000 }}
+current_a = {{ unit = "A" }}
+"""
+
+
+class Edge:
+    """A fleet with one edge that is up, and what it answers."""
+
+    def __init__(self, folder: Path, fleet: Fleet, running: subprocess.Popen[bytes]) -> None:
+        self.folder = folder
+        self.state = fleet.folder / "pump-1" / "state"
+        self.running = running
+
+    def find(self, part: str) -> int | None:
+        """The process of that kind which is the edge's, None while there is none."""
+        agent = next((pid for pid in children(self.running.pid) if "edge.toml" in command_of(pid)), None)
+        if part == "main" or agent is None:
+            return agent
+        below = [*children(agent), *(each for pid in children(agent) for each in children(pid))]
+        return next(
+            (pid for pid in below if part_of(pid) == part and "starter.py" not in command_of(pid)), None
+        )
+
+    def answers(self) -> list[Any]:
+        try:
+            store = StoredAnswers(self.state / "answers")
+        except NotUsable:
+            return []
+        try:
+            return store.after(0, 10_000)
+        finally:
+            store.close()
+
+    def until(self, holds: Callable[[], T]) -> T:
+        """What it gives when that is something."""
+        deadline = time.monotonic() + 60
+        while not (found := holds()):
+            assert self.running.poll() is None
+            assert time.monotonic() < deadline, (self.state.parent / "place.log").read_text()[-4000:]
+            time.sleep(0.05)
+        return found
+
+    def more(self, count: int) -> None:
+        """So many further windows are answered by the model."""
+        before = len(self.answers())
+        self.until(lambda: sum(each.outcome.state != "safe" for each in self.answers()[before:]) >= count)
+
+    def kill(self, part: str) -> None:
+        """And wait until there is another one."""
+        pid = self.until(lambda: self.find(part)) or 0
+        os.kill(pid, signal.SIGKILL)
+        self.until(lambda: (found := self.find(part)) and found != pid)
+
+
+def command_of(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace")
+    except OSError:
+        return ""
+
+
+@pytest.fixture
+def edge(tmp_path: Path) -> Iterator[Edge]:
+    pytest.importorskip("onnxruntime")
+    pumps = make(tmp_path / "pumps", TASKS[0], RULES)
+    fleet = make_fleet(tmp_path / "line", "local", {"fog-1": {"pump-1": pumps.node}})
+    release = pumps.release(tmp_path / "1.release")
+    allow_code(fleet, pack_bundle(pumps.folder), "pumps")
+    trust = ("--folder", str(fleet.folder / "trust"))
+    add = ("trust", "add", str(release), "--kind", "release", "--name", "pumps-1", *trust)
+    subprocess.run([sys.executable, "-m", "reuna.cli", *add], check=True, capture_output=True, timeout=60)
+    recordings = tmp_path / "recordings"
+    recordings.mkdir()
+    (recordings / "a.csv").write_bytes(pumps.recording.read_bytes())
+    (tmp_path / "sources.toml").write_text(SOURCES.format(folder=recordings))
+    file = fleet.folder / "pump-1" / "edge.toml"
+    more = f'sources = "{tmp_path / "sources.toml"}"\n[live]\nlateness_s = 1.0\n'
+    said = file.read_text()
+    file.write_text(f"{more.splitlines()[0]}\n{said}\n[live]\nlateness_s = 1.2\n")
+    command = [sys.executable, "-m", "reuna.cli", "up", str(fleet.folder / "fleet.toml")]
+    with (tmp_path / "up.log").open("wb") as out:
+        running = subprocess.Popen(command, stderr=out, stdout=out, start_new_session=True)
+    try:
+        yield Edge(tmp_path, fleet, running)
+    finally:
+        running.send_signal(signal.SIGINT)
+        running.wait(60)
+
+
+def test_whatever_is_killed_comes_back_and_no_window_is_answered_twice_or_lost(edge: Edge) -> None:
+    edge.more(5)
+    for part in ("reader", "worker", "main"):
+        edge.kill(part)
+        edge.more(3)
+    command = [sys.executable, "-m", "reuna.cli", "answers", str(edge.state), "--last", "100000", "--json"]
+    told = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    starts = [each["first_ns"] for each in told["answers"]]
+    steps = [round((after - before) / (STEP_S * 1e9), 6) for before, after in pairwise(starts)]
+    assert all(step >= 1 and step == int(step) for step in steps), "once each, in order"
+    passed = sum(step - 1 for step in steps)
+    assert passed == told["projects"]["pumps"]["passed"], "those without any reading, which are counted"
+    assert {each["version"] for each in told["answers"]} == {1}
+    assert all(each["confidence"] for each in told["answers"] if each["state"] != "safe")
+    print(told["counts"])

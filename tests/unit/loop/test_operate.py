@@ -1,0 +1,351 @@
+"""Slots, self-test, shadow, trial, and the way back, one at a time."""
+
+from __future__ import annotations
+
+import pytest
+from msgspec.structs import replace
+
+from reuna.core.health import Health
+from reuna.loop.operate import (
+    MOST_GIVEN_UP,
+    Booted,
+    Choice,
+    Chosen,
+    Counts,
+    Failed,
+    Fill,
+    GivenUp,
+    Put,
+    Ran,
+    Run,
+    SelfTest,
+    SelfTested,
+    State,
+    Trial,
+    Which,
+    due,
+    running,
+    step,
+)
+from tests.operating import HEALTHY, RULES, Machine, which
+
+ONE, TWO, THREE = which(1), which(2), which(3)
+
+
+def machine_with(*kinds: str) -> Machine:
+    """Releases 1, 2, … are of these kinds; the first is confirmed."""
+    machine = Machine((kinds[-1], *kinds[:-1]))
+    machine.happen(Chosen(Choice((ONE,))))
+    machine.settle()
+    assert running(machine.state) is not None
+    return machine
+
+
+def choose(machine: Machine, live: Which | None, shadow: Which | None = None, *held: Which) -> None:
+    machine.happen(Chosen(Choice(held or (THREE, TWO, ONE), live, shadow)))
+
+
+def to_trial(machine: Machine, of: Which) -> None:
+    choose(machine, of)
+    while machine.work():
+        pass
+    assert machine.state.phase == "trial"
+
+
+def version(machine: Machine) -> int:
+    copy = running(machine.state)
+    return copy.which.version if copy else 0
+
+
+def test_the_first_release_is_copied_tests_itself_and_is_on_trial() -> None:
+    machine = Machine(("good",))
+    machine.happen(Chosen(Choice((ONE,))))
+    assert due(machine.state) == (Run(), Fill("a", ONE))
+    machine.work()
+    assert due(machine.state) == (Run(), SelfTest("a", ONE.digest))
+    machine.work()
+    assert due(machine.state) == (Run("a"),)
+    assert (machine.state.phase, version(machine)) == ("trial", 1)
+
+
+def test_a_trial_ends_after_its_time_and_its_windows_not_before() -> None:
+    machine = Machine(("good",))
+    machine.happen(Chosen(Choice((ONE,))))
+    machine.work()
+    machine.work()
+    machine.happen(Ran(100.0, Counts(windows=3)))
+    assert machine.state.phase == "trial", "three windows are too few"
+    machine.state = replace(machine.state, trial=Trial())
+    machine.happen(Ran(9.0, HEALTHY))
+    assert machine.state.phase == "trial", "nine seconds are too short"
+    machine.happen(Ran(1.0))
+    assert machine.state.phase == "confirmed"
+
+
+def test_where_no_machine_is_read_the_time_alone_counts() -> None:
+    machine = Machine(("good",))
+    machine.happen(Chosen(Choice((ONE,))))
+    machine.work()
+    machine.work()
+    machine.happen(Ran(10.0, reads=False))
+    assert machine.state.phase == "confirmed"
+
+
+def test_a_clock_that_jumps_ends_no_trial() -> None:
+    machine = Machine(("good",))
+    machine.happen(Chosen(Choice((ONE,))))
+    machine.work()
+    machine.work()
+    machine.state, _ = step(machine.state, Ran(-1e9, HEALTHY), now=1e12)
+    assert machine.state.phase == "trial"
+
+
+def test_the_next_release_goes_to_the_other_slot_while_the_first_goes_on() -> None:
+    machine = machine_with("good", "good")
+    choose(machine, TWO)
+    assert due(machine.state) == (Run("a"), Fill("b", TWO))
+    machine.work()
+    assert due(machine.state) == (Run("a"), SelfTest("b", TWO.digest))
+    machine.work()
+    assert due(machine.state) == (Run("b"),)
+
+
+def test_without_a_stage_the_newest_that_is_held_goes_live() -> None:
+    machine = machine_with("good", "good", "good")
+    machine.happen(Chosen(Choice((THREE, TWO, ONE))))
+    machine.settle()
+    assert version(machine) == 3
+
+
+def test_what_fails_its_test_never_answers_and_is_not_tried_again() -> None:
+    machine = machine_with("good", "fails its test")
+    choose(machine, TWO)
+    machine.settle()
+    assert (version(machine), machine.state.phase, machine.state.reason) == (1, "rolled_back", "self-test")
+    assert machine.state.detail == "row 1 is off"
+    choose(machine, TWO)
+    assert due(machine.state) == (Run("a"),)
+
+
+def test_another_rollout_has_it_tried_again() -> None:
+    machine = machine_with("good", "fails its test")
+    choose(machine, replace(TWO, rollout="r-1"))
+    machine.settle()
+    choose(machine, replace(TWO, rollout="r-1"))
+    assert machine.state.candidate is None
+    choose(machine, replace(TWO, rollout="r-2"))
+    assert machine.state.candidate is not None
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason", "said"),
+    [("restarts", "restarts", "its worker ended 3 times, 2 are allowed"),
+     ("safe", "safe", "100% of 4 windows are safe answers, 50% may be"),
+     ("slow", "latency", "25.0% of 4 windows took over 1000 ms")],
+)  # fmt: skip
+def test_what_is_not_healthy_on_trial_goes_back_with_the_reason(kind: str, reason: str, said: str) -> None:
+    machine = machine_with("good", kind)
+    to_trial(machine, TWO)
+    machine.run()
+    assert (version(machine), machine.state.phase, machine.state.reason) == (1, "rolled_back", reason)
+    assert machine.state.detail == said
+    assert machine.state.trial is None, "what was confirmed before need not prove itself again"
+    machine.settle()
+    assert version(machine) == 1
+
+
+def test_few_windows_say_nothing_but_a_worker_that_ends_again_and_again_does() -> None:
+    machine = machine_with("good", "safe")
+    to_trial(machine, TWO)
+    machine.happen(Ran(1.0, Counts(windows=3, safe=3)))
+    assert machine.state.phase == "trial"
+    machine.happen(Ran(1.0, Counts(restarts=3)))
+    assert machine.state.reason == "restarts"
+
+
+def test_a_first_release_that_is_not_healthy_leaves_none_and_an_older_one_is_better_than_that() -> None:
+    machine = Machine(("good", "good", "safe"))
+    machine.happen(Chosen(Choice((TWO,), TWO)))
+    machine.settle()
+    assert (version(machine), machine.state.phase) == (0, "rolled_back")
+    choose(machine, TWO, None, TWO, ONE)
+    machine.settle()
+    assert version(machine) == 1
+
+
+def test_a_newer_release_than_what_is_asked_for_does_not_go_live_for_want_of_it() -> None:
+    machine = Machine(("good",))
+    machine.happen(Chosen(Choice((THREE,), TWO)))
+    assert machine.state.candidate is None
+
+
+def test_a_shadow_runs_beside_and_never_alone() -> None:
+    machine = Machine(("good",))
+    machine.happen(Chosen(Choice((TWO,), None, TWO)))
+    assert machine.state.candidate is None
+    machine = machine_with("good", "good")
+    choose(machine, ONE, TWO)
+    machine.settle()
+    assert due(machine.state) == (Run("a", "b"),)
+    assert machine.state.phase == "shadow"
+
+
+def test_a_shadow_waits_until_a_trial_is_over() -> None:
+    machine = machine_with("good", "good", "good")
+    to_trial(machine, TWO)
+    choose(machine, TWO, THREE)
+    assert machine.state.candidate is None, "the other slot is the way back"
+    machine.run(10.0)
+    assert machine.state.candidate is not None
+
+
+def test_a_shadow_that_agrees_too_seldom_is_given_up_and_what_answers_goes_on() -> None:
+    machine = machine_with("good", "good")
+    choose(machine, ONE, TWO)
+    machine.settle()
+    machine.happen(Ran(5.0, HEALTHY, Counts(windows=4, agreed=1)))
+    assert (version(machine), machine.state.phase, machine.state.reason) == (1, "rolled_back", "agreement")
+    choose(machine, ONE, TWO)
+    assert machine.state.candidate is None
+
+
+def test_a_shadow_that_is_to_go_live_tests_itself_once_more_and_is_on_trial() -> None:
+    machine = machine_with("good", "good")
+    choose(machine, ONE, TWO)
+    machine.settle()
+    choose(machine, TWO)
+    assert due(machine.state) == (Run("a"), SelfTest("b", TWO.digest)), "it is there already"
+    machine.work()
+    assert (version(machine), machine.state.phase) == (2, "trial")
+
+
+def test_a_shadow_that_nobody_wants_any_more_ends() -> None:
+    machine = machine_with("good", "good")
+    choose(machine, ONE, TWO)
+    machine.settle()
+    choose(machine, ONE)
+    assert due(machine.state) == (Run("a"),)
+    assert (machine.state.phase, machine.state.reason) == ("confirmed", "withdrawn")
+
+
+def test_back_to_what_was_confirmed_before_needs_no_second_trial() -> None:
+    machine = machine_with("good", "good")
+    choose(machine, TWO)
+    machine.settle()
+    choose(machine, replace(ONE, rollout="back"))
+    assert due(machine.state) == (Run("b"), SelfTest("a", ONE.digest))
+    machine.work()
+    assert (version(machine), machine.state.phase, machine.state.trial) == (1, "confirmed", None)
+
+
+def test_another_release_during_a_trial_first_goes_back_to_what_was_confirmed() -> None:
+    machine = machine_with("good", "good", "good")
+    to_trial(machine, TWO)
+    choose(machine, THREE)
+    assert (version(machine), machine.state.reason) == (1, "replaced")
+    assert due(machine.state) == (Run("a"), Fill("b", THREE))
+    machine.settle()
+    assert version(machine) == 3
+
+
+def test_the_same_release_under_another_rollout_goes_on_as_it_is() -> None:
+    machine = machine_with("good")
+    choose(machine, replace(ONE, rollout="r-9"))
+    copy = running(machine.state)
+    assert copy is not None
+    assert (copy.which.rollout, copy.confirmed) == ("r-9", True)
+
+
+def test_a_damaged_file_of_what_answers_is_left_for_the_other_slot_and_fetched_again() -> None:
+    machine = machine_with("good", "good")
+    choose(machine, TWO)
+    machine.settle()
+    machine.files["b"] = "torn"
+    machine.boot()
+    assert (version(machine), machine.state.reason) == (1, "damaged")
+    assert due(machine.state) == (Run("a"), Fill("b", TWO)), "it is not given up"
+    machine.settle()
+    assert version(machine) == 2
+
+
+def test_a_power_cut_while_a_slot_is_written_begins_that_again() -> None:
+    machine = machine_with("good", "good")
+    choose(machine, TWO)
+    machine.work(torn=True)
+    machine.boot()
+    assert due(machine.state) == (Run("a"), Fill("b", TWO))
+
+
+def test_a_shadow_tests_itself_again_after_a_start() -> None:
+    machine = machine_with("good", "good")
+    choose(machine, ONE, TWO)
+    machine.settle()
+    machine.boot()
+    assert due(machine.state) == (Run("a"), SelfTest("b", TWO.digest))
+
+
+def test_what_does_not_start_any_more_gives_way_to_what_does() -> None:
+    machine = machine_with("good", "good")
+    choose(machine, TWO)
+    machine.settle()
+    machine.happen(Failed("b", TWO.digest, "no memory"))
+    assert (version(machine), machine.state.phase, machine.state.reason) == (1, "rolled_back", "start")
+    machine.happen(Failed("a", ONE.digest, "no memory"))
+    assert version(machine) == 1, "there is nothing else: it is tried on and on"
+    assert machine.state.detail == "no memory"
+
+
+def test_words_about_another_slot_or_another_file_change_nothing() -> None:
+    machine = machine_with("good", "good")
+    choose(machine, TWO)
+    before = machine.state
+    for event in (
+        Put("a", TWO.digest), Put("b", THREE.digest), SelfTested("b", TWO.digest), Failed("a", TWO.digest, "x"),
+        Failed("b", ONE.digest, "x"), Ran(1e9, HEALTHY),
+    ):  # fmt: skip
+        machine.happen(event)
+        assert machine.state == before, event
+    machine.work()
+    tested = machine.state
+    machine.happen(SelfTested("b", ONE.digest))
+    machine.happen(Put("b", TWO.digest, Health(trial_s=0.0)))
+    assert machine.state == tested
+
+
+def test_each_release_is_judged_by_the_rules_that_it_brings() -> None:
+    state = Machine(("good",)).state
+    state, _ = step(state, Chosen(Choice((ONE,))), 1.0)
+    state, _ = step(state, Put("a", ONE.digest, replace(RULES, max_restarts=0)), 1.0)
+    state, _ = step(state, SelfTested("a", ONE.digest), 1.0)
+    state, _ = step(state, Ran(1.0, Counts(restarts=1)), 1.0)
+    assert state.reason == "restarts"
+
+
+def test_only_the_last_failures_are_kept() -> None:
+    many = tuple(GivenUp(which(number), "safe", "", 1.0) for number in range(1, MOST_GIVEN_UP + 1))
+    state = State(given_up=many, choice=Choice((which(99),)))
+    state, _ = step(state, Booted({}), 1.0)
+    state, _ = step(state, Put("a", which(99).digest), 1.0)
+    state, _ = step(state, SelfTested("a", which(99).digest, "bad"), 2.0)
+    assert len(state.given_up) == MOST_GIVEN_UP
+    assert state.given_up[-1] == GivenUp(which(99), "self-test", "bad", 2.0)
+
+
+def test_since_says_when_the_phase_began() -> None:
+    state, _ = step(State(), Chosen(Choice((ONE,))), 5.0)
+    state, _ = step(state, Put("a", ONE.digest), 6.0)
+    state, _ = step(state, SelfTested("a", ONE.digest), 7.0)
+    state, _ = step(state, Ran(1.0), 8.0)
+    assert (state.phase, state.since) == ("trial", 7.0)
+
+
+def test_what_has_not_tested_itself_is_no_way_back() -> None:
+    machine = Machine(("good", "safe"))
+    machine.happen(Chosen(Choice((ONE,))))
+    machine.work()
+    machine.work()
+    choose(machine, TWO)
+    machine.work()
+    assert due(machine.state) == (Run("a"), SelfTest("b", TWO.digest))
+    machine.run()
+    assert due(machine.state) == (Run(), Fill("a", TWO)), "nothing answers, and it begins anew"
