@@ -91,6 +91,17 @@ class Served:
     gateway: KeyPair
     reception: Reception
     journal: Journal
+    coordinator: Coordinator
+    loop: asyncio.AbstractEventLoop
+
+    def look(self) -> None:
+        """Judge what nodes have said, and look once at what begins runs by itself."""
+
+        async def work() -> None:
+            await self.coordinator.monitor.heard()
+            await self.coordinator.triggers.look()
+
+        asyncio.run_coroutine_threadsafe(work(), self.loop).result(20)
 
 
 def provider_settings(folder: Path, provider: IdentityProvider, believed: bool) -> dict[str, Any]:
@@ -146,7 +157,6 @@ def served_with(folder: Path, given: dict[str, Any]) -> Iterator[Served]:
     coordinator.checks = Checks("cloud", planner, intake, asyncio.Lock(), InPlace())
     signing = Signing(folder / "trust", SystemClock())
     coordinator.rolling_out(signing, stock, SystemClock(), ThreadOffload())
-    coordinator.scheduling(folder / "schedules.json", SystemClock()).close()
     coordinator.watching(folder / "alarms.json", (), SystemClock()).close()
     said = Watched(rows=600, blocks=9, reference=100, level=4.5, alarm=True, moved={"oil": 3.25}, p99_ms=8.5)
     events.record(Event("e-1", "b", 2, 1.0, WHAT, fields=as_fields(said)), last=True)
@@ -156,6 +166,7 @@ def served_with(folder: Path, given: dict[str, Any]) -> Iterator[Served]:
     reception = Reception(
         store, AuditTrail(folder / "audit.jsonl"), SystemClock(), register, settings["four_eyes"]
     )
+    coordinator.triggering(folder / "triggers.json", SystemClock(), reception)
     sign_ins = _sign_ins(settings, reception, SystemClock())
     people_tls = server_context(own.certificate, own.key, own.authority, client=False, flaw=flaw)
     context = server_context(own.certificate, own.key, own.authority, flaw=flaw)
@@ -174,6 +185,8 @@ def served_with(folder: Path, given: dict[str, Any]) -> Iterator[Served]:
             fleet.issue("fog", "north"),
             reception,
             journal,
+            coordinator,
+            loop,
         )
     finally:
         asyncio.run_coroutine_threadsafe(api.stop(), loop).result(10)

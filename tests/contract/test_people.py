@@ -29,7 +29,7 @@ from reuna.core.errors import (
     Unreachable,
 )
 from reuna.core.records import Grid, ReleaseAsked, RunSpec
-from reuna.core.schedule import Schedule
+from reuna.core.trigger import Trigger
 from reuna.fleet.allowed import of_run
 from reuna.fleet.approval import approve_release
 from reuna.fleet.layout import Fleet
@@ -387,7 +387,7 @@ def test_what_is_no_release_is_not_proposed(api: Served, changed: dict[str, obje
 
 # --- runs by the clock ------------------------------------------------------------------------------
 
-NIGHTLY = Schedule("nightly", "r-20261123-100000-abcd", "02:30")
+NIGHTLY = Trigger("nightly", "r-20261123-100000-abcd", "02:30")
 
 
 def test_a_run_is_begun_again_by_the_clock_for_whoever_may_begin_one(tmp_path: Path) -> None:
@@ -396,11 +396,11 @@ def test_a_run_is_begun_again_by_the_clock_for_whoever_may_begin_one(tmp_path: P
         api.people.add(Person("anna", frozenset({"engineer"}), hashed(PASSWORD)))
         vera, anna = account(api, "vera"), account(api, "anna")
         with pytest.raises(RunNotFound):
-            anna.put_schedule(NIGHTLY)
+            anna.put_trigger(NIGHTLY)
         anna.put_blob(b"a model")
         anna.submit(spec())
-        anna.put_schedule(NIGHTLY)
-        (kept,) = vera.schedules()
+        anna.put_trigger(NIGHTLY)
+        (kept,) = vera.triggers()
         assert (kept["name"], kept["again"], kept["at"], kept["last"]) == (
             "nightly",
             spec().run,
@@ -408,20 +408,62 @@ def test_a_run_is_begun_again_by_the_clock_for_whoever_may_begin_one(tmp_path: P
             None,
         )
         assert kept["next"] % 86_400 == 2.5 * 3600
-        for forbidden in (lambda: vera.put_schedule(NIGHTLY), lambda: vera.drop_schedule("nightly")):
+        for forbidden in (lambda: vera.put_trigger(NIGHTLY), lambda: vera.drop_trigger("nightly")):
             with pytest.raises(PermissionDenied):
                 forbidden()
         with pytest.raises(PlanError):
-            anna.put_schedule(msgspec.structs.replace(NIGHTLY, days=("so",)))
+            anna.put_trigger(msgspec.structs.replace(NIGHTLY, days=("so",)))
         with pytest.raises(AccountProblem, match="another name than its path"):
-            anna._call("PUT", "/v1/schedules/other", msgspec.json.encode(NIGHTLY))
-        anna.drop_schedule("nightly")
-        assert vera.schedules() == []
+            anna._call("PUT", "/v1/triggers/other", msgspec.json.encode(NIGHTLY))
+        anna.drop_trigger("nightly")
+        assert vera.triggers() == []
         with pytest.raises(RunNotFound):
-            anna.drop_schedule("nightly")
+            anna.drop_trigger("nightly")
 
 
 def test_where_two_people_agree_to_a_run_the_clock_begins_none(api: Served) -> None:
     with pytest.raises(AccountProblem, match="a second person agrees to each run"):
-        account(api, "anna").put_schedule(NIGHTLY)
-    assert account(api, "anna").schedules() == []
+        account(api, "anna").put_trigger(NIGHTLY)
+    assert account(api, "anna").triggers() == []
+
+
+MOVED = Trigger("moved", spec().run, on="drift", kinds=("sensor",), cooldown_s=60.0, approval=True, for_s=0.0)
+
+
+def test_what_a_trigger_asks_for_is_begun_by_the_cloud_once_a_second_person_agrees(api: Served) -> None:
+    anna, ben = account(api, "anna"), account(api, "ben")
+    anna.submit(spec())
+    ben.decide(ben.proposals()[0], True)
+    anna.put_trigger(MOVED)
+    for _ in range(2):
+        api.look()
+    (waiting,) = (each for each in ben.proposals() if each["waiting"])
+    (said,) = anna.triggers()
+    assert waiting["summary"].startswith(
+        f"run {said['run']} of pumps, drift: one signal moved at e-1 alone, perhaps its sensor: oil: 2 rounds"
+    )
+    assert (waiting["action"], waiting["by"], said["proposal"]) == (
+        "runs.begin",
+        "trigger moved",
+        waiting["id"],
+    )
+    assert said["run"] not in api.journal.runs_
+    ben.decide(waiting, True)
+    begun = msgspec.json.decode(api.journal.runs_[said["run"]], type=RunSpec)
+    assert (begun.why, begun.fogs) == (
+        "drift: one signal moved at e-1 alone, perhaps its sensor: oil",
+        api.coordinator.fogs(),
+    )
+    assert [each.get("why") for each in anna.runs()].count(begun.why) == 1
+
+
+def test_a_second_person_who_says_no_to_a_trigger_lets_no_run_begin(api: Served) -> None:
+    anna, ben = account(api, "anna"), account(api, "ben")
+    anna.submit(spec())
+    ben.decide(ben.proposals()[0], True)
+    anna.put_trigger(MOVED)
+    api.look()
+    ben.decide(next(each for each in ben.proposals() if each["waiting"]), False)
+    api.look()
+    assert len(ben.proposals()) == 2
+    assert not [each for each in anna.runs() if each.get("why")]

@@ -82,7 +82,7 @@ def test_each_stage_is_a_module_of_the_loop() -> None:
 
 
 def test_each_place_has_a_file_named_after_each_stage_it_runs_and_no_other() -> None:
-    every_stage = {"plan", "data", "train", "validate", "release", "deploy", "operate", "monitor"}
+    every_stage = {"plan", "data", "train", "validate", "release", "deploy", "operate", "monitor", "trigger"}
     for place in ("edge", "fog", "cloud"):
         files = {path.stem for path in (PACKAGE / place).glob("*.py")}
         assert files & every_stage == {stage for stage, places in STAGES.items() if place in places}

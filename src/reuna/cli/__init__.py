@@ -32,6 +32,7 @@ from reuna.cli import (
     site,
     source,
     storage,
+    triggers,
     trust,
     watch,
     where,
@@ -92,6 +93,7 @@ app.command()(run.retry)
 app.command()(run.fetch)
 app.command()(runs.show)
 app.command(name="runs")(runs.list_runs)
+app.command(name="triggers")(triggers.list_triggers)
 app.command()(runs.diff)
 app.command()(runs.replay)
 app.command()(places.up)

@@ -141,8 +141,8 @@ class _Desk:
         from reuna.fleet.holdings import look as held
         from reuna.fleet.trained import look as trained
 
-        answer, scheduled = self.operator.releases(after, wait_s), self.operator.schedules()
-        found = look(self.wanted, held(answer, self.known), answer["fleet"], self.releases, scheduled)
+        answer, triggered = self.operator.releases(after, wait_s), self.operator.triggers()
+        found = look(self.wanted, held(answer, self.known), answer["fleet"], self.releases, triggered)
         return int(answer["mark"]), replace(found, trained=trained(self.workplace))
 
     def release(self, plan: Plan, json: bool) -> list[str]:

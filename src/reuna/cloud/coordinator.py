@@ -33,17 +33,18 @@ from reuna.adapters.tls import KeyPair, client_context, server_context
 from reuna.cloud import release
 from reuna.cloud.builds import Builds
 from reuna.cloud.check import Checks
-from reuna.cloud.files import ALARMS, AUDIT, EVENTS, HEADS, PEOPLE, SCHEDULES
+from reuna.cloud.files import ALARMS, AUDIT, EVENTS, HEADS, PEOPLE, TRIGGERS
 from reuna.cloud.holdings import LAST_WORDS, Holdings
 from reuna.cloud.monitor import Monitor
 from reuna.cloud.plan import Planner
 from reuna.cloud.reception import Reception
 from reuna.cloud.rollouts import KIND, WORDS, Rollouts, Seen, edge_sites
-from reuna.cloud.schedules import Schedules
 from reuna.cloud.sign import Signing
 from reuna.cloud.sign_ins import SignIns
 from reuna.cloud.stock import Stock
+from reuna.cloud.surroundings import Surroundings
 from reuna.cloud.train import Conductor, Outcome
+from reuna.cloud.trigger import Triggers
 from reuna.cloud.witness import CloudWitness
 from reuna.core import watched
 from reuna.core.errors import (
@@ -59,7 +60,7 @@ from reuna.core.errors import (
 from reuna.core.foreign import UNREADABLE
 from reuna.core.ports import Blob, Blobs, Clock, Journal, Offload
 from reuna.core.records import Event, Hello, RunSpec, Setting
-from reuna.core.schedule import Schedule
+from reuna.core.trigger import Trigger
 from reuna.exchange.admission import Admission, read_alarm, read_node
 from reuna.exchange.door import Door
 from reuna.exchange.intake import Intake
@@ -92,7 +93,7 @@ PRUNE_S = 86_400.0  #: how often events past their time are forgotten
 class Coordinator:
     """What an operator can ask of the cloud (the `Actions` of the API)."""
 
-    schedules: Schedules  #: set by `scheduling`
+    triggers: Triggers  #: set by `triggering`, before anything is heard
     rollouts: Rollouts  #: set by `rolling_out`
     monitor: Monitor  #: set by `watching`
 
@@ -242,37 +243,37 @@ class Coordinator:
         if (await self.status(run))["state"] == "running":
             await self.host.cancel(run)
 
-    def scheduling(self, file: Path, clock: Clock) -> Coroutine[None, None, None]:
-        """Take up what is kept in a file; what then begins runs by the clock, until cancelled."""
-        self.schedules = Schedules(file, clock, self.asked, self.begin, self._fogs)
-        return self.schedules.keep()
+    def triggering(self, file: Path, clock: Clock, reception: Reception) -> None:
+        """Take up what begins runs by itself and is kept in a file; it looks once somebody keeps it."""
+        self.triggers = Triggers(file, clock, Surroundings(self, reception, ThreadOffload()))
 
     def watching(self, file: Path, channels: Sequence[Channel], clock: Clock) -> Coroutine[None, None, None]:
         """Take up the alarms that are kept in a file; what then sends word of them, until cancelled."""
         fleet = self._admission.fleet
-        self.monitor = Monitor(fleet, file, self._events, self._fogs, channels, clock, ThreadOffload())
+        self.monitor = Monitor(fleet, file, self._events, self.fogs, channels, clock, ThreadOffload())
         return self.monitor.tell()
 
-    async def put_schedule(self, schedule: Schedule) -> None:
-        """Begin a run again by the clock. Raises `RunNotFound`, `PlanError`."""
-        await self.schedules.put(schedule)
+    async def put_trigger(self, trigger: Trigger) -> None:
+        """Begin a run again by itself. Raises `RunNotFound`, `PlanError`."""
+        await self.triggers.put(trigger)
 
-    def drop_schedule(self, name: str) -> None:
+    def drop_trigger(self, name: str) -> None:
         """No more. Raises `RunNotFound`."""
-        self.schedules.drop(name)
+        self.triggers.drop(name)
 
-    def scheduled(self) -> list[dict[str, Any]]:
-        """What is begun by the clock, and when."""
-        return self.schedules.listed()
+    def triggered(self) -> list[dict[str, Any]]:
+        """What begins runs by itself, and how each stands."""
+        return self.triggers.listed()
 
     def rolling_out(self, signing: Signing, stock: Stock, clock: Clock, offload: Offload) -> None:
         """Let rollouts begin, and those that are under way go on; before the host starts."""
-        world = Seen(lambda: edge_sites(self._fogs()), stock.listed, self._events)
+        world = Seen(lambda: edge_sites(self.fogs()), stock.listed, self._events)
         turn = self.holdings.turn
         self.rollouts = Rollouts(self._name, self.host, self._events, signing, world, turn, clock, offload)
         self.host.register(KIND, self.rollouts.body)
 
-    def _fogs(self) -> dict[str, tuple[str, ...]]:
+    def fogs(self) -> dict[str, tuple[str, ...]]:
+        """The fleet of now: fog -> its edges."""
         fogs: Mapping[str, Sequence[str]] = self.fleet()["fogs"]
         return {fog: tuple(edges) for fog, edges in fogs.items()}
 
@@ -382,6 +383,8 @@ async def _run(settings: Mapping[str, Any], changes: Changes, stack: AsyncExitSt
         stack,
         partial(coordinator.rolling_out, signing, stock),
     )
+    reception = _reception(settings, folder, door.register, stack)
+    coordinator.triggering(folder / TRIGGERS, clock, reception)
     server = await serve_depot(
         intake,
         settings["listen.host"],
@@ -404,10 +407,6 @@ async def _run(settings: Mapping[str, Any], changes: Changes, stack: AsyncExitSt
             *_tls(settings), client=False, flaw=flaw
         )
         contexts.append(for_people)
-    store = PeopleStore(tables_of(settings, PEOPLE))
-    stack.callback(store.close)
-    trail = AuditTrail(folder / AUDIT)
-    reception = _reception(settings, store, trail, door.register)
     sign_ins = _sign_ins(settings, reception, clock)
     api = await serve_api(coordinator, reception, sign_ins, settings["listen.host"], ports)
     stack.push_async_callback(api.stop)
@@ -416,7 +415,7 @@ async def _run(settings: Mapping[str, Any], changes: Changes, stack: AsyncExitSt
     for work in (
         _take_changes(changes, door.admission),
         signing.keep_fresh(),
-        coordinator.scheduling(folder / SCHEDULES, clock),
+        coordinator.triggers.keep(),
     ):
         stack.callback(asyncio.create_task(work).cancel)
     log.info("ready")
@@ -455,11 +454,13 @@ def _news(
 
 
 def _reception(
-    settings: Mapping[str, Any], store: PeopleStore, trail: AuditTrail, register: Register
+    settings: Mapping[str, Any], folder: Path, register: Register, stack: AsyncExitStack
 ) -> Reception:
     """It notes that the cloud starts, and what needs two people."""
     asked = _four_eyes(settings)
-    reception = Reception(store, trail, SystemClock(), register, asked)
+    store = PeopleStore(tables_of(settings, PEOPLE))
+    stack.callback(store.close)
+    reception = Reception(store, AuditTrail(folder / AUDIT), SystemClock(), register, asked)
     reception.note("-", "machine", "cloud.start", "allowed", four_eyes=", ".join(asked) or "nothing")
     return reception
 
@@ -594,6 +595,7 @@ async def _take_event(
             coordinator.holdings.turn.on()
         elif event.what == watched.WHAT:
             await coordinator.monitor.heard()
+            coordinator.triggers.news.set()
     except BadMessage as error:
         log.warning("refused an event on %s: %s", subject, error)
 

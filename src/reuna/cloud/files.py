@@ -7,4 +7,4 @@ AUDIT = "audit.jsonl"  #: the audit trail
 EVENTS = "events.sqlite"  #: what happened in runs
 HEADS = "heads.sqlite"  #: countersigned heads of the nodes' ledgers
 PEOPLE = "people.sqlite"  #: accounts, sessions and proposals
-SCHEDULES = "schedules.json"  #: runs that are begun again by the clock
+TRIGGERS = "schedules.json"  #: what begins runs by itself: schedules, drift, nodes that join

@@ -16,6 +16,7 @@ import msgspec
 from reuna.adapters.alarm_channels import Channel
 from reuna.adapters.events import EventLog
 from reuna.adapters.files import read_at_most, replace_file
+from reuna.cloud.pause import until_changed
 from reuna.core.errors import AlarmNotFound, Corrupted, ReunaError
 from reuna.core.foreign import UNREADABLE
 from reuna.core.ports import Clock, Offload
@@ -71,6 +72,15 @@ class Monitor:
             await self._keep(after)
         return next(self._as_dict(each) for each in after if each.id == number)
 
+    @property
+    def alarms(self) -> tuple[Alarm, ...]:
+        """Open and past ones, the oldest first."""
+        return self._alarms
+
+    async def told(self) -> dict[str, Watched]:
+        """What each node of the fleet told last of its watch."""
+        return {node: each for node, (_, _, each) in (await self._offload(self._said)).items()}
+
     async def answer(self) -> dict[str, Any]:
         """What each node said last, and the alarms, the newest first."""
         said = await self._offload(self._said)
@@ -89,19 +99,7 @@ class Monitor:
             for alarm, name in unsent(self._alarms, list(self._channels)):
                 failed = not await self._send(alarm, name) or failed
             wait = min(max(FIRST_S, 2 * wait), LAST_S) if failed else 0.0
-            await self._until_changed(wait)
-
-    async def _until_changed(self, seconds: float) -> None:
-        """Until there is something new, or so long when that is more than 0."""
-        waits: list[asyncio.Future[Any]] = [asyncio.ensure_future(self._changed.wait())]
-        if seconds:
-            waits.append(asyncio.ensure_future(self._clock.sleep(seconds)))
-        try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for each in waits:
-                each.cancel()
-        self._changed.clear()
+            await until_changed(self._changed, self._clock, wait)
 
     async def _send(self, alarm: Alarm, name: str) -> bool:
         try:

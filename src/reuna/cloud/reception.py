@@ -160,6 +160,20 @@ class Reception:
         self._store.propose(proposal, content)
         return proposal
 
+    def propose_once(self, who: str, action: str, summary: str, content: bytes) -> str:
+        """The same for the cloud itself, which asks once for one content; the proposal's id."""
+        digest = hashlib.sha256(content).hexdigest()
+        same = (each for each in self._store.proposals() if (each.action, each.digest) == (action, digest))
+        found = next(same, None) or self.propose(
+            Caller(who, frozenset(), "machine"), action, summary, content
+        )
+        return found.id
+
+    def waits(self, id: str) -> bool:
+        """Whether a proposal can still be decided."""
+        found = self._store.proposal(id)
+        return found is not None and people.is_waiting(found[0], self._clock.now())
+
     def proposals(self) -> list[dict[str, Any]]:
         """All of them, the newest first, each with whether it still waits."""
         now = self._clock.now()

@@ -11,16 +11,35 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
+from msgspec.structs import replace
+
 from reuna.core.errors import SettingsError
-from reuna.core.schedule import DAYS, Schedule, days_of_week, interval, mistake, time_of_day
 from reuna.core.schema import schema
 from reuna.core.settings import Option, Source, between, located, one_of, parse
 from reuna.core.subjects import is_name
+from reuna.core.trigger import (
+    DAYS,
+    KINDS,
+    METRICS,
+    MOST_MACHINES,
+    ON,
+    YEARS_S,
+    Budget,
+    Trigger,
+    days_of_week,
+    interval,
+    kinds_of_alarms,
+    mistake,
+    quiet_hours,
+    time_of_day,
+)
 
 ALL = "all"  #: a wave of every node, also of those that are yet to come
 MAX_WAVES = 32
 NAMES = "use a-z, 0-9 and -, at most 63"
 LONGEST_SOAK_S = 90 * 86_400.0
+COOLDOWN_S, BUDGET = 86_400.0, {"runs": 4, "days": 30}  #: of triggers that say none
 
 
 def _names(what: str, fewest: int) -> Callable[[Any], str]:
@@ -67,6 +86,23 @@ def _project(value: str) -> str:
 def _run(value: str) -> str:
     return "" if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", value) else "must be the name of a run"
 
+
+def _budget(value: Mapping[str, Any]) -> str:
+    try:
+        msgspec.convert(value, Budget)
+    except msgspec.ValidationError:
+        return "must be as { runs = 4, days = 30 }, with up to 10000 runs and 3660 days"
+    return ""
+
+
+COOLDOWN = "how long none is begun after the one before"
+WINDOW = "most runs in any so many days"
+AGAIN = Option("again", str, None, "run whose code, initial model and settings it has", check=_run)
+#: How often a run is begun by itself at most, of schedules and triggers alike.
+LIMITS = (
+    Option("quiet", str, None, "hours in which none is begun, UTC, as 22:00-06:00", check=quiet_hours),
+    Option("approval", bool, False, "each is proposed, and begun once a second person agrees"),
+)
 
 DESIRED: tuple[Option, ...] = (
     Option("fleet.name", str, "", "the fleet that this is about; it is applied to no other"),
@@ -142,10 +178,52 @@ DESIRED: tuple[Option, ...] = (
         "runs that the cloud begins again by the clock; one that is not here is begun no more",
         check=_needs("again"),
         each=(
-            Option("again", str, None, "run whose code, initial model and settings it has", check=_run),
+            AGAIN,
             Option("at", str, None, "time of day, UTC, as 02:30", check=time_of_day),
             Option("days", list, list(DAYS), "days of the week, with `at`", check=days_of_week),
             Option("every", str, None, "instead of `at`: from one time to the next, as 6h", check=interval),
+            Option("cooldown_s", float, 0.0, COOLDOWN, "s", between(0, YEARS_S)),
+            Option("budget", dict, None, WINDOW, check=_budget),
+            *LIMITS,
+        ),
+    ),
+    Option(
+        "triggers",
+        dict,
+        {},
+        "runs that the cloud begins again by what it sees; one that is not here is begun no more",
+        check=_needs("on", "again"),
+        each=(
+            Option("on", str, None, "`drift` of machines, or `nodes` that join", check=one_of(*ON)),
+            AGAIN,
+            Option(
+                "kinds",
+                list,
+                ["process"],
+                "alarms that count: process, machine, sensor",
+                check=kinds_of_alarms,
+            ),
+            Option(
+                "metric",
+                str,
+                None,
+                "instead of alarms: what nodes tell of their watch",
+                check=one_of(*METRICS),
+            ),
+            Option(
+                "above",
+                float,
+                1.0,
+                "what counts of the metric; 1 is the level of an alarm",
+                "",
+                between(0, 1e9),
+            ),
+            Option("machines", int, 1, "at how many machines at least", "", between(1, MOST_MACHINES)),
+            Option("share", float, 0.0, "at which share of the fleet's machines at least", "", between(0, 1)),
+            Option("for_s", float, 0.0, "how long that has to last", "s", between(0, YEARS_S)),
+            Option("cooldown_s", float, COOLDOWN_S, COOLDOWN, "s", between(1, YEARS_S)),
+            Option("budget", dict, BUDGET, WINDOW, check=_budget),
+            *LIMITS,
         ),
     ),
 )
@@ -172,13 +250,14 @@ class Desired:
     """The whole directory, checked. ``champions``: project -> version; ``places``: where each part stands.
 
     ``sources``: project -> folder with the code and the gates of what is trained without a person.
+    ``triggers``: schedules among them, which are those of the clock.
     """
 
     fleet: str
     cohorts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     champions: Mapping[str, int] = field(default_factory=dict)
     placements: tuple[Placement, ...] = ()
-    schedules: Mapping[str, Schedule] = field(default_factory=dict)
+    triggers: Mapping[str, Trigger] = field(default_factory=dict)
     places: Mapping[str, str] = field(default_factory=dict)
     sources: Mapping[str, str] = field(default_factory=dict)
 
@@ -208,9 +287,7 @@ def desired(sources: Sequence[Source]) -> Desired:
     found = [each for each in placements if isinstance(each, Placement)]
     mistakes += [each for each in placements if isinstance(each, str)]
     mistakes += _bad_cohorts(cohorts)
-    mistakes += [f"schedules.{name} is no name: {NAMES}" for name in tables["schedules"] if not is_name(name)]
-    schedules = {name: _schedule(name, entry) for name, entry in tables["schedules"].items()}
-    mistakes += [f"schedules.{name} {wrong}" for name, each in schedules.items() if (wrong := mistake(each))]
+    triggers = _triggers(tables, mistakes)
     if mistakes:
         lines = dict.fromkeys(located(line, places) for line in mistakes)
         raise SettingsError(
@@ -221,7 +298,7 @@ def desired(sources: Sequence[Source]) -> Desired:
         for key in ("champion", "release_from")
     )
     ordered = tuple(sorted(found, key=lambda each: each.name))
-    return Desired(fleet, cohorts, champions, ordered, schedules, places, folders)
+    return Desired(fleet, cohorts, champions, ordered, triggers, places, folders)
 
 
 def _read(source: Source, mistakes: list[str]) -> Mapping[str, Any]:
@@ -266,9 +343,45 @@ def _placement(name: str, entry: Mapping[str, Any]) -> Placement | str:
     )
 
 
-def _schedule(name: str, entry: Mapping[str, Any]) -> Schedule:
+def _triggers(tables: Mapping[str, Mapping[str, Any]], mistakes: list[str]) -> dict[str, Trigger]:
+    """Schedules and triggers by their name, which is one among both."""
+    found: dict[str, Trigger] = {}
+    for table, read in (("schedules", _schedule), ("triggers", _trigger)):
+        for name, entry in tables[table].items():
+            if not is_name(name):
+                mistakes.append(f"{table}.{name} is no name: {NAMES}")
+                continue
+            if name in found:
+                mistakes.append(f"{table}.{name} has the name of a schedule")
+            found[name] = read(name, entry)
+            if wrong := mistake(found[name]):
+                mistakes.append(f"{table}.{name} {wrong}")
+    return found
+
+
+def _schedule(name: str, entry: Mapping[str, Any]) -> Trigger:
     days = tuple(day for day in DAYS if day in entry.get("days", DAYS))
-    return Schedule(name, entry.get("again", ""), entry.get("at", ""), days, entry.get("every", ""))
+    return replace(_limited(name, entry), at=entry.get("at", ""), days=days, every=entry.get("every", ""))
+
+
+def _trigger(name: str, entry: Mapping[str, Any]) -> Trigger:
+    own = ("on", "metric", "above", "machines", "share", "for_s")
+    said = {key: entry[key] for key in own if key in entry}
+    kinds = tuple(kind for kind in KINDS if kind in entry.get("kinds", KINDS[:1]))
+    limited = _limited(name, {"cooldown_s": COOLDOWN_S, "budget": BUDGET, **entry})
+    return replace(limited, **{"on": ON[0], **said}, kinds=kinds)
+
+
+def _limited(name: str, entry: Mapping[str, Any]) -> Trigger:
+    budget = msgspec.convert(entry["budget"], Budget) if "budget" in entry else None
+    return Trigger(
+        name,
+        entry.get("again", ""),
+        cooldown_s=float(entry.get("cooldown_s", 0.0)),
+        budget=budget,
+        quiet=entry.get("quiet", ""),
+        approval=entry.get("approval", False),
+    )
 
 
 def _bad_cohorts(cohorts: Mapping[str, Iterable[str]]) -> list[str]:
@@ -349,5 +462,5 @@ class Reality:
     challengers: Mapping[str, int] = field(default_factory=dict)
     listed: tuple[Listed, ...] = ()
     held: Mapping[str, Mapping[str, Has]] = field(default_factory=dict)
-    schedules: Mapping[str, Schedule] = field(default_factory=dict)
+    triggers: Mapping[str, Trigger] = field(default_factory=dict)
     trained: tuple[Trained, ...] = ()

@@ -134,7 +134,7 @@ class RunSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     ``settings`` go to strategy and learner alike; ``local`` asks each node for its local-only
     baseline as well. ``build``: the SHA-256 of the build it was begun from, which the cloud keeps;
     ``retries``: the run of which it is another try, with the same of everything else. ``why``: what made
-    the cloud begin it by itself, as ``schedule nightly``; '' where a person did.
+    the cloud begin it by itself, as ``schedule nightly`` or ``drift: …``; '' where a person did.
     """
 
     run: str

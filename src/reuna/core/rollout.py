@@ -20,9 +20,9 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from reuna.core.machines import Machines, groups
-from reuna.core.schedule import DAY_S, DAYS, days_of_week, time_of_day
 from reuna.core.settings import Option, between
 from reuna.core.subjects import is_name
+from reuna.core.trigger import DAY_S, DAYS, days_of_week, time_of_day
 
 ALL = "all"  #: a wave of every node, also of those that are yet to come
 MAX_WAVES = 32

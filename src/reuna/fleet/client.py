@@ -17,7 +17,7 @@ from reuna.core.errors import ReunaError, Unreachable
 from reuna.core.foreign import told
 from reuna.core.records import KeptBuild, ReleaseAsked, RunSpec
 from reuna.core.rollout import Order, Ordered, RollBack, RolloutSpec
-from reuna.core.schedule import Schedule
+from reuna.core.trigger import Trigger
 from reuna.fleet.layout import Fleet
 from reuna.wire import digest_bytes
 
@@ -207,18 +207,18 @@ class Operator:
         found: dict[str, Any] = json.loads(self._call("POST", path, body))
         return found
 
-    def schedules(self) -> list[dict[str, Any]]:
-        """Runs that are begun by the clock, and when each is due next."""
-        found: list[dict[str, Any]] = self._json("/v1/schedules")
+    def triggers(self) -> list[dict[str, Any]]:
+        """What begins runs by itself, schedules too, and how each stands."""
+        found: list[dict[str, Any]] = self._json("/v1/triggers")
         return found
 
-    def put_schedule(self, schedule: Schedule) -> None:
-        """Begin a run again by the clock. Raises `RunNotFound`, `PlanError`, `AccountProblem`."""
-        self._call("PUT", f"/v1/schedules/{schedule.name}", msgspec.json.encode(schedule))
+    def put_trigger(self, trigger: Trigger) -> None:
+        """Begin a run again by itself. Raises `RunNotFound`, `PlanError`, `AccountProblem`."""
+        self._call("PUT", f"/v1/triggers/{trigger.name}", msgspec.json.encode(trigger))
 
-    def drop_schedule(self, name: str) -> None:
+    def drop_trigger(self, name: str) -> None:
         """No more. Raises `RunNotFound`."""
-        self._call("DELETE", f"/v1/schedules/{name}")
+        self._call("DELETE", f"/v1/triggers/{name}")
 
     def _json(self, path: str) -> Any:
         return json.loads(self._call("GET", path))

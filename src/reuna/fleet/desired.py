@@ -17,8 +17,8 @@ from reuna.adapters.files import replace_file, storage_error
 from reuna.adapters.toml_file import read_toml
 from reuna.core.desired import Desired, Has, Listed, Reality, desired
 from reuna.core.errors import KeyProblem, SettingsError, Untrusted
-from reuna.core.schedule import Schedule
 from reuna.core.settings import located
+from reuna.core.trigger import Trigger
 from reuna.fleet.holdings import Held
 from reuna.fleet.release import Catalogue
 from reuna.fleet.release import read as read_release
@@ -66,11 +66,11 @@ def _hidden(path: Path) -> bool:
 
 
 def look(
-    wanted: Desired, held: Held, fleet: str, releases: Path, scheduled: Sequence[Mapping[str, Any]] = ()
+    wanted: Desired, held: Held, fleet: str, releases: Path, triggered: Sequence[Mapping[str, Any]] = ()
 ) -> Reality:
     """What is there, as far as ``wanted`` is about it. Raises `Corrupted`, `NotUsable`.
 
-    ``scheduled``: as the operator's API tells of schedules.
+    ``triggered``: as the operator's API tells of what begins runs by itself.
     """
     catalogues = {project: Catalogue.of(releases, project) for project in sorted(wanted.projects)}
     aliases = {project: found.aliases() for project, found in catalogues.items()}
@@ -99,13 +99,13 @@ def look(
             node: {each.digest: Has(said.at, each.refused) for each in said.held}
             for node, said in held.said.items()
         },
-        schedules={
-            each["name"]: msgspec.convert(
-                {name: each[name] for name in Schedule.__struct_fields__ if name in each}, Schedule
-            )
-            for each in scheduled
-        },
+        triggers={each["name"]: as_trigger(each) for each in triggered},
     )
+
+
+def as_trigger(told: Mapping[str, Any]) -> Trigger:
+    """One as the operator's API tells of it, without how it stands."""
+    return msgspec.convert({name: told[name] for name in Trigger.__struct_fields__ if name in told}, Trigger)
 
 
 def _digest(file: Path) -> str:
@@ -131,10 +131,10 @@ def check(wanted: Desired, reality: Reality) -> None:
 
 
 class Clockwork(Protocol):
-    """What begins runs by the clock (`reuna.fleet.client.Operator`)."""
+    """What begins runs by itself (`reuna.fleet.client.Operator`)."""
 
-    def put_schedule(self, schedule: Schedule) -> None: ...
-    def drop_schedule(self, name: str) -> None: ...
+    def put_trigger(self, trigger: Trigger) -> None: ...
+    def drop_trigger(self, name: str) -> None: ...
 
 
 def apply(
@@ -153,12 +153,12 @@ def apply(
         if isinstance(change.after, int):
             Catalogue.of(releases, change.name).promote(change.after)
             done.append(f"champion of {change.name} is {change.after}")
-        elif isinstance(change.after, Schedule):
-            clockwork.put_schedule(change.after)
+        elif isinstance(change.after, Trigger):
+            clockwork.put_trigger(change.after)
             done.append(f"kept: {deploy.line(change)[2:]}")
-        elif change.what == "schedule":
-            clockwork.drop_schedule(change.name)
-            done.append(f"schedule {change.name} is over")
+        elif isinstance(change.before, Trigger):
+            clockwork.drop_trigger(change.name)
+            done.append(f"{change.what} {change.name} is over")
     projects = {change.name for change in plan.changes if change.what == "release"}
     if not projects:
         return done, {}

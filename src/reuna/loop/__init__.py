@@ -1,6 +1,6 @@
 """The decisions of the loop, one module a stage, in this order:
 
-    plan -> data -> train -> validate -> release -> deploy -> operate -> monitor -> plan
+    plan -> data -> train -> validate -> release -> deploy -> operate -> monitor -> trigger -> plan
 
 Each is pure: records in, records out; time, randomness and bytes are arguments. `STAGES` says
 which place runs what today, and each place has a file named after each stage it runs
@@ -17,4 +17,5 @@ STAGES: dict[str, tuple[str, ...]] = {
     "rollout": (),  # the second half of deploy, carried out by the cloud's `rollouts`
     "operate": ("edge",),
     "monitor": ("edge", "cloud"),
+    "trigger": ("cloud",),
 }

@@ -14,20 +14,20 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from reuna.core.desired import ALL, TRAINED, Desired, Listed, Placement, Reality, Trained
-from reuna.core.schedule import Schedule, times
+from reuna.core.trigger import Trigger, as_plain, when
 
 Sign = Literal["+", "~", "-"]
-Thing = int | Listed | Schedule
+Thing = int | Listed | Trigger
 
 
 @dataclass(frozen=True)
 class Change:
-    """One difference, of a project or of the schedule called so.
+    """One difference, of a project or of the schedule or trigger called so.
 
-    ``before`` and ``after``: the champion's version, a listed release or a schedule; None: none.
+    ``before`` and ``after``: the champion's version, a listed release or a trigger; None: none.
     """
 
-    what: Literal["champion", "release", "schedule"]
+    what: Literal["champion", "release", "schedule", "trigger"]
     name: str
     before: Thing | None
     after: Thing | None
@@ -159,28 +159,33 @@ def plan(desired: Desired, reality: Reality, now: float) -> Plan:
         changes += _differences(project, found, reality)
         waiting += waits
     changes += [
-        Change("schedule", name, reality.schedules.get(name), desired.schedules.get(name))
-        for name in sorted({*desired.schedules, *reality.schedules})
-        if desired.schedules.get(name) != reality.schedules.get(name)
+        _trigger(name, reality.triggers.get(name), desired.triggers.get(name))
+        for name in sorted({*desired.triggers, *reality.triggers})
+        if desired.triggers.get(name) != reality.triggers.get(name)
     ]
     return Plan(tuple(changes), tuple(waiting), tuple(_drift(desired, reality, now)), reality.trained)
 
 
+def _trigger(name: str, before: Trigger | None, after: Trigger | None) -> Change:
+    either = after or before
+    return Change("schedule" if either and either.on == "clock" else "trigger", name, before, after)
+
+
 def carried_out(reality: Reality, changes: Iterable[Change]) -> Reality:
     """What is there when the changes were made."""
-    champions, listed, schedules = dict(reality.champions), list(reality.listed), dict(reality.schedules)
+    champions, listed, triggers = dict(reality.champions), list(reality.listed), dict(reality.triggers)
     for change in changes:
-        if change.what == "schedule":
-            schedules.pop(change.name, None)
-        if isinstance(change.after, Schedule):
-            schedules[change.name] = change.after
+        if isinstance(change.before, Trigger):
+            triggers.pop(change.name, None)
+        if isinstance(change.after, Trigger):
+            triggers[change.name] = change.after
         if isinstance(change.after, int):
             champions[change.name] = change.after
         if isinstance(change.before, Listed):
             listed.remove(change.before)
         if isinstance(change.after, Listed):
             listed.append(change.after)
-    return replace(reality, champions=champions, listed=tuple(listed), schedules=schedules)
+    return replace(reality, champions=champions, listed=tuple(listed), triggers=triggers)
 
 
 def newest(listed: Iterable[Listed], project: str, node: str, site: str) -> Listed | None:
@@ -390,9 +395,9 @@ def line(change: Change) -> str:
         was = f"{change.before} → " if change.before is not None else ""
         return f"{change.sign} champion of {change.name}: {was}{change.after}"
     before, after = change.before, change.after
-    if change.what == "schedule":
-        was, now = _times(before), _times(after)
-        return f"{change.sign} schedule {change.name}: {was}{' → ' if was and now else ''}{now}"
+    if isinstance(before, Trigger) or isinstance(after, Trigger):
+        was, now = _when(before), _when(after)
+        return f"{change.sign} {change.what} {change.name}: {was}{' → ' if was and now else ''}{now}"
     either = after if isinstance(after, Listed) else before
     assert isinstance(either, Listed)
     said = f"{change.sign} release {change.name} {either.version}"
@@ -402,8 +407,8 @@ def line(change: Change) -> str:
     return f"{said}: {_places(either)}"
 
 
-def _times(each: Thing | None) -> str:
-    return f"{each.again} again, {times(each)}" if isinstance(each, Schedule) else ""
+def _when(each: Thing | None) -> str:
+    return f"{each.again} again, {when(each)}" if isinstance(each, Trigger) else ""
 
 
 _SIGNS = {"ready": "+", "waits": "…", "same": "="}
@@ -441,6 +446,6 @@ _COUNTED: Mapping[str, Sign] = {"add": "+", "change": "~", "remove": "-"}
 
 
 def _plain(value: Thing | None) -> Any:
-    if isinstance(value, Schedule):
-        return {"again": value.again, "at": value.at, "days": list(value.days), "every": value.every}
+    if isinstance(value, Trigger):
+        return as_plain(value)
     return vars(value) if isinstance(value, Listed) else value

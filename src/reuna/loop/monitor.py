@@ -16,11 +16,13 @@ machines nobody can say what moved everywhere.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Literal
 
 import msgspec
 from msgspec.structs import replace
+
+from reuna.core.trigger import Sign
 
 Kind = Literal["process", "machine", "sensor"]
 ORDER: tuple[Kind, ...] = ("process", "machine", "sensor")
@@ -163,3 +165,12 @@ def unsent(alarms: Iterable[Alarm], channels: Sequence[str]) -> list[tuple[Alarm
         for channel in channels
         if not each.ended and not each.by and channel not in each.told
     ]
+
+
+def signs(alarms: Iterable[Alarm], kinds: Collection[str]) -> dict[str, Sign]:
+    """What may begin a run: alarms of these kinds that go on and that nobody has seen."""
+    return {
+        f"alarm/{each.id}": Sign(each.finding.nodes, sentence(each.finding))
+        for each in alarms
+        if not each.ended and not each.by and each.finding.kind in kinds
+    }

@@ -12,7 +12,7 @@ import msgspec
 
 from reuna.core.records import Event, KeptBuild, Member, ReleaseAsked, RunSpec
 from reuna.core.rollout import Ordered, RollBack, RolloutSpec
-from reuna.core.schedule import Schedule
+from reuna.core.trigger import Trigger
 
 REFERENCE = "#/components/schemas/{name}"
 _HTML = {"type": "string", "contentMediaType": "text/html"}
@@ -257,16 +257,18 @@ ROUTES: tuple[Route, ...] = (
         (404, 422, 429),
     ),
     Route("get", "/v1/checks/{run}", "What the nodes say to a check so far", _CHECK, refuses=(404,)),
-    Route("get", "/v1/schedules", "Runs that are begun by the clock, and when each is due next", _LIST),
+    Route(
+        "get", "/v1/triggers", "What begins runs by itself, how each stands and why, and its last run", _LIST
+    ),
     Route(
         "put",
-        "/v1/schedules/{name}",
-        "Begin a run again by the clock, with what an earlier one was begun with",
+        "/v1/triggers/{name}",
+        "Begin a run again by itself, with what an earlier one was begun with",
         _NOTHING,
-        Schedule,
+        Trigger,
         (404, 422),
     ),
-    Route("delete", "/v1/schedules/{name}", "No more", _NOTHING, refuses=(404,)),
+    Route("delete", "/v1/triggers/{name}", "No more", _NOTHING, refuses=(404,)),
     Route("post", "/v1/rollouts", "Begin a rollout", _PROPOSED, RolloutSpec, (202, 422)),
     Route("get", "/v1/rollouts", "The newest rollouts, the newest first", _LIST),
     Route(
@@ -373,7 +375,7 @@ STATUSES = {
 def openapi() -> dict[str, Any]:
     """The whole description, as JSON has it."""
     rollouts = (RolloutSpec, Ordered, RollBack)
-    named = (RunSpec, ReleaseAsked, Event, Member, KeptBuild, Schedule, *rollouts, ApiError)
+    named = (RunSpec, ReleaseAsked, Event, Member, KeptBuild, Trigger, *rollouts, ApiError)
     _, components = msgspec.json.schema_components(named, ref_template=REFERENCE)
     paths: dict[str, dict[str, Any]] = {}
     for route in ROUTES:

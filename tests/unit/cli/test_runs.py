@@ -6,12 +6,14 @@ import json
 from pathlib import Path
 from typing import Any, cast
 
+import msgspec
 import pytest
 from typer.testing import CliRunner
 
 from reuna.cli import app
 from reuna.cli.run import begun_by_the_cloud
 from reuna.core.errors import Corrupted, RunNotFound
+from reuna.core.trigger import Trigger
 from reuna.fleet.client import Operator
 from tests.finished import finished
 
@@ -93,6 +95,36 @@ def test_runs_of_a_fleet_say_what_began_them_and_what_their_gates_said(
     ]
     listed = json.loads(RUN.invoke(app, ["runs", "--fleet", "x", "--json"]).stdout)
     assert (listed[0]["why"], listed[0]["gates"]["decision"]) == ("schedule n", "fail")
+
+
+def test_what_begins_runs_by_itself_is_listed_with_how_it_stands(monkeypatch: pytest.MonkeyPatch) -> None:
+    rest = {"state": "rests", "why": "", "next": None, "last": None, "run": "", "proposal": "", "wrong": ""}
+    nightly = msgspec.to_builtins(Trigger("nightly", "r-1", "02:30")) | rest
+    moved = msgspec.to_builtins(Trigger("moved", "r-1", on="drift", cooldown_s=60.0)) | rest
+    told = [
+        nightly | {"next": 86_400.0, "wrong": "R306 no blob"},
+        moved | {"state": "waits", "why": "quiet hours", "run": "m-1", "last": 0.0, "proposal": "ab"},
+    ]
+
+    class Cloud:
+        def triggers(self) -> list[dict[str, Any]]:
+            return told
+
+    monkeypatch.setattr("reuna.cli.run.open_at", lambda _where: (None, Cloud()))
+    assert RUN.invoke(app, ["triggers", "--fleet", "x"]).stdout.splitlines() == [
+        "nightly  rests",
+        "    r-1 again, every day 02:30 UTC",
+        "    due next at 1970-01-02 00:00:00 UTC",
+        "    went wrong: R306 no blob",
+        "moved  waits: quiet hours",
+        "    r-1 again, when process drifts at 1 machine or more, not within 60 s of the last",
+        "    last: m-1 at 1970-01-01 00:00:00 UTC, proposal ab",
+    ]
+    assert (
+        json.loads(RUN.invoke(app, ["triggers", "--fleet", "x", "--json"]).stdout)[1]["why"] == "quiet hours"
+    )
+    told.clear()
+    assert "nothing begins runs by itself" in RUN.invoke(app, ["triggers", "--fleet", "x"]).stderr
 
 
 def test_without_a_name_the_newest_run_that_the_cloud_began_is_fetched() -> None:

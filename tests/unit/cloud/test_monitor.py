@@ -174,3 +174,15 @@ async def test_what_is_kept_is_json_that_people_can_read(cloud: Cloud) -> None:
     await cloud.hear("e4", OIL)
     (kept,) = json.loads((cloud.folder / "alarms.json").read_text())
     assert kept["finding"]["nodes"] == ["e4"]
+
+
+async def test_what_triggers_look_at_is_what_nodes_of_the_fleet_told_last_and_every_alarm(
+    cloud: Cloud,
+) -> None:
+    for node, said in (("e3", OIL), ("e4", OIL), ("e4", QUIET), ("gone", OIL)):
+        await cloud.hear(node, said)
+    assert await cloud.monitor.told() == {"e3": OIL, "e4": QUIET}
+    assert [(each.finding.nodes, bool(each.ended)) for each in cloud.monitor.alarms] == [
+        (("e3",), False),
+        (("e4",), True),
+    ]

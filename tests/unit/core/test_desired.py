@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from reuna.adapters.toml_file import parse_toml
 from reuna.core.desired import Desired, Placement, desired, desired_schema
 from reuna.core.errors import SettingsError
-from reuna.core.schedule import Schedule
+from reuna.core.trigger import Budget, Trigger
 
 WHOLE = """
 [fleet]
@@ -40,6 +40,20 @@ days = ["sun", "mon"]
 project = "pumps"
 version = 2
 waves = ["west"]
+
+[triggers.moved]
+on = "drift"
+again = "r-1"
+kinds = ["machine", "process"]
+machines = 2
+for_s = 600
+budget = { runs = 2, days = 7 }
+quiet = "22:00-06:00"
+approval = true
+
+[triggers.new]
+on = "nodes"
+again = "r-1"
 """
 
 
@@ -65,9 +79,14 @@ def test_the_whole_of_it_is_read() -> None:
         Placement("pumps-old", "pumps", 2, ("west",)),
     )
     assert found.projects == {"pumps"}
-    assert found.schedules == {
-        "nightly": Schedule("nightly", "r-20261127-104500-3f9a", "02:30", ("mon", "sun"))
-    }
+    assert found.triggers == {
+        "nightly": Trigger("nightly", "r-20261127-104500-3f9a", "02:30", ("mon", "sun")),
+        "moved": Trigger(
+            "moved", "r-1", on="drift", kinds=("process", "machine"), machines=2, for_s=600.0, cooldown_s=86_400.0,
+            budget=Budget(2, 7), quiet="22:00-06:00", approval=True,
+        ),
+        "new": Trigger("new", "r-1", on="nodes", cooldown_s=86_400.0, budget=Budget(4, 30)),
+    }  # fmt: skip
     assert found.places["placements.pumps-old.version"] == "1.toml:23:1"
 
 
@@ -123,6 +142,16 @@ MISTAKES = {
     "[schedules.x]\nagain = '../r'\nat = '02:30'\n": "2.toml:2:1: schedules.x.again is '../r', must be the name",
     "[schedules.x]\nagain = 'r'\nat = '02:30'\ndays = ['so']\n": "2.toml:4:1: schedules.x.days is ['so'], must be some",
     "[schedules.X]\nagain = 'r'\nat = '02:30'\n": "2.toml:1:2: schedules.X is no name",
+    "[triggers.x]\nagain = 'r'\n": "2.toml:1:2: triggers.x needs on",
+    "[triggers.x]\non = 'clock'\nagain = 'r'\n": "2.toml:2:1: triggers.x.on is 'clock', must be one of drift, nodes",
+    "[triggers.x]\non = 'drift'\nagain = 'r'\nkinds = ['all']\n": "2.toml:4:1: triggers.x.kinds is ['all'], must be some",
+    "[triggers.x]\non = 'drift'\nagain = 'r'\nbudget = { runs = 0, days = 1 }\n": "2.toml:4:1: triggers.x.budget is",
+    "[triggers.x]\non = 'drift'\nagain = 'r'\nquiet = '22-06'\n": "2.toml:4:1: triggers.x.quiet is '22-06', must be two",
+    "[triggers.x]\non = 'drift'\nagain = 'r'\ncooldown_s = 0\n": "2.toml:4:1: triggers.x.cooldown_s is 0, must be between",
+    "[triggers.x]\non = 'nodes'\nagain = 'r'\nmetric = 'level'\n": "2.toml:1:2: triggers.x metric goes with drift",
+    "[triggers.x]\non = 'nodes'\nagain = 'r'\nat = '02:30'\n": "2.toml:4:1: triggers.x.at is not a setting",
+    "[triggers.nightly]\non = 'nodes'\nagain = 'r'\n": "2.toml:1:2: triggers.nightly has the name of a schedule",
+    "[triggers.X]\non = 'nodes'\nagain = 'r'\n": "2.toml:1:2: triggers.X is no name",
     "[projects.ovens]\nchampion = 1\ncanary = 'a'\n": "2.toml:3:1: projects.ovens.canary is not a setting",
 }
 

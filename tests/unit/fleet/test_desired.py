@@ -17,7 +17,7 @@ from reuna.adapters import trust_keys
 from reuna.cli import app
 from reuna.core.desired import Listed, Trained
 from reuna.core.errors import KeyProblem, NotUsable, ReunaError, SettingsError, Unreachable, Untrusted
-from reuna.core.schedule import Schedule
+from reuna.core.trigger import Trigger
 from reuna.fleet import desired as gitops
 from reuna.fleet import trust
 from reuna.fleet.layout import Fleet
@@ -55,18 +55,18 @@ class Cloud:
         self.behind = False  #: it has another trust folder
         self.eager = False
         self.asked = 0
-        self.clockwork: dict[str, Schedule] = {}
+        self.clockwork: dict[str, Trigger] = {}
 
-    def schedules(self) -> list[dict[str, Any]]:
+    def triggers(self) -> list[dict[str, Any]]:
         return [
             {**msgspec.to_builtins(each), "next": 1.0, "last": None, "wrong": ""}
             for each in self.clockwork.values()
         ]
 
-    def put_schedule(self, schedule: Schedule) -> None:
-        self.clockwork[schedule.name] = schedule
+    def put_trigger(self, trigger: Trigger) -> None:
+        self.clockwork[trigger.name] = trigger
 
-    def drop_schedule(self, name: str) -> None:
+    def drop_trigger(self, name: str) -> None:
         del self.clockwork[name]
 
     def listed(self) -> list[Target]:
@@ -324,7 +324,7 @@ def test_a_catalogue_that_cannot_be_read_is_said(place: Place) -> None:
 
 
 def test_schedules_are_kept_changed_and_ended(place: Place) -> None:
-    place.cloud.clockwork["old"] = Schedule("old", "r-1", "01:00")
+    place.cloud.clockwork["old"] = Trigger("old", "r-1", "01:00")
     place.write("[fleet]\nname='mill'\n[schedules.nightly]\nagain='r-2'\nat='02:30'\ndays=['sun', 'mon']\n")
     shown = place.run("plan")
     assert shown.stdout.splitlines()[:2] == [
@@ -333,13 +333,36 @@ def test_schedules_are_kept_changed_and_ended(place: Place) -> None:
     ]
     done = place.run("apply")
     assert done.exit_code == 0, done
-    assert place.cloud.clockwork == {"nightly": Schedule("nightly", "r-2", "02:30", ("mon", "sun"))}
+    assert place.cloud.clockwork == {"nightly": Trigger("nightly", "r-2", "02:30", ("mon", "sun"))}
     assert place.run("plan").exit_code == 0
     place.write("[fleet]\nname='mill'\n[schedules.nightly]\nagain='r-3'\nat='02:30'\n")
     assert (
         "~ schedule nightly: r-2 again, mon sun 02:30 UTC → r-3 again, every day 02:30 UTC"
         in place.run("plan").stdout
     )
+
+
+def test_triggers_are_kept_changed_and_ended_as_schedules_are(place: Place) -> None:
+    place.cloud.clockwork["old"] = Trigger("old", "r-1", on="nodes", cooldown_s=60.0)
+    place.write("[fleet]\nname='mill'\n[triggers.moved]\non='drift'\nagain='r-2'\nmachines=2\n")
+    limits = "not within 86400 s of the last, at most 4 in 30 days"
+    moved = f"r-2 again, when process drifts at 2 machines or more, {limits}"
+    assert place.run("plan").stdout.splitlines()[:2] == [
+        f"+ trigger moved: {moved}",
+        "- trigger old: r-1 again, when nodes join that the last run did not have, 1 machine or more, "
+        "not within 60 s of the last",
+    ]
+    assert [
+        (each["what"], each["after"] and each["after"]["machines"]) for each in place.plan()["changes"]
+    ] == [
+        ("trigger", 2),
+        ("trigger", None),
+    ]
+    done = place.run("apply")
+    assert done.stdout.splitlines()[-2:] == [f"kept: trigger moved: {moved}", "trigger old is over"]
+    assert place.run("plan").exit_code == 0
+    place.write("[fleet]\nname='mill'\n[triggers.moved]\non='drift'\nagain='r-2'\nmachines=2\nabove=2\n")
+    assert "~ trigger moved" in place.run("plan").stdout
 
 
 def test_what_was_made_last_goes_to_the_canary_by_itself_and_on_when_it_is_promoted(place: Place) -> None:

@@ -9,7 +9,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from reuna.core.desired import ALL, Desired, Has, Listed, Placement, Reality
-from reuna.core.schedule import Schedule
+from reuna.core.trigger import Trigger
 from reuna.loop.deploy import Change, as_dict, carried_out, lines, mistakes, newest, plan, resolved
 
 NODES = {"e1": "north", "e2": "north", "e3": "south", "e4": "south", "e5": "west"}
@@ -243,10 +243,10 @@ PLACEMENTS = st.builds(
 )
 SCHEDULES = st.dictionaries(
     st.sampled_from(["nightly", "weekly"]),
-    st.builds(Schedule, st.just("x"), st.sampled_from(["r-1", "r-2"]), st.sampled_from(["01:00", "02:00"])),
+    st.builds(Trigger, st.just("x"), st.sampled_from(["r-1", "r-2"]), st.sampled_from(["01:00", "02:00"])),
 )
 STATES = st.builds(
-    lambda placements, champions, schedules: replace(wanted(*placements, **champions), schedules=schedules),
+    lambda placements, champions, schedules: replace(wanted(*placements, **champions), triggers=schedules),
     st.lists(PLACEMENTS, max_size=4, unique_by=lambda each: each.name),
     st.dictionaries(st.sampled_from(["pumps", "ovens"]), st.integers(1, 2)),
     SCHEDULES,
@@ -271,9 +271,9 @@ HELD = st.dictionaries(
 
 
 def possible(desired: Desired, listed: list[Listed], held: dict[str, dict[str, Has]]) -> Reality:
-    kept = {"nightly": Schedule("x", "r-1", "01:00"), "old": Schedule("x", "r-3", "01:00")}
+    kept = {"nightly": Trigger("x", "r-1", "01:00"), "old": Trigger("x", "r-3", "01:00")}
     reality = there(
-        *listed, champions={"pumps": 1}, challengers={"pumps": 3, "ovens": 2}, held=held, schedules=kept
+        *listed, champions={"pumps": 1}, challengers={"pumps": 3, "ovens": 2}, held=held, triggers=kept
     )
     assume(not mistakes(desired, reality))
     return reality

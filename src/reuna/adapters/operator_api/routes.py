@@ -15,9 +15,9 @@ PUT  /v1/builds/{digest}            a build; GET it
 PUT  /v1/builds/{digest}/provenance what its builder claims; GET it
 POST /v1/checks                     ask every node whether it is ready for such a run (JSON)
 GET  /v1/checks/{run}               what they say so far
-GET  /v1/schedules                  runs that are begun by the clock
-PUT  /v1/schedules/{name}           begin one again by the clock
-DELETE /v1/schedules/{name}         no more
+GET  /v1/triggers                   what begins runs by itself: schedules, drift, nodes that join
+PUT  /v1/triggers/{name}            begin one again by itself
+DELETE /v1/triggers/{name}          no more
 POST /v1/rollouts                   begin a rollout (JSON); 202 when a second person has to agree
 GET  /v1/rollouts                   the newest
 GET  /v1/rollouts/{rollout}?after=N&wait=S  where it is; waits for another mark than N
@@ -72,10 +72,11 @@ from reuna.adapters.operator_api.sessions import SessionDesk, SignIns
 from reuna.core.errors import AccountProblem, PortInUse
 from reuna.core.records import KeptBuild, ReleaseAsked, RunSpec
 from reuna.core.rollout import RolloutSpec
-from reuna.core.schedule import Schedule
+from reuna.core.trigger import Trigger
 from reuna.trust.people import Caller, Proposal, Session
 from reuna.wire.openapi import openapi
 
+BEGIN = "runs.begin"  #: a proposal of the cloud itself, see `reuna.cloud.surroundings`
 RESUME = "runs.resume"  #: a proposal to go on with a run; whether it needs two is asked as for beginning one
 MAX_NOTE = 2_000  #: characters
 MAX_BLOB = 1 << 30  #: bytes; a model or bundle an operator may put
@@ -123,9 +124,10 @@ class Actions(Protocol):
     def nodes(self) -> dict[str, float]: ...
     def fleet(self) -> dict[str, Any]: ...
     async def releases(self, after: int, wait_s: float) -> dict[str, Any]: ...
-    async def put_schedule(self, schedule: Schedule) -> None: ...
-    def drop_schedule(self, name: str) -> None: ...
-    def scheduled(self) -> list[dict[str, Any]]: ...
+    async def begin(self, why: str, what: RunSpec) -> None: ...
+    async def put_trigger(self, trigger: Trigger) -> None: ...
+    def drop_trigger(self, name: str) -> None: ...
+    def triggered(self) -> list[dict[str, Any]]: ...
 
 
 class Reception(Protocol):
@@ -221,9 +223,9 @@ def api_app(actions: Actions, reception: Reception, sign_ins: SignIns | None = N
         ("GET", "/v1/builds/{digest}/provenance", "models.read", desk.get_provenance),
         ("POST", "/v1/checks", "runs.check", desk.check),
         ("GET", "/v1/checks/{run}", "runs.read", desk.checked),
-        ("GET", "/v1/schedules", "runs.read", desk.schedules),
-        ("PUT", "/v1/schedules/{name}", "runs.submit", desk.put_schedule),
-        ("DELETE", "/v1/schedules/{name}", "runs.submit", desk.drop_schedule),
+        ("GET", "/v1/triggers", "runs.read", desk.triggers),
+        ("PUT", "/v1/triggers/{name}", "runs.submit", desk.put_trigger),
+        ("DELETE", "/v1/triggers/{name}", "runs.submit", desk.drop_trigger),
         ("POST", "/v1/rollouts", "rollouts.start", rollouts.start),
         ("GET", "/v1/rollouts", "rollouts.read", rollouts.listed),
         ("GET", "/v1/rollouts/{rollout}", "rollouts.read", rollouts.status),
@@ -352,23 +354,23 @@ class _Desk:
     async def timeline(self, request: web.Request, _known: Known) -> web.Response:
         return web.json_response(self._actions.timeline(request.match_info["run"], count(request, "after")))
 
-    async def schedules(self, _request: web.Request, _known: Known) -> web.Response:
-        return web.json_response(self._actions.scheduled())
+    async def triggers(self, _request: web.Request, _known: Known) -> web.Response:
+        return web.json_response(self._actions.triggered())
 
-    async def put_schedule(self, request: web.Request, _known: Known) -> web.Response:
-        schedule = read(Schedule, await few_words(request), "schedule")
-        if schedule.name != request.match_info["name"]:
-            raise AccountProblem("the schedule has another name than its path", "Use one name for both.")
-        if self._reception.needs_two("runs.submit"):
+    async def put_trigger(self, request: web.Request, _known: Known) -> web.Response:
+        trigger = read(Trigger, await few_words(request), "trigger")
+        if trigger.name != request.match_info["name"]:
+            raise AccountProblem("the trigger has another name than its path", "Use one name for both.")
+        if self._reception.needs_two("runs.submit") and not trigger.approval:
             raise AccountProblem(
-                "here a second person agrees to each run, so the clock begins none",
-                "Begin each by hand: `reuna run`; or take runs.submit out of four_eyes.",
+                "here a second person agrees to each run, so none is begun without",
+                "Say `approval = true`; or take runs.submit out of four_eyes.",
             )
-        await self._actions.put_schedule(schedule)
+        await self._actions.put_trigger(trigger)
         return web.json_response({})
 
-    async def drop_schedule(self, request: web.Request, _known: Known) -> web.Response:
-        self._actions.drop_schedule(request.match_info["name"])
+    async def drop_trigger(self, request: web.Request, _known: Known) -> web.Response:
+        self._actions.drop_trigger(request.match_info["name"])
         return web.json_response({})
 
     async def nodes(self, _request: web.Request, _known: Known) -> web.Response:
@@ -426,6 +428,9 @@ class _Desk:
             await self._actions.resume(content.decode())
         elif action == "runs.submit":
             await self._actions.submit(read(RunSpec, content, "run"))
+        elif action == BEGIN:
+            spec = read(RunSpec, content, "run")
+            await self._actions.begin(spec.why, spec)
         elif action == "rollouts.start":
             await self._actions.rollouts.start(read(RolloutSpec, content, "rollout"))
 
