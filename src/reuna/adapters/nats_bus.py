@@ -34,6 +34,7 @@ if _unused:
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription as NatsSubscription
+from nats.aio.transport import TcpTransport
 from nats.errors import Error as NatsError
 from nats.errors import NoRespondersError
 from nats.errors import TimeoutError as NatsTimeout
@@ -341,13 +342,22 @@ class NatsBus:
         violation = _VIOLATION.search(text)
         if violation is not None:
             self._violated(violation[1], violation[2])
-        elif any(word in text for word in _REFUSALS) and not self._online.is_set():
+            return
+        if not self._online.is_set():
+            self._forget_attempt()
+        if any(word in text for word in _REFUSALS) and not self._online.is_set():
             self._client.options["reconnect_time_wait"] = _REFUSED_S
             if not self._refused.done():
                 log.warning("%s was refused by %s: %s", self.name, self._url, error)
                 self._refused.set_result(str(error))
         else:
             log.debug("%s: %r", self.name, error)
+
+    def _forget_attempt(self) -> None:
+        """Let go of the socket of an attempt that failed: nats-py makes the next one over it, unclosed."""
+        transport = self._client._transport  # it has no word for that
+        if isinstance(transport, TcpTransport) and transport._bare_io_writer is not None:
+            transport._bare_io_writer.transport.abort()
 
     def _violated(self, what: str, subject: str) -> None:
         self.violations += 1
