@@ -386,7 +386,7 @@ def openapi() -> dict[str, Any]:
         "security": [{"certificate": []}, {"session": []}],
         "paths": paths,
         "components": {
-            "schemas": components,
+            "schemas": msgspec.json.decode(msgspec.json.encode(components)),  # no tuples
             "securitySchemes": {
                 "certificate": {"type": "mutualTLS"},
                 "session": {"type": "http", "scheme": "bearer"},

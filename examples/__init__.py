@@ -1,0 +1,1 @@
+"""Projects over real industrial data; each runs in the tests."""
