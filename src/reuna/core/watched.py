@@ -1,7 +1,8 @@
 """What a node says of its watch over inputs and answers: an event of numbers and names of signals.
 
 Levels are shares of what makes an alarm (`reuna.core.watch`). There is no row in it, and no answer; a site
-that gives out counts of some rows at least (``min_cell``) gives out no level of a shorter block.
+that gives out counts of some rows at least (``min_cell``) gives out no level of a shorter block and no
+smaller count of windows.
 
 >>> said = Watched(rows=600, blocks=9, reference=100, level=1.5, alarm=True, moved={"oil": 3.2})
 >>> read_fields(as_fields(said)) == said
@@ -79,12 +80,23 @@ def is_watched(event: Event) -> bool:
 
 
 def without_small(fields: Mapping[str, Setting], least: int) -> dict[str, Setting]:
-    """Without levels and names, where a block has fewer rows than ``least``."""
-    rows = fields.get("rows", 0)
-    if isinstance(rows, int) and rows >= least:
-        return dict(fields)
-    told = {key: value for key, value in fields.items() if key in ("rows", "blocks", "reference")}
-    return {**told, "withheld": 1}
+    """Without levels and names, where a block has fewer rows than ``least``, and without small counts.
+
+    Of windows those that were answered and those that got the safe answer are both looked at: 99 of 100
+    say that one was not.
+    """
+    rows = _count(fields, "rows")
+    if rows < least:
+        told = {key: value for key, value in fields.items() if key in ("rows", "blocks", "reference")}
+        return {**told, "withheld": 1}
+    windows, safe = _count(fields, "windows"), _count(fields, "safe")
+    small = [part for part in (windows - safe, safe) if 0 < part < least]
+    return {key: value for key, value in fields.items() if not small or key not in ("windows", "safe")}
+
+
+def _count(fields: Mapping[str, Setting], name: str) -> int:
+    value = fields.get(name, 0)
+    return value if isinstance(value, int) else 0
 
 
 def _sound(key: str, value: Setting) -> bool:

@@ -66,6 +66,17 @@ def test_of_short_blocks_no_level_and_no_name_is_told(said: Watched, least: int)
         assert told == Watched(rows=said.rows, blocks=said.blocks, withheld=1)
 
 
+@pytest.mark.parametrize(
+    ("windows", "safe", "told"),
+    [(400, 0, True), (400, 40, True), (400, 3, False), (400, 397, False), (7, 0, False), (7, 7, False)],
+)
+def test_few_windows_of_a_kind_are_not_told(windows: int, safe: int, told: bool) -> None:
+    fields = as_fields(Watched(rows=600, level=0.5, windows=windows, safe=safe))
+    kept = read_fields(without_small(fields, 20))
+    assert (kept.windows, kept.safe) == ((windows, safe) if told else (0, 0))
+    assert kept.level == 0.5
+
+
 def test_so_many_signals_are_named_those_that_moved_furthest() -> None:
     said = Watched(moved={f"s{n}": float(n) for n in range(MOST + 9)})
     told = read_fields(as_fields(said)).moved
