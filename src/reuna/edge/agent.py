@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,11 @@ from reuna.adapters.clock import SystemClock, ThreadOffload
 from reuna.adapters.sandbox import NotReached, leave_network_whole
 from reuna.core.errors import StorageError
 from reuna.core.records import Event, Hello, Identity
+from reuna.core.sink_settings import SinkSettings
 from reuna.edge.reading import Job, ReaderProcess
 from reuna.edge.settings import sandbox_limits
 from reuna.exchange.child import EgressProcess
+from reuna.exchange.declared_sinks import declared
 from reuna.exchange.link import EgressSettings
 from reuna.exchange.presence import Presence
 from reuna.wire import OLDEST, VERSION
@@ -40,6 +43,7 @@ async def run(settings: dict[str, Any], changes: asyncio.Queue[dict[str, Any]]) 
     """
     folder = Path(settings["folder"]).absolute()
     folder.mkdir(parents=True, exist_ok=True)
+    sinks = declared(settings["sinks"])  # a mistake in them is told before anything starts
     egress = EgressProcess(egress_settings(settings, folder))
     job = Job(settings["name"], settings["sources"], str(folder))
     reader = ReaderProcess(job) if settings["sources"] else None
@@ -48,7 +52,7 @@ async def run(settings: dict[str, Any], changes: asyncio.Queue[dict[str, Any]]) 
         if reader is not None:
             await reader.start()
         _leave_network()
-        await _serve(settings, folder, egress, job if reader else None)
+        await _serve(settings, folder, egress, job if reader else None, sinks)
     finally:
         if reader is not None:
             await reader.stop()
@@ -67,7 +71,13 @@ def _leave_network() -> None:
         log.info("agent: own network namespace")
 
 
-async def _serve(settings: dict[str, Any], folder: Path, egress: EgressProcess, job: Job | None) -> None:
+async def _serve(
+    settings: dict[str, Any],
+    folder: Path,
+    egress: EgressProcess,
+    job: Job | None,
+    sinks: Sequence[SinkSettings],
+) -> None:
     from reuna.edge.train import Trainer  # brings numpy, whose threads would stay in the network
     from reuna.edge.workshop import WorkerWorkshop
 
@@ -84,10 +94,11 @@ async def _serve(settings: dict[str, Any], folder: Path, egress: EgressProcess, 
     beside = [
         asyncio.create_task(egress.emit(Event(name, boot, 0, clock.now(), "started"))),
         asyncio.create_task(_run_releases(settings, boot, folder, egress, job)),
+        asyncio.create_task(_send_answers(sinks, folder, egress)),
     ]
     try:
         hello = Hello(name, boot, __version__, protocol=VERSION, oldest=OLDEST)
-        await asyncio.gather(Presence(lambda: egress.hello(hello), settings["hello_s"]).keep(), beside[1])
+        await asyncio.gather(Presence(lambda: egress.hello(hello), settings["hello_s"]).keep(), *beside[1:])
     finally:
         for task in beside:
             task.cancel()
@@ -105,12 +116,12 @@ async def _run_releases(
     """
     from reuna.edge.answering import Answering, place_of
     from reuna.edge.monitor import Monitor
-    from reuna.edge.reader import declared
+    from reuna.edge.reader import declared as sources_of
     from reuna.edge.releases import Releases, bench_without_machine
 
     clock, limits = SystemClock(), sandbox_limits(settings)
     bench = bench_without_machine(limits, settings["sandbox.min_level"])
-    sources, store = declared(job) if job is not None else ((), None)
+    sources, store = sources_of(job) if job is not None else ((), None)
     answers = store is not None and settings["live.on"]
     data = Path(settings["data"]).absolute()
     monitor = Monitor(settings["name"], boot, folder, data, egress.emit, clock, ThreadOffload())
@@ -131,6 +142,14 @@ async def _run_releases(
             if answering is not None:
                 answering.close()
         await clock.sleep(AGAIN_S)
+
+
+async def _send_answers(sinks: Sequence[SinkSettings], folder: Path, egress: EgressProcess) -> None:
+    """Hand answers to the egress, for each sink."""
+    from reuna.edge.answering import ANSWERS
+    from reuna.edge.sinks import send_all
+
+    await send_all(sinks, folder, folder / ANSWERS, egress.deliver, SystemClock(), ThreadOffload())
 
 
 def gateway_of(fleet: str, fog: str) -> Identity:
@@ -159,4 +178,5 @@ def egress_settings(settings: dict[str, Any], folder: Path) -> EgressSettings:
         enrol=settings["enrol.parent"],
         heads_s=settings["heads_s"],
         dataset=settings["dataset"],
+        sinks=settings["sinks"] and str(Path(settings["sinks"]).absolute()),
     )

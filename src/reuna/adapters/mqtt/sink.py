@@ -1,0 +1,60 @@
+"""The sink ``mqtt``: each answer is a message of JSON, sent at least once.
+
+It stays connected; what breaks the connection is told, and the next delivery connects again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from reuna.adapters.mqtt.client import client_of, connected, failure_of
+from reuna.core.errors import Unreachable
+from reuna.core.sink_settings import MqttTarget
+from reuna.core.sinks import Answer
+
+if TYPE_CHECKING:
+    from aiomqtt import Client
+
+AT_LEAST_ONCE = 1
+
+
+class MqttSink:
+    """The `Sink` port on a broker. Raises `ExtraMissing` without aiomqtt, `KeyProblem` for its files."""
+
+    def __init__(self, name: str, target: MqttTarget) -> None:
+        self._what = f"sink {name}"
+        self._target = target
+        self._failure = failure_of(self._what)
+        self._open = AsyncExitStack()
+        self._client: Client | None = None
+
+    def encode(self, answers: Sequence[Answer]) -> tuple[bytes, ...]:
+        """See `Sink.encode`."""
+        return tuple(map(msgspec.json.encode, answers))
+
+    async def send(self, messages: Sequence[bytes]) -> bool:
+        """See `Sink.send`. Raises `KeyProblem`, `Unreachable`."""
+        try:
+            client = self._client or await self._connected()
+            for each in messages:
+                await client.publish(self._target.topic, each, qos=AT_LEAST_ONCE, retain=self._target.retain)
+        except (OSError, self._failure) as error:
+            await self.close()
+            broker = self._target.broker
+            raise Unreachable(f"{self._what}: {broker.host}:{broker.port}: {error}") from error
+        return True
+
+    async def close(self) -> None:
+        """See `Sink.close`."""
+        self._client = None
+        await self._open.aclose()
+
+    async def _connected(self) -> Client:
+        client = client_of(self._what, self._target.broker)
+        await self._open.enter_async_context(connected(client, self._failure))
+        self._client = client
+        return client
