@@ -5,8 +5,9 @@ It stays connected; what breaks the connection is told, and the next delivery co
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -31,6 +32,7 @@ class MqttSink:
         self._failure = failure_of(self._what)
         self._open = AsyncExitStack()
         self._client: Client | None = None
+        self._watch: asyncio.Task[None] | None = None
 
     def encode(self, answers: Sequence[Answer]) -> tuple[bytes, ...]:
         """See `Sink.encode`."""
@@ -51,10 +53,19 @@ class MqttSink:
     async def close(self) -> None:
         """See `Sink.close`."""
         self._client = None
+        if self._watch is not None:
+            self._watch.cancel()
+            await asyncio.gather(self._watch, return_exceptions=True)
         await self._open.aclose()
 
     async def _connected(self) -> Client:
         client = client_of(self._what, self._target.broker)
         await self._open.enter_async_context(connected(client, self._failure))
+        self._watch = asyncio.create_task(self._until_lost(client))
         self._client = client
         return client
+
+    async def _until_lost(self, client: Client) -> None:
+        """No message comes, for nothing is subscribed to; what ends is the connection."""
+        with suppress(self._failure):
+            await anext(client.messages)
