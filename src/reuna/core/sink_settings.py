@@ -26,11 +26,16 @@ from typing import Any, TypeAlias, cast
 
 from reuna.core.errors import SettingsError
 from reuna.core.mqtt_settings import BROKER, Broker, broker_of, broker_wrong
+from reuna.core.opcua_settings import OPTIONS as OPCUA_OPTIONS
+from reuna.core.opcua_settings import OpcUaSettings, OpcUaTag, node, node_wrong, security_mistakes, url_wrong
 from reuna.core.settings import Option, between, one_of
 from reuna.core.sinks import WHATS, Chosen, What, wrong_address
 from reuna.core.source_kinds import merged
 
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
+OPCUA_KEYS = ("url", "security", "mode", "certificate", "key", "server_certificate", "trust", "user",
+              "password_file")  # fmt: skip
+VALUE_TYPES = ("Double", "Float", "Int32", "Boolean")
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 _URL = re.compile(r"(https?)://([A-Za-z0-9.-]+|\[[0-9a-f:.]+\])(:\d{1,5})?(/[!-~]*)?")
 
@@ -52,10 +57,17 @@ MQTT = (
     Option("topic", str, "", "mqtt: topic of each answer"),
     Option("retain", bool, False, "mqtt: the broker keeps the newest answer"),
 )
+OPCUA = (
+    *(option for option in OPCUA_OPTIONS if option.name in OPCUA_KEYS),
+    Option("node", str, "", "opcua: the one node that is written, as nsu=URI;s=NAME or ns=INDEX;i=NUMBER"),
+    Option("type", str, "Double", "opcua: the type of its value", check=one_of(*VALUE_TYPES)),
+    Option("stamp", bool, False, "opcua: with status and source time, which not every server takes"),
+)
 KINDS: dict[str, tuple[tuple[Option, ...], tuple[str, ...]]] = {
     "file": (FILE, ("folder",)),
     "webhook": (WEBHOOK, ("url",)),
     "mqtt": (MQTT, ("host", "topic")),
+    "opcua": (OPCUA, ("url", "node")),
 }  #: their own keys, and those that are needed
 COMMON = (
     Option("what", str, "every", "every answer, or only changes of answer or state", check=one_of(*WHATS)),
@@ -147,7 +159,20 @@ class MqttTarget:
         return f"{scheme}://{self.broker.host}:{self.broker.port}/{self.topic}"
 
 
-Target: TypeAlias = FileTarget | WebhookTarget | MqttTarget
+@dataclass(frozen=True)
+class OpcUaTarget:
+    """A node of an OPC UA server, by the only tag of ``server``."""
+
+    server: OpcUaSettings
+    type: str = "Double"
+    stamp: bool = False
+
+    @property
+    def address(self) -> str:
+        return f"{self.server.url}#{self.server.tags[0].node}".replace(" ", "%20")
+
+
+Target: TypeAlias = FileTarget | WebhookTarget | MqttTarget | OpcUaTarget
 
 
 @dataclass(frozen=True)
@@ -218,20 +243,33 @@ def _mqtt_wrong(place: str, table: Mapping[str, Any]) -> Iterator[str]:
         yield f"{place}.topic is {table['topic']!r}, and + and # cannot be in it"
 
 
+def _opcua_wrong(place: str, table: Mapping[str, Any]) -> Iterator[str]:
+    if wrong := url_wrong(table["url"]):
+        yield f"{place}.url is {table['url']!r}, {wrong}"
+    if wrong := node_wrong(table["node"]):
+        yield f"{place}.node is {table['node']!r}, {wrong}"
+    yield from security_mistakes(place, table)
+
+
 WRONG: dict[str, Callable[[str, Mapping[str, Any]], Iterator[str]]] = {
     "file": _file_wrong,
     "webhook": _webhook_wrong,
     "mqtt": _mqtt_wrong,
+    "opcua": _opcua_wrong,
 }
 
 
 def _sink(name: str, table: Mapping[str, Any]) -> SinkSettings:
     said = {option.name: table.get(option.name, option.default) for option in COMMON}
     chosen = Chosen(cast("What", said["what"]), said["project"], said["keep_s"])
-    return SinkSettings(name, table["kind"], _target(table), chosen, said["every_s"])
+    return SinkSettings(name, table["kind"], _target(name, table), chosen, said["every_s"])
 
 
-def _target(table: Mapping[str, Any]) -> Target:
+def _target(name: str, table: Mapping[str, Any]) -> Target:
+    if table["kind"] == "opcua":
+        own = {key: table[key] for key in OPCUA_KEYS if key in table}
+        server = OpcUaSettings(name, tags=(OpcUaTag("answer", node(table["node"])),), **own)
+        return OpcUaTarget(server, table.get("type", "Double"), table.get("stamp", False))
     if table["kind"] == "mqtt":
         return MqttTarget(broker_of(table), table["topic"], table.get("retain", False))
     options = KINDS[table["kind"]][0]

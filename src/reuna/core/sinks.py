@@ -28,7 +28,7 @@ MOST_NUMBERS = 1000  #: of a graph's output; a longer one stays here
 LIVE = "live"  #: the role of an answer that counts
 NS = 10**9
 MAX_ADDRESS = 200  #: characters, as the ledger has room for it
-_ADDRESS = re.compile(r"(https?|mqtts?)://[!-~]+|file:/[!-~]*")
+_ADDRESS = re.compile(r"(https?|mqtts?|opc\.tcp)://[!-~]+|file:/[!-~]*")
 
 
 class Answer(msgspec.Struct, frozen=True):

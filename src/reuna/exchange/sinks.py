@@ -7,15 +7,16 @@ the entry they have, as long as the policy still lets them.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
 from reuna.adapters.clock import SystemClock, ThreadOffload
-from reuna.core.errors import BadMessage, Refused
+from reuna.core.errors import BadMessage, ExtraMissing, Refused
 from reuna.core.outcomes import Outcome
 from reuna.core.ports import Clock, Offload
-from reuna.core.sink_settings import FileTarget, SinkSettings, WebhookTarget
-from reuna.core.sinks import Sink, numbers, told
+from reuna.core.sink_settings import FileTarget, MqttTarget, SinkSettings, WebhookTarget
+from reuna.core.sinks import Answer, Sink, numbers, told
 from reuna.exchange.declared_sinks import declared
 from reuna.exchange.flows import FlowControl, Passage
 from reuna.exchange.link import EgressSettings
@@ -49,14 +50,19 @@ class SinkGate:
         self._in_time = in_time
         self._clock = clock
         self._open: dict[str, Sink] = {}
+        self._turns = {each.name: asyncio.Lock() for each in declared}
 
     async def deliver(self, sink: str, number: int, outcomes: Sequence[Outcome]) -> bool:
         """See `Sinks.deliver`."""
         settings = self._declared.get(sink)
         if settings is None:
             raise BadMessage(f"there is no sink {sink!r:.80}")
+        async with self._turns[sink]:
+            return await self._deliver(settings, number, [told(self._node, each) for each in outcomes])
+
+    async def _deliver(self, settings: SinkSettings, number: int, answers: Sequence[Answer]) -> bool:
+        sink = settings.name
         way = self._open.get(sink) or self._open.setdefault(sink, self._make(settings))
-        answers = [told(self._node, each) for each in outcomes]
         messages, values = way.encode(answers), numbers(answers)
 
         def ask() -> Passage:
@@ -88,9 +94,19 @@ def opened(settings: SinkSettings, offload: Offload) -> Sink:
         from reuna.adapters.webhook_sink import WebhookSink
 
         return WebhookSink(name, target, offload)
-    from reuna.adapters.mqtt.sink import MqttSink
+    if isinstance(target, MqttTarget):
+        from reuna.adapters.mqtt.sink import MqttSink
 
-    return MqttSink(name, target)
+        return MqttSink(name, target)
+    try:
+        from reuna.adapters.opcua.sink import OpcUaSink
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != "asyncua":
+            raise
+        raise ExtraMissing(
+            f"sink {name}: asyncua is not installed", "Run `pip install 'reuna[opcua]'`."
+        ) from None
+    return OpcUaSink(target, SystemClock(), offload)
 
 
 def open_gate(settings: EgressSettings, flows: FlowControl, in_time: InTime) -> SinkGate:

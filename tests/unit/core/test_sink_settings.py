@@ -8,10 +8,20 @@ import pytest
 
 from reuna.core.errors import SettingsError
 from reuna.core.settings import Source, parse
-from reuna.core.sink_settings import SINKS, FileTarget, MqttTarget, SinkSettings, WebhookTarget, sinks_of
+from reuna.core.sink_settings import (
+    SINKS,
+    FileTarget,
+    MqttTarget,
+    OpcUaTarget,
+    SinkSettings,
+    WebhookTarget,
+    sinks_of,
+)
 
 FILE = {"kind": "file", "folder": "/var/answers/"}
 WEB = {"kind": "webhook", "url": "https://alarms.plant/reuna?key=secret"}
+NODE = "nsu=http://example.com/press;s=My Answer"
+OPCUA = {"kind": "opcua", "url": "opc.tcp://press:4840/", "node": NODE, "security": "none"}
 MQTT = {"kind": "mqtt", "host": "broker.plant", "topic": "reuna/answers"}
 
 
@@ -28,6 +38,10 @@ def test_each_kind_has_its_target_and_the_address_that_a_policy_names() -> None:
     assert alarms.chosen.what == "changes"
     assert isinstance(line.target, MqttTarget)
     assert line.recipient == "mqtt://broker.plant:1883/reuna/answers"
+    (press,) = read(press=OPCUA)
+    assert isinstance(press.target, OpcUaTarget)
+    assert press.recipient == "opc.tcp://press:4840/#nsu=http://example.com/press;s=My%20Answer"
+    assert (press.target.type, press.target.stamp) == ("Double", False)
     (safe,) = read(line={**MQTT, "authority": "ca.pem"})
     assert safe.recipient == "mqtts://broker.plant:8883/reuna/answers"
 
@@ -35,7 +49,7 @@ def test_each_kind_has_its_target_and_the_address_that_a_policy_names() -> None:
 @pytest.mark.parametrize(
     ("sink", "said"),
     [
-        ({"folder": "/a"}, "sinks.one has no kind, expected one of file, webhook, mqtt"),
+        ({"folder": "/a"}, "sinks.one has no kind, expected one of file, webhook, mqtt, opcua"),
         ({"kind": "fax"}, "sinks.one.kind is 'fax', must be one of file"),
         ({"kind": "file"}, "sinks.one has no folder"),
         ({**FILE, "folder": "answers"}, "sinks.one.folder is 'answers', expected an absolute path"),
@@ -50,6 +64,11 @@ def test_each_kind_has_its_target_and_the_address_that_a_policy_names() -> None:
         ({**WEB, "url": "http://127.0.0.1.plant/"}, "what goes to another machine goes by https"),
         ({**WEB, "key": "k.pem"}, "sinks.one: certificate and key go together"),
         ({**MQTT, "topic": "reuna/#"}, "sinks.one.topic is 'reuna/#'"),
+        ({**OPCUA, "url": "opc.tcp://me@press"}, "sinks.one.url is 'opc.tcp://me@press', must have no user"),
+        ({**OPCUA, "node": "answer"}, "sinks.one.node is 'answer', is no node"),
+        ({**OPCUA, "type": "Text"}, "sinks.one.type is 'Text', must be one of Double"),
+        ({**OPCUA, "user": "me"}, "a password would travel where anyone can read it"),
+        ({**OPCUA, "security": "Basic256Sha256"}, "sinks.one has no certificate"),
         ({**MQTT, "password_file": "p"}, "sinks.one.password_file is set, and there is no user"),
     ],
 )
