@@ -52,7 +52,7 @@ class Listener:
 
     def _heard(self, _client: object, _data: object, message: paho.MQTTMessage) -> None:
         with self._changed:
-            self.got.append((message.topic, message.qos, message.payload))
+            self.got.append((message.topic, message.qos, bytes(message.payload)))
             self._changed.notify_all()
 
     def wait(self, count: int) -> list[str]:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import ssl
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from reuna.adapters.certificates import CertificateAuthority
 from reuna.adapters.clock import ThreadOffload
 from reuna.adapters.webhook_sink import WebhookSink
 from reuna.core.errors import KeyProblem, Unreachable
@@ -36,16 +39,24 @@ class Web(BaseHTTPRequestHandler):
         pass
 
 
+@contextmanager
+def served(running: HTTPServer) -> Iterator[int]:
+    running.handle_error = lambda *_: None  # type: ignore[method-assign]  # a client that hangs up
+    thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield running.server_address[1]
+    finally:
+        running.shutdown()
+        thread.join()
+        running.server_close()
+
+
 @pytest.fixture
 def server() -> Iterator[str]:
     Web.got.clear()
-    running = HTTPServer(("127.0.0.1", 0), Web)
-    thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield f"http://127.0.0.1:{running.server_address[1]}"
-    running.shutdown()
-    thread.join()
-    running.server_close()
+    with served(HTTPServer(("127.0.0.1", 0), Web)) as port:
+        yield f"http://127.0.0.1:{port}"
 
 
 async def put(url: str, **more: str) -> bool:
@@ -89,6 +100,24 @@ async def test_what_may_be_taken_later_is_to_be_tried_again(server: str, status:
 
 async def test_what_is_never_taken_is_refused(server: str) -> None:
     assert not await put(f"{server}/422")
+
+
+async def test_by_https_only_a_server_of_the_authority_gets_anything(tmp_path: Path) -> None:
+    own, other = (CertificateAuthority.create(tmp_path / name, "plant") for name in ("own", "other"))
+    pair = own.issue("gateway", "alarms", ["127.0.0.1"])
+    running = HTTPServer(("127.0.0.1", 0), Web)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pair.certificate, pair.key)
+    running.socket = context.wrap_socket(running.socket, server_side=True)
+    with served(running) as port:
+        url = f"https://127.0.0.1:{port}/200"
+        Web.got.clear()
+        for authority in ("", str(other.issue("edge", "e").authority)):
+            with pytest.raises(Unreachable, match="certificate verify failed"):
+                await put(url, authority=authority)
+        assert Web.got == []
+        assert await put(url, authority=str(pair.authority))
+    assert len(Web.got) == 1
 
 
 async def test_a_server_that_is_not_there_is_named_without_the_query() -> None:

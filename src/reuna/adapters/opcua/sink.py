@@ -1,7 +1,7 @@
 """The sink ``opcua``: writes each answer to one node of a server, the only thing that is ever written to one.
 
 Values in order; where there is no answer NaN, and no write for a type that has none. With ``stamp`` each has
-its source time and a status: `answered` is good, `mended` uncertain, the safe answer a substitute, none is bad.
+its source time and a status: `answered` is good, `mended` uncertain, a safe answer a substitute, none bad.
 `OneNode` stands before every request.
 """
 
