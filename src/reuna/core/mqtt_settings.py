@@ -32,6 +32,7 @@ from reuna.core.source_kinds import AS_IT_IS, HOST, PORT, Kind, Peer, scaling_of
 from reuna.core.sources import Scaling
 from reuna.core.topics import wrong_filter
 
+NAMESPACE = "spBv1.0"  #: of Sparkplug B
 PORT_PLAIN, PORT_TLS = 1883, 8883
 TIME_UNITS = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
 

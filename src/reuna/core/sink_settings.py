@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias, cast
 
 from reuna.core.errors import SettingsError
-from reuna.core.mqtt_settings import BROKER, Broker, broker_of, broker_wrong
+from reuna.core.mqtt_settings import BROKER, NAMESPACE, Broker, broker_of, broker_wrong
 from reuna.core.opcua_settings import OPTIONS as OPCUA_OPTIONS
 from reuna.core.opcua_settings import OpcUaSettings, OpcUaTag, node, node_wrong, security_mistakes, url_wrong
 from reuna.core.settings import Option, between, one_of
@@ -52,14 +52,20 @@ WEBHOOK = (
     Option("key", str, "", "file of its private key (PEM)"),
     Option("token_file", str, "", "webhook: file whose first line is sent as a bearer token"),
 )
+OWN_BROKER = tuple(option for option in BROKER if option.name not in ("qos", "session"))
 MQTT = (
-    *(option for option in BROKER if option.name not in ("qos", "session")),
+    *OWN_BROKER,
     Option("topic", str, "", "mqtt: topic of each answer"),
     Option("retain", bool, False, "mqtt: the broker keeps the newest answer"),
 )
+SPARKPLUG = (
+    *OWN_BROKER,
+    Option("group", str, "", "sparkplug: the group of the node that tells answers"),
+    Option("node", str, "", "sparkplug: the node; opcua: the one node that is written, as nsu=URI;s=NAME"),
+)
 OPCUA = (
     *(option for option in OPCUA_OPTIONS if option.name in OPCUA_KEYS),
-    Option("node", str, "", "opcua: the one node that is written, as nsu=URI;s=NAME or ns=INDEX;i=NUMBER"),
+    Option("node", str, "", "sparkplug: the node; opcua: the one node that is written, as nsu=URI;s=NAME"),
     Option("type", str, "Double", "opcua: the type of its value", check=one_of(*VALUE_TYPES)),
     Option("stamp", bool, False, "opcua: with status and source time, which not every server takes"),
 )
@@ -67,6 +73,7 @@ KINDS: dict[str, tuple[tuple[Option, ...], tuple[str, ...]]] = {
     "file": (FILE, ("folder",)),
     "webhook": (WEBHOOK, ("url",)),
     "mqtt": (MQTT, ("host", "topic")),
+    "sparkplug": (SPARKPLUG, ("host", "group", "node")),
     "opcua": (OPCUA, ("url", "node")),
 }  #: their own keys, and those that are needed
 COMMON = (
@@ -155,8 +162,20 @@ class MqttTarget:
 
     @property
     def address(self) -> str:
-        scheme = "mqtts" if self.broker.tls else "mqtt"
-        return f"{scheme}://{self.broker.host}:{self.broker.port}/{self.topic}"
+        return f"{_at(self.broker)}/{self.topic}"
+
+
+@dataclass(frozen=True)
+class SparkplugTarget:
+    """An edge node of its own at a broker."""
+
+    broker: Broker
+    group: str
+    node: str
+
+    @property
+    def address(self) -> str:
+        return f"{_at(self.broker)}/{NAMESPACE}/{self.group}/{self.node}"
 
 
 @dataclass(frozen=True)
@@ -172,7 +191,7 @@ class OpcUaTarget:
         return f"{self.server.url}#{self.server.tags[0].node}".replace(" ", "%20")
 
 
-Target: TypeAlias = FileTarget | WebhookTarget | MqttTarget | OpcUaTarget
+Target: TypeAlias = FileTarget | WebhookTarget | MqttTarget | SparkplugTarget | OpcUaTarget
 
 
 @dataclass(frozen=True)
@@ -243,6 +262,13 @@ def _mqtt_wrong(place: str, table: Mapping[str, Any]) -> Iterator[str]:
         yield f"{place}.topic is {table['topic']!r}, and + and # cannot be in it"
 
 
+def _sparkplug_wrong(place: str, table: Mapping[str, Any]) -> Iterator[str]:
+    yield from broker_wrong(place, table)
+    for key in ("group", "node"):
+        if any(sign in table[key] for sign in "+#/"):
+            yield f"{place}.{key} is {table[key]!r}, and +, # and / cannot be in it"
+
+
 def _opcua_wrong(place: str, table: Mapping[str, Any]) -> Iterator[str]:
     if wrong := url_wrong(table["url"]):
         yield f"{place}.url is {table['url']!r}, {wrong}"
@@ -255,6 +281,7 @@ WRONG: dict[str, Callable[[str, Mapping[str, Any]], Iterator[str]]] = {
     "file": _file_wrong,
     "webhook": _webhook_wrong,
     "mqtt": _mqtt_wrong,
+    "sparkplug": _sparkplug_wrong,
     "opcua": _opcua_wrong,
 }
 
@@ -265,6 +292,10 @@ def _sink(name: str, table: Mapping[str, Any]) -> SinkSettings:
     return SinkSettings(name, table["kind"], _target(name, table), chosen, said["every_s"])
 
 
+def _at(broker: Broker) -> str:
+    return f"{'mqtts' if broker.tls else 'mqtt'}://{broker.host}:{broker.port}"
+
+
 def _target(name: str, table: Mapping[str, Any]) -> Target:
     if table["kind"] == "opcua":
         own = {key: table[key] for key in OPCUA_KEYS if key in table}
@@ -272,6 +303,8 @@ def _target(name: str, table: Mapping[str, Any]) -> Target:
         return OpcUaTarget(server, table.get("type", "Double"), table.get("stamp", False))
     if table["kind"] == "mqtt":
         return MqttTarget(broker_of(table), table["topic"], table.get("retain", False))
+    if table["kind"] == "sparkplug":
+        return SparkplugTarget(broker_of(table), table["group"], table["node"])
     options = KINDS[table["kind"]][0]
     said = {option.name: table[option.name] for option in options if option.name in table}
     return FileTarget(**said) if table["kind"] == "file" else WebhookTarget(**said)

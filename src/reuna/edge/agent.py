@@ -14,7 +14,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +22,9 @@ from reuna.adapters.clock import SystemClock, ThreadOffload
 from reuna.adapters.sandbox import NotReached, leave_network_whole
 from reuna.core.errors import StorageError
 from reuna.core.records import Event, Hello, Identity
-from reuna.core.sink_settings import SinkSettings
 from reuna.edge.reading import Job, ReaderProcess
 from reuna.edge.settings import sandbox_limits
 from reuna.exchange.child import EgressProcess
-from reuna.exchange.declared_sinks import declared
 from reuna.exchange.link import EgressSettings
 from reuna.exchange.presence import Presence
 from reuna.wire import OLDEST, VERSION
@@ -43,7 +40,6 @@ async def run(settings: dict[str, Any], changes: asyncio.Queue[dict[str, Any]]) 
     """
     folder = Path(settings["folder"]).absolute()
     folder.mkdir(parents=True, exist_ok=True)
-    sinks = declared(settings["sinks"])  # a mistake in them is told before anything starts
     egress = EgressProcess(egress_settings(settings, folder))
     job = Job(settings["name"], settings["sources"], str(folder))
     reader = ReaderProcess(job) if settings["sources"] else None
@@ -52,7 +48,7 @@ async def run(settings: dict[str, Any], changes: asyncio.Queue[dict[str, Any]]) 
         if reader is not None:
             await reader.start()
         _leave_network()
-        await _serve(settings, folder, egress, job if reader else None, sinks)
+        await _serve(settings, folder, egress, job if reader else None)
     finally:
         if reader is not None:
             await reader.stop()
@@ -71,13 +67,7 @@ def _leave_network() -> None:
         log.info("agent: own network namespace")
 
 
-async def _serve(
-    settings: dict[str, Any],
-    folder: Path,
-    egress: EgressProcess,
-    job: Job | None,
-    sinks: Sequence[SinkSettings],
-) -> None:
+async def _serve(settings: dict[str, Any], folder: Path, egress: EgressProcess, job: Job | None) -> None:
     from reuna.edge.train import Trainer  # brings numpy, whose threads would stay in the network
     from reuna.edge.workshop import WorkerWorkshop
 
@@ -94,7 +84,7 @@ async def _serve(
     beside = [
         asyncio.create_task(egress.emit(Event(name, boot, 0, clock.now(), "started"))),
         asyncio.create_task(_run_releases(settings, boot, folder, egress, job)),
-        asyncio.create_task(_send_answers(sinks, folder, egress)),
+        asyncio.create_task(_send_answers(settings["sinks"], folder, egress)),
     ]
     try:
         hello = Hello(name, boot, __version__, protocol=VERSION, oldest=OLDEST)
@@ -116,12 +106,12 @@ async def _run_releases(
     """
     from reuna.edge.answering import Answering, place_of
     from reuna.edge.monitor import Monitor
-    from reuna.edge.reader import declared as sources_of
+    from reuna.edge.reader import declared
     from reuna.edge.releases import Releases, bench_without_machine
 
     clock, limits = SystemClock(), sandbox_limits(settings)
     bench = bench_without_machine(limits, settings["sandbox.min_level"])
-    sources, store = sources_of(job) if job is not None else ((), None)
+    sources, store = declared(job) if job is not None else ((), None)
     answers = store is not None and settings["live.on"]
     data = Path(settings["data"]).absolute()
     monitor = Monitor(settings["name"], boot, folder, data, egress.emit, clock, ThreadOffload())
@@ -144,14 +134,18 @@ async def _run_releases(
         await clock.sleep(AGAIN_S)
 
 
-async def _send_answers(sinks: Sequence[SinkSettings], folder: Path, egress: EgressProcess) -> None:
-    """Hand answers to the egress, for each sink; without any, nothing is loaded for it."""
+async def _send_answers(sinks: str, folder: Path, egress: EgressProcess) -> None:
+    """Hand answers to the egress, for each sink of the file; without any, nothing is loaded for it.
+
+    Raises `SettingsError`.
+    """
     if not sinks:
         return
     from reuna.edge.answering import ANSWERS
     from reuna.edge.sinks import send_all
+    from reuna.exchange.declared_sinks import declared
 
-    await send_all(sinks, folder, folder / ANSWERS, egress.deliver, SystemClock(), ThreadOffload())
+    await send_all(declared(sinks), folder, folder / ANSWERS, egress.deliver, SystemClock(), ThreadOffload())
 
 
 def gateway_of(fleet: str, fog: str) -> Identity:

@@ -38,6 +38,8 @@ def broker(tmp_path: Path) -> Iterator[Mosquitto]:
 class Listener:
     """Another client of the broker, of another library."""
 
+    topics = "plant/#"
+
     def __init__(self, port: int) -> None:
         self.got: list[tuple[str, int, bytes]] = []
         self._changed = threading.Condition()
@@ -46,7 +48,7 @@ class Listener:
         self._client.on_message = self._heard
         self._client.on_subscribe = lambda *_: self._ready.set()
         self._client.connect("127.0.0.1", port)
-        self._client.subscribe("plant/#", qos=1)
+        self._client.subscribe(self.topics, qos=1)
         self._client.loop_start()
         assert self._ready.wait(10)
 
@@ -55,9 +57,12 @@ class Listener:
             self.got.append((message.topic, message.qos, bytes(message.payload)))
             self._changed.notify_all()
 
-    def wait(self, count: int) -> list[str]:
+    def wait_for(self, count: int) -> None:
         with self._changed:
             assert self._changed.wait_for(lambda: len(self.got) >= count, 10)
+
+    def wait(self, count: int) -> list[str]:
+        self.wait_for(count)
         return [json.loads(payload)["id"] for _, _, payload in self.got]
 
     def close(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -22,6 +23,7 @@ FILE = {"kind": "file", "folder": "/var/answers/"}
 WEB = {"kind": "webhook", "url": "https://alarms.plant/reuna?key=secret"}
 NODE = "nsu=http://example.com/press;s=My Answer"
 OPCUA = {"kind": "opcua", "url": "opc.tcp://press:4840/", "node": NODE, "security": "none"}
+SPARKPLUG = {"kind": "sparkplug", "host": "broker.plant", "group": "plant", "node": "a"}
 MQTT = {"kind": "mqtt", "host": "broker.plant", "topic": "reuna/answers"}
 
 
@@ -42,6 +44,8 @@ def test_each_kind_has_its_target_and_the_address_that_a_policy_names() -> None:
     assert isinstance(press.target, OpcUaTarget)
     assert press.recipient == "opc.tcp://press:4840/#nsu=http://example.com/press;s=My%20Answer"
     assert (press.target.type, press.target.stamp) == ("Double", False)
+    (node,) = read(node=SPARKPLUG)
+    assert node.recipient == "mqtt://broker.plant:1883/spBv1.0/plant/a"
     (safe,) = read(line={**MQTT, "authority": "ca.pem"})
     assert safe.recipient == "mqtts://broker.plant:8883/reuna/answers"
 
@@ -49,7 +53,7 @@ def test_each_kind_has_its_target_and_the_address_that_a_policy_names() -> None:
 @pytest.mark.parametrize(
     ("sink", "said"),
     [
-        ({"folder": "/a"}, "sinks.one has no kind, expected one of file, webhook, mqtt, opcua"),
+        ({"folder": "/a"}, "sinks.one has no kind, expected one of file, webhook, mqtt, sparkplug, opcua"),
         ({"kind": "fax"}, "sinks.one.kind is 'fax', must be one of file"),
         ({"kind": "file"}, "sinks.one has no folder"),
         ({**FILE, "folder": "answers"}, "sinks.one.folder is 'answers', expected an absolute path"),
@@ -64,6 +68,7 @@ def test_each_kind_has_its_target_and_the_address_that_a_policy_names() -> None:
         ({**WEB, "url": "http://127.0.0.1.plant/"}, "what goes to another machine goes by https"),
         ({**WEB, "key": "k.pem"}, "sinks.one: certificate and key go together"),
         ({**MQTT, "topic": "reuna/#"}, "sinks.one.topic is 'reuna/#'"),
+        ({**SPARKPLUG, "group": "a/b"}, "sinks.one.group is 'a/b', and +, # and / cannot be in it"),
         ({**OPCUA, "url": "opc.tcp://me@press"}, "sinks.one.url is 'opc.tcp://me@press', must have no user"),
         ({**OPCUA, "node": "answer"}, "sinks.one.node is 'answer', is no node"),
         ({**OPCUA, "type": "Text"}, "sinks.one.type is 'Text', must be one of Double"),
@@ -73,7 +78,7 @@ def test_each_kind_has_its_target_and_the_address_that_a_policy_names() -> None:
     ],
 )
 def test_a_mistake_names_the_setting(sink: dict[str, Any], said: str) -> None:
-    with pytest.raises(SettingsError, match=said.replace(".", r"\.").replace("?", r"\?")):
+    with pytest.raises(SettingsError, match=re.escape(said)):
         read(one=sink)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from reuna.adapters.clock import ThreadOffload
 from reuna.core.errors import BadMessage, Refused, SettingsError, Unreachable
 from reuna.core.outcomes import Outcome
 from reuna.core.sink_settings import FileTarget, SinkSettings
@@ -17,11 +18,17 @@ from reuna.core.sinks import Answer, Chosen
 from reuna.exchange.declared_sinks import declared
 from reuna.exchange.flows import Passage, SiteFlows
 from reuna.exchange.intents import Standing
-from reuna.exchange.sinks import SinkGate
+from reuna.exchange.link import EgressSettings
+from reuna.exchange.sinks import SinkGate, open_gate, opened
 from reuna.trust.ledger import Entry
 from reuna.trust.policy import FlowRule, Policy, digest
 from reuna.trust.policy_text import parse
 
+SAID = EgressSettings(
+    name="edge-1", parent="fog-1", parent_identity="", nats_url="", freight_host="", freight_port=1,
+    certificate="", key="", authority="", folder="", fleet="line", root="", policy="",
+    bus=("gateway", "fog-1"), freight=("gateway", "fog-1"),
+)  # fmt: skip
 ADDRESS = "file:/answers"
 SETTINGS = SinkSettings("archive", "file", FileTarget("/answers"), Chosen(), 1.0)
 POLICY = parse(
@@ -212,6 +219,37 @@ def test_a_mistake_in_the_file_is_told_at_its_line(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"sinks\.toml:3:1: sinks\.a\.folder"):
         declared(str(file))
     assert declared("") == ()
+
+
+async def test_a_file_with_mistakes_stops_no_egress(
+    tmp_path: Path, site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = tmp_path / "sinks.toml"
+    file.write_text("[sinks.a]\n")
+    settings = msgspec.structs.replace(SAID, sinks=str(file))
+    gate = open_gate(settings, site.flows, site.in_time)
+    assert "no answer leaves: R101" in caplog.text
+    with pytest.raises(BadMessage):
+        await gate.deliver("a", 1, [outcome(1)])
+
+
+@pytest.mark.parametrize(
+    ("table", "kind"),
+    [
+        ('kind = "file"\nfolder = "/answers"', "FileSink"),
+        ('kind = "webhook"\nurl = "https://alarms.plant/"', "WebhookSink"),
+        ('kind = "mqtt"\nhost = "broker.plant"\ntopic = "t"', "MqttSink"),
+        ('kind = "sparkplug"\nhost = "broker.plant"\ngroup = "g"\nnode = "n"', "SparkplugSink"),
+        ('kind = "opcua"\nurl = "opc.tcp://press"\nnode = "ns=2;s=A"\nsecurity = "none"', "OpcUaSink"),
+    ],
+)
+async def test_each_kind_is_opened_by_its_adapter(tmp_path: Path, table: str, kind: str) -> None:
+    file = tmp_path / "sinks.toml"
+    file.write_text(f"[sinks.a]\n{table}\n")
+    (settings,) = declared(str(file))
+    sink = opened(settings, ThreadOffload())
+    assert type(sink).__name__ == kind
+    await sink.close()
 
 
 async def test_over_the_line_between_place_and_egress_it_is_the_same(site: Site) -> None:
