@@ -21,7 +21,7 @@ from reuna.exchange.intents import Standing
 from reuna.exchange.link import EgressSettings
 from reuna.exchange.sinks import SinkGate, open_gate, opened
 from reuna.trust.ledger import Entry
-from reuna.trust.policy import FlowRule, Policy, digest
+from reuna.trust.policy import FlowRule, Limits, Policy, digest
 from reuna.trust.policy_text import parse
 
 SAID = EgressSettings(
@@ -179,6 +179,7 @@ def raise_until(refusal: Refused) -> None:
 
 
 async def test_the_same_answers_again_leave_under_the_entry_they_have(site: Site) -> None:
+    site.put(msgspec.structs.replace(POLICY, limits=Limits(bytes_per_day=600)))  # room for one, not for two
     site.sink.away = True
     for _ in range(3):
         with pytest.raises(Unreachable):
