@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -60,6 +61,19 @@ async def connected(client: Client, failure: type[Exception]) -> AsyncIterator[N
         client.timeout = LEAVE_S
         with suppress(failure):
             await client.__aexit__(None, None, None)
+
+
+async def while_connected(work: Coroutine[Any, Any, None], ending: asyncio.Task[None]) -> None:
+    """Carry out work over a connection; ``ending`` is over when that is. Raises `ConnectionError` then."""
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.wait({task, ending}, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise ConnectionResetError("the connection ended")
+        task.result()
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
 def _silent() -> logging.Logger:

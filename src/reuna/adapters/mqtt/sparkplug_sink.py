@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack, suppress
 from typing import TYPE_CHECKING
 
-from reuna.adapters.mqtt.client import client_of, connected, failure_of
+from reuna.adapters.mqtt.client import client_of, connected, failure_of, while_connected
 from reuna.adapters.mqtt.sparkplug import decode, encode
 from reuna.core.errors import BadMessage, Unreachable
 from reuna.core.ports import Clock
@@ -39,8 +39,7 @@ class SparkplugSink:
         self._node = SparkplugNode(target.group, target.node, self._bd_seq)
         self._turn = asyncio.Lock()
         self._open = AsyncExitStack()
-        self._client: Client | None = None
-        self._commands: asyncio.Task[None] | None = None
+        self._line: tuple[Client, asyncio.Task[None]] | None = None  #: with what ends with it
 
     def encode(self, answers: Sequence[Answer]) -> tuple[bytes, ...]:
         """See `Sink.encode`: the payload of one message of data for each."""
@@ -51,31 +50,35 @@ class SparkplugSink:
         """See `Sink.send`. Raises `KeyProblem`, `Unreachable`."""
         try:
             async with self._turn:
-                client = self._client or await self._connected()
-                if self._node.is_news(each for data in messages for each in decode(data).metrics):
-                    await self._born(client)
-                for data in messages:
-                    seq = encode(Payload(None, self._node.next_seq(), ()))
-                    await client.publish(self._node.topic("NDATA"), data + seq)
-                await client.subscribe(self._node.topic("NCMD"), ONCE_AT_LEAST)
+                client, ending = self._line or await self._connected()
+                await while_connected(self._publish(client, messages), ending)
         except (OSError, self._failure) as error:
             await self.close()
             broker = self._target.broker
             raise Unreachable(f"{self._what}: {broker.host}:{broker.port}: {error}") from error
         return True
 
+    async def _publish(self, client: Client, messages: Sequence[bytes]) -> None:
+        if self._node.is_news(each for data in messages for each in decode(data).metrics):
+            await self._born(client)
+        for data in messages:
+            seq = encode(Payload(None, self._node.next_seq(), ()))
+            await client.publish(self._node.topic("NDATA"), data + seq)
+        await client.subscribe(self._node.topic("NCMD"), ONCE_AT_LEAST)
+
     async def close(self) -> None:
         """See `Sink.close`. The node says its death itself, for a broker hides who takes leave."""
-        client, self._client = self._client, None
-        if self._commands is not None:
-            self._commands.cancel()
-            await asyncio.gather(self._commands, return_exceptions=True)
-        if client is not None:
+        if self._line is not None:
+            client, ending = self._line
+            self._line = None
+            death = client.publish(self._node.topic("NDEATH"), encode(self._node.death()), ONCE_AT_LEAST)
             with suppress(OSError, self._failure):
-                await client.publish(self._node.topic("NDEATH"), encode(self._node.death()), ONCE_AT_LEAST)
+                await while_connected(death, ending)
+            ending.cancel()
+            await asyncio.gather(ending, return_exceptions=True)
         await self._open.aclose()
 
-    async def _connected(self) -> Client:
+    async def _connected(self) -> tuple[Client, asyncio.Task[None]]:
         from aiomqtt import Will
 
         self._bd_seq += 1
@@ -84,9 +87,8 @@ class SparkplugSink:
         client = client_of(self._what, self._target.broker, will=will)
         await self._open.enter_async_context(connected(client, self._failure))
         await client.subscribe(self._node.topic("NCMD"), ONCE_AT_LEAST)
-        self._commands = asyncio.create_task(self._hear(client))
-        self._client = client
-        return client
+        self._line = client, asyncio.create_task(self._hear(client))
+        return self._line
 
     async def _born(self, client: Client) -> None:
         birth = self._node.birth(int(self._clock.now() * 1000))
