@@ -158,7 +158,7 @@ def test_whatever_is_killed_comes_back_and_no_window_is_answered_twice_or_lost(e
     assert watched["site"] == "fog-1"
     assert (watched["rows"], watched["blocks"]) == (60, 1)
     assert watched["windows"] >= 5
-    for part in ("reader", "worker", "main"):
+    for part in ("reader", "worker", "egress", "main"):
         edge.kill(part)
         edge.more(3)
     command = [sys.executable, "-m", "reuna.cli", "answers", str(edge.state), "--last", "100000", "--json"]
