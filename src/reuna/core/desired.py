@@ -303,6 +303,11 @@ def desired(sources: Sequence[Source]) -> Desired:
         for name in sorted(rollouts)
         if "release_from" not in tables["projects"][name]
     ]
+    mistakes += [
+        f"placements.{each.name}.waves is not [{ALL!r}], but waves are those of the project's rollout"
+        for each in found
+        if each.project in rollouts and each.waves != (ALL,)
+    ]
     if mistakes:
         lines = dict.fromkeys(located(line, places) for line in mistakes)
         raise SettingsError(

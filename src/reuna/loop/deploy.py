@@ -233,11 +233,9 @@ def _listing(
     waits = [wait for each in placements if (wait := _waits(each, desired, reality, now)) is not None]
     if not waits:
         found = _final(placements, desired, reality)
-        there = reality.catalogue.get(project, {})
-        kept = _kept(project, desired, reality) - {each.version for each in found}
-        return [
-            *(_as_listed(project, each, (), reality) for each in sorted(kept) if there.get(each)), *found
-        ], []  # fmt: skip
+        kept = sorted(_kept(project, desired, reality) - {each.version for each in found})
+        before = [_as_listed(project, each, (), reality) for each in kept if _digest(project, each, reality)]
+        return [*before, *found], []
     begun: dict[str, int] = {}
     for each in placements:
         begun |= dict.fromkeys(_begun(each, desired, reality, now), each.version)

@@ -334,6 +334,27 @@ def test_what_was_carried_out_leaves_no_change(
     assert plan(desired, after, NOW).waiting == found.waiting
 
 
+ROLLED = st.builds(Rolled, *[st.integers(0, 4)] * 4)
+
+
+@given(st.integers(1, 4), st.lists(VERSIONS, max_size=4, unique=True), ROLLED)
+def test_a_rollout_begins_once_with_the_newest_and_every_way_back_is_listed(
+    version: int, listed: list[tuple[str, int]], rolled: Rolled
+) -> None:
+    desired = rolling(version)
+    reality = there(*(at(*each) for each in listed), rolled={"pumps": rolled})
+    begun = list[Change]()
+    for _ in range(3):
+        found = plan(desired, reality, NOW)
+        begun += [each for each in found.changes if each.what == "rollout"]
+        reality = carried_out(reality, found.changes)
+    assert plan(desired, reality, NOW).changes == ()
+    own = {each.version for each in reality.listed if each.project == "pumps"}
+    assert own == {version, rolled.live, rolled.before, rolled.going} - {0}
+    assert len(begun) == (not rolled.going and max(own) > rolled.newest)
+    assert all(each.after == max(own) for each in begun)
+
+
 def is_in(node: str, each: Placement) -> bool:
     """Whether a wave names a node, its site or its cohort."""
     names = {name for wave in each.waves for name in COHORTS.get(wave, (wave,))}
