@@ -70,7 +70,7 @@ quiet_days = 0.02
 waves = ["{canary}", "all"]
 soak_s = 1
 offline = 0.5
-deadline_s = 20
+deadline_s = 10
 
 [run]
 local = false

@@ -30,7 +30,7 @@ T = TypeVar("T")
 LOOK_S = 0.5
 PATIENCE_S = 300.0
 HOLD_S = 45.0  #: how long drift lasts until a run begins: by then tables are of what is now
-AGAIN_S = 150.0  #: and how long until another one, when the first did not come to an end with it
+AGAIN_S = 120.0  #: and how long until another one, when the first did not come to an end with it
 STATE = """[fleet]
 name = "drift"
 [projects.presses]
