@@ -107,7 +107,7 @@ class Story:
         works = self.works
         await asyncio.sleep(drift.wait_s)
         known = len(await asyncio.to_thread(works.alarms))
-        newest = works.catalogue.versions()[-1]
+        newest, said = works.catalogue.versions()[-1], len(works.said())
         plant.write(works.plant, drift.first)
         self._began = time.time()
         self._say(f"{number}. {drift.name}")
@@ -115,7 +115,10 @@ class Story:
         self.detected_s.append(round(alarm["since"] - self._began, 2))
         self._tell(f"alarm: {alarm['sentence']}")
         if drift.stops == "gate":
-            await self._stopped(drift)
+            line = await works.until("a stopped candidate", lambda: works.stopped(said, drift.bad))
+            bad = works.bad_sites(line)
+            self._tell(f"{line}; not to be released because of {', '.join(bad)}")
+            self.stopped += bad == [drift.bad]
         if drift.stops == "devices":
             newest = await self._given_up(newest)
         plant.write(works.plant, drift.then)
@@ -133,12 +136,6 @@ class Story:
         await works.until("rest", works.rests)
         self.cycles += 1
         self._tell(f"every edge runs it, nothing alarms; runs: {', '.join(works.begun_states())}")
-
-    async def _stopped(self, drift: Drift) -> None:
-        """A candidate that the gate stops, and where it says that it is bad."""
-        line = await self.works.until("a stopped candidate", lambda: self.works.stopped(self.stopped))
-        self._tell(line)
-        self.stopped += drift.bad in line.partition(" at ")[2]
 
     async def _given_up(self, newest: int) -> int:
         """A release that goes out and comes back; its version."""

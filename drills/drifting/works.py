@@ -22,15 +22,17 @@ from drills.drifting.press import SIGNALS, UNITS
 from reuna.core.errors import ReunaError
 from reuna.fleet.client import Operator
 from reuna.fleet.layout import Fleet, PlaceFile, make_fleet
+from reuna.fleet.open_project import open_settings
 from reuna.fleet.release import Catalogue
 from reuna.fleet.session import ready
 from reuna.fleet.supervise import Supervisor
+from reuna.loop.release import judge_run
 
 T = TypeVar("T")
 LOOK_S = 0.5
 PATIENCE_S = 300.0
-HOLD_S = 45.0  #: how long drift lasts until a run begins: by then tables are of what is now
-AGAIN_S = 120.0  #: and how long until another one, when the first did not come to an end with it
+HOLD_S = plant.FRESH_S  #: how long drift lasts until a run begins: by then every table is of what is now
+AGAIN_S = HOLD_S + 75.0  #: and how long until another one, when the first did not come to an end with it
 STATE = """[fleet]
 name = "drift"
 [projects.presses]
@@ -200,10 +202,17 @@ class Works:
         newest = self.catalogue.versions()[-1]
         return newest if newest > than else 0
 
-    def stopped(self, known: int) -> str:
-        """The next run that `reuna apply` does not release, as it said; '' while there is none."""
-        lines = list(dict.fromkeys(line for line in self.said() if line.startswith("✗ ")))
-        return lines[known] if len(lines) > known else ""
+    def stopped(self, known: int, bad: str) -> str:
+        """What `reuna apply` said, after so many lines, of a run that is stopped at that press; '' while nothing."""
+        lines = (line for line in self.said()[known:] if line.startswith("✗ "))
+        return next((line for line in lines if line.rpartition(": worst ")[2].count(f" at {bad}, ")), "")
+
+    def bad_sites(self, line: str) -> list[str]:
+        """Where the gates do not hold for the run that such a line is about."""
+        run = line.split()[1]
+        result = json.loads((self.folder / "runs" / run / "result.json").read_text(encoding="utf-8"))
+        judged = judge_run(open_settings(self.project, []).gates, result, None)
+        return sorted({each["site"] for each in judged.as_dict()["verdicts"] if each["outcome"] != "pass"})
 
     def rollouts(self) -> list[dict[str, Any]]:
         """The newest first."""
