@@ -32,7 +32,9 @@ T = TypeVar("T")
 LOOK_S = 0.5
 PATIENCE_S = 300.0
 HOLD_S = plant.FRESH_S  #: how long drift lasts until a run begins: by then every table is of what is now
-AGAIN_S = HOLD_S + 75.0  #: and how long until another one, when the first did not come to an end with it
+AGAIN_S = (
+    3 * HOLD_S
+)  #: and until another one: a way from alarm to release, and tables of then, take no longer
 STATE = """[fleet]
 name = "drift"
 [projects.presses]
@@ -56,6 +58,16 @@ for_s = {again}
 cooldown_s = 1
 budget = {{ runs = 50, days = 1 }}
 """
+
+
+def stopped_at(said: Sequence[str], bad: str) -> str:
+    """The first line about a run that is not released, whose worst site is that press.
+
+    >>> stopped_at(["+ r-1 of presses", "✗ r-2 of presses, is not released: worst seen min 1 at p-3, which has 0"], "p-3")[:5]
+    '✗ r-2'
+    """
+    lines = (line for line in said if line.startswith("✗ "))
+    return next((line for line in lines if f" at {bad}, which has" in line.rpartition(": worst ")[2]), "")
 
 
 class Switched(Supervisor):
@@ -204,8 +216,7 @@ class Works:
 
     def stopped(self, known: int, bad: str) -> str:
         """What `reuna apply` said, after so many lines, of a run that is stopped at that press; '' while nothing."""
-        lines = (line for line in self.said()[known:] if line.startswith("✗ "))
-        return next((line for line in lines if line.rpartition(": worst ")[2].count(f" at {bad}, ")), "")
+        return stopped_at(self.said()[known:], bad)
 
     def bad_sites(self, line: str) -> list[str]:
         """Where the gates do not hold for the run that such a line is about."""

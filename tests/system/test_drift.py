@@ -14,6 +14,7 @@ from drills import drift as drill
 from drills.drifting import plant, project
 from drills.drifting.plant import TABLE, World, careless
 from drills.drifting.press import EFFECTS, KNOWN, NEW, NOISE, STROKE, STROKE_S, Condition, strokes
+from drills.drifting.works import stopped_at
 from reuna.adapters.project import load_entry
 from reuna.core.project import ProjectSettings
 from reuna.fleet.open_project import open_settings
@@ -129,6 +130,31 @@ def test_careless_labels_are_drawn_stroke_by_stroke() -> None:
     )
     assert (found[:, -1].reshape(-1, STROKE) == found[::STROKE, -1][:, None]).all()
     assert (careless(table, 0.0, (1, 2), np.random.default_rng(1)) == table).all()
+
+
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        (
+            "✗ r-2 of presses, drift: oil at press-3, is not released: worst seen min 1 at press-3, which has 0",
+            True,
+        ),
+        (
+            "✗ r-2 of presses, drift: oil at press-3, is not released: worst seen min 1 at press-1, which has 0",
+            False,
+        ),
+        (
+            "✗ r-2 of presses, drift: oil at press-3, is not released: its code is not that of the folder",
+            False,
+        ),
+        (
+            "+ r-2 of presses, drift: oil at press-3, is released next: closest seen min 1 at press-3, which has 1",
+            False,
+        ),
+    ],
+)
+def test_a_candidate_is_stopped_where_the_gate_says_and_not_where_it_drifted(line: str, found: bool) -> None:
+    assert (stopped_at(["drift is as wanted", line], "press-3") == line) is found
 
 
 HELD: dict[str, Any] = {
