@@ -14,7 +14,7 @@ signals, which press and when.
 In each cycle a node is switched off while the release goes out, and comes back when all others have it.
 Before that a control run without any drift counts alarms, which are false.
 
-    python -m drills.drift [--seed 1] [--edges 4] [--control-s 90] [--cycles 3] [--json]
+    python -m drills.drift [--seed 1] [--edges 4] [--control-s 90] [--only 3] [--json]
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from drills.drifting.plant import World
 from drills.drifting.press import KNOWN, NEW, SIGNALS, Condition
 from drills.drifting.works import Works
 
-CYCLES = 3
+ALL = (1, 2, 3)
 FAR = 6.0  #: how far drift goes, in parts of a signal's noise
 CARELESS = 0.6  #: share of labels that are drawn by chance
 Say = Callable[[str], None]
@@ -68,7 +68,7 @@ def planned(seed: int, edges: Sequence[str]) -> list[Drift]:
     press, signal = rng.choice(edges), rng.randrange(len(SIGNALS))
     bias = {press: tuple(rng.choice((-FAR, FAR)) if n == signal else 0.0 for n in range(len(SIGNALS)))}
     one, two, three = Condition(mode), Condition(mode, bias), Condition(mode, bias, (*KNOWN, NEW))
-    waits = [rng.uniform(2, 10) for _ in range(CYCLES)]
+    waits = [rng.uniform(2, 10) for _ in ALL]
     canary = edges[0]
     off = [rng.choice([each for each in edges if each not in (canary, busy)]) for busy in ("", press, "")]
     sensor = f"a bias of {SIGNALS[signal]} at {press}"
@@ -145,7 +145,7 @@ class Story:
         await works.until("its end", lambda: works.rolled(version) in ("failed", "aborted", "done"))
         found = next(each for each in works.rollouts() if each["version"] == version)
         self._tell(f"rollout {found['phase']}: {found['why']}")
-        await works.until("the way back", lambda: len(works.on(newest)) == len(works.names))
+        await works.until("the way back", lambda: works.running() == dict.fromkeys(works.names, newest))
         self.rolled_back += found["phase"] == "failed"
         return version
 
@@ -169,7 +169,7 @@ class Story:
 
 
 async def drill(
-    folder: Path, seed: int, edges: int, control_s: float, cycles: int, say: Say
+    folder: Path, seed: int, edges: int, control_s: float, cycles: Sequence[int], say: Say
 ) -> dict[str, Any]:
     """The fleet, the first release, the control run, the cycles."""
     works = Works(folder, [f"press-{number + 1}" for number in range(edges)], seed)
@@ -180,20 +180,21 @@ async def drill(
         works.alone(await works.first())
         say("   nobody is there any more; a control run without drift")
         await story.control(control_s)
-        for number, drift in enumerate(planned(seed, works.names)[:cycles], 1):
-            await story.cycle(number, drift)
+        drifts = planned(seed, works.names)
+        for number in cycles:
+            await story.cycle(number, drifts[number - 1])
         return await asyncio.to_thread(story.told)
     finally:
         await works.stop()
 
 
-def held(found: dict[str, Any], cycles: int = CYCLES) -> bool:
+def held(found: dict[str, Any], cycles: Sequence[int] = ALL) -> bool:
     """Whether the loop closed, and what was bad was stopped."""
     edges = found["edges"]
     return (
-        found["cycles"] == found["offline_converged"] == len(found["drift_to_champion_s"]) == cycles
-        and found["stopped_by_gate"] >= (cycles > 1)
-        and found["rolled_back_by_devices"] >= (cycles > 2)
+        found["cycles"] == found["offline_converged"] == len(found["drift_to_champion_s"]) == len(cycles)
+        and found["stopped_by_gate"] >= (2 in cycles)
+        and found["rolled_back_by_devices"] >= (3 in cycles)
         and 0 < edges == found["edges_on_champion"]
     )
 
@@ -206,20 +207,21 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--edges", type=at_least(4), default=4)
     parser.add_argument("--control-s", type=float, default=90.0)
-    parser.add_argument("--cycles", type=int, choices=range(CYCLES + 1), default=CYCLES)
+    parser.add_argument("--only", type=int, choices=ALL, action="append", help="a cycle; may be repeated")
     parser.add_argument("--keep", type=Path, help="a new folder, which is kept")
     parser.add_argument("--json", action="store_true", help="print the JSON line alone")
     args = parser.parse_args()
+    cycles = sorted({*args.only}) if args.only else ALL
     say = (lambda _text: None) if args.json else (lambda text: print(text, flush=True))
     folder = args.keep or Path(tempfile.mkdtemp(prefix="reuna-drift-"))
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        found = asyncio.run(drill(folder, args.seed, args.edges, args.control_s, args.cycles, say))
+        found = asyncio.run(drill(folder, args.seed, args.edges, args.control_s, cycles, say))
     finally:
         if args.keep is None:
             shutil.rmtree(folder, ignore_errors=True)
     print(json.dumps(found))
-    return 0 if held(found, args.cycles) else 1
+    return 0 if held(found, cycles) else 1
 
 
 if __name__ == "__main__":

@@ -205,6 +205,10 @@ class Works:
             if (has, phase) == (version, "confirmed")
         ]
 
+    def running(self) -> dict[str, int]:
+        """Edge -> version that it runs, on trial or confirmed."""
+        return {node: version for node, (version, _, _) in self.operates().items()}
+
     def alarms(self) -> list[dict[str, Any]]:
         """The oldest first."""
         return list(reversed(self.operator.watch()["alarms"]))

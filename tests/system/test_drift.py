@@ -179,4 +179,8 @@ HELD: dict[str, Any] = {
 )
 def test_the_drill_fails_for_each_promise_that_is_broken(broken: dict[str, Any]) -> None:
     assert drill.held(HELD)
+    assert drill.held(
+        {**HELD, "cycles": 1, "offline_converged": 1, "drift_to_champion_s": [9.0], "stopped_by_gate": 0},
+        (3,),
+    )
     assert not drill.held({**HELD, **broken})
