@@ -21,6 +21,7 @@ from reuna.core import errors
 from reuna.core.desired import DESIRED, desired_schema
 from reuna.core.project import OWN_SECTIONS, PROJECT, project_schema
 from reuna.core.settings import REQUIRED, Between, OneOf, Option
+from reuna.core.sink_settings import SINKS
 from reuna.core.source_settings import SOURCES
 from reuna.edge.settings import EDGE
 from reuna.fog.settings import FOG
@@ -48,6 +49,7 @@ TABLES: tuple[tuple[str, str, tuple[Option, ...]], ...] = (
     ("Fog", "`fog.toml`, then `REUNA_FOG_…`, then `--set NAME=VALUE`", FOG),
     ("Edge", "`edge.toml`, then `REUNA_EDGE_…`, then `--set NAME=VALUE`", EDGE),
     ("Sources", "`sources.toml`", SOURCES),
+    ("Sinks", "`sinks.toml`", SINKS),
     ("Desired state", "the TOML files of [a directory in git](../how-to/gitops.md), together", DESIRED),
 )
 

@@ -10,6 +10,7 @@ import msgspec
 
 from fuzz.kit import DIGEST, EVENT, HELLO, MEMBER, RECEIPT, UPDATE, attempt, run
 from reuna.core.errors import BadMessage, ReunaError, Unreachable
+from reuna.core.outcomes import Outcome
 from reuna.core.ports import Link
 from reuna.core.records import Work
 from reuna.exchange import link
@@ -22,6 +23,7 @@ REQUESTS: tuple[link.Request, ...] = (
     link.HandOver(b"plan", UPDATE, "no-such-file", b""),
     link.Emit(EVENT),
     link.Say(HELLO),
+    link.Deliver("alarms", 1, [Outcome("p", 1, DIGEST, 1, 3, "answered", 1.0, (0.25, 0.75))]),
 )
 ANSWERS: tuple[Done | Heard, ...] = (
     Done(1, path="blob", receipt=RECEIPT),
@@ -48,7 +50,7 @@ async def _serve(data: bytes) -> None:
     """An egress hears its place; each call it understands has one answer."""
     reader, out = asyncio.StreamReader(), _Out()
     frames = Frames(reader, cast("asyncio.StreamWriter", out))
-    server = LinkServer(frames, cast("Link", _Nowhere()), _Nowhere())
+    server = LinkServer(frames, cast("Link", _Nowhere()), _Nowhere(), _Nowhere())
     loop, tasks = asyncio.get_running_loop(), []
 
     def remember(loop: asyncio.AbstractEventLoop, work: Any, **more: Any) -> asyncio.Task[Any]:

@@ -32,8 +32,10 @@ def changing(source: str) -> list[str]:
 
 
 @pytest.mark.parametrize("path", sorted(OPCUA.glob("*.py")), ids=lambda path: path.stem)
-def test_the_opc_ua_client_asks_for_nothing_that_changes_a_server(path: Path) -> None:
-    assert changing(path.read_text(encoding="utf-8")) == []
+def test_the_opc_ua_source_asks_for_nothing_that_changes_a_server(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert changing(text) == (["WriteRequest", "write_attributes"] if path.stem == "sink" else [])
+    assert "opcua.sink" not in text, "no source knows what writes"
 
 
 MODBUS, MQTT = OPCUA.parent / "modbus_source.py", OPCUA.parent / "mqtt"
@@ -45,9 +47,13 @@ def test_the_modbus_client_asks_for_nothing_that_changes_a_device() -> None:
     assert "execute" not in text
 
 
-def test_only_the_request_for_a_birth_is_ever_published() -> None:
+def test_sources_publish_nothing_but_a_request_for_a_birth() -> None:
     found = {path.name: path.read_text(encoding="utf-8").count(".publish") for path in MQTT.glob("*.py")}
-    assert found == {"__init__.py": 0, "source.py": 0, "sparkplug.py": 1}
+    sinks = {"sink.py": 1, "sparkplug_sink.py": 3}
+    assert found == {"__init__.py": 0, "client.py": 0, "source.py": 0, "sparkplug.py": 1, **sinks}
+    for name in found.keys() - sinks:
+        lines = (MQTT / name).read_text(encoding="utf-8").splitlines()
+        assert not [line for line in lines if "import" in line and "sink" in line]
 
 
 def test_a_planted_write_is_found() -> None:

@@ -32,6 +32,7 @@ STATE = """
 name = "local"
 [projects.pumps]
 release_from = "../pumps"
+rollout = true
 [placements.canary]
 project = "pumps"
 follows = "challenger"
@@ -49,6 +50,7 @@ class Works:
         make_project(self.project, sample=True)
         text = (self.project / "reuna.toml").read_text()
         text = text.replace("rounds = 20", "rounds = 4") + "\n[run]\nlocal = false\ncentralised = false\n"
+        text += "[operate]\ntrial_s = 1\n[rollout]\nwaves = ['pump-1', 'all']\nsoak_s = 0\n"
         git(self.project, "init", "--quiet", "-b", "main", ".")
         self.gated(text, "all = { min = 0.01, max_drop = 0.9 }")
         data = {name: self.project / "data" / name for name in EDGES}
@@ -133,6 +135,8 @@ def test_a_schedule_trains_and_what_passes_is_on_every_edge_and_what_fails_is_no
     cloud = next(pid for pid in of_session(up.pid) if "reuna.cli cloud" in command_of(pid))
     os.kill(cloud, signal.SIGKILL)
     works.until(lambda: works.held() == {edge: [1] for edge in EDGES})
+    (rolled,) = works.until(lambda: [each for each in works.operator.rollouts() if each["phase"] == "done"])
+    assert (rolled["version"], rolled["waves"]) == (1, 2)
 
     catalogue = Catalogue.of(works.folder / "releases", "pumps")
     about = catalogue.read("challenger").manifest.about

@@ -16,13 +16,16 @@ from typing import Any, TypeVar
 import pytest
 
 from reuna.adapters.answer_store import StoredAnswers
+from reuna.adapters.ledger_file import entries
 from reuna.adapters.processes import children
 from reuna.adapters.project import pack_bundle
+from reuna.adapters.trust_keys import read_key
 from reuna.core.errors import NotUsable
 from reuna.core.project import TASKS
 from reuna.fleet.client import Operator
 from reuna.fleet.code import allow_code
 from reuna.fleet.layout import Fleet, make_fleet
+from reuna.fleet.officer import amend, key_file
 from reuna.fleet.supervise import part_of
 from tests.pumps import RULES, make
 
@@ -42,6 +45,19 @@ temperature_c = {{ unit = "degC" }}
 flow_m3_h = {{ unit = "L/h", scale = 1000 }}
 current_a = {{ unit = "A" }}
 """
+
+SINKS = """
+[sinks.archive]
+kind = "file"
+folder = "{folder}/archive"
+every_s = 0.2
+[sinks.elsewhere]
+kind = "file"
+folder = "{folder}/elsewhere"
+every_s = 0.2
+"""
+RECIPIENTS = "[recipients]\n"
+PRESENCE = '[[flows]]\nkind = "presence"\n'
 
 
 class Edge:
@@ -100,6 +116,13 @@ def command_of(pid: int) -> str:
         return ""
 
 
+def allow_archive(fleet: Fleet, folder: Path) -> None:
+    """Let answers leave to one sink, and to no other."""
+    key, policy = read_key(key_file(fleet.folder)), fleet.folder / "pump-1" / "policy.toml"
+    amend(policy, key, RECIPIENTS, f'{RECIPIENTS}archive = "file:{folder}"\n')
+    amend(policy, key, PRESENCE, f'[[flows]]\nkind = "prediction"\nto = ["archive"]\n\n{PRESENCE}')
+
+
 @pytest.fixture
 def edge(tmp_path: Path) -> Iterator[Edge]:
     pytest.importorskip("onnxruntime")
@@ -114,10 +137,11 @@ def edge(tmp_path: Path) -> Iterator[Edge]:
     recordings.mkdir()
     (recordings / "a.csv").write_bytes(pumps.recording.read_bytes())
     (tmp_path / "sources.toml").write_text(SOURCES.format(folder=recordings))
+    (tmp_path / "sinks.toml").write_text(SINKS.format(folder=tmp_path))
+    allow_archive(fleet, tmp_path / "archive")
     file = fleet.folder / "pump-1" / "edge.toml"
-    more = f'sources = "{tmp_path / "sources.toml"}"\n[live]\nlateness_s = 1.0\n'
-    said = file.read_text()
-    file.write_text(f"{more.splitlines()[0]}\n{said}\n[live]\nlateness_s = 1.2\n")
+    more = f'sources = "{tmp_path / "sources.toml"}"\nsinks = "{tmp_path / "sinks.toml"}"\n'
+    file.write_text(f"{more}{file.read_text()}\n[live]\nlateness_s = 1.2\n")
     command = [sys.executable, "-m", "reuna.cli", "up", str(fleet.folder / "fleet.toml")]
     with (tmp_path / "up.log").open("wb") as out:
         running = subprocess.Popen(command, stderr=out, stdout=out, start_new_session=True)
@@ -134,7 +158,7 @@ def test_whatever_is_killed_comes_back_and_no_window_is_answered_twice_or_lost(e
     assert watched["site"] == "fog-1"
     assert (watched["rows"], watched["blocks"]) == (60, 1)
     assert watched["windows"] >= 5
-    for part in ("reader", "worker", "main"):
+    for part in ("reader", "worker", "egress", "main"):
         edge.kill(part)
         edge.more(3)
     command = [sys.executable, "-m", "reuna.cli", "answers", str(edge.state), "--last", "100000", "--json"]
@@ -147,3 +171,30 @@ def test_whatever_is_killed_comes_back_and_no_window_is_answered_twice_or_lost(e
     assert {each["version"] for each in told["answers"]} == {1}
     assert all(each["confidence"] for each in told["answers"] if each["state"] != "safe")
     print(told["counts"])
+    went_where_the_policy_lets_them(edge)
+
+
+def went_where_the_policy_lets_them(edge: Edge) -> None:
+    """To the one sink all of them, at least once and in order; to the other none. The ledger has each byte."""
+    last = edge.answers()[-1].outcome.last_ns
+    edge.until(lambda: any(each["last_ns"] >= last for each in sent(edge)))
+    edge.running.send_signal(signal.SIGINT)
+    edge.running.wait(60)
+    known = list(dict.fromkeys(each["id"] for each in sent(edge)))
+    kept = [f"pump-1/pumps/{each.outcome.first_ns}-{each.outcome.last_ns}" for each in edge.answers()]
+    begun = kept.index(known[0])
+    assert begun <= 3, "it begins with the node"
+    assert kept[begun : begun + len(known)] == known
+    assert not (edge.folder / "elsewhere").exists()
+    lines = [entry for _, entry in entries(edge.state / "ledger")]
+    intents = [each for each in lines if each.kind == "intent" and each.flow == "prediction"]
+    written = sum(each.stat().st_size for each in (edge.folder / "archive").iterdir())
+    assert {each.to for each in intents} == {f"file:{edge.folder}/archive"}
+    assert written <= sum(each.payload_bytes for each in intents)
+    assert any(each.kind == "refused" and each.to == f"file:{edge.folder}/elsewhere" for each in lines)
+
+
+def sent(edge: Edge) -> list[dict[str, Any]]:
+    files = sorted((edge.folder / "archive").glob("archive-*.jsonl"))
+    return [json.loads(line) for each in files for line in each.read_text().splitlines(keepends=True)
+            if line.endswith("\n")]  # fmt: skip

@@ -29,6 +29,7 @@ from reuna.cli import (
     rollout,
     run,
     runs,
+    sink,
     site,
     source,
     storage,
@@ -105,6 +106,7 @@ app.command()(backup.restore)
 app.command()(backup.upgrade)
 app.add_typer(storage.app, name="storage")
 app.add_typer(source.app, name="source")
+app.add_typer(sink.app, name="sink")
 app.command()(doctor)
 app.add_typer(watch.app, name="watch")
 app.command()(sandbox)

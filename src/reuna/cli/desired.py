@@ -15,6 +15,7 @@ import typer
 
 from reuna.cli.output import as_json
 from reuna.cli.runs import Json, Runs
+from reuna.core.errors import RolloutProblem
 
 if TYPE_CHECKING:
     from reuna.core.desired import Desired, Reality
@@ -142,7 +143,9 @@ class _Desk:
         from reuna.fleet.trained import look as trained
 
         answer, triggered = self.operator.releases(after, wait_s), self.operator.triggers()
-        found = look(self.wanted, held(answer, self.known), answer["fleet"], self.releases, triggered)
+        rollouts = self.operator.rollouts() if self.wanted.rollouts else []
+        there = held(answer, self.known)
+        found = look(self.wanted, there, answer["fleet"], self.releases, triggered, rollouts)
         return int(answer["mark"]), replace(found, trained=trained(self.workplace))
 
     def release(self, plan: Plan, json: bool) -> list[str]:
@@ -168,10 +171,27 @@ class _Desk:
 
         if not plan.changes:
             return [], {}
+        begun = self._roll_out(plan)
         if not self.trust.is_dir():
-            return carry_out(plan, found[1], self.releases, self._ceremony, self.operator)
-        with Trail(self.trust).doing("apply", self.wanted.fleet, changes=str(len(plan.changes))):
-            return carry_out(plan, found[1], self.releases, self._ceremony, self.operator)
+            done, lacking = carry_out(plan, found[1], self.releases, self._ceremony, self.operator)
+        else:
+            with Trail(self.trust).doing("apply", self.wanted.fleet, changes=str(len(plan.changes))):
+                done, lacking = carry_out(plan, found[1], self.releases, self._ceremony, self.operator)
+        return [*begun, *done], lacking
+
+    def _roll_out(self, plan: Plan) -> list[str]:
+        """Begin the rollouts of a plan; one that cannot be is said, and stops nothing else."""
+        from reuna.fleet.rollout import begin_newest
+
+        done = []
+        for change in plan.changes:
+            if change.what == "rollout" and isinstance(change.after, int):
+                source = self.workplace.sources[change.name]
+                try:
+                    done.append(begin_newest(self.operator, source, change.after, time.time()))
+                except RolloutProblem as error:
+                    typer.echo(f"{change.name} is not rolled out: {error.message}", err=True)
+        return done
 
     def _ceremony(self) -> Ceremony:
         from reuna.cli.passphrase import passphrase

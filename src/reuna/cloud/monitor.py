@@ -60,7 +60,8 @@ class Monitor:
     async def heard(self) -> None:
         """Some node said something new."""
         async with self._turn:
-            findings = judge((await self._offload(self._nodes)).values())
+            going = [each.finding for each in self._alarms if not each.ended]
+            findings = judge((await self._offload(self._nodes)).values(), going)
             await self._keep(raised(self._alarms, findings, self._clock.now()))
 
     async def acknowledge(self, number: str, who: str, note: str) -> dict[str, Any]:

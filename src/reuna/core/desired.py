@@ -130,6 +130,13 @@ DESIRED: tuple[Option, ...] = (
                 "code there becomes the challenger, once the gates there hold",
                 check=_folder,
             ),
+            Option(
+                "rollout",
+                bool,
+                False,
+                "its newest release is rolled out by itself once it is listed, as `[rollout]` in "
+                "release_from says; what was rolled out before stays listed for the way back",
+            ),
         ),
     ),
     Option(
@@ -250,7 +257,8 @@ class Desired:
     """The whole directory, checked. ``champions``: project -> version; ``places``: where each part stands.
 
     ``sources``: project -> folder with the code and the gates of what is trained without a person.
-    ``triggers``: schedules among them, which are those of the clock.
+    ``triggers``: schedules among them, which are those of the clock. ``rollouts``: projects whose newest
+    release is rolled out by itself.
     """
 
     fleet: str
@@ -260,6 +268,7 @@ class Desired:
     triggers: Mapping[str, Trigger] = field(default_factory=dict)
     places: Mapping[str, str] = field(default_factory=dict)
     sources: Mapping[str, str] = field(default_factory=dict)
+    rollouts: frozenset[str] = frozenset()
 
     @property
     def projects(self) -> frozenset[str]:
@@ -288,6 +297,17 @@ def desired(sources: Sequence[Source]) -> Desired:
     mistakes += [each for each in placements if isinstance(each, str)]
     mistakes += _bad_cohorts(cohorts)
     triggers = _triggers(tables, mistakes)
+    rollouts = frozenset(name for name, entry in tables["projects"].items() if entry.get("rollout"))
+    mistakes += [
+        f"projects.{name}.rollout needs release_from, whose [rollout] says how"
+        for name in sorted(rollouts)
+        if "release_from" not in tables["projects"][name]
+    ]
+    mistakes += [
+        f"placements.{each.name}.waves is not [{ALL!r}], but waves are those of the project's rollout"
+        for each in found
+        if each.project in rollouts and each.waves != (ALL,)
+    ]
     if mistakes:
         lines = dict.fromkeys(located(line, places) for line in mistakes)
         raise SettingsError(
@@ -298,7 +318,7 @@ def desired(sources: Sequence[Source]) -> Desired:
         for key in ("champion", "release_from")
     )
     ordered = tuple(sorted(found, key=lambda each: each.name))
-    return Desired(fleet, cohorts, champions, ordered, triggers, places, folders)
+    return Desired(fleet, cohorts, champions, ordered, triggers, places, folders, rollouts)
 
 
 def _read(source: Source, mistakes: list[str]) -> Mapping[str, Any]:
@@ -447,12 +467,26 @@ TRAINED = {
 
 
 @dataclass(frozen=True)
+class Rolled:
+    """What the rollouts of a project have come to.
+
+    ``newest``: version of the newest one; ``live``: of the newest that is done, and ``before`` of the one
+    done before it; ``going``: of the one that goes on; 0: none.
+    """
+
+    newest: int = 0
+    live: int = 0
+    before: int = 0
+    going: int = 0
+
+
+@dataclass(frozen=True)
 class Reality:
     """What is there. ``catalogue``: project -> version -> digest; ``nodes``: node -> its site.
 
     ``champions``, ``challengers``: project -> version.
 
-    ``held``: node -> digest -> what it said. ``listed`` is what is published.
+    ``held``: node -> digest -> what it said. ``listed`` is what is published. ``rolled``: by project.
     """
 
     fleet: str
@@ -464,3 +498,4 @@ class Reality:
     held: Mapping[str, Mapping[str, Has]] = field(default_factory=dict)
     triggers: Mapping[str, Trigger] = field(default_factory=dict)
     trained: tuple[Trained, ...] = ()
+    rolled: Mapping[str, Rolled] = field(default_factory=dict)

@@ -32,6 +32,7 @@ from reuna.core.source_kinds import AS_IT_IS, HOST, PORT, Kind, Peer, scaling_of
 from reuna.core.sources import Scaling
 from reuna.core.topics import wrong_filter
 
+NAMESPACE = "spBv1.0"  #: of Sparkplug B
 PORT_PLAIN, PORT_TLS = 1883, 8883
 TIME_UNITS = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
 
@@ -146,8 +147,8 @@ class SparkplugSettings:
         return "sparkplug"
 
 
-def _broker_wrong(name: str, table: Mapping[str, Any]) -> Iterator[str]:
-    place = f"sources.{name}"
+def broker_wrong(place: str, table: Mapping[str, Any]) -> Iterator[str]:
+    """What is wrong with how a broker is to be reached; ``place`` is the table's name."""
     if bool(table.get("certificate")) != bool(table.get("key")):
         yield f"{place}: certificate and key go together"
     if table.get("password_file") and not table.get("user"):
@@ -157,7 +158,7 @@ def _broker_wrong(name: str, table: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _wrong(name: str, table: Mapping[str, Any]) -> Iterator[str]:
-    yield from _broker_wrong(name, table)
+    yield from broker_wrong(f"sources.{name}", table)
     if wrong := wrong_pointer(table.get("time", "")):
         yield f"sources.{name}.time is {table['time']!r}, {wrong}"
     for tag, said in table["tags"].items():
@@ -170,7 +171,7 @@ def _wrong(name: str, table: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _sparkplug_wrong(name: str, table: Mapping[str, Any]) -> Iterator[str]:
-    yield from _broker_wrong(name, table)
+    yield from broker_wrong(f"sources.{name}", table)
     named = [(f"sources.{name}.{key}", table[key]) for key in ("group", "node")]
     named += [
         (f"sources.{name}.tags.{tag}.device", said.get("device", "")) for tag, said in table["tags"].items()
@@ -185,7 +186,8 @@ def _sparkplug_wrong(name: str, table: Mapping[str, Any]) -> Iterator[str]:
             yield f"sources.{name}.tags.{tag} is the same metric as {seen[key]}"
 
 
-def _broker(table: Mapping[str, Any]) -> Broker:
+def broker_of(table: Mapping[str, Any]) -> Broker:
+    """The broker of a table with the keys of `BROKER`."""
     said = {option.name: table[option.name] for option in BROKER if option.name in table}
     secure = any(said.get(key) for key in ("tls", "authority", "certificate"))
     port = said.get("port") or (PORT_TLS if secure else PORT_PLAIN)
@@ -194,7 +196,7 @@ def _broker(table: Mapping[str, Any]) -> Broker:
 
 def _made(name: str, table: Mapping[str, Any]) -> MqttSettings:
     tags = tuple(_tag(tag, said, table.get("time", "")) for tag, said in table["tags"].items())
-    return MqttSettings(name, _broker(table), tags, TIME_UNITS[table.get("time_unit", "s")])
+    return MqttSettings(name, broker_of(table), tags, TIME_UNITS[table.get("time_unit", "s")])
 
 
 def _tag(name: str, said: Mapping[str, Any], time: str) -> MqttTag:
@@ -224,7 +226,7 @@ def _sparkplug(name: str, table: Mapping[str, Any]) -> SparkplugSettings:
         for tag, said in table["tags"].items()
     )
     return SparkplugSettings(
-        name, _broker(table), table["group"], table["node"], tags, table.get("rebirth", False)
+        name, broker_of(table), table["group"], table["node"], tags, table.get("rebirth", False)
     )
 
 

@@ -111,7 +111,8 @@ _IDENTIFIERS: Mapping[str, Any] = {"i": _number, "s": _name, "g": _uuid, "b": _b
 _ESCAPED, _ESCAPES = re.compile("%25|%3b", re.IGNORECASE), {"%25": "%", "%3B": ";"}
 
 
-def _node_or_wrong(text: str) -> str:
+def node_wrong(text: str) -> str:
+    """What is wrong with the text of a node, or ''."""
     try:
         node(text)
     except ValueError as error:
@@ -198,7 +199,7 @@ OPTIONS: tuple[Option, ...] = (
     ),
 )
 TAG: tuple[Option, ...] = (
-    Option("node", str, "", "opcua: its node, as nsu=URI;s=NAME or ns=INDEX;i=NUMBER", check=_node_or_wrong),
+    Option("node", str, "", "opcua: its node, as nsu=URI;s=NAME or ns=INDEX;i=NUMBER", check=node_wrong),
     Option("every_s", float, 0.0, "opcua: sampling of this tag alone", "s", between(0.001, 86_400)),
     Option("queue", int, 0, "opcua: queue of this tag alone", check=between(0, MAX_QUEUE)),
     Option("deadband", float, 0.0, "opcua: smaller changes are not sent, in the tag's unit", check=POSITIVE),
@@ -278,7 +279,7 @@ class OpcUaSettings:
 def _wrong(name: str, table: Mapping[str, Any]) -> Iterator[str]:
     """What only the whole of a source can tell, each line beginning with a setting's name."""
     path = f"sources.{name}"
-    yield from _security_mistakes(path, table)
+    yield from security_mistakes(path, table)
     for tag, said in table["tags"].items():
         if not said.get("node"):
             yield f"{path}.tags.{tag} has no node"
@@ -286,7 +287,8 @@ def _wrong(name: str, table: Mapping[str, Any]) -> Iterator[str]:
             yield f"{path}.tags.{tag}.deadband_percent: there is a deadband already, say one of the two"
 
 
-def _security_mistakes(path: str, table: Mapping[str, Any]) -> Iterator[str]:
+def security_mistakes(path: str, table: Mapping[str, Any]) -> Iterator[str]:
+    """What is wrong with how a server is to be reached; ``path`` is the table's name."""
     if table.get("security") == "none":
         for key in ("mode", "certificate", "key", "server_certificate", "trust", "password_file"):
             if table.get(key):

@@ -14,13 +14,12 @@ from typing import TypeAlias
 
 from reuna.core.errors import BadMessage
 from reuna.core.gathered import Gathered
-from reuna.core.mqtt_settings import SparkplugSettings, SparkplugTag
+from reuna.core.mqtt_settings import NAMESPACE, SparkplugSettings, SparkplugTag
 from reuna.core.source_kinds import AS_IT_IS
 from reuna.core.source_tables import MOST_NS, number_of
 from reuna.core.sources import BAD, GOOD, MAX_REASON, NS, UNCERTAIN, Batch, Gap
 from reuna.core.units import read_unit, same_unit
 
-NAMESPACE = "spBv1.0"
 REBIRTH = "Node Control/Rebirth"
 MS = NS // 1000
 SIGNED = {1: 8, 2: 16, 3: 32, 4: 64}  #: bits of Int8 to Int64, which travel without a sign

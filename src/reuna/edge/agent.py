@@ -84,10 +84,11 @@ async def _serve(settings: dict[str, Any], folder: Path, egress: EgressProcess, 
     beside = [
         asyncio.create_task(egress.emit(Event(name, boot, 0, clock.now(), "started"))),
         asyncio.create_task(_run_releases(settings, boot, folder, egress, job)),
+        asyncio.create_task(_send_answers(settings["sinks"], folder, egress)),
     ]
     try:
         hello = Hello(name, boot, __version__, protocol=VERSION, oldest=OLDEST)
-        await asyncio.gather(Presence(lambda: egress.hello(hello), settings["hello_s"]).keep(), beside[1])
+        await asyncio.gather(Presence(lambda: egress.hello(hello), settings["hello_s"]).keep(), *beside[1:])
     finally:
         for task in beside:
             task.cancel()
@@ -133,6 +134,20 @@ async def _run_releases(
         await clock.sleep(AGAIN_S)
 
 
+async def _send_answers(sinks: str, folder: Path, egress: EgressProcess) -> None:
+    """Hand answers to the egress, for each sink of the file; without any, nothing is loaded for it.
+
+    Raises `SettingsError`.
+    """
+    if not sinks:
+        return
+    from reuna.edge.answering import ANSWERS
+    from reuna.edge.sinks import send_all
+    from reuna.exchange.declared_sinks import declared
+
+    await send_all(declared(sinks), folder, folder / ANSWERS, egress.deliver, SystemClock(), ThreadOffload())
+
+
 def gateway_of(fleet: str, fog: str) -> Identity:
     """What a fog's own site calls it."""
     return Identity(fleet, "gateway", fog, fog)
@@ -159,4 +174,5 @@ def egress_settings(settings: dict[str, Any], folder: Path) -> EgressSettings:
         enrol=settings["enrol.parent"],
         heads_s=settings["heads_s"],
         dataset=settings["dataset"],
+        sinks=settings["sinks"] and str(Path(settings["sinks"]).absolute()),
     )

@@ -33,6 +33,7 @@ EDGE: tuple[Option, ...] = (
         check=address_or_none,
     ),
     Option("sources", str, "", "file of the sources that this node reads; empty: none", there="file"),
+    Option("sinks", str, "", "file of the sinks that get a release's answers; empty: none", there="file"),
     Option("live.on", bool, True, "whether a release that this node holds answers what is read"),
     Option("live.project", str, "", "whose releases answer what is read; empty: those of every project"),
     Option(

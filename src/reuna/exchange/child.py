@@ -14,7 +14,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -22,6 +22,7 @@ import msgspec
 
 from reuna.adapters.processes import end_with_parent
 from reuna.core.errors import Unreachable
+from reuna.core.outcomes import Outcome
 from reuna.core.ports import Blob, HandlePlan
 from reuna.core.records import Contribution, Event, Hello, Member, Receipt, Rehearsal, ShownHead, Terms, Work
 from reuna.exchange.link import EgressSettings, Frames, RemoteLink
@@ -112,6 +113,9 @@ class EgressProcess:
 
     async def countersign(self, shown: ShownHead) -> bytes:
         return await self._again(lambda link: link.countersign(shown))
+
+    async def deliver(self, sink: str, number: int, outcomes: Sequence[Outcome]) -> bool:
+        return await self._again(lambda link: link.deliver(sink, number, outcomes))
 
     async def _again(self, call: Callable[[RemoteLink], Awaitable[T]]) -> T:
         while True:

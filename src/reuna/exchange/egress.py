@@ -154,7 +154,7 @@ class Egress:
     async def approved(self, work: Work) -> Terms:
         """See `Link.approved`."""
         unsigned = await self._unsigned(work.bundle)
-        return await self._in_time(lambda: self._flows.approved(work, unsigned))
+        return await self.in_time(lambda: self._flows.approved(work, unsigned))
 
     async def rehearse(self, plan_bytes: bytes, samples: int) -> Rehearsal:
         """See `Link.rehearse`. Who is no edge of the plan's cohort sums up those who are."""
@@ -226,7 +226,7 @@ class Egress:
             return self._flows.leave(self._message("log", data, run=event.run, round=event.round))
 
         try:
-            passage = await self._in_time(leave)
+            passage = await self.in_time(leave)
         except Refused as refusal:
             self._count_refusal(refusal.reason)
             self._warn(str(refusal))
@@ -382,7 +382,7 @@ class Egress:
         None when a later plan was heard before it might leave. Raises `Refused` ('policy').
         """
         try:
-            return await self._in_time(lambda: self._flows.leave(*self._payloads(manifest, made)), plan)
+            return await self.in_time(lambda: self._flows.leave(*self._payloads(manifest, made)), plan)
         except Refused as refusal:
             if refusal.reason == OVER:
                 return None
@@ -414,7 +414,7 @@ class Egress:
 
     # --- what leaves ---------------------------------------------------------------------------
 
-    async def _in_time(self, ask: Callable[[], T], plan: Plan | None = None) -> T:
+    async def in_time(self, ask: Callable[[], T], plan: Plan | None = None) -> T:
         """What the site's policy says, asked again while it says later; waits for a disk that is full.
 
         Raises `Refused` when it says no, or when a later plan than ``plan`` was heard meanwhile.

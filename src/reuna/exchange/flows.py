@@ -36,6 +36,7 @@ RUNS = "runs"  #: what the ledger says of a bundle when it is let
 STOPPED = "stopped"  #: why nothing leaves while the kill switch is on
 NONE_LEAVES = 2**53  #: rows behind a count where no rule lets any leave
 REPEATS = ("presence",)  #: kinds whose equal bytes are another payload each time
+ASKED_AGAIN = ("prediction",)  #: kinds that are asked again before they leave again: their tries take days
 
 
 Passage = tuple[int, ...]  #: numbers of the ledger's entries under which payloads leave
@@ -156,6 +157,8 @@ class SiteFlows:
             if len(payloads) == 1 and payloads[0].request.kind in REPEATS:
                 return self._leave_again(standing, payloads[0])
             known = {index: self._number(each) for index, each in enumerate(payloads)}
+            again = [each for index, each in enumerate(payloads) if known[index] is not None]
+            self._decide(standing, [_paid(each) for each in again if each.request.kind in ASKED_AGAIN])
             new = [each for index, each in enumerate(payloads) if known[index] is None]
             state, intents = self._decide(standing, new)
             numbers = self._write(standing, intents)
@@ -457,6 +460,12 @@ class _NoError(Exception):
         self.standing = standing
         self.decision = "wait" if isinstance(verdict, Wait) else "deny"
         self.reason, self.why, self.rule = verdict.reason, verdict.why, verdict.rule
+
+
+def _paid(leaving: Leaving) -> Leaving:
+    """The same, when all of it counts as spent already."""
+    request = msgspec.structs.replace(free(leaving.request), values=0, metrics=())
+    return msgspec.structs.replace(leaving, request=request)
 
 
 def _seen(columns: tuple[str, ...] | None) -> str:

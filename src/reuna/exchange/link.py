@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -17,6 +18,7 @@ import msgspec
 from reuna.adapters.files import FileBlob
 from reuna.core.errors import BadMessage, Corrupted, ReunaError, Unreachable
 from reuna.core.foreign import UNREADABLE, told
+from reuna.core.outcomes import Outcome
 from reuna.core.ports import Blob, HandlePlan, Link
 from reuna.core.records import Contribution, Event, Hello, Member, Receipt, Rehearsal, ShownHead, Terms, Work
 from reuna.trust.policy import DATASET
@@ -31,6 +33,7 @@ class EgressSettings(msgspec.Struct, frozen=True):
     ``freight_host``. With ``enrol`` (``host:port``) the certificate is renewed there; ``site`` is
     the folder of the site's authority, which is renewed too and serves under ``hosts``. ``heads_s``:
     seconds between two heads of the ledger. ``dataset``: what the policy's sources call this node's data.
+    ``sinks``: file of the sinks of its answers, '' for none.
     """
 
     name: str
@@ -53,6 +56,7 @@ class EgressSettings(msgspec.Struct, frozen=True):
     hosts: tuple[str, ...] = ()
     heads_s: float = 60.0
     dataset: str = DATASET
+    sinks: str = ""
 
     @property
     def passes_on(self) -> bool:
@@ -101,7 +105,13 @@ class Countersign(msgspec.Struct, tag=True):
     shown: ShownHead
 
 
-Request = Fetch | Approved | Rehearse | Submit | HandOver | Emit | Say | Countersign
+class Deliver(msgspec.Struct, tag=True):
+    sink: str
+    number: int
+    outcomes: list[Outcome]
+
+
+Request = Fetch | Approved | Rehearse | Submit | HandOver | Emit | Say | Countersign | Deliver
 
 
 class Call(msgspec.Struct, tag=True):
@@ -112,7 +122,7 @@ class Call(msgspec.Struct, tag=True):
 
 
 class Done(msgspec.Struct, tag=True):
-    """The egress's answer: a path, terms, a receipt, whether an event is stored, or an error by its code."""
+    """The egress's answer: a path, terms, a receipt, whether it is there, or an error by its code."""
 
     number: int
     path: str | None = None
@@ -245,6 +255,10 @@ class RemoteLink:
         """See `Heads.countersign`."""
         return (await self._call(Countersign(shown))).signed
 
+    async def deliver(self, sink: str, number: int, outcomes: Sequence[Outcome]) -> bool:
+        """See `Sinks.deliver`."""
+        return (await self._call(Deliver(sink, number, list(outcomes)))).stored
+
     async def _call(self, request: Request) -> Done:
         self._number += 1
         number = self._number
@@ -278,13 +292,25 @@ class Heads(Protocol):
         """The cloud's countersignature. Raises `Refused`, `Unreachable`, `DiskFull`, `Corrupted`."""
 
 
+class Sinks(Protocol):
+    """What in the egress hands answers to the sinks that its settings name."""
+
+    async def deliver(self, sink: str, number: int, outcomes: Sequence[Outcome]) -> bool:
+        """Return when the sink has these answers; False when the site's policy or the sink never takes them.
+
+        ``number`` is that of the delivery: the same ones again have the same. Raises `BadMessage` for a sink
+        that is not there; `Unreachable` or a `StorageError` when it is to be tried again.
+        """
+
+
 class LinkServer:
     """The egress's side: serves the calls of its place, several at a time."""
 
-    def __init__(self, frames: Frames, link: Link, heads: Heads) -> None:
+    def __init__(self, frames: Frames, link: Link, heads: Heads, sinks: Sinks) -> None:
         self._frames = frames
         self._link = link
         self._heads = heads
+        self._sinks = sinks
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
@@ -334,8 +360,11 @@ class LinkServer:
             return Done(number, receipt=await self._link.hand_over(request.plan, manifest, body))
         return await self._say(number, request)
 
-    async def _say(self, number: int, request: Emit | Countersign | Say) -> Done:
+    async def _say(self, number: int, request: Emit | Countersign | Say | Deliver) -> Done:
         """Words rather than freight."""
+        if isinstance(request, Deliver):
+            arrived = await self._sinks.deliver(request.sink, request.number, request.outcomes)
+            return Done(number, stored=arrived)
         if isinstance(request, Emit):
             return Done(number, stored=await self._link.emit(request.event))
         if isinstance(request, Countersign):

@@ -62,8 +62,9 @@ class CountedFlows:
 
 
 def flow(node: str, to: str, kind: str, payload_bytes: int, messages: int = 1) -> Flow:
-    """Payloads over the link from a node to the name at the end of an identity."""
-    return Flow(f"{node} → {to.rpartition('/')[2]}", kind, payload_bytes, messages)
+    """Payloads over the link from a node to the name at the end of an identity, or to a sink's address."""
+    end = to.rpartition("/")[2] if to.startswith("spiffe://") else to
+    return Flow(f"{node} → {end}", kind, payload_bytes, messages)
 
 
 def left(node: str, entries: Iterable[Entry]) -> list[Flow]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 
@@ -52,6 +52,15 @@ def steps_of(plan: Plan) -> int:
 def message(kind: str, to: str, data: bytes, now: float, run: str = "", round: int = 0) -> Leaving:
     """An event or a hello."""
     return Leaving(Request(kind, to, len(data), now, run, round), digest_bytes(data))
+
+
+def prediction(
+    sink: str, to: str, delivery: int, values: int, messages: Sequence[bytes], now: float
+) -> Leaving:
+    """Answers on their way to a sink; a delivery is a round of its own, and all its messages one payload."""
+    data = b"".join(messages)
+    request = Request("prediction", to, len(data), now, f"sink/{sink}", delivery, values=values)
+    return Leaving(request, digest_bytes(data))
 
 
 def statistic(event: Event, to: str, data: bytes, now: float) -> Leaving:

@@ -42,6 +42,7 @@ from reuna.exchange.link import EgressSettings, Frames, LinkServer
 from reuna.exchange.news import listen
 from reuna.exchange.releases import FOLDER, ReleaseHolder, drop_old, passed_on
 from reuna.exchange.room import tell_durability, when_there_is_room
+from reuna.exchange.sinks import open_gate
 from reuna.exchange.site import Site, open_site
 from reuna.exchange.trust import CodeRole, TrustGuard
 
@@ -99,7 +100,8 @@ async def serve(settings: EgressSettings, sock: socket.socket) -> None:
         _renew(settings, own, (to_bus, to_freight)),
     )
     beside = [asyncio.create_task(_once_connected(bus, each)) for each in work]
-    server = LinkServer(await Frames.over(sock), egress, heads)
+    sinks = open_gate(settings, flows, egress.in_time)
+    server = LinkServer(await Frames.over(sock), egress, heads, sinks)
     serving = asyncio.create_task(_serve_when_ready(server, guard))
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, serving.cancel)
     connecting = asyncio.create_task(bus.connected())
@@ -115,6 +117,7 @@ async def serve(settings: EgressSettings, sock: socket.socket) -> None:
         tell_durability(log, {"outbox": outbox})
         await ThreadOffload()(flows.close)
         await ThreadOffload()(site.resumer.save)
+        await sinks.close()
         await bus.close()
         await store.close()
         if shelf is not None:

@@ -15,13 +15,14 @@ import msgspec
 
 from reuna.adapters.files import replace_file, storage_error
 from reuna.adapters.toml_file import read_toml
-from reuna.core.desired import Desired, Has, Listed, Reality, desired
+from reuna.core.desired import Desired, Has, Listed, Reality, Rolled, desired
 from reuna.core.errors import KeyProblem, SettingsError, Untrusted
 from reuna.core.settings import located
 from reuna.core.trigger import Trigger
 from reuna.fleet.holdings import Held
 from reuna.fleet.release import Catalogue
 from reuna.fleet.release import read as read_release
+from reuna.fleet.rollout import FINAL
 from reuna.fleet.signing import target_name
 from reuna.fleet.trust import Ceremony
 from reuna.loop import deploy
@@ -66,16 +67,23 @@ def _hidden(path: Path) -> bool:
 
 
 def look(
-    wanted: Desired, held: Held, fleet: str, releases: Path, triggered: Sequence[Mapping[str, Any]] = ()
+    wanted: Desired,
+    held: Held,
+    fleet: str,
+    releases: Path,
+    triggered: Sequence[Mapping[str, Any]] = (),
+    rollouts: Sequence[Mapping[str, Any]] = (),
 ) -> Reality:
     """What is there, as far as ``wanted`` is about it. Raises `Corrupted`, `NotUsable`.
 
-    ``triggered``: as the operator's API tells of what begins runs by itself.
+    ``triggered``, ``rollouts``: as the operator's API tells of what begins runs by itself, and of rollouts.
     """
+    rolled = rolled_of(rollouts)
     catalogues = {project: Catalogue.of(releases, project) for project in sorted(wanted.projects)}
     aliases = {project: found.aliases() for project, found in catalogues.items()}
     named = {(each.project, each.version) for each in wanted.placements} | set(wanted.champions.items())
     named |= {(project, version) for project, names in aliases.items() for version in names.values()}
+    named |= {(project, n) for project, each in rolled.items() for n in (each.before, each.live, each.going)}
     catalogue = {
         project: {
             version: _digest(found.file(version)) if (project, version) in named else ""
@@ -100,7 +108,22 @@ def look(
             for node, said in held.said.items()
         },
         triggers={each["name"]: as_trigger(each) for each in triggered},
+        rolled=rolled,
     )
+
+
+def rolled_of(rollouts: Sequence[Mapping[str, Any]]) -> dict[str, Rolled]:
+    """What rollouts have come to, by project; the newest are the first."""
+    found: dict[str, Rolled] = {}
+    for each in rollouts:
+        before, version = found.get(each["project"], Rolled()), each["version"]
+        going = version if each["phase"] not in FINAL else before.going
+        done = [each for each in (before.live, before.before) if each]
+        if each["phase"] == "done" and version not in done:
+            done.append(version)
+        live, earlier, *_ = (*done, 0, 0)
+        found[each["project"]] = Rolled(max(before.newest, version), live, earlier, going)
+    return found
 
 
 def as_trigger(told: Mapping[str, Any]) -> Trigger:
@@ -150,7 +173,7 @@ def apply(
     """
     done = []
     for change in plan.changes:
-        if isinstance(change.after, int):
+        if change.what == "champion" and isinstance(change.after, int):
             Catalogue.of(releases, change.name).promote(change.after)
             done.append(f"champion of {change.name} is {change.after}")
         elif isinstance(change.after, Trigger):

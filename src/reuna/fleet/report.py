@@ -415,8 +415,8 @@ def _rules(result: Mapping[str, Any]) -> str:
 
 
 def last(identity: str) -> str:
-    """The name at the end of an identity."""
-    return identity.rpartition("/")[2]
+    """The name at the end of an identity; the whole address of a sink."""
+    return identity.rpartition("/")[2] if identity.startswith("spiffe://") else identity
 
 
 def _processes(result: Mapping[str, Any]) -> str:

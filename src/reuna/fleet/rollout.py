@@ -9,11 +9,13 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 from reuna.core.errors import RolloutProblem, Unreachable
 from reuna.core.project import ProjectSettings
 from reuna.core.rollout import RolloutSpec, named_waves
+from reuna.fleet.open_project import open_settings
 from reuna.loop.rollout import Version
 from reuna.wire.release import Release
 
@@ -28,6 +30,24 @@ class Asks(Protocol):
     """What the cloud is asked (`reuna.fleet.client.Operator`)."""
 
     def rollout(self, name: str, after: int = 0, wait_s: int = 0) -> dict[str, Any]: ...
+
+
+class Begins(Protocol):
+    """What a rollout is begun by (`reuna.fleet.client.Operator`)."""
+
+    def releases(self, after: int = 0, wait_s: int = 0) -> dict[str, Any]: ...
+    def start_rollout(self, spec: RolloutSpec) -> str: ...
+
+
+def begin_newest(operator: Begins, project: Path, version: int, now: float) -> str:
+    """Begin the rollout of a listed version by the settings of its project; what was done, in words.
+
+    Raises `RolloutProblem`, `SettingsError`.
+    """
+    spec = spec_of(open_settings(project, []), operator.releases(), version, (), "", now)
+    proposal = operator.start_rollout(spec)
+    waits = f" waits for a second person: reuna proposals approve {proposal}" if proposal else " begins"
+    return f"rollout {spec.rollout}{waits}"
 
 
 def name_of(project: str, what: int | str, now: float) -> str:

@@ -13,7 +13,7 @@ from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from reuna.core.desired import ALL, TRAINED, Desired, Listed, Placement, Reality, Trained
+from reuna.core.desired import ALL, TRAINED, Desired, Listed, Placement, Reality, Rolled, Trained
 from reuna.core.trigger import Trigger, as_plain, when
 
 Sign = Literal["+", "~", "-"]
@@ -24,10 +24,11 @@ Thing = int | Listed | Trigger
 class Change:
     """One difference, of a project or of the schedule or trigger called so.
 
-    ``before`` and ``after``: the champion's version, a listed release or a trigger; None: none.
+    ``before`` and ``after``: the champion's version, a listed release or a trigger; None: none. Of a rollout
+    the versions that are live and that it begins with.
     """
 
-    what: Literal["champion", "release", "schedule", "trigger"]
+    what: Literal["champion", "release", "schedule", "trigger", "rollout"]
     name: str
     before: Thing | None
     after: Thing | None
@@ -156,7 +157,8 @@ def plan(desired: Desired, reality: Reality, now: float) -> Plan:
         if wanted is not None and wanted != reality.champions.get(project):
             changes.append(Change("champion", project, reality.champions.get(project), wanted))
         found, waits = _listing(project, desired, reality, now)
-        changes += _differences(project, found, reality)
+        differences = _differences(project, found, reality)
+        changes += differences or _rollout(project, desired, reality)
         waiting += waits
     changes += [
         _trigger(name, reality.triggers.get(name), desired.triggers.get(name))
@@ -164,6 +166,22 @@ def plan(desired: Desired, reality: Reality, now: float) -> Plan:
         if desired.triggers.get(name) != reality.triggers.get(name)
     ]
     return Plan(tuple(changes), tuple(waiting), tuple(_drift(desired, reality, now)), reality.trained)
+
+
+def _rollout(project: str, desired: Desired, reality: Reality) -> list[Change]:
+    """The rollout that is to begin: of the newest listed release, if none has been of it and none goes on."""
+    rolled = reality.rolled.get(project, Rolled())
+    version = max((each.version for each in reality.listed if each.project == project), default=0)
+    if project not in desired.rollouts or rolled.going or version <= rolled.newest:
+        return []
+    return [Change("rollout", project, rolled.live or None, version)]
+
+
+def _kept(project: str, desired: Desired, reality: Reality) -> frozenset[int]:
+    """Versions that rollouts still need in the list: the ways back, and what goes out."""
+    rolled = reality.rolled.get(project, Rolled())
+    needed = frozenset({rolled.before, rolled.live, rolled.going} - {0})
+    return needed if project in desired.rollouts else frozenset()
 
 
 def _trigger(name: str, before: Trigger | None, after: Trigger | None) -> Change:
@@ -174,7 +192,12 @@ def _trigger(name: str, before: Trigger | None, after: Trigger | None) -> Change
 def carried_out(reality: Reality, changes: Iterable[Change]) -> Reality:
     """What is there when the changes were made."""
     champions, listed, triggers = dict(reality.champions), list(reality.listed), dict(reality.triggers)
+    rolled = dict(reality.rolled)
     for change in changes:
+        if change.what == "rollout" and isinstance(change.after, int):
+            begun = rolled.get(change.name, Rolled())
+            rolled[change.name] = replace(begun, newest=change.after, going=change.after)
+            continue
         if isinstance(change.before, Trigger):
             triggers.pop(change.name, None)
         if isinstance(change.after, Trigger):
@@ -185,7 +208,7 @@ def carried_out(reality: Reality, changes: Iterable[Change]) -> Reality:
             listed.remove(change.before)
         if isinstance(change.after, Listed):
             listed.append(change.after)
-    return replace(reality, champions=champions, listed=tuple(listed), triggers=triggers)
+    return replace(reality, champions=champions, listed=tuple(listed), triggers=triggers, rolled=rolled)
 
 
 def newest(listed: Iterable[Listed], project: str, node: str, site: str) -> Listed | None:
@@ -209,7 +232,10 @@ def _listing(
     placements = [each for each in desired.placements if each.project == project]
     waits = [wait for each in placements if (wait := _waits(each, desired, reality, now)) is not None]
     if not waits:
-        return _final(placements, desired, reality), []
+        found = _final(placements, desired, reality)
+        kept = sorted(_kept(project, desired, reality) - {each.version for each in found})
+        before = [_as_listed(project, each, (), reality) for each in kept if _digest(project, each, reality)]
+        return [*before, *found], []
     begun: dict[str, int] = {}
     for each in placements:
         begun |= dict.fromkeys(_begun(each, desired, reality, now), each.version)
@@ -391,9 +417,9 @@ def lines(found: Plan) -> list[str]:
 
 def line(change: Change) -> str:
     """One change, its sign first."""
-    if change.what == "champion":
+    if isinstance(change.after, int):
         was = f"{change.before} → " if change.before is not None else ""
-        return f"{change.sign} champion of {change.name}: {was}{change.after}"
+        return f"{change.sign} {change.what} of {change.name}: {was}{change.after}"
     before, after = change.before, change.after
     if isinstance(before, Trigger) or isinstance(after, Trigger):
         was, now = _when(before), _when(after)

@@ -2,9 +2,10 @@
 
     found = judge(heard)          # what each node told last -> findings, the widest first
 
-A signal that has moved at `SHARE` or more of a cohort's machines has moved with the process. What is left
-belongs to single machines: one signal is a sensor, several are a machine. Of a cohort with fewer than `FEW`
-machines nobody can say what moved everywhere.
+A signal that has moved at `SHARE` or more of a cohort's machines has moved with the process, until there is
+no machine left at which it has: they get well one after the other. All else belongs to single machines: one
+signal is a sensor, several are a machine. Of a cohort with fewer than `FEW` machines nobody can say what
+moved everywhere.
 
 >>> press = [Heard(f"edge-{n}", "oulu", moved=("oil",), alarm=True) for n in (1, 2, 3)]
 >>> [(each.kind, each.signals) for each in judge([*press, Heard("edge-4", "oulu")])]
@@ -50,13 +51,17 @@ class Finding(msgspec.Struct, frozen=True):
     cohort: str = ""
 
 
-def judge(heard: Iterable[Heard]) -> tuple[Finding, ...]:
-    """The findings of each cohort, the widest first. A node counts once, with what it told last."""
+def judge(heard: Iterable[Heard], before: Iterable[Finding] = ()) -> tuple[Finding, ...]:
+    """The findings of each cohort, the widest first. A node counts once, with what it told last.
+
+    ``before``: what was found at the last look.
+    """
+    known = {each.cohort: frozenset(each.signals) for each in before if each.kind == "process"}
     nodes = {each.node: each for each in heard}
     found: list[Finding] = []
     for cohort in sorted({each.cohort for each in nodes.values()}):
         members = [each for each in nodes.values() if each.cohort == cohort]
-        everywhere = _everywhere(members)
+        everywhere = _everywhere(members) | (known.get(cohort, frozenset()) & _somewhere(members))
         if everywhere:
             found.append(_process(cohort, members, everywhere))
         found += [_single(each, everywhere) for each in members if _own(each, everywhere)]
@@ -68,7 +73,8 @@ def sentence(found: Finding) -> str:
     what = ", ".join(found.signals) or "many signals a little"
     where = ", ".join(found.nodes)
     if found.kind == "process":
-        return f"the process moved at {len(found.nodes)} machines ({where}): {what}"
+        machines = f"{len(found.nodes)} machine{'s' if len(found.nodes) > 1 else ''}"
+        return f"the process moved at {machines} ({where}): {what}"
     if found.kind == "sensor":
         return f"one signal moved at {where} alone, perhaps its sensor: {what}"
     return f"{where} differs from what it was, and others do not: {what}"
@@ -79,6 +85,10 @@ def _everywhere(members: Sequence[Heard]) -> frozenset[str]:
         return frozenset()
     counts = Counter(signal for each in members for signal in set(each.moved))
     return frozenset(signal for signal, count in counts.items() if count >= SHARE * len(members))
+
+
+def _somewhere(members: Sequence[Heard]) -> frozenset[str]:
+    return frozenset(signal for each in members for signal in each.moved)
 
 
 def _process(cohort: str, members: Sequence[Heard], everywhere: frozenset[str]) -> Finding:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
+from reuna.core.sinks import wrong_address
 from reuna.core.subjects import is_name
 from reuna.trust.policy import ANY, FORMAT, KINDS, PROTECTIONS
 
@@ -119,7 +120,11 @@ SECTIONS: dict[str, tuple[Key, ...]] = {
         ),
         Key("valid", "table", "the days on which the policy holds", True),
         Key("signers", "table", "who must sign this policy and the next", True),
-        Key("recipients", "names", "a name for each node that may receive, and its identity"),
+        Key(
+            "recipients",
+            "names",
+            "a name for each node or sink that may receive, and its identity or address",
+        ),
         Key(
             "sources",
             "names",
@@ -152,12 +157,12 @@ SECTIONS: dict[str, tuple[Key, ...]] = {
             "*",
             "text",
             "the identity in its certificate: `spiffe://fleet/role/name`, at a site "
-            "`spiffe://site.fleet/role/name`",
+            "`spiffe://site.fleet/role/name`; of a sink its address, as `reuna sink show` prints it",
             True,
             lambda value: (
                 ""
-                if is_identity(value)
-                else "must be spiffe://fleet/role/name or spiffe://site.fleet/role/name"
+                if is_identity(value) or not wrong_address(value)
+                else "must be spiffe://fleet/role/name, spiffe://site.fleet/role/name or a sink's address"
             ),
         ),
     ),

@@ -13,6 +13,7 @@ from aiomqtt.message import Message
 
 from reuna.adapters.certificates import CertificateAuthority
 from reuna.adapters.clock import ThreadOffload
+from reuna.adapters.mqtt import client
 from reuna.adapters.mqtt import source as mqtt
 from reuna.adapters.mqtt.source import Inbox
 from reuna.core.errors import ExtraMissing, KeyProblem
@@ -126,7 +127,7 @@ async def test_a_broker_with_tls_is_read_with_our_certificate(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        mqtt, "ANSWER_S", 0.5
+        client, "ANSWER_S", 0.5
     )  # aiomqtt does not see that the broker hung up before it answered
     authority = CertificateAuthority.create(tmp_path / "authority", "plant")
     other = CertificateAuthority.create(tmp_path / "other", "plant")

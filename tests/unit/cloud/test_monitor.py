@@ -105,6 +105,18 @@ async def test_what_moves_everywhere_is_one_alarm_of_the_process(cloud: Cloud) -
     assert [(each["kind"], each["nodes"]) for each in going_on] == [("process", ["e1", "e2", "e3"])]
 
 
+async def test_the_alarm_of_the_process_goes_on_until_its_last_machine_is_well(cloud: Cloud) -> None:
+    await cloud.hear("e4", QUIET)
+    for node in ("e1", "e2", "e3"):
+        await cloud.hear(node, OIL)
+    for node in ("e1", "e2"):
+        await cloud.hear(node, QUIET)
+    going_on = [each for each in await cloud.alarms() if not each["ended"]]
+    assert [(each["kind"], each["nodes"]) for each in going_on] == [("process", ["e3"])]
+    await cloud.hear("e3", QUIET)
+    assert all(each["ended"] for each in await cloud.alarms())
+
+
 async def test_who_left_the_fleet_is_not_heard(cloud: Cloud) -> None:
     await cloud.hear("gone", OIL)
     assert await cloud.monitor.answer() == {"fleet": "demo", "nodes": {}, "alarms": []}

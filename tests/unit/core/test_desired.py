@@ -129,6 +129,10 @@ MISTAKES = {
     "[cohorts.both]\nmembers = ['canary']\n": "2.toml:2:1: cohorts.both.members names 'canary', which is a cohort",
     "[cohorts.none]\n": "2.toml:1:2: cohorts.none needs members",
     "[projects.ovens]\n": "2.toml:1:2: projects.ovens needs champion",
+    "[projects.ovens]\nrelease_from = 'o'\nrollout = true\n[placements.x]\nproject = 'ovens'\nwaves = ['canary', 'all']\n": (
+        "2.toml:6:1: placements.x.waves is not ['all'], but waves are those of the project's rollout"
+    ),
+    "[projects.ovens]\nchampion = 1\nrollout = true\n": "2.toml:3:1: projects.ovens.rollout needs release_from",
     "[schedules.x]\ncron = '1d'\n": "2.toml:2:1: schedules.x.cron is not a setting",
     "[schedules.x]\nagain = 'r'\n": "2.toml:1:2: schedules.x needs at or every, one of them",
     "[schedules.x]\nagain = 'r'\nat = '02:30'\nevery = '1d'\n": "2.toml:1:2: schedules.x needs at or every",

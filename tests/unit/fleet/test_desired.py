@@ -15,8 +15,17 @@ from typer.testing import CliRunner
 
 from reuna.adapters import trust_keys
 from reuna.cli import app
-from reuna.core.desired import Listed, Trained
-from reuna.core.errors import KeyProblem, NotUsable, ReunaError, SettingsError, Unreachable, Untrusted
+from reuna.core.desired import Listed, Rolled, Trained
+from reuna.core.errors import (
+    KeyProblem,
+    NotUsable,
+    ReunaError,
+    RolloutProblem,
+    SettingsError,
+    Unreachable,
+    Untrusted,
+)
+from reuna.core.rollout import RolloutSpec, Wave
 from reuna.core.trigger import Trigger
 from reuna.fleet import desired as gitops
 from reuna.fleet import trust
@@ -56,6 +65,20 @@ class Cloud:
         self.eager = False
         self.asked = 0
         self.clockwork: dict[str, Trigger] = {}
+        self.begun: list[RolloutSpec] = []
+        self.busy = False  #: another rollout goes on, which nobody is told of
+
+    def rollouts(self) -> list[dict[str, Any]]:
+        return [
+            {"project": each.project, "version": each.version, "phase": "done"}
+            for each in reversed(self.begun)
+        ]
+
+    def start_rollout(self, spec: RolloutSpec) -> str:
+        if self.busy:
+            raise RolloutProblem("rollout by-hand of ovens goes on")
+        self.begun.append(spec)
+        return "7" if spec.approval else ""
 
     def triggers(self) -> list[dict[str, Any]]:
         return [
@@ -493,3 +516,56 @@ def test_kept_it_goes_on_through_a_cloud_that_is_away_and_a_mistake_in_the_direc
     assert done.stderr.count("more.toml:1:") == 1
     assert done.stdout.splitlines()[-1] == "mill is as wanted"
     assert done.exit_code == 130, "ended by Ctrl-C, and by nothing else"
+
+
+ROLLED = 'release_from = "../ovens"\nrollout = true\n'
+OVENS = '[project]\nname = "ovens"\n[rollout]\nwaves = ["oven-1", "all"]\n'
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ("", "begins"),
+        ("[release]\napproval = true\n", "waits for a second person: reuna proposals approve 7"),
+    ],
+)
+def test_what_was_trained_by_itself_is_rolled_out_by_itself_as_its_project_says(
+    place: Place, monkeypatch: pytest.MonkeyPatch, more: str, said: str
+) -> None:
+    trained(place, monkeypatch, "ready")
+    place.write(FROM.replace('release_from = "../ovens"\n', ROLLED))
+    (place.folder / "ovens").mkdir()
+    (place.folder / "ovens" / "reuna.toml").write_text(OVENS + more)
+    place.cloud.eager = True
+    done = place.run("apply", "--wait", "30")
+    (begun,) = place.cloud.begun
+    assert (begun.project, begun.version, begun.waves) == ("ovens", 1, (Wave("oven-1"), Wave("all")))
+    assert f"rollout {begun.rollout} {said}" in done.stdout
+    assert done.exit_code == 0
+    assert "+ rollout of ovens" not in place.run("plan").stdout
+
+
+def test_a_rollout_that_cannot_begin_is_said_and_stops_nothing(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained(place, monkeypatch, "ready")
+    place.write(FROM.replace('release_from = "../ovens"\n', ROLLED))
+    (place.folder / "ovens").mkdir()
+    (place.folder / "ovens" / "reuna.toml").write_text(OVENS)
+    place.cloud.eager = place.cloud.busy = True
+    done = place.run("apply", "--wait", "1")
+    assert done.exit_code == 10
+    assert "ovens is not rolled out: rollout by-hand of ovens goes on" in done.stderr
+    assert place.listed() == [(1, (), 1)]
+    assert "+ rollout of ovens: 1" in place.run("plan").stdout
+
+
+def test_what_rollouts_have_come_to_is_read_from_the_newest_on() -> None:
+    told = [
+        {"project": "pumps", "version": 5, "phase": "wave"},
+        {"project": "pumps", "version": 4, "phase": "failed"},
+        {"project": "fans", "version": 9, "phase": "done"},
+        {"project": "pumps", "version": 3, "phase": "done"},
+        {"project": "pumps", "version": 2, "phase": "done"},
+    ]
+    assert gitops.rolled_of(told) == {"pumps": Rolled(5, 3, 2, 5), "fans": Rolled(9, 9)}

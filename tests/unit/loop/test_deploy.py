@@ -8,7 +8,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from reuna.core.desired import ALL, Desired, Has, Listed, Placement, Reality
+from reuna.core.desired import ALL, Desired, Has, Listed, Placement, Reality, Rolled
 from reuna.core.trigger import Trigger
 from reuna.loop.deploy import Change, as_dict, carried_out, lines, mistakes, newest, plan, resolved
 
@@ -183,6 +183,50 @@ def test_who_is_named_keeps_an_older_release_than_all_others() -> None:
     assert versions(reality) == {"e1": 3, "e2": 1, "e3": 3, "e4": 3, "e5": 3}
 
 
+def rolling(version: int) -> Desired:
+    """A version for every node, which is rolled out by itself."""
+    return replace(wanted(rollout(version)), sources={"pumps": "pumps"}, rollouts=frozenset({"pumps"}))
+
+
+def test_a_release_is_rolled_out_once_it_is_listed_and_the_one_before_stays_for_the_way_back() -> None:
+    live = there(at("pumps", 2), rolled={"pumps": Rolled(newest=2, live=2)})
+    assert shown(rolling(3), live) == ["+ release pumps 3: every node"]
+    listed = carried_out(live, plan(rolling(3), live, NOW).changes)
+    assert shown(rolling(3), listed) == ["~ rollout of pumps: 2 → 3"]
+    begun = carried_out(listed, plan(rolling(3), listed, NOW).changes)
+    assert (shown(rolling(3), begun), begun.champions) == ([], {})
+    done = replace(begun, rolled={"pumps": Rolled(newest=3, live=3, before=2)})
+    assert shown(rolling(3), done) == []
+    next_one = carried_out(done, plan(rolling(4), done, NOW).changes)
+    assert {each.version for each in next_one.listed} == {2, 3, 4}
+    later = replace(next_one, rolled={"pumps": Rolled(newest=4, live=4, before=3)})
+    assert shown(rolling(4), later) == ["- release pumps 2: every node"]
+
+
+def test_a_release_that_was_given_up_is_not_rolled_out_again_and_the_way_back_stays_listed() -> None:
+    failed = there(at("pumps", 2), at("pumps", 3), rolled={"pumps": Rolled(newest=3, live=2)})
+    assert shown(rolling(3), failed) == []
+    assert shown(rolling(4), failed) == ["+ release pumps 4: every node", "- release pumps 3: every node"]
+
+
+def test_what_goes_out_stays_listed_and_the_next_release_waits_for_its_end() -> None:
+    going = there(at("pumps", 2), at("pumps", 3), rolled={"pumps": Rolled(newest=3, live=2, going=3)})
+    assert shown(rolling(4), going) == ["+ release pumps 4: every node"]
+    listed = carried_out(going, plan(rolling(4), going, NOW).changes)
+    assert shown(rolling(4), listed) == []
+    ended = replace(listed, rolled={"pumps": Rolled(newest=3, live=3)})
+    after = carried_out(ended, plan(rolling(4), ended, NOW).changes)
+    assert shown(rolling(4), after) == ["~ rollout of pumps: 3 → 4"]
+
+
+def test_without_a_word_nothing_is_rolled_out_and_nothing_else_stays_listed() -> None:
+    live = there(at("pumps", 2), rolled={"pumps": Rolled(newest=2, live=2)})
+    assert shown(wanted(rollout(3)), live) == [
+        "+ release pumps 3: every node",
+        "- release pumps 2: every node",
+    ]
+
+
 def test_who_follows_a_name_that_nobody_has_is_a_mistake() -> None:
     desired = wanted(rollout(0, follows="challenger"))
     assert mistakes(desired, there()) == [
@@ -288,6 +332,27 @@ def test_what_was_carried_out_leaves_no_change(
     after = carried_out(reality, found.changes)
     assert plan(desired, after, NOW).changes == ()
     assert plan(desired, after, NOW).waiting == found.waiting
+
+
+ROLLED = st.builds(Rolled, *[st.integers(0, 4)] * 4)
+
+
+@given(st.integers(1, 4), st.lists(VERSIONS, max_size=4, unique=True), ROLLED)
+def test_a_rollout_begins_once_with_the_newest_and_every_way_back_is_listed(
+    version: int, listed: list[tuple[str, int]], rolled: Rolled
+) -> None:
+    desired = rolling(version)
+    reality = there(*(at(*each) for each in listed), rolled={"pumps": rolled})
+    begun = list[Change]()
+    for _ in range(3):
+        found = plan(desired, reality, NOW)
+        begun += [each for each in found.changes if each.what == "rollout"]
+        reality = carried_out(reality, found.changes)
+    assert plan(desired, reality, NOW).changes == ()
+    own = {each.version for each in reality.listed if each.project == "pumps"}
+    assert own == {version, rolled.live, rolled.before, rolled.going} - {0}
+    assert len(begun) == (not rolled.going and max(own) > rolled.newest)
+    assert all(each.after == max(own) for each in begun)
 
 
 def is_in(node: str, each: Placement) -> bool:

@@ -78,6 +78,25 @@ def test_a_machine_that_is_sick_besides_is_named_beside_the_process() -> None:
     assert (machine.kind, machine.nodes, machine.signals) == ("machine", ("edge-9",), ("heat", "speed"))
 
 
+def test_machines_that_get_well_one_after_the_other_leave_one_alarm_of_the_process_to_the_last() -> None:
+    def look(sick: int, before: tuple[Alarm, ...], more: tuple[Heard, ...] = ()) -> tuple[Alarm, ...]:
+        moved = [Heard(f"edge-{n}", "site", moved=("oil", "flow")) for n in range(sick)]
+        going = [each.finding for each in before if not each.ended]
+        return raised(before, judge([*moved, *quiet(4 - sick, sick), *more], going), 1.0)
+
+    alarms = look(4, ())
+    for sick in (3, 2, 1):
+        alarms = look(sick, alarms)
+        (one,) = alarms
+        assert (one.id, one.ended, one.finding.kind, len(one.finding.nodes)) == ("1", 0.0, "process", sick)
+    assert sentence(alarms[0].finding) == "the process moved at 1 machine (edge-0): flow, oil"
+    other = look(1, alarms, (Heard("edge-9", "site", moved=("heat",)),))
+    assert [each.finding.kind for each in other] == ["process", "sensor"], "what is new is of that machine"
+    ended = look(0, alarms)
+    assert ended[0].ended == 1.0
+    assert look(1, ended)[1].finding.kind == "machine", "and not the process once more"
+
+
 def test_of_two_machines_nobody_can_say_what_moved_everywhere() -> None:
     both = [Heard(f"edge-{n}", "oulu", alarm=True, moved=("oil",)) for n in range(FEW - 1)]
     assert {each.kind for each in judge(both)} == {"sensor"}

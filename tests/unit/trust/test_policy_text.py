@@ -252,3 +252,19 @@ def test_lines_are_found_also_in_later_entries_of_a_list() -> None:
 )
 def test_an_identity_is_that_of_a_certificate(identity: str, good: bool) -> None:
     assert is_identity(identity) is good
+
+
+@pytest.mark.parametrize(
+    "address", ["https://alarms.plant/in", "file:/answers", "opc.tcp://press:4840#ns=2;s=A"]
+)
+def test_a_recipient_may_be_the_address_of_a_sink(address: str) -> None:
+    said = parse(WHOLE.replace('"spiffe://line-4/gateway/north"', f'"{address}"'), "policy.toml")
+    assert said.recipients["fog"] == address
+
+
+@pytest.mark.parametrize(
+    "address", ["ftp://alarms.plant/", "https://alarms.plant/my answers", "https://" + "a" * 200]
+)
+def test_what_is_neither_an_identity_nor_an_address_is_refused(address: str) -> None:
+    with pytest.raises(SettingsError, match="or a sink's address"):
+        parse(WHOLE.replace('"spiffe://line-4/gateway/north"', f'"{address}"'), "policy.toml")

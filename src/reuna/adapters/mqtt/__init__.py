@@ -1,1 +1,1 @@
-"""The sources `mqtt` and `sparkplug`: messages of a broker, with aiomqtt."""
+"""The sources `mqtt` and `sparkplug`, and the sink `mqtt`: messages of a broker, with aiomqtt."""

@@ -11,17 +11,12 @@ after each batch.
 from __future__ import annotations
 
 import asyncio
-import logging
-import ssl
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
-from pathlib import Path
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast
 
 from reuna.adapters.clock import unless_cancelled
-from reuna.adapters.tls import foreign_context
-from reuna.core.errors import ExtraMissing, KeyProblem
+from reuna.adapters.mqtt.client import client_of, connected, failure_of
 from reuna.core.mqtt_settings import Broker
 from reuna.core.ports import Clock
 from reuna.core.source_breaks import Breaks
@@ -32,8 +27,6 @@ if TYPE_CHECKING:
 
 TICK_S = 0.1  #: time of a batch
 MOST_MESSAGES, MOST_BYTES = 20_000, 64 << 20  #: that wait to be read
-KEEPALIVE_S, ANSWER_S = 15, 10  #: a broker that says nothing for 1.5 times as long is away
-LEAVE_S = 1.0  #: how long taking leave of a broker may take
 REFUSED = 128  #: the least code of a subscription that was refused
 
 After: TypeAlias = "Callable[[Client, int], Awaitable[None]]"
@@ -73,11 +66,11 @@ class MqttSource:
 
     async def batches(self) -> AsyncGenerator[Batch, None]:
         """See `Source.batches`; it goes on for ever."""
-        failure = _failure(self.name)
+        failure = failure_of(f"source {self.name}")
         while True:
             client = self._client()
             try:
-                async with _open(client, failure):
+                async with connected(client, failure):
                     for gap in await self._connected(client):
                         yield Batch({}, self._now_ns(), (gap,))
                     async for batch in self._ticks(client):
@@ -137,22 +130,8 @@ class MqttSource:
         return batches
 
     def _client(self) -> Client:
-        from aiomqtt import Client
-
-        broker = self._broker
-        return Client(
-            broker.host,
-            broker.port,
-            username=broker.user or None,
-            password=_password(self.name, broker) if broker.password_file else None,
-            identifier=broker.client_id or None,
-            clean_session=not broker.session,
-            keepalive=KEEPALIVE_S,
-            timeout=ANSWER_S,
-            logger=_silent(),
-            tls_context=_context(self.name, broker) if broker.tls else None,
-            queue_type=cast("type[asyncio.Queue[Message]]", self._keep),
-        )
+        inbox = cast("type[asyncio.Queue[Message]]", self._keep)
+        return client_of(f"source {self.name}", self._broker, queue_type=inbox)
 
     def _keep(self, maxsize: int) -> Inbox:
         """The inbox of every connection: what waits outlives a break."""
@@ -204,53 +183,3 @@ class Inbox(asyncio.Queue[Any]):
 
 def _size(message: Message) -> int:
     return len(message.payload) if isinstance(message.payload, bytes) else 0
-
-
-def _failure(name: str) -> type[Exception]:
-    try:
-        from aiomqtt import MqttError
-    except ImportError:
-        raise ExtraMissing(
-            f"source {name}: aiomqtt is not installed", "Run `pip install 'reuna[mqtt]'`."
-        ) from None
-    return MqttError
-
-
-@asynccontextmanager
-async def _open(client: Client, failure: type[Exception]) -> AsyncIterator[None]:
-    """Connected; a broker that does not take leave in time changes nothing of how it ended."""
-    await client.__aenter__()
-    try:
-        unless_cancelled()
-        yield
-    finally:
-        client.timeout = LEAVE_S
-        with suppress(failure):
-            await client.__aexit__(None, None, None)
-
-
-def _silent() -> logging.Logger:
-    """What goes wrong is told as a gap, once and in our words."""
-    log = logging.getLogger("reuna.mqtt")
-    log.setLevel(logging.CRITICAL)
-    return log
-
-
-def _password(name: str, broker: Broker) -> str:
-    try:
-        lines = Path(broker.password_file).read_text("utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise _unusable(name, broker.password_file, error) from error
-    return lines[0] if lines else ""
-
-
-def _context(name: str, broker: Broker) -> ssl.SSLContext:
-    try:
-        return foreign_context(broker.authority, broker.certificate, broker.key)
-    except OSError as error:
-        raise _unusable(name, error.filename, error) from error
-
-
-def _unusable(name: str, file: str, error: Exception) -> KeyProblem:
-    what = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return KeyProblem(f"source {name}: {file} cannot be used: {what}", "Correct its name in the settings.")

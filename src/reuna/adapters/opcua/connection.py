@@ -75,9 +75,9 @@ class ReadOnly(Observer):  # type: ignore[misc]  # it has no types
 
 @asynccontextmanager
 async def opened(
-    settings: OpcUaSettings, clock: Clock, offload: Offload, strict: bool
+    settings: OpcUaSettings, clock: Clock, offload: Offload, strict: bool, gate: ReadOnly | None = None
 ) -> AsyncIterator[Session]:
-    """A connection with an active session.
+    """A connection with an active session. ``gate``: what stands before its requests.
 
     Raises `Lost` when the server cannot be reached; `Unreachable`, `KeyProblem` or `NotUsable` for what
     somebody has to correct first, when ``strict`` for a clock that is too far away, too.
@@ -85,7 +85,7 @@ async def opened(
     client = Client(
         settings.url, timeout=min(ANSWER_S, settings.silence_s), watchdog_intervall=settings.silence_s / 2
     )
-    client.uaclient.observer = ReadOnly()
+    client.uaclient.observer = gate or ReadOnly()
     client.name = client.description = "Reuna"
     client.application_uri = URI
     client.session_timeout = int(1000 * max(LEAST_SESSION_S, 4 * settings.silence_s))

@@ -82,7 +82,7 @@ class Session:
         Namespaces are looked up each time, for their numbers change when a server starts again.
         """
         with in_our_words(self.settings):
-            wrong = await self._find(places)
+            wrong = await self.find(places)
             for reason, some in (await self._foreign(places)).items():
                 wrong.setdefault(reason, []).extend(some)
             bad = {place for some in wrong.values() for place in some}
@@ -209,7 +209,7 @@ class Session:
             for name, data in zip(names, found, strict=True)
         }
 
-    async def _find(self, places: Iterable[int]) -> dict[str, list[int]]:
+    async def find(self, places: Iterable[int]) -> dict[str, list[int]]:
         """The nodes of tags, by the namespaces as they are numbered now. Those of no namespace, why."""
         (found,) = await self.client.uaclient.read_attributes(
             [ua.NodeId(ua.ObjectIds.Server_NamespaceArray)], ua.AttributeIds.Value

@@ -1,0 +1,1 @@
+"""What the drill `drift` is made of: presses that drift, their project, and the fleet that follows them."""
