@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from fuzz.kit import EVENT, attempt, scratch
 from reuna.adapters.events import EventLog
 from reuna.adapters.register import Register
-from reuna.cloud.coordinator import _learn
+from reuna.cloud.hearing import learn
 from reuna.core.errors import BadMessage
 from reuna.core.records import Event
 from reuna.exchange.admission import read_alarm, read_node
@@ -31,7 +31,7 @@ def check(data: bytes) -> None:
         return
     attempt(lambda: read_node("fog-1", event.fields), BadMessage)
     attempt(lambda: read_alarm(event.fields), BadMessage)
-    attempt(lambda: _learn(_register(), event), BadMessage)
+    attempt(lambda: learn(_register(), event), BadMessage)
     if attempt(lambda: _log().record(event), BadMessage):
         assert _log().read(event.run)
         _log().prune(1e12)

@@ -17,7 +17,8 @@ from reuna.adapters.nats_bus import NatsBus, StreamLimits
 from reuna.adapters.nats_server import LeafConfig, NatsServer, find_server
 from reuna.adapters.register import Register
 from reuna.adapters.tls import client_context
-from reuna.cloud.coordinator import Coordinator, _take_event
+from reuna.cloud.coordinator import Coordinator
+from reuna.cloud.hearing import take_event
 from reuna.core.errors import BadMessage, BusDown, PermissionDenied
 from reuna.core.records import Event
 from reuna.core.subjects import MAX_PAYLOAD, child_rights, parent_rights
@@ -357,7 +358,7 @@ async def test_an_event_that_comes_again_after_the_servers_memory_of_it_takes_ef
     heard, data = Heard(), encode(Event("plant-1", "b1", 1, 0.0, "sat out", "r-1", 1))
 
     async def take(subject: str, word: bytes) -> None:
-        await _take_event(cloud, admission, events, subject, word)
+        await take_event(cloud, admission, events, subject, word)
         await heard(subject, word)
 
     await site.start()

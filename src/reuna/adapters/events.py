@@ -78,6 +78,12 @@ class EventLog:
                 effect(tables)
         return True
 
+    def keep_last(self, event: Event) -> None:
+        """It replaces what its node said before of the same, see `last`; no time line has it."""
+        row = (event.node, event.what, self._clock.now(), msgspec.msgpack.encode(event))
+        with self._db.writing() as tables:
+            tables.execute(_LAST, row)
+
     def last(self, what: str) -> list[tuple[float, Event]]:
         """What each node said last of a thing and when that arrived (epoch s); it is never forgotten."""
         found = self._db.rows("SELECT received, event FROM last_events WHERE what = ? ORDER BY node", what)

@@ -34,11 +34,12 @@ from reuna.cloud import release
 from reuna.cloud.builds import Builds
 from reuna.cloud.check import Checks
 from reuna.cloud.files import ALARMS, AUDIT, EVENTS, HEADS, PEOPLE, TRIGGERS
-from reuna.cloud.holdings import LAST_WORDS, Holdings
+from reuna.cloud.hearing import OWN_WORDS, edges_told, take_event, take_hello
+from reuna.cloud.holdings import Holdings
 from reuna.cloud.monitor import Monitor
 from reuna.cloud.plan import Planner
 from reuna.cloud.reception import Reception
-from reuna.cloud.rollouts import KIND, WORDS, Rollouts, Seen, edge_sites
+from reuna.cloud.rollouts import KIND, Rollouts, Seen, edge_sites
 from reuna.cloud.sign import Signing
 from reuna.cloud.sign_ins import SignIns
 from reuna.cloud.stock import Stock
@@ -46,9 +47,7 @@ from reuna.cloud.surroundings import Surroundings
 from reuna.cloud.train import Conductor, Outcome
 from reuna.cloud.trigger import Triggers
 from reuna.cloud.witness import CloudWitness
-from reuna.core import watched
 from reuna.core.errors import (
-    BadMessage,
     BlobNotFound,
     Corrupted,
     PlanError,
@@ -59,9 +58,9 @@ from reuna.core.errors import (
 )
 from reuna.core.foreign import UNREADABLE
 from reuna.core.ports import Blob, Blobs, Clock, Journal, Offload
-from reuna.core.records import Event, Hello, RunSpec, Setting
+from reuna.core.records import Event, RunSpec, Setting
 from reuna.core.trigger import Trigger
-from reuna.exchange.admission import Admission, read_alarm, read_node
+from reuna.exchange.admission import Admission
 from reuna.exchange.door import Door
 from reuna.exchange.intake import Intake
 from reuna.exchange.news import NewsDesk, Published
@@ -73,19 +72,11 @@ from reuna.loop.plan import Built, check_built, check_retry, check_spec, retry
 from reuna.trust.enrolment import Invite, shape
 from reuna.trust.oidc import read_rules
 from reuna.trust.people import FOUR_EYES
-from reuna.wire import decode, digest_bytes
+from reuna.wire import digest_bytes
 from reuna.wire.build import PLAN
 from reuna.wire.build import decode as decode_build
 
 log = logging.getLogger("reuna.cloud")
-OWN_WORDS = frozenset(
-    {"round", "short", "waits", "refused", "local", "evaluate", "resumed", "gates", *WORDS}
-)  #: what the cloud says of a run or a rollout
-#: Of what nodes say again and again the last counts; each is read before it is kept.
-LAST: dict[str, Callable[[Event], object]] = {
-    **LAST_WORDS,
-    watched.WHAT: lambda event: watched.read_fields(event.fields),
-}
 NEWEST = 50  #: runs that are listed
 PRUNE_S = 86_400.0  #: how often events past their time are forgotten
 
@@ -115,7 +106,7 @@ class Coordinator:
         self._events = events
         self.host = host
         self.present: dict[str, float] = {}
-        self.below: dict[str, tuple[str, ...]] = {}  #: fog -> the edges it last told of
+        self.below = edges_told(events)  #: fog -> the edges it last told of
         self.sites: dict[str, str] = {}  #: edge -> the fog under which a run has it
         self.checks: Checks | None = None  #: once the cloud can ask its fogs
         self._gates: dict[str, dict[str, Any]] = {}  #: run that is done -> what its gates said
@@ -394,9 +385,9 @@ async def _run(settings: Mapping[str, Any], changes: Changes, stack: AsyncExitSt
         witness=_witness(settings, signing, door.register, events, stack),
     )
     stack.push_async_callback(server.stop)
-    await bus.follow("event.>", "cloud", partial(_take_event, coordinator, door.admission, events))
+    await bus.follow("event.>", "cloud", partial(take_event, coordinator, door.admission, events))
     news = _news(settings, bus, door, holdings, stack)
-    hear = partial(_hello, door.admission, coordinator, planner, news)
+    hear = partial(take_hello, door.admission, coordinator, planner, news, events)
     await bus.subscribe("hello.>", hear)
     await host.start()
     stack.push_async_callback(host.stop)
@@ -571,74 +562,6 @@ async def _take_changes(changes: Changes, admission: Admission) -> None:
     """Take over fogs that were added to or removed from the settings file."""
     while True:
         admission.listed = frozenset((await changes.get())["fogs"])
-
-
-async def _take_event(
-    coordinator: Coordinator, admission: Admission, events: EventLog, subject: str, data: bytes
-) -> None:
-    """Record an event once; what is no event of ours is dropped and said."""
-    fog = subject.removeprefix("event.")
-    try:
-        event = decode(Event, data)
-        if not coordinator.may_tell(fog, event, admission.names):
-            raise BadMessage(f"{event.what!r:.40} of {event.node!r:.80} is not its to tell")
-        if event.node == fog:  # a fog speaks of its own site
-            learn = partial(ThreadOffload(), lambda: _learn(admission.register, event))
-            await when_there_is_room(learn, SystemClock(), log, waits=STORE)
-        last = event.what in LAST
-        if last:
-            LAST[event.what](event)
-        record = partial(ThreadOffload(), lambda: events.record(event, last=last))
-        if not await when_there_is_room(record, SystemClock(), log, waits=STORE):
-            log.info("an event came again on %s: %r %s of %r", subject, event.boot, event.seq, event.node)
-        elif event.what in LAST_WORDS:
-            coordinator.holdings.turn.on()
-        elif event.what == watched.WHAT:
-            await coordinator.monitor.heard()
-            coordinator.triggers.news.set()
-    except BadMessage as error:
-        log.warning("refused an event on %s: %s", subject, error)
-
-
-def _learn(register: Register, event: Event) -> None:
-    """Keep what a fog says of its edges. Raises `BadMessage`."""
-    if event.what == "node":
-        node = read_node(event.node, event.fields)
-        if not register.learn(node):
-            raise BadMessage(f"{event.node} tells of {node.name}, which is not of its site")
-    elif event.what == "alarm":
-        alarm = read_alarm(event.fields)
-        known = register.node(alarm.name)
-        if known is None or known.site != event.node:
-            raise BadMessage(f"{event.node} raises an alarm about {alarm.name}, which is not of its site")
-        register.alarm(alarm)
-
-
-async def _hello(
-    admission: Admission,
-    coordinator: Coordinator,
-    planner: Planner,
-    news: NewsDesk,
-    subject: str,
-    data: bytes,
-) -> None:
-    try:
-        hello = decode(Hello, data)
-    except BadMessage as error:
-        log.warning("refused a hello: %s", error)
-        return
-    if not admission.hear(subject, hello):
-        return
-    names = [
-        each for each in (hello.node, *hello.children) if coordinator.is_of(hello.node, each, admission.names)
-    ]
-    for node in names:
-        coordinator.present[node] = SystemClock().now()
-    coordinator.below[hello.node] = tuple(names[1:])
-    if coordinator.checks is not None:
-        coordinator.checks.protocols[hello.node] = hello.protocol
-    await planner.on_hello(hello)
-    await news.on_hello(hello)
 
 
 def settings_of_a_fog(settings: Mapping[str, Any], invite: Invite) -> dict[str, Any]:

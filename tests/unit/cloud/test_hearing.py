@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -10,11 +11,12 @@ import msgspec
 import pytest
 
 from reuna.adapters.events import EventLog
-from reuna.cloud.coordinator import OWN_WORDS, Coordinator, _take_event
+from reuna.cloud.coordinator import Coordinator
+from reuna.cloud.hearing import EDGES, OWN_WORDS, take_event, take_hello
 from reuna.cloud.holdings import Holdings
 from reuna.core import operating
 from reuna.core.operating import Operating
-from reuna.core.records import Event
+from reuna.core.records import Event, Hello
 from reuna.exchange.releases import event_of
 from reuna.wire import encode
 
@@ -22,11 +24,12 @@ FOGS = ("north", "south")
 
 
 @pytest.fixture
-def cloud() -> Coordinator:
-    nothing: Any = None
-    made = Coordinator("cloud", nothing, nothing, nothing, nothing, nothing, nothing)
+def cloud(tmp_path: Path) -> Iterator[Coordinator]:
+    log, nothing = EventLog(tmp_path / "of the cloud.sqlite"), cast("Any", None)
+    made = Coordinator("cloud", nothing, log, nothing, nothing, nothing, nothing)
     made.sites = {"edge-1": "north", "edge-2": "south"}
-    return made
+    yield made
+    log.close()
 
 
 def told(cloud: Coordinator, node: str, what: str = "sat out") -> bool:
@@ -61,16 +64,46 @@ def test_the_words_of_the_cloud_are_those_that_a_run_reports() -> None:
     said = re.findall(r'report\(spec, "(\w+)"', inspect.getsource(train) + inspect.getsource(coordinator))
     told = re.findall(r'Note\("(\w+)"', inspect.getsource(rollout))
     words = {rollouts.ASKED, *(rollouts.TOLD.format(word) for word in (*told, *rollout.FINAL))}
-    assert {*said, "local", "evaluate", *words} == OWN_WORDS
+    assert {*said, "local", "evaluate", EDGES, *words} == OWN_WORDS
 
 
 class Admits:
     names = frozenset(FOGS)
 
+    def hear(self, subject: str, hello: Hello) -> bool:
+        return subject == f"hello.{hello.node}"
+
+
+class Hears:
+    async def on_hello(self, hello: Hello) -> None:
+        """Nothing follows here."""
+
+
+async def test_a_cloud_that_restarts_knows_the_edges_that_fogs_told_of_before_they_tell_again(
+    tmp_path: Path,
+) -> None:
+    """Planted: without that a rollout right after a restart finds no edge, or those of some fogs only."""
+    nothing: Any = None
+    admission, hears = cast("Any", Admits()), cast("Any", Hears())
+    log = EventLog(tmp_path / "events.sqlite")
+    cloud = Coordinator("cloud", nothing, log, nothing, nothing, nothing, nothing)
+    for edges in (("edge-1", "edge-2"), ("edge-1",)):
+        hello = encode(Hello("north", "b", "1", edges))
+        await take_hello(admission, cloud, hears, hears, log, "hello.north", hello)
+    other = encode(Hello("south", "b", "1", ("edge-9",)))
+    await take_hello(admission, cloud, hears, hears, log, "hello.north", other)
+    log.close()
+    log = EventLog(tmp_path / "events.sqlite")
+    restarted = Coordinator("cloud", nothing, log, nothing, nothing, nothing, nothing)
+    assert restarted.below == cloud.below == {"north": ("edge-1",)}
+    assert restarted.nodes() == {}, "who is there is heard anew"
+    assert log.counts() == {}, "no time line has it"
+    log.close()
+
 
 async def tell(cloud: Coordinator, log: EventLog, subject: str, event: Event) -> None:
     admission: Any = Admits()
-    await _take_event(cloud, admission, log, subject, encode(event))
+    await take_event(cloud, admission, log, subject, encode(event))
 
 
 async def test_what_edges_hold_is_kept_the_newest_word_of_each_and_who_waits_is_told(tmp_path: Path) -> None:

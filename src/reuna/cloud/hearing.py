@@ -1,0 +1,120 @@
+"""What the cloud takes over of what fogs say: events, once each, and who is there."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+from reuna.adapters.clock import SystemClock, ThreadOffload
+from reuna.adapters.events import EventLog
+from reuna.adapters.register import Register
+from reuna.cloud.holdings import LAST_WORDS
+from reuna.cloud.plan import Planner
+from reuna.cloud.rollouts import WORDS
+from reuna.core import watched
+from reuna.core.errors import BadMessage
+from reuna.core.records import Event, Hello
+from reuna.exchange.admission import Admission, read_alarm, read_node
+from reuna.exchange.news import NewsDesk
+from reuna.exchange.room import STORE, when_there_is_room
+from reuna.wire import decode
+
+if TYPE_CHECKING:
+    from reuna.cloud.coordinator import Coordinator
+
+log = logging.getLogger("reuna.cloud")
+EDGES = "edges"  #: the edges that a fog last told of
+OWN_WORDS = frozenset(
+    {"round", "short", "waits", "refused", "local", "evaluate", "resumed", "gates", EDGES, *WORDS}
+)  #: what the cloud says of a run or a rollout
+#: Of what nodes say again and again the last counts; each is read before it is kept.
+LAST: dict[str, Callable[[Event], object]] = {
+    **LAST_WORDS,
+    watched.WHAT: lambda event: watched.read_fields(event.fields),
+}
+
+
+async def take_event(
+    coordinator: Coordinator, admission: Admission, events: EventLog, subject: str, data: bytes
+) -> None:
+    """Record an event once; what is no event of ours is dropped and said."""
+    fog = subject.removeprefix("event.")
+    try:
+        event = decode(Event, data)
+        if not coordinator.may_tell(fog, event, admission.names):
+            raise BadMessage(f"{event.what!r:.40} of {event.node!r:.80} is not its to tell")
+        if event.node == fog:  # a fog speaks of its own site
+            learn = partial(ThreadOffload(), lambda: learn(admission.register, event))
+            await when_there_is_room(learn, SystemClock(), log, waits=STORE)
+        last = event.what in LAST
+        if last:
+            LAST[event.what](event)
+        record = partial(ThreadOffload(), lambda: events.record(event, last=last))
+        if not await when_there_is_room(record, SystemClock(), log, waits=STORE):
+            log.info("an event came again on %s: %r %s of %r", subject, event.boot, event.seq, event.node)
+        elif event.what in LAST_WORDS:
+            coordinator.holdings.turn.on()
+        elif event.what == watched.WHAT:
+            await coordinator.monitor.heard()
+            coordinator.triggers.news.set()
+    except BadMessage as error:
+        log.warning("refused an event on %s: %s", subject, error)
+
+
+def learn(register: Register, event: Event) -> None:
+    """Keep what a fog says of its edges. Raises `BadMessage`."""
+    if event.what == "node":
+        node = read_node(event.node, event.fields)
+        if not register.learn(node):
+            raise BadMessage(f"{event.node} tells of {node.name}, which is not of its site")
+    elif event.what == "alarm":
+        alarm = read_alarm(event.fields)
+        known = register.node(alarm.name)
+        if known is None or known.site != event.node:
+            raise BadMessage(f"{event.node} raises an alarm about {alarm.name}, which is not of its site")
+        register.alarm(alarm)
+
+
+async def take_hello(
+    admission: Admission,
+    coordinator: Coordinator,
+    planner: Planner,
+    news: NewsDesk,
+    events: EventLog,
+    subject: str,
+    data: bytes,
+) -> None:
+    """Note who is there, and which edges a fog has: after a restart too, before it tells again."""
+    try:
+        hello = decode(Hello, data)
+    except BadMessage as error:
+        log.warning("refused a hello: %s", error)
+        return
+    if not admission.hear(subject, hello):
+        return
+    names = [
+        each for each in (hello.node, *hello.children) if coordinator.is_of(hello.node, each, admission.names)
+    ]
+    for node in names:
+        coordinator.present[node] = SystemClock().now()
+    below = tuple(names[1:])
+    if coordinator.below.get(hello.node) != below:
+        coordinator.below[hello.node] = below
+        keep = partial(ThreadOffload(), lambda: events.keep_last(edges_event(hello.node, below)))
+        await when_there_is_room(keep, SystemClock(), log, waits=STORE)
+    if coordinator.checks is not None:
+        coordinator.checks.protocols[hello.node] = hello.protocol
+    await planner.on_hello(hello)
+    await news.on_hello(hello)
+
+
+def edges_event(fog: str, edges: Sequence[str]) -> Event:
+    """The edges that a fog tells of, to be known after a restart before it tells again."""
+    return Event(fog, "", 0, SystemClock().now(), EDGES, fields=dict.fromkeys(edges, True))
+
+
+def edges_told(events: EventLog) -> dict[str, tuple[str, ...]]:
+    """Fog -> the edges that it last told of, also before a restart."""
+    return {event.node: tuple(event.fields) for _, event in events.last(EDGES)}
