@@ -46,8 +46,8 @@ async def take_event(
         if not coordinator.may_tell(fog, event, admission.names):
             raise BadMessage(f"{event.what!r:.40} of {event.node!r:.80} is not its to tell")
         if event.node == fog:  # a fog speaks of its own site
-            learn = partial(ThreadOffload(), lambda: learn(admission.register, event))
-            await when_there_is_room(learn, SystemClock(), log, waits=STORE)
+            keep = partial(ThreadOffload(), lambda: learn(admission.register, event))
+            await when_there_is_room(keep, SystemClock(), log, waits=STORE)
         last = event.what in LAST
         if last:
             LAST[event.what](event)

@@ -11,12 +11,13 @@ import msgspec
 import pytest
 
 from reuna.adapters.events import EventLog
+from reuna.adapters.register import Register
 from reuna.cloud.coordinator import Coordinator
 from reuna.cloud.hearing import EDGES, OWN_WORDS, take_event, take_hello
 from reuna.cloud.holdings import Holdings
 from reuna.core import operating
 from reuna.core.operating import Operating
-from reuna.core.records import Event, Hello
+from reuna.core.records import Event, Hello, Setting
 from reuna.exchange.releases import event_of
 from reuna.wire import encode
 
@@ -69,9 +70,29 @@ def test_the_words_of_the_cloud_are_those_that_a_run_reports() -> None:
 
 class Admits:
     names = frozenset(FOGS)
+    register: Register
 
     def hear(self, subject: str, hello: Hello) -> bool:
         return subject == f"hello.{hello.node}"
+
+
+async def test_a_fog_tells_of_the_edges_that_joined_it_and_of_nobody_elses(
+    cloud: Coordinator, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    admits, log = Admits(), EventLog(tmp_path / "events.sqlite")
+    admits.register = Register(tmp_path / "register.sqlite")
+    node: dict[str, Setting] = {"name": "edge-3", "serial": "ab", "key": "cd", "issued": 1.0}
+    node |= {"expires": 2.0, "revoked": -1.0}
+    for seq, fog in enumerate(FOGS):
+        told = Event(fog, "b", seq, 0.0, "node", fields=node)
+        await take_event(cloud, cast("Any", admits), log, f"event.{fog}", encode(told))
+    found = admits.register.node("edge-3")
+    assert found is not None
+    assert found.site == "north"
+    assert "south tells of edge-3, which is not of its site" in caplog.text
+    assert log.counts() == {"node": 1}
+    admits.register.close()
+    log.close()
 
 
 class Hears:
