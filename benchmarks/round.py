@@ -31,6 +31,7 @@ import statistics
 import tempfile
 import threading
 import time
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +98,14 @@ async def measure(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
         spec = msgspec.structs.replace(spec, evaluate=False, deadline_s=300.0)
         await asyncio.to_thread(operator.submit, spec)
         events: list[dict[str, Any]] = []
-        await follow(operator, spec.run, events.append)
+        spent: list[dict[str, float]] = []
+
+        def hear(event: dict[str, Any]) -> None:
+            events.append(event)
+            if event["what"] == "round" and event["fields"]["round"] in (WARM_UP - 1, spec.rounds - 1):
+                spent.append(cpu_s(supervisor.processes()))
+
+        await follow(operator, spec.run, hear)
         supervisor.sample()
         if args.idle:
             await without_worker(supervisor)
@@ -120,6 +128,7 @@ async def measure(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
         "params": args.params,
         "nodes": gave.edges,
         "rounds": len(seconds),
+        "cpu_ms_a_round": per_round(spent, args.rounds),
         **peaks(supervisor.peaks),
         **idle_figures(idle, len(fleet.places)),
     }
@@ -167,6 +176,30 @@ def peaks(found: dict[str, float]) -> dict[str, float]:
             max((v for k, v in found.items() if k.startswith("fog-") and k.endswith("/main")), default=0.0), 1
         ),
         "nats_peak_mib": largest("/nats"),
+    }
+
+
+def cpu_s(processes: Iterable[tuple[str, int]]) -> dict[str, float]:
+    """Seconds that each process has computed so far, by its name."""
+    ticks = os.sysconf("SC_CLK_TCK")
+    found = {}
+    for name, pid in processes:
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+        found[name] = (int(fields[11]) + int(fields[12])) / ticks
+    return found
+
+
+def per_round(spent: Sequence[Mapping[str, float]], rounds: int) -> dict[str, float]:
+    """Milliseconds of CPU in a round by what the process is, all places of a kind together."""
+    before, after = spent
+    found: dict[str, float] = {}
+    for name, seconds in after.items():
+        place, _, part = name.partition("/")
+        kind = f"{place.partition('-')[0]} {part}"
+        found[kind] = found.get(kind, 0.0) + 1000 * (seconds - before.get(name, 0.0)) / rounds
+    return {
+        "all": round(sum(found.values()), 1),
+        **{kind: round(ms, 1) for kind, ms in sorted(found.items())},
     }
 
 
