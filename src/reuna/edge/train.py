@@ -18,6 +18,7 @@ from reuna.core.contract import Line, contract
 from reuna.core.contract_report import WHAT as CONTRACT
 from reuna.core.contract_report import as_fields, of_contract
 from reuna.core.errors import DiskFull, NotApproved, Refused, ReunaError
+from reuna.core.figures import Worked
 from reuna.core.fingerprint import Window
 from reuna.core.ports import Blob, Clock, Link
 from reuna.core.readiness import needs_of
@@ -71,7 +72,16 @@ class Workshop(ready.Workshop, Protocol):
 class Trainer:
     """Works on the newest plan, one at a time."""
 
-    def __init__(self, name: str, boot: str, link: Link, workshop: Workshop, clock: Clock) -> None:
+    def __init__(
+        self,
+        name: str,
+        boot: str,
+        link: Link,
+        workshop: Workshop,
+        clock: Clock,
+        worked: Worked | None = None,
+    ) -> None:
+        self._worked = worked or Worked()
         self.name = name
         self._boot = boot
         self._link = link
@@ -112,9 +122,11 @@ class Trainer:
             if plan.task == "check":
                 await self._check(plan, data)
                 return
+            began = self._clock.now()
             weights, weight, member = await self._in_time(plan, lambda: self._carry_out(plan))
             level = self._workshop.level
             await self._in_time(plan, lambda: self._link.submit(data, weights, weight, member, level))
+            self._worked.count(plan.task, max(0.0, self._clock.now() - began))
         except ReunaError as error:
             self._bundle = None
             await self._sit_out(plan, data, error)

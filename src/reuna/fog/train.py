@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterable
 import msgspec
 
 from reuna.core.errors import Corrupted, Refused
+from reuna.core.figures import Worked
 from reuna.core.ports import Blob, Bus, Clock, Link, Offload
 from reuna.core.readiness import MANY, worse
 from reuna.core.records import Contribution, Hello, Member, Plan, Said
@@ -39,6 +40,7 @@ class Combiner:
         offload: Offload,
         clock: Clock,
     ) -> None:
+        self.worked = Worked()
         self.name = name
         self.edges = frozenset(edges)
         self._heard: dict[str, float] = {}
@@ -92,6 +94,7 @@ class Combiner:
 
     async def _combine(self, plan: Plan, data: bytes) -> None:
         older = self._older if plan.task == "check" else frozenset[str]()
+        began = self._clock.now()
         asked = {edge: data for edge in plan.cohort if edge in self.edges and edge not in older}
         closed = self._intake.open(asked) if asked else False
         if asked and not closed:
@@ -109,6 +112,7 @@ class Combiner:
             await self._link.hand_over(data, row, body)
         except Refused:  # by this site's policy; the egress has said why
             return
+        self.worked.count(plan.task, max(0.0, self._clock.now() - began))
         await self._offload(lambda: self._intake.spool.drop(plan.run, plan.round))
 
     def _close(
