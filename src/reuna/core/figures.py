@@ -16,7 +16,6 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from typing import Literal
 
 import msgspec
@@ -41,8 +40,7 @@ class Figure(msgspec.Struct, frozen=True, array_like=True):
     buckets: tuple[int, ...] = ()
 
 
-@dataclass(frozen=True)
-class Series:
+class Series(msgspec.Struct, frozen=True):
     """What a name means. A counter begins at 0 with its process, but for those of files and stores."""
 
     name: str
@@ -132,13 +130,13 @@ def _judge(each: Figure) -> None:
         raise BadMessage(f"{each.name} is told with {len(each.buckets)} buckets")
 
 
-@dataclass
 class Answered:
     """Counts of what releases answered, by project, since the process began."""
 
-    _states: dict[tuple[str, str], int] = field(default_factory=dict)
-    _times: dict[str, list[int]] = field(default_factory=dict)
-    _seconds: dict[str, float] = field(default_factory=dict)
+    def __init__(self) -> None:
+        self._states: dict[tuple[str, str], int] = {}
+        self._times: dict[str, list[int]] = {}
+        self._seconds: dict[str, float] = {}
 
     def count(self, outcomes: Iterable[Outcome]) -> None:
         """Take them in."""
@@ -164,11 +162,11 @@ class Answered:
         return [*states, *times]
 
 
-@dataclass
 class Worked:
     """Rounds that were carried out, by task, since the process began."""
 
-    _rounds: dict[str, tuple[int, float]] = field(default_factory=dict)
+    def __init__(self) -> None:
+        self._rounds: dict[str, tuple[int, float]] = {}
 
     def count(self, task: str, seconds: float) -> None:
         """One more."""

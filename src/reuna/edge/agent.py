@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING, Any
 
 from reuna import __version__
 from reuna.adapters.clock import SystemClock, ThreadOffload
-from reuna.adapters.exposition import listening
 from reuna.adapters.sandbox import NotReached, leave_network_whole
 from reuna.core.errors import ReunaError, StorageError
 from reuna.core.records import Event, Hello, Identity
@@ -47,7 +46,11 @@ async def run(settings: dict[str, Any], changes: asyncio.Queue[dict[str, Any]]) 
     """
     folder = Path(settings["folder"]).absolute()
     folder.mkdir(parents=True, exist_ok=True)
-    listener = await listening(settings["metrics.listen"], SystemClock())
+    listener = None
+    if settings["metrics.listen"]:
+        from reuna.adapters.exposition import listening  # others do not need it in memory
+
+        listener = await listening(settings["metrics.listen"], SystemClock())
     egress = EgressProcess(egress_settings(settings, folder), listener)
     told = listener is not None
     job = Job(settings["name"], settings["sources"], str(folder), told)

@@ -25,7 +25,6 @@ from reuna.adapters.toml_file import read_toml
 from reuna.core.errors import ReunaError
 from reuna.core.settings import locating, parse
 from reuna.core.source_settings import SOURCES, AnySource, StoreSettings, sources_of, store_of
-from reuna.edge.figures import tell_agent
 from reuna.edge.read import Recorder, Seen, begun, opened
 from reuna.edge.reading import Job, gone
 
@@ -53,6 +52,8 @@ async def serve(job: Job, sock: socket.socket) -> None:
     seen: dict[str, Seen] = {}
     work = [asyncio.create_task(_read(each, store, seen)) for each in found]
     if job.tells:
+        from reuna.edge.figures import tell_agent  # others do not need it in memory
+
         work.append(asyncio.create_task(tell_agent(sock, seen, store.stored, SystemClock())))
     agent = asyncio.create_task(gone(sock))
     left: set[asyncio.Task[None]] = {agent, *work}
