@@ -192,7 +192,7 @@ def tells_what_it_does(edge: Edge) -> None:
         "reuna_store_readings_total", "reuna_sink_answers_total", "reuna_sink_waiting",
         "reuna_left_bytes_total", "reuna_came_bytes_total",
     }  # fmt: skip
-    told = edge.until(lambda: (found := scraped(edge.ports[0])).keys() >= needed and found)
+    told = edge.until(lambda: found if (found := scraped(edge.ports[0])).keys() >= needed else {})
     parts = {labels["process"] for labels, _ in told["reuna_process_memory_bytes"]}
     assert {"main", "starter", "egress", "reader", "worker"} <= parts
     assert all(value > 1 << 20 for _, value in told["reuna_process_memory_bytes"])

@@ -136,6 +136,9 @@ METRICS = Option(
     "host:port where Prometheus reads this node's counts, as 127.0.0.1:9464; empty: nowhere",
     check=address_or_none,
 )
+TRACES = Option(
+    "traces.on", bool, False, "whether this node tells the cloud how long its part of each round took"
+)
 
 
 def environment(table: Sequence[Option], prefix: str, environ: Mapping[str, str]) -> Source:

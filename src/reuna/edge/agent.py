@@ -30,6 +30,7 @@ from reuna.exchange.board import keep_telling
 from reuna.exchange.child import EgressProcess
 from reuna.exchange.link import EgressSettings
 from reuna.exchange.presence import Presence
+from reuna.exchange.rounds import Rounds
 from reuna.wire import OLDEST, VERSION
 
 if TYPE_CHECKING:
@@ -93,8 +94,9 @@ async def _serve(
         sandbox_limits(settings),
         settings["sandbox.min_level"],
     )
-    figures = _figures(settings, folder) if told else None
-    trainer = Trainer(name, boot, egress, workshop, clock, figures.worked if figures else None)
+    rounds = Rounds(name, boot, egress.emit if settings["traces.on"] else None, clock)
+    figures = _figures(settings, folder, rounds) if told else None
+    trainer = Trainer(name, boot, egress, workshop, clock, rounds)
     await egress.listen(trainer.on_plan)
     beside = [
         asyncio.create_task(egress.emit(Event(name, boot, 0, clock.now(), "started"))),
@@ -124,14 +126,14 @@ async def _pass_on(egress: EgressProcess, line: bytes) -> None:
         log.warning("figures of the reader are not told: %s %s", error.code, error)
 
 
-def _figures(settings: dict[str, Any], folder: Path) -> EdgeFigures:
+def _figures(settings: dict[str, Any], folder: Path, rounds: Rounds) -> EdgeFigures:
     """What this agent tells of itself. Raises `SettingsError`."""
     from reuna.edge.answering import ANSWERS
     from reuna.edge.figures import EdgeFigures
     from reuna.exchange.declared_sinks import declared
 
     sinks = [each.name for each in declared(settings["sinks"])] if settings["sinks"] else []
-    return EdgeFigures(sinks, folder, folder / ANSWERS)
+    return EdgeFigures(sinks, folder, folder / ANSWERS, rounds.worked)
 
 
 async def _run_releases(

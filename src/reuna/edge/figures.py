@@ -39,9 +39,9 @@ _figures = msgspec.json.Decoder(list[Figure])
 class EdgeFigures:
     """What an agent knows. ``sinks``: their names; ``folder``: its state, ``answers``: their store."""
 
-    def __init__(self, sinks: Sequence[str], folder: Path, answers: Path) -> None:
+    def __init__(self, sinks: Sequence[str], folder: Path, answers: Path, worked: Worked) -> None:
         self.answered = Answered()
-        self.worked = Worked()
+        self._worked = worked
         self._report: Callable[[], Sequence[Operating]] = list
         self._waiting: Callable[[], Mapping[str, int]] = dict
         self._sinks = sinks
@@ -70,7 +70,7 @@ class EdgeFigures:
             Figure("reuna_release_info", 1, (each.project, str(each.version), each.phase))
             for each in self._report()
         ]
-        return [*self.answered.figures(), *self.worked.figures(), *waiting, *running, *sinks]
+        return [*self.answered.figures(), *self._worked.figures(), *waiting, *running, *sinks]
 
     def _of_sinks(self) -> list[Figure]:
         from reuna.edge.sinks import progress_file

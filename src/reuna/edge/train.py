@@ -18,13 +18,13 @@ from reuna.core.contract import Line, contract
 from reuna.core.contract_report import WHAT as CONTRACT
 from reuna.core.contract_report import as_fields, of_contract
 from reuna.core.errors import DiskFull, NotApproved, Refused, ReunaError
-from reuna.core.figures import Worked
 from reuna.core.fingerprint import Window
 from reuna.core.ports import Blob, Clock, Link
 from reuna.core.readiness import needs_of
 from reuna.core.records import Event, Member, Metrics, Plan, Setting, Terms
 from reuna.edge import ready
 from reuna.exchange.room import when_there_is_room
+from reuna.exchange.rounds import Rounds
 from reuna.loop import train
 from reuna.loop.plan import work_seed
 from reuna.wire import decode_plan
@@ -79,9 +79,9 @@ class Trainer:
         link: Link,
         workshop: Workshop,
         clock: Clock,
-        worked: Worked | None = None,
+        rounds: Rounds | None = None,
     ) -> None:
-        self._worked = worked or Worked()
+        self._rounds = rounds or Rounds(name, boot, None, clock)
         self.name = name
         self._boot = boot
         self._link = link
@@ -126,7 +126,7 @@ class Trainer:
             weights, weight, member = await self._in_time(plan, lambda: self._carry_out(plan))
             level = self._workshop.level
             await self._in_time(plan, lambda: self._link.submit(data, weights, weight, member, level))
-            self._worked.count(plan.task, max(0.0, self._clock.now() - began))
+            self._rounds.done(plan, began)
         except ReunaError as error:
             self._bundle = None
             await self._sit_out(plan, data, error)

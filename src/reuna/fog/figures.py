@@ -19,7 +19,7 @@ async def collect(combiner: Combiner, intake: Intake, names: Collection[str], sp
     for times in intake.refused.values():
         reasons.update(times)
     return [
-        *combiner.worked.figures(),
+        *combiner.rounds.worked.figures(),
         Figure("reuna_edges", len(names)),
         Figure("reuna_edges_present", len(combiner.present())),
         Figure("reuna_spool_bytes", await asyncio.to_thread(_size, spool)),

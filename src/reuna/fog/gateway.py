@@ -45,6 +45,7 @@ from reuna.exchange.news import NewsDesk, Published
 from reuna.exchange.parent import address_of, host_of
 from reuna.exchange.presence import Presence
 from reuna.exchange.room import tell_durability
+from reuna.exchange.rounds import Rounds
 from reuna.exchange.stored import keep_stored
 from reuna.fog.figures import collect
 from reuna.fog.stock import Stock
@@ -86,7 +87,8 @@ async def _run(settings: dict[str, Any], changes: Changes, stack: AsyncExitStack
     intake = Intake(
         name, blobs, spool, egress.fetch, settings["announce_s"], metadata=known.file, released=stock.get
     )
-    combiner = Combiner(name, door.admission.names, egress, bus, intake, ThreadOffload(), clock)
+    rounds = Rounds(name, boot, egress.emit if settings["traces.on"] else None, clock)
+    combiner = Combiner(name, door.admission.names, egress, bus, intake, ThreadOffload(), clock, rounds)
     await egress.listen(combiner.on_plan)
     await egress.start()
     stack.push_async_callback(egress.stop)

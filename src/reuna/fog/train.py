@@ -13,12 +13,12 @@ from collections.abc import Collection, Iterable
 import msgspec
 
 from reuna.core.errors import Corrupted, Refused
-from reuna.core.figures import Worked
 from reuna.core.ports import Blob, Bus, Clock, Link, Offload
 from reuna.core.readiness import MANY, worse
 from reuna.core.records import Contribution, Hello, Member, Plan, Said
 from reuna.exchange.intake import Intake
 from reuna.exchange.room import when_there_is_room
+from reuna.exchange.rounds import Rounds
 from reuna.learn.grid import pack
 from reuna.loop import train
 from reuna.wire import CHECKS, PACKS, decode_plan, message_digest, packed
@@ -39,8 +39,9 @@ class Combiner:
         intake: Intake,
         offload: Offload,
         clock: Clock,
+        rounds: Rounds | None = None,
     ) -> None:
-        self.worked = Worked()
+        self.rounds = rounds or Rounds(name, "", None, clock)
         self.name = name
         self.edges = frozenset(edges)
         self._heard: dict[str, float] = {}
@@ -112,7 +113,7 @@ class Combiner:
             await self._link.hand_over(data, row, body)
         except Refused:  # by this site's policy; the egress has said why
             return
-        self.worked.count(plan.task, max(0.0, self._clock.now() - began))
+        self.rounds.done(plan, began)
         await self._offload(lambda: self._intake.spool.drop(plan.run, plan.round))
 
     def _close(

@@ -14,7 +14,7 @@ from reuna.adapters.answer_store import AnswerStore
 from reuna.adapters.clock import SystemClock
 from reuna.adapters.local_store import LocalStore
 from reuna.core.errors import BadMessage, Unreachable
-from reuna.core.figures import Figure, judged
+from reuna.core.figures import Figure, Worked, judged
 from reuna.core.live import Shape, begun
 from reuna.core.operating import Operating
 from reuna.core.outcomes import Outcome
@@ -134,7 +134,8 @@ def test_what_a_reader_cannot_have_said_is_refused(line: bytes) -> None:
 
 
 async def test_an_agent_tells_what_runs_what_waits_and_how_far_its_sinks_are(tmp_path: Path) -> None:
-    told = EdgeFigures(["archive", "new"], tmp_path, tmp_path / "answers")
+    worked = Worked()
+    told = EdgeFigures(["archive", "new"], tmp_path, tmp_path / "answers", worked)
     assert await told.collect() == []
     mark = begun(Shape(NS, 10, 5), None, 0)
     store = AnswerStore(tmp_path / "answers", 30.0, 16)
@@ -155,7 +156,7 @@ async def test_an_agent_tells_what_runs_what_waits_and_how_far_its_sinks_are(tmp
         watched.append(len(outcomes))
 
     await told.also(watch)(None, None, [ONE, msgspec.structs.replace(ONE, state="safe")])  # type: ignore[arg-type]
-    told.worked.count("train", 2.0)
+    worked.count("train", 2.0)
     figures = await told.collect()
     assert watched == [2]
     assert values(figures, "reuna_live_windows_total")["pumps", "safe"] == 1

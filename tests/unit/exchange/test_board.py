@@ -10,6 +10,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Sequence
+from types import SimpleNamespace
 
 import pytest
 
@@ -18,6 +19,7 @@ from reuna.core.errors import BadMessage, Unreachable
 from reuna.core.figures import Figure, judged
 from reuna.exchange import board
 from reuna.exchange.board import Board, LeftCounts, keep_telling, of_processes, show
+from reuna.exchange.link import Frames, LinkServer, RemoteLink
 from reuna.trust.ledger import Entry
 
 
@@ -125,3 +127,23 @@ async def test_a_process_that_cannot_tell_says_so_once_and_goes_on(caplog: pytes
         await keep_telling("gateway", collect, tell, Quick())
     assert told == ["gateway"] * 5
     assert [each.getMessage() for each in caplog.records] == ["figures of gateway are not told: R304 away"]
+
+
+async def test_a_place_tells_its_egress_over_their_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(board, "place_pid", os.getpid)
+    shown, ends = made(), socket.socketpair()
+    place, egress = [await Frames.over(end) for end in ends]
+    link, nothing = RemoteLink(place), SimpleNamespace(listen=listen)
+    server = LinkServer(egress, nothing, nothing, nothing, shown)  # type: ignore[arg-type]
+    running = [asyncio.create_task(link.run()), asyncio.create_task(server.run())]
+    await link.tell("gateway", [Figure("reuna_edges", 3.0)])
+    with pytest.raises(BadMessage, match="no series 'oil'"):
+        await link.tell("gateway", [Figure("oil", 71.5)])
+    place.close()
+    egress.close()
+    await asyncio.gather(*running)
+    assert of(shown.figures(), "reuna_edges") == {(): 3}
+
+
+async def listen(_handle: object) -> None:
+    """No plans come."""

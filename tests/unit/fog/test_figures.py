@@ -14,8 +14,8 @@ async def test_a_gateway_tells_rounds_edges_refusals_and_its_spool(tmp_path: Pat
     (tmp_path / "bodies" / "one").write_bytes(bytes(100))
     (tmp_path / "spool.db").write_bytes(bytes(20))
     (tmp_path / "gone").symlink_to(tmp_path / "nowhere")
-    combiner = SimpleNamespace(worked=Worked(), present=lambda: ("e1",))
-    combiner.worked.count("train", 2.0)
+    combiner = SimpleNamespace(rounds=SimpleNamespace(worked=Worked()), present=lambda: ("e1",))
+    combiner.rounds.worked.count("train", 2.0)
     intake = SimpleNamespace(refused={"e1": {"late": 2, "size": 1}, "e2": {"late": 1}})
     told = judged(await collect(combiner, intake, frozenset({"e1", "e2"}), tmp_path))  # type: ignore[arg-type]
     assert {(each.name, *each.labels): each.value for each in told} == {
