@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from reuna.core import trace
-from reuna.core.records import Event, Grid, Plan
+from reuna.core.records import Event, Grid, Plan, Setting
 from reuna.core.trace import WORKED, released, span_of, trace_id, whole, whole_id, worked
 
 ROUND = Event("cloud", "r-1/round", 1 << 32, 100.0, "round", "r-1", 1, {"seconds": 4.0, "took_part": 2})
@@ -78,7 +78,7 @@ def test_every_piece_of_work_has_an_id_of_its_own(found: set[tuple[str, str, int
 
 
 def test_what_went_wrong_is_a_span_that_failed_and_its_reason_stays_in_the_log() -> None:
-    fields = {"code": "R105", "reason": "column oil has 7.25"}
+    fields: dict[str, Setting] = {"code": "R105", "reason": "column oil has 7.25"}
     span = span_of(Event("e1", "b", 3, 100.0, "sat out", "r-1", 2, fields), "edge", "f1")
     assert span is not None
     assert (span.failed, span.parent, span.attributes["reuna.code"]) == (True, whole_id("r-1"), "R105")
