@@ -33,11 +33,12 @@ MLFLOW := mlflow-skinny==3.17.2 flask==3.1.3 flask-cors==6.0.5 graphene==3.4 pan
 # torch is as large as everything else together, and tep-studio needs a C compiler: an environment of their own.
 # OpenSSF's tool forgets to name pyOpenSSL, which it loads.
 SIGNING := model-signing==1.1.1 pyOpenSSL==26.4.0
-EXTRAS := torch==2.13.0 onnxscript==0.7.2 $(MLFLOW) $(SIGNING)
-test-extras: .venv-extras/stamp ## The tests that need torch, MLflow, OpenSSF's tool, fuzzers, another's identity provider, tep-studio (where there is a C compiler)
+TRACES := opentelemetry-sdk==1.45.2 opentelemetry-exporter-otlp-proto-http==1.45.2
+EXTRAS := torch==2.13.0 onnxscript==0.7.2 $(MLFLOW) $(SIGNING) $(TRACES)
+test-extras: .venv-extras/stamp ## The tests that need torch, MLflow, OpenTelemetry, OpenSSF's tool, fuzzers, another's identity provider, tep-studio (where there is a C compiler)
 	@.venv-extras/bin/python -m pytest -n 2 tests/contract/test_learners.py tests/unit/adapters/test_torch_learner.py tests/unit/template \
 	  tests/unit/demo/test_plants.py tests/contract/test_operator_schema.py tests/contract/test_sign_ins_interop.py \
-	  tests/contract/test_trackers.py tests/contract/test_exports_interop.py
+	  tests/contract/test_trackers.py tests/contract/test_exports_interop.py tests/contract/test_traces_otlp.py
 	@if .venv-extras/bin/python -c 'import atheris' 2>/dev/null; then \
 	  .venv-extras/bin/python -m fuzz --seconds 1 --seed 1; else echo "no Atheris here: without fuzzing" >&2; fi
 
@@ -131,7 +132,7 @@ clean: ## Remove everything that make made
 
 .venv-extras/stamp: PIP := .venv-extras/bin/python -m pip --disable-pip-version-check -qq
 .venv-extras/stamp: requirements-dev.lock pyproject.toml | .venv/bin/python
-	@echo "installing torch, MLflow, OpenSSF's tool, fuzzers and tep-studio beside requirements-dev.lock (once, some minutes)" >&2
+	@echo "installing torch, MLflow, OpenTelemetry, OpenSSF's tool, fuzzers and tep-studio beside requirements-dev.lock (once, some minutes)" >&2
 	@.venv/bin/python -m venv --clear .venv-extras
 	@$(PIP) install --require-hashes --no-deps -r requirements-dev.lock
 	@$(PIP) freeze > .venv-extras/locked.txt

@@ -15,9 +15,10 @@ from typing import Any
 import click
 import typer
 
+from reuna.adapters.operator_api.metrics import OF_NODES
 from reuna.cli import app
 from reuna.cloud.settings import CLOUD
-from reuna.core import errors
+from reuna.core import errors, figures
 from reuna.core.desired import DESIRED, desired_schema
 from reuna.core.project import OWN_SECTIONS, PROJECT, project_schema
 from reuna.core.settings import REQUIRED, Between, OneOf, Option
@@ -60,6 +61,7 @@ def pages() -> dict[Path, str]:
         REFERENCE / "errors.md": "\n".join(_errors()),
         REFERENCE / "settings.md": "\n".join(_settings()),
         REFERENCE / "commands.md": "\n".join(_commands()),
+        REFERENCE / "metrics.md": "\n".join(_metrics()),
         REFERENCE / "policy.md": "\n".join(_policy()),
         REFERENCE / "api.md": "\n".join(_api()),
         REFERENCE / "reuna.schema.json": json.dumps(project_schema(), indent=2) + "\n",
@@ -250,6 +252,45 @@ def _keys(name: str, keys: tuple[Option, ...]) -> Iterator[str]:
         default = f" {_default(key)}" if key.default else ""
         yield f"| `{name}.NAME.{key.name}` | {_value(key)} |{default} | {_cell(key.help)} |"
         yield from _keys(f"{name}.NAME.{key.name}", key.each)
+
+
+def _metrics() -> Iterator[str]:
+    yield from (
+        NOTE,
+        "# Metrics",
+        "",
+        "What `/metrics` tells Prometheus; [how to use it](../how-to/monitor.md#prometheus-and-grafana).",
+    )
+    for title, found in (
+        ("A fog and an edge", figures.OF_PLACES),
+        ("An edge", figures.OF_EDGES),
+        ("A fog", figures.OF_FOGS),
+    ):
+        yield from (
+            "",
+            f"## {title}",
+            "",
+            "| series | kind | labels beside `node` | what |",
+            "|---|---|---|---|",
+        )
+        for each in found:
+            labels = ", ".join(f"`{name}`" for name in each.labels)
+            yield f"| `{each.name}` | {each.kind} | {labels} | {_cell(each.help)} |"
+    ends = ", ".join(f"{end:g}" for end in figures.BOUNDS)
+    yield from ("", f"A histogram's buckets end at {ends} s.", "", "## The cloud", "")
+    yield from (
+        "For each node, with the labels `node` and `site`; all are gauges.",
+        "",
+        "| series | what |",
+        "|---|---|",
+    )
+    for name, (what, _) in OF_NODES.items():
+        yield f"| `{name}` | {_cell(what)} |"
+    yield from (
+        "| `reuna_signal_moved` | By how many times its usual distance, for each `signal` |",
+        "| `reuna_node_seen_timestamp_seconds` | When a node was heard last (`node` alone) |",
+        "| `reuna_alarms` | Alarms that go on, by `kind` and `acknowledged` alone |",
+    )
 
 
 def _commands() -> Iterator[str]:

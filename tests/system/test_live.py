@@ -8,16 +8,18 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from reuna.adapters.answer_store import StoredAnswers
 from reuna.adapters.ledger_file import entries
-from reuna.adapters.processes import children
+from reuna.adapters.processes import children, part_of
 from reuna.adapters.project import pack_bundle
 from reuna.adapters.trust_keys import read_key
 from reuna.core.errors import NotUsable
@@ -26,7 +28,7 @@ from reuna.fleet.client import Operator
 from reuna.fleet.code import allow_code
 from reuna.fleet.layout import Fleet, make_fleet
 from reuna.fleet.officer import amend, key_file
-from reuna.fleet.supervise import part_of
+from reuna.fleet.ports import free_ports
 from tests.pumps import RULES, make
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(150)]
@@ -63,8 +65,10 @@ PRESENCE = '[[flows]]\nkind = "presence"\n'
 class Edge:
     """A fleet with one edge that is up, and what it answers."""
 
-    def __init__(self, folder: Path, fleet: Fleet, running: subprocess.Popen[bytes]) -> None:
-        self.folder, self.fleet = folder, fleet
+    def __init__(
+        self, folder: Path, fleet: Fleet, running: subprocess.Popen[bytes], ports: list[int]
+    ) -> None:
+        self.folder, self.fleet, self.ports = folder, fleet, ports
         self.state = fleet.folder / "pump-1" / "state"
         self.running = running
 
@@ -126,7 +130,8 @@ def allow_archive(fleet: Fleet, folder: Path) -> None:
 @pytest.fixture
 def edge(tmp_path: Path) -> Iterator[Edge]:
     pytest.importorskip("onnxruntime")
-    pumps = make(tmp_path / "pumps", TASKS[0], RULES)
+    slow = "[operate]\nmax_latency_ms = 60000\n"  # a worker that is killed is no reason to go back
+    pumps = make(tmp_path / "pumps", TASKS[0], RULES + slow)
     fleet = make_fleet(tmp_path / "line", "local", {"fog-1": {"pump-1": pumps.node}})
     release = pumps.release(tmp_path / "1.release")
     allow_code(fleet, pack_bundle(pumps.folder), "pumps")
@@ -142,11 +147,15 @@ def edge(tmp_path: Path) -> Iterator[Edge]:
     file = fleet.folder / "pump-1" / "edge.toml"
     more = f'sources = "{tmp_path / "sources.toml"}"\nsinks = "{tmp_path / "sinks.toml"}"\n'
     file.write_text(f"{more}{file.read_text()}\n[live]\nlateness_s = 1.2\n")
+    ports = free_ports(2)
+    for name, place, port in zip(("pump-1", "fog-1"), ("edge", "fog"), ports, strict=True):
+        file = fleet.folder / name / f"{place}.toml"
+        file.write_text(f'{file.read_text()}\n[metrics]\nlisten = "127.0.0.1:{port}"\n')
     command = [sys.executable, "-m", "reuna.cli", "up", str(fleet.folder / "fleet.toml")]
     with (tmp_path / "up.log").open("wb") as out:
         running = subprocess.Popen(command, stderr=out, stdout=out, start_new_session=True)
     try:
-        yield Edge(tmp_path, fleet, running)
+        yield Edge(tmp_path, fleet, running, ports)
     finally:
         running.send_signal(signal.SIGINT)
         running.wait(60)
@@ -171,7 +180,52 @@ def test_whatever_is_killed_comes_back_and_no_window_is_answered_twice_or_lost(e
     assert {each["version"] for each in told["answers"]} == {1}
     assert all(each["confidence"] for each in told["answers"] if each["state"] != "safe")
     print(told["counts"])
+    tells_what_it_does(edge)
     went_where_the_policy_lets_them(edge)
+
+
+def tells_what_it_does(edge: Edge) -> None:
+    """The egress that listens is another one than at first, and so are the processes that tell it."""
+    needed = {
+        "reuna_live_windows_total", "reuna_live_seconds_bucket", "reuna_live_waiting", "reuna_release_info",
+        "reuna_source_readings_total", "reuna_source_received_timestamp_seconds", "reuna_store_bytes",
+        "reuna_store_readings_total", "reuna_sink_answers_total", "reuna_sink_waiting",
+        "reuna_left_bytes_total", "reuna_came_bytes_total",
+    }  # fmt: skip
+    told = edge.until(lambda: found if (found := scraped(edge.ports[0])).keys() >= needed else {})
+    parts = {labels["process"] for labels, _ in told["reuna_process_memory_bytes"]}
+    assert {"main", "starter", "egress", "reader", "worker"} <= parts
+    assert all(value > 1 << 20 for _, value in told["reuna_process_memory_bytes"])
+    began = [value for _, value in told["reuna_process_start_timestamp_seconds"]]
+    assert all(0 <= time.time() - each < 300 for each in began)
+    assert told["reuna_live_windows_total"][0][0] == {
+        "node": "pump-1",
+        "project": "pumps",
+        "state": "answered",
+    }
+    assert sum(value for _, value in told["reuna_live_windows_total"]) >= 1
+    running = {"node": "pump-1", "project": "pumps", "version": "1"}
+    assert running.items() <= told["reuna_release_info"][0][0].items()
+    assert told["reuna_parent_connected"] == [({"node": "pump-1"}, 1.0)]
+    assert told["reuna_source_up"] == [({"node": "pump-1", "source": "pump"}, 1.0)]
+    sinks = {(labels["sink"], labels["what"]): value for labels, value in told["reuna_sink_answers_total"]}
+    assert sinks["archive", "sent"] > 0
+    assert sinks["elsewhere", "refused"] > 0
+    fog = scraped(edge.ports[1])
+    assert fog["reuna_place_info"][0][0]["place"] == "fog"
+    assert fog["reuna_edges_present"] == [({"node": "fog-1"}, 1.0)]
+    assert "nats" in {labels["process"] for labels, _ in fog["reuna_process_memory_bytes"]}
+    assert fog["reuna_spool_bytes"][0][1] > 0
+
+
+def scraped(port: int) -> dict[str, list[tuple[dict[str, str], float]]]:
+    """Series -> labels and value of each, as Prometheus' own reader has them."""
+    text = urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10).read().decode()
+    found: dict[str, list[tuple[dict[str, str], float]]] = {}
+    for family in text_string_to_metric_families(text):
+        for each in family.samples:
+            found.setdefault(each.name, []).append((each.labels, each.value))
+    return found
 
 
 def went_where_the_policy_lets_them(edge: Edge) -> None:

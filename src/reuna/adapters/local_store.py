@@ -169,6 +169,13 @@ class StoredReadings:
         )
         return None if found[0] is None else max(int(found[0]), after_ns)
 
+    def extent(self) -> tuple[int, int | None, dict[str, int]]:
+        """Size of the file, bytes; the oldest source time; `COUNTERS`. It costs little whatever there is."""
+        counted = dict(self._rows("SELECT name, value FROM counters"))
+        ((oldest,),) = self._rows("SELECT MIN(first) FROM frames")
+        ((pages,), (size,)) = (*self._rows("PRAGMA page_count"), *self._rows("PRAGMA page_size"))
+        return pages * size, oldest, {name: counted.get(name, 0) for name in COUNTERS}
+
     def state(self) -> StoreState:
         """What there is, and what was forgotten and refused."""
         counted = dict(self._rows("SELECT name, value FROM counters"))

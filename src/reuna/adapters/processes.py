@@ -91,6 +91,37 @@ def children(pid: int) -> list[int]:
     return pids
 
 
+def parent(pid: int) -> int:
+    """The process that started it, or whoever adopted it; 0 when it is gone."""
+    return _fields(Path(f"/proc/{pid}/status"), ("PPid",)).get("PPid", 0)
+
+
+def began_s(pid: int) -> float:
+    """When a process began, s since the epoch; 0 when it is gone."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as stat:
+            ticks = int(stat.read().rpartition(")")[2].split()[19])
+    except (OSError, IndexError, ValueError):
+        return 0.0
+    return _fields(Path("/proc/stat"), ("btime",)).get("btime", 0) + ticks / os.sysconf("SC_CLK_TCK")
+
+
+def part_of(pid: int) -> str:
+    """What a process of a place is: main, starter (of egress or reader), egress, reader, worker or nats."""
+    try:
+        command = Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return "gone"
+    marks = {
+        b"nats-server": "nats",
+        b"exchange/starter.py": "starter",  # has the other's command behind its own
+        b"reuna.exchange.process": "egress",
+        b"reuna.edge.reader": "reader",
+        b"reuna.adapters.worker": "worker",
+    }
+    return next((part for mark, part in marks.items() if mark in command), "main")
+
+
 def own_address_mib() -> float:
     """Largest address space of this process so far (VmPeak), MiB."""
     return _fields(Path("/proc/self/status"), ("VmPeak",)).get("VmPeak", 0) / 1024

@@ -44,6 +44,7 @@ from reuna.cloud.sign import Signing
 from reuna.cloud.sign_ins import SignIns
 from reuna.cloud.stock import Stock
 from reuna.cloud.surroundings import Surroundings
+from reuna.cloud.traces import Traces, traces_of
 from reuna.cloud.train import Conductor, Outcome
 from reuna.cloud.trigger import Triggers
 from reuna.cloud.witness import CloudWitness
@@ -51,6 +52,7 @@ from reuna.core.errors import (
     BlobNotFound,
     Corrupted,
     PlanError,
+    ReunaError,
     RunNotFound,
     RunProblem,
     SettingsError,
@@ -87,6 +89,7 @@ class Coordinator:
     triggers: Triggers  #: set by `triggering`, before anything is heard
     rollouts: Rollouts  #: set by `rolling_out`
     monitor: Monitor  #: set by `watching`
+    traces: Traces | None = None  #: where runs are traced
 
     def __init__(
         self,
@@ -233,6 +236,8 @@ class Coordinator:
         """End a run until it is resumed; one that has ended stays as it is. Raises `RunNotFound`."""
         if (await self.status(run))["state"] == "running":
             await self.host.cancel(run)
+            if self.traces:
+                await self.ended(await self.asked(run), SystemClock().now(), "stopped")
 
     def triggering(self, file: Path, clock: Clock, reception: Reception) -> None:
         """Take up what begins runs by itself and is kept in a file; it looks once somebody keeps it."""
@@ -317,7 +322,20 @@ class Coordinator:
         at = SystemClock().now()
         event = Event(self._name, f"{spec.run}/{what}", sequence, at, what, spec.run, round_number, fields)
         record = partial(ThreadOffload(), lambda: self._events.record(event))
-        await when_there_is_room(record, SystemClock(), log, waits=SERVER_AWAY)
+        if await when_there_is_room(record, SystemClock(), log, waits=SERVER_AWAY) and self.traces:
+            self.traces.heard(event)
+
+    async def ended(self, spec: RunSpec, began_s: float, why: str = "") -> None:
+        """A run has ended: without a result where ``why`` is said. ``began_s``: when it began or went on."""
+        if self.traces is None:
+            return
+        try:
+            events = await ThreadOffload()(lambda: self._events.read(spec.run))
+        except ReunaError as error:  # no run fails for its trace
+            log.warning("the trace of %s has no begin: %s %s", spec.run, error.code, error)
+            events = []
+        own = [each.at for each in events if each.node == self._name]
+        self.traces.ended(spec, min([began_s, *own]), SystemClock().now(), why)
 
 
 def _check_name(run: str) -> None:
@@ -386,7 +404,8 @@ async def _run(settings: Mapping[str, Any], changes: Changes, stack: AsyncExitSt
     )
     stack.push_async_callback(server.stop)
     await bus.follow("event.>", "cloud", partial(take_event, coordinator, door.admission, events))
-    news = _news(settings, bus, door, holdings, stack)
+    published = _trace(settings, coordinator, stock, stack)
+    news = _news(settings, bus, door, holdings, stack, published)
     hear = partial(take_hello, door.admission, coordinator, planner, news, events)
     await bus.subscribe("hello.>", hear)
     await host.start()
@@ -434,13 +453,23 @@ async def _first_end(*works: Coroutine[Any, Any, None]) -> None:
 
 
 def _news(
-    settings: Mapping[str, Any], bus: NatsBus, door: Door, holdings: Holdings, stack: AsyncExitStack
+    settings: Mapping[str, Any],
+    bus: NatsBus,
+    door: Door,
+    holdings: Holdings,
+    stack: AsyncExitStack,
+    published: Callable[[], None],
 ) -> NewsDesk:
     """Tells fogs of new metadata, which another process may publish, for as long as the cloud runs."""
     timestamp = Path(settings["trust"]) / "public" / "timestamp.json"
     version = Published(timestamp, timestamp).version
     news = NewsDesk(bus, version, lambda: door.admission.names, SystemClock())
-    stack.callback(asyncio.create_task(news.keep(holdings.turn.on)).cancel)
+
+    def told() -> None:
+        holdings.turn.on()
+        published()
+
+    stack.callback(asyncio.create_task(news.keep(told)).cancel)
     return news
 
 
@@ -524,10 +553,35 @@ def _take_up(
 async def _body(coordinator: Coordinator, conductor: Conductor, journal: Journal, text: str) -> Outcome:
     spec = msgspec.json.decode(text, type=RunSpec)
     coordinator.sites.update({edge: fog for fog, edges in spec.fogs.items() for edge in edges})
-    outcome = await conductor.body(journal, spec)
-    if spec.build:  # of a run from a folder the cloud knows no gates
-        outcome["gates"] = await journal.step("gates", lambda: coordinator.judge(spec, outcome))
+    began = SystemClock().now()
+    try:
+        outcome = await conductor.body(journal, spec)
+        if spec.build:  # of a run from a folder the cloud knows no gates
+            outcome["gates"] = await journal.step("gates", lambda: coordinator.judge(spec, outcome))
+    except ReunaError as error:
+        await coordinator.ended(spec, began, error.code)
+        raise
+    await coordinator.ended(spec, began)
     return outcome
+
+
+def _trace(
+    settings: Mapping[str, Any], coordinator: Coordinator, stock: Stock, stack: AsyncExitStack
+) -> Callable[[], None]:
+    """Have runs traced where the settings say so; what is to be called when metadata were published."""
+    traces = coordinator.traces = traces_of(settings, coordinator.sites)
+    if traces is None:
+        return lambda: None
+    stack.push_async_callback(ThreadOffload(), traces.close)
+    traces.known(stock)
+    looking: set[asyncio.Task[None]] = set()
+
+    def published() -> None:
+        task = asyncio.create_task(traces.published(stock, SystemClock().now()))
+        looking.add(task)
+        task.add_done_callback(looking.discard)
+
+    return published
 
 
 class Desk:

@@ -59,6 +59,8 @@ async def take_event(
         elif event.what == watched.WHAT:
             await coordinator.monitor.heard()
             coordinator.triggers.news.set()
+        elif coordinator.traces:
+            coordinator.traces.heard(event)
     except BadMessage as error:
         log.warning("refused an event on %s: %s", subject, error)
 

@@ -4,6 +4,14 @@ from __future__ import annotations
 
 from reuna.core.settings import PORT_OR_NONE, REQUIRED, TCP_PORT, Option, address_or_none, between
 
+
+def _url_or_none(text: str) -> str:
+    """A check of an http address, or of no text at all."""
+    return (
+        "" if not text or text.startswith(("http://", "https://")) else "must begin with http:// or https://"
+    )
+
+
 CLOUD: tuple[Option, ...] = (
     Option("fleet", str, REQUIRED, "name of the fleet, as in the certificates"),
     Option("name", str, "cloud", "name of this node, as in its certificate"),
@@ -45,6 +53,14 @@ CLOUD: tuple[Option, ...] = (
     Option("alarms.mail_server", str, "", "smtp://HOST:PORT or smtps:// through which alarms are mailed"),
     Option("alarms.mail_from", str, "reuna@localhost", "sender of those mails"),
     Option("alarms.mail_to", list, [], "who gets them"),
+    Option("traces.on", bool, False, "whether runs are sent to a collector of OpenTelemetry as traces"),
+    Option(
+        "traces.endpoint",
+        str,
+        "",
+        "URL that takes them, as http://127.0.0.1:4318/v1/traces; empty: as OTEL_EXPORTER_OTLP_ENDPOINT says",
+        check=_url_or_none,
+    ),
     Option("oidc.issuer", str, "", "URL of the identity provider people sign in at; empty: there is none"),
     Option("oidc.client_id", str, "reuna", "what the identity provider calls this cloud"),
     Option(

@@ -128,6 +128,19 @@ def address_or_none(text: str) -> str:
     return address(text) if text else ""
 
 
+#: Of an edge and a fog.
+METRICS = Option(
+    "metrics.listen",
+    str,
+    "",
+    "host:port where Prometheus reads this node's counts, as 127.0.0.1:9464; empty: nowhere",
+    check=address_or_none,
+)
+TRACES = Option(
+    "traces.on", bool, False, "whether this node tells the cloud how long its part of each round took"
+)
+
+
 def environment(table: Sequence[Option], prefix: str, environ: Mapping[str, str]) -> Source:
     """Settings from variables like ``REUNA_FOG_LISTEN_PORT`` (prefix ``REUNA_FOG_``)."""
     names = {prefix + option.name.replace(".", "_").upper(): option.name for option in table}

@@ -5,6 +5,7 @@ agent ──socket pair── egress ──TLS── fog
   ├────socket pair── worker (the project's code, sandboxed, resident during a run)
   └────socket pair── worker (a release, sandboxed; one more while another tests itself or is a shadow)
 
+Where metrics are scraped the egress listens for that, on a socket that the agent opened and closed again.
 Once egress and reader run the agent itself leaves the machine's network, before it loads anything that
 starts threads; the worker is started from there.
 """
@@ -14,20 +15,26 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from reuna import __version__
 from reuna.adapters.clock import SystemClock, ThreadOffload
 from reuna.adapters.sandbox import NotReached, leave_network_whole
-from reuna.core.errors import StorageError
+from reuna.core.errors import ReunaError, StorageError
 from reuna.core.records import Event, Hello, Identity
 from reuna.edge.reading import Job, ReaderProcess
 from reuna.edge.settings import sandbox_limits
+from reuna.exchange.board import keep_telling
 from reuna.exchange.child import EgressProcess
 from reuna.exchange.link import EgressSettings
 from reuna.exchange.presence import Presence
+from reuna.exchange.rounds import Rounds
 from reuna.wire import OLDEST, VERSION
+
+if TYPE_CHECKING:
+    from reuna.edge.figures import EdgeFigures
 
 log = logging.getLogger("reuna.edge")
 AGAIN_S = 60.0  #: until a store of answers that cannot be used is tried again
@@ -40,15 +47,21 @@ async def run(settings: dict[str, Any], changes: asyncio.Queue[dict[str, Any]]) 
     """
     folder = Path(settings["folder"]).absolute()
     folder.mkdir(parents=True, exist_ok=True)
-    egress = EgressProcess(egress_settings(settings, folder))
-    job = Job(settings["name"], settings["sources"], str(folder))
-    reader = ReaderProcess(job) if settings["sources"] else None
+    listener = None
+    if settings["metrics.listen"]:
+        from reuna.adapters.exposition import listening  # others do not need it in memory
+
+        listener = await listening(settings["metrics.listen"], SystemClock())
+    egress = EgressProcess(egress_settings(settings, folder), listener)
+    told = listener is not None
+    job = Job(settings["name"], settings["sources"], str(folder), told)
+    reader = ReaderProcess(job, partial(_pass_on, egress) if told else None) if settings["sources"] else None
     await egress.start()
     try:
         if reader is not None:
             await reader.start()
         _leave_network()
-        await _serve(settings, folder, egress, job if reader else None)
+        await _serve(settings, folder, egress, job if reader else None, told)
     finally:
         if reader is not None:
             await reader.stop()
@@ -67,7 +80,9 @@ def _leave_network() -> None:
         log.info("agent: own network namespace")
 
 
-async def _serve(settings: dict[str, Any], folder: Path, egress: EgressProcess, job: Job | None) -> None:
+async def _serve(
+    settings: dict[str, Any], folder: Path, egress: EgressProcess, job: Job | None, told: bool
+) -> None:
     from reuna.edge.train import Trainer  # brings numpy, whose threads would stay in the network
     from reuna.edge.workshop import WorkerWorkshop
 
@@ -79,13 +94,17 @@ async def _serve(settings: dict[str, Any], folder: Path, egress: EgressProcess, 
         sandbox_limits(settings),
         settings["sandbox.min_level"],
     )
-    trainer = Trainer(name, boot, egress, workshop, clock)
+    rounds = Rounds(name, boot, egress.emit if settings["traces.on"] else None, clock)
+    figures = _figures(settings, folder, rounds) if told else None
+    trainer = Trainer(name, boot, egress, workshop, clock, rounds)
     await egress.listen(trainer.on_plan)
     beside = [
         asyncio.create_task(egress.emit(Event(name, boot, 0, clock.now(), "started"))),
-        asyncio.create_task(_run_releases(settings, boot, folder, egress, job)),
+        asyncio.create_task(_run_releases(settings, boot, folder, egress, job, figures)),
         asyncio.create_task(_send_answers(settings["sinks"], folder, egress)),
     ]
+    if figures is not None:
+        beside.append(asyncio.create_task(keep_telling("agent", figures.collect, egress.tell, clock)))
     try:
         hello = Hello(name, boot, __version__, protocol=VERSION, oldest=OLDEST)
         await asyncio.gather(Presence(lambda: egress.hello(hello), settings["hello_s"]).keep(), *beside[1:])
@@ -97,8 +116,33 @@ async def _serve(settings: dict[str, Any], folder: Path, egress: EgressProcess, 
         await workshop.close()
 
 
+async def _pass_on(egress: EgressProcess, line: bytes) -> None:
+    """What the reader says of itself, to the egress that shows it."""
+    from reuna.edge.figures import told_by
+
+    try:
+        await egress.tell("reader", told_by(line))
+    except ReunaError as error:
+        log.warning("figures of the reader are not told: %s %s", error.code, error)
+
+
+def _figures(settings: dict[str, Any], folder: Path, rounds: Rounds) -> EdgeFigures:
+    """What this agent tells of itself. Raises `SettingsError`."""
+    from reuna.edge.answering import ANSWERS
+    from reuna.edge.figures import EdgeFigures
+    from reuna.exchange.declared_sinks import declared
+
+    sinks = [each.name for each in declared(settings["sinks"])] if settings["sinks"] else []
+    return EdgeFigures(sinks, folder, folder / ANSWERS, rounds.worked)
+
+
 async def _run_releases(
-    settings: dict[str, Any], boot: str, folder: Path, egress: EgressProcess, job: Job | None
+    settings: dict[str, Any],
+    boot: str,
+    folder: Path,
+    egress: EgressProcess,
+    job: Job | None,
+    figures: EdgeFigures | None = None,
 ) -> None:
     """Run what this node holds; a store that cannot be used is said in the log, and tried again.
 
@@ -115,15 +159,18 @@ async def _run_releases(
     answers = store is not None and settings["live.on"]
     data = Path(settings["data"]).absolute()
     monitor = Monitor(settings["name"], boot, folder, data, egress.emit, clock, ThreadOffload())
+    watch = monitor.seen if figures is None else figures.also(monitor.seen)
     while True:
         answering: Answering | None = None
         telling = asyncio.create_task(monitor.tell())
         try:
             if store is not None and answers:
                 place = place_of(settings, folder, limits)
-                answering = Answering(place, egress, Path(store.folder), sources, clock, monitor.seen)
+                answering = Answering(place, egress, Path(store.folder), sources, clock, watch)
                 bench = answering.start, answering.asking
             releases = Releases(settings["name"], boot, folder, bench, egress.emit, clock)
+            if figures is not None:
+                figures.runs(releases.report, answering)
             await asyncio.gather(releases.run(), telling)
         except StorageError as error:
             log.error("no release answers: %s %s %s", error.code, error, error.next_step)

@@ -63,6 +63,7 @@ class Answering:
         self._readings = readings
         self._sources = sources
         self._clock = clock
+        self._lives: dict[str, Live] = {}
         self._answers = AnswerStore(place.folder / ANSWERS, place.days, place.mib)
 
     def close(self) -> None:
@@ -74,7 +75,7 @@ class Answering:
         if self._place.project not in ("", project):
             return None
         place = self._place
-        return Live(
+        live = self._lives[project] = Live(
             self._readings,
             self._sources,
             self._answers,
@@ -83,6 +84,11 @@ class Answering:
             on_outcome,
             watch=self._watch,
         )
+        return live
+
+    def waiting(self) -> dict[str, int]:
+        """Windows of each project that are over and not answered yet."""
+        return {project: live.waiting for project, live in self._lives.items()}
 
     async def start(self, project: str, release: Path, folder: Path) -> Standing:
         """A release in its worker. Raises `NotApproved`, `Refused`, and what `Predictor.start` does."""

@@ -200,6 +200,7 @@ class Live:
         self._newest: dict[str, tuple[int, float]] = {}  #: source -> newest source time, and when it was seen
         self._marks: dict[str, Mark] = {}
         self._said = ""
+        self.waiting = 0  #: windows that were over at the last look, and not answered
 
     async def use(self, primary: Predictor | None, shadow: Predictor | None = None) -> None:
         """From the next window on these answer; when it returns, those before are asked nothing more.
@@ -247,7 +248,8 @@ class Live:
         source_ns, mark = await asyncio.to_thread(self._look, primary, stored)
         if source_ns is None or mark is None:
             return POLL_S
-        count = min(primary.together, due(mark, source_ns, self._lateness_ns))
+        self.waiting = due(mark, source_ns, self._lateness_ns)
+        count = min(primary.together, self.waiting)
         if not count:
             return min(max((due_ns(mark, self._lateness_ns) - source_ns) / NS, LEAST_S), POLL_S)
         began = time.perf_counter()

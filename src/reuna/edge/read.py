@@ -51,13 +51,17 @@ class Live:
 
 @dataclass
 class Seen:
-    """What came of one source, None where it is read from the store; ``error`` ended it."""
+    """What came of one source, None where it is read from the store; ``error`` ended it.
+
+    ``gaps``: the newest of ``gap_count``.
+    """
 
     source: Source | None
     live: dict[str, Live]
     gaps: list[Gap] = field(default_factory=list)
     error: ReunaError | None = None
     ended: bool = False
+    gap_count: int = 0
 
 
 def opened(settings: AnySource, clock: Clock, offload: Offload, after_ns: int | None = None) -> Source:
@@ -99,6 +103,7 @@ def note(seen: Seen, batch: Batch) -> None:
                 quality=int(found.quality[-1]),
                 received_ns=batch.received_ns,
             )
+    seen.gap_count += len(set(batch.gaps) - set(seen.gaps))
     seen.gaps = list(dict.fromkeys([*seen.gaps, *batch.gaps]))[-GAPS_SHOWN:]
 
 

@@ -25,7 +25,7 @@ from reuna.adapters.toml_file import read_toml
 from reuna.core.errors import ReunaError
 from reuna.core.settings import locating, parse
 from reuna.core.source_settings import SOURCES, AnySource, StoreSettings, sources_of, store_of
-from reuna.edge.read import Recorder, begun, opened
+from reuna.edge.read import Recorder, Seen, begun, opened
 from reuna.edge.reading import Job, gone
 
 log = logging.getLogger("reuna.reader")
@@ -49,7 +49,12 @@ async def serve(job: Job, sock: socket.socket) -> None:
     store = LocalStore(kept)
     sock.setblocking(False)
     log.info("reads %s into %s", ", ".join(each.name for each in found), kept.folder)
-    work = [asyncio.create_task(_read(each, store)) for each in found]
+    seen: dict[str, Seen] = {}
+    work = [asyncio.create_task(_read(each, store, seen)) for each in found]
+    if job.tells:
+        from reuna.edge.figures import tell_agent  # others do not need it in memory
+
+        work.append(asyncio.create_task(tell_agent(sock, seen, store.stored, SystemClock())))
     agent = asyncio.create_task(gone(sock))
     left: set[asyncio.Task[None]] = {agent, *work}
     try:
@@ -64,13 +69,17 @@ async def serve(job: Job, sock: socket.socket) -> None:
         store.close()
 
 
-async def _read(settings: AnySource, store: LocalStore) -> None:
-    """Keep what one source gives until it has no more; after an error it is begun again."""
+async def _read(settings: AnySource, store: LocalStore, told: dict[str, Seen]) -> None:
+    """Keep what one source gives until it has no more; after an error it is begun again.
+
+    ``told``: where others see what came of it.
+    """
     clock, offload = SystemClock(), ThreadOffload()
     recorder, (wait, longest) = Recorder(store, clock), AGAIN_S
     while True:
         newest = await offload(lambda: store.stored.newest_ns(settings.name))
         seen = begun([opened(settings, clock, offload, newest)])
+        told.update(seen)
         await recorder.record(seen)
         one = seen[settings.name]
         if one.error is None:

@@ -11,6 +11,7 @@ import os
 import signal
 import socket
 import subprocess
+from collections.abc import Awaitable, Callable
 
 import msgspec
 
@@ -19,21 +20,29 @@ from reuna.exchange.child import next_socket, start_keeping
 log = logging.getLogger("reuna.edge")
 READER: tuple[str, ...] = ("-m", "reuna.edge.reader")
 LONGEST_S = 30.0  #: between two starts of a reader that ends at once
+MOST_TOLD = 1 << 20  #: bytes of a line; a reader that says more is not listened to
+
+OnTold = Callable[[bytes], Awaitable[None]]  #: a line that a reader said of itself
 
 
 class Job(msgspec.Struct, frozen=True):
-    """What a reader is told: the node's name, its file of sources, and its state folder."""
+    """What a reader is told: the node's name, its file of sources, its state folder.
+
+    ``tells``: whether it says how it is.
+    """
 
     node: str
     sources: str
     folder: str
+    tells: bool = False
 
 
 class ReaderProcess:
-    """The reader beside an agent: kept running until `stop`."""
+    """The reader beside an agent: kept running until `stop`. ``on_told`` is awaited for each line of it."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: Job, on_told: OnTold | None = None) -> None:
         self._job = job
+        self._on_told = on_told
         self._starter: subprocess.Popen[bytes] | None = None
         self._keeper: asyncio.Task[None] | None = None
 
@@ -56,7 +65,7 @@ class ReaderProcess:
             while (ours := await next_socket(control)) is not None:
                 with ours:
                     ours.setblocking(False)
-                    await gone(ours)
+                    await (gone(ours) if self._on_told is None else lines(ours, self._on_told))
                 log.warning("reader of %s ended; it is started again", self._job.node)
         log.error("what starts the reader of %s ended; this place ends too", self._job.node)
         os.kill(os.getpid(), signal.SIGTERM)
@@ -67,3 +76,16 @@ async def gone(other: socket.socket) -> None:
     loop = asyncio.get_running_loop()
     while await loop.sock_recv(other, 1024):
         pass
+
+
+async def lines(other: socket.socket, on_told: OnTold) -> None:
+    """Each line from the other end of a socket pair, until it is closed."""
+    loop = asyncio.get_running_loop()
+    said = b""
+    while came := await loop.sock_recv(other, 1 << 16):
+        *whole, said = (said + came).split(b"\n")
+        for line in whole:
+            await on_told(line)
+        if len(said) > MOST_TOLD:
+            await gone(other)
+            return

@@ -5,7 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 from reuna.adapters.sandbox import HIGHEST, SandboxLimits
-from reuna.core.settings import REQUIRED, TCP_PORT, Option, address, address_or_none, between
+from reuna.core.settings import (
+    METRICS,
+    REQUIRED,
+    TCP_PORT,
+    TRACES,
+    Option,
+    address,
+    address_or_none,
+    between,
+)
 from reuna.trust.policy import DATASET
 
 LIMITS = SandboxLimits()
@@ -54,6 +63,8 @@ EDGE: tuple[Option, ...] = (
     ),
     Option("live.days", float, 30.0, "how long an answer is kept", "days", between(0.001, 36_500)),
     Option("live.mib", int, 64, "how much the answers' files may take", "MiB", between(16, 1 << 20)),
+    METRICS,
+    TRACES,
     Option("hello_s", float, 5.0, "how often the node says that it is there", "s", between(0.1, 3600)),
     Option(
         "heads_s", float, 60.0, "how often the ledger's head goes to the cloud", "s", between(0.1, 86_400)

@@ -24,6 +24,7 @@ from reuna.core.readiness import needs_of
 from reuna.core.records import Event, Member, Metrics, Plan, Setting, Terms
 from reuna.edge import ready
 from reuna.exchange.room import when_there_is_room
+from reuna.exchange.rounds import Rounds
 from reuna.loop import train
 from reuna.loop.plan import work_seed
 from reuna.wire import decode_plan
@@ -71,7 +72,16 @@ class Workshop(ready.Workshop, Protocol):
 class Trainer:
     """Works on the newest plan, one at a time."""
 
-    def __init__(self, name: str, boot: str, link: Link, workshop: Workshop, clock: Clock) -> None:
+    def __init__(
+        self,
+        name: str,
+        boot: str,
+        link: Link,
+        workshop: Workshop,
+        clock: Clock,
+        rounds: Rounds | None = None,
+    ) -> None:
+        self._rounds = rounds or Rounds(name, boot, None, clock)
         self.name = name
         self._boot = boot
         self._link = link
@@ -112,9 +122,11 @@ class Trainer:
             if plan.task == "check":
                 await self._check(plan, data)
                 return
+            began = self._clock.now()
             weights, weight, member = await self._in_time(plan, lambda: self._carry_out(plan))
             level = self._workshop.level
             await self._in_time(plan, lambda: self._link.submit(data, weights, weight, member, level))
+            self._rounds.done(plan, began)
         except ReunaError as error:
             self._bundle = None
             await self._sit_out(plan, data, error)

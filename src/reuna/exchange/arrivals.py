@@ -36,6 +36,11 @@ class Arrivals:
         self._counts = dict(read(file))
         self._kinds: dict[str, str] = {}
 
+    @property
+    def counts(self) -> Counts:
+        """What came so far."""
+        return dict(self._counts)
+
     def plan(self, open_plan: Callable[[bytes], bytes], came: bytes) -> bytes:
         """Count a plan as it came, whatever becomes of it, and open it.
 

@@ -22,6 +22,7 @@ import msgspec
 
 from reuna.adapters.processes import end_with_parent
 from reuna.core.errors import Unreachable
+from reuna.core.figures import Figure
 from reuna.core.outcomes import Outcome
 from reuna.core.ports import Blob, HandlePlan
 from reuna.core.records import Contribution, Event, Hello, Member, Receipt, Rehearsal, ShownHead, Terms, Work
@@ -35,10 +36,15 @@ EGRESS_S = 0.2  #: between two starts of it, at most
 
 
 class EgressProcess:
-    """The `Link` port over an egress process that is kept running."""
+    """The `Link` port over an egress process that is kept running.
 
-    def __init__(self, settings: EgressSettings) -> None:
-        self._settings = settings
+    ``metrics``: a socket that listens for scrapes, for the egress alone: it is closed here once that began.
+    """
+
+    def __init__(self, settings: EgressSettings, metrics: socket.socket | None = None) -> None:
+        number = -1 if metrics is None else metrics.fileno()
+        self._settings = msgspec.structs.replace(settings, metrics=number)
+        self._metrics = metrics
         self._link: asyncio.Future[RemoteLink] = asyncio.get_running_loop().create_future()
         self._handle: HandlePlan | None = None
         self._keeper: asyncio.Task[None] | None = None
@@ -50,7 +56,10 @@ class EgressProcess:
         No thread begins here: the place may leave the network next, and only the egress stays in it.
         """
         settings = msgspec.json.encode(self._settings).decode()
-        control, self._starter = start_keeping(EGRESS, settings, EGRESS_S)
+        sockets = () if self._metrics is None else (self._metrics,)
+        control, self._starter = start_keeping(EGRESS, settings, EGRESS_S, sockets)
+        for each in sockets:
+            each.close()
         self._keeper = asyncio.create_task(self._keep(control))
 
     async def stop(self) -> None:
@@ -117,6 +126,9 @@ class EgressProcess:
     async def deliver(self, sink: str, number: int, outcomes: Sequence[Outcome]) -> bool:
         return await self._again(lambda link: link.deliver(sink, number, outcomes))
 
+    async def tell(self, process: str, figures: Sequence[Figure]) -> None:
+        await self._again(lambda link: link.tell(process, figures))
+
     async def _again(self, call: Callable[[RemoteLink], Awaitable[T]]) -> T:
         while True:
             link = await asyncio.shield(self._link)
@@ -141,18 +153,18 @@ async def next_socket(control: socket.socket) -> socket.socket | None:
 
 
 def start_keeping(
-    command: tuple[str, ...], settings: str, longest_s: float
+    command: tuple[str, ...], settings: str, longest_s: float, sockets: Sequence[socket.socket] = ()
 ) -> tuple[socket.socket, subprocess.Popen[bytes]]:
     """What starts a process of ours, again when it ends, and our end of the line to it.
 
-    ``command`` is of Python; between two starts are at most ``longest_s``.
+    ``command`` is of Python; between two starts are at most ``longest_s``. It inherits ``sockets``.
     """
     control, theirs = socket.socketpair()
     control.setblocking(False)
     with theirs:
         process = subprocess.Popen(
             [sys.executable, *STARTER, str(theirs.fileno()), str(longest_s), *command, settings],
-            pass_fds=(theirs.fileno(),),
+            pass_fds=(theirs.fileno(), *(each.fileno() for each in sockets)),
             stdin=subprocess.DEVNULL,
             preexec_fn=end_with_parent,  # noqa: PLW1509 - two system calls, no lock
         )

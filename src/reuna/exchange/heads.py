@@ -17,6 +17,7 @@ from reuna.adapters.ledger_file import LedgerFile
 from reuna.core.errors import Refused, ReunaError, Unreachable, Untrusted
 from reuna.core.ports import Clock, Offload
 from reuna.core.records import ShownHead
+from reuna.exchange.board import LeftCounts
 from reuna.exchange.flows import FlowControl, Passage
 from reuna.exchange.intents import Leaving
 from reuna.exchange.link import Heads
@@ -37,17 +38,19 @@ NO_NEWS = ("presence", "head")  #: flows that say nothing about the site's data
 
 
 class News:
-    """Where `SiteFlows` writes: the ledger, and a count of what is news in it."""
+    """Where `SiteFlows` writes: the ledger, a count of what is news in it, and counts of what left."""
 
     def __init__(self, ledger: LedgerFile, clock: Clock) -> None:
         self.ledger = ledger
         self.count = 0
+        self.left = LeftCounts()
         self.last = clock.now()
         self._clock = clock
 
     def append_all(self, entries: Sequence[Entry]) -> list[int]:
         """See `LedgerFile.append_all`."""
         numbers = self.ledger.append_all(entries)
+        self.left.take(numbers, entries)
         found = sum(_is_news(entry) for entry in entries)
         if found:
             self.count, self.last = self.count + found, self._clock.now()

@@ -20,6 +20,12 @@ class LaterBus:
         self._bus = asyncio.ensure_future(connecting)
         self._waiting: set[asyncio.Task[None]] = set()
 
+    @property
+    def is_connected(self) -> bool:
+        """Whether the server can be spoken to right now."""
+        there = self._bus.done() and not self._bus.cancelled() and self._bus.exception() is None
+        return there and bool(getattr(self._bus.result(), "connected", True))
+
     async def connected(self) -> Bus:
         """The bus itself, once it is there. Raises what connecting raises."""
         return await asyncio.shield(self._bus)

@@ -17,6 +17,7 @@ import msgspec
 
 from reuna.adapters.files import FileBlob
 from reuna.core.errors import BadMessage, Corrupted, ReunaError, Unreachable
+from reuna.core.figures import Figure
 from reuna.core.foreign import UNREADABLE, told
 from reuna.core.outcomes import Outcome
 from reuna.core.ports import Blob, HandlePlan, Link
@@ -33,7 +34,8 @@ class EgressSettings(msgspec.Struct, frozen=True):
     ``freight_host``. With ``enrol`` (``host:port``) the certificate is renewed there; ``site`` is
     the folder of the site's authority, which is renewed too and serves under ``hosts``. ``heads_s``:
     seconds between two heads of the ledger. ``dataset``: what the policy's sources call this node's data.
-    ``sinks``: file of the sinks of its answers, '' for none.
+    ``sinks``: file of the sinks of its answers, '' for none. ``metrics``: number of an inherited socket that
+    listens for scrapes, -1 for none.
     """
 
     name: str
@@ -57,6 +59,7 @@ class EgressSettings(msgspec.Struct, frozen=True):
     heads_s: float = 60.0
     dataset: str = DATASET
     sinks: str = ""
+    metrics: int = -1
 
     @property
     def passes_on(self) -> bool:
@@ -111,7 +114,12 @@ class Deliver(msgspec.Struct, tag=True):
     outcomes: list[Outcome]
 
 
-Request = Fetch | Approved | Rehearse | Submit | HandOver | Emit | Say | Countersign | Deliver
+class Tell(msgspec.Struct, tag=True):
+    process: str
+    figures: list[Figure]
+
+
+Request = Fetch | Approved | Rehearse | Submit | HandOver | Emit | Say | Countersign | Deliver | Tell
 
 
 class Call(msgspec.Struct, tag=True):
@@ -259,6 +267,10 @@ class RemoteLink:
         """See `Sinks.deliver`."""
         return (await self._call(Deliver(sink, number, list(outcomes)))).stored
 
+    async def tell(self, process: str, figures: Sequence[Figure]) -> None:
+        """See `Figures.tell`."""
+        await self._call(Tell(process, list(figures)))
+
     async def _call(self, request: Request) -> Done:
         self._number += 1
         number = self._number
@@ -303,10 +315,20 @@ class Sinks(Protocol):
         """
 
 
-class LinkServer:
-    """The egress's side: serves the calls of its place, several at a time."""
+class Figures(Protocol):
+    """What in the egress shows figures of the place's processes."""
 
-    def __init__(self, frames: Frames, link: Link, heads: Heads, sinks: Sinks) -> None:
+    def tell(self, process: str, figures: Sequence[Figure]) -> None:
+        """Take the place of what that process told before. Raises `BadMessage`."""
+
+
+class LinkServer:
+    """The egress's side: serves the calls of its place, several at a time. ``figures``: None shows none."""
+
+    def __init__(
+        self, frames: Frames, link: Link, heads: Heads, sinks: Sinks, figures: Figures | None = None
+    ) -> None:
+        self._figures = figures
         self._frames = frames
         self._link = link
         self._heads = heads
@@ -360,8 +382,12 @@ class LinkServer:
             return Done(number, receipt=await self._link.hand_over(request.plan, manifest, body))
         return await self._say(number, request)
 
-    async def _say(self, number: int, request: Emit | Countersign | Say | Deliver) -> Done:
+    async def _say(self, number: int, request: Emit | Countersign | Say | Deliver | Tell) -> Done:
         """Words rather than freight."""
+        if isinstance(request, Tell):
+            if self._figures is not None:
+                self._figures.tell(request.process, request.figures)
+            return Done(number)
         if isinstance(request, Deliver):
             arrived = await self._sinks.deliver(request.sink, request.number, request.outcomes)
             return Done(number, stored=arrived)

@@ -23,6 +23,7 @@ from typing import Any
 
 import msgspec
 
+from reuna import __version__
 from reuna.adapters.clock import SystemClock, ThreadOffload
 from reuna.adapters.files import FileBlobs
 from reuna.adapters.https_client import HttpsFreight
@@ -32,8 +33,10 @@ from reuna.adapters.spool import DiskSpool
 from reuna.adapters.tls import client_context, reload_context
 from reuna.adapters.trust_store import TrustStore
 from reuna.core.errors import BusDown, DiskFull, PermissionDenied, ReunaError, StorageError
+from reuna.core.figures import Figure
 from reuna.core.records import ShownHead
 from reuna.exchange.arrivals import ARRIVALS, Arrivals
+from reuna.exchange.board import Board, of_arrivals, show
 from reuna.exchange.egress import Egress
 from reuna.exchange.heads import HeadKeeper
 from reuna.exchange.later_bus import LaterBus
@@ -99,9 +102,10 @@ async def serve(settings: EgressSettings, sock: socket.socket) -> None:
         _export(site, folder / "ledger"),
         _renew(settings, own, (to_bus, to_freight)),
     )
-    beside = [asyncio.create_task(_once_connected(bus, each)) for each in work]
+    board = _board(settings, site, arrivals, bus)
+    beside = [asyncio.create_task(_once_connected(bus, each)) for each in work] + _showing(board, settings)
     sinks = open_gate(settings, flows, egress.in_time)
-    server = LinkServer(await Frames.over(sock), egress, heads, sinks)
+    server = LinkServer(await Frames.over(sock), egress, heads, sinks, board)
     serving = asyncio.create_task(_serve_when_ready(server, guard))
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, serving.cancel)
     connecting = asyncio.create_task(bus.connected())
@@ -124,6 +128,26 @@ async def serve(settings: EgressSettings, sock: socket.socket) -> None:
             await shelf.close()
     if not serving.cancelled():
         serving.result()
+
+
+def _board(settings: EgressSettings, site: Site, arrivals: Arrivals, bus: LaterBus) -> Board:
+    """What this place shows of itself, where it is asked to."""
+
+    def own() -> list[Figure]:
+        left, came = site.news.left.figures(), of_arrivals(arrivals.counts)
+        if settings.passes_on:  # its bus is beside it
+            return [*left, *came]
+        return [*left, *came, Figure("reuna_parent_connected", float(bus.is_connected))]
+
+    return Board("fog" if settings.passes_on else "edge", __version__, own, SystemClock())
+
+
+def _showing(board: Board, settings: EgressSettings) -> list[asyncio.Task[None]]:
+    """What gives the board to whoever scrapes; nothing where nobody may."""
+    if settings.metrics < 0:
+        return []
+    listener = socket.socket(fileno=settings.metrics)
+    return [asyncio.create_task(show(board, settings.name, listener, ThreadOffload()))]
 
 
 def _releases(

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from reuna.adapters.nats_server import find_server
-from reuna.adapters.processes import end_with_parent, family, peak_mib, pss_mib, uss_mib
+from reuna.adapters.processes import end_with_parent, family, part_of, peak_mib, pss_mib, uss_mib
 from reuna.adapters.toml_file import read_toml
 from reuna.core.errors import ServerFailed
 from reuna.fleet.layout import Fleet, PlaceFile
@@ -149,22 +149,6 @@ async def keep_up(fleet: Fleet) -> None:
         await asyncio.Event().wait()
     finally:
         await undisturbed(supervisor.stop())
-
-
-def part_of(pid: int) -> str:
-    """What a process of a place is: main, starter (of egress or reader), egress, reader, worker or nats."""
-    try:
-        command = Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:
-        return "gone"
-    marks = {
-        b"nats-server": "nats",
-        b"exchange/starter.py": "starter",  # has the other's command behind its own
-        b"reuna.exchange.process": "egress",
-        b"reuna.edge.reader": "reader",
-        b"reuna.adapters.worker": "worker",
-    }
-    return next((part for mark, part in marks.items() if mark in command), "main")
 
 
 def log_path(place: PlaceFile) -> Path:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Collection, Mapping
+from collections.abc import Awaitable, Collection, Mapping
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
@@ -21,6 +21,7 @@ from typing import Any
 from reuna import __version__
 from reuna.adapters.certificates import flaw, hosts_in, read_chain
 from reuna.adapters.clock import SystemClock, ThreadOffload
+from reuna.adapters.exposition import listening
 from reuna.adapters.files import FileBlobs
 from reuna.adapters.https_server import DepotServer, serve_depot
 from reuna.adapters.nats_bus import NatsBus
@@ -30,9 +31,11 @@ from reuna.adapters.spool import DiskSpool
 from reuna.adapters.tls import KeyPair, client_context, server_context
 from reuna.adapters.trust_store import TrustStore
 from reuna.core.errors import BadMessage
+from reuna.core.figures import Figure
 from reuna.core.ports import Clock
 from reuna.core.records import Event, Hello, Identity
 from reuna.exchange.admission import Admission, alarm_fields, node_fields
+from reuna.exchange.board import keep_telling
 from reuna.exchange.child import EgressProcess
 from reuna.exchange.door import Door
 from reuna.exchange.heads import SiteWitness
@@ -42,7 +45,9 @@ from reuna.exchange.news import NewsDesk, Published
 from reuna.exchange.parent import address_of, host_of
 from reuna.exchange.presence import Presence
 from reuna.exchange.room import tell_durability
+from reuna.exchange.rounds import Rounds
 from reuna.exchange.stored import keep_stored
+from reuna.fog.figures import collect
 from reuna.fog.stock import Stock
 from reuna.fog.train import Combiner
 from reuna.trust.enrolment import Node
@@ -68,20 +73,22 @@ async def _run(settings: dict[str, Any], changes: Changes, stack: AsyncExitStack
     folder = Path(settings["folder"]).absolute()
     folder.mkdir(parents=True, exist_ok=True)
     name, boot, clock = settings["name"], secrets.token_hex(4), SystemClock()
+    listener = await listening(settings["metrics.listen"], clock)
     door = Door(settings, "edge", folder, lambda _invite: settings_of_an_edge(settings))
     stack.callback(door.register.close)
     nats = await start_nats(settings, folder, door.admission.names, stack)
     serving, dialling = _site_server_context(settings), client_context(*_site(settings), ("gateway", name))
     bus = await NatsBus.connect(nats_url(settings), dialling, name)
     stack.push_async_callback(bus.close)
-    egress = EgressProcess(egress_settings(settings, folder))
+    egress = EgressProcess(egress_settings(settings, folder), listener)
     blobs, spool = FileBlobs(folder / "blobs"), DiskSpool(folder / "spool")
     known = TrustStore(folder / "trust")  # the egress writes it, the edges read it
     stock = Stock(known, egress.fetch, blobs, ThreadOffload())
     intake = Intake(
         name, blobs, spool, egress.fetch, settings["announce_s"], metadata=known.file, released=stock.get
     )
-    combiner = Combiner(name, door.admission.names, egress, bus, intake, ThreadOffload(), clock)
+    rounds = Rounds(name, boot, egress.emit if settings["traces.on"] else None, clock)
+    combiner = Combiner(name, door.admission.names, egress, bus, intake, ThreadOffload(), clock, rounds)
     await egress.listen(combiner.on_plan)
     await egress.start()
     stack.push_async_callback(egress.stop)
@@ -96,6 +103,13 @@ async def _run(settings: dict[str, Any], changes: Changes, stack: AsyncExitStack
     stack.push_async_callback(server.stop)
     stack.callback(tell_durability, log, {"spool": spool})
     stack.push_async_callback(combiner.stop)
+    if listener is not None:
+
+        def figures() -> Awaitable[list[Figure]]:
+            return collect(combiner, intake, door.admission.names, folder / "spool")
+
+        showing = asyncio.create_task(keep_telling("gateway", figures, egress.tell, clock))
+        stack.callback(showing.cancel)
     trust = folder / "trust"
     published = Published(trust / "files" / "timestamp.json", trust / "state")
     news = NewsDesk(bus, published.version, lambda: door.admission.names, clock)

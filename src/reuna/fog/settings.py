@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from reuna.core.settings import PORT_OR_NONE, REQUIRED, TCP_PORT, Option, address, address_or_none, between
+from reuna.core.settings import (
+    METRICS,
+    PORT_OR_NONE,
+    REQUIRED,
+    TCP_PORT,
+    TRACES,
+    Option,
+    address,
+    address_or_none,
+    between,
+)
 
 FOG: tuple[Option, ...] = (
     Option("fleet", str, REQUIRED, "name of the fleet, as in the certificates"),
@@ -54,6 +64,8 @@ FOG: tuple[Option, ...] = (
     ),
     Option("nats_server", str, "", "path of a nats-server; empty: the system's or the wheel's"),
     Option("announce_s", float, 1.0, "how often an open round is announced again", "s", between(0.05, 60)),
+    METRICS,
+    TRACES,
     Option("hello_s", float, 5.0, "how often the node says that it is there", "s", between(0.1, 3600)),
     Option(
         "heads_s", float, 60.0, "how often the ledger's head goes to the cloud", "s", between(0.1, 86_400)

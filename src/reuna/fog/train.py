@@ -18,6 +18,7 @@ from reuna.core.readiness import MANY, worse
 from reuna.core.records import Contribution, Hello, Member, Plan, Said
 from reuna.exchange.intake import Intake
 from reuna.exchange.room import when_there_is_room
+from reuna.exchange.rounds import Rounds
 from reuna.learn.grid import pack
 from reuna.loop import train
 from reuna.wire import CHECKS, PACKS, decode_plan, message_digest, packed
@@ -38,7 +39,9 @@ class Combiner:
         intake: Intake,
         offload: Offload,
         clock: Clock,
+        rounds: Rounds | None = None,
     ) -> None:
+        self.rounds = rounds or Rounds(name, "", None, clock)
         self.name = name
         self.edges = frozenset(edges)
         self._heard: dict[str, float] = {}
@@ -92,6 +95,7 @@ class Combiner:
 
     async def _combine(self, plan: Plan, data: bytes) -> None:
         older = self._older if plan.task == "check" else frozenset[str]()
+        began = self._clock.now()
         asked = {edge: data for edge in plan.cohort if edge in self.edges and edge not in older}
         closed = self._intake.open(asked) if asked else False
         if asked and not closed:
@@ -109,6 +113,7 @@ class Combiner:
             await self._link.hand_over(data, row, body)
         except Refused:  # by this site's policy; the egress has said why
             return
+        self.rounds.done(plan, began)
         await self._offload(lambda: self._intake.spool.drop(plan.run, plan.round))
 
     def _close(

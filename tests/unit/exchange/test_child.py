@@ -200,3 +200,31 @@ def test_a_process_that_ends_at_once_is_begun_ever_later_but_not_later_than_it_m
 
     assert starter.keep(None, 1.0, [], live, lambda: now, waits.append) == 0  # type: ignore[arg-type]
     assert waits == [0.2, 0.4, 0.8, 1.0, 0.2, 0.4]
+
+
+#: An egress that answers each call by the port of the socket that it was given to listen on.
+LISTENING = EGRESS.replace(
+    "os.readlink('/proc/self/ns/net')",
+    "socket.socket(fileno=os.dup(msgspec.json.decode(sys.argv[3])['metrics'])).getsockname()[1]",
+)
+
+
+async def test_the_egress_alone_has_the_socket_that_is_scraped_also_after_it_ended(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert LISTENING != EGRESS
+    monkeypatch.setattr(child, "EGRESS", ("-c", LISTENING))
+    listener = socket.create_server(("127.0.0.1", 0))
+    port = listener.getsockname()[1]
+    process = EgressProcess(SETTINGS, listener)
+    await process.start()
+    try:
+        assert listener.fileno() == -1, "the place has it no more"
+        said, pid = await answer(process)
+        os.kill(pid, signal.SIGKILL)
+        again, other = await answer(process)
+    finally:
+        await process.stop()
+    assert said == again == str(port)
+    assert other != pid
+    socket.create_server(("127.0.0.1", port)).close()
