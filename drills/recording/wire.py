@@ -20,6 +20,7 @@ STATISTICS = (
     "bins",
     "data",
     "watched",
+    "labelled",
 )  #: events that say nothing but counts, and which data they are of
 _SILENT = re.compile(rb"(\+OK|PING|PONG|INFO .*|CONNECT .*|SUB .*|UNSUB .*|LS[+-] .*)")
 _MESSAGE = re.compile(rb"(?:PUB|LMSG) (\S+) (?:.* )?(\d+)")

@@ -158,7 +158,9 @@ def served_with(folder: Path, given: dict[str, Any]) -> Iterator[Served]:
     signing = Signing(folder / "trust", SystemClock())
     coordinator.rolling_out(signing, stock, SystemClock(), ThreadOffload())
     coordinator.watching(folder / "alarms.json", (), SystemClock()).close()
-    said = Watched(rows=600, blocks=9, reference=100, level=4.5, alarm=True, moved={"oil": 3.25}, p99_ms=8.5)
+    said = Watched(
+        rows=600, blocks=9, level=4.5, alarm=True, moved={"oil": 3.25}, p99_ms=8.5, project="pumps"
+    )
     events.record(Event("e-1", "b", 2, 1.0, WHAT, fields=as_fields(said)), last=True)
     coordinator.below["fog-1"] = ("e-1", "press-1", "press-2")
     port, people_port = free_ports(2)

@@ -94,13 +94,13 @@ def test_a_blob_under_a_name_that_is_no_digest_is_not_found(api: Served) -> None
 
 def test_what_nodes_watch_is_told_and_prometheus_can_read_it(api: Served) -> None:
     status, found = ask(api, "GET", "/v1/watch")
-    assert (status, found["nodes"]["e-1"]["site"], found["nodes"]["e-1"]["level"]) == (200, "fog-1", 4.5)
+    assert (status, (node := found["projects"]["pumps"]["e-1"])["site"], node["level"]) == (200, "fog-1", 4.5)
     status, text = ask(api, "GET", "/metrics")
     assert status == 200
     lines = text.decode().splitlines()
-    assert 'reuna_watch_level{node="e-1",site="fog-1"} 4.5' in lines
-    assert 'reuna_signal_moved{node="e-1",signal="oil",site="fog-1"} 3.25' in lines
-    assert 'reuna_inference_p99_milliseconds{node="e-1",site="fog-1"} 8.5' in lines
+    assert 'reuna_watch_level{node="e-1",project="pumps",site="fog-1"} 4.5' in lines
+    assert 'reuna_signal_moved{node="e-1",project="pumps",signal="oil",site="fog-1"} 3.25' in lines
+    assert 'reuna_inference_p99_milliseconds{node="e-1",project="pumps",site="fog-1"} 8.5' in lines
     families = {each.name: each for each in text_string_to_metric_families(text.decode())}
     assert all(each.documentation and each.type == "gauge" for each in families.values())
 

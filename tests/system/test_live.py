@@ -163,7 +163,7 @@ def edge(tmp_path: Path) -> Iterator[Edge]:
 
 def test_whatever_is_killed_comes_back_and_no_window_is_answered_twice_or_lost(edge: Edge) -> None:
     edge.more(5)
-    watched = edge.until(lambda: Operator.of(edge.fleet).watch()["nodes"])["pump-1"]
+    watched = edge.until(lambda: Operator.of(edge.fleet).watch()["projects"])["pumps"]["pump-1"]
     assert watched["site"] == "fog-1"
     assert (watched["rows"], watched["blocks"]) == (60, 1)
     assert watched["windows"] >= 5

@@ -23,6 +23,7 @@ from reuna.core.ports import Clock
 from reuna.core.records import Event
 
 KEEP_DAYS = 400
+MOST_LAST = 64  #: projects, or runs, of which the last word of a node is kept, the newest
 MAX_SEQ = 2**63 - 1  #: a database's integers
 Effect = Callable[[Tables], object]
 _SCHEMA = """
@@ -41,6 +42,9 @@ CREATE TABLE IF NOT EXISTS last_events (
 _LAST = """
 INSERT INTO last_events (node, what, received, event) VALUES (?, ?, ?, ?)
 ON CONFLICT (node, what) DO UPDATE SET received = excluded.received, event = excluded.event
+"""
+_LAST_OF = """
+SELECT received, event FROM last_events WHERE what = ? OR substr(what, 1, ?) = ? ORDER BY node, what
 """
 _INSERT = """
 INSERT INTO events (node, boot, seq, run, what, received, event) VALUES (?, ?, ?, ?, ?, ?, ?)
@@ -61,7 +65,8 @@ class EventLog:
     def record(self, event: Event, effect: Effect | None = None, last: bool = False) -> bool:
         """Record the event and do its effect, both or neither; False when it was seen before.
 
-        With ``last`` it replaces what its node said before of the same, see `last`.
+        With ``last`` it replaces what its node said before of the same, see `last`; where it names a
+        project or a run, of the same one, of which `MOST_LAST` are kept.
         ``effect`` writes through the transaction given, to tables of its own, and does not commit.
         Raises `BadMessage` for a sequence number that no node of ours counts to.
         """
@@ -73,7 +78,7 @@ class EventLog:
             if tables.execute(_INSERT, row).rowcount == 0:
                 return False
             if last:
-                tables.execute(_LAST, (event.node, event.what, row[5], data))
+                _replace(tables, event, row[5], data)
             if effect is not None:
                 effect(tables)
         return True
@@ -85,8 +90,11 @@ class EventLog:
             tables.execute(_LAST, row)
 
     def last(self, what: str) -> list[tuple[float, Event]]:
-        """What each node said last of a thing and when that arrived (epoch s); it is never forgotten."""
-        found = self._db.rows("SELECT received, event FROM last_events WHERE what = ? ORDER BY node", what)
+        """What each node said last of a thing, and when that arrived (epoch s); it is never forgotten.
+
+        Where it names a project or a run, of each of them.
+        """
+        found = self._db.rows(_LAST_OF, what, len(what) + 1, f"{what}/")
         return [(at, msgspec.msgpack.decode(data, type=Event)) for at, data in found]
 
     def read(self, run: str, after: int = 0) -> list[Event]:
@@ -117,3 +125,15 @@ class EventLog:
     def close(self) -> None:
         """After the last call of anything else."""
         self._db.close()
+
+
+def _replace(tables: Tables, event: Event, at: float, data: bytes) -> None:
+    """What the node said before of the same, and of the same project or run."""
+    of = event.fields.get("project") or event.run
+    tables.execute(_LAST, (event.node, f"{event.what}/{of}" if of else event.what, at, data))
+    mine = (event.node, len(event.what) + 1, f"{event.what}/")
+    known = tables.execute(
+        "SELECT what FROM last_events WHERE node = ? AND substr(what, 1, ?) = ? ORDER BY received DESC", mine
+    ).fetchall()
+    for (what,) in known[MOST_LAST:]:
+        tables.execute("DELETE FROM last_events WHERE node = ? AND what = ?", (event.node, what))

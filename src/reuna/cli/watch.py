@@ -19,7 +19,7 @@ FleetOption = Annotated[str, typer.Option("--fleet", help="As of `reuna run`.")]
 
 @app.command()
 def show(fleet: FleetOption, json: Json = False) -> None:
-    """Show how far each node's inputs have moved, and the alarms that go on; 1 while one is not seen."""
+    """Show how each project's inputs have moved, and the alarms that go on; 1 while one is not seen."""
     from reuna.cli.run import open_at
 
     _, operator = open_at(fleet)
@@ -54,26 +54,45 @@ def _print(found: Mapping[str, Any], going_on: list[dict[str, Any]]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("node", "site", "drift", "moved most", "answers", "windows", "safe", "p99", "told")
-    for node, each in sorted(found["nodes"].items()):
-        moved = sorted(each.get("moved", {}).items(), key=lambda one: -one[1])
-        table.add_row(
-            node,
-            each["site"],
-            _level(each, "level", "alarm"),
-            ", ".join(f"{signal} {distance:.1f}x" for signal, distance in moved[:3]),
-            _level(each, "answers_level", "answers_alarm"),
-            str(each.get("windows", 0)),
-            str(each.get("safe", 0)),
-            f"{each['p99_ms']:.1f} ms" if "p99_ms" in each else "",
-            _when(each["at"]),
-        )
-    Console().print(table)
+    for project, nodes in sorted(found["projects"].items()):
+        heads = ("node", "site", "drift", "moved most", "answers", "windows", "safe", "p99", "errors", "told")
+        table = Table(*heads, title=project or "projects that are not named", title_justify="left")
+        for node, each in sorted(nodes.items()):
+            table.add_row(node, *_cells(each))
+        Console().print(table)
     for alarm in going_on:
         seen = f", seen by {alarm['by']}" if alarm["by"] else ""
-        typer.echo(f"alarm {alarm['id']} since {_when(alarm['since'])}{seen}: {alarm['sentence']}")
-    if not found["nodes"]:
+        of = f" of {alarm['project']}" if alarm["project"] else ""
+        typer.echo(f"alarm {alarm['id']}{of} since {_when(alarm['since'])}{seen}: {alarm['sentence']}")
+    if not found["projects"]:
         typer.echo("no node has said anything yet: nodes watch once a release is live on them", err=True)
+
+
+def _cells(each: Mapping[str, Any]) -> tuple[str, ...]:
+    moved = sorted(each.get("moved", {}).items(), key=lambda one: -one[1])
+    stay = "few, stay" if each.get("windows_withheld") else ""
+    return (
+        each["site"],
+        _level(each, "level", "alarm"),
+        ", ".join(f"{signal} {distance:.1f}x" for signal, distance in moved[:3]),
+        _level(each, "answers_level", "answers_alarm"),
+        stay or str(each.get("windows", 0)),
+        stay or str(each.get("safe", 0)),
+        f"{each['p99_ms']:.1f} ms" if "p99_ms" in each else "",
+        _errors(each),
+        _when(each["at"]),
+    )
+
+
+def _errors(each: Mapping[str, Any]) -> str:
+    """Of labels that came later: how many, how far the answers were from them, and the alarm."""
+    if each.get("labels_withheld"):
+        return "few, stay"
+    if not each.get("labels"):
+        return ""
+    alarm = "ALARM " if each.get("errors_alarm") else ""
+    error = f"{each['error']:.0%}" if each.get("wrong") else f"{each.get('error', 0.0):.3g}"
+    return f"{alarm}{error} of {each['labels']}"
 
 
 def _level(each: Mapping[str, Any], level: str, alarm: str) -> str:

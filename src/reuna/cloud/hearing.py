@@ -13,7 +13,7 @@ from reuna.adapters.register import Register
 from reuna.cloud.holdings import LAST_WORDS
 from reuna.cloud.plan import Planner
 from reuna.cloud.rollouts import WORDS
-from reuna.core import watched
+from reuna.core import labelled, watched
 from reuna.core.errors import BadMessage
 from reuna.core.records import Event, Hello
 from reuna.exchange.admission import Admission, read_alarm, read_node
@@ -33,6 +33,7 @@ OWN_WORDS = frozenset(
 LAST: dict[str, Callable[[Event], object]] = {
     **LAST_WORDS,
     watched.WHAT: lambda event: watched.read_fields(event.fields),
+    labelled.WHAT: labelled.read_labelled,
 }
 
 
@@ -58,6 +59,8 @@ async def take_event(
             coordinator.holdings.turn.on()
         elif event.what == watched.WHAT:
             await coordinator.monitor.heard()
+            coordinator.triggers.news.set()
+        elif event.what == labelled.WHAT:
             coordinator.triggers.news.set()
         elif coordinator.traces:
             coordinator.traces.heard(event)

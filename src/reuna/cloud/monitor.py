@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from reuna.adapters.files import read_at_most, replace_file
 from reuna.cloud.pause import until_changed
 from reuna.core.errors import AlarmNotFound, Corrupted, ReunaError
 from reuna.core.foreign import UNREADABLE
+from reuna.core.labelled import WHAT as LABELLED
+from reuna.core.labelled import Labelled, read_labelled
 from reuna.core.ports import Clock, Offload
 from reuna.core.watched import WHAT, Watched, read_fields
 from reuna.loop.monitor import Alarm, Finding, Heard, acknowledged, judge, raised, sent, sentence, unsent
@@ -26,10 +29,21 @@ from reuna.loop.monitor import Alarm, Finding, Heard, acknowledged, judge, raise
 log = logging.getLogger("reuna.cloud")
 
 MAX_FILE = 16 << 20  #: bytes
+GONE_S = 7 * 86_400.0  #: a project of which a node is silent, but not of others, has ended there
 FIRST_S, LAST_S = 1.0, 300.0  #: between two tries to send word
 
 _alarms = msgspec.json.Decoder(tuple[Alarm, ...])
 Fogs = Mapping[str, Sequence[str]]
+
+
+@dataclass(frozen=True)
+class Said:
+    """The last word of a node of its watch over a project, and when it arrived (epoch s)."""
+
+    node: str
+    site: str
+    at: float
+    said: Watched
 
 
 class Monitor:
@@ -61,7 +75,7 @@ class Monitor:
         """Some node said something new."""
         async with self._turn:
             going = [each.finding for each in self._alarms if not each.ended]
-            findings = judge((await self._offload(self._nodes)).values(), going)
+            findings = judge(await self._offload(self._heard), going)
             await self._keep(raised(self._alarms, findings, self._clock.now()))
 
     async def acknowledge(self, number: str, who: str, note: str) -> dict[str, Any]:
@@ -78,19 +92,28 @@ class Monitor:
         """Open and past ones, the oldest first."""
         return self._alarms
 
-    async def told(self) -> dict[str, Watched]:
-        """What each node of the fleet told last of its watch."""
-        return {node: each for node, (_, _, each) in (await self._offload(self._said)).items()}
+    async def told(self, project: str) -> dict[str, Watched]:
+        """What each node of the fleet told last of its watch over a project, or over one without a name."""
+        said = await self._offload(self._said)
+        return {each.node: each.said for name in ("", project) for each in said if each.said.project == name}
+
+    async def labelled(self, runs: Sequence[str]) -> dict[str, Labelled]:
+        """New labelled rows of each node of the fleet, since the first of these runs that it told of."""
+        fleet = {edge for edges in self._fogs().values() for edge in edges}
+        told = await self._offload(lambda: self._events.last(LABELLED))
+        found = {(event.node, event.run): read_labelled(event) for _, event in told if event.node in fleet}
+        since = {node: [run for run in runs if (node, run) in found] for node in sorted(fleet)}
+        return {node: found[node, some[0]] for node, some in since.items() if some}
 
     async def answer(self) -> dict[str, Any]:
-        """What each node said last, and the alarms, the newest first."""
-        said = await self._offload(self._said)
-        nodes = {
-            node: {"site": site, "at": at, **msgspec.to_builtins(each)}
-            for node, (site, at, each) in said.items()
-        }
+        """What each node said last of each project, and the alarms, the newest first."""
+        projects: dict[str, dict[str, Any]] = {}
+        for each in await self._offload(self._said):
+            told = {"site": each.site, "at": each.at, **msgspec.to_builtins(each.said)}
+            told.pop("project", None)
+            projects.setdefault(each.said.project, {})[each.node] = told
         alarms = [self._as_dict(each) for each in reversed(self._alarms)]
-        return {"fleet": self._fleet, "nodes": nodes, "alarms": alarms}
+        return {"fleet": self._fleet, "projects": projects, "alarms": alarms}
 
     async def tell(self) -> None:
         """Send word of alarms over all channels, again until it arrives. Until cancelled."""
@@ -125,26 +148,36 @@ class Monitor:
             log.error("alarms are not written down: %s %s", error.code, error)
         self._changed.set()
 
-    def _said(self) -> dict[str, tuple[str, float, Watched]]:
-        """Site, arrival (epoch s) and word of each node of the fleet."""
+    def _said(self) -> list[Said]:
+        """What each node of the fleet said last of each project that it runs."""
         sites = {edge: fog for fog, edges in self._fogs().items() for edge in edges}
-        return {
-            event.node: (sites[event.node], at, read_fields(event.fields))
+        found = [
+            Said(event.node, sites[event.node], at, read_fields(event.fields))
             for at, event in self._events.last(WHAT)
             if event.node in sites
-        }
+        ]
+        spoke = {each.node: each.at for each in sorted(found, key=lambda each: each.at)}
+        return [each for each in found if spoke[each.node] - each.at < GONE_S]
 
-    def _nodes(self) -> dict[str, Heard]:
-        return {
-            node: Heard(node, site, alarm=each.alarm or each.answers_alarm, moved=tuple(each.moved))
-            for node, (site, _, each) in self._said().items()
-        }
+    def _heard(self) -> list[Heard]:
+        return [
+            Heard(
+                each.node,
+                each.site,
+                alarm=each.said.alarm or each.said.answers_alarm,
+                moved=tuple(each.said.moved),
+                project=each.said.project,
+                errors=each.said.errors_alarm,
+            )
+            for each in self._said()
+        ]
 
     def _as_dict(self, alarm: Alarm) -> dict[str, Any]:
         found: Finding = alarm.finding
         return {
             "fleet": self._fleet,
             "id": alarm.id,
+            "project": found.project,
             "kind": found.kind,
             "sentence": sentence(found),
             "nodes": list(found.nodes),

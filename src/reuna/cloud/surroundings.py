@@ -10,6 +10,7 @@ import msgspec
 from reuna.adapters.operator_api.routes import BEGIN
 from reuna.cloud.monitor import Monitor
 from reuna.core.errors import RunNotFound
+from reuna.core.labelled import Labelled
 from reuna.core.ports import Offload
 from reuna.core.records import RunSpec
 from reuna.core.watched import Watched
@@ -49,8 +50,12 @@ class Surroundings:
     def alarms(self) -> tuple[Alarm, ...]:
         return self._cloud.monitor.alarms
 
-    async def told(self) -> Mapping[str, Watched]:
-        return await self._cloud.monitor.told()
+    async def told(self, project: str) -> Mapping[str, Watched]:
+        return await self._cloud.monitor.told(project)
+
+    async def labelled(self, project: str) -> Mapping[str, Labelled]:
+        runs = [each["run"] for each in await self._cloud.runs() if each["project"] == project]
+        return await self._cloud.monitor.labelled(runs)
 
     async def last_of(self, project: str) -> RunSpec | None:
         names = (each["run"] for each in await self._cloud.runs() if each["project"] == project)

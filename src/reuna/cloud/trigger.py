@@ -20,13 +20,14 @@ from reuna.adapters.files import read_at_most, replace_file
 from reuna.cloud.pause import until_changed
 from reuna.core.errors import Corrupted, PlanError, ReunaError, RunNotFound
 from reuna.core.foreign import UNREADABLE
+from reuna.core.labelled import Labelled
 from reuna.core.ports import Clock
 from reuna.core.records import RunSpec
-from reuna.core.trigger import Sign, Trigger, following, latest, mistake, run_name
+from reuna.core.trigger import Trigger, following, latest, mistake, run_name
 from reuna.core.watched import Watched
 from reuna.loop import monitor
 from reuna.loop.plan import by_itself
-from reuna.loop.trigger import Began, Decided, decide, due, joined, levels, not_begun
+from reuna.loop.trigger import Began, Decided, Seen, decide, due, grown, joined, levels, not_begun, noted
 
 log = logging.getLogger("reuna.triggers")
 LOOK_S = 10.0  #: between two looks
@@ -43,8 +44,11 @@ class World(Protocol):
         """The fleet of now."""
 
     def alarms(self) -> tuple[monitor.Alarm, ...]: ...
-    async def told(self) -> Mapping[str, Watched]:
-        """What each node told last of its watch."""
+    async def told(self, project: str) -> Mapping[str, Watched]:
+        """What each node told last of its watch over a project."""
+
+    async def labelled(self, project: str) -> Mapping[str, Labelled]:
+        """New labelled rows of each node since it last trained in a run of a project."""
 
     async def asked(self, run: str) -> RunSpec: ...
     async def last_of(self, project: str) -> RunSpec | None:
@@ -174,13 +178,13 @@ class Triggers:
     async def _decided(self, each: Kept) -> Kept:
         """After a look, durable. Raises `ReunaError` where that cannot be, and then nothing has changed."""
         trigger, now = each.trigger, self._clock.now()
-        signs = await self._signs(each, now)
+        seen = await self._seen(each, now)
         fogs = self._world.fogs()
-        fleet = sum(len(edges) for edges in fogs.values())
+        fleet = sum(len(edges) for edges in fogs.values()) - len(seen.kept)
         busy = ""
-        if signs and each.state.run:
+        if seen.signs and each.state.run:
             busy = await self._world.under_way(each.state.run, each.state.proposal)
-        found = decide(trigger, each.state, signs, fleet, busy, now)
+        found = decide(trigger, each.state, seen.signs, fleet, busy, now)
         after = replace(each, state=found.state)
         if found.stands == "begins":
             at = (latest(trigger, now) or now) if trigger.on == "clock" else now
@@ -194,19 +198,22 @@ class Triggers:
             return replace(each, pending=None)  # it was changed or dropped meanwhile
         if after != each:
             self._write({**self._kept, trigger.name: after})
-        self._last[trigger.name] = found
+        self._last[trigger.name] = noted(found, seen)
         return after
 
-    async def _signs(self, each: Kept, now: float) -> dict[str, Sign]:
-        trigger = each.trigger
+    async def _seen(self, each: Kept, now: float) -> Seen:
+        trigger, project = each.trigger, each.spec.project
         if trigger.on == "clock":
-            return due(trigger, each.since, now)
+            return Seen(due(trigger, each.since, now))
         if trigger.on == "nodes":
-            last = await self._world.last_of(each.spec.project) or each.spec
-            return joined(self._world.fogs(), last.fogs)
+            last = await self._world.last_of(project) or each.spec
+            return Seen(joined(self._world.fogs(), last.fogs))
+        if trigger.on == "data":
+            fleet = [edge for edges in self._world.fogs().values() for edge in edges]
+            return grown(trigger, await self._world.labelled(project), fleet)
         if trigger.metric:
-            return levels(trigger, await self._world.told())
-        return monitor.signs(self._world.alarms(), trigger.kinds)
+            return levels(trigger, await self._world.told(project))
+        return Seen(monitor.signs(self._world.alarms(), trigger.kinds, project))
 
     async def _carry_out(self, each: Kept, pending: Pending) -> None:
         """Begin what is pending, or ask a second person. Once done, or refused, it is pending no more."""

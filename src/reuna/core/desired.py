@@ -23,6 +23,7 @@ from reuna.core.trigger import (
     KINDS,
     METRICS,
     MOST_MACHINES,
+    MOST_ROWS,
     ON,
     YEARS_S,
     Budget,
@@ -201,13 +202,19 @@ DESIRED: tuple[Option, ...] = (
         "runs that the cloud begins again by what it sees; one that is not here is begun no more",
         check=_needs("on", "again"),
         each=(
-            Option("on", str, None, "`drift` of machines, or `nodes` that join", check=one_of(*ON)),
+            Option(
+                "on",
+                str,
+                None,
+                "`drift` of machines, `nodes` that join, or new labelled `data`",
+                check=one_of(*ON),
+            ),
             AGAIN,
             Option(
                 "kinds",
                 list,
                 ["process"],
-                "alarms that count: process, machine, sensor",
+                "alarms that count: process, machine, sensor, concept",
                 check=kinds_of_alarms,
             ),
             Option(
@@ -224,6 +231,14 @@ DESIRED: tuple[Option, ...] = (
                 "what counts of the metric; 1 is the level of an alarm",
                 "",
                 between(0, 1e9),
+            ),
+            Option(
+                "rows",
+                int,
+                None,
+                "how many new labelled rows all nodes have together",
+                "",
+                between(1, MOST_ROWS),
             ),
             Option("machines", int, 1, "at how many machines at least", "", between(1, MOST_MACHINES)),
             Option("share", float, 0.0, "at which share of the fleet's machines at least", "", between(0, 1)),
@@ -385,7 +400,7 @@ def _schedule(name: str, entry: Mapping[str, Any]) -> Trigger:
 
 
 def _trigger(name: str, entry: Mapping[str, Any]) -> Trigger:
-    own = ("on", "metric", "above", "machines", "share", "for_s")
+    own = ("on", "metric", "above", "rows", "machines", "share", "for_s")
     said = {key: entry[key] for key in own if key in entry}
     kinds = tuple(kind for kind in KINDS if kind in entry.get("kinds", KINDS[:1]))
     limited = _limited(name, {"cooldown_s": COOLDOWN_S, "budget": BUDGET, **entry})

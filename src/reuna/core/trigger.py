@@ -1,4 +1,4 @@
-"""What begins a run again by itself, and how often it may: the clock, drift, or nodes that joined. Pure.
+"""What begins a run again by itself, and how often it may: the clock, drift, new nodes or labels. Pure.
 
 >>> nightly = Trigger("pumps-nightly", "r-20261127-104500-3f9a", "02:30")
 >>> latest(nightly, 86_400.0 + 3600.0)  # at 01:00 on the second day of 1970
@@ -30,10 +30,11 @@ _QUIET = re.compile(rf"{_AT.pattern}-{_AT.pattern}")
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _FIRST = 3  #: the first day of 1970 was a Thursday
 
-ON = ("drift", "nodes")  #: beside ``clock``, which are schedules
-KINDS = ("process", "machine", "sensor")  #: of findings, see `reuna.loop.monitor`
-METRICS = ("level", "answers_level", "safe_share")  #: of what a node says of its watch
+ON = ("drift", "nodes", "data")  #: beside ``clock``, which are schedules
+KINDS = ("process", "machine", "sensor", "concept")  #: of findings, see `reuna.loop.monitor`
+METRICS = ("level", "answers_level", "errors_level", "safe_share")  #: of what a node says of its watch
 MOST_MACHINES = 1_000_000
+MOST_ROWS = 10**12  #: that a trigger waits for
 MOST_WHY = 300  #: characters of what was seen that stay with a run
 YEARS_S = 1e8  #: the longest of any other time here, some three years
 
@@ -55,8 +56,9 @@ class Trigger(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ``on`` says by what. The clock: ``at`` is a time of day, UTC, as 02:30, on each of ``days``; or
     ``every`` says how long it is from one time to the next, as 90s, 15m, 6h or 2d. Drift: alarms of
     ``kinds`` that go on and that nobody has seen, or with ``metric`` what nodes tell of it being above
-    ``above``. Nodes: those that the last run did not have. The latter two count machines: ``machines`` at
-    least, and ``share`` of the fleet, for ``for_s`` seconds.
+    ``above``. Nodes: those that the last run did not have. Data: ``rows`` labelled rows at all nodes together
+    that were not there when each last trained in a run of the project. These three count machines:
+    ``machines`` at least, and ``share`` of the fleet, for ``for_s`` seconds.
 
     Limits of each: no run within ``cooldown_s`` of the one before, ``budget``, none in the ``quiet`` hours,
     as 22:00-06:00, UTC, and with ``approval`` none before a second person agrees. What does not go together
@@ -68,10 +70,11 @@ class Trigger(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     at: Annotated[str, msgspec.Meta(pattern=rf"^({_AT.pattern})?\Z")] = ""
     days: tuple[str, ...] = DAYS
     every: Annotated[str, msgspec.Meta(pattern=rf"^({_EVERY.pattern})?\Z")] = ""
-    on: Literal["clock", "drift", "nodes"] = "clock"
-    kinds: tuple[Literal["process", "machine", "sensor"], ...] = ("process",)
-    metric: Literal["", "level", "answers_level", "safe_share"] = ""
+    on: Literal["clock", "drift", "nodes", "data"] = "clock"
+    kinds: tuple[Literal["process", "machine", "sensor", "concept"], ...] = ("process",)
+    metric: Literal["", "level", "answers_level", "errors_level", "safe_share"] = ""
     above: Annotated[float, msgspec.Meta(ge=0, le=1e9)] = 1.0
+    rows: Annotated[int, msgspec.Meta(ge=0, le=MOST_ROWS)] = 0
     machines: Annotated[int, msgspec.Meta(ge=1, le=MOST_MACHINES)] = 1
     share: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.0
     for_s: Seconds = 0.0
@@ -86,6 +89,7 @@ OWN = {
     "clock": ("at", "days", "every"),
     "drift": ("kinds", "metric", "above", "machines", "share", "for_s"),
     "nodes": ("machines", "share", "for_s"),
+    "data": ("rows", "machines", "share", "for_s"),
 }
 
 
@@ -105,6 +109,8 @@ def mistake(trigger: Trigger) -> str:
         return _wrong_clock(trigger)
     if trigger.metric and trigger.kinds != ("process",):
         return "kinds are of alarms, and metric is looked at without one; say one of them"
+    if trigger.on == "data" and not trigger.rows:
+        return "rows must be at least 1"
     wrong = kinds_of_alarms(trigger.kinds)
     if wrong:
         return f"kinds {wrong}"
@@ -217,7 +223,7 @@ def reason(trigger: Trigger, signs: Collection[Sign] = ()) -> str:
     """Why the cloud begins its run, as it stands with the run. Names in it are what nodes say."""
     if trigger.on == "clock":
         return f"schedule {trigger.name}"
-    told = "; ".join(sign.said for sign in signs)
+    told = "; ".join(dict.fromkeys(sign.said for sign in signs))
     said = f"{trigger.on}: {''.join(each if each.isprintable() else '?' for each in told)}"
     return said if len(said) <= MOST_WHY else f"{said[: MOST_WHY - 1]}…"
 
@@ -235,6 +241,8 @@ def _by(trigger: Trigger) -> str:
         return f"{days} {trigger.at} UTC"
     if trigger.on == "nodes":
         what = "nodes join that the last run did not have,"
+    elif trigger.on == "data":
+        what = f"there are {trigger.rows} new labelled rows,"
     else:
         what = f"{' or '.join(trigger.kinds)} drifts at"
     if trigger.metric:

@@ -2,9 +2,9 @@
 
 Levels are shares of what makes an alarm (`reuna.core.watch`). There is no row in it, and no answer; a site
 that gives out counts of some rows at least (``min_cell``) gives out no level of a shorter block and no
-smaller count of windows.
+smaller count of windows or labels.
 
->>> said = Watched(rows=600, blocks=9, reference=100, level=1.5, alarm=True, moved={"oil": 3.2})
+>>> said = Watched(project="pumps", rows=600, blocks=9, level=1.5, alarm=True, moved={"oil": 3.2})
 >>> read_fields(as_fields(said)) == said
 True
 """
@@ -12,8 +12,8 @@ True
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Collection, Mapping
+from typing import Annotated, Any
 
 import msgspec
 
@@ -25,18 +25,27 @@ from reuna.core.records import Event, Setting
 WHAT = "watched"  #: of the event
 MOVED = "moved/"  #: before a signal's name
 MOST = 64  #: signals that are named
-NUMBERS = frozenset({"rows", "blocks", "reference", "windows", "safe", "withheld"})
-SHARES = frozenset({"level", "answers_level", "p50_ms", "p99_ms"})
-YES = frozenset({"alarm", "answers_alarm"})
+MAX_PROJECT = 200  #: characters of a project's name
+NUMBERS = frozenset(
+    {"rows", "blocks", "reference", "windows", "safe", "labels", "wrong", "withheld", "windows_withheld"}
+    | {"labels_withheld"}
+)
+SHARES = frozenset({"level", "answers_level", "p50_ms", "p99_ms", "error", "errors_level"})
+YES = frozenset({"alarm", "answers_alarm", "errors_alarm"})
+WINDOWS = ("windows", "safe")
+LABELS = ("labels", "wrong", "error", "errors_level", "errors_alarm")
 
 
 class Watched(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The last block. ``rows`` of a block; ``blocks`` that were looked at; ``reference``: blocks of it.
+    """Of a project, the last block. ``rows`` of it; ``blocks`` that were seen; ``reference``: its blocks.
 
     0 blocks of reference: it is being gathered. ``level``, ``alarm`` and what ``moved``, each signal by how
     many times its usual distance.
     ``answers_level`` and ``answers_alarm``: the same of what the model answers. ``windows`` were answered,
-    ``safe`` of them with the safe answer, in ``p50_ms`` and ``p99_ms``. ``withheld``: 1 where levels stay.
+    ``safe`` of them with the safe answer, in ``p50_ms`` and ``p99_ms``. ``labels`` came later for answers of
+    the release that runs, ``wrong`` of which say another class; ``error``: of the newest, the share that is
+    wrong, or the mean absolute error; ``errors_level`` and ``errors_alarm``: whether errors have risen.
+    ``withheld``: 1 where levels stay at the site, and so on for counts.
     """
 
     rows: int = 0
@@ -52,6 +61,14 @@ class Watched(msgspec.Struct, frozen=True, omit_defaults=True):
     p50_ms: float = 0.0
     p99_ms: float = 0.0
     withheld: int = 0
+    windows_withheld: int = 0
+    project: Annotated[str, msgspec.Meta(max_length=MAX_PROJECT)] = ""
+    labels: int = 0
+    wrong: int = 0
+    error: float = 0.0
+    errors_level: float = 0.0
+    errors_alarm: bool = False
+    labels_withheld: int = 0
 
 
 def as_fields(said: Watched) -> dict[str, Setting]:
@@ -83,15 +100,27 @@ def without_small(fields: Mapping[str, Setting], least: int) -> dict[str, Settin
     """Without levels and names, where a block has fewer rows than ``least``, and without small counts.
 
     Of windows those that were answered and those that got the safe answer are both looked at: 99 of 100
-    say that one was not.
+    say that one was not. So it is with labels and those that say another class.
     """
-    rows = _count(fields, "rows")
-    if rows < least:
-        told = {key: value for key, value in fields.items() if key in ("rows", "blocks", "reference")}
-        return {**told, "withheld": 1}
-    windows, safe = _count(fields, "windows"), _count(fields, "safe")
-    small = [part for part in (windows - safe, safe) if 0 < part < least]
-    return {key: value for key, value in fields.items() if not small or key not in ("windows", "safe")}
+    told = dict(fields)
+    if _few(told, "labels", "wrong", least):
+        told = _without(told, LABELS) | {"labels_withheld": 1}
+    if _count(fields, "rows") < least:
+        stay = told.keys() - {"project", "rows", "blocks", "reference", "labels_withheld", *LABELS}
+        return _without(told, stay) | {"withheld": 1}
+    if _few(told, "windows", "safe", least):
+        told = _without(told, WINDOWS) | {"windows_withheld": 1}
+    return told
+
+
+def _few(fields: Mapping[str, Setting], whole: str, part: str, least: int) -> bool:
+    """Whether a part of a count, or what is left of it, is smaller than may be told."""
+    count = _count(fields, part)
+    return any(0 < each < least for each in (count, _count(fields, whole) - count))
+
+
+def _without(fields: Mapping[str, Setting], names: Collection[str]) -> dict[str, Setting]:
+    return {key: value for key, value in fields.items() if key not in names}
 
 
 def _count(fields: Mapping[str, Setting], name: str) -> int:
@@ -100,6 +129,8 @@ def _count(fields: Mapping[str, Setting], name: str) -> int:
 
 
 def _sound(key: str, value: Setting) -> bool:
+    if key == "project":
+        return isinstance(value, str) and len(value) <= MAX_PROJECT
     if key in YES:
         return isinstance(value, bool)
     if key in NUMBERS:

@@ -1,7 +1,8 @@
-"""One node's watch over what feeds its model and what that answers. Nothing here has a row for long.
+"""One node's watch over what feeds its models and what they answer. Nothing here has a row for long.
 
-    STATE/watch.state       references and sums, so that a restart goes on where it was
+    STATE/watch/PROJECT     references and sums, so that a restart goes on where it was
 
+Each project is watched by itself.
 Inputs are held against blocks of the node's own training tables; where there are none, and for answers
 always, the first blocks after a release went live are gathered as the reference. With another release,
 contract or rule all begins anew. What a block has so far is lost in a crash, and nothing else.
@@ -19,15 +20,14 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
+from reuna.adapters.checked_file import CheckedFile
 from reuna.adapters.conformity import columns_of
-from reuna.adapters.files import read_at_most, replace_file
 from reuna.adapters.tables import Table, folder_tables, read_table
 from reuna.core import monitoring
 from reuna.core.bins import Counted, together
 from reuna.core.conformity import Columns
 from reuna.core.contract import Contract
-from reuna.core.errors import BadMessage, DataError, StorageError
-from reuna.core.foreign import UNREADABLE
+from reuna.core.errors import DataError, StorageError
 from reuna.core.grid import Rows
 from reuna.core.monitoring import Block, Monitoring, Part
 from reuna.core.outcomes import Outcome
@@ -36,14 +36,14 @@ from reuna.core.records import Event
 from reuna.core.watch import LEAST, Reference, Rule, Said, State, compare, reference, step
 from reuna.core.watched import WHAT, Watched, as_fields
 from reuna.edge.predict import Held
+from reuna.edge.slots import folder_name
 
 log = logging.getLogger("reuna.watch")
-STATE = "watch.state"
+STATE = "watch"  #: in a node's state folder
 MAX_STATE = 256 << 20  #: bytes
 GATHERED = 60  #: blocks after going live that become a reference where there is none
 INPUTS, ANSWERS = "inputs", "answers"
 LATENCIES = 1024  #: the newest, of which percentiles are told
-_HASH = 32
 
 #: Passes an event on; False when the site's policy keeps it here.
 Emit = Callable[[Event], Awaitable[bool]]
@@ -76,9 +76,6 @@ class Kept(msgspec.Struct):
     parts: dict[str, Part] = {}
     rows: int = 0
     blocks: int = 0
-
-
-_kept = msgspec.msgpack.Decoder(Kept)
 
 
 def references(agreed: Contract, rule: Monitoring, tables: Iterable[Table]) -> dict[str, Line]:
@@ -121,56 +118,42 @@ def trained(data: Path) -> Iterator[Table]:
             log.warning("%s is not compared with: %s", path, error)
 
 
-class Monitor:
-    """See the module. ``node`` and ``boot`` are in its events.
+class ProjectWatch:
+    """What goes to the releases of one project, and what they answer. ``folder``: the node's state folder."""
 
-    ``folder`` is the node's state folder, ``data`` its own data.
-    """
-
-    def __init__(
-        self, node: str, boot: str, folder: Path, data: Path, emit: Emit, clock: Clock, offload: Offload
-    ) -> None:
-        self._data = data
-        self._node = node
-        self._boot = boot
-        self._file = folder / STATE
-        self._emit = emit
-        self._clock = clock
+    def __init__(self, project: str, folder: Path, offload: Offload) -> None:
+        self.project = project
+        self.release = ""  #: digest
+        self._file = watch_file(folder, project)
         self._offload = offload
         self._agreed = Contract()
         self._rule = Monitoring()
         self._kept = Kept("")
-        self._project = self._release = ""
         self._windows = self._safe = 0
         self._took: list[float] = []
-        self._changed = asyncio.Event()
 
     async def open(self, release: str, agreed: Contract, rule: Monitoring, tables: Iterable[Table]) -> None:
         """Watch what goes to a release. Tables are read only where the kept state is of something else."""
         of = hashlib.sha256(msgspec.msgpack.encode((release, agreed, rule))).hexdigest()
-        self._agreed, self._rule = agreed, rule
-        kept = await self._offload(lambda: _read(self._file, of))
-        if kept is None:
+        self.release, self._agreed, self._rule = release, agreed, rule
+        kept = await self._offload(self._file.read)
+        if kept is None or kept.of != of:
             lines = await self._offload(lambda: references(agreed, rule, tables))
             kept = Kept(of, lines)
-            log.info("watches %d regimes, against blocks of %d rows", len(lines), rule.rows(agreed.every_s))
+            log.info(
+                "%s: watches %d regimes, against blocks of %d rows",
+                self.project,
+                len(lines),
+                rule.rows(agreed.every_s),
+            )
         self._kept = kept
 
-    async def seen(self, held: Held, rows: Rows | None, outcomes: Sequence[Outcome]) -> None:
-        """What a release answered live, and the rows that it had not seen before (`reuna.edge.live.Watch`).
-
-        Of a node's projects that is watched which answered first.
-        """
-        if self._project not in ("", held.about.project):
-            return
-        if self._release != held.digest:
-            self._project, self._release = held.about.project, held.digest
-            await self.open(
-                held.digest, held.agreed, monitoring.monitoring(held.settings), trained(self._data)
-            )
+    async def seen(self, rows: Rows | None, outcomes: Sequence[Outcome]) -> bool:
+        """What was answered live, and the rows that were not seen before; whether a block is whole."""
+        whole = False
         if rows is not None:
             cells = {name: each.values for name, each in rows.cells.items()}
-            await self.rows(Columns(rows.count, cells))
+            whole = await self.rows(Columns(rows.count, cells))
         sure = [each for each in outcomes if len(each.output) != 1]  # a number is of no class
         await self.answered(
             [each.answer if each.state != "safe" else None for each in sure],
@@ -178,9 +161,13 @@ class Monitor:
             sum(each.state == "safe" for each in outcomes),
             [each.took_ms for each in outcomes],
         )
+        return whole
 
-    async def rows(self, table: Columns) -> None:
-        """More rows that the model was given, each once. On a full disk a restart goes on from before."""
+    async def rows(self, table: Columns) -> bool:
+        """More rows that the model was given, each once; whether a block is whole.
+
+        On a full disk a restart goes on from before.
+        """
         kept = self._kept
         parts, blocks = monitoring.cut(self._agreed, self._rule, kept.parts, table)
         kept.parts = dict(parts)
@@ -190,7 +177,7 @@ class Monitor:
         if blocks:
             kept.rows = self._rule.rows(self._agreed.every_s)
             await self._offload(self._write)
-            self._changed.set()
+        return bool(blocks)
 
     async def answered(
         self,
@@ -232,7 +219,8 @@ class Monitor:
         ratio = dict(zip(found.signals, map(float, found.scores / found.typical), strict=True))
         line.moved = {signal: ratio[signal] for signal in said.moved}
         if said.alarm != line.said.alarm:
-            log.warning("%s %s: %s", name, "alarm" if said.alarm else "quiet again", ", ".join(said.moved))
+            how = "alarm" if said.alarm else "quiet again"
+            log.warning("%s: %s %s: %s", self.project, name, how, ", ".join(said.moved))
         line.said = said
 
     def watched(self) -> Watched:
@@ -254,37 +242,68 @@ class Monitor:
             safe=self._safe,
             p50_ms=round(float(middle), 3),
             p99_ms=round(float(late), 3),
+            project=self.project,
         )
 
+    def _write(self) -> None:
+        try:
+            self._file.path.parent.mkdir(parents=True, exist_ok=True)
+            self._file.write(self._kept)
+        except (StorageError, OSError) as error:
+            log.warning("%s: what is watched is not written down: %s", self.project, error)
+
+
+def watch_file(folder: Path, project: str) -> CheckedFile[Kept]:
+    """Where a node keeps its watch over a project; ``folder`` is the node's state folder."""
+    return CheckedFile(folder / STATE / folder_name(project), Kept, MAX_STATE)
+
+
+class Monitor:
+    """A node's watch over all its projects, and what it says of it. ``node`` and ``boot`` are in its events.
+
+    ``folder`` is the node's state folder, ``data`` its own data.
+    """
+
+    def __init__(
+        self, node: str, boot: str, folder: Path, data: Path, emit: Emit, clock: Clock, offload: Offload
+    ) -> None:
+        self._data = data
+        self._node = node
+        self._boot = boot
+        self._folder = folder
+        self._emit = emit
+        self._clock = clock
+        self._offload = offload
+        self.projects: dict[str, ProjectWatch] = {}
+        self._news: dict[str, None] = {}  #: projects of which something is to be told
+        self._changed = asyncio.Event()
+
+    async def seen(self, held: Held, rows: Rows | None, outcomes: Sequence[Outcome]) -> None:
+        """What a release answered live, and the rows that it had not seen (`reuna.edge.live.Watch`)."""
+        project = held.about.project
+        if project not in self.projects:
+            self.projects[project] = ProjectWatch(project, self._folder, self._offload)
+        watch = self.projects[project]
+        if watch.release != held.digest:
+            rule = monitoring.monitoring(held.settings)
+            await watch.open(held.digest, held.agreed, rule, trained(self._data))
+        if await watch.seen(rows, outcomes):
+            self._say(project)
+
     async def tell(self) -> None:
-        """Say what is watched after each block of inputs. Until cancelled."""
+        """Say what is watched of a project after each block of its inputs. Until cancelled."""
         number = 0
         while True:
             await self._changed.wait()
             self._changed.clear()
-            fields = as_fields(self.watched())
-            event = Event(self._node, f"{self._boot}/{WHAT}", number, self._clock.now(), WHAT, fields=fields)
-            if await self._emit(event):
-                number += 1
+            while self._news:
+                project = next(iter(self._news))
+                del self._news[project]
+                fields = as_fields(self.projects[project].watched())
+                boot, now = f"{self._boot}/{WHAT}", self._clock.now()
+                if await self._emit(Event(self._node, boot, number, now, WHAT, fields=fields)):
+                    number += 1
 
-    def _write(self) -> None:
-        data = msgspec.msgpack.encode(self._kept)
-        try:
-            replace_file(self._file, hashlib.sha256(data).digest() + data)
-        except StorageError as error:
-            log.warning("what is watched is not written down: %s %s", error.code, error)
-
-
-def _read(file: Path, of: str) -> Kept | None:
-    """What was kept of the same; a damaged file is none, and its loss is said."""
-    try:
-        data = read_at_most(file, MAX_STATE) or b""
-        if not data:
-            return None
-        if hashlib.sha256(data[_HASH:]).digest() != data[:_HASH]:
-            raise BadMessage("it is damaged")
-        kept = _kept.decode(data[_HASH:])
-    except (StorageError, BadMessage, *UNREADABLE) as error:
-        log.warning("%s is not used, the watch begins anew: %s", file, error)
-        return None
-    return kept if kept.of == of else None
+    def _say(self, project: str) -> None:
+        self._news[project] = None
+        self._changed.set()

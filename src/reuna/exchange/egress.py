@@ -16,7 +16,7 @@ from typing import NamedTuple, TypeVar
 
 import msgspec
 
-from reuna.core import bins, operating, watched
+from reuna.core import bins, labelled, operating, watched
 from reuna.core.contract_report import is_report, without_small
 from reuna.core.errors import (
     BadMessage,
@@ -61,7 +61,13 @@ LAST_RETRY_S = 2.0
 OVER = "stale"  #: why what waited does not leave any more
 LOOK_S = 1.0  #: between two looks whether what waits may leave
 #: How counts of few rows stay here, by event; others are counts by rule of the contract.
-SMALL = {bins.WHAT: bins.without_small, watched.WHAT: watched.without_small}
+SMALL = {
+    bins.WHAT: bins.without_small,
+    watched.WHAT: watched.without_small,
+    labelled.WHAT: labelled.without_small,
+}
+#: Whether an event says nothing but counts, and which data they are of.
+COUNTS = (is_report, bins.is_bins, is_told, watched.is_watched, labelled.is_labelled)
 T = TypeVar("T")
 
 
@@ -212,7 +218,7 @@ class Egress:
         Outside of the policy's hours it waits for them. What the policy refuses is dropped, counted, and
         stands in the ledger: False.
         """
-        counted = is_report(event) or bins.is_bins(event) or is_told(event) or watched.is_watched(event)
+        counted = any(is_one(event) for is_one in COUNTS)
         if counted:
             event = await self._offload(partial(self._without_small_counts, event))
         elif event.what == operating.WHAT:

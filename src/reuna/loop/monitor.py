@@ -5,7 +5,8 @@
 A signal that has moved at `SHARE` or more of a cohort's machines has moved with the process, until there is
 no machine left at which it has: they get well one after the other. All else belongs to single machines: one
 signal is a sensor, several are a machine. Of a cohort with fewer than `FEW` machines nobody can say what
-moved everywhere.
+moved everywhere. Each project is judged by itself. Labels that came later say another thing: that a model
+errs more than it did, which is the concept.
 
 >>> press = [Heard(f"edge-{n}", "oulu", moved=("oil",), alarm=True) for n in (1, 2, 3)]
 >>> [(each.kind, each.signals) for each in judge([*press, Heard("edge-4", "oulu")])]
@@ -25,20 +26,25 @@ from msgspec.structs import replace
 
 from reuna.core.trigger import Sign
 
-Kind = Literal["process", "machine", "sensor"]
-ORDER: tuple[Kind, ...] = ("process", "machine", "sensor")
+Kind = Literal["process", "machine", "sensor", "concept"]
+ORDER: tuple[Kind, ...] = ("process", "machine", "sensor", "concept")
 SHARE = 0.5  #: of a cohort's machines, at which a signal has moved everywhere
 FEW = 3  #: machines of a cohort, below which there is no everywhere
 
 
 class Heard(msgspec.Struct, frozen=True):
-    """What a node told last. ``moved``: signals that did by themselves; ``alarm``: all together did."""
+    """What a node told last of a project. ``moved``: signals that did; ``alarm``: all together did.
+
+    ``errors``: those of its answers have risen.
+    """
 
     node: str
     site: str
     cohort: str = ""
     alarm: bool = False
     moved: tuple[str, ...] = ()
+    project: str = ""
+    errors: bool = False
 
 
 class Finding(msgspec.Struct, frozen=True):
@@ -49,23 +55,26 @@ class Finding(msgspec.Struct, frozen=True):
     sites: tuple[str, ...]
     signals: tuple[str, ...] = ()
     cohort: str = ""
+    project: str = ""
 
 
 def judge(heard: Iterable[Heard], before: Iterable[Finding] = ()) -> tuple[Finding, ...]:
-    """The findings of each cohort, the widest first. A node counts once, with what it told last.
+    """The findings of each project and cohort, the widest first. A node counts once, with what it told last.
 
     ``before``: what was found at the last look.
     """
-    known = {each.cohort: frozenset(each.signals) for each in before if each.kind == "process"}
-    nodes = {each.node: each for each in heard}
+    known = {(x.project, x.cohort): frozenset(x.signals) for x in before if x.kind == "process"}
+    latest = {(each.project, each.node): each for each in heard}
     found: list[Finding] = []
-    for cohort in sorted({each.cohort for each in nodes.values()}):
-        members = [each for each in nodes.values() if each.cohort == cohort]
-        everywhere = _everywhere(members) | (known.get(cohort, frozenset()) & _somewhere(members))
+    for project, cohort in sorted({(each.project, each.cohort) for each in latest.values()}):
+        members = [x for x in latest.values() if (x.project, x.cohort) == (project, cohort)]
+        moved_before = known.get((project, cohort), frozenset())
+        everywhere = _everywhere(members) | (moved_before & _somewhere(members))
         if everywhere:
-            found.append(_process(cohort, members, everywhere))
+            found.append(_process(members, everywhere))
         found += [_single(each, everywhere) for each in members if _own(each, everywhere)]
-    return tuple(sorted(found, key=lambda each: (ORDER.index(each.kind), each.cohort, each.nodes)))
+        found += [_concept(each) for each in members if each.errors]
+    return tuple(sorted(found, key=lambda x: (ORDER.index(x.kind), x.project, x.cohort, x.nodes)))
 
 
 def sentence(found: Finding) -> str:
@@ -77,6 +86,8 @@ def sentence(found: Finding) -> str:
         return f"the process moved at {machines} ({where}): {what}"
     if found.kind == "sensor":
         return f"one signal moved at {where} alone, perhaps its sensor: {what}"
+    if found.kind == "concept":
+        return f"errors at {where} have risen, by labels that came later: what is to be learnt has changed"
     return f"{where} differs from what it was, and others do not: {what}"
 
 
@@ -91,12 +102,15 @@ def _somewhere(members: Sequence[Heard]) -> frozenset[str]:
     return frozenset(signal for each in members for signal in each.moved)
 
 
-def _process(cohort: str, members: Sequence[Heard], everywhere: frozenset[str]) -> Finding:
+def _process(members: Sequence[Heard], everywhere: frozenset[str]) -> Finding:
     moved = sorted((each for each in members if everywhere.intersection(each.moved)), key=lambda x: x.node)
     sites = sorted({each.site for each in moved})
-    return Finding(
-        "process", tuple(each.node for each in moved), tuple(sites), tuple(sorted(everywhere)), cohort
-    )
+    nodes, first = tuple(each.node for each in moved), moved[0]
+    return Finding("process", nodes, tuple(sites), tuple(sorted(everywhere)), first.cohort, first.project)
+
+
+def _concept(each: Heard) -> Finding:
+    return Finding("concept", (each.node,), (each.site,), (), each.cohort, each.project)
 
 
 def _own(each: Heard, everywhere: frozenset[str]) -> bool:
@@ -109,7 +123,7 @@ def _own(each: Heard, everywhere: frozenset[str]) -> bool:
 def _single(each: Heard, everywhere: frozenset[str]) -> Finding:
     signals = tuple(name for name in each.moved if name not in everywhere)
     kind: Kind = "sensor" if len(signals) == 1 else "machine"
-    return Finding(kind, (each.node,), (each.site,), signals, each.cohort)
+    return Finding(kind, (each.node,), (each.site,), signals, each.cohort, each.project)
 
 
 # --- alarms: findings over time -----------------------------------------------------------------------
@@ -134,10 +148,10 @@ class Alarm(msgspec.Struct, frozen=True):
 
 
 def key(found: Finding) -> str:
-    """What stays the same while a finding grows: a process of a cohort, or one machine."""
+    """What stays the same while a finding grows: a process of a cohort, one machine, or what errs there."""
     if found.kind == "process":
-        return f"process/{found.cohort}"
-    return f"machine/{found.nodes[0]}"
+        return f"process/{found.project}/{found.cohort}"
+    return f"{'concept' if found.kind == 'concept' else 'machine'}/{found.project}/{found.nodes[0]}"
 
 
 def raised(alarms: Sequence[Alarm], findings: Iterable[Finding], now: float) -> tuple[Alarm, ...]:
@@ -177,10 +191,14 @@ def unsent(alarms: Iterable[Alarm], channels: Sequence[str]) -> list[tuple[Alarm
     ]
 
 
-def signs(alarms: Iterable[Alarm], kinds: Collection[str]) -> dict[str, Sign]:
-    """What may begin a run: alarms of these kinds that go on and that nobody has seen."""
+def signs(alarms: Iterable[Alarm], kinds: Collection[str], project: str) -> dict[str, Sign]:
+    """What may begin a run of a project: alarms of these kinds that go on and that nobody has seen.
+
+    What a node says that names no project is of each.
+    """
     return {
         f"alarm/{each.id}": Sign(each.finding.nodes, sentence(each.finding))
         for each in alarms
         if not each.ended and not each.by and each.finding.kind in kinds
+        if each.finding.project in ("", project)
     }

@@ -16,16 +16,18 @@ a limit holds it back: then it waits, but for a time of day, which is passed ove
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Literal
 
 import msgspec
 from msgspec.structs import replace
 
+from reuna.core.labelled import Labelled
 from reuna.core.trigger import DAY_S, Sign, Trigger, is_quiet, latest, reason
 from reuna.core.watched import Watched
 
+MOST_TIMES = 1000  #: signs of labelled rows
 RETRY_S = 300.0  #: from a run that could not be begun to the next try
 Stands = Literal["rests", "holds", "waits", "begins"]
 
@@ -45,6 +47,14 @@ class Began(msgspec.Struct, frozen=True, omit_defaults=True):
     wrong: str = ""
     run: str = ""
     proposal: str = ""
+
+
+class Seen(msgspec.Struct, frozen=True):
+    """What is decided of. ``kept``: nodes whose site keeps it; they speak neither for a run nor against."""
+
+    signs: Mapping[str, Sign]
+    kept: tuple[str, ...] = ()
+    note: str = ""
 
 
 class Decided(msgspec.Struct, frozen=True):
@@ -140,20 +150,51 @@ def due(trigger: Trigger, since: float, now: float) -> dict[str, Sign]:
     return {f"at/{at:.0f}": Sign((), "")} if at is not None and at > since else {}
 
 
-def levels(trigger: Trigger, said: Mapping[str, Watched]) -> dict[str, Sign]:
+def levels(trigger: Trigger, said: Mapping[str, Watched]) -> Seen:
     """Nodes whose metric is above what is wanted; ``said`` is what each told last of its watch."""
     found = {node: _value(trigger, each) for node, each in sorted(said.items())}
-    return {
+    signs = {
         f"node/{node}": Sign((node,), f"{trigger.metric} {value:.3g} at {node}")
         for node, value in found.items()
-        if value > trigger.above
+        if value is not None and value > trigger.above
     }
+    return Seen(signs, tuple(node for node, each in sorted(said.items()) if _kept(trigger, each)))
 
 
-def _value(trigger: Trigger, said: Watched) -> float:
+def _kept(trigger: Trigger, said: Watched) -> bool:
     if trigger.metric == "safe_share":
-        return said.safe / said.windows if said.windows else 0.0
-    return said.level if trigger.metric == "level" else said.answers_level
+        return bool(said.withheld or said.windows_withheld)
+    return bool(said.labels_withheld if trigger.metric == "errors_level" else said.withheld)
+
+
+def _value(trigger: Trigger, said: Watched) -> float | None:
+    if _kept(trigger, said):
+        return None
+    if trigger.metric == "safe_share":
+        return said.safe / said.windows if said.windows else None
+    level: float = getattr(said, trigger.metric)
+    return level
+
+
+def grown(trigger: Trigger, told: Mapping[str, Labelled], fleet: Iterable[str]) -> Seen:
+    """New labelled rows of all nodes together: one sign for each time that they are as many as is wanted.
+
+    So a node that missed the run for which its rows counted does not begin it again with the same rows.
+    """
+    rows = {node: each.rows for node, each in sorted(told.items()) if each.rows and not each.withheld}
+    kept = tuple(node for node in sorted(fleet) if node not in told or told[node].withheld)
+    total, wanted = sum(rows.values()), trigger.rows
+    where = f"{len(rows)} machine{'s' if len(rows) > 1 else ''} ({', '.join(rows)})"
+    sign = Sign(tuple(rows), f"{total} new labelled rows at {where}")
+    times = range(1, min(total // wanted, MOST_TIMES) + 1)
+    note = f"{total} of {wanted} new labelled rows" if total < wanted else ""
+    return Seen({f"rows/{number * wanted}": sign for number in times}, kept, note)
+
+
+def noted(found: Decided, seen: Seen) -> Decided:
+    """As people are told: with how much there is, and whose word is missing."""
+    missing = f"not known at {', '.join(seen.kept)}, whose site keeps it" if seen.kept else ""
+    return replace(found, why="; ".join(filter(None, (found.why, seen.note, missing))))
 
 
 def joined(fogs: Mapping[str, tuple[str, ...]], last: Mapping[str, tuple[str, ...]]) -> dict[str, Sign]:

@@ -4,9 +4,10 @@ import random
 import sqlite3
 import threading
 
+import msgspec
 import pytest
 
-from reuna.adapters.events import KEEP_DAYS, EventLog
+from reuna.adapters.events import KEEP_DAYS, MOST_LAST, EventLog
 from reuna.adapters.nats_bus import StreamLimits
 from reuna.core.errors import BadMessage, Corrupted
 from reuna.core.records import Event
@@ -185,3 +186,18 @@ def test_what_a_node_said_last_is_kept_and_an_old_word_that_comes_again_does_not
     log.prune(clock.time)
     assert log.last("releases") == [(NOW, second), (NOW, other)], "its day does not end"
     assert log.last("trained") == []
+
+
+def test_of_what_names_a_project_the_last_word_on_each_is_kept_the_newest(log, clock):
+    def said(seq, project):
+        return msgspec.structs.replace(_event(seq, what="watched"), fields={"project": project})
+
+    words = [said(1, "pumps"), said(2, "presses"), said(3, "pumps")]
+    for event in words:
+        log.record(event, last=True)
+    assert sorted(event.seq for _, event in log.last("watched")) == [2, 3]
+    for seq in range(4, 4 + MOST_LAST):
+        clock.time += 1
+        log.record(said(seq, f"p{seq}"), last=True)
+    assert sorted(event.seq for _, event in log.last("watched")) == list(range(4, 4 + MOST_LAST))
+    assert log.last("watch") == []

@@ -8,11 +8,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from reuna.adapters.events import EventLog
-from reuna.cloud.monitor import Monitor
+from reuna.cloud.monitor import GONE_S, Monitor
 from reuna.core.errors import AlarmNotFound, Corrupted, DiskFull, Unreachable
+from reuna.core.labelled import Labelled, as_event
 from reuna.core.records import Event
 from reuna.core.watched import WHAT, Watched, as_fields
 
@@ -119,7 +121,7 @@ async def test_the_alarm_of_the_process_goes_on_until_its_last_machine_is_well(c
 
 async def test_who_left_the_fleet_is_not_heard(cloud: Cloud) -> None:
     await cloud.hear("gone", OIL)
-    assert await cloud.monitor.answer() == {"fleet": "demo", "nodes": {}, "alarms": []}
+    assert await cloud.monitor.answer() == {"fleet": "demo", "projects": {}, "alarms": []}
 
 
 async def test_alarms_and_who_has_seen_them_are_there_after_a_restart(cloud: Cloud) -> None:
@@ -193,8 +195,64 @@ async def test_what_triggers_look_at_is_what_nodes_of_the_fleet_told_last_and_ev
 ) -> None:
     for node, said in (("e3", OIL), ("e4", OIL), ("e4", QUIET), ("gone", OIL)):
         await cloud.hear(node, said)
-    assert await cloud.monitor.told() == {"e3": OIL, "e4": QUIET}
+    assert await cloud.monitor.told("pumps") == {"e3": OIL, "e4": QUIET}
     assert [(each.finding.nodes, bool(each.ended)) for each in cloud.monitor.alarms] == [
         (("e3",), False),
         (("e4",), True),
     ]
+
+
+def of(project: str, said: Watched) -> Watched:
+    return msgspec.structs.replace(said, project=project)
+
+
+async def test_each_project_of_a_node_is_watched_and_alarmed_by_itself(cloud: Cloud) -> None:
+    await cloud.hear("e1", of("pumps", OIL))
+    await cloud.hear("e1", of("presses", QUIET))
+    found = await cloud.monitor.answer()
+    assert {name: list(nodes) for name, nodes in found["projects"].items()} == {
+        "presses": ["e1"],
+        "pumps": ["e1"],
+    }
+    assert "project" not in found["projects"]["pumps"]["e1"]
+    assert [each["project"] for each in found["alarms"]] == ["pumps"]
+    assert await cloud.monitor.told("presses") == {"e1": of("presses", QUIET)}
+    await cloud.hear("e1", of("presses", OIL))
+    await cloud.hear("e1", of("pumps", QUIET))
+    assert [(each["project"], bool(each["ended"])) for each in await cloud.alarms()] == [
+        ("presses", False),
+        ("pumps", True),
+    ]
+
+
+async def test_a_project_that_a_node_does_not_speak_of_any_more_is_not_heard_and_one_that_is_off_is(
+    cloud: Cloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("reuna.adapters.events.SystemClock.now", lambda _: cloud.at)
+    await cloud.hear("e1", of("pumps", OIL))
+    await cloud.hear("e2", of("pumps", OIL))
+    cloud.at += GONE_S
+    await cloud.hear("e1", of("presses", QUIET))
+    assert [(each["nodes"], bool(each["ended"])) for each in await cloud.alarms()] == [
+        (["e2"], False),
+        (["e1"], True),
+    ]
+
+
+async def test_errors_that_rose_are_an_alarm_of_the_concept_beside_what_moved(cloud: Cloud) -> None:
+    await cloud.hear("e1", of("pumps", msgspec.structs.replace(OIL, errors_alarm=True, errors_level=1.5)))
+    kinds = {each["kind"]: each["sentence"] for each in await cloud.alarms()}
+    assert list(kinds) == ["concept", "sensor"]
+    assert kinds["concept"].startswith("errors at e1 have risen, by labels that came later")
+
+
+async def test_new_labelled_rows_count_since_the_newest_run_that_a_node_told_of(cloud: Cloud) -> None:
+    for number, (node, run, rows) in enumerate(
+        [("e1", "r-1", 900), ("e1", "r-2", 5), ("e2", "r-1", 70), ("e2", "presses-1", 8), ("gone", "r-2", 1)]
+    ):
+        cloud.events.record(as_event(node, "b", number, 1.0, Labelled(run, rows)), last=True)
+    assert await cloud.monitor.labelled(["r-2", "r-1"]) == {
+        "e1": Labelled("r-2", 5),
+        "e2": Labelled("r-1", 70),
+    }
+    assert await cloud.monitor.labelled([]) == {}

@@ -12,6 +12,7 @@ import pytest
 from reuna.adapters.journal_dbos import DbosHost
 from reuna.cloud.trigger import LOOK_S, MOST, Triggers
 from reuna.core.errors import BlobNotFound, Corrupted, DiskFull, PlanError, ReunaError, RunNotFound
+from reuna.core.labelled import Labelled
 from reuna.core.records import RunSpec
 from reuna.core.trigger import DAY_S, Trigger
 from reuna.core.watched import Watched
@@ -59,6 +60,7 @@ class Cloud:
         self.fleet: dict[str, tuple[str, ...]] = {"north": ("e1", "e2"), "south": ()}
         self.open_alarms: tuple[Alarm, ...] = ()
         self.watched: dict[str, Watched] = {}
+        self.rows: dict[str, Labelled] = {}
         self.busy = ""
         self.fails: ReunaError | None = None
         self.power_cut = False
@@ -73,8 +75,13 @@ class Cloud:
     def alarms(self) -> tuple[Alarm, ...]:
         return self.open_alarms
 
-    async def told(self) -> dict[str, Watched]:
+    async def told(self, project: str) -> dict[str, Watched]:
+        assert project == "pumps"
         return self.watched
+
+    async def labelled(self, project: str) -> dict[str, Labelled]:
+        assert project == "pumps"
+        return self.rows
 
     async def asked(self, run: str) -> RunSpec:
         if run != "r-1":
@@ -414,6 +421,18 @@ async def test_what_is_told_of_a_metric_begins_a_run_too(cloud: Cloud) -> None:
     cloud.watched = {"e1": Watched(windows=100, safe=11), "e2": Watched()}
     await cloud.at(20, 200)
     assert cloud.whys == ["drift: safe_share 0.11 at e1"]
+
+
+async def test_new_labelled_rows_begin_a_run_and_until_then_it_is_told_how_many_there_are(
+    cloud: Cloud,
+) -> None:
+    await cloud.triggers.put(Trigger("rows", "r-1", on="data", rows=500, cooldown_s=60.0))
+    cloud.rows = {"e1": Labelled("r-1", 499)}
+    await cloud.at(10)
+    assert cloud.said()["why"] == "499 of 500 new labelled rows; not known at e2, whose site keeps it"
+    cloud.rows = {"e1": Labelled("r-1", 499), "e2": Labelled("r-1", 1)}
+    await cloud.at(20, 200)
+    assert cloud.whys == ["data: 500 new labelled rows at 2 machines (e1, e2)"]
 
 
 async def test_a_node_that_the_last_run_did_not_have_begins_one_with_it(cloud: Cloud) -> None:

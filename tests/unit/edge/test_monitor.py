@@ -19,7 +19,7 @@ from reuna.core.monitoring import Monitoring, as_settings
 from reuna.core.outcomes import Outcome, State
 from reuna.core.records import Event
 from reuna.core.watched import WHAT, Watched, is_watched, read_fields
-from reuna.edge.monitor import GATHERED, STATE, Monitor
+from reuna.edge.monitor import GATHERED, Monitor, ProjectWatch, watch_file
 from reuna.edge.predict import Held
 from reuna.wire.release import About
 
@@ -58,7 +58,9 @@ class Node:
         self.start()
 
     def start(self) -> None:
+        self.watch = ProjectWatch("pumps", self.folder, at_once)
         self.monitor = Monitor("edge-1", "b", self.folder, self.folder / "data", self.emit, self, at_once)
+        self.monitor.projects["pumps"] = self.watch
 
     def now(self) -> float:
         return 7.0
@@ -71,13 +73,13 @@ class Node:
         return self.lets
 
     async def open(self, tables: list[Table] | None = None, release: str = "r1") -> None:
-        await self.monitor.open(release, AGREED, RULE, trained() if tables is None else tables)
+        await self.watch.open(release, AGREED, RULE, trained() if tables is None else tables)
 
     async def see(self, seed: int, blocks: int, flow: float = 5.0) -> Watched:
         values = readings(seed, 30 * blocks, flow)
         for at in range(0, 30 * blocks, 20):  # as windows come: not in whole blocks
-            await self.monitor.rows(columns({name: one[at : at + 20] for name, one in values.items()}))
-        return self.monitor.watched()
+            await self.watch.rows(columns({name: one[at : at + 20] for name, one in values.items()}))
+        return self.watch.watched()
 
 
 @pytest.fixture
@@ -105,7 +107,7 @@ async def test_a_restart_goes_on_where_it_was_and_does_not_read_the_tables_again
     before = await node.see(3, 30, flow=7.0)
     node.start()
     await node.open(tables=[Table(Path("gone.csv"), {})])
-    after = node.monitor.watched()
+    after = node.watch.watched()
     assert (after.blocks, after.level, after.moved) == (before.blocks, before.level, before.moved)
 
 
@@ -113,7 +115,7 @@ async def test_with_another_release_all_begins_anew(node: Node) -> None:
     await node.see(3, 30, flow=7.0)
     node.start()
     await node.open(release="r2")
-    assert node.monitor.watched() == Watched(reference=80)
+    assert node.watch.watched() == Watched(reference=80, project="pumps")
 
 
 @pytest.mark.parametrize("damage", [b"", b"x" * 100, b"\0" * 32 + b"\x81"])
@@ -121,11 +123,11 @@ async def test_a_damaged_state_is_said_and_the_watch_begins_anew(
     node: Node, damage: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     await node.see(3, 30, flow=7.0)
-    (node.folder / STATE).write_bytes(damage)
+    watch_file(node.folder, "pumps").path.write_bytes(damage)
     node.start()
     await node.open()
-    assert node.monitor.watched() == Watched(reference=80)
-    assert ("begins anew" in caplog.text) == bool(damage)
+    assert node.watch.watched() == Watched(reference=80, project="pumps")
+    assert "is not used" in caplog.text
 
 
 async def test_without_tables_the_first_blocks_become_the_reference(tmp_path: Path) -> None:
@@ -141,8 +143,8 @@ async def test_answers_are_watched_against_those_of_the_beginning(node: Node) ->
         rng = np.random.default_rng(6)
         for _ in range(blocks):
             kinds = (rng.random(10) < fault).astype(float)
-            await node.monitor.answered(kinds.tolist(), rng.uniform(0.6, 1, 10).tolist(), 0, [2.0] * 10)
-        return node.monitor.watched()
+            await node.watch.answered(kinds.tolist(), rng.uniform(0.6, 1, 10).tolist(), 0, [2.0] * 10)
+        return node.watch.watched()
 
     assert (await answer(GATHERED + 20, 0.1)).answers_level < 1
     said = await answer(80, 0.95)
@@ -152,10 +154,10 @@ async def test_answers_are_watched_against_those_of_the_beginning(node: Node) ->
 
 async def test_what_is_told_has_no_row_and_comes_once_a_block(node: Node) -> None:
     task = asyncio.create_task(node.monitor.tell())
-    await node.monitor.rows(columns(readings(2, 29)))
+    await node.monitor.seen(held(), rows(2, 29), [])
     await asyncio.sleep(0)
     assert not node.told
-    await node.monitor.rows(columns(readings(4, 1)))
+    await node.monitor.seen(held(), rows(4, 1), [])
     while not node.told:
         await asyncio.sleep(0)
     task.cancel()
@@ -168,13 +170,13 @@ async def test_what_is_told_has_no_row_and_comes_once_a_block(node: Node) -> Non
 async def test_a_full_disk_costs_the_state_of_a_restart_and_nothing_else(
     node: Node, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    from reuna.adapters import checked_file
     from reuna.core.errors import DiskFull
-    from reuna.edge import monitor
 
     def full(*_: object) -> None:
         raise DiskFull("no space left")
 
-    monkeypatch.setattr(monitor, "replace_file", full)
+    monkeypatch.setattr(checked_file, "replace_file", full)
     assert (await node.see(3, 30, flow=7.0)).alarm
     assert "not written down" in caplog.text
 
@@ -202,14 +204,16 @@ async def test_what_a_release_answers_live_is_watched_against_the_nodes_own_tabl
     node = Node(tmp_path)
     for seed in range(30):
         await node.monitor.seen(held(), rows(seed, 30, flow=7.5), [outcome(1.0, 0.2, 0.8), outcome(None)])
-    said = node.monitor.watched()
+    said = node.watch.watched()
     assert (said.reference, said.blocks, said.windows, said.safe, said.p99_ms) == (40, 30, 60, 30, 3.0)
     assert said.alarm
     assert list(said.moved) == ["flow"]
     await node.monitor.seen(held("r2"), None, [outcome(None)])
-    assert node.monitor.watched().blocks == 0, "another release, another watch"
+    assert node.watch.watched().blocks == 0, "another release, another watch"
     await node.monitor.seen(held("r9", "presses"), rows(1, 30), [])
-    assert node.monitor.watched().blocks == 0, "of one project"
+    assert node.watch.watched().blocks == 0, "each project by itself"
+    presses = node.monitor.projects["presses"].watched()
+    assert (presses.project, presses.blocks, presses.reference) == ("presses", 1, 40)
 
 
 async def test_a_node_without_tables_is_watched_against_its_beginning(tmp_path: Path) -> None:
@@ -217,5 +221,5 @@ async def test_a_node_without_tables_is_watched_against_its_beginning(tmp_path: 
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "a.csv").write_text('flow\n"')
     await node.monitor.seen(held(), rows(1, 30), [outcome(4.25, 4.25)])
-    said = node.monitor.watched()
+    said = node.watch.watched()
     assert (said.reference, said.blocks, said.windows) == (0, 1, 1)

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import get_args
+from typing import Any, get_args
 
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from reuna.core.labelled import Labelled
 from reuna.core.trigger import DAY_S, KINDS, Budget, Sign, Trigger, is_quiet
 from reuna.core.watched import Watched
 from reuna.loop.monitor import Alarm, Finding, Kind, signs
-from reuna.loop.trigger import RETRY_S, Began, decide, due, joined, levels, not_begun
+from reuna.loop.trigger import RETRY_S, Began, Seen, decide, due, grown, joined, levels, not_begun, noted
 
 NODES = ("e1", "e2", "e3", "e4")
 NOW = 1000 * DAY_S
@@ -192,20 +193,107 @@ def test_alarms_that_were_seen_are_over_or_of_other_kinds_begin_nothing() -> Non
         Alarm("3", sensor, 1.0),
         Alarm("4", process, 1.0),
     )
-    assert list(signs(alarms, ("process",))) == ["alarm/4"]
-    assert list(signs(alarms, KINDS)) == ["alarm/3", "alarm/4"]
+    assert list(signs(alarms, ("process",), "pumps")) == ["alarm/4"]
+    assert list(signs(alarms, KINDS, "pumps")) == ["alarm/3", "alarm/4"]
     assert get_args(Kind) == KINDS
 
 
 def test_levels_count_above_what_is_wanted() -> None:
     said = {"e1": Watched(level=1.5, answers_level=0.5), "e2": Watched(level=1.0), "e3": Watched(level=9.0)}
-    found = levels(Trigger("t", "r", on="drift", metric="level"), said)
+    found = levels(Trigger("t", "r", on="drift", metric="level"), said).signs
     assert {key: each.said for key, each in found.items()} == {
         "node/e1": "level 1.5 at e1",
         "node/e3": "level 9 at e3",
     }
     answers = Trigger("t", "r", on="drift", metric="answers_level", above=0.4)
-    assert list(levels(answers, said)) == ["node/e1"]
+    assert list(levels(answers, said).signs) == ["node/e1"]
+
+
+def test_alarms_of_another_project_begin_no_run_of_this_one() -> None:
+    found = (Finding("concept", ("e1",), ("oulu",), project=project) for project in ("", "pumps", "presses"))
+    alarms = [Alarm(str(number), each, 1.0) for number, each in enumerate(found)]
+    assert list(signs(alarms, KINDS, "pumps")) == ["alarm/0", "alarm/1"]
+
+
+@pytest.mark.parametrize(
+    ("metric", "kept"),
+    [
+        ("safe_share", Watched(windows_withheld=1)),
+        ("safe_share", Watched(withheld=1)),
+        ("level", Watched(withheld=1)),
+        ("answers_level", Watched(withheld=1)),
+        ("errors_level", Watched(labels_withheld=1)),
+    ],
+)
+def test_a_node_whose_site_keeps_what_a_metric_is_made_of_speaks_neither_for_a_run_nor_against(
+    metric: Any, kept: Watched
+) -> None:
+    rule = Trigger("t", "r", on="drift", metric=metric, above=0.1, share=0.5, cooldown_s=1.0)
+    high = Watched(windows=100, safe=50, level=2.0, answers_level=2.0, errors_level=2.0)
+    low = Watched(windows=100, safe=1)
+    seen = levels(rule, {"e1": high, "e2": low, "e3": kept, "e4": kept})
+    assert (list(seen.signs), seen.kept) == (["node/e1"], ("e3", "e4"))
+    found = noted(decide(rule, Began(), seen.signs, 4 - len(seen.kept), "", NOW), seen)
+    assert found.stands == "begins", "half of those of whom it is known"
+    assert found.why.endswith("not known at e3, e4, whose site keeps it")
+
+
+def test_of_a_node_that_has_answered_nothing_yet_no_share_is_known() -> None:
+    share = Trigger("t", "r", on="drift", metric="safe_share", above=0.0)
+    assert levels(share, {"e1": Watched()}) == Seen({})
+
+
+ROWS = Trigger("t", "r", on="data", rows=100, cooldown_s=1.0)
+
+
+def told(**rows: int) -> dict[str, Labelled]:
+    """-1: the site keeps it."""
+    return {node: Labelled("r-1", max(0, count), int(count < 0)) for node, count in rows.items()}
+
+
+def test_new_labelled_rows_are_added_up_over_nodes_and_whose_word_is_missing_is_said() -> None:
+    few = grown(ROWS, told(e1=60, e2=39, e3=-1), ("e1", "e2", "e3", "e4"))
+    assert few == Seen({}, ("e3", "e4"), "99 of 100 new labelled rows")
+    found = noted(decide(ROWS, Began(), few.signs, 2, "", NOW), few)
+    assert (found.stands, found.why) == (
+        "rests",
+        "99 of 100 new labelled rows; not known at e3, e4, whose site keeps it",
+    )
+    enough = grown(ROWS, told(e1=60, e2=40), ("e1", "e2"))
+    assert decide(ROWS, Began(), enough.signs, 2, "", NOW).why == (
+        "data: 100 new labelled rows at 2 machines (e1, e2)"
+    )
+
+
+def test_rows_of_a_node_that_missed_its_run_begin_no_other_but_further_rows_do() -> None:
+    state, now = Began(), NOW
+
+    def look(**rows: int) -> str:
+        nonlocal state, now
+        now += 10.0
+        decided = decide(ROWS, state, grown(ROWS, told(**rows), ()).signs, 2, "", now)
+        state = decided.state
+        return decided.stands
+
+    assert look(e1=150, e2=20) == "begins"
+    assert look(e1=150, e2=20) == "rests", "the nodes have not trained yet"
+    assert look(e1=150) == "rests", "e1 was away"
+    assert look(e1=150, e2=49) == "rests"
+    assert look(e1=150, e2=51) == "begins"
+    assert look() == "rests"
+    assert look(e1=100) == "begins", "what was answered is forgotten once it is gone"
+
+
+@given(st.dictionaries(st.sampled_from(NODES), st.integers(-1, 400)), st.randoms())
+def test_what_nodes_tell_of_rows_counts_in_any_order_and_a_site_that_keeps_its_own_changes_no_sum(
+    rows: dict[str, int], random: Any
+) -> None:
+    mixed = list(rows.items())
+    random.shuffle(mixed)
+    seen = grown(ROWS, told(**rows), NODES)
+    assert grown(ROWS, told(**dict(mixed)), NODES) == seen
+    assert len(seen.signs) == sum(max(0, each) for each in rows.values()) // 100
+    assert set(seen.kept) == {node for node in NODES if rows.get(node, -1) < 0}
 
 
 def test_a_node_has_joined_when_the_last_run_did_not_have_it_wherever_it_was() -> None:

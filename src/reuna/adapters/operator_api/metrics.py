@@ -12,8 +12,11 @@ from prometheus_client.core import CollectorRegistry, GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from prometheus_client.registry import Collector
 
+from reuna.core.trigger import KINDS
+
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 
+LABELS = ("node", "site", "project")
 #: name -> what it is, and which word of a node it is
 OF_NODES: dict[str, tuple[str, str]] = {
     "reuna_watch_level": ("Drift of inputs, as a share of what makes an alarm", "level"),
@@ -24,6 +27,11 @@ OF_NODES: dict[str, tuple[str, str]] = {
     "reuna_answers_alarm": ("1 while there is an alarm about answers", "answers_alarm"),
     "reuna_windows_answered": ("Windows that were answered since the node started", "windows"),
     "reuna_windows_safe": ("Those of them that got the safe answer", "safe"),
+    "reuna_labels": ("Labels that came later for answers of the release that runs", "labels"),
+    "reuna_labels_wrong": ("Those of them that say another class", "wrong"),
+    "reuna_error": ("Of the newest labels, the share that is wrong, or the mean absolute error", "error"),
+    "reuna_errors_level": ("Rise of errors, as a share of what makes an alarm", "errors_level"),
+    "reuna_errors_alarm": ("1 while there is an alarm about errors", "errors_alarm"),
     "reuna_inference_p50_milliseconds": ("Median time of an answer", "p50_ms"),
     "reuna_inference_p99_milliseconds": ("Time that 99 of 100 answers keep below", "p99_ms"),
 }
@@ -42,18 +50,22 @@ class _Collector(Collector):
         self._present = present
 
     def collect(self) -> Iterator[Metric]:
-        nodes = self._said["nodes"]
+        told = [
+            ((node, each["site"], project), each)
+            for project, nodes in sorted(self._said["projects"].items())
+            for node, each in sorted(nodes.items())
+        ]
         for name, (what, word) in OF_NODES.items():
-            family = GaugeMetricFamily(name, what, labels=("node", "site"))
-            for node, each in sorted(nodes.items()):
-                family.add_metric((node, each["site"]), float(each.get(word, 0)))
+            family = GaugeMetricFamily(name, what, labels=LABELS)
+            for labels, each in told:
+                family.add_metric(labels, float(each.get(word, 0)))
             yield family
         moved = GaugeMetricFamily(
-            "reuna_signal_moved", "By how many times its usual distance", labels=("node", "site", "signal")
+            "reuna_signal_moved", "By how many times its usual distance", labels=(*LABELS, "signal")
         )
-        for node, each in sorted(nodes.items()):
+        for labels, each in told:
             for signal, distance in sorted(each.get("moved", {}).items()):
-                moved.add_metric((node, each["site"], signal), distance)
+                moved.add_metric((*labels, signal), distance)
         yield moved
         seen = GaugeMetricFamily(
             "reuna_node_seen_timestamp_seconds", "When a node was heard last", labels=("node",)
@@ -63,7 +75,7 @@ class _Collector(Collector):
         yield seen
         alarms = GaugeMetricFamily("reuna_alarms", "Alarms that go on", labels=("kind", "acknowledged"))
         going_on = [each for each in self._said["alarms"] if not each["ended"]]
-        for kind in ("process", "machine", "sensor"):
+        for kind in KINDS:
             for yes in (False, True):
                 count = sum(each["kind"] == kind and bool(each["by"]) == yes for each in going_on)
                 alarms.add_metric((kind, str(yes).lower()), count)
