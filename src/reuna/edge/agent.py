@@ -35,6 +35,7 @@ from reuna.wire import OLDEST, VERSION
 
 if TYPE_CHECKING:
     from reuna.edge.figures import EdgeFigures
+    from reuna.edge.labelled import LabelledRows
 
 log = logging.getLogger("reuna.edge")
 AGAIN_S = 60.0  #: until a store of answers that cannot be used is tried again
@@ -96,12 +97,14 @@ async def _serve(
     )
     rounds = Rounds(name, boot, egress.emit if settings["traces.on"] else None, clock)
     figures = _figures(settings, folder, rounds) if told else None
-    trainer = Trainer(name, boot, egress, workshop, clock, rounds)
+    rows = _labelled_rows(settings, boot, folder, egress)
+    trainer = Trainer(name, boot, egress, workshop, clock, rounds, rows.trained if rows else None)
     await egress.listen(trainer.on_plan)
     beside = [
         asyncio.create_task(egress.emit(Event(name, boot, 0, clock.now(), "started"))),
         asyncio.create_task(_run_releases(settings, boot, folder, egress, job, figures)),
         asyncio.create_task(_send_answers(settings["sinks"], folder, egress)),
+        *([asyncio.create_task(rows.keep())] if rows else []),
     ]
     if figures is not None:
         beside.append(asyncio.create_task(keep_telling("agent", figures.collect, egress.tell, clock)))
@@ -134,6 +137,20 @@ def _figures(settings: dict[str, Any], folder: Path, rounds: Rounds) -> EdgeFigu
 
     sinks = [each.name for each in declared(settings["sinks"])] if settings["sinks"] else []
     return EdgeFigures(sinks, folder, folder / ANSWERS, rounds.worked)
+
+
+def _labelled_rows(
+    settings: dict[str, Any], boot: str, folder: Path, egress: EgressProcess
+) -> LabelledRows | None:
+    """What counts new labelled rows, None where none are to be."""
+    if not settings["labelled_s"]:
+        return None
+    from reuna.edge.labelled import LabelledRows
+
+    data, every_s = Path(settings["data"]).absolute(), settings["labelled_s"]
+    return LabelledRows(
+        settings["name"], boot, folder, data, every_s, egress.emit, SystemClock(), ThreadOffload()
+    )
 
 
 async def _run_releases(

@@ -65,6 +65,14 @@ EDGE: tuple[Option, ...] = (
     Option("live.mib", int, 64, "how much the answers' files may take", "MiB", between(16, 1 << 20)),
     METRICS,
     TRACES,
+    Option(
+        "labelled_s",
+        float,
+        60.0,
+        "how often new labelled rows of the training tables are counted; 0: never",
+        "s",
+        between(0, 86_400),
+    ),
     Option("hello_s", float, 5.0, "how often the node says that it is there", "s", between(0.1, 3600)),
     Option(
         "heads_s", float, 60.0, "how often the ledger's head goes to the cloud", "s", between(0.1, 86_400)

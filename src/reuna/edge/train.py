@@ -31,6 +31,8 @@ from reuna.wire import decode_plan
 
 log = logging.getLogger("reuna.edge")
 T = TypeVar("T")
+#: Called with a run that a node trains in, and the column of its label.
+OnTraining = Callable[[str, str], None]
 MAX_REASON = 300  #: characters of an error in an event
 
 
@@ -80,13 +82,16 @@ class Trainer:
         workshop: Workshop,
         clock: Clock,
         rounds: Rounds | None = None,
+        on_training: OnTraining | None = None,
     ) -> None:
+        """``on_training`` hears of each run that this node trains in, and the column of its label."""
         self._rounds = rounds or Rounds(name, boot, None, clock)
         self.name = name
         self._boot = boot
         self._link = link
         self._workshop = workshop
         self._clock = clock
+        self._on_training = on_training
         self._plan: Plan | None = None
         self._bundle: Blob | None = None
         self._work: asyncio.Task[None] | None = None
@@ -94,6 +99,7 @@ class Trainer:
         self._waits = ("", "")  #: run and bundle that waited last for the site's officers
         self._judged = ("", "")  #: run and bundle of which it was said how the data keep the contract
         self._shown = ("", "", "", "")  #: the same of which data it has, and which these were
+        self._noted = ""  #: run that it was last said to train in
         self._telling: set[asyncio.Task[bool]] = set()
         self.trained: list[tuple[str, int, int]] = []
 
@@ -153,6 +159,7 @@ class Trainer:
         self._tell_data(plan)
         model = await self._link.fetch(plan.model, plan.model_size)
         if plan.task == "train":
+            self._note(plan)
             fitted = await self._workshop.fit(model, plan.settings, self._seed(plan))
             self.trained.append(plan.key)
             log.info("trained round %d attempt %d of %s", plan.round, plan.attempt, plan.run)
@@ -183,6 +190,12 @@ class Trainer:
             return self._emit(fingerprint.WHAT, plan, fingerprint.as_fields(window, self._rows()))
 
         return await ready.answer_data(self.name, plan, data, self._link, self._workshop, tell)
+
+    def _note(self, plan: Plan) -> None:
+        """Once for each run."""
+        if self._on_training is not None and self._noted != plan.run:
+            self._noted = plan.run
+            self._on_training(plan.run, contract(plan.settings).label)
 
     def _tell_contract(self, plan: Plan) -> None:
         """How this node's data keep the contract and are spread, once a run; the round does not wait."""

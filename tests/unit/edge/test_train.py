@@ -189,3 +189,27 @@ def test_an_edge_whose_data_break_the_contract_sits_out_in_our_words_and_tells_i
     assert sorted(event.what for event in link.events) == ["contract", "sat out"]
     (counts,) = (event for event in link.events if event.what == "contract")
     assert is_report(counts)
+
+
+def test_each_run_that_a_node_trains_in_is_noted_once_with_the_column_of_its_label() -> None:
+    agreed = as_settings(Contract(label="fault"))
+    fogs, noted = fleet_of(1, 1), list[tuple[str, str]]()
+    spec, model, _ = make_spec(fogs, Walker(), 1)
+    spec = msgspec.structs.replace(spec, settings={**spec.settings, **agreed})
+    plans = [
+        encode(round_plan(spec, "fog-0", number, 1, task, spec.model))
+        for number, task in ((1, "evaluate"), (2, "train"), (3, "train"))
+    ]
+
+    async def hear() -> None:
+        clock = SimClock()
+        workshop = InlineWorkshop(Walker(), 5)
+        link: Any = Link(model, 0)
+        trainer = Trainer("edge-0-0", "b", link, workshop, clock, None, lambda *said: noted.append(said))
+        for plan in plans:
+            await trainer.on_plan(plan, plan)
+            await clock.sleep(60)
+        await trainer.stop()
+
+    run_virtual(hear())
+    assert noted == [(spec.run, "fault")]
