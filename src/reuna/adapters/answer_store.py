@@ -9,16 +9,15 @@ One process writes (`AnswerStore`), any number reads (`StoredAnswers`).
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from reuna.adapters.bounded_file import WAIT_S, BoundedFile, judge_version, own_errors
-from reuna.adapters.files import open_database
-from reuna.core.errors import Corrupted, NotUsable
+from reuna.adapters.bounded_file import BoundedFile, StoredFile
+from reuna.core.errors import Corrupted
 from reuna.core.foreign import UNREADABLE
 from reuna.core.live import Mark
 from reuna.core.outcomes import Outcome
@@ -26,6 +25,7 @@ from reuna.core.sources import NS
 
 NAME = "answers.db"
 FORMAT = 1  #: of the file, in SQLite's user_version
+TOGETHER = 1000  #: answers that are read at once
 FORGOTTEN = 256  #: answers in a transaction that forgets
 DAY_NS = 86_400 * NS
 LIVE, SHADOW = "live", "shadow"  #: whose answer counts, and that of a release on trial beside it
@@ -34,6 +34,7 @@ SCHEMA = """
 CREATE TABLE IF NOT EXISTS answers (
   id INTEGER PRIMARY KEY AUTOINCREMENT, project TEXT NOT NULL, role TEXT NOT NULL, last INTEGER NOT NULL,
   kept INTEGER NOT NULL, outcome BLOB NOT NULL) STRICT;
+CREATE INDEX IF NOT EXISTS answers_by_time ON answers (project, role, last);
 CREATE TABLE IF NOT EXISTS marks (project TEXT PRIMARY KEY, mark BLOB NOT NULL) STRICT;
 """
 
@@ -48,17 +49,12 @@ class Kept:
     outcome: Outcome
 
 
-class StoredAnswers:
+class StoredAnswers(StoredFile):
     """What there is, to be read. Safe for several threads. Raises `NotUsable`, `Corrupted`."""
 
     def __init__(self, folder: Path) -> None:
-        self._path = folder / NAME
-        if not self._path.is_file():
-            raise NotUsable(f"there are no answers in {folder}", "Name the edge's state folder.")
-        self._lock = threading.RLock()
-        self._db = open_database(self._path, WAIT_S)
-        with own_errors(self._path):
-            judge_version(self._db, self._path, FORMAT)
+        missing = f"there are no answers in {folder}"
+        super().__init__(folder / NAME, FORMAT, missing, "Name the edge's state folder.")
 
     def after(self, number: int, most: int) -> list[Kept]:
         """The oldest answers after that number, in order."""
@@ -78,10 +74,42 @@ class StoredAnswers:
         rows = self._rows("SELECT project, mark FROM marks ORDER BY project")
         return [(project, self._decoded(data, Mark)) for project, data in rows]
 
-    def close(self) -> None:
-        """After the last call of anything else."""
-        with self._lock:
-            self._db.close()
+    def newest_ns(self, project: str) -> int | None:
+        """Source time of the last row of the newest window that was answered live, None where none was."""
+        query = "SELECT MAX(last) FROM answers WHERE project = ? AND role = ?"
+        ((found,),) = self._rows(query, project, LIVE)
+        return None if found is None else int(found)
+
+    def at(self, project: str, time_ns: int, within_ns: int) -> Outcome | None:
+        """The live answer to the newest window that was over by then, at most so long before; None: none."""
+        found = self._kept(
+            "WHERE project = ? AND role = ? AND last BETWEEN ? AND ? ORDER BY last DESC, id LIMIT 1",
+            project,
+            LIVE,
+            time_ns - within_ns,
+            time_ns,
+        )
+        return found[0].outcome if found else None
+
+    def within(self, project: str, first_ns: int, last_ns: int) -> Iterator[Outcome]:
+        """The live answers to all windows that lie between, in order; some of them in memory at a time."""
+        begin, number = first_ns, 0
+        while True:
+            found = self._kept(
+                "WHERE project = ? AND role = ? AND last BETWEEN ? AND ? AND (last > ? OR id > ?) "
+                "ORDER BY last, id LIMIT ?",
+                project,
+                LIVE,
+                begin,
+                last_ns,
+                begin,
+                number,
+                TOGETHER,
+            )
+            yield from (each.outcome for each in found if each.outcome.first_ns >= first_ns)
+            if len(found) < TOGETHER:
+                return
+            begin, number = found[-1].outcome.last_ns, found[-1].number
 
     def _kept(self, which: str, *values: Any) -> list[Kept]:
         rows = self._rows(f"SELECT id, role, kept, outcome FROM answers {which}", *values)  # noqa: S608 - ours
@@ -92,10 +120,6 @@ class StoredAnswers:
             return msgspec.msgpack.decode(data, type=kind)
         except UNREADABLE as error:
             raise Corrupted(f"{self._path}: {error}", "Move the file away: a new one is made.") from error
-
-    def _rows(self, query: str, *values: Any) -> list[Any]:
-        with self._lock, own_errors(self._path):
-            return self._db.execute(query, values).fetchall()
 
 
 class AnswerStore:

@@ -12,6 +12,7 @@ import fcntl
 import os
 import shutil
 import sqlite3
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -134,6 +135,31 @@ class BoundedFile:
         return int(self.value("PRAGMA page_count")) - int(self.value("PRAGMA freelist_count"))
 
 
+class StoredFile:
+    """A file that another process may write, to be read. Safe for several threads.
+
+    Raises `NotUsable`, with ``missing`` and a next step where it is not there, `Corrupted`.
+    """
+
+    def __init__(self, path: Path, version: int, missing: str, next_step: str) -> None:
+        self._path = path
+        if not path.is_file():
+            raise NotUsable(missing, next_step)
+        self._lock = threading.RLock()
+        self._db = open_database(path, WAIT_S)
+        with own_errors(path):
+            _judge_version(self._db, path, version)
+
+    def close(self) -> None:
+        """After the last call of anything else."""
+        with self._lock:
+            self._db.close()
+
+    def _rows(self, query: str, *values: Any) -> list[Any]:
+        with self._lock, own_errors(self._path):
+            return self._db.execute(query, values).fetchall()
+
+
 @contextmanager
 def own_errors(path: Path) -> Iterator[None]:
     """SQLite's error as one of ours; there is no other copy of the file, so a damaged one is for people."""
@@ -143,7 +169,7 @@ def own_errors(path: Path) -> Iterator[None]:
         raise _own_error(error, path) from error
 
 
-def judge_version(db: sqlite3.Connection, path: Path, version: int) -> None:
+def _judge_version(db: sqlite3.Connection, path: Path, version: int) -> None:
     """Raises `NotUsable` for a file of another format."""
     found = db.execute("PRAGMA user_version").fetchone()[0]
     if found != version:
@@ -186,7 +212,7 @@ def _made(path: Path, schema: str, version: int) -> sqlite3.Connection:
         db.execute(f"PRAGMA journal_size_limit = {LOG // 2}")
         if not db.execute("SELECT COUNT(*) FROM sqlite_schema").fetchone()[0]:
             db.executescript(f"BEGIN IMMEDIATE; {schema} PRAGMA user_version = {version}; COMMIT;")
-        judge_version(db, path, version)
+        _judge_version(db, path, version)
     except sqlite3.Error as error:
         db.close()
         raise _own_error(error, path) from error

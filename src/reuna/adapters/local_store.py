@@ -24,9 +24,8 @@ from typing import Any
 
 import numpy as np
 
-from reuna.adapters.bounded_file import AWAY, WAIT_S, BoundedFile, judge_version, own_errors
-from reuna.adapters.files import open_database
-from reuna.core.errors import Corrupted, DataError, NotUsable
+from reuna.adapters.bounded_file import AWAY, BoundedFile, StoredFile
+from reuna.core.errors import Corrupted, DataError
 from reuna.core.frames import SPAN_NS, Frame, cut, decode, encode, newest_of
 from reuna.core.source_settings import StoreSettings
 from reuna.core.sources import NS, Batch, Column, Gap, Tag, check_batch, check_tags, column
@@ -89,17 +88,12 @@ class StoreState:
     refused: int
 
 
-class StoredReadings:
+class StoredReadings(StoredFile):
     """What a store has, to be read. Safe for several threads. Raises `NotUsable`, `Corrupted`."""
 
     def __init__(self, folder: Path) -> None:
-        self._path = folder / NAME
-        if not self._path.is_file():
-            raise NotUsable(f"there is no store in {folder}", "Name the folder that `store.folder` says.")
-        self._lock = threading.RLock()
-        self._db = open_database(self._path, WAIT_S)
-        with own_errors(self._path):
-            judge_version(self._db, self._path, FORMAT)
+        missing = f"there is no store in {folder}"
+        super().__init__(folder / NAME, FORMAT, missing, "Name the folder that `store.folder` says.")
 
     def window(self, source: str, tags: Collection[str], start_ns: int, end_ns: int) -> Window:
         """Readings of those tags of a source from ``start_ns`` up to before ``end_ns``.
@@ -187,11 +181,6 @@ class StoredReadings:
             readings, frames, pages * size, oldest, newest, *(counted.get(name, 0) for name in COUNTERS)
         )
 
-    def close(self) -> None:
-        """After the last call of anything else."""
-        with self._lock:
-            self._db.close()
-
     def _sets(self, source: str, wanted: set[str]) -> dict[int, dict[str, str]]:
         """Sets of tags of that source that have one of those wanted: units by name, in their order."""
         rows = self._rows("SELECT id, tags FROM tagsets WHERE source = ?", source)
@@ -226,10 +215,6 @@ class StoredReadings:
             start_ns,
         )
         return tuple(Gap(first, last, reason, tuple(json.loads(tags))) for first, last, reason, tags in rows)
-
-    def _rows(self, query: str, *values: Any) -> list[Any]:
-        with self._lock, own_errors(self._path):
-            return self._db.execute(query, values).fetchall()
 
 
 class LocalStore:

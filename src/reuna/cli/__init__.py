@@ -42,6 +42,7 @@ from reuna.cli.answers import answers
 from reuna.cli.doctor import doctor
 from reuna.cli.export import export
 from reuna.cli.gate import gate
+from reuna.cli.labels import labels
 from reuna.cli.lineage import component, lineage
 from reuna.cli.output import complain, end_in_order
 from reuna.cli.predict import predict
@@ -114,6 +115,7 @@ app.command()(export)
 app.command()(gate)
 app.command()(predict)
 app.command()(answers)
+app.command()(labels)
 app.command()(desired.plan)
 app.command()(desired.apply)
 app.add_typer(rollout.app, name="rollout")

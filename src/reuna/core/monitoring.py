@@ -4,6 +4,7 @@
     block_s = 600            # readings of so long are one block
     quiet_days = 90          # between two false alarms of a machine, on average and at least
     regime = "mode"          # a signal; each of its whole numbers is watched by itself
+    quiet_labels = 10_000    # between two false alarms of errors, on average and at least
 
 A block has for each signal how its values are spread (`reuna.core.bins`), and how many cells of it are empty;
 of a model, how its answers and its confidence are. `reuna.core.watch` holds blocks against each other.
@@ -49,6 +50,7 @@ class Monitoring(msgspec.Struct, frozen=True, omit_defaults=True):
     block_s: float = 600.0
     quiet_days: float = 90.0
     regime: str = ""
+    quiet_labels: float = 10_000.0
 
     def rows(self, every_s: float | None) -> int:
         """Rows of a block; ``every_s``: seconds between two rows, None: one."""
@@ -159,6 +161,14 @@ OPTIONS = (
         between(0.01, 36_500),
     ),
     Option("monitoring.regime", str, "", "a signal; each of its whole numbers is watched by itself"),
+    Option(
+        "monitoring.quiet_labels",
+        float,
+        10_000.0,
+        "labels between two false alarms of errors, on average and at least",
+        "",
+        between(10, 1e12),
+    ),
 )
 
 
@@ -172,7 +182,10 @@ def odd(values: Mapping[str, Any]) -> Iterator[str]:
 def monitoring_of(values: Mapping[str, Any]) -> Monitoring:
     """The rules that the checked values of `reuna.toml` say."""
     return Monitoring(
-        values["monitoring.block_s"], values["monitoring.quiet_days"], values["monitoring.regime"]
+        values["monitoring.block_s"],
+        values["monitoring.quiet_days"],
+        values["monitoring.regime"],
+        values["monitoring.quiet_labels"],
     )
 
 

@@ -24,6 +24,8 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from reuna.core.errors import SettingsError
+from reuna.core.label_settings import LABELS
+from reuna.core.label_settings import odd as odd_labels
 from reuna.core.modbus_settings import MODBUS, ModbusSettings
 from reuna.core.mqtt_settings import MQTT, SPARKPLUG, MqttSettings, SparkplugSettings
 from reuna.core.opcua_settings import OPCUA, OpcUaSettings
@@ -84,6 +86,7 @@ SOURCES: tuple[Option, ...] = (
             Option("tags", dict, {}, "its tags", check=_tag_sound, each=EVERY_TAG),
         ),
     ),
+    LABELS,
     Option("store.folder", str, "", "folder of the local store; empty: nothing is kept"),
     Option("store.days", float, 30.0, "how long a reading is kept", "days", between(0.001, 36_500)),
     Option("store.mib", int, 1024, "how much the store's files may take", "MiB", between(LEAST_MIB, 1 << 24)),
@@ -135,7 +138,7 @@ AnySource: TypeAlias = SourceSettings | ModbusSettings | MqttSettings | OpcUaSet
 
 def sources_of(values: Mapping[str, Any]) -> tuple[AnySource, ...]:
     """The sources that settings of `SOURCES` say. Raises `SettingsError` for all that is not whole."""
-    mistakes = list(_mistakes(values["sources"]))
+    mistakes = [*_mistakes(values["sources"]), *odd_labels(values["labels"])]
     if mistakes:
         raise SettingsError("\n".join(mistakes))
     return tuple(

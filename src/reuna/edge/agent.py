@@ -36,6 +36,7 @@ from reuna.wire import OLDEST, VERSION
 if TYPE_CHECKING:
     from reuna.edge.figures import EdgeFigures
     from reuna.edge.labelled import LabelledRows
+    from reuna.edge.monitor import Monitor
 
 log = logging.getLogger("reuna.edge")
 AGAIN_S = 60.0  #: until a store of answers that cannot be used is tried again
@@ -179,7 +180,9 @@ async def _run_releases(
     watch = monitor.seen if figures is None else figures.also(monitor.seen)
     while True:
         answering: Answering | None = None
-        telling = asyncio.create_task(monitor.tell())
+        beside = [asyncio.create_task(monitor.tell())]
+        if answers:
+            beside.append(asyncio.create_task(_take_labels(settings["sources"], folder, monitor)))
         try:
             if store is not None and answers:
                 place = place_of(settings, folder, limits)
@@ -188,13 +191,32 @@ async def _run_releases(
             releases = Releases(settings["name"], boot, folder, bench, egress.emit, clock)
             if figures is not None:
                 figures.runs(releases.report, answering)
-            await asyncio.gather(releases.run(), telling)
+            await asyncio.gather(releases.run(), *beside)
         except StorageError as error:
             log.error("no release answers: %s %s %s", error.code, error, error.next_step)
         finally:
-            telling.cancel()
+            for task in beside:
+                task.cancel()
+            await asyncio.gather(*beside, return_exceptions=True)
             if answering is not None:
                 answering.close()
+        await clock.sleep(AGAIN_S)
+
+
+async def _take_labels(sources: str, folder: Path, monitor: Monitor) -> None:
+    """Hold labels that come later against answers, where any are declared; a store that fails is tried again.
+
+    Raises `SettingsError`.
+    """
+    from reuna.edge.answering import ANSWERS
+    from reuna.edge.labels import declared, keep_all
+
+    clock, found = SystemClock(), declared(sources)
+    while found:
+        try:
+            await keep_all(found, folder, folder / ANSWERS, monitor, clock, ThreadOffload())
+        except StorageError as error:
+            log.error("no labels are taken: %s %s %s", error.code, error, error.next_step)
         await clock.sleep(AGAIN_S)
 
 

@@ -14,7 +14,7 @@ import asyncio
 import hashlib
 import logging
 import math
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -29,10 +29,12 @@ from reuna.core.conformity import Columns
 from reuna.core.contract import Contract
 from reuna.core.errors import DataError, StorageError
 from reuna.core.grid import Rows
+from reuna.core.labels import Errors, Judging, Rising
 from reuna.core.monitoring import Block, Monitoring, Part
 from reuna.core.outcomes import Outcome
 from reuna.core.ports import Clock, Offload
 from reuna.core.records import Event
+from reuna.core.sources import ns_of
 from reuna.core.watch import LEAST, Reference, Rule, Said, State, compare, reference, step
 from reuna.core.watched import WHAT, Watched, as_fields
 from reuna.edge.predict import Held
@@ -131,6 +133,16 @@ class ProjectWatch:
         self._kept = Kept("")
         self._windows = self._safe = 0
         self._took: list[float] = []
+        self.errors: dict[str, Errors] = {}  #: by release
+
+    @property
+    def judging(self) -> Judging | None:
+        """How labels are held against answers; None before a release has answered."""
+        if not self.release:
+            return None
+        step_rows = self._agreed.window_rows[1] or 1
+        step_ns = ns_of(step_rows * (self._agreed.every_s or 1.0))
+        return Judging(Rising(self._rule.quiet_labels), step_ns)
 
     async def open(self, release: str, agreed: Contract, rule: Monitoring, tables: Iterable[Table]) -> None:
         """Watch what goes to a release. Tables are read only where the kept state is of something else."""
@@ -228,6 +240,7 @@ class ProjectWatch:
         inputs = {name: line for name, line in self._kept.lines.items() if name.startswith(INPUTS)}
         worst = max(inputs.values(), key=lambda line: line.said.level, default=Line())
         answers = self._kept.lines.get(f"{ANSWERS}/", Line())
+        errors = self.errors.get(self.release, Errors())
         middle, late = np.percentile(self._took, (50, 99)) if self._took else (0.0, 0.0)
         return Watched(
             rows=self._kept.rows,
@@ -243,6 +256,11 @@ class ProjectWatch:
             p50_ms=round(float(middle), 3),
             p99_ms=round(float(late), 3),
             project=self.project,
+            labels=errors.labels,
+            wrong=errors.wrong,
+            error=round(errors.mean, 6),
+            errors_level=errors.level,
+            errors_alarm=errors.alarm,
         )
 
     def _write(self) -> None:
@@ -281,17 +299,31 @@ class Monitor:
     async def seen(self, held: Held, rows: Rows | None, outcomes: Sequence[Outcome]) -> None:
         """What a release answered live, and the rows that it had not seen (`reuna.edge.live.Watch`)."""
         project = held.about.project
-        if project not in self.projects:
-            self.projects[project] = ProjectWatch(project, self._folder, self._offload)
-        watch = self.projects[project]
+        watch = self._watch(project)
         if watch.release != held.digest:
             rule = monitoring.monitoring(held.settings)
             await watch.open(held.digest, held.agreed, rule, trained(self._data))
         if await watch.seen(rows, outcomes):
             self._say(project)
 
+    def judging(self, project: str) -> Judging | None:
+        """How labels of a project are held against answers; None while no release of it has answered."""
+        return self._watch(project).judging
+
+    def judged(self, project: str, errors: Mapping[str, Errors]) -> None:
+        """What came of labels, by release; it is told when one is of the release that answers."""
+        watch = self._watch(project)
+        for release, found in errors.items():
+            before = watch.errors.get(release)
+            if before is not None and before.alarm != found.alarm:
+                how = "errors have risen" if found.alarm else "errors are as before"
+                log.warning("%s: %s, by labels of release %s", project, how, release[:12])
+            watch.errors[release] = found
+        if watch.release in errors:
+            self._say(project)
+
     async def tell(self) -> None:
-        """Say what is watched of a project after each block of its inputs. Until cancelled."""
+        """Say what is watched of a project after each block of inputs, and new labels. Until cancelled."""
         number = 0
         while True:
             await self._changed.wait()
@@ -303,6 +335,11 @@ class Monitor:
                 boot, now = f"{self._boot}/{WHAT}", self._clock.now()
                 if await self._emit(Event(self._node, boot, number, now, WHAT, fields=fields)):
                     number += 1
+
+    def _watch(self, project: str) -> ProjectWatch:
+        if project not in self.projects:
+            self.projects[project] = ProjectWatch(project, self._folder, self._offload)
+        return self.projects[project]
 
     def _say(self, project: str) -> None:
         self._news[project] = None

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -15,6 +16,7 @@ from reuna.core.conformity import Columns
 from reuna.core.contract import Contract, Signal, Windows
 from reuna.core.fallback import Fallback
 from reuna.core.grid import Cells, Rows
+from reuna.core.labels import Errors, Judging, Rising
 from reuna.core.monitoring import Monitoring, as_settings
 from reuna.core.outcomes import Outcome, State
 from reuna.core.records import Event
@@ -223,3 +225,34 @@ async def test_a_node_without_tables_is_watched_against_its_beginning(tmp_path: 
     await node.monitor.seen(held(), rows(1, 30), [outcome(4.25, 4.25)])
     said = node.watch.watched()
     assert (said.reference, said.blocks, said.windows) == (0, 1, 1)
+
+
+async def test_errors_by_later_labels_are_told_when_they_are_of_the_release_that_answers(
+    tmp_path: Path,
+) -> None:
+    node = Node(tmp_path)
+    assert node.monitor.judging("pumps") is None, "no release has answered"
+    kept = Errors(labels=7, wrong=2, recent=(0.0, 1.0), level=0.5)
+    node.monitor.judged("pumps", {"r1": kept})
+    await node.monitor.seen(held(), None, [])
+    judging = node.monitor.judging("pumps")
+    assert judging == Judging(Rising(10_000.0), 3 * 10**9), "a window begins every three seconds"
+    said = node.watch.watched()
+    assert (said.labels, said.wrong, said.error, said.errors_level, said.errors_alarm) == (
+        7,
+        2,
+        0.5,
+        0.5,
+        False,
+    )
+    task = asyncio.create_task(node.monitor.tell())
+    node.monitor.judged("pumps", {"r0": kept})
+    await asyncio.sleep(0)
+    assert not node.told, "nobody asks for the release before"
+    node.monitor.judged("pumps", {"r1": msgspec.structs.replace(kept, alarm=True)})
+    while not node.told:
+        await asyncio.sleep(0)
+    task.cancel()
+    assert read_fields(node.told[0].fields).errors_alarm
+    await node.monitor.seen(held("r2"), None, [])
+    assert node.watch.watched().labels == 0, "another release, other errors"
