@@ -46,6 +46,12 @@ vibration_mm_s = {{ unit = "mm/s" }}
 temperature_c = {{ unit = "degC" }}
 flow_m3_h = {{ unit = "L/h", scale = 1000 }}
 current_a = {{ unit = "A" }}
+[labels.laboratory]
+project = "pumps"
+folder = "{folder}/../laboratory"
+time = "sampled"
+label = "fault"
+every_s = 0.2
 """
 
 SINKS = """
@@ -140,6 +146,7 @@ def edge(tmp_path: Path) -> Iterator[Edge]:
     subprocess.run([sys.executable, "-m", "reuna.cli", *add], check=True, capture_output=True, timeout=60)
     recordings = tmp_path / "recordings"
     recordings.mkdir()
+    (tmp_path / "laboratory").mkdir()
     (recordings / "a.csv").write_bytes(pumps.recording.read_bytes())
     (tmp_path / "sources.toml").write_text(SOURCES.format(folder=recordings))
     (tmp_path / "sinks.toml").write_text(SINKS.format(folder=tmp_path))
@@ -167,9 +174,17 @@ def test_whatever_is_killed_comes_back_and_no_window_is_answered_twice_or_lost(e
     assert watched["site"] == "fog-1"
     assert (watched["rows"], watched["blocks"]) == (60, 1)
     assert watched["windows"] >= 5
+    labelled = [each.outcome for each in edge.answers() if each.outcome.state != "safe"][:4]
+    label(edge, "a.csv", {each.last_ns: 1.0 - (each.answer or 0.0) for each in labelled})
+    edge.until(lambda: of_pumps(edge).get("labels") == len(labelled))
+    assert of_pumps(edge)["wrong"] == len(labelled)
     for part in ("reader", "worker", "egress", "main"):
         edge.kill(part)
         edge.more(3)
+    label(edge, "b.csv", {each.last_ns: each.answer or 0.0 for each in labelled})
+    label(edge, "c.csv", {each.outcome.last_ns + 1: 0.0 for each in edge.answers()[-1:]})
+    edge.until(lambda: of_pumps(edge).get("labels") == len(labelled) + 1)
+    assert of_pumps(edge)["wrong"] >= len(labelled), "each counts once, whatever was killed"
     command = [sys.executable, "-m", "reuna.cli", "answers", str(edge.state), "--last", "100000", "--json"]
     told = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     starts = [each["first_ns"] for each in told["answers"]]
@@ -226,6 +241,17 @@ def scraped(port: int) -> dict[str, list[tuple[dict[str, str], float]]]:
         for each in family.samples:
             found.setdefault(each.name, []).append((each.labels, each.value))
     return found
+
+
+def of_pumps(edge: Edge) -> dict[str, Any]:
+    found: dict[str, Any] = Operator.of(edge.fleet).watch()["projects"]["pumps"]["pump-1"]
+    return found
+
+
+def label(edge: Edge, name: str, labels: dict[int, float]) -> None:
+    """What the laboratory found out, at these times, ns."""
+    lines = "".join(f"{time_ns // 10**9}.{time_ns % 10**9:09},{value}\n" for time_ns, value in labels.items())
+    (edge.folder / "laboratory" / name).write_text("sampled,fault\n" + lines)
 
 
 def went_where_the_policy_lets_them(edge: Edge) -> None:

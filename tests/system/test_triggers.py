@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -27,7 +28,7 @@ from reuna.fleet.supervise import Supervisor
 from reuna.template import make_project
 from reuna.wire import encode
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
 MOVED = Watched(rows=600, blocks=9, reference=100, level=3.0, alarm=True, moved={"vibration_mm_s": 3.5})
 DRIFT = "drift: the process moved at 3 machines (pump-1, pump-2, pump-3): vibration_mm_s"
 NODES = "nodes: pump-3 of fog-1 joined"
@@ -67,6 +68,9 @@ async def test_joining_and_drifting_machines_begin_one_run_each_and_a_killed_clo
     make_project(project, sample=True)
     nodes = find_nodes(project / "data")[:3]
     fleet = make_fleet(tmp_path / "fleet", "test", spread(nodes, 1))
+    for node in nodes:
+        file = fleet.folder / node.name / "edge.toml"
+        file.write_text("labelled_s = 0.2\n" + file.read_text())
     settings = open_settings(project, ["strategy.rounds=1", "run.local=false", "run.centralised=false"])
     job = Job(project, settings, nodes, tmp_path / "runs", 1)
     sign_code(job, fleet, lambda _event: None)
@@ -101,5 +105,15 @@ async def test_joining_and_drifting_machines_begin_one_run_each_and_a_killed_clo
         assert await asyncio.to_thread(whys) == [DRIFT, NODES]
         (alarm,) = (each for each in (await asyncio.to_thread(operator.watch))["alarms"] if not each["ended"])
         await asyncio.to_thread(operator.acknowledge, alarm["id"], "a new mode")
+
+        grown = Trigger("grown", "r-by-hand", on="data", rows=20, cooldown_s=1.0)
+        await asyncio.to_thread(operator.put_trigger, grown)
+        waits = "0 of 20 new labelled rows"
+        await until(lambda: waits in {each["why"] for each in operator.triggers()})
+        table = min((nodes[0].folder / "test").iterdir())
+        shutil.copy(table, nodes[0].folder / "train" / "more.csv")
+        rows = len(table.read_text().splitlines()) - 1
+        await until(lambda: whys()[0] == f"data: {rows} new labelled rows at 1 machine (pump-1)")
+        await until(lambda: waits in {each["why"] for each in operator.triggers()})
     finally:
         await supervisor.stop()

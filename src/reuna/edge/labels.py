@@ -38,6 +38,7 @@ LABELS = "labels"  #: in a node's state folder
 TOGETHER = 256  #: labels in a transaction
 MOST_WAITING = 100_000  #: labels of a folder that wait in memory; a table with more is read again
 
+TOLERANCE_NS = 1000  #: by which times in a table miss, for ISO 8601 and numbers hold no more
 MOST_SAID = 1000  #: kinds of trouble that are remembered
 
 Mark = tuple[int, int, int]  #: inode, bytes, ns of the last change of a file
@@ -112,7 +113,8 @@ class Labelling:
         settings, newest_ns = self._settings, answers.newest_ns(self._settings.project)
         if newest_ns is None:
             return {}
-        due = self._store.stored.new(settings.name, [x for x in self._waiting if x.last_ns < newest_ns])
+        waiting = {each for each in self._waiting if each.last_ns + TOLERANCE_NS >= newest_ns}
+        due = self._store.stored.new(settings.name, self._waiting - waiting)
         errors = self._store.stored.errors().get(settings.project, {})
         touched = dict[str, Errors]()
         for at in range(0, len(due), TOGETHER):
@@ -124,15 +126,16 @@ class Labelling:
                     before = touched.get(each.release) or errors.get(each.release) or Errors()
                     touched[each.release] = _after(judging.rule, before, each, label)
             self._store.take(settings.name, settings.project, some, stray, touched)
-        self._waiting = {each for each in self._waiting if each.last_ns >= newest_ns}
+        self._waiting = waiting
         return touched
 
     def _of(self, label: Label, judging: Judging, answers: StoredAnswers) -> Iterable[Outcome]:
         """The answers that a label is of."""
-        project = self._settings.project
+        project, end_ns = self._settings.project, label.last_ns + TOLERANCE_NS
         if label.first_ns < label.last_ns:
-            return answers.within(project, label.first_ns, label.last_ns)
-        found = answers.at(project, label.last_ns, ns_of(self._settings.within_s) or judging.step_ns)
+            return answers.within(project, label.first_ns - TOLERANCE_NS, end_ns)
+        within_ns = ns_of(self._settings.within_s) or judging.step_ns
+        found = answers.at(project, end_ns, within_ns + 2 * TOLERANCE_NS)
         return [] if found is None else [found]
 
     # --- files -----------------------------------------------------------------------------------

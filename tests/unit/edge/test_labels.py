@@ -122,6 +122,22 @@ async def test_how_old_an_answer_may_be_can_be_said(tmp_path: Path) -> None:
         node.close()
 
 
+async def test_times_that_a_table_holds_less_exactly_than_answers_do_are_theirs(tmp_path: Path) -> None:
+    node = Node(tmp_path, until=0)
+    begin = 1_700_000_000_123_456_789
+    for first in (begin, begin + 2 * NS, begin + 4 * NS):
+        said = Outcome("pumps", 1, "r1", first, first + 3 * NS, "answered", 1.0, (0.25, 0.75))
+        node.answers.keep("pumps", Mark(0, NS, 4, 2), [(LIVE, said)], 0)
+    node.write(["2023-11-14T22:13:23.123456,1", "2023-11-14T22:13:22.9,1"])
+    assert (await node.look()).labels == 1
+    node.settings = LabelSettings("windows", "pumps", str(node.lab), "t", "fault", until="end")
+    node.store.close()
+    node.start()
+    node.write([f"{begin},{begin + 3 * NS},1"], header="t [ns],end [ns],fault")
+    assert (await node.look()).labels == 2, "an answer's own window"
+    node.close()
+
+
 async def test_a_label_of_some_time_is_of_every_window_within(tmp_path: Path) -> None:
     node = Node(tmp_path)
     node.settings = LabelSettings("lab", "pumps", str(node.lab), "t", "fault", until="end")
@@ -239,7 +255,7 @@ def killed(folder: Path, cut: int) -> int:
             os.kill(os.getpid(), signal.SIGKILL)
         write(store, *words)
 
-    LabelStore._write = counted  # type: ignore[method-assign]
+    LabelStore._write = counted  # type: ignore[method-assign,assignment]
     labels.TOGETHER = 4
     try:
         node = Node(folder, until=0)

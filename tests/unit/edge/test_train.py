@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import pytest
@@ -196,10 +196,8 @@ def test_each_run_that_a_node_trains_in_is_noted_once_with_the_column_of_its_lab
     fogs, noted = fleet_of(1, 1), list[tuple[str, str]]()
     spec, model, _ = make_spec(fogs, Walker(), 1)
     spec = msgspec.structs.replace(spec, settings={**spec.settings, **agreed})
-    plans = [
-        encode(round_plan(spec, "fog-0", number, 1, task, spec.model))
-        for number, task in ((1, "evaluate"), (2, "train"), (3, "train"))
-    ]
+    asked: list[tuple[int, Literal["evaluate", "train"]]] = [(1, "evaluate"), (2, "train"), (3, "train")]
+    plans = [encode(round_plan(spec, "fog-0", number, 1, task, spec.model)) for number, task in asked]
 
     async def hear() -> None:
         clock = SimClock()
