@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 
-from reuna.core import bins
+from reuna.core import bins, labelled
 from reuna.core.contract import contract
 from reuna.core.contract_report import smallest, told
 from reuna.core.fingerprint import WHAT as DATA
@@ -65,7 +65,7 @@ def prediction(
 
 def statistic(event: Event, to: str, data: bytes, now: float) -> Leaving:
     """An event that says nothing but counts over many rows, or which data they are of."""
-    of = {DATA: _of_data, bins.WHAT: _spread}.get(event.what, _judged)
+    of = {DATA: _of_data, bins.WHAT: _spread, labelled.WHAT: _of_rows}.get(event.what, _judged)
     rows, cell = of(event)
     request = Request(
         "statistic",
@@ -98,6 +98,13 @@ def _of_data(event: Event) -> tuple[int, int | None]:
     """Rows behind a fingerprint, twice; of nobody knows how many it is no statistic over some."""
     rows = event.fields.get("rows")
     return (rows, rows) if type(rows) is int else (0, None)
+
+
+def _of_rows(event: Event) -> tuple[int, int | None]:
+    """Rows of a count of them; of none there is nothing to hide."""
+    rows = event.fields.get("rows", 0)
+    counted = rows if type(rows) is int and rows else LARGEST_CELL
+    return counted, counted
 
 
 def contribution(

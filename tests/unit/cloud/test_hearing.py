@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import msgspec
@@ -15,7 +16,8 @@ from reuna.adapters.register import Register
 from reuna.cloud.coordinator import Coordinator
 from reuna.cloud.hearing import EDGES, OWN_WORDS, take_event, take_hello
 from reuna.cloud.holdings import Holdings
-from reuna.core import operating
+from reuna.core import labelled, operating
+from reuna.core.labelled import Labelled
 from reuna.core.operating import Operating
 from reuna.core.records import Event, Hello, Setting
 from reuna.exchange.releases import event_of
@@ -178,6 +180,22 @@ async def test_what_edges_run_is_kept_the_newest_word_of_each_and_what_is_none_i
     await tell(cloud, log, "event.north", bad)
     assert "what edge-1 runs cannot be read" in caplog.text
     assert holdings.operates()["edge-1"][1] == told
+    log.close()
+
+
+async def test_what_edges_tell_of_labelled_rows_is_kept_and_triggers_look_at_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    log, nothing = EventLog(tmp_path / "events.sqlite"), cast("Any", None)
+    cloud = Coordinator("cloud", nothing, log, nothing, nothing, nothing, nothing)
+    news = asyncio.Event()
+    cloud.triggers = cast("Any", SimpleNamespace(news=news))
+    event = labelled.as_event("edge-1", "b", 0, 0.0, Labelled("r-1", 500))
+    await tell(cloud, log, "event.north", event)
+    assert news.is_set()
+    await tell(cloud, log, "event.north", msgspec.structs.replace(event, seq=1, fields={"rows": "many"}))
+    assert "labelled rows cannot be read" in caplog.text
+    assert [told for _, told in log.last(labelled.WHAT)] == [event]
     log.close()
 
 

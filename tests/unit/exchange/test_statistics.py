@@ -11,8 +11,12 @@ from reuna.core.bins import Counted
 from reuna.core.bins import as_fields as bin_fields
 from reuna.core.contract import Line
 from reuna.core.contract_report import as_fields
+from reuna.core.labelled import Labelled, as_event, read_labelled
 from reuna.core.operating import Operating, event_of, read_event
 from reuna.core.records import Event
+from reuna.core.watched import WHAT as WATCHED
+from reuna.core.watched import Watched, read_fields
+from reuna.core.watched import as_fields as watched_fields
 from reuna.sim.clock import run_virtual
 from reuna.trust.policy import FlowRule
 from reuna.wire import decode
@@ -210,3 +214,29 @@ def test_where_no_statistic_may_leave_no_count_of_what_runs_does() -> None:
     seen, _ = told()
     assert (seen.version, seen.phase) == (4, "trial")
     assert {seen.windows, seen.safe, seen.compared, seen.agreed} == {None}
+
+
+def new_rows(rows: int) -> Event:
+    return as_event(EDGE, "boot", 1, 0.0, Labelled("r-1", rows))
+
+
+@pytest.mark.parametrize(("rows", "said"), [(9, Labelled("r-1", withheld=1)), (10, None), (0, None)])
+def test_how_many_labelled_rows_are_new_leaves_as_a_statistic_unless_they_are_few(
+    rows: int, said: Labelled | None
+) -> None:
+    (event,), plant = emitted(new_rows(rows), msgspec.structs.replace(STATISTIC, min_cell=10, min_samples=10))
+    assert flows(plant) == ["statistic"]
+    assert read_labelled(event) == (said or Labelled("r-1", rows))
+
+
+def test_where_no_statistic_may_leave_nobody_learns_of_labelled_rows() -> None:
+    heard, plant = emitted(new_rows(500))
+    assert (heard, flows(plant, "refused")) == ([], ["statistic"])
+
+
+def test_what_came_of_few_labels_stays_where_a_policy_asks_for_more() -> None:
+    said = Watched(rows=600, project="pumps", labels=40, wrong=3, error=0.1, errors_level=2.0)
+    event = Event(EDGE, "boot", 1, 0.0, WATCHED, fields=watched_fields(said))
+    (told,), plant = emitted(event, msgspec.structs.replace(STATISTIC, min_cell=10))
+    assert flows(plant) == ["statistic"]
+    assert read_fields(told.fields) == Watched(rows=600, project="pumps", labels_withheld=1)
