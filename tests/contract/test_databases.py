@@ -15,13 +15,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from reuna.adapters.database import Database
-from reuna.adapters.events import EventLog
+from reuna.adapters.events import MOST_LAST, EventLog
 from reuna.adapters.head_store import HeadStore, Kept
 from reuna.adapters.people import PeopleStore
 from reuna.adapters.postgresql import PostgresqlDatabase
 from reuna.adapters.register import Alarm, Register
 from reuna.core.errors import AccountProblem, BadMessage, NotAdmitted, ReunaError
-from reuna.core.records import Event
+from reuna.core.records import Event, Setting
 from reuna.trust.enrolment import Invite, Node
 from reuna.trust.people import Person, Proposal, Session
 from tests.servers.postgresql import PostgresqlServer
@@ -206,6 +206,16 @@ def test_an_event_is_kept_once_with_its_effect(at: At) -> None:
             log.record(event(2**63))
         assert log.prune(1e12) == 3
         assert log.read("r1") == []
+
+
+def test_the_last_word_on_each_project_is_kept_the_newest_of_them(at: At) -> None:
+    with closing(EventLog(at("events"))) as log:
+        for seq in range(MOST_LAST + 3):
+            fields: dict[str, Setting] = {"project": f"p%_{seq % (MOST_LAST + 1)}"}
+            log.record(Event("e1", "b", seq, 0.0, "watched", fields=fields), last=True)
+        log.record(Event("e1", "b", 999, 0.0, "watch", fields={"project": "p"}), last=True)
+        assert sorted(event.seq for _, event in log.last("watched")) == list(range(3, MOST_LAST + 3))
+        assert [event.seq for _, event in log.last("watch")] == [999]
 
 
 def test_an_event_of_a_hostile_node_is_no_reason_to_try_for_ever(at: At) -> None:
