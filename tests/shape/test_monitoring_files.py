@@ -74,6 +74,16 @@ def test_every_series_and_label_that_is_asked_for_is_told() -> None:
         assert set(LABEL.findall(each)) <= labels
 
 
+def test_of_what_a_site_keeps_there_is_no_series_with_a_zero() -> None:
+    kept = {**NODE, "withheld": 1, "labels_withheld": 1}
+    text = metrics_of({"projects": {"pumps": {"e1": kept}}, "alarms": []}, {}).decode()
+    assert set(re.findall(r"^(reuna_\w+)\{node", text, re.MULTILINE)) == {
+        "reuna_watch_reference_blocks",
+        "reuna_watch_blocks",
+        "reuna_signal_moved",
+    }
+
+
 def test_every_series_is_on_the_dashboard_or_in_a_rule_but_those_that_say_how_it_is_made() -> None:
     text = "".join(each.read_text() for each in SHIPPED.iterdir())
     silent = {

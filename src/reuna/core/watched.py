@@ -113,6 +113,19 @@ def without_small(fields: Mapping[str, Setting], least: int) -> dict[str, Settin
     return told
 
 
+def kept_by(name: str) -> tuple[str, ...]:
+    """The fields that are 1 where a site keeps one, or ``safe_share``, which is made of two.
+
+    >>> kept_by("safe_share"), kept_by("errors_level"), kept_by("rows")
+    (('withheld', 'windows_withheld'), ('labels_withheld',), ())
+    """
+    if name in LABELS:
+        return ("labels_withheld",)
+    if name in (*WINDOWS, "safe_share"):
+        return ("withheld", "windows_withheld")
+    return () if name in ("rows", "blocks", "reference") else ("withheld",)
+
+
 def _few(fields: Mapping[str, Setting], whole: str, part: str, least: int) -> bool:
     """Whether a part of a count, or what is left of it, is smaller than may be told."""
     count = _count(fields, part)

@@ -96,7 +96,8 @@ class Labelling:
             self._watch.judged(self._settings.project, found)
 
     def _take(self, judging: Judging) -> dict[str, Errors]:
-        self._waiting.update(self._new())
+        for label in self._new():
+            self._waiting.add(label)
         if not self._waiting:
             return {}
         try:
@@ -142,10 +143,13 @@ class Labelling:
 
     def _new(self) -> Iterator[Label]:
         """Labels of the files that are new, or have changed, and are whole."""
-        if len(self._waiting) >= MOST_WAITING:
-            self._say(f"{len(self._waiting)} labels wait for answers; no more are read until then")
-            return
-        for path in self._files():
+        files = self._files()
+        self._seen = {path: mark for path, mark in self._seen.items() if path in files}
+        self._read = {path: mark for path, mark in self._read.items() if path in files}
+        for path in files:
+            if len(self._waiting) >= MOST_WAITING:
+                self._say(f"{MOST_WAITING} labels wait for answers; no more are read until then")
+                return
             try:
                 mark = _mark(path)
                 whole = self._seen.get(path) == mark

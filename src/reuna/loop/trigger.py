@@ -25,7 +25,7 @@ from msgspec.structs import replace
 
 from reuna.core.labelled import Labelled
 from reuna.core.trigger import DAY_S, Sign, Trigger, is_quiet, latest, reason
-from reuna.core.watched import Watched
+from reuna.core.watched import Watched, kept_by
 
 MOST_TIMES = 1000  #: signs of labelled rows
 RETRY_S = 300.0  #: from a run that could not be begun to the next try
@@ -162,9 +162,7 @@ def levels(trigger: Trigger, said: Mapping[str, Watched]) -> Seen:
 
 
 def _kept(trigger: Trigger, said: Watched) -> bool:
-    if trigger.metric == "safe_share":
-        return bool(said.withheld or said.windows_withheld)
-    return bool(said.labels_withheld if trigger.metric == "errors_level" else said.withheld)
+    return any(getattr(said, field) for field in kept_by(trigger.metric))
 
 
 def _value(trigger: Trigger, said: Watched) -> float | None:

@@ -168,6 +168,18 @@ async def test_a_label_waits_until_the_windows_have_passed_it(node: Node) -> Non
     assert (await node.look()).labels == 2
 
 
+async def test_while_very_many_labels_wait_no_further_table_is_read(
+    node: Node, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(labels, "MOST_WAITING", 3)
+    node.write(["5,1", "44,1", "44.1,1", "44.2,1"])
+    node.write(["7,1"], "b")
+    assert (await node.look(4)).labels == 1
+    assert caplog.text.count("3 labels wait for answers") == 1
+    node.answer(range(40, 44, 2))
+    assert (await node.look()).labels == 5
+
+
 async def test_before_a_release_has_answered_no_label_is_taken(node: Node) -> None:
     node.known = None
     node.write(["5,1"])

@@ -13,6 +13,7 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_late
 from prometheus_client.registry import Collector
 
 from reuna.core.trigger import KINDS
+from reuna.core.watched import kept_by
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 
@@ -58,7 +59,8 @@ class _Collector(Collector):
         for name, (what, word) in OF_NODES.items():
             family = GaugeMetricFamily(name, what, labels=LABELS)
             for labels, each in told:
-                family.add_metric(labels, float(each.get(word, 0)))
+                if not any(each.get(field) for field in kept_by(word)):  # no word is not 0
+                    family.add_metric(labels, float(each.get(word, 0)))
             yield family
         moved = GaugeMetricFamily(
             "reuna_signal_moved", "By how many times its usual distance", labels=(*LABELS, "signal")
