@@ -279,7 +279,8 @@ def _metrics() -> Iterator[str]:
     ends = ", ".join(f"{end:g}" for end in figures.BOUNDS)
     yield from ("", f"A histogram's buckets end at {ends} s.", "", "## The cloud", "")
     yield from (
-        "For each project of each node, with the labels `node`, `site` and `project`; all are gauges. What a site keeps has none.",
+        "For each project of each node, with the labels `node`, `site` and `project`; all are gauges. "
+        "What a site keeps has none.",
         "",
         "| series | what |",
         "|---|---|",
