@@ -30,18 +30,21 @@ from reuna.core.errors import BadMessage, DataError, StorageError
 from reuna.core.foreign import UNREADABLE
 from reuna.core.grid import Rows
 from reuna.core.monitoring import Block, Monitoring, Part
+from reuna.core.notices import Found, Kind
 from reuna.core.outcomes import Outcome
 from reuna.core.ports import Clock, Offload
 from reuna.core.records import Event
 from reuna.core.watch import LEAST, Reference, Rule, Said, State, compare, reference, step
 from reuna.core.watched import WHAT, Watched, as_fields
+from reuna.edge.notices import Notices
 from reuna.edge.predict import Held
 
 log = logging.getLogger("reuna.watch")
 STATE = "watch.state"
 MAX_STATE = 256 << 20  #: bytes
 GATHERED = 60  #: blocks after going live that become a reference where there is none
-INPUTS, ANSWERS = "inputs", "answers"
+INPUTS: Kind = "inputs"
+ANSWERS: Kind = "answers"
 LATENCIES = 1024  #: the newest, of which percentiles are told
 _HASH = 32
 
@@ -130,6 +133,7 @@ class Monitor:
     def __init__(
         self, node: str, boot: str, folder: Path, data: Path, emit: Emit, clock: Clock, offload: Offload
     ) -> None:
+        self._notices = Notices(folder, clock, offload)
         self._data = data
         self._node = node
         self._boot = boot
@@ -143,6 +147,7 @@ class Monitor:
         self._project = self._release = ""
         self._windows = self._safe = 0
         self._took: list[float] = []
+        self._safe_now = 0  #: windows up to now that all got the safe answer
         self._changed = asyncio.Event()
 
     async def open(self, release: str, agreed: Contract, rule: Monitoring, tables: Iterable[Table]) -> None:
@@ -151,6 +156,7 @@ class Monitor:
         self._agreed, self._rule = agreed, rule
         kept = await self._offload(lambda: _read(self._file, of))
         if kept is None:
+            await self._notices.begun_anew()
             lines = await self._offload(lambda: references(agreed, rule, tables))
             kept = Kept(of, lines)
             log.info("watches %d regimes, against blocks of %d rows", len(lines), rule.rows(agreed.every_s))
@@ -171,6 +177,7 @@ class Monitor:
         if rows is not None:
             cells = {name: each.values for name, each in rows.cells.items()}
             await self.rows(Columns(rows.count, cells))
+        await self._still_safe(outcomes)
         sure = [each for each in outcomes if len(each.output) != 1]  # a number is of no class
         await self.answered(
             [each.answer if each.state != "safe" else None for each in sure],
@@ -179,13 +186,21 @@ class Monitor:
             [each.took_ms for each in outcomes],
         )
 
+    async def _still_safe(self, outcomes: Sequence[Outcome]) -> None:
+        """Nothing but the safe answer for a block: readings stay away, are bad, or the model does not run."""
+        for each in outcomes:
+            self._safe_now = self._safe_now + 1 if each.state == "safe" else 0
+        rows = self._safe_now * (self._agreed.window_rows[1] or 1)
+        if outcomes and (not rows or rows >= self._rule.rows(self._agreed.every_s)):
+            await self._notices.found(Found("safe", self._project, self._release, alarm=rows > 0, rows=rows))
+
     async def rows(self, table: Columns) -> None:
         """More rows that the model was given, each once. On a full disk a restart goes on from before."""
         kept = self._kept
         parts, blocks = monitoring.cut(self._agreed, self._rule, kept.parts, table)
         kept.parts = dict(parts)
         for block in blocks:
-            await self._take(INPUTS, block)
+            await self._take(INPUTS, block, self._rule.rows(self._agreed.every_s))
             kept.blocks += 1
         if blocks:
             kept.rows = self._rule.rows(self._agreed.every_s)
@@ -213,10 +228,10 @@ class Monitor:
             kept.parts[ANSWERS] = part
             return
         kept.parts.pop(ANSWERS, None)
-        await self._take(ANSWERS, Block("", part.counted))
+        await self._take(ANSWERS, Block("", part.counted), part.rows)
 
-    async def _take(self, what: str, block: Block) -> None:
-        """One block into its line: compared, or gathered."""
+    async def _take(self, what: Kind, block: Block, rows: int) -> None:
+        """One block of so many rows into its line: compared, or gathered."""
         name = f"{what}/{block.regime}"
         line = self._kept.lines.setdefault(name, Line())
         against = line.reference
@@ -231,9 +246,9 @@ class Monitor:
         line.state, said = step(rule, line.state, found)
         ratio = dict(zip(found.signals, map(float, found.scores / found.typical), strict=True))
         line.moved = {signal: ratio[signal] for signal in said.moved}
-        if said.alarm != line.said.alarm:
-            log.warning("%s %s: %s", name, "alarm" if said.alarm else "quiet again", ", ".join(said.moved))
         line.said = said
+        found_now = Found(what, self._project, self._release, said.alarm, block.regime, said.moved, rows)
+        await self._notices.found(found_now)
 
     def watched(self) -> Watched:
         """What is said of it now: of inputs the regime with the highest level."""

@@ -16,10 +16,12 @@ from reuna.core.contract import Contract, Signal, Windows
 from reuna.core.fallback import Fallback
 from reuna.core.grid import Cells, Rows
 from reuna.core.monitoring import Monitoring, as_settings
+from reuna.core.notices import Notice
 from reuna.core.outcomes import Outcome, State
 from reuna.core.records import Event
 from reuna.core.watched import WHAT, Watched, is_watched, read_fields
 from reuna.edge.monitor import GATHERED, STATE, Monitor
+from reuna.edge.notices import notices_file
 from reuna.edge.predict import Held
 from reuna.wire.release import About
 
@@ -80,6 +82,11 @@ class Node:
         return self.monitor.watched()
 
 
+def notices(node: Node) -> list[Notice]:
+    book = notices_file(node.folder).read()
+    return [each.notice for each in book.kept] if book else []
+
+
 @pytest.fixture
 async def node(tmp_path: Path) -> Node:
     made = Node(tmp_path)
@@ -99,6 +106,38 @@ async def test_a_signal_that_moved_raises_the_alarm_and_is_named(node: Node) -> 
     assert said.level >= 1
     assert list(said.moved) == ["flow"]
     assert said.moved["flow"] > 1.5
+
+
+async def test_that_alarm_is_noticed_at_the_node_itself_once_and_ends(node: Node) -> None:
+    await node.see(3, 30, flow=7.0)
+    node.start()
+    await node.open()
+    await node.see(4, 2, flow=7.0)
+    await node.open(release="r2")
+    assert [(each.kind, each.state, each.going) for each in notices(node)] == [
+        ("inputs", "raised", 1),
+        ("inputs", "ended", 0),
+    ]
+    assert {name for each in notices(node) for name in each.signals} <= {"flow"}
+    assert notices(node)[0].rows == 30
+
+
+async def test_nothing_but_the_safe_answer_for_a_block_is_an_alarm_at_the_node(tmp_path: Path) -> None:
+    node = Node(tmp_path)
+
+    safe: list[State] = ["safe"]
+
+    async def say(*states: State) -> list[str]:
+        told = [Outcome("pumps", 1, "r1", at, at + 9, each, None) for at, each in enumerate(states)]
+        await node.monitor.seen(held(), None, told)
+        return [f"{each.kind} {each.state} {each.rows}" for each in notices(node)]
+
+    assert await say(*safe * 9) == [], "nine windows with a step of 3 rows, and a block has 30"
+    assert await say("answered", *safe * 8) == []
+    assert await say("safe") == []
+    assert await say("safe") == ["safe raised 30"]
+    assert await say("safe") == ["safe raised 30"]
+    assert await say("mended") == ["safe raised 30", "safe ended 30"]
 
 
 async def test_a_restart_goes_on_where_it_was_and_does_not_read_the_tables_again(node: Node) -> None:
