@@ -59,11 +59,11 @@ class Site:
         self.stack.push_async_callback(self.server.stop)
         await self.server.start()
 
-    def say(self, topic: str, payload: str | bytes, user: str = "press", **more: Any) -> None:
+    def say(self, topic: str, payload: str | bytes, retain: bool = False, user: str = "press") -> None:
         """As a machine with another library does, and until the server has it."""
-        sign_in = {"username": user, "password": f"from {user}"}
-        tls = {"ca_certs": self.root}
-        publish.single(topic, payload, 1, False, HOST, self.mqtt_port, auth=sign_in, tls=tls, **more)
+        sign_in: Any = {"username": user, "password": f"from {user}"}
+        tls: Any = {"ca_certs": self.root}
+        publish.single(topic, payload, 1, retain, HOST, self.mqtt_port, auth=sign_in, tls=tls)
 
     def client(self, user: str, password: str = "") -> aiomqtt.Client:
         return aiomqtt.Client(
@@ -106,6 +106,17 @@ async def test_an_edge_reads_what_a_machine_says_also_after_the_server_was_kille
         await found.until(lambda found: found.reasons)
         await say_until_read(2.5, found)
         assert any("connected again" in reason for reason in found.reasons)
+
+
+async def test_what_a_machine_had_retained_is_there_after_a_restart(site: Site) -> None:
+    await asyncio.to_thread(site.say, "plant/press/oil", "1.5", retain=True)
+    await site.server.stop()
+    await site.server.start()
+    async with site.client("reader") as reader:
+        await reader.subscribe("plant/#", 1)
+        async with asyncio.timeout(10):
+            message = await anext(reader.messages)
+    assert (message.payload, message.retain) == (b"1.5", True)
 
 
 async def test_sparkplug_comes_through_with_the_dot_of_its_namespace(site: Site) -> None:

@@ -73,7 +73,7 @@ async def _run(settings: dict[str, Any], changes: Changes, stack: AsyncExitStack
     door = Door(settings, "edge", folder, lambda _invite: settings_of_an_edge(settings))
     stack.callback(door.register.close)
     machines = machines_of(settings)
-    nats = await start_nats(settings, folder, door.admission.names, machines, stack)
+    nats = await start_nats(settings, folder, door.admission.names, stack, machines)
     serving, dialling = _site_server_context(settings), client_context(*_site(settings), ("gateway", name))
     bus = await NatsBus.connect(nats_url(settings), dialling, name)
     stack.push_async_callback(bus.close)
@@ -242,8 +242,8 @@ async def start_nats(
     settings: dict[str, Any],
     folder: Path,
     edges: Collection[str],
-    machines: MqttListener | None,
     stack: AsyncExitStack,
+    machines: MqttListener | None = None,
 ) -> NatsServer:
     """The site's nats-server, kept running."""
     binary = find_server(Path(settings["nats_server"]) if settings["nats_server"] else None)
