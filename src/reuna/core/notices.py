@@ -107,7 +107,7 @@ class NodeAlarm(msgspec.Struct, frozen=True):
 
 def noticed(book: Book, found: Found, now_ns: int) -> Book:
     """The book after a look; the same one where nothing is new."""
-    about = f"{found.kind}/{found.regime}"
+    about = f"{found.project}/{found.kind}/{found.regime}"
     before = book.going.get(about)
     if not found.alarm:
         return book if before is None else _with(book, about, replace(before, state="ended", at_ns=now_ns))
@@ -130,9 +130,9 @@ def noticed(book: Book, found: Found, now_ns: int) -> Book:
     return _with(book, about, notice)
 
 
-def begun_anew(book: Book, now_ns: int) -> Book:
-    """The book once another release is watched: no alarm of the one before goes on."""
-    for about, notice in list(book.going.items()):
+def begun_anew(book: Book, project: str, now_ns: int) -> Book:
+    """The book once another release of a project is watched: no alarm of the one before goes on."""
+    for about, notice in [each for each in book.going.items() if each[1].project == project]:
         book = _with(book, about, replace(notice, state="ended", at_ns=now_ns))
     return book
 

@@ -156,7 +156,7 @@ class Monitor:
         self._agreed, self._rule = agreed, rule
         kept = await self._offload(lambda: _read(self._file, of))
         if kept is None:
-            await self._notices.begun_anew()
+            await self._notices.begun_anew(self._project)
             lines = await self._offload(lambda: references(agreed, rule, tables))
             kept = Kept(of, lines)
             log.info("watches %d regimes, against blocks of %d rows", len(lines), rule.rows(agreed.every_s))

@@ -38,9 +38,9 @@ class Notices:
         """What a watch finds now; what is news is on the disk then, or the log says that it is not."""
         await self._change(lambda book, now_ns: noticed(book, found, now_ns))
 
-    async def begun_anew(self) -> None:
-        """Another release is watched."""
-        await self._change(begun_anew)
+    async def begun_anew(self, project: str) -> None:
+        """Another release of a project is watched."""
+        await self._change(lambda book, now_ns: begun_anew(book, project, now_ns))
 
     async def _change(self, change: Callable[[Book, int], Book]) -> None:
         if self._book is None:

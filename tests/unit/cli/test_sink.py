@@ -74,7 +74,7 @@ def test_at_the_edge_its_own_alarms_are_shown_while_they_go_on(tmp_path: Path) -
         1,
         "since 2027-01-15 08:00:00 p: inputs are not what they were in regime 2: oil\nalarms that go on: 1\n",
     )
-    notices_file(tmp_path).write(begun_anew(book, 1_800_000_001 * NS))
+    notices_file(tmp_path).write(begun_anew(book, "p", 1_800_000_001 * NS))
     status, text = local("--json")
     assert status == 0
     assert [each["state"] for each in json.loads(text)["notices"]] == ["raised", "ended"]

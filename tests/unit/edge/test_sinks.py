@@ -252,6 +252,6 @@ async def test_alarms_that_go_on_are_known_after_a_restart_and_not_raised_again(
     await node.notices.found(DRIFT)
     again = Notices(tmp_path, node.clock, ThreadOffload())
     await again.found(DRIFT)
-    await again.begun_anew()
+    await again.begun_anew("p")
     await node.sending.turn()
     assert node.egress.warned == [(1, ["raised", "ended"])]
