@@ -221,7 +221,7 @@ async def _take_labels(sources: str, folder: Path, monitor: Monitor) -> None:
 
 
 async def _send_answers(sinks: str, folder: Path, egress: EgressProcess) -> None:
-    """Hand answers to the egress, for each sink of the file; without any, nothing is loaded for it.
+    """Hand answers and alarms to the egress, for each sink of the file; without any, nothing is loaded.
 
     Raises `SettingsError`.
     """
@@ -231,7 +231,7 @@ async def _send_answers(sinks: str, folder: Path, egress: EgressProcess) -> None
     from reuna.edge.sinks import send_all
     from reuna.exchange.declared_sinks import declared
 
-    await send_all(declared(sinks), folder, folder / ANSWERS, egress.deliver, SystemClock(), ThreadOffload())
+    await send_all(declared(sinks), folder, folder / ANSWERS, egress, SystemClock(), ThreadOffload())
 
 
 def gateway_of(fleet: str, fog: str) -> Identity:

@@ -23,6 +23,7 @@ import msgspec
 from reuna.adapters.processes import end_with_parent
 from reuna.core.errors import Unreachable
 from reuna.core.figures import Figure
+from reuna.core.notices import Notice
 from reuna.core.outcomes import Outcome
 from reuna.core.ports import Blob, HandlePlan
 from reuna.core.records import Contribution, Event, Hello, Member, Receipt, Rehearsal, ShownHead, Terms, Work
@@ -128,6 +129,9 @@ class EgressProcess:
 
     async def tell(self, process: str, figures: Sequence[Figure]) -> None:
         await self._again(lambda link: link.tell(process, figures))
+
+    async def warn(self, sink: str, number: int, notices: Sequence[Notice]) -> bool:
+        return await self._again(lambda link: link.warn(sink, number, notices))
 
     async def _again(self, call: Callable[[RemoteLink], Awaitable[T]]) -> T:
         while True:

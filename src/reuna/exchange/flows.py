@@ -36,7 +36,7 @@ RUNS = "runs"  #: what the ledger says of a bundle when it is let
 STOPPED = "stopped"  #: why nothing leaves while the kill switch is on
 NONE_LEAVES = 2**53  #: rows behind a count where no rule lets any leave
 REPEATS = ("presence",)  #: kinds whose equal bytes are another payload each time
-ASKED_AGAIN = ("prediction",)  #: kinds that are asked again before they leave again: their tries take days
+TO_A_SINK = "sink/"  #: begins the run of what goes to a sink, whose tries take days
 
 
 Passage = tuple[int, ...]  #: numbers of the ledger's entries under which payloads leave
@@ -158,7 +158,7 @@ class SiteFlows:
                 return self._leave_again(standing, payloads[0])
             known = {index: self._number(each) for index, each in enumerate(payloads)}
             again = [each for index, each in enumerate(payloads) if known[index] is not None]
-            self._decide(standing, [_paid(each) for each in again if each.request.kind in ASKED_AGAIN])
+            self._decide(standing, [_paid(each) for each in again if each.request.run.startswith(TO_A_SINK)])
             new = [each for index, each in enumerate(payloads) if known[index] is None]
             state, intents = self._decide(standing, new)
             numbers = self._write(standing, intents)

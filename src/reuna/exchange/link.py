@@ -19,6 +19,7 @@ from reuna.adapters.files import FileBlob
 from reuna.core.errors import BadMessage, Corrupted, ReunaError, Unreachable
 from reuna.core.figures import Figure
 from reuna.core.foreign import UNREADABLE, told
+from reuna.core.notices import Notice
 from reuna.core.outcomes import Outcome
 from reuna.core.ports import Blob, HandlePlan, Link
 from reuna.core.records import Contribution, Event, Hello, Member, Receipt, Rehearsal, ShownHead, Terms, Work
@@ -119,7 +120,13 @@ class Tell(msgspec.Struct, tag=True):
     figures: list[Figure]
 
 
-Request = Fetch | Approved | Rehearse | Submit | HandOver | Emit | Say | Countersign | Deliver | Tell
+class Warn(msgspec.Struct, tag=True):
+    sink: str
+    number: int
+    notices: list[Notice]
+
+
+Request = Fetch | Approved | Rehearse | Submit | HandOver | Emit | Say | Countersign | Deliver | Warn | Tell
 
 
 class Call(msgspec.Struct, tag=True):
@@ -271,6 +278,10 @@ class RemoteLink:
         """See `Figures.tell`."""
         await self._call(Tell(process, list(figures)))
 
+    async def warn(self, sink: str, number: int, notices: Sequence[Notice]) -> bool:
+        """See `Sinks.warn`."""
+        return (await self._call(Warn(sink, number, list(notices)))).stored
+
     async def _call(self, request: Request) -> Done:
         self._number += 1
         number = self._number
@@ -313,6 +324,9 @@ class Sinks(Protocol):
         ``number`` is that of the delivery: the same ones again have the same. Raises `BadMessage` for a sink
         that is not there; `Unreachable` or a `StorageError` when it is to be tried again.
         """
+
+    async def warn(self, sink: str, number: int, notices: Sequence[Notice]) -> bool:
+        """`deliver`, of the node's own alarms."""
 
 
 class Figures(Protocol):
@@ -382,7 +396,7 @@ class LinkServer:
             return Done(number, receipt=await self._link.hand_over(request.plan, manifest, body))
         return await self._say(number, request)
 
-    async def _say(self, number: int, request: Emit | Countersign | Say | Deliver | Tell) -> Done:
+    async def _say(self, number: int, request: Emit | Countersign | Say | Deliver | Warn | Tell) -> Done:
         """Words rather than freight."""
         if isinstance(request, Tell):
             if self._figures is not None:
@@ -391,6 +405,8 @@ class LinkServer:
         if isinstance(request, Deliver):
             arrived = await self._sinks.deliver(request.sink, request.number, request.outcomes)
             return Done(number, stored=arrived)
+        if isinstance(request, Warn):
+            return Done(number, stored=await self._sinks.warn(request.sink, request.number, request.notices))
         if isinstance(request, Emit):
             return Done(number, stored=await self._link.emit(request.event))
         if isinstance(request, Countersign):

@@ -10,8 +10,10 @@ from reuna.core import bins, labelled
 from reuna.core.contract import contract
 from reuna.core.contract_report import smallest, told
 from reuna.core.fingerprint import WHAT as DATA
+from reuna.core.notices import NodeAlarm, least_rows
 from reuna.core.readiness import needs_of, word_of
 from reuna.core.records import Contribution, Event, Member, Plan
+from reuna.exchange.flows import TO_A_SINK
 from reuna.exchange.intents import Leaving
 from reuna.learn.grid import sum_width, update_width
 from reuna.loop import train
@@ -59,7 +61,26 @@ def prediction(
 ) -> Leaving:
     """Answers on their way to a sink; a delivery is a round of its own, and all its messages one payload."""
     data = b"".join(messages)
-    request = Request("prediction", to, len(data), now, f"sink/{sink}", delivery, values=values)
+    request = Request("prediction", to, len(data), now, f"{TO_A_SINK}{sink}", delivery, values=values)
+    return Leaving(request, digest_bytes(data))
+
+
+def node_alarms(
+    sink: str, to: str, delivery: int, alarms: Sequence[NodeAlarm], messages: Sequence[bytes], now: float
+) -> Leaving:
+    """A node's own alarms on their way to a sink: statistics over rows."""
+    data, rows = b"".join(messages), least_rows(alarms)
+    request = Request(
+        "statistic",
+        to,
+        len(data),
+        now,
+        f"{TO_A_SINK}{sink}",
+        delivery,
+        samples=rows,
+        values=len(alarms),
+        cell=rows,
+    )
     return Leaving(request, digest_bytes(data))
 
 

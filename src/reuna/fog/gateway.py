@@ -32,6 +32,7 @@ from reuna.adapters.tls import KeyPair, client_context, server_context
 from reuna.adapters.trust_store import TrustStore
 from reuna.core.errors import BadMessage
 from reuna.core.figures import Figure
+from reuna.core.mqtt_listener import MqttListener
 from reuna.core.ports import Clock
 from reuna.core.records import Event, Hello, Identity
 from reuna.exchange.admission import Admission, alarm_fields, node_fields
@@ -48,6 +49,7 @@ from reuna.exchange.room import tell_durability
 from reuna.exchange.rounds import Rounds
 from reuna.exchange.stored import keep_stored
 from reuna.fog.figures import collect
+from reuna.fog.machines import machines_of
 from reuna.fog.stock import Stock
 from reuna.fog.train import Combiner
 from reuna.trust.enrolment import Node
@@ -76,7 +78,8 @@ async def _run(settings: dict[str, Any], changes: Changes, stack: AsyncExitStack
     listener = await listening(settings["metrics.listen"], clock)
     door = Door(settings, "edge", folder, lambda _invite: settings_of_an_edge(settings))
     stack.callback(door.register.close)
-    nats = await start_nats(settings, folder, door.admission.names, stack)
+    machines = machines_of(settings)
+    nats = await start_nats(settings, folder, door.admission.names, stack, machines)
     serving, dialling = _site_server_context(settings), client_context(*_site(settings), ("gateway", name))
     bus = await NatsBus.connect(nats_url(settings), dialling, name)
     stack.push_async_callback(bus.close)
@@ -122,7 +125,7 @@ async def _run(settings: dict[str, Any], changes: Changes, stack: AsyncExitStack
     hear = partial(_hello, door.admission, combiner, news, presence)
     await bus.subscribe("hello.>", hear)
     await bus.follow("event.>", "up", lambda subject, data: _pass_event(egress, subject, data))
-    desk = Desk(settings, nats, server, combiner, presence)
+    desk = Desk(settings, nats, server, combiner, presence, machines)
     await door.keep(_site(settings), [serving, dialling], desk.on_names, desk.on_files, stack)
     taking = asyncio.create_task(_take_changes(changes, door.admission))
     stack.callback(taking.cancel)
@@ -144,7 +147,9 @@ class Desk:
         server: DepotServer,
         combiner: Combiner,
         presence: Presence,
+        machines: MqttListener | None = None,
     ) -> None:
+        self._machines = machines
         self._settings = settings
         self._nats = nats
         self._server = server
@@ -156,10 +161,10 @@ class Desk:
         self._server.recheck()
         self._combiner.edges = names
         self._presence.changed()
-        await self._nats.reload(leaf_config(self._settings, names))
+        await self._nats.reload(leaf_config(self._settings, names, self._machines))
 
     async def on_files(self) -> None:
-        await self._nats.reload(leaf_config(self._settings, self._combiner.edges))
+        await self._nats.reload(leaf_config(self._settings, self._combiner.edges, self._machines))
 
 
 async def _take_changes(changes: Changes, admission: Admission) -> None:
@@ -248,11 +253,15 @@ def settings_of_an_edge(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 async def start_nats(
-    settings: dict[str, Any], folder: Path, edges: Collection[str], stack: AsyncExitStack
+    settings: dict[str, Any],
+    folder: Path,
+    edges: Collection[str],
+    stack: AsyncExitStack,
+    machines: MqttListener | None = None,
 ) -> NatsServer:
     """The site's nats-server, kept running."""
     binary = find_server(Path(settings["nats_server"]) if settings["nats_server"] else None)
-    server = NatsServer(binary, leaf_config(settings, edges), folder / "nats")
+    server = NatsServer(binary, leaf_config(settings, edges, machines), folder / "nats")
     await server.start()
     stack.push_async_callback(server.stop)
     watching = asyncio.create_task(keep_stored(server, SystemClock(), log))
@@ -260,8 +269,10 @@ async def start_nats(
     return server
 
 
-def leaf_config(settings: Mapping[str, Any], edges: Collection[str]) -> LeafConfig:
-    """The site's server: account SITE for the edges, OUT for the link to the hub."""
+def leaf_config(
+    settings: Mapping[str, Any], edges: Collection[str], machines: MqttListener | None
+) -> LeafConfig:
+    """The site's server: account SITE for the edges, OUT for the link to the hub, and one for machines."""
     return LeafConfig(
         fleet=settings["fleet"],
         name=settings["name"],
@@ -270,6 +281,7 @@ def leaf_config(settings: Mapping[str, Any], edges: Collection[str]) -> LeafConf
         port=settings["listen.nats_port"],
         tls=KeyPair(*_site(settings)),
         hub=settings["parent.leaf"],
+        machines=machines,
         uplink=KeyPair(
             Path(settings["tls.certificate"]), Path(settings["tls.key"]), Path(settings["tls.authority"])
         ),
