@@ -6,9 +6,10 @@
 Each plant has its 53 signals with their units. A row of a recording stands for 3 minutes; ``--speed 180``
 gives one a second. The recordings named by ``--run`` are played one after the other, then again. ``--mix
 SEED`` plays 2 hours of a test recording at a time instead, a quarter of them with a fault that the plant has
-seen in training; which, the seed says. ``--now FILE`` says in which operating mode each plant is, and is read
-before each of these; ``--truth FOLDER`` is told what was true when. ``--sources FILE`` writes the settings
-with which `reuna source` reads the plants. The server has no security and listens on this machine alone.
+seen in training; which, the seed says. ``--now FILE`` says in which operating mode each plant is, before
+each row; the plants stand still until it is there. ``--truth FOLDER`` is told what was true when. ``--sources
+FILE`` writes the settings with which `reuna source` reads the plants. The server has no security and listens
+on this machine alone.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ SPLIT = 0
 STRETCH = 40  #: rows of `--mix` that are of one recording: 2 hours
 FAULTY = 0.25  #: share of them with a fault
 SETTLED = 5  #: rows after its onset from which on a fault is played
+STANDS_S = 0.1  #: between two looks whether plants that stand still begin
 BUSY = 3  #: exit status when something else has the port
 
 
@@ -55,7 +57,7 @@ class Now(msgspec.Struct, frozen=True):
 
 
 def write_now(file: Path, now: Now) -> None:
-    """From the next two hours on the plants are so."""
+    """From the next row on the plants are so."""
     replace_file(file, msgspec.json.encode(now), 0o644)
 
 
@@ -91,14 +93,22 @@ class Mixed:
     now: Path | None
 
     def feed(self) -> Iterator[Row]:
-        """Row after row, for ever; what the plant is like now is looked at before each stretch."""
+        """Row after row, for ever; a stretch ends when the plant is not as it was."""
         rng, number = default_rng([self.seed, self.plant]), 0
         while True:
-            now = msgspec.json.decode(self.now.read_bytes(), type=Now) if self.now else Now()
+            now = self._look()
             data = load_plant(now.modes[self.plant], now.split, self.archive)
             values, fault = stretch(data, rng)
-            yield from (Row(row, fault, number) for row in values)
+            for row in values:
+                if self._look() != now:
+                    break
+                yield Row(row, fault, number)
             number += 1
+
+    def _look(self) -> Now:
+        if self.now is None or not self.now.is_file():
+            return Now()
+        return msgspec.json.decode(self.now.read_bytes(), type=Now)
 
 
 def stretch(data: PlantData, rng: Generator) -> tuple[NDArray[np.float32], int]:
@@ -163,7 +173,12 @@ def sources_toml(url: str, plant: int, signals: Sequence[Signal], speed: float) 
 
 
 async def serve(
-    port: int, speed: float, signals: Sequence[Signal], plants: Sequence[Played | Mixed], truth: Path | None
+    port: int,
+    speed: float,
+    signals: Sequence[Signal],
+    plants: Sequence[Played | Mixed],
+    now: Path | None = None,
+    truth: Path | None = None,
 ) -> None:
     """Until it is cancelled. It says on its output when it listens. Raises `OSError` when it cannot.
 
@@ -184,6 +199,8 @@ async def serve(
     ]
     async with server:
         print(f"serving opc.tcp://{HOST}:{port}", flush=True)
+        while now is not None and not now.is_file():  # noqa: ASYNC110 - another process makes it
+            await asyncio.sleep(STANDS_S)
         began, began_at, shown = time.monotonic(), time.time(), 0
         step_s = 60 * MINUTES / speed
         while True:
@@ -270,7 +287,7 @@ def main(words: Sequence[str] | None = None) -> None:
     try:
         logging.getLogger("asyncua").setLevel(logging.CRITICAL)  # that it has no security is known
         with contextlib.suppress(KeyboardInterrupt, asyncio.CancelledError):
-            asyncio.run(_until_told(serve(args.port, args.speed, signals, plants, args.truth)))
+            asyncio.run(_until_told(serve(args.port, args.speed, signals, plants, args.now, args.truth)))
     except OSError as error:
         if error.errno != errno.EADDRINUSE:
             raise

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -139,7 +138,7 @@ class Unattended:
     def end(self) -> None:
         """End what `begin` began, the last first."""
         for process in reversed(self._running):
-            process.send_signal(signal.SIGINT)
+            process.terminate()  # SIGINT is ignored by what a shell began in the background
             process.wait()
 
     # --- what is looked at ------------------------------------------------------------------------
