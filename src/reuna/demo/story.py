@@ -40,6 +40,7 @@ from reuna.fleet.supervise import Supervisor, undisturbed
 SPEED = 600.0  #: how many times faster than life the plants are: an hour takes 6 s
 SEED = 1  #: which recordings are played
 LOOK_S = 0.5
+READY_S = 180.0  #: within which the places have to be there: they begin beside plants, on two cores
 LATENESS_S = 1.0
 LEAST = 4  #: windows of each plant by which a release is judged, and that are waited for
 MACHINES = 3  #: at which the process has to move before anything is trained again
@@ -205,7 +206,7 @@ class Story:
         self._say_command("reuna", "up", f"{FLEET}/fleet.toml")
         scene.doing("places begin")
         await self._supervisor.start()
-        await ready(works.fleet, works.operator, self._supervisor, self._job.runs / LOGS)
+        await ready(works.fleet, works.operator, self._supervisor, self._job.runs / LOGS, READY_S)
         count = len(await asyncio.to_thread(self._supervisor.processes))
         scene.line(
             f"{count} processes over mutual TLS; each edge has its own plant's data, which stays there"

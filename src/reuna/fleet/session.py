@@ -308,14 +308,18 @@ def sign_code(job: Job, fleet: Fleet, watch: Watch) -> None:
 
 
 async def ready(
-    fleet: Fleet, operator: Operator, supervisor: Supervisor | None, logs: Path | None = None
+    fleet: Fleet,
+    operator: Operator,
+    supervisor: Supervisor | None,
+    logs: Path | None = None,
+    within_s: float = READY_S,
 ) -> None:
     """Until every node has been heard of. Raises `ServerFailed` with the log of one that was not.
 
     ``logs`` is where the places' logs go when the fleet ends.
     """
     wanted = {place.name: place for place in fleet.places if place.kind != "cloud"}
-    deadline = time.monotonic() + READY_S
+    deadline = time.monotonic() + within_s
     heard: set[str] = set()
     while time.monotonic() < deadline:
         for place in fleet.places:
