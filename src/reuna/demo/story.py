@@ -318,9 +318,9 @@ class Story:
         for node, (old, new) in job.amend.items():
             amend(fleet.folder / node / "policy.toml", read_key(key_file(fleet.folder)), old, new)
         signals = plants.signals()
-        for number, place in enumerate(fleet.of("edge")):
+        for place in fleet.of("edge"):
             url = f"opc.tcp://{HOST}:{self._port}"
-            read_machine(place, sources_toml(url, number, signals, SPEED), LATENESS_S)
+            read_machine(place, sources_toml(url, _plant(place.name), signals, SPEED), LATENESS_S)
         return fleet
 
     async def _serve(self, words: list[str]) -> None:
@@ -373,8 +373,8 @@ class Story:
 
     def _write_next(self, modes: tuple[int, ...]) -> None:
         archive = plants.read_archive()
-        for number, name in enumerate(self._works.names):
-            plants.write_plant_folder(modes[number], self._after, self._next / name, archive)
+        for name in self._works.names:
+            plants.write_plant_folder(modes[_plant(name)], self._after, self._next / name, archive)
 
     def _new_tables(self) -> None:
         """The recordings of the new mode take the place of those of the old one."""
@@ -411,8 +411,10 @@ class Story:
 
     def _windows(self) -> dict[str, list[Judged]]:
         return {
-            place.name: judged.judged(place.folder / "state", self._truth / f"plant-{number}.csv", SPEED)
-            for number, place in enumerate(self._works.fleet.of("edge"))
+            place.name: judged.judged(
+                place.folder / "state", self._truth / f"plant-{_plant(place.name)}.csv", SPEED
+            )
+            for place in sorted(self._works.fleet.of("edge"), key=lambda each: each.name)
         }
 
     async def _until_judged(self, version: int, since: float) -> None:
@@ -457,6 +459,15 @@ class Story:
             found.commands,
         )
         return told, first, Finished(folder, read_result(folder))
+
+
+def _plant(edge: str) -> int:
+    """Which plant an edge is at: they are counted from 1, as people do.
+
+    >>> _plant("plant-3")
+    2
+    """
+    return int(edge.rpartition("-")[2]) - 1
 
 
 def mean(shares: dict[str, float | None]) -> float | None:
