@@ -166,6 +166,7 @@ OPTIONS: tuple[Option, ...] = (
         "s",
         between(0, 86_400),
     ),
+    Option("restamped", bool, False, "opcua: a value that did not change and has a newer time is sent too"),
     Option(
         "timestamps",
         str,
@@ -258,6 +259,7 @@ class OpcUaSettings:
     password_file: str = ""
     publish_s: float = 0.5
     unchanged_s: float = 10.0
+    restamped: bool = False
     timestamps: Stamp = "source"
     silence_s: float = 10.0
     backfill_s: float = 86_400.0

@@ -161,7 +161,7 @@ def sources_toml(url: str, plant: int, signals: Sequence[Signal], speed: float) 
         'security = "none"',
         f"every_s = {every_s}",
         f"publish_s = {max(0.02, min(0.5, every_s))}",
-        f"unchanged_s = {every_s}",  # a plant's analysers say the same for minutes; each row has all signals
+        "restamped = true",  # a plant's analysers say the same for minutes, and each row has all signals
         f"speed = {speed}",
         "",
         f"[sources.plant-{plant}.tags]",
