@@ -19,7 +19,7 @@ from typing import Any, Protocol
 import msgspec
 
 from reuna.adapters.trust_keys import read_key
-from reuna.core.errors import ReunaError, ServerFailed
+from reuna.core.errors import ReunaError, RunFailed, ServerFailed
 from reuna.demo import judged, plants
 from reuna.demo.job import PROJECT
 from reuna.demo.judged import Judged, between, share
@@ -251,6 +251,11 @@ class Story:
         before = self._shares(1, 0.0, time.time())
         scene.line(f"named rightly: {_by_plant(before)}")
         scene.line(f"an answer takes {self._p50():.0f} ms (median), and stays at its plant")
+        if (early := await asyncio.to_thread(self._process_alarm, 0)) is not None:
+            raise RunFailed(
+                f"an alarm before anything drifted: {_shortened(early['sentence'])}",
+                "This machine may be too busy to read six plants: try again when less goes on.",
+            )
 
     def _alone(self, first: Finished) -> None:
         """From here on nobody is there."""
