@@ -213,6 +213,7 @@ async def serve(
                     await _show(server, each, row.values, datetime.fromtimestamp(at, UTC))
                 if truth is not None:
                     _tell(truth, plants, rows, at)
+                await asyncio.sleep(0)  # who listens is answered, also while late rows are caught up with
 
 
 def _tell(truth: Path, plants: Sequence[Played | Mixed], rows: Sequence[Row], at: float) -> None:
