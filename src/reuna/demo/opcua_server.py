@@ -162,6 +162,7 @@ def sources_toml(url: str, plant: int, signals: Sequence[Signal], speed: float) 
         f"every_s = {every_s}",
         f"publish_s = {max(0.02, min(0.5, every_s))}",
         "restamped = true",  # a plant's analysers say the same for minutes, and each row has all signals
+        "silence_s = 60",
         f"speed = {speed}",
         "",
         f"[sources.plant-{plant}.tags]",

@@ -39,13 +39,14 @@ from reuna.fleet.supervise import Supervisor, undisturbed
 
 SPEED = 600.0  #: how many times faster than life the plants are: an hour takes 6 s
 SEED = 1  #: which recordings are played
-LOOK_S = 0.5
+LOOK_S = 1.0  #: between two looks at the fleet
 READY_S = 180.0  #: within which the places have to be there: they begin beside plants, on two cores
 LATENESS_S = 4.0  #: rows may come so late on a machine that has other work as well
 LEAST = 4  #: windows of each plant by which a release is judged, and that are waited for
 MACHINES = 3  #: at which the process has to move before anything is trained again
 FULL_S = 10.0  #: from which on every window of the plants is of rows that were read
 HOLD_S = 5.0  #: for so long
+BUSY = "This machine may be too busy to read six plants: try again when less goes on."
 PACE = f"""
 # The demo's plants are {SPEED:g} times faster than life, so trials, waves and blocks are of seconds.
 [fallback]
@@ -55,6 +56,7 @@ hold_rows = 10
 [operate]
 trial_s = 3
 min_windows = 2
+max_safe = 0.8
 max_latency_ms = 30000
 
 [monitoring]
@@ -254,7 +256,7 @@ class Story:
         if (early := await asyncio.to_thread(self._process_alarm, 0)) is not None:
             raise RunFailed(
                 f"an alarm before anything drifted: {_shortened(early['sentence'])}",
-                "This machine may be too busy to read six plants: try again when less goes on.",
+                BUSY,
             )
 
     def _alone(self, first: Finished) -> None:
@@ -362,7 +364,7 @@ class Story:
         self._scene.command(*words)
 
     async def _look(self) -> None:
-        """What the fleet is like, twice a second; what cannot be asked now is asked later."""
+        """What the fleet is like; what cannot be asked now is asked later."""
         while True:
             with suppress(ReunaError):
                 self._found.samples.append(await asyncio.to_thread(self._sample))
@@ -401,20 +403,26 @@ class Story:
         return 0
 
     async def _follow(self, version: int) -> None:
-        """Say each step of the rollout, until it is over."""
-        works, said = self._works, ""
+        """Say each step of the rollout, until it is done. Raises `RunFailed`."""
+        said = ""
         while True:
+            found: dict[str, Any] = {}
             with suppress(ReunaError):
-                name = next((e["rollout"] for e in works.rollouts() if e["version"] == version), "")
-                if name:
-                    found = await asyncio.to_thread(works.operator.rollout, name)
-                    words = rollout_line(found).partition("; until")[0]
-                    if words != said:
-                        said = words
-                        self._scene.line(f"{time.time() - self._found.moments['drift']:4.0f} s  {said}")
-                    if found["phase"] in FINAL:
-                        return
+                found = await asyncio.to_thread(self._rollout, version)
+            words = rollout_line(found).partition("; until")[0] if found else ""
+            if words not in ("", said):
+                said = words
+                self._scene.line(f"{time.time() - self._found.moments['drift']:4.0f} s  {said}")
+            if found and found["phase"] == "done":
+                return
+            if found and found["phase"] in FINAL:
+                raise RunFailed(words, BUSY)
             await asyncio.sleep(LOOK_S)
+
+    def _rollout(self, version: int) -> dict[str, Any]:
+        """Where the rollout of a version is; empty while there is none."""
+        name = next((each["rollout"] for each in self._works.rollouts() if each["version"] == version), "")
+        return self._works.operator.rollout(name) if name else {}
 
     def _since_drift(self, moment: str) -> float:
         return self._found.moments[moment] - self._found.moments["drift"]
