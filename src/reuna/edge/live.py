@@ -56,7 +56,7 @@ class Tagged(Protocol):
 
 
 class Declared(Protocol):
-    """A source as it is declared, of whatever kind; a replay has a ``speed`` besides."""
+    """A source as it is declared, of whatever kind; a replay or simulation has a ``speed`` besides."""
 
     @property
     def name(self) -> str: ...
@@ -102,7 +102,7 @@ def wired(held: Held, sources: Iterable[Declared]) -> Wiring:
     if not found:
         raise NotLive(f"no source has a tag that is a signal of {named(held)}: {', '.join(held.signals[:5])}")
     if len(set(speeds.values())) > 1:
-        raise NotLive(f"the sources of {named(held)} are replayed with different speeds")
+        raise NotLive(f"the sources of {named(held)} have different speeds")
     silent = tuple(name for name in held.signals if all(name not in names for names in found.values()))
     speed = next(iter(speeds.values()))
     return Wiring({source: tuple(names) for source, names in found.items()}, speed, silent)
