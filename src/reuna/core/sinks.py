@@ -19,7 +19,7 @@ from typing import Literal, Protocol
 
 import msgspec
 
-from reuna.core.outcomes import Outcome, State
+from reuna.core.outcomes import Outcome, Place, State
 
 What = Literal["every", "changes"]
 WHATS = ("every", "changes")
@@ -36,6 +36,7 @@ class Answer(msgspec.Struct, frozen=True):
 
     ``id`` is the same whenever the same window is sent again. Times are source times, ns since the epoch, of
     the window's first and last row. ``answer``, and each number of ``output``: null where it is not finite.
+    ``place``: where it was decided.
     """
 
     id: str
@@ -49,6 +50,7 @@ class Answer(msgspec.Struct, frozen=True):
     answer: float | None
     confidence: float | None
     output: tuple[float | None, ...]
+    place: Place = "edge"
 
 
 class Sink(Protocol):
@@ -116,6 +118,7 @@ def told(node: str, outcome: Outcome) -> Answer:
         _finite(outcome.answer),
         outcome.confidence,
         tuple(map(_finite, outcome.output)),
+        outcome.place,
     )
 
 

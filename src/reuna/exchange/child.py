@@ -26,6 +26,7 @@ from reuna.core.figures import Figure
 from reuna.core.outcomes import Outcome
 from reuna.core.ports import Blob, HandlePlan
 from reuna.core.records import Contribution, Event, Hello, Member, Receipt, Rehearsal, ShownHead, Terms, Work
+from reuna.core.second import Doubtful, Opinions
 from reuna.exchange.link import EgressSettings, Frames, RemoteLink
 
 log = logging.getLogger("reuna.egress")
@@ -128,6 +129,9 @@ class EgressProcess:
 
     async def tell(self, process: str, figures: Sequence[Figure]) -> None:
         await self._again(lambda link: link.tell(process, figures))
+
+    async def advise(self, asked: Doubtful) -> Opinions:
+        return await self._again(lambda link: link.advise(asked))
 
     async def _again(self, call: Callable[[RemoteLink], Awaitable[T]]) -> T:
         while True:

@@ -36,7 +36,7 @@ RUNS = "runs"  #: what the ledger says of a bundle when it is let
 STOPPED = "stopped"  #: why nothing leaves while the kill switch is on
 NONE_LEAVES = 2**53  #: rows behind a count where no rule lets any leave
 REPEATS = ("presence",)  #: kinds whose equal bytes are another payload each time
-ASKED_AGAIN = ("prediction",)  #: kinds that are asked again before they leave again: their tries take days
+ASKED_AGAIN = ("prediction", "window")  #: kinds asked again before the same leaves again: days may be between
 
 
 Passage = tuple[int, ...]  #: numbers of the ledger's entries under which payloads leave

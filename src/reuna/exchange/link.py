@@ -22,6 +22,7 @@ from reuna.core.foreign import UNREADABLE, told
 from reuna.core.outcomes import Outcome
 from reuna.core.ports import Blob, HandlePlan, Link
 from reuna.core.records import Contribution, Event, Hello, Member, Receipt, Rehearsal, ShownHead, Terms, Work
+from reuna.core.second import Doubtful, Opinions
 from reuna.trust.policy import DATASET
 
 MAX_FRAME = 4_000_000
@@ -119,7 +120,11 @@ class Tell(msgspec.Struct, tag=True):
     figures: list[Figure]
 
 
-Request = Fetch | Approved | Rehearse | Submit | HandOver | Emit | Say | Countersign | Deliver | Tell
+class Advise(msgspec.Struct, tag=True):
+    asked: Doubtful
+
+
+Request = Fetch | Approved | Rehearse | Submit | HandOver | Emit | Say | Countersign | Deliver | Tell | Advise
 
 
 class Call(msgspec.Struct, tag=True):
@@ -140,6 +145,7 @@ class Done(msgspec.Struct, tag=True):
     stored: bool = False
     receipt: Receipt | None = None
     signed: bytes = b""
+    opinions: Opinions | None = None
     code: str = ""
     reason: str = ""
     message: str = ""
@@ -271,6 +277,13 @@ class RemoteLink:
         """See `Figures.tell`."""
         await self._call(Tell(process, list(figures)))
 
+    async def advise(self, asked: Doubtful) -> Opinions:
+        """See `Fog.advise`."""
+        opinions = (await self._call(Advise(asked))).opinions
+        if opinions is None:
+            raise BadMessage("the egress of this node says nothing of what the fog says")
+        return opinions
+
     async def _call(self, request: Request) -> Done:
         self._number += 1
         number = self._number
@@ -315,6 +328,17 @@ class Sinks(Protocol):
         """
 
 
+class Fog(Protocol):
+    """What in the egress asks the fog about windows that the edge is unsure of."""
+
+    async def advise(self, asked: Doubtful) -> Opinions:
+        """What the fog says, an opinion for each window. Asked once; an answer that is late is none.
+
+        Raises `Refused` ('policy' when the site's policy keeps the windows here), `Unreachable`,
+        `BadMessage`, `DiskFull`.
+        """
+
+
 class Figures(Protocol):
     """What in the egress shows figures of the place's processes."""
 
@@ -326,13 +350,14 @@ class LinkServer:
     """The egress's side: serves the calls of its place, several at a time. ``figures``: None shows none."""
 
     def __init__(
-        self, frames: Frames, link: Link, heads: Heads, sinks: Sinks, figures: Figures | None = None
+        self, frames: Frames, link: Link, heads: Heads, sinks: Sinks, fog: Fog, figures: Figures | None = None
     ) -> None:
         self._figures = figures
         self._frames = frames
         self._link = link
         self._heads = heads
         self._sinks = sinks
+        self._fog = fog
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
@@ -382,7 +407,7 @@ class LinkServer:
             return Done(number, receipt=await self._link.hand_over(request.plan, manifest, body))
         return await self._say(number, request)
 
-    async def _say(self, number: int, request: Emit | Countersign | Say | Deliver | Tell) -> Done:
+    async def _say(self, number: int, request: Emit | Countersign | Say | Deliver | Tell | Advise) -> Done:
         """Words rather than freight."""
         if isinstance(request, Tell):
             if self._figures is not None:
@@ -391,6 +416,8 @@ class LinkServer:
         if isinstance(request, Deliver):
             arrived = await self._sinks.deliver(request.sink, request.number, request.outcomes)
             return Done(number, stored=arrived)
+        if isinstance(request, Advise):
+            return Done(number, opinions=await self._fog.advise(request.asked))
         if isinstance(request, Emit):
             return Done(number, stored=await self._link.emit(request.event))
         if isinstance(request, Countersign):
