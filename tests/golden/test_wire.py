@@ -28,6 +28,7 @@ from reuna.core.records import (
     Said,
     ShownHead,
 )
+from reuna.core.second import Doubtful, Opinion, Opinions, Window
 from reuna.wire import LIMITS, OLDEST, VERSION, decode, digest_bytes, encode
 
 GOLDEN = Path(__file__).with_name("wire-1.json")
@@ -62,6 +63,11 @@ MESSAGES: dict[str, msgspec.Struct] = {
     "news": News(7),
     "hello of 2": Hello("n1", "b0", "0.2.0", ("e1", "e2"), protocol=2, oldest=1),
     "shown": ShownHead(b"head", b"k" * 32, (b"leaf", b"site"), b"proof"),
+    "doubtful": Doubtful(
+        "pumps-big", 60.0, 600_000_000, {"flow_m3_h": "m3/h"},
+        (Window(1_800_000_000_000_000_000, 1, 2, {"flow_m3_h": (bytes(16), b"\x01\x00")}),), 2.0,
+    ),
+    "opinions": Opinions(3, "ab" * 32, (Opinion(True, False, 1.0, (0.25, 0.75), ""),)),
     "spec": RunSpec(
         "r-1", "p", "fault-classification", "all", 3, "fedavg", {"n1": ("e1",)}, "ab" * 32, 72, 10, "cd" * 32, 5
     ),

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from reuna.core import fallback, gates, health, monitoring
+from reuna.core import fallback, gates, health, inference, monitoring
 from reuna.core import machines as machine_types
 from reuna.core.contract import KEY, MAX_BAD, SIGNAL_KEYS, as_settings, contract_of, mistake, odd
 from reuna.core.errors import SettingsError
@@ -25,7 +25,14 @@ from reuna.core.settings import REQUIRED, Option, Source, between, one_of, parse
 TASKS = ("fault-classification", "anomaly-detection", "remaining-useful-life")
 OWN_SECTIONS = ("train", "data")
 RUNS_OWN = ("strategy.name", "strategy.rounds")  #: the rest of the section is the strategy's
-RESERVED = (KEY, "signals", fallback.KEY, health.KEY, monitoring.KEY)  #: no names for settings of a project
+RESERVED = (
+    KEY,
+    "signals",
+    fallback.KEY,
+    health.KEY,
+    inference.KEY,
+    monitoring.KEY,
+)  #: no names for settings of a project
 
 PROJECT: tuple[Option, ...] = (
     Option("project.name", str, REQUIRED, "name of the project"),
@@ -113,6 +120,7 @@ PROJECT: tuple[Option, ...] = (
     ),
     *fallback.OPTIONS,
     *health.OPTIONS,
+    *inference.OPTIONS,
     *monitoring.OPTIONS,
     Option(
         "machines",
@@ -185,6 +193,7 @@ def project_settings(sources: Sequence[Source], takes: Mapping[str, Collection[s
             *_own_mistakes(read, takes),
             *odd(read),
             *fallback.odd(read),
+            *inference.odd(read),
             *monitoring.odd(read),
         ]
 
@@ -268,6 +277,7 @@ def _settings(values: Mapping[str, Any]) -> dict[str, Setting]:
     settings |= gates.as_settings(gates.gates(values["gates"]))
     settings |= fallback.as_settings(fallback.fallback_of(values))
     settings |= health.as_settings(health.health_of(values))
+    settings |= inference.as_settings(inference.inference_of(values))
     settings |= monitoring.as_settings(monitoring.monitoring_of(values))
     for name, value in values.items():
         section, _, key = name.partition(".")

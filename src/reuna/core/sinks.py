@@ -20,7 +20,7 @@ from typing import Literal, Protocol, TypeAlias
 import msgspec
 
 from reuna.core.notices import KeptNotice, NodeAlarm, Notice
-from reuna.core.outcomes import Outcome, State
+from reuna.core.outcomes import Outcome, Place, State
 
 What = Literal["every", "changes", "alarms"]
 WHATS = ("every", "changes", "alarms")
@@ -38,6 +38,7 @@ class Answer(msgspec.Struct, frozen=True):
 
     ``id`` is the same whenever the same window is sent again. Times are source times, ns since the epoch, of
     the window's first and last row. ``answer``, and each number of ``output``: null where it is not finite.
+    ``place``: where it was decided.
     """
 
     id: str
@@ -51,6 +52,7 @@ class Answer(msgspec.Struct, frozen=True):
     answer: float | None
     confidence: float | None
     output: tuple[float | None, ...]
+    place: Place = "edge"
 
 
 #: One delivery: a sink is told the one or the other.
@@ -123,6 +125,7 @@ def told(node: str, outcome: Outcome) -> Answer:
         _finite(outcome.answer),
         outcome.confidence,
         tuple(map(_finite, outcome.output)),
+        outcome.place,
     )
 
 

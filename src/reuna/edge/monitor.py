@@ -39,8 +39,8 @@ from reuna.core.sources import ns_of
 from reuna.core.watch import LEAST, Reference, Rule, Said, State, compare, reference, step
 from reuna.core.watched import WHAT, Watched, as_fields
 from reuna.edge.notices import Notices
-from reuna.edge.predict import Held
 from reuna.edge.slots import folder_name
+from reuna.exchange.predict import Held
 
 log = logging.getLogger("reuna.watch")
 STATE = "watch"  #: in a node's state folder

@@ -27,6 +27,7 @@ from reuna.core.notices import Notice
 from reuna.core.outcomes import Outcome
 from reuna.core.ports import Blob, HandlePlan
 from reuna.core.records import Contribution, Event, Hello, Member, Receipt, Rehearsal, ShownHead, Terms, Work
+from reuna.core.second import Doubtful, Opinions
 from reuna.exchange.link import EgressSettings, Frames, RemoteLink
 
 log = logging.getLogger("reuna.egress")
@@ -132,6 +133,9 @@ class EgressProcess:
 
     async def warn(self, sink: str, number: int, notices: Sequence[Notice]) -> bool:
         return await self._again(lambda link: link.warn(sink, number, notices))
+
+    async def advise(self, asked: Doubtful) -> Opinions:
+        return await self._again(lambda link: link.advise(asked))
 
     async def _again(self, call: Callable[[RemoteLink], Awaitable[T]]) -> T:
         while True:

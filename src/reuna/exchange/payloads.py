@@ -13,6 +13,8 @@ from reuna.core.fingerprint import WHAT as DATA
 from reuna.core.notices import NodeAlarm, least_rows
 from reuna.core.readiness import needs_of, word_of
 from reuna.core.records import Contribution, Event, Member, Plan
+from reuna.core.second import Doubtful
+from reuna.core.sources import NS
 from reuna.exchange.flows import TO_A_SINK
 from reuna.exchange.intents import Leaving
 from reuna.learn.grid import sum_width, update_width
@@ -80,6 +82,23 @@ def node_alarms(
         samples=rows,
         values=len(alarms),
         cell=rows,
+    )
+    return Leaving(request, digest_bytes(data))
+
+
+def windows(asked: Doubtful, to: str, data: bytes, now: float) -> Leaving:
+    """Windows on their way to the fog; a round of its own is what is asked in a second of the sources."""
+    first_s = asked.windows[0].first_ns // NS
+    request = Request(
+        "window",
+        to,
+        len(data),
+        now,
+        f"fog/{asked.project}",
+        max(0, first_s),
+        samples=sum(each.count for each in asked.windows),
+        metrics=tuple(sorted({name for each in asked.windows for name in each.cells})),
+        values=sum(each.count * len(each.cells) for each in asked.windows),
     )
     return Leaving(request, digest_bytes(data))
 

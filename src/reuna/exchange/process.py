@@ -45,6 +45,7 @@ from reuna.exchange.link import EgressSettings, Frames, LinkServer
 from reuna.exchange.news import listen
 from reuna.exchange.releases import FOLDER, ReleaseHolder, drop_old, passed_on
 from reuna.exchange.room import tell_durability, when_there_is_room
+from reuna.exchange.second import SecondOpinions
 from reuna.exchange.sinks import open_gate
 from reuna.exchange.site import Site, open_site
 from reuna.exchange.trust import CodeRole, TrustGuard
@@ -105,7 +106,8 @@ async def serve(settings: EgressSettings, sock: socket.socket) -> None:
     board = _board(settings, site, arrivals, bus)
     beside = [asyncio.create_task(_once_connected(bus, each)) for each in work] + _showing(board, settings)
     sinks = open_gate(settings, flows, egress.in_time)
-    server = LinkServer(await Frames.over(sock), egress, heads, sinks, board)
+    fog = SecondOpinions(settings.parent_identity, flows, store, SystemClock(), ThreadOffload())
+    server = LinkServer(await Frames.over(sock), egress, heads, sinks, fog, board)
     serving = asyncio.create_task(_serve_when_ready(server, guard))
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, serving.cancel)
     connecting = asyncio.create_task(bus.connected())

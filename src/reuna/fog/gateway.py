@@ -44,10 +44,13 @@ from reuna.exchange.intake import Intake
 from reuna.exchange.link import EgressSettings
 from reuna.exchange.news import NewsDesk, Published
 from reuna.exchange.parent import address_of, host_of
+from reuna.exchange.predict import Confines
 from reuna.exchange.presence import Presence
 from reuna.exchange.room import tell_durability
 from reuna.exchange.rounds import Rounds
+from reuna.exchange.sandbox_settings import sandbox_limits
 from reuna.exchange.stored import keep_stored
+from reuna.fog.answer import FogAnswers, Place
 from reuna.fog.figures import collect
 from reuna.fog.machines import machines_of
 from reuna.fog.stock import Stock
@@ -95,6 +98,7 @@ async def _run(settings: dict[str, Any], changes: Changes, stack: AsyncExitStack
     await egress.listen(combiner.on_plan)
     await egress.start()
     stack.push_async_callback(egress.stop)
+    adviser = _adviser(settings, folder, known, stock, egress)
     server = await serve_depot(
         intake,
         settings["listen.host"],
@@ -102,8 +106,10 @@ async def _run(settings: dict[str, Any], changes: Changes, stack: AsyncExitStack
         serving,
         admit=door.admission.admit,
         witness=SiteWitness(egress),
+        adviser=adviser,
     )
     stack.push_async_callback(server.stop)
+    _keep_answering(adviser, stack)
     stack.callback(tell_durability, log, {"spool": spool})
     stack.push_async_callback(combiner.stop)
     if listener is not None:
@@ -135,6 +141,36 @@ async def _run(settings: dict[str, Any], changes: Changes, stack: AsyncExitStack
     stack.callback(starting.cancel)
     log.info("ready")
     await presence.keep()
+
+
+def _keep_answering(adviser: FogAnswers | None, stack: AsyncExitStack) -> None:
+    """Until the stack ends."""
+    if adviser is not None:
+        answering = asyncio.create_task(adviser.keep())
+        answering.add_done_callback(_said)
+        stack.push_async_callback(_ended, answering)
+
+
+def _said(task: asyncio.Task[None]) -> None:
+    """What ended by a fault of ours is in the log, whole."""
+    if not task.cancelled() and task.exception() is not None:
+        log.error("no window is answered any more", exc_info=task.exception())
+
+
+async def _ended(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+def _adviser(
+    settings: dict[str, Any], folder: Path, known: TrustStore, stock: Stock, egress: EgressProcess
+) -> FogAnswers | None:
+    """What answers windows of the edges; None where nobody gave it tables to scale by."""
+    if not settings["inference.data"]:
+        return None
+    confines = Confines(sandbox_limits(settings), settings["sandbox.min_level"])
+    place = Place(settings["name"], folder, Path(settings["inference.data"]).absolute(), confines)
+    return FogAnswers(place, known, stock.get, egress, SystemClock(), ThreadOffload())
 
 
 class Desk:

@@ -14,6 +14,7 @@ from reuna.core.settings import (
     address_or_none,
     between,
 )
+from reuna.exchange.sandbox_settings import SANDBOX
 
 FOG: tuple[Option, ...] = (
     Option("fleet", str, REQUIRED, "name of the fleet, as in the certificates"),
@@ -74,6 +75,14 @@ FOG: tuple[Option, ...] = (
         "host:port where this fog renews its certificates; empty: it does not",
         check=address_or_none,
     ),
+    Option(
+        "inference.data",
+        str,
+        "",
+        "folder with the tables that releases at this fog scale by; empty: none answers here",
+        there="folder",
+    ),
+    *SANDBOX,
     Option("nats_server", str, "", "path of a nats-server; empty: the system's or the wheel's"),
     Option("announce_s", float, 1.0, "how often an open round is announced again", "s", between(0.05, 60)),
     METRICS,

@@ -20,13 +20,14 @@ import msgspec
 from reuna.core.errors import BadMessage
 from reuna.core.foreign import UNREADABLE
 from reuna.core.records import Contribution, Event, Hello, News, Plan, Receipt, RunSpec, ShownHead
+from reuna.core.second import Doubtful, Opinions
 
 VERSION = 2  #: protocol number. 2: a hello says which its node speaks; plans of the task check; packed ones
 OLDEST = VERSION - 1  #: the oldest protocol that is still spoken; nodes are upgraded from the top down
 CHECKS = 2  #: the protocol from which on a node understands plans of the task ``check``
 PACKS = 2  #: the same of plans that come packed (`reuna.wire.packing`)
 
-#: Largest encoded message of each type, in bytes. NATS carries at most 1 MB.
+#: Largest encoded message of each type, in bytes. NATS carries at most 1 MB; the last two go over HTTPS.
 LIMITS: dict[type[msgspec.Struct], int] = {
     Plan: 1_000_000,
     Contribution: 1_000_000,
@@ -36,6 +37,8 @@ LIMITS: dict[type[msgspec.Struct], int] = {
     RunSpec: 1_000_000,
     ShownHead: 16_384,
     News: 64,
+    Doubtful: 3_500_000,
+    Opinions: 4_000_000,
 }
 
 _TAGS: dict[type[msgspec.Struct], int] = {
@@ -47,6 +50,8 @@ _TAGS: dict[type[msgspec.Struct], int] = {
     RunSpec: 6,
     ShownHead: 7,
     News: 8,
+    Doubtful: 9,
+    Opinions: 10,
 }
 #: Since which protocol each type of message is as it is now: the first byte of its bytes.
 SINCE: dict[type[msgspec.Struct], int] = dict.fromkeys(_TAGS, 1)

@@ -35,8 +35,8 @@ from reuna.core.source_settings import SourceSettings, StoreSettings, TagSetting
 from reuna.core.sources import BAD, GOOD, NS, Batch, Tag, column
 from reuna.edge import live
 from reuna.edge.live import Live, LiveSettings, shape_of, wired
-from reuna.edge.predict import Held, Predictor, held_of, read_release
-from reuna.edge.predict import held as held_from
+from reuna.exchange.predict import Held, Predictor, held_of, read_release
+from reuna.exchange.predict import held as held_from
 from reuna.wire.release import About
 from tests.pumps import RULES, Pumps, Row, make, rows_of, write
 
@@ -69,6 +69,7 @@ class Echo:
         look = rules.look_back(each.name for each in signals)
         self.held = Held("d", about, {}, agreed, rules, more.pop("length", 3), more.pop("step", 1), look)
         self.asked: list[Rows] = []
+        self.columns: tuple[str, ...] | None = None
 
     async def answer(self, rows: Rows) -> list[Outcome]:
         self.asked.append(rows)

@@ -24,7 +24,7 @@ from reuna.core.records import Event
 from reuna.core.watched import WHAT, Watched, is_watched, read_fields
 from reuna.edge.monitor import GATHERED, Monitor, ProjectWatch, watch_file
 from reuna.edge.notices import Notices, notices_file
-from reuna.edge.predict import Held
+from reuna.exchange.predict import Held
 from reuna.wire.release import About
 
 AGREED = Contract(
