@@ -29,6 +29,7 @@ from reuna.core.records import (
     ShownHead,
 )
 from reuna.wire import LIMITS, OLDEST, VERSION, decode, digest_bytes, encode
+from reuna.wire.codec import FIRST
 
 GOLDEN = Path(__file__).with_name("wire-1.json")
 GRID = Grid(16, -10)
@@ -107,10 +108,10 @@ def test_too_many_bytes_are_refused_before_they_are_decoded() -> None:
 
 def test_another_version_or_type_is_refused() -> None:
     data = encode(MESSAGES["hello"])
-    for version in (OLDEST - 1, VERSION + 1):
-        with pytest.raises(BadMessage, match="protocol 1 to 2"):
+    for version in (FIRST - 1, VERSION + 1):
+        with pytest.raises(BadMessage, match="protocol 1 to 3"):
             decode(Hello, bytes([version]) + data[1:])
-    for version in (OLDEST, VERSION):
+    for version in (FIRST, OLDEST, VERSION):
         assert decode(Hello, bytes([version]) + data[1:]) == MESSAGES["hello"]
     with pytest.raises(BadMessage, match="got a message of type 5"):
         decode(Event, data)

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -30,13 +30,15 @@ from reuna.core.errors import (
 )
 from reuna.core.ports import Blob, Blobs, Clock, Journal, Offload
 from reuna.core.records import Contribution, Member, Plan, RunSpec, Setting, Task
+from reuna.exchange.bodies import Whole
 from reuna.exchange.intake import Intake
 from reuna.exchange.room import SERVER_AWAY, when_there_is_room
+from reuna.exchange.steps import make_step
 from reuna.learn import grid as fixed
 from reuna.learn.strategies import strategy
 from reuna.loop import train
-from reuna.loop.plan import edges_of, round_plan, shared
-from reuna.wire import BLOCK, decode_plan, message_digest
+from reuna.loop.plan import INLINE_LIMIT, NO_STEP, Step, carried_after, edges_of, round_plan, shared
+from reuna.wire import decode_plan, message_digest
 
 log = logging.getLogger("reuna.cloud")
 Outcome = dict[str, Any]  #: what a journalled step returns; plain JSON values
@@ -45,6 +47,7 @@ MAX_ATTEMPTS = 20
 TOLD_OF_A_LIFE = (
     1000  #: what is told of a round in a later life of the run is counted from a multiple of this
 )
+OLDER_FOGS = "Upgrade the fogs, from the top down, or train with plain integers: `--set round.packed=false` and 8 bits or more."
 FIRST_WAIT_S, LAST_WAIT_S = 1.0, 30.0  #: until sites whose officers decide are asked again
 
 
@@ -52,7 +55,8 @@ FIRST_WAIT_S, LAST_WAIT_S = 1.0, 30.0  #: until sites whose officers decide are 
 class Ask:
     """What a round asks of every fog; ``before`` is `shared` of the round before it.
 
-    ``life`` is that of the run, see `reuna.core.ports.Journal`.
+    ``life`` is that of the run, see `reuna.core.ports.Journal`; ``carried`` and ``step`` are those of the
+    plan.
     """
 
     round: int
@@ -60,6 +64,8 @@ class Ask:
     model: str
     before: str
     life: int = 1
+    carried: Mapping[str, int] = field(default_factory=dict)
+    step: Step = NO_STEP
 
     def shared(self, spec: RunSpec) -> str:
         """See `reuna.loop.plan.shared`."""
@@ -96,10 +102,11 @@ class Conductor:
         if life > 1:
             await self._report(spec, "resumed", {"attempt": life})
         for number in range(1, spec.rounds + 1):
-            ask = Ask(number, "train", state["model"], asked, life)
+            carried = state.get("carried", {})
+            ask = Ask(number, "train", state["model"], asked, life, carried, _step_to(state))
             work = partial(self._in_time, spec, number, partial(self._round, spec, ask, state))
             after = await journal.step(f"round {number}", work)
-            await self._forget(before, {spec.model, *state.values(), *after.values()})
+            await self._forget(before, {spec.model, *_blobs(state), *_blobs(after)})
             before, state, asked = state, after, ask.shared(spec)
         outcome: Outcome = {"model": state["model"], "rounds": spec.rounds}
         if spec.local:
@@ -108,7 +115,7 @@ class Conductor:
             outcome["local"] = await journal.step("local", work)
             asked = ask.shared(spec)
         if spec.evaluate:
-            ask = Ask(spec.rounds + 2, "evaluate", state["model"], asked, life)
+            ask = Ask(spec.rounds + 2, "evaluate", state["model"], asked, life, step=_step_to(state))
             work = partial(self._in_time, spec, ask.round, partial(self._scores, spec, ask))
             outcome["federated"] = await journal.step("evaluate", work)
         return outcome
@@ -125,7 +132,7 @@ class Conductor:
 
     async def _forget(self, state: Outcome, needed: set[str]) -> None:
         """Drop the model that only rounds long journalled began from. One that is left over does no harm."""
-        for digest in sorted(set(state.values()) - needed - {""}):
+        for digest in sorted(_blobs(state) - needed):
             try:
                 await self._offload(partial(self._blobs.drop, digest))
             except Unreachable as error:
@@ -137,6 +144,8 @@ class Conductor:
         began, number = self._clock.now(), ask.round
         rows = await self._collect(spec, ask)
         outcome = await self._offload(lambda: self._apply(spec, number, state, rows))
+        counted = (member.node for member in train.taking_part(rows))
+        outcome["carried"] = carried_after(spec, ask.carried, number, counted)
         members = [member for row in rows for member in row.members]
         summary = round_summary(number, members, self._clock.now() - began, train.bytes_sent(rows))
         await self._report(spec, "round", {**summary, "model": outcome["model"]})
@@ -199,15 +208,20 @@ class Conductor:
         async with self.turn:
             model = await self._offload(lambda: self._held(ask.model))
             await self._offload(lambda: self._blobs.get(spec.bundle))  # here, before the nodes ask for it
-            asked = self._planner.plans(spec, ask.round, attempt, ask.task, model, ask.before)
+            asked = self._planner.plans(
+                spec, ask.round, attempt, ask.task, model, ask.before, ask.carried, ask.step
+            )
             plan = decode_plan(next(iter(asked.values())))
-            closed = self._intake.open(asked)
+            older = self._planner.older(asked)
+            if len(older) == len(asked):
+                raise RunFailed(f"every fog is older than what round {ask.round} asks", OLDER_FOGS)
+            closed = self._intake.open({fog: data for fog, data in asked.items() if fog not in older})
             if not closed:
                 await self._intake.collect(self._planner.announce)
                 await self._offload(partial(self._close, spec, plan))
             rows, own = self._intake.rows(), self._intake.closing_row()
             await self._tell_refused(spec, plan, rows if own is None else [*rows, own])
-            return plan, rows, closed
+            return plan, [*rows, *(_of_older(plan, fog, spec.fogs[fog]) for fog in sorted(older))], closed
 
     async def _tell_refused(self, spec: RunSpec, plan: Plan, rows: list[Contribution]) -> None:
         """Note what fogs and cloud refused, each under ``place/sender/reason``."""
@@ -269,12 +283,26 @@ class Conductor:
                     assert memory is not None
                     memory.add(after[name])
                 first += count
-            return {"model": model.seal().digest, "state": memory.seal().digest if memory else ""}
+            new = model.seal()
+            step = self._step(spec, old, new)
+            return {
+                "model": new.digest,
+                "state": memory.seal().digest if memory else "",
+                "base": old.digest,
+                "step": step.digest if step else "",
+                "step_size": step.size if step else 0,
+            }
         except (StorageError, PeerError):  # what is half made would fill the disk further with each try
             model.abandon()
             if memory:
                 memory.abandon()
             raise
+
+    def _step(self, spec: RunSpec, old: Blob, new: Blob) -> Blob | None:
+        """The difference of the two, for nodes that have the old one; none of models that ride in plans."""
+        if spec.encoding is None or not spec.encoding.packed or new.size <= INLINE_LIMIT:
+            return None
+        return make_step(old, new, self._blobs)
 
     def _held(self, digest: str) -> Blob:
         blob = self._blobs.get(digest)
@@ -294,28 +322,31 @@ class Conductor:
         return found
 
 
-class _Values:
+class _Values(Whole):
     """Writes float32 vectors into a blob in whole blocks."""
 
     def __init__(self, blobs: Blobs, header: bytes, size: int) -> None:
-        self._writer = blobs.new(len(header) + size)
-        self._pending = bytearray(header)
+        super().__init__(blobs.new(len(header) + size))
+        self.write(header)
 
     def add(self, values: NDArray[np.float32]) -> None:
-        self._pending += values.astype("<f4", copy=False).data.cast("B")
-        whole = len(self._pending) // BLOCK * BLOCK
-        if whole:
-            with memoryview(self._pending) as pending:
-                self._writer.write(pending[:whole])
-            del self._pending[:whole]
+        self.write(values.astype("<f4", copy=False).data.cast("B"))
 
-    def seal(self) -> Blob:
-        if self._pending:
-            self._writer.write(bytes(self._pending))
-        return self._writer.seal()
 
-    def abandon(self) -> None:
-        self._writer.abandon()
+def _step_to(state: Outcome) -> Step:
+    """The step to the model that a round left; a run of an older version has none."""
+    return Step(state["base"], state["step"], state["step_size"]) if state.get("step") else NO_STEP
+
+
+def _blobs(state: Outcome) -> set[str]:
+    """Digests of the blobs that a round left."""
+    return {state["model"], state["state"], state.get("step", "")} - {""}
+
+
+def _of_older(plan: Plan, fog: str, edges: Iterable[str]) -> Contribution:
+    """What a fog would say that knew what is asked: none of its edges takes part."""
+    known = [Member(edge, absent=train.OLDER) for edge in edges]
+    return train.closing_row(plan, "", fog, edges, (), known=known)
 
 
 def _header_size(model: Blob) -> int:

@@ -10,13 +10,15 @@ import hashlib
 import math
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
 import msgspec
 
 from reuna.core.errors import PlanError, RunProblem
-from reuna.core.records import Grid, Plan, RunSpec, Setting, Task
+from reuna.core.records import Encoding, Grid, Plan, RunSpec, Setting, Task
 from reuna.learn.grid import check_grid
+from reuna.learn.rounding import check_encoding
 from reuna.learn.strategies import client_settings, strategy
 from reuna.wire import encode
 
@@ -60,6 +62,18 @@ def check_spec(spec: RunSpec) -> None:
         raise PlanError(f"deadline_s is {spec.deadline_s}; it must be above 0")
     strategy(spec.strategy)
     check_grid(spec.grid, spec.max_weight, len(edges))
+    check_encoding(spec.encoding, spec.grid)
+
+
+class Step(NamedTuple):
+    """The difference between the models before and after a round, as a blob."""
+
+    base: str
+    digest: str
+    size: int
+
+
+NO_STEP = Step("", "", 0)
 
 
 class Built(msgspec.Struct, frozen=True):
@@ -77,6 +91,7 @@ class Built(msgspec.Struct, frozen=True):
     max_weight: int
     local: bool
     settings: dict[str, Setting]
+    encoding: Encoding | None = None
 
 
 def check_built(spec: RunSpec, code: str, plan: Built) -> None:
@@ -132,8 +147,11 @@ def round_plan(
     model: str,
     inline: bytes | None = None,
     before: str = "",
+    carried: Mapping[str, int] | None = None,
+    step: Step = NO_STEP,
 ) -> Plan:
-    """What the round asks of one fog and the edges under it."""
+    """What the round asks of one fog and the edges under it. ``carried``: of all edges."""
+    cohort = tuple(sorted(spec.fogs[fog]))
     return Plan(
         run=spec.run,
         round=round,
@@ -142,7 +160,7 @@ def round_plan(
         model=model,
         model_size=spec.model_size,
         params=spec.params,
-        cohort=tuple(sorted(spec.fogs[fog])),
+        cohort=cohort,
         quorum=quorum_of(spec),
         deadline_s=spec.deadline_s,
         grid=spec.grid,
@@ -154,7 +172,21 @@ def round_plan(
         settings=learner_settings(spec),
         inline=inline,
         before=before,
+        encoding=spec.encoding,
+        carried={edge: carried[edge] for edge in cohort if edge in carried} if carried else {},
+        base=step.base,
+        step=step.digest,
+        step_size=step.size,
     )
+
+
+def carried_after(
+    spec: RunSpec, carried: Mapping[str, int], number: int, counted: Iterable[str]
+) -> dict[str, int]:
+    """For each edge the last round in which it counted; nothing without error feedback."""
+    if spec.encoding is None or not spec.encoding.feedback:
+        return {}
+    return {**carried, **dict.fromkeys(counted, number)}
 
 
 def learner_settings(spec: RunSpec) -> dict[str, Setting]:
@@ -163,20 +195,30 @@ def learner_settings(spec: RunSpec) -> dict[str, Setting]:
 
 
 def shared(plan: Plan) -> str:
-    """Digest of what a round asks of every fog alike: all of its plan but whom it is for and which attempt.
+    """Digest of what a round asks of every fog alike: not whom, in which attempt, or how the model travels.
 
     The round before is in it, and so all rounds before.
     """
-    common = encode(msgspec.structs.replace(plan, cohort=(), attempt=0, inline=None))
+    alike = {"cohort": (), "attempt": 0, "inline": None, "carried": {}, "base": "", "step": "", "step_size": 0}
+    common = encode(msgspec.structs.replace(plan, **alike))
     return hashlib.sha256(common).hexdigest()
 
 
 def plans(
-    spec: RunSpec, round: int, attempt: int, task: Task, model: str, inline: bytes | None, before: str = ""
+    spec: RunSpec,
+    round: int,
+    attempt: int,
+    task: Task,
+    model: str,
+    inline: bytes | None,
+    before: str = "",
+    carried: Mapping[str, int] | None = None,
+    step: Step = NO_STEP,
 ) -> dict[str, bytes]:
-    """The bytes of each fog's plan."""
+    """The bytes of each fog's plan. A model that rides in it needs no step."""
+    step = step if inline is None else NO_STEP
     return {
-        fog: encode(round_plan(spec, fog, round, attempt, task, model, inline, before))
+        fog: encode(round_plan(spec, fog, round, attempt, task, model, inline, before, carried, step))
         for fog in sorted(spec.fogs)
     }
 
