@@ -12,7 +12,7 @@ from reuna.core.ports import Blob, Bus
 from reuna.core.records import Hello, RunSpec, Task
 from reuna.exchange.intake import Intake
 from reuna.loop import plan as planning
-from reuna.loop.plan import Step
+from reuna.loop.plan import Going
 from reuna.wire import PACKS, asks_for, decode_plan, packed
 
 Seal = Callable[[bytes], bytes]  #: a plan's bytes with the cloud's signature
@@ -35,12 +35,11 @@ class Planner:
         task: Task,
         model: Blob,
         before: str,
-        carried: Mapping[str, int],
-        step: Step,
+        going: Going,
     ) -> dict[str, bytes]:
         """The bytes of each fog's plan; a small model rides in them."""
         inline = model.read(0, model.size) if model.size <= planning.INLINE_LIMIT else None
-        return planning.plans(spec, number, attempt, task, model.digest, inline, before, carried, step)
+        return planning.plans(spec, number, attempt, task, model.digest, inline, before, going)
 
     def older(self, plans: Mapping[str, bytes]) -> set[str]:
         """Fogs that do not know what their plan asks, by their last hello."""

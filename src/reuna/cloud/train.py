@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+import math
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -29,15 +30,26 @@ from reuna.core.errors import (
     Unreachable,
 )
 from reuna.core.ports import Blob, Blobs, Clock, Journal, Offload
-from reuna.core.records import Contribution, Member, Plan, RunSpec, Setting, Task
+from reuna.core.records import Contribution, Grid, Member, Plan, RunSpec, Setting, Task
 from reuna.exchange.bodies import Whole
 from reuna.exchange.intake import Intake
 from reuna.exchange.room import SERVER_AWAY, when_there_is_room
 from reuna.exchange.steps import make_step
 from reuna.learn import grid as fixed
+from reuna.learn.rounding import Size, followed
 from reuna.learn.strategies import strategy
 from reuna.loop import train
-from reuna.loop.plan import INLINE_LIMIT, NO_STEP, Step, carried_after, edges_of, round_plan, shared
+from reuna.loop.plan import (
+    BEGINNING,
+    INLINE_LIMIT,
+    NO_STEP,
+    Going,
+    Step,
+    carried_after,
+    edges_of,
+    round_plan,
+    shared,
+)
 from reuna.wire import decode_plan, message_digest
 
 log = logging.getLogger("reuna.cloud")
@@ -55,8 +67,7 @@ FIRST_WAIT_S, LAST_WAIT_S = 1.0, 30.0  #: until sites whose officers decide are 
 class Ask:
     """What a round asks of every fog; ``before`` is `shared` of the round before it.
 
-    ``life`` is that of the run, see `reuna.core.ports.Journal`; ``carried`` and ``step`` are those of the
-    plan.
+    ``life`` is that of the run, see `reuna.core.ports.Journal`.
     """
 
     round: int
@@ -64,13 +75,12 @@ class Ask:
     model: str
     before: str
     life: int = 1
-    carried: Mapping[str, int] = field(default_factory=dict)
-    step: Step = NO_STEP
+    going: Going = BEGINNING
 
     def shared(self, spec: RunSpec) -> str:
         """See `reuna.loop.plan.shared`."""
         fog = next(iter(spec.fogs))
-        return shared(round_plan(spec, fog, self.round, 1, self.task, self.model, before=self.before))
+        return shared(round_plan(spec, fog, self.round, 1, self.task, self.model, None, self.before, self.going))
 
 
 class Conductor:
@@ -102,8 +112,7 @@ class Conductor:
         if life > 1:
             await self._report(spec, "resumed", {"attempt": life})
         for number in range(1, spec.rounds + 1):
-            carried = state.get("carried", {})
-            ask = Ask(number, "train", state["model"], asked, life, carried, _step_to(state))
+            ask = Ask(number, "train", state["model"], asked, life, _going(state))
             work = partial(self._in_time, spec, number, partial(self._round, spec, ask, state))
             after = await journal.step(f"round {number}", work)
             await self._forget(before, {spec.model, *_blobs(state), *_blobs(after)})
@@ -115,7 +124,7 @@ class Conductor:
             outcome["local"] = await journal.step("local", work)
             asked = ask.shared(spec)
         if spec.evaluate:
-            ask = Ask(spec.rounds + 2, "evaluate", state["model"], asked, life, step=_step_to(state))
+            ask = Ask(spec.rounds + 2, "evaluate", state["model"], asked, life, Going(step=_going(state).step))
             work = partial(self._in_time, spec, ask.round, partial(self._scores, spec, ask))
             outcome["federated"] = await journal.step("evaluate", work)
         return outcome
@@ -143,9 +152,9 @@ class Conductor:
     async def _round(self, spec: RunSpec, ask: Ask, state: Outcome) -> Outcome:
         began, number = self._clock.now(), ask.round
         rows = await self._collect(spec, ask)
-        outcome = await self._offload(lambda: self._apply(spec, number, state, rows))
+        outcome = await self._offload(lambda: self._apply(spec, ask, state, rows))
         counted = (member.node for member in train.taking_part(rows))
-        outcome["carried"] = carried_after(spec, ask.carried, number, counted)
+        outcome["carried"] = carried_after(spec, ask.going.carried, number, counted)
         members = [member for row in rows for member in row.members]
         summary = round_summary(number, members, self._clock.now() - began, train.bytes_sent(rows))
         await self._report(spec, "round", {**summary, "model": outcome["model"]})
@@ -208,9 +217,7 @@ class Conductor:
         async with self.turn:
             model = await self._offload(lambda: self._held(ask.model))
             await self._offload(lambda: self._blobs.get(spec.bundle))  # here, before the nodes ask for it
-            asked = self._planner.plans(
-                spec, ask.round, attempt, ask.task, model, ask.before, ask.carried, ask.step
-            )
+            asked = self._planner.plans(spec, ask.round, attempt, ask.task, model, ask.before, ask.going)
             plan = decode_plan(next(iter(asked.values())))
             older = self._planner.older(asked)
             if len(older) == len(asked):
@@ -255,8 +262,9 @@ class Conductor:
 
     # --- the new model -----------------------------------------------------------------------
 
-    def _apply(self, spec: RunSpec, number: int, state: Outcome, rows: list[Contribution]) -> Outcome:
+    def _apply(self, spec: RunSpec, ask: Ask, state: Outcome, rows: list[Contribution]) -> Outcome:
         """Fold the partial sums and let the strategy make the new model, block by block."""
+        grid, size = ask.going.grid(spec), Size()
         total = sum(row.weight for row in rows)
         old = self._held(state["model"])
         kept = self._held(state["state"]) if state["state"] else None
@@ -269,7 +277,8 @@ class Conductor:
             first = 0
             for block in self._intake.sum(rows, spec.params):
                 count = len(block)
-                delta = np.divide(fixed.decode(block, spec.grid), total)
+                size.add(block)
+                delta = np.divide(fixed.decode(block, grid), total)
                 before = _floats(old, head + 4 * first, count)
                 past = {
                     name: _floats(kept, 4 * (slots * first + index * count), count)
@@ -277,7 +286,7 @@ class Conductor:
                     else np.zeros(count, np.float32)
                     for index, name in enumerate(chosen.slots)
                 }
-                after, moved = chosen.apply(past, before, delta, number, spec.settings)
+                after, moved = chosen.apply(past, before, delta, ask.round, spec.settings)
                 model.add(moved)
                 for name in chosen.slots:
                     assert memory is not None
@@ -291,6 +300,7 @@ class Conductor:
                 "base": old.digest,
                 "step": step.digest if step else "",
                 "step_size": step.size if step else 0,
+                "exponent": next_exponent(spec, grid, size, rows),
             }
         except (StorageError, PeerError):  # what is half made would fill the disk further with each try
             model.abandon()
@@ -333,9 +343,20 @@ class _Values(Whole):
         self.write(values.astype("<f4", copy=False).data.cast("B"))
 
 
-def _step_to(state: Outcome) -> Step:
-    """The step to the model that a round left; a run of an older version has none."""
-    return Step(state["base"], state["step"], state["step_size"]) if state.get("step") else NO_STEP
+def _going(state: Outcome) -> Going:
+    """What a round left to the next; one of an older version left nothing."""
+    step = Step(state["base"], state["step"], state["step_size"]) if state.get("step") else NO_STEP
+    return Going(state.get("carried", {}), step, state.get("exponent"))
+
+
+def next_exponent(spec: RunSpec, grid: Grid, size: Size, rows: Iterable[Contribution]) -> int | None:
+    """The exponent of the round after one with ``grid``; None when that of the run stays."""
+    if spec.encoding is None or not spec.encoding.follow:
+        return None
+    members = train.taking_part(rows)
+    weight, clipped = sum(member.weight for member in members), sum(member.saturated for member in members)
+    values = max(1, math.ceil(spec.params * spec.encoding.keep))
+    return followed(grid, size.total, values * weight, clipped, spec.params * len(members))
 
 
 def _blobs(state: Outcome) -> set[str]:

@@ -24,6 +24,7 @@ from reuna.core.settings import REQUIRED, Option, Source, between, one_of, parse
 
 TASKS = ("fault-classification", "anomaly-detection", "remaining-useful-life")
 OWN_SECTIONS = ("train", "data")
+FIRST_EXPONENT = -16  #: of a grid whose step follows the updates: 16 bits reach half of 1 there
 RUNS_OWN = ("strategy.name", "strategy.rounds")  #: the rest of the section is the strategy's
 RESERVED = (KEY, "signals", fallback.KEY, health.KEY, monitoring.KEY)  #: no names for settings of a project
 
@@ -101,13 +102,20 @@ PROJECT: tuple[Option, ...] = (
     ),
     Option("round.quorum", float, 1.0, "fraction of the edges that a round needs", check=between(0.01, 1)),
     Option(
-        "round.grid_bits", int, 32, "bits of an encoded value: 4, 8, 16 or 32", "bit", one_of(4, 8, 16, 32)
+        "round.grid_bits", int, 16, "bits of an encoded value: 4, 8, 16 or 32", "bit", one_of(4, 8, 16, 32)
     ),
-    Option("round.grid_exponent", int, -24, "grid step is two to this power", check=between(-60, 30)),
+    Option(
+        "round.grid_exponent",
+        int,
+        None,
+        "grid step is two to this power; without it the step follows the size of the updates, from "
+        f"two to the power of {FIRST_EXPONENT} on",
+        check=between(-60, 30),
+    ),
     Option(
         "round.packed",
         bool,
-        False,
+        True,
         "pack updates, sums and differences of models without loss, where that makes them smaller",
     ),
     Option(
@@ -118,7 +126,7 @@ PROJECT: tuple[Option, ...] = (
         check=one_of("nearest", "stochastic"),
     ),
     Option(
-        "round.feedback", bool, False, "what an update does not send is kept at the node and added to its next"
+        "round.feedback", bool, True, "what an update does not send is kept at the node and added to its next"
     ),
     Option(
         "round.keep", float, 1.0, "fraction of an update's values that is sent, the largest", check=between(0, 1)
@@ -230,7 +238,7 @@ def project_settings(sources: Sequence[Source], takes: Mapping[str, Collection[s
         seed=values["run.seed"],
         deadline_s=values["round.deadline_s"],
         quorum=values["round.quorum"],
-        grid=Grid(values["round.grid_bits"], values["round.grid_exponent"]),
+        grid=_grid(values),
         encoding=_encoding(values),
         max_weight=values["round.max_weight"],
         local=values["run.local"],
@@ -246,6 +254,12 @@ def project_settings(sources: Sequence[Source], takes: Mapping[str, Collection[s
     )
 
 
+def _grid(values: Mapping[str, Any]) -> Grid:
+    """The grid of the first round, and of all where the step does not follow."""
+    exponent = values["round.grid_exponent"]
+    return Grid(values["round.grid_bits"], FIRST_EXPONENT if exponent is None else exponent)
+
+
 def _encoding(values: Mapping[str, Any]) -> Encoding | None:
     """How updates are made smaller; None when nothing of it is asked."""
     asked = Encoding(
@@ -253,6 +267,7 @@ def _encoding(values: Mapping[str, Any]) -> Encoding | None:
         stochastic=values["round.rounding"] == "stochastic",
         feedback=values["round.feedback"],
         keep=values["round.keep"],
+        follow=values["round.grid_exponent"] is None,
     )
     return None if asked == Encoding(packed=False) else asked
 

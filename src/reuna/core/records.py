@@ -63,13 +63,14 @@ class Encoding(msgspec.Struct, frozen=True):
 
     ``packed``: bodies are packed without loss where that makes them smaller. ``stochastic``: rounded up or
     down by chance. ``feedback``: what is not sent is added in the next round. ``keep``: fraction of the
-    values that are sent, the largest.
+    values that are sent, the largest. ``follow``: the grid's step follows the size of the updates.
     """
 
     packed: bool = True
     stochastic: bool = False
     feedback: bool = False
     keep: float = 1.0
+    follow: bool = False
 
 
 class Plan(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -37,7 +37,7 @@ from reuna.exchange.encode import Shaped, extent, schema_of
 from reuna.exchange.extent import length
 from reuna.exchange.flows import AGAIN_S, FlowControl, Passage
 from reuna.exchange.intents import Leaving
-from reuna.exchange.leftovers import Leftovers
+from reuna.exchange.leftovers import Left, Leftovers
 from reuna.exchange.payloads import (
     Among,
     Made,
@@ -412,13 +412,13 @@ class Egress:
         draft = train.answer(plan, digest, capped, "0" * 64, width)
         sent, body = write_body(draft, train.packs(plan), shaped.lots, self._outbox.begin)
         if shaped.left is not None:
-            self._leftovers.keep(plan.run, plan.round, shaped.left.seal(), plan.carried.get(self.name, 0))
+            self._leftovers.keep(plan, shaped.left.seal(), plan.carried.get(self.name, 0))
         counted = msgspec.structs.replace(capped, digest=body.digest, saturated=shaped.saturated)
         manifest = msgspec.structs.replace(sent, members=(counted,))
         norm = facts.norm if shaped.is_plain else shaped.norm
         return manifest, body, made_for(plan, self._among, level, norm, schema_of(base))
 
-    def _past(self, plan: Plan) -> Blob | None:
+    def _past(self, plan: Plan) -> Left | None:
         """What this node did not send before and adds now."""
         carried = plan.carried.get(self.name, 0)
         return self._leftovers.after(plan.run, carried, plan.params) if carried else None

@@ -14,8 +14,9 @@ from reuna.core.errors import Refused
 from reuna.core.ports import Blob, BlobWriter
 from reuna.core.records import Encoding, Plan
 from reuna.exchange.bodies import Whole
+from reuna.exchange.leftovers import Left
 from reuna.learn import grid as fixed
-from reuna.learn.rounding import LEFT_TYPE, Largest, fine, noise, noise_key, rounded, unsent
+from reuna.learn.rounding import LEFT_TYPE, Largest, fine, noise, noise_key, rescaled, rounded, unsent
 
 NewLeft = Callable[[int], BlobWriter]
 SAFE = 1e12  #: float32 values below this can be squared and added up
@@ -53,7 +54,7 @@ class Shaped:
     """
 
     def __init__(
-        self, plan: Plan, base: Blob, weights: Blob, node: str, past: Blob | None, new_left: NewLeft
+        self, plan: Plan, base: Blob, weights: Blob, node: str, past: Left | None, new_left: NewLeft
     ) -> None:
         self._plan, self._base, self._weights, self._past = plan, base, weights, past
         self._new_left = new_left
@@ -107,7 +108,8 @@ class Shaped:
         for first, delta in _differences(self._base, self._weights, self._plan.params):
             wanted = fine(delta, self._plan.grid)
             if self._past is not None:
-                wanted += np.frombuffer(self._past.read(first * size, len(delta) * size), LEFT_TYPE)
+                left = np.frombuffer(self._past.values.read(first * size, len(delta) * size), LEFT_TYPE)
+                wanted += rescaled(left, self._past.exponent, self._plan.grid)
             yield wanted
 
 

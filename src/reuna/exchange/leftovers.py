@@ -5,21 +5,29 @@ round is added to the update of this one, and no other: so a round made again, a
 attempt, gives the same bits, and an update that came too late changes nothing later.
 
     leftovers/<digest>      fine steps, `reuna.learn.rounding.LEFT_TYPE`
-    leftovers.state         run -> round -> digest
+    leftovers.state         run -> round -> digest, exponent of the round's grid
 """
 
 from __future__ import annotations
 
 import logging
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from reuna.core.ports import Blob, Blobs, BlobWriter
+from reuna.core.records import Plan
 from reuna.learn.rounding import LEFT_TYPE
 
 log = logging.getLogger("reuna.egress")
 RUNS = 4  #: whose leftovers are kept; a run that waits for officers lets others work
-Index = dict[str, dict[int, str]]
+Index = dict[str, dict[int, tuple[str, int]]]
 MAX_BYTES = 65_536  #: of the index
+
+
+class Left(NamedTuple):
+    """Fine steps, and the exponent of the grid they are of."""
+
+    values: Blob
+    exponent: int
 
 
 class Kept(Protocol):
@@ -39,24 +47,24 @@ class Leftovers:
         self._blobs = blobs
         self._kept = kept
 
-    def after(self, run: str, round: int, params: int) -> Blob | None:
-        """What was left after a round; None where nothing was, or it is lost, which is said in the log."""
-        digest = self._index().get(run, {}).get(round, "")
+    def after(self, run: str, round: int, params: int) -> Left | None:
+        """What was left after a round; None where it is lost, which is said in the log."""
+        digest, exponent = self._index().get(run, {}).get(round, ("", 0))
         found = self._blobs.get(digest) if digest else None
         if found is None or found.size != params * LEFT_TYPE.itemsize:
             log.warning("what round %d of %s left is not here any more: the update goes without it", round, run)
             return None
-        return found
+        return Left(found, exponent)
 
     def new(self, params: int) -> BlobWriter:
         """A writer for what a round leaves. Raises `DiskFull`."""
         return self._blobs.new(params * LEFT_TYPE.itemsize)
 
-    def keep(self, run: str, round: int, left: Blob, carried: int) -> None:
-        """What is left after a round, beside that of the round ``carried``, which it was made with."""
+    def keep(self, plan: Plan, left: Blob, carried: int) -> None:
+        """What is left after a plan's round, beside that of the round ``carried``, which it was made with."""
         index = self._index()
-        rounds = {number: digest for number, digest in index.pop(run, {}).items() if number == carried}
-        index[run] = {**rounds, round: left.digest}
+        rounds = {number: each for number, each in index.pop(plan.run, {}).items() if number == carried}
+        index[plan.run] = {**rounds, plan.round: (left.digest, plan.grid.exponent)}
         self._write(dict(list(index.items())[-RUNS:]))
 
     def end(self, run: str) -> None:
@@ -70,4 +78,4 @@ class Leftovers:
 
     def _write(self, index: Index) -> None:
         self._kept.write(index)
-        self._blobs.prune({digest for rounds in index.values() for digest in rounds.values()})
+        self._blobs.prune({digest for rounds in index.values() for digest, _ in rounds.values()})

@@ -32,11 +32,14 @@ from numpy.typing import NDArray
 
 from reuna.core.errors import PlanError
 from reuna.core.records import Encoding, Grid
-from reuna.learn.grid import Ints
+from reuna.learn.grid import EXPONENTS, Ints
 
 FINEST = 24  #: bits of the grid and of a fine step in it, together
 LEFT_TYPE = np.dtype("<i4")  #: of what is left
 _MOST_LEFT = 2**31 - 1
+STEP = 2  #: mean sizes of an update in a step of a grid that follows it
+FARTHEST = 8  #: powers of two by which the step changes from one round to the next, at most
+MANY = 1000  #: when one of so many values is clipped, the step is too small
 _PART = 16  #: bits of a size that are counted at a time
 
 Wide = NDArray[np.int64]
@@ -52,6 +55,11 @@ def check_encoding(encoding: Encoding | None, grid: Grid) -> None:
         raise PlanError(
             f"round.keep is {asked.keep}, and what is not kept would be lost for ever or sent as zeros",
             "Set round.feedback = true and round.packed = true with it.",
+        )
+    if asked.follow and not asked.packed:
+        raise PlanError(
+            "a grid whose step follows the updates saves nothing unless they are packed",
+            "Set round.packed = true, or round.grid_exponent.",
         )
     if asked.stochastic and not fine_bits(grid):
         raise PlanError(
@@ -91,6 +99,14 @@ def rounded(wanted: Wide, grid: Grid, noise: Noise | None = None) -> tuple[Wide,
     return np.clip(sent, -top, top, out=sent), clipped
 
 
+def rescaled(left: NDArray[np.signedinteger], exponent: int, grid: Grid) -> Wide:
+    """What a round with another exponent left, in fine steps of this grid, the nearest."""
+    shift, wide = exponent - grid.exponent, left.astype(np.int64)
+    if shift >= 0:
+        return np.clip(wide << min(shift, 31), -_MOST_LEFT, _MOST_LEFT)
+    return wide + (1 << (-shift - 1)) >> -shift
+
+
 def unsent(wanted: Wide, sent: Ints, grid: Grid) -> Wide:
     """Fine steps that are left, cut to what 32 bits hold."""
     left = wanted - (sent.astype(np.int64, copy=False) << fine_bits(grid))
@@ -106,6 +122,37 @@ def noise(key: int, lot: int, count: int, grid: Grid) -> Noise:
     """Noise for the values of one lot."""
     raw = np.random.Philox(key=key, counter=lot << 192).random_raw(-(-count // 2))
     return (raw.astype("<u8").view("<u4")[:count] & np.uint32((1 << fine_bits(grid)) - 1)).astype(np.int64)
+
+
+class Size:
+    """The sizes of a sum's integers, added up exactly: the same on any machine."""
+
+    def __init__(self) -> None:
+        self.total = 0
+
+    def add(self, block: Wide) -> None:
+        """A block of the sum."""
+        sizes = np.abs(block)
+        self.total += (int((sizes >> 32).sum()) << 32) + int((sizes & 0xFFFFFFFF).sum())
+
+
+def followed(grid: Grid, total: int, weights: int, clipped: int, values: int) -> int:
+    """The exponent of the grid after a round: its step is near `STEP` times the mean update's mean size.
+
+    ``total`` over ``weights`` is that size in steps of ``grid``; ``clipped`` of ``values`` did not fit it.
+    """
+    shift = _log2(STEP * total, weights) if total else -FARTHEST
+    if clipped * MANY > values:
+        shift = max(shift, FARTHEST // 2)
+    shift = min(max(shift, -FARTHEST), FARTHEST)
+    return min(max(grid.exponent + shift, EXPONENTS.start), EXPONENTS.stop - 1)
+
+
+def _log2(over: int, under: int) -> int:
+    """The whole part of the logarithm of a fraction above 0, to the base of 2; exact."""
+    found = over.bit_length() - under.bit_length()
+    less = over < under << found if found >= 0 else over << -found < under
+    return found - less
 
 
 class Largest:

@@ -76,6 +76,25 @@ class Step(NamedTuple):
 NO_STEP = Step("", "", 0)
 
 
+class Going(NamedTuple):
+    """What the rounds before leave to a round, beside the model.
+
+    ``carried``: for each edge the last round in which it counted, with error feedback; ``step`` to the model;
+    ``exponent`` of the grid, None for that of the run.
+    """
+
+    carried: Mapping[str, int] = {}
+    step: Step = NO_STEP
+    exponent: int | None = None
+
+    def grid(self, spec: RunSpec) -> Grid:
+        """The round's grid."""
+        return spec.grid if self.exponent is None else Grid(spec.grid.bits, self.exponent)
+
+
+BEGINNING = Going()
+
+
 class Built(msgspec.Struct, frozen=True):
     """What a build's ``plan.json`` says of the runs that are begun from it."""
 
@@ -147,10 +166,9 @@ def round_plan(
     model: str,
     inline: bytes | None = None,
     before: str = "",
-    carried: Mapping[str, int] | None = None,
-    step: Step = NO_STEP,
+    going: Going = BEGINNING,
 ) -> Plan:
-    """What the round asks of one fog and the edges under it. ``carried``: of all edges."""
+    """What the round asks of one fog and the edges under it."""
     cohort = tuple(sorted(spec.fogs[fog]))
     return Plan(
         run=spec.run,
@@ -163,7 +181,7 @@ def round_plan(
         cohort=cohort,
         quorum=quorum_of(spec),
         deadline_s=spec.deadline_s,
-        grid=spec.grid,
+        grid=going.grid(spec),
         max_weight=spec.max_weight,
         capacity=size_of(spec),
         seed=spec.seed,
@@ -173,10 +191,10 @@ def round_plan(
         inline=inline,
         before=before,
         encoding=spec.encoding,
-        carried={edge: carried[edge] for edge in cohort if edge in carried} if carried else {},
-        base=step.base,
-        step=step.digest,
-        step_size=step.size,
+        carried={edge: going.carried[edge] for edge in cohort if edge in going.carried},
+        base=going.step.base if inline is None else "",
+        step=going.step.digest if inline is None else "",
+        step_size=going.step.size if inline is None else 0,
     )
 
 
@@ -212,13 +230,11 @@ def plans(
     model: str,
     inline: bytes | None,
     before: str = "",
-    carried: Mapping[str, int] | None = None,
-    step: Step = NO_STEP,
+    going: Going = BEGINNING,
 ) -> dict[str, bytes]:
     """The bytes of each fog's plan. A model that rides in it needs no step."""
-    step = step if inline is None else NO_STEP
     return {
-        fog: encode(round_plan(spec, fog, round, attempt, task, model, inline, before, carried, step))
+        fog: encode(round_plan(spec, fog, round, attempt, task, model, inline, before, going))
         for fog in sorted(spec.fogs)
     }
 
