@@ -17,6 +17,7 @@ from reuna.core.errors import BadMessage
 from reuna.core.readiness import Module, Needs, as_settings
 from reuna.core.records import (
     Contribution,
+    Encoding,
     Event,
     Grid,
     Hello,
@@ -62,6 +63,18 @@ MESSAGES: dict[str, msgspec.Struct] = {
     ),
     "news": News(7),
     "hello of 2": Hello("n1", "b0", "0.2.0", ("e1", "e2"), protocol=2, oldest=1),
+    "plan of 3": Plan(
+        "r-1", 2, 1, "train", "ab" * 32, 72, 10, ("e1", "e2"), 2, 30.0, GRID, 100, 4, 7, "cd" * 32, 5,
+        encoding=Encoding(packed=True, stochastic=True, feedback=True, keep=0.25, follow=True),
+        carried={"e1": 1}, base="45" * 32, step="67" * 32, step_size=40,
+    ),
+    "packed update": Contribution(
+        "r-1", 2, 1, "e1", "ef" * 32, "update", 10, 2, 9, "01" * 32, 12, (Member("e1", 9, "01" * 32),), packed=True
+    ),
+    "spec of 3": RunSpec(
+        "r-1", "p", "fault-classification", "all", 3, "fedavg", {"n1": ("e1",)}, "ab" * 32, 72, 10, "cd" * 32, 5,
+        encoding=Encoding(),
+    ),
     "shown": ShownHead(b"head", b"k" * 32, (b"leaf", b"site"), b"proof"),
     "spec": RunSpec(
         "r-1", "p", "fault-classification", "all", 3, "fedavg", {"n1": ("e1",)}, "ab" * 32, 72, 10, "cd" * 32, 5
