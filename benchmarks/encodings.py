@@ -115,7 +115,8 @@ class Steps(MemoryBlobs):
 
     def __init__(self, model_size: int) -> None:
         super().__init__()
-        self._size, self._before = model_size, None
+        self._size = model_size
+        self._before: MemoryBlob | None = None
         self.sizes: list[int] = []
 
     def keep(self, blob: MemoryBlob) -> MemoryBlob:
@@ -187,7 +188,9 @@ async def _run(
         "step": float(np.mean(steps.sizes)),
         "model": len(model),
         "loss": float(fleet.timeline["round", spec.rounds]["loss"]),
-        "clipped": sum(int(fields["saturated"]) for (what, _), fields in fleet.timeline.items() if what == "round"),
+        "clipped": sum(
+            int(fields["saturated"]) for (what, _), fields in fleet.timeline.items() if what == "round"
+        ),
         "scores": [outcome["federated"][name][spec.metric] for name in sorted(outcome["federated"])],
     }
 
@@ -202,7 +205,9 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         scores = np.array([run["scores"] for run in runs])
         plain = scores if plain is None else plain
         lost = plain - scores
-        means = {key: float(f"{np.mean([run[key] for run in runs]):.5g}") for key in runs[0] if key != "scores"}
+        means = {
+            key: float(f"{np.mean([run[key] for run in runs]):.5g}") for key in runs[0] if key != "scores"
+        }
         lines.append(
             {
                 **case.told(),

@@ -18,7 +18,12 @@ def seeds() -> Iterator[bytes]:
     rng = np.random.default_rng(1)
     for number, count in enumerate(COUNTS):
         dense, rare = rng.integers(-3, 4, count), rng.integers(-100, 100, count) * (rng.random(count) < 0.02)
-        for values in (np.zeros(count, np.int64), dense, rare, rng.integers(-(2**40), 2**40, min(count, 100))):
+        for values in (
+            np.zeros(count, np.int64),
+            dense,
+            rare,
+            rng.integers(-(2**40), 2**40, min(count, 100)),
+        ):
             if len(values) == count:
                 yield bytes((number,)) + b"".join(written(values))
 

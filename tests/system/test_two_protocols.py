@@ -103,7 +103,9 @@ async def test_an_edge_one_protocol_behind_works_beside_one_of_today_and_one_two
     nodes = find_nodes(tmp_path / "pumps" / "data")[:3]
     fleet = make_fleet(tmp_path / "fleet", "test", spread(nodes, 1))
     wanted = ["strategy.rounds=2", "round.quorum=0.6", "round.deadline_s=3", "run.local=false"]
-    job = Job(tmp_path / "pumps", open_settings(tmp_path / "pumps", wanted + PLAIN), nodes, tmp_path / "runs", 1)
+    job = Job(
+        tmp_path / "pumps", open_settings(tmp_path / "pumps", wanted + PLAIN), nodes, tmp_path / "runs", 1
+    )
     wanted = ["strategy.rounds=1", "round.quorum=0.3", "round.deadline_s=3", "run.local=false"]
     encoded = replace(job, settings=open_settings(tmp_path / "pumps", wanted))
     sign_code(job, fleet, lambda _event: None)

@@ -56,4 +56,6 @@ class Planner:
         data = self._intake.ask(child)
         if data is not None:
             signed = self._seal(data)
-            await self._bus.publish(f"plan.{child}", packed(signed) if self.speaks.get(child, 0) >= PACKS else signed)
+            await self._bus.publish(
+                f"plan.{child}", packed(signed) if self.speaks.get(child, 0) >= PACKS else signed
+            )

@@ -59,7 +59,10 @@ MAX_ATTEMPTS = 20
 TOLD_OF_A_LIFE = (
     1000  #: what is told of a round in a later life of the run is counted from a multiple of this
 )
-OLDER_FOGS = "Upgrade the fogs, from the top down, or train with plain integers: `--set round.packed=false` and 8 bits or more."
+OLDER_FOGS = (
+    "Upgrade from the top down, or ask what they know: `--set round.packed=false --set round.feedback=false "
+    "--set round.grid_bits=32 --set round.grid_exponent=-24`."
+)
 FIRST_WAIT_S, LAST_WAIT_S = 1.0, 30.0  #: until sites whose officers decide are asked again
 
 
@@ -80,7 +83,9 @@ class Ask:
     def shared(self, spec: RunSpec) -> str:
         """See `reuna.loop.plan.shared`."""
         fog = next(iter(spec.fogs))
-        return shared(round_plan(spec, fog, self.round, 1, self.task, self.model, None, self.before, self.going))
+        return shared(
+            round_plan(spec, fog, self.round, 1, self.task, self.model, None, self.before, self.going)
+        )
 
 
 class Conductor:
@@ -124,7 +129,9 @@ class Conductor:
             outcome["local"] = await journal.step("local", work)
             asked = ask.shared(spec)
         if spec.evaluate:
-            ask = Ask(spec.rounds + 2, "evaluate", state["model"], asked, life, Going(step=_going(state).step))
+            ask = Ask(
+                spec.rounds + 2, "evaluate", state["model"], asked, life, Going(step=_going(state).step)
+            )
             work = partial(self._in_time, spec, ask.round, partial(self._scores, spec, ask))
             outcome["federated"] = await journal.step("evaluate", work)
         return outcome

@@ -129,7 +129,11 @@ PROJECT: tuple[Option, ...] = (
         "round.feedback", bool, True, "what an update does not send is kept at the node and added to its next"
     ),
     Option(
-        "round.keep", float, 1.0, "fraction of an update's values that is sent, the largest", check=between(0, 1)
+        "round.keep",
+        float,
+        1.0,
+        "fraction of an update's values that is sent, the largest",
+        check=between(0, 1),
     ),
     Option("round.max_weight", int, 65_536, "largest weight of one node", "samples", between(1, 2**31)),
     Option(

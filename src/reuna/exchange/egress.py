@@ -186,7 +186,9 @@ class Egress:
             except (BlobNotFound, Corrupted):
                 made = None
             if made is None:
-                log.warning("the step to the model of round %d cannot be used: it is fetched whole", plan.round)
+                log.warning(
+                    "the step to the model of round %d cannot be used: it is fetched whole", plan.round
+                )
                 self._astray = plan.step
             return made
 
@@ -408,7 +410,9 @@ class Egress:
         capped = Member(node=self.name, weight=min(weight, plan.max_weight), metrics=member.metrics)
         facts = extent(base, weights, plan.params)
         shaped = Shaped(plan, base, weights, self.name, self._past(plan), self._leftovers.new)
-        width = fixed.needed_width(facts.largest, plan.grid) if shaped.is_plain else fixed.update_width(plan.grid)
+        width = (
+            fixed.needed_width(facts.largest, plan.grid) if shaped.is_plain else fixed.update_width(plan.grid)
+        )
         draft = train.answer(plan, digest, capped, "0" * 64, width)
         sent, body = write_body(draft, train.packs(plan), shaped.lots, self._outbox.begin)
         if shaped.left is not None:

@@ -52,7 +52,9 @@ class Leftovers:
         digest, exponent = self._index().get(run, {}).get(round, ("", 0))
         found = self._blobs.get(digest) if digest else None
         if found is None or found.size != params * LEFT_TYPE.itemsize:
-            log.warning("what round %d of %s left is not here any more: the update goes without it", round, run)
+            log.warning(
+                "what round %d of %s left is not here any more: the update goes without it", round, run
+            )
             return None
         return Left(found, exponent)
 

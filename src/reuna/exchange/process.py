@@ -42,8 +42,8 @@ from reuna.exchange.egress import Egress
 from reuna.exchange.heads import HeadKeeper
 from reuna.exchange.later_bus import LaterBus
 from reuna.exchange.ledger_export import keep_exporting
-from reuna.exchange.leftovers import Index, Leftovers
 from reuna.exchange.leftovers import MAX_BYTES as INDEX_BYTES
+from reuna.exchange.leftovers import Index, Leftovers
 from reuna.exchange.link import EgressSettings, Frames, LinkServer
 from reuna.exchange.news import listen
 from reuna.exchange.releases import FOLDER, ReleaseHolder, drop_old, passed_on

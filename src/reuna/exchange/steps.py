@@ -1,8 +1,8 @@
 """The way down in fewer bytes: a model as its difference to the one before, exact to the last bit.
 
-A step is lots (`reuna.learn.lots`) of the differences of the two models' float32 bit patterns, as integers of 32
-bits that wrap. Weights that hardly moved keep sign, exponent and high bits, so the differences are small. Whoever
-has the model before makes the model of it, and believes it only if its digest is the plan's.
+A step is lots (`reuna.learn.lots`) of the differences of the two models' float32 bit patterns, as integers of
+32 bits that wrap. Weights that hardly moved keep sign, exponent and high bits, so the differences are small.
+Whoever has the model before makes the model of it, and believes it only if its digest is the plan's.
 """
 
 from __future__ import annotations

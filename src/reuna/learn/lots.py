@@ -1,22 +1,24 @@
 """Integers as few bytes, without loss: lot by lot (`LOT`), each in the form that is smallest for it.
 
-    lot     = u32, little-endian: bytes of what follows (bits 0..23), width (24..27), sparse (28), deflated (29)
+    lot     = u32, little-endian: bytes of what follows (bits 0..23), width (24..27), sparse (28),
+              deflated (29)
     dense   = the integers, ``WIDTH_BITS[width]`` each
     sparse  = u16: how many are not 0, less one; then the gaps before them, as a dense lot of 16 bits; then
               they themselves, each less one
     integer = zigzag: 0, -1, 1, -2, … as 0, 1, 2, 3, …
 
-Integers of less than a byte lie side by side, the first in the lowest bits. Of wider ones come first all lowest
-bytes, then all second ones, and so on: the high bytes of small integers are all the same. What is deflated (RFC
-1951, without the u16) was so because that is smaller; a sample tells when it cannot be. A lot of zeros is its
-header alone.
+Integers of less than a byte lie side by side, the first in the lowest bits. Of wider ones come first all
+lowest bytes, then all second ones, and so on: the high bytes of small integers are all the same. What is
+deflated (RFC 1951, without the u16) is smaller so; a sample tells when it cannot be. A lot of
+zeros is its header alone.
 
-Any integers pass: updates, sums, and differences of models. What comes from others is read with bounds: no lot
-becomes more than its count of integers, whatever it says of itself.
+Any integers pass: updates, sums, and differences of models. What comes from others is read with bounds: no
+lot becomes more than its count of integers, whatever it says of itself.
 
 >>> data = b"".join(written(np.array([0, 0, 3, -1, 0] * 20)))
->>> len(data), [values.tolist()[:5] for values in Lots(lambda at, count: data[at : at + count], len(data), 100)]
-(24, [[0, 0, 3, -1, 0]])
+>>> lots = Lots(lambda at, count: data[at : at + count], len(data), 100)
+>>> len(data), [values.tolist()[:5] for values in lots]
+(34, [[0, 0, 3, -1, 0]])
 """
 
 from __future__ import annotations
@@ -227,7 +229,7 @@ def _unpacked(data: bytes, width: int, count: int) -> Unsigned:
     if bits < 8:
         return _apart(data, bits, count)
     planes = np.frombuffer(data, np.uint8).reshape(bits // 8, count)
-    found = planes[0].astype(np.uint64)
+    found: Unsigned = planes[0].astype(np.uint64)
     for place in range(1, bits // 8):
         found |= planes[place].astype(np.uint64) << np.uint64(8 * place)
     return found

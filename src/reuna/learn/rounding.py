@@ -1,6 +1,6 @@
-"""Coarse grids without loss in the long run: stochastic rounding, the largest values only, error feedback.
+"""Coarse grids, and nothing lost in the long run: rounding by chance, largest values, error feedback.
 
-What is to be sent is first a whole number of *fine* steps, ``2**fine_bits`` of which are one step of the grid.
+What is to be sent is a whole number of *fine* steps, ``2**fine_bits`` of which are one step of the grid.
 Whatever of it is not sent stays as fine steps and is added in the next round, so what was sent and what is
 left are together exactly what was wanted:
 
@@ -83,7 +83,8 @@ def fine(delta: NDArray[np.floating], grid: Grid) -> Wide:
     scaled = np.multiply(delta, 2.0 ** (fine_bits(grid) - grid.exponent), dtype=np.float64)
     np.rint(scaled, out=scaled)
     np.clip(scaled, -_MOST_LEFT, _MOST_LEFT, out=scaled)
-    return scaled.astype(np.int64)
+    wide: Wide = scaled.astype(np.int64)
+    return wide
 
 
 def rounded(wanted: Wide, grid: Grid, noise: Noise | None = None) -> tuple[Wide, int]:
@@ -103,8 +104,12 @@ def rescaled(left: NDArray[np.signedinteger], exponent: int, grid: Grid) -> Wide
     """What a round with another exponent left, in fine steps of this grid, the nearest."""
     shift, wide = exponent - grid.exponent, left.astype(np.int64)
     if shift >= 0:
-        return np.clip(wide << min(shift, 31), -_MOST_LEFT, _MOST_LEFT)
-    return wide + (1 << (-shift - 1)) >> -shift
+        wide <<= min(shift, 31)
+        return np.clip(wide, -_MOST_LEFT, _MOST_LEFT, out=wide)
+    less = min(-shift, 40)  # of 32 bits nothing is left then
+    wide += 1 << (less - 1)
+    wide >>= less
+    return wide
 
 
 def unsent(wanted: Wide, sent: Ints, grid: Grid) -> Wide:
@@ -195,7 +200,7 @@ def _of_part(sizes: Wide, high: int) -> Wide:
 
 
 def _reaching(seen: Wide, keep: int) -> tuple[int, int]:
-    """The number with which ``keep`` are reached, counting from the largest, and how many of it are needed."""
+    """The number with which ``keep`` are reached, from the largest on, and how many of it are needed."""
     from_above = np.cumsum(seen[::-1])
     place = int(np.searchsorted(from_above, keep))
     before = int(from_above[place - 1]) if place else 0

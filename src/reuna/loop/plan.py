@@ -217,7 +217,15 @@ def shared(plan: Plan) -> str:
 
     The round before is in it, and so all rounds before.
     """
-    alike = {"cohort": (), "attempt": 0, "inline": None, "carried": {}, "base": "", "step": "", "step_size": 0}
+    alike = {
+        "cohort": (),
+        "attempt": 0,
+        "inline": None,
+        "carried": {},
+        "base": "",
+        "step": "",
+        "step_size": 0,
+    }
     common = encode(msgspec.structs.replace(plan, **alike))
     return hashlib.sha256(common).hexdigest()
 

@@ -27,7 +27,8 @@ OLDEST = VERSION - 1  #: the oldest protocol that is still spoken; nodes are upg
 CHECKS = 2  #: the protocol from which on a node understands plans of the task ``check``
 PACKS = 2  #: the same of plans that come packed (`reuna.wire.packing`)
 ENCODES = 3  #: the same of plans with an encoding
-FIRST = 1  #: the oldest protocol whose bytes are read
+#: The oldest protocol whose bytes are read.
+FIRST = 1
 
 #: Largest encoded message of each type, in bytes. NATS carries at most 1 MB.
 LIMITS: dict[type[msgspec.Struct], int] = {

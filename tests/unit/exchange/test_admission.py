@@ -213,7 +213,9 @@ def test_with_which_version_a_node_speaks_is_kept_for_the_next_upgrade(tmp_path:
         assert not world.admission.hear("hello.b", Hello("a", "1", "6.6.6")), "nobody speaks for another"
         await world.admission.note_heard(InPlace())
         assert world.register.last_spoken() == {"a": ("0.1.0", VERSION)}
-        world.admission.hear("hello.a", Hello("a", "2", "0.2.0" + "x" * 100, protocol=OLDEST))  # one that is behind
+        world.admission.hear(
+            "hello.a", Hello("a", "2", "0.2.0" + "x" * 100, protocol=OLDEST)
+        )  # one that is behind
         await world.admission.note_heard(InPlace())
 
     world = living(tmp_path, ["a", "b"], script)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -108,7 +109,7 @@ async def test_a_node_killed_before_its_answer_was_kept_makes_the_same_bytes_aga
     def dies(*_: object) -> None:
         raise Dies
 
-    kept, node.outbox.commit = node.outbox.commit, dies  # type: ignore[method-assign]
+    kept, node.outbox.commit = node.outbox.commit, dies  # type: ignore[assignment, method-assign]
     for _ in range(2):  # what it left is kept already
         with pytest.raises(Dies):
             await node.gives(second, update(2))
@@ -257,14 +258,11 @@ def test_a_packed_body_that_is_none_or_off_the_grid_is_refused(body: bytes, reas
 
 def test_a_four_bit_body_may_hold_seven_and_no_eight() -> None:
     asked = decode(Plan, plan(grid=Grid(4, 0)))
-    for value, good in ((7, True), (-7, True), (8, False), (-8, False)):
+    for value in (7, -7, 8, -8):
         body = b"".join(written(np.full(PARAMS, value)))
-        try:
+        taken = nullcontext() if abs(value) < 8 else pytest.raises(Refused, match="outside the grid")
+        with taken:
             check_body(asked, manifest(body), MemoryBlob(body, ""))
-        except Refused as refusal:
-            assert (refusal.reason, good) == ("range", False)
-        else:
-            assert good
 
 
 # --- the way down ------------------------------------------------------------------------------

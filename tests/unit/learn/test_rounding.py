@@ -60,7 +60,12 @@ def test_noise_is_that_of_its_run_round_node_and_place_and_of_nothing_else() -> 
     assert noise(noise_key(1, 1, "a"), 0, 4, grid).tolist() == [61982, 14826, 36103, 21994]
 
 
-@given(grid=GRIDS, by_chance=st.booleans(), rounds=st.lists(WANTED, min_size=1, max_size=6), seed=st.integers(0, 99))
+@given(
+    grid=GRIDS,
+    by_chance=st.booleans(),
+    rounds=st.lists(WANTED, min_size=1, max_size=6),
+    seed=st.integers(0, 99),
+)
 def test_what_was_sent_and_what_is_left_are_what_was_wanted(
     grid: Grid, by_chance: bool, rounds: list[np.ndarray], seed: int
 ) -> None:

@@ -23,8 +23,8 @@ from reuna.wire import VERSION
 FOLLOWED = {"grid": Grid(16, -16), "encoding": Encoding(feedback=True, follow=True)}
 CHANCE = {"grid": Grid(8, -4), "encoding": Encoding(stochastic=True, feedback=True)}
 LARGEST = {"grid": Grid(4, -2), "encoding": Encoding(feedback=True, keep=0.2)}
-PLAIN = {"grid": Grid(16, -10), "encoding": None}
-PACKED = {"grid": Grid(16, -10), "encoding": Encoding()}
+PLAIN: dict[str, Any] = {"grid": Grid(16, -10), "encoding": None}
+PACKED: dict[str, Any] = {"grid": Grid(16, -10), "encoding": Encoding()}
 WAYS: dict[str, dict[str, Any]] = {"followed": FOLLOWED, "by chance": CHANCE, "largest": LARGEST}
 
 
@@ -37,7 +37,9 @@ def data_of(seed: int) -> Dataset:
 DATA = {f"edge-{number}": data_of(number) for number in range(6)}
 
 
-def trained(fogs: int = 2, took_part: list[tuple[str, ...]] | None = None, rounds: int = 6, **way: Any) -> Result:
+def trained(
+    fogs: int = 2, took_part: list[tuple[str, ...]] | None = None, rounds: int = 6, **way: Any
+) -> Result:
     learner, names = SoftmaxClassifier(40, 2), sorted(DATA)
     spread = {
         f"fog-{fog}": {
@@ -76,7 +78,9 @@ def test_who_was_missing_and_when_gives_the_same_bits_again(name: str) -> None:
 def test_packing_changes_bytes_and_no_bit_of_the_model() -> None:
     plain, packed = trained(**PLAIN), trained(**PACKED)
     assert packed.digest == plain.digest
-    assert sum(int(each["bytes"]) for each in packed.rounds) < sum(int(each["bytes"]) for each in plain.rounds)
+    assert sum(int(each["bytes"]) for each in packed.rounds) < sum(
+        int(each["bytes"]) for each in plain.rounds
+    )
 
 
 def test_a_step_that_follows_is_as_good_for_updates_of_any_size() -> None:
@@ -85,7 +89,9 @@ def test_a_step_that_follows_is_as_good_for_updates_of_any_size() -> None:
     def loss(rate: float, **way: Any) -> float:
         spread = {"fog-0": {name: SimEdge(SoftmaxClassifier(40, 2), data) for name, data in DATA.items()}}
         settings = {"rate": rate, "epochs": 1}
-        spec, model, bundle = make_spec(spread, SoftmaxClassifier(40, 2), 12, settings=settings, evaluate=True, **way)
+        spec, model, bundle = make_spec(
+            spread, SoftmaxClassifier(40, 2), 12, settings=settings, evaluate=True, **way
+        )
         return float(np.mean([each["all"] for each in play(spread, spec, model, bundle).scores.values()]))
 
     for rate in (1e-1, 1e-5):
@@ -129,7 +135,9 @@ def test_who_is_a_protocol_behind_sits_out_by_name_and_holds_nobody_up(older: se
     for number, each in enumerate(rounds):
         if number:  # at the first some have said nothing yet
             assert each["seconds"] < 1.0
-            assert dict(part.split(": ", 1) for part in each["absent"].split(", ")) == dict.fromkeys(edges, train.OLDER)
+            assert dict(part.split(": ", 1) for part in each["absent"].split(", ")) == dict.fromkeys(
+                edges, train.OLDER
+            )
     assert all(each["took_part"] == 4 for each in Behind(older, **PLAIN).rounds()), "plain integers it knows"
 
 
