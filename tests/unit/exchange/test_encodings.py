@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 
 from reuna.core.errors import DiskFull, Refused
+from reuna.core.project import project_settings
 from reuna.core.records import Contribution, Encoding, Grid, Member, Plan
+from reuna.core.settings import Source
 from reuna.core.tensors import pack
 from reuna.exchange.bodies import check_body, integers
 from reuna.exchange.egress import Egress
@@ -23,7 +25,9 @@ from reuna.exchange.process import open_leftovers
 from reuna.exchange.steps import make_step, take_step
 from reuna.learn.lots import DEFLATED, written
 from reuna.learn.rounding import fine, fine_bits
+from reuna.learn.strategies import TAKES
 from reuna.loop import train
+from reuna.loop.plan import shared
 from reuna.sim.bus import MemoryBroker
 from reuna.sim.clock import InPlace, SimClock
 from reuna.sim.fleet import unsealed
@@ -351,3 +355,32 @@ async def test_a_node_that_has_not_fetches_the_model() -> None:
 @pytest.mark.parametrize("wrong", [b"", b"x" * 100, b"".join(written(np.ones(70_000, np.int64)))])
 async def test_a_step_that_is_not_to_be_had_or_leads_elsewhere_costs_the_whole_model(wrong: bytes) -> None:
     assert await Down(step=wrong).fetched() == ["step", "model"]
+
+
+# --- what a project says -----------------------------------------------------------------------
+
+
+def told(**changes: Any) -> tuple[Grid, Encoding | None]:
+    values = {"project": {"name": "p"}, "round": changes}
+    found = project_settings([Source("reuna.toml", values)], TAKES)
+    return found.grid, found.encoding
+
+
+def test_a_project_that_says_nothing_packs_keeps_the_rest_and_follows() -> None:
+    assert told() == (Grid(16, -16), Encoding(packed=True, feedback=True, follow=True))
+
+
+def test_a_project_says_each_part_by_itself() -> None:
+    assert told(grid_exponent=-9, grid_bits=8) == (Grid(8, -9), Encoding(feedback=True))
+    assert told(rounding="stochastic", keep=0.5)[1] == Encoding(True, True, True, 0.5, True)
+    assert told(packed=False, feedback=False, grid_exponent=-24, grid_bits=32) == (Grid(32, -24), None)
+
+
+def test_what_every_round_asks_alike_has_the_grid_and_not_how_the_model_travels() -> None:
+    first = decode(Plan, plan(inline=None))
+    same = msgspec.structs.replace(
+        first, base="b" * 64, step="c" * 64, step_size=9, carried={"a": 1}, attempt=2
+    )
+    assert shared(first) == shared(same)
+    assert shared(first) != shared(msgspec.structs.replace(first, grid=Grid(8, -5)))
+    assert shared(first) != shared(msgspec.structs.replace(first, encoding=None))
