@@ -296,7 +296,8 @@ class Egress:
         Not while the policy lets nothing of its size leave, nor when it has refused the answer to this
         very plan, until something of that changes.
         """
-        size = plan.params if plan.task == "train" else 0  # a byte for each number, at the least
+        plain = plan.task == "train" and not train.packs(plan)
+        size = plan.params if plain else 0  # a byte for each number, at the least
 
         def look() -> None:
             muted, mark, until = self._mute
