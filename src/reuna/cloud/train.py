@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
@@ -29,14 +30,27 @@ from reuna.core.errors import (
     Unreachable,
 )
 from reuna.core.ports import Blob, Blobs, Clock, Journal, Offload
-from reuna.core.records import Contribution, Member, Plan, RunSpec, Setting, Task
+from reuna.core.records import Contribution, Grid, Member, Plan, RunSpec, Setting, Task
+from reuna.exchange.bodies import Whole
 from reuna.exchange.intake import Intake
 from reuna.exchange.room import SERVER_AWAY, when_there_is_room
+from reuna.exchange.steps import make_step
 from reuna.learn import grid as fixed
+from reuna.learn.rounding import Size, followed
 from reuna.learn.strategies import strategy
 from reuna.loop import train
-from reuna.loop.plan import edges_of, round_plan, shared
-from reuna.wire import BLOCK, decode_plan, message_digest
+from reuna.loop.plan import (
+    BEGINNING,
+    INLINE_LIMIT,
+    NO_STEP,
+    Going,
+    Step,
+    carried_after,
+    edges_of,
+    round_plan,
+    shared,
+)
+from reuna.wire import decode_plan, message_digest
 
 log = logging.getLogger("reuna.cloud")
 Outcome = dict[str, Any]  #: what a journalled step returns; plain JSON values
@@ -44,6 +58,10 @@ Report = Callable[[RunSpec, str, dict[str, Setting]], Awaitable[None]]
 MAX_ATTEMPTS = 20
 TOLD_OF_A_LIFE = (
     1000  #: what is told of a round in a later life of the run is counted from a multiple of this
+)
+OLDER_FOGS = (
+    "Upgrade from the top down, or ask what they know: `--set round.packed=false --set round.feedback=false "
+    "--set round.grid_bits=32 --set round.grid_exponent=-24`."
 )
 FIRST_WAIT_S, LAST_WAIT_S = 1.0, 30.0  #: until sites whose officers decide are asked again
 
@@ -60,11 +78,14 @@ class Ask:
     model: str
     before: str
     life: int = 1
+    going: Going = BEGINNING
 
     def shared(self, spec: RunSpec) -> str:
         """See `reuna.loop.plan.shared`."""
         fog = next(iter(spec.fogs))
-        return shared(round_plan(spec, fog, self.round, 1, self.task, self.model, before=self.before))
+        return shared(
+            round_plan(spec, fog, self.round, 1, self.task, self.model, None, self.before, self.going)
+        )
 
 
 class Conductor:
@@ -96,10 +117,10 @@ class Conductor:
         if life > 1:
             await self._report(spec, "resumed", {"attempt": life})
         for number in range(1, spec.rounds + 1):
-            ask = Ask(number, "train", state["model"], asked, life)
+            ask = Ask(number, "train", state["model"], asked, life, _going(state))
             work = partial(self._in_time, spec, number, partial(self._round, spec, ask, state))
             after = await journal.step(f"round {number}", work)
-            await self._forget(before, {spec.model, *state.values(), *after.values()})
+            await self._forget(before, {spec.model, *_blobs(state), *_blobs(after)})
             before, state, asked = state, after, ask.shared(spec)
         outcome: Outcome = {"model": state["model"], "rounds": spec.rounds}
         if spec.local:
@@ -108,7 +129,9 @@ class Conductor:
             outcome["local"] = await journal.step("local", work)
             asked = ask.shared(spec)
         if spec.evaluate:
-            ask = Ask(spec.rounds + 2, "evaluate", state["model"], asked, life)
+            ask = Ask(
+                spec.rounds + 2, "evaluate", state["model"], asked, life, Going(step=_going(state).step)
+            )
             work = partial(self._in_time, spec, ask.round, partial(self._scores, spec, ask))
             outcome["federated"] = await journal.step("evaluate", work)
         return outcome
@@ -125,7 +148,7 @@ class Conductor:
 
     async def _forget(self, state: Outcome, needed: set[str]) -> None:
         """Drop the model that only rounds long journalled began from. One that is left over does no harm."""
-        for digest in sorted(set(state.values()) - needed - {""}):
+        for digest in sorted(_blobs(state) - needed):
             try:
                 await self._offload(partial(self._blobs.drop, digest))
             except Unreachable as error:
@@ -136,7 +159,9 @@ class Conductor:
     async def _round(self, spec: RunSpec, ask: Ask, state: Outcome) -> Outcome:
         began, number = self._clock.now(), ask.round
         rows = await self._collect(spec, ask)
-        outcome = await self._offload(lambda: self._apply(spec, number, state, rows))
+        outcome = await self._offload(lambda: self._apply(spec, ask, state, rows))
+        counted = (member.node for member in train.taking_part(rows))
+        outcome["carried"] = carried_after(spec, ask.going.carried, number, counted)
         members = [member for row in rows for member in row.members]
         summary = round_summary(number, members, self._clock.now() - began, train.bytes_sent(rows))
         await self._report(spec, "round", {**summary, "model": outcome["model"]})
@@ -199,15 +224,18 @@ class Conductor:
         async with self.turn:
             model = await self._offload(lambda: self._held(ask.model))
             await self._offload(lambda: self._blobs.get(spec.bundle))  # here, before the nodes ask for it
-            asked = self._planner.plans(spec, ask.round, attempt, ask.task, model, ask.before)
+            asked = self._planner.plans(spec, ask.round, attempt, ask.task, model, ask.before, ask.going)
             plan = decode_plan(next(iter(asked.values())))
-            closed = self._intake.open(asked)
+            older = self._planner.older(asked)
+            if len(older) == len(asked):
+                raise RunFailed(f"every fog is older than what round {ask.round} asks", OLDER_FOGS)
+            closed = self._intake.open({fog: data for fog, data in asked.items() if fog not in older})
             if not closed:
                 await self._intake.collect(self._planner.announce)
                 await self._offload(partial(self._close, spec, plan))
             rows, own = self._intake.rows(), self._intake.closing_row()
             await self._tell_refused(spec, plan, rows if own is None else [*rows, own])
-            return plan, rows, closed
+            return plan, [*rows, *(_of_older(plan, fog, spec.fogs[fog]) for fog in sorted(older))], closed
 
     async def _tell_refused(self, spec: RunSpec, plan: Plan, rows: list[Contribution]) -> None:
         """Note what fogs and cloud refused, each under ``place/sender/reason``."""
@@ -241,8 +269,9 @@ class Conductor:
 
     # --- the new model -----------------------------------------------------------------------
 
-    def _apply(self, spec: RunSpec, number: int, state: Outcome, rows: list[Contribution]) -> Outcome:
+    def _apply(self, spec: RunSpec, ask: Ask, state: Outcome, rows: list[Contribution]) -> Outcome:
         """Fold the partial sums and let the strategy make the new model, block by block."""
+        grid, size = ask.going.grid(spec), Size()
         total = sum(row.weight for row in rows)
         old = self._held(state["model"])
         kept = self._held(state["state"]) if state["state"] else None
@@ -255,7 +284,8 @@ class Conductor:
             first = 0
             for block in self._intake.sum(rows, spec.params):
                 count = len(block)
-                delta = np.divide(fixed.decode(block, spec.grid), total)
+                size.add(block)
+                delta = np.divide(fixed.decode(block, grid), total)
                 before = _floats(old, head + 4 * first, count)
                 past = {
                     name: _floats(kept, 4 * (slots * first + index * count), count)
@@ -263,18 +293,33 @@ class Conductor:
                     else np.zeros(count, np.float32)
                     for index, name in enumerate(chosen.slots)
                 }
-                after, moved = chosen.apply(past, before, delta, number, spec.settings)
+                after, moved = chosen.apply(past, before, delta, ask.round, spec.settings)
                 model.add(moved)
                 for name in chosen.slots:
                     assert memory is not None
                     memory.add(after[name])
                 first += count
-            return {"model": model.seal().digest, "state": memory.seal().digest if memory else ""}
+            new = model.seal()
+            step = self._step(spec, old, new)
+            return {
+                "model": new.digest,
+                "state": memory.seal().digest if memory else "",
+                "base": old.digest,
+                "step": step.digest if step else "",
+                "step_size": step.size if step else 0,
+                "exponent": next_exponent(spec, grid, size, rows),
+            }
         except (StorageError, PeerError):  # what is half made would fill the disk further with each try
             model.abandon()
             if memory:
                 memory.abandon()
             raise
+
+    def _step(self, spec: RunSpec, old: Blob, new: Blob) -> Blob | None:
+        """The difference of the two, for nodes that have the old one; none of models that ride in plans."""
+        if spec.encoding is None or not spec.encoding.packed or new.size <= INLINE_LIMIT:
+            return None
+        return make_step(old, new, self._blobs)
 
     def _held(self, digest: str) -> Blob:
         blob = self._blobs.get(digest)
@@ -294,28 +339,42 @@ class Conductor:
         return found
 
 
-class _Values:
+class _Values(Whole):
     """Writes float32 vectors into a blob in whole blocks."""
 
     def __init__(self, blobs: Blobs, header: bytes, size: int) -> None:
-        self._writer = blobs.new(len(header) + size)
-        self._pending = bytearray(header)
+        super().__init__(blobs.new(len(header) + size))
+        self.write(header)
 
     def add(self, values: NDArray[np.float32]) -> None:
-        self._pending += values.astype("<f4", copy=False).data.cast("B")
-        whole = len(self._pending) // BLOCK * BLOCK
-        if whole:
-            with memoryview(self._pending) as pending:
-                self._writer.write(pending[:whole])
-            del self._pending[:whole]
+        self.write(values.astype("<f4", copy=False).data.cast("B"))
 
-    def seal(self) -> Blob:
-        if self._pending:
-            self._writer.write(bytes(self._pending))
-        return self._writer.seal()
 
-    def abandon(self) -> None:
-        self._writer.abandon()
+def _going(state: Outcome) -> Going:
+    """What a round left to the next; one of an older version left nothing."""
+    step = Step(state["base"], state["step"], state["step_size"]) if state.get("step") else NO_STEP
+    return Going(state.get("carried", {}), step, state.get("exponent"))
+
+
+def next_exponent(spec: RunSpec, grid: Grid, size: Size, rows: Iterable[Contribution]) -> int | None:
+    """The exponent of the round after one with ``grid``; None when that of the run stays."""
+    if spec.encoding is None or not spec.encoding.follow:
+        return None
+    members = train.taking_part(rows)
+    weight, clipped = sum(member.weight for member in members), sum(member.saturated for member in members)
+    values = max(1, math.ceil(spec.params * spec.encoding.keep))
+    return followed(grid, size.total, values * weight, clipped, spec.params * len(members))
+
+
+def _blobs(state: Outcome) -> set[str]:
+    """Digests of the blobs that a round left."""
+    return {state["model"], state["state"], state.get("step", "")} - {""}
+
+
+def _of_older(plan: Plan, fog: str, edges: Iterable[str]) -> Contribution:
+    """What a fog would say that knew what is asked: none of its edges takes part."""
+    known = [Member(edge, absent=train.OLDER) for edge in edges]
+    return train.closing_row(plan, "", fog, edges, (), known=known)
 
 
 def _header_size(model: Blob) -> int:

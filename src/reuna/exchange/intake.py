@@ -20,7 +20,8 @@ from reuna.adapters.receiver import SpoolReceiver, receipt_of
 from reuna.core.errors import BlobNotFound, Refused
 from reuna.core.ports import Blob, Blobs, Receiver, Spool
 from reuna.core.records import Contribution, Plan, Receipt, Refusals
-from reuna.learn.grid import LOT, Ints, unpack, within
+from reuna.exchange.bodies import check_body, open_body
+from reuna.learn.grid import Ints
 from reuna.learn.sums import Part, fold
 from reuna.loop import train
 from reuna.loop.train import each_refusal
@@ -175,11 +176,10 @@ class Intake:
 
     def sum(self, rows: list[Contribution], params: int) -> Iterator[NDArray[np.int64]]:
         """Blocks of the exact weighted sum over the rows; see `reuna.learn.sums.fold`."""
-        bodies = {row.sender: self.spool.body(row) for row in rows if row.size}
+        bodies = {row.sender: open_body(row, self.spool.body(row)) for row in rows if row.size}
 
         def read(part: Part[Contribution], start: int, count: int) -> Ints:
-            data = bodies[part.source.sender].read(start * part.width, count * part.width)
-            return unpack(data, part.width)
+            return bodies[part.source.sender](start, count)
 
         return fold(read, train.parts(rows), params)
 
@@ -213,8 +213,9 @@ class Intake:
         asked = self._asked.get(peer)
         if asked is None:
             return None
-        sizes = {asked.plan.model: asked.plan.model_size, asked.plan.bundle: asked.plan.bundle_size}
-        return sizes.get(digest)
+        plan = asked.plan
+        sizes = {plan.model: plan.model_size, plan.bundle: plan.bundle_size, plan.step: plan.step_size}
+        return sizes.get(digest) or None
 
     def receive(self, peer: str, manifest: Contribution) -> Receiver | Receipt:
         """Judge the manifest, then take the body from where an earlier try ended."""
@@ -296,15 +297,3 @@ class RoundReceiver(SpoolReceiver):
         except Refused as refusal:
             self._intake.count_refusal(self._manifest.sender, refusal)
             raise
-
-
-def check_body(plan: Plan, manifest: Contribution, body: Blob | None) -> None:
-    """The body, if any, has only values of the grid. Raises `Refused`."""
-    bound = train.largest_value(plan, manifest)
-    if body is None or bound >= 2 ** (8 * manifest.width - 1):  # so few bytes hold no other value
-        return
-    step = 4 * LOT * manifest.width
-    for start in range(0, manifest.size, step):
-        values = unpack(body.read(start, min(step, manifest.size - start)), manifest.width)
-        if not within(values, bound):
-            raise Refused("range", f"{manifest.sender} sent values outside the grid")

@@ -24,6 +24,7 @@ from typing import Any
 import msgspec
 
 from reuna import __version__
+from reuna.adapters.checked_file import CheckedFile
 from reuna.adapters.clock import SystemClock, ThreadOffload
 from reuna.adapters.files import FileBlobs
 from reuna.adapters.https_client import HttpsFreight
@@ -41,6 +42,8 @@ from reuna.exchange.egress import Egress
 from reuna.exchange.heads import HeadKeeper
 from reuna.exchange.later_bus import LaterBus
 from reuna.exchange.ledger_export import keep_exporting
+from reuna.exchange.leftovers import MAX_BYTES as INDEX_BYTES
+from reuna.exchange.leftovers import Index, Leftovers
 from reuna.exchange.link import EgressSettings, Frames, LinkServer
 from reuna.exchange.news import listen
 from reuna.exchange.releases import FOLDER, ReleaseHolder, drop_old, passed_on
@@ -86,6 +89,7 @@ async def serve(settings: EgressSettings, sock: socket.socket) -> None:
         partial(arrivals.plan, guard.plan),
         guard.among,
         CodeRole(guard, store.metadata).unsigned,
+        open_leftovers(folder),
         partial(passed_on, guard),
     )
     await listen(bus, settings.name, guard)
@@ -150,6 +154,12 @@ def _showing(board: Board, settings: EgressSettings) -> list[asyncio.Task[None]]
         return []
     listener = socket.socket(fileno=settings.metrics)
     return [asyncio.create_task(show(board, settings.name, listener, ThreadOffload()))]
+
+
+def open_leftovers(folder: Path) -> Leftovers:
+    """What updates of earlier rounds did not send, in a node's folder."""
+    index: CheckedFile[Index] = CheckedFile(folder / "leftovers.state", Index, INDEX_BYTES)
+    return Leftovers(FileBlobs(folder / "leftovers"), index)
 
 
 def _releases(

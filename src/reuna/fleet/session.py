@@ -285,6 +285,7 @@ def described(job: Job, fleet: Fleet, run: str) -> tuple[RunSpec, tuple[bytes, b
         bundle_size=len(bundle),
         seed=settings.seed,
         grid=settings.grid,
+        encoding=settings.encoding,
         max_weight=settings.max_weight,
         deadline_s=settings.deadline_s,
         quorum=settings.quorum,

@@ -92,7 +92,7 @@ def admit(
 def _check_shape(plan: Plan, manifest: Contribution) -> None:
     if manifest.kind == "report":
         body = (manifest.params, manifest.width, manifest.size, manifest.weight, manifest.digest)
-        if body != (0, 0, 0, 0, ""):
+        if body != (0, 0, 0, 0, "") or manifest.packed:
             _refuse("shape", f"{manifest.sender} sent a report with a body")
         return
     if plan.task != "train":
@@ -101,7 +101,10 @@ def _check_shape(plan: Plan, manifest: Contribution) -> None:
     if manifest.params != plan.params or manifest.width not in WIDTHS or manifest.width > widest:
         found = f"{manifest.params} values of {manifest.width} bytes"
         _refuse("shape", f"{manifest.sender} sent {found}, asked are {plan.params} of at most {widest}")
-    if manifest.size != plan.params * manifest.width:
+    plain = plan.params * manifest.width
+    if manifest.packed and not packs(plan):
+        _refuse("shape", f"{manifest.sender} sent a packed body where none is asked")
+    if not 0 < manifest.size < plain if manifest.packed else manifest.size != plain:
         _refuse("oversized", f"{manifest.sender} announced {manifest.size} bytes")
 
 
@@ -310,7 +313,7 @@ def with_sum(row: Contribution, plan: Plan, rows: Iterable[Contribution], digest
 
     The sum is as wide as the widths of its parts need, at most as wide as the plan's largest sum.
     """
-    bound = sum(part.multiplier * 2 ** (8 * part.width - 1) for part in parts(rows))
+    bound = sum(part.multiplier * most(plan, part.source) for part in parts(rows))
     width = narrowest(min(bound, largest_sum(plan.grid, plan.max_weight, plan.capacity)))
     return Contribution(
         run=row.run,
@@ -327,6 +330,12 @@ def with_sum(row: Contribution, plan: Plan, rows: Iterable[Contribution], digest
         members=row.members,
         refused=row.refused,
     )
+
+
+def most(plan: Plan, row: Contribution) -> int:
+    """No integer of a row's body is larger in size, by its width and by the grid."""
+    bits = 8 * row.width
+    return int(2 ** ((min(bits, plan.grid.bits) if row.kind == "update" else bits) - 1))
 
 
 def parts(rows: Iterable[Contribution]) -> list[Part[Contribution]]:
@@ -354,6 +363,16 @@ def absence(node: str, error: ReunaError) -> Member:
 def work(plan: Plan) -> Work:
     """What a plan has a bundle do with a site's data."""
     return Work(plan.run, plan.bundle, "evaluation" if plan.task == "evaluate" else "training")
+
+
+def packs(plan: Plan) -> bool:
+    """Whether bodies may come packed."""
+    return plan.encoding is not None and plan.encoding.packed
+
+
+def in_lots(manifest: Contribution, digest: str, size: int) -> Contribution:
+    """The manifest with a body that is packed."""
+    return msgspec.structs.replace(manifest, digest=digest, size=size, packed=True)
 
 
 def answer(plan: Plan, plan_digest: str, member: Member, digest: str = "", width: int = 0) -> Contribution:

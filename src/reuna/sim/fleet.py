@@ -32,6 +32,7 @@ from reuna.edge.ready import Looked
 from reuna.edge.train import Fitted, Trainer
 from reuna.exchange.egress import Egress
 from reuna.exchange.intake import Intake
+from reuna.exchange.leftovers import Leftovers
 from reuna.exchange.meter import CountedFlows
 from reuna.exchange.presence import Presence
 from reuna.fog.train import Combiner
@@ -39,7 +40,7 @@ from reuna.sim.bus import MemoryBroker, MemoryBus
 from reuna.sim.clock import InPlace
 from reuna.sim.freight import MemoryFreight, Weather
 from reuna.sim.lives import Incarnation, Killed, SimLink
-from reuna.sim.storage import MemoryBlob, MemoryBlobs, MemorySpool
+from reuna.sim.storage import MemoryBlob, MemoryBlobs, MemoryIndex, MemorySpool
 from reuna.trust.requests import vouched, without_roster
 from reuna.wire import VERSION, decode, digest_bytes, unpacked
 
@@ -242,6 +243,8 @@ class Disk:
     blobs: MemoryBlobs = field(default_factory=MemoryBlobs)
     spool: MemorySpool = field(default_factory=MemorySpool)
     outbox: MemorySpool = field(default_factory=MemorySpool)
+    leftovers: MemoryBlobs = field(default_factory=MemoryBlobs)
+    unsent: MemoryIndex = field(default_factory=MemoryIndex)
 
     @property
     def full(self) -> bool:
@@ -249,16 +252,16 @@ class Disk:
 
     def fill(self) -> None:
         """Not one byte more, until `clear`."""
-        for part in (self.blobs, self.spool, self.outbox):
+        for part in (self.blobs, self.spool, self.outbox, self.leftovers):
             part.disk.fill()
 
     def clear(self) -> None:
         """Room again."""
-        for part in (self.blobs, self.spool, self.outbox):
+        for part in (self.blobs, self.spool, self.outbox, self.leftovers):
             part.disk.capacity = None
 
     def crash(self, power: bool) -> None:
-        for part in (self.blobs, self.spool, self.outbox):
+        for part in (self.blobs, self.spool, self.outbox, self.leftovers):
             part.crash(power)
 
 
@@ -498,6 +501,7 @@ class SimFleet:
             unsealed,
             without_roster,
             vouched,
+            Leftovers(guard(disk.leftovers, life, faults, BLOB_EFFECTS), disk.unsent),
         )
 
     def _depot(self, node: str) -> Depot:

@@ -23,7 +23,7 @@ from reuna.sim.bus import MemoryBroker
 from reuna.sim.clock import InPlace, SimClock, run_virtual
 from reuna.sim.fleet import unsealed
 from reuna.sim.freight import MemoryFreight
-from reuna.sim.storage import MemoryBlob, MemoryBlobs, MemorySpool
+from reuna.sim.storage import MemoryBlob, MemoryBlobs, MemorySpool, no_leftovers
 from reuna.trust.requests import Request, vouched, without_roster
 from reuna.wire import digest_bytes, encode, message_digest
 
@@ -89,7 +89,7 @@ def egress(flows: CountedFlows, broker: MemoryBroker | None = None) -> Egress:
     freight = MemoryFreight(Above, "fog", cache)  # type: ignore[arg-type]  # it only refuses
     return Egress(
         "fog", "cloud", bus, freight, cache, MemorySpool(), flows, SimClock(), InPlace(),
-        unsealed, without_roster, vouched,
+        unsealed, without_roster, vouched, no_leftovers(),
     )  # fmt: skip
 
 
