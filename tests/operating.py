@@ -25,7 +25,9 @@ from reuna.loop.operate import (
     step,
 )
 
-RULES = Health(trial_s=10, min_windows=4, max_safe=0.5, max_restarts=2, min_agreement=0.5)
+RULES = Health(
+    trial_s=10, min_windows=4, max_safe=0.5, max_restarts=2, min_agreement=0.5, watch_s=60, back_every_s=600
+)
 KINDS = ("good", "good", "fails its test", "restarts", "safe", "slow")
 HEALTHY = Counts(windows=4, agreed=4)
 DID = {
@@ -50,6 +52,10 @@ class Machine:
     confirmed: str = ""  #: the digest that was confirmed last
     was_working: bool = False
     seen: set[str] = field(default_factory=set)
+    sour: set[str] = field(default_factory=set)  #: digests that have become bad
+    weather: bool = False  #: the machine is such that every release is unsure
+    ran_s: float = 0.0
+    backs: list[float] = field(default_factory=list)  #: when a confirmed release was left for another
 
     def kind(self, digest: str) -> str:
         return self.kinds[int(digest, 16) % len(self.kinds)]
@@ -68,6 +74,7 @@ class Machine:
             assert self.kind(active.which.digest) != "fails its test"
             if active.confirmed:
                 assert self.kind(active.which.digest) == "good", "a bad release is never kept"
+        self._way_back(before, event)
         if self.was_working:
             assert active is not None, "there was a working one, and now there is none"
         trial_ended = before.trial is not None and self.state.trial is None
@@ -88,6 +95,23 @@ class Machine:
                 assert self.files.get(effect.slot) == effect.digest
         again, _ = step(self.state, Chosen(self.state.choice), 2.0)
         assert again == self.state, "hearing the same again changes nothing"
+
+    def _way_back(self, before: State, event: Event) -> None:
+        """The laws of what was confirmed and is left for its health."""
+        left, now = running(before), running(self.state)
+        if not isinstance(event, Ran) or left is None or not left.confirmed or now == left:
+            return
+        if now is not None and now.which.digest == left.which.digest:
+            return
+        assert now is not None, "something answers still"
+        assert self.state.phase == "rolled_back"
+        assert now.confirmed and now.tested
+        assert now.which.digest in {each.digest for each in self.state.choice.held}, "it is listed still"
+        assert not self.weather, "what every release suffers is the fault of none"
+        assert now.which.digest not in self.sour, "it is better"
+        if self.backs:
+            assert self.ran_s - self.backs[-1] >= RULES.back_every_s, "not twice in so long"
+        self.backs.append(self.ran_s)
 
     def holds_confirmed(self, slot: SlotName) -> bool:
         copy = self.state.a if slot == "a" else self.state.b
@@ -128,9 +152,23 @@ class Machine:
         active, shadow = (effect for effect in due(self.state) if isinstance(effect, Run)), Counts()
         (run,) = active
         if run.beside:
-            shadow = DID[self.kind(self.files[run.beside])]
-        did = DID[self.kind(self.files[run.active])] if run.active and seconds else Counts()
+            shadow = self.does(self.files[run.beside])
+        did = self.does(self.files[run.active]) if run.active and seconds else Counts()
+        self.ran_s += seconds
         self.happen(Ran(seconds, did, shadow))
+
+    def does(self, digest: str) -> Counts:
+        """What a release does in a turn."""
+        if self.weather or digest in self.sour:
+            return Counts(windows=4, safe=4, agreed=4, failed=4)
+        return DID[self.kind(digest)]
+
+    def live_on(self, turns: int) -> None:
+        """So many turns, and what is due in between."""
+        for _ in range(turns):
+            while self.work():
+                pass
+            self.run()
 
     def settle(self) -> None:
         """Until nothing is due and no trial goes on."""

@@ -178,7 +178,7 @@ class Works:
 
     async def stop(self) -> None:
         for process in reversed(self._running):
-            process.send_signal(signal.SIGINT)
+            process.terminate()  # not SIGINT: whoever was begun in the background does not hear that
             process.wait()
         await self.supervisor.stop()
 

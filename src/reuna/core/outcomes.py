@@ -27,7 +27,8 @@ class Outcome(msgspec.Struct, frozen=True):
     ``state``: the model's answer, the same after mending, or the safe one (`reuna.core.fallback`), and
     ``why``. ``answer``: a class, or the model's number; None where there is none. ``output``: the graph's.
     ``took_ms``: from the window being asked for to this outcome, of which ``features_ms`` made the features
-    and ``graph_ms`` ran the graph. ``release``: digest.
+    and ``graph_ms`` ran the graph. ``release``: digest. ``failed``: the rules took the window, and the
+    release made nothing of it that could be used; its being unsure is none.
     """
 
     project: str
@@ -42,6 +43,7 @@ class Outcome(msgspec.Struct, frozen=True):
     took_ms: float = 0.0
     features_ms: float = 0.0
     graph_ms: float = 0.0
+    failed: bool = False
 
     @property
     def confidence(self) -> float | None:
