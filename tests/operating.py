@@ -52,6 +52,7 @@ class Machine:
     confirmed: str = ""  #: the digest that was confirmed last
     was_working: bool = False
     seen: set[str] = field(default_factory=set)
+    away: set[str] = field(default_factory=set)  #: digests that were not measured here
     sour: set[str] = field(default_factory=set)  #: digests that have become bad
     weather: bool = False  #: the machine is such that every release is unsure
     ran_s: float = 0.0
@@ -81,6 +82,9 @@ class Machine:
         if trial_ended and self.confirmed and self.state.phase == "rolled_back":
             assert active is not None
             assert active.which.digest == self.confirmed, "the way back leads to what was confirmed last"
+        switched = before.active != self.state.active and active is not None and not active.confirmed
+        if switched and active is not None and before.active and isinstance(event, SelfTested):
+            assert active.which.digest not in self.away, "what was not measured here runs beside first"
         if before.trial is not None and not isinstance(event, Booted) and _confirmed(before):
             stays = _confirmed(before) & _confirmed(self.state)
             assert stays or (active is not None and active.confirmed), "a trial leaves the way back alone"
@@ -101,6 +105,8 @@ class Machine:
         left, now = running(before), running(self.state)
         if not isinstance(event, Ran) or left is None or not left.confirmed or now == left:
             return
+        if before.candidate is not None and before.candidate.mode == "live":
+            return  # it was not measured here, ran beside, and is on trial now
         if now is not None and now.which.digest == left.which.digest:
             return
         assert now is not None, "something answers still"
@@ -125,7 +131,8 @@ class Machine:
             if isinstance(effect, Fill):
                 self.files[effect.slot] = "torn" if torn else effect.which.digest
                 if not torn:
-                    self.happen(Put(effect.slot, effect.which.digest, RULES))
+                    digest = effect.which.digest
+                    self.happen(Put(effect.slot, digest, RULES, digest not in self.away))
                 return True
             if isinstance(effect, SelfTest):
                 bad = self.kind(effect.digest) == "fails its test"
@@ -174,7 +181,8 @@ class Machine:
         """Until nothing is due and no trial goes on."""
         for _ in range(200):
             if not self.work():
-                if self.state.trial is None:
+                coming = self.state.candidate
+                if self.state.trial is None and (coming is None or coming.mode == "shadow"):
                     return
                 self.run()
         raise AssertionError("it does not come to rest")

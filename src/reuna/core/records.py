@@ -179,6 +179,9 @@ class KeptBuild(msgspec.Struct, frozen=True):
     signed_by: tuple[str, ...] = ()
 
 
+UNHEARD = "not heard of before the deadline"  #: what a parent says of a child that was silent
+
+
 class Member(msgspec.Struct, frozen=True, omit_defaults=True):
     """What one edge gave to a round; ``absent`` holds the reason when it gave nothing.
 

@@ -286,12 +286,12 @@ class Operation:
         if source is None:
             return False
         try:
-            rules = await self._bench.offload(lambda: self._slots.fill(slot, source, which.digest))
+            found = await self._bench.offload(lambda: self._slots.fill(slot, source, which.digest))
         except ReunaError as error:
             what = f"{self.project} {which.version}"
             log.error("%s is not put into slot %s: %s %s", what, slot, error.code, error)
             return False
-        self.happen(Put(slot, which.digest, rules))
+        self.happen(Put(slot, which.digest, found.rules, found.measured))
         return True
 
     # --- standing --------------------------------------------------------------------------------
@@ -452,7 +452,7 @@ def _without_counts(state: State) -> State:
     return replace(
         state,
         trial=None if trial is None else replace(trial, spent_s=0.0, counts=Counts()),
-        candidate=None if coming is None else replace(coming, counts=Counts(), live=Counts()),
+        candidate=None if coming is None else replace(coming, counts=Counts(), live=Counts(), spent_s=0.0),
         lately=(*state.lately[:-1], Slice()),
         rest_s=0.0,
     )

@@ -160,7 +160,7 @@ class Releases:
                 self._operations[each.project][0].happen(Chosen(each.choice))
 
     def _begin(self, project: str) -> None:
-        operation = Operation(Slots(self._state, project), self._bench)
+        operation = Operation(Slots(self._state, project, self._node), self._bench)
         task = asyncio.create_task(operation.run())
         task.add_done_callback(_said)
         self._operations[project] = (operation, task)

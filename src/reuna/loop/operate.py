@@ -81,27 +81,33 @@ class Counts(msgspec.Struct, frozen=True):
 
 
 class Copy(msgspec.Struct, frozen=True):
-    """What lies in a slot, whole when it was put there. ``rules``: those that the release brings."""
+    """What lies in a slot, whole when it was put there. ``rules``: those that the release brings.
+
+    ``measured``: it was not away when the model was measured; else it runs beside first.
+    """
 
     which: Which
     rules: Health = Health()
     tested: bool = False
     confirmed: bool = False
+    measured: bool = True
 
 
 class Found(msgspec.Struct, frozen=True):
-    """A whole release that lies in a slot."""
+    """A whole release that lies in a slot; ``measured`` as of `Copy`."""
 
     version: int
     digest: str
     rules: Health
+    measured: bool = True
 
 
 class Candidate(msgspec.Struct, frozen=True):
     """What is to come: to be copied to the other slot, to be tested there, or running beside.
 
     ``back``: it was here before, and may be better than what answers, which breaks a rule: ``why``,
-    ``detail``; ``live``: how that has done in the windows of ``counts``.
+    ``detail``. ``live``: how what answers has done in the windows of ``counts``; ``spent_s``: how long it
+    has run beside.
     """
 
     which: Which
@@ -109,6 +115,7 @@ class Candidate(msgspec.Struct, frozen=True):
     doing: Literal["copy", "test", "beside"] = "copy"
     counts: Counts = Counts()
     live: Counts = Counts()
+    spent_s: float = 0.0
     why: Reason = ""
     detail: str = ""
 
@@ -180,6 +187,7 @@ class Put(msgspec.Struct, frozen=True):
     slot: SlotName
     digest: str
     rules: Health = Health()
+    measured: bool = True
 
 
 class SelfTested(msgspec.Struct, frozen=True):
@@ -338,7 +346,7 @@ def _put(state: State, event: Put) -> State:
     coming = state.candidate
     if coming is None or coming.doing != "copy" or not _is_for(state, event.slot, event.digest):
         return state
-    state = _with(state, event.slot, Copy(coming.which, event.rules))
+    state = _with(state, event.slot, Copy(coming.which, event.rules, measured=event.measured))
     return replace(state, candidate=replace(coming, doing="test"))
 
 
@@ -352,7 +360,8 @@ def _tested(state: State, event: SelfTested, now: float) -> State:
     state = _with(state, event.slot, replace(copy, tested=True, which=coming.which))
     if coming.mode == "back":
         return replace(state, candidate=replace(coming, doing="beside"))
-    if coming.mode == "shadow":
+    first_beside = not copy.measured and not copy.confirmed and state.active
+    if coming.mode == "shadow" or first_beside:
         return replace(state, candidate=replace(coming, doing="beside"), phase="shadow", reason="", detail="")
     return _switch(state, event.slot)
 
@@ -368,8 +377,10 @@ def _switch(state: State, slot: SlotName) -> State:
 
 
 def _ran(state: State, event: Ran, now: float) -> State:
-    if (coming := state.candidate) is not None and coming.doing == "beside" and coming.mode == "shadow":
-        state = _shadowed(state, coming, event, now)
+    if (coming := state.candidate) is not None and coming.doing == "beside" and coming.mode != "back":
+        before, state = state.active, _shadowed(state, coming, event, now)
+        if state.active != before:
+            return state  # what happened was the other one's
     copy = running(state)
     if copy is None:
         return state
@@ -384,10 +395,31 @@ def _ran(state: State, event: Ran, now: float) -> State:
 
 
 def _shadowed(state: State, coming: Candidate, event: Ran, now: float) -> State:
-    copy, counts = beside(state), coming.counts.plus(event.beside)
-    state = replace(state, candidate=replace(coming, counts=counts))
-    unfit = None if copy is None else _unfit(counts, copy.rules, shadow=True)
-    return state if unfit is None else _drop_candidate(state, *unfit, now)
+    """How what runs beside does. What is to be live, and was not measured here, is when it did well."""
+    copy, coming = beside(state), _told_more(coming, event)
+    state = replace(state, candidate=coming)
+    assert copy is not None
+    unfit = _unfit(coming.counts, copy.rules, shadow=True)
+    if unfit is not None:
+        return _drop_candidate(state, *unfit, now)
+    done = coming.counts.windows >= copy.rules.min_windows and coming.spent_s >= copy.rules.trial_s
+    asked = event.reads and _is_asked(coming, copy.rules.min_windows)
+    return _switch(state, _other(state)) if coming.mode == "live" and (done or not asked) else state
+
+
+def _told_more(coming: Candidate, event: Ran) -> Candidate:
+    """With what happened now, to it and to what answers."""
+    return replace(
+        coming,
+        counts=coming.counts.plus(event.beside),
+        live=coming.live.plus(event.active),
+        spent_s=coming.spent_s + max(0.0, event.elapsed_s),
+    )
+
+
+def _is_asked(coming: Candidate, windows: int) -> bool:
+    """Whether what runs beside is asked at all: one of other windows than what answers is not."""
+    return coming.counts.windows > 0 or coming.live.windows < windows
 
 
 class Broken(NamedTuple):
@@ -543,12 +575,11 @@ def _before(state: State) -> Which | None:
 
 def _compared(state: State, copy: Copy, coming: Candidate, event: Ran, now: float) -> State:
     """What answers and the one before, in the same windows: the better one goes on."""
-    coming = replace(coming, counts=coming.counts.plus(event.beside), live=coming.live.plus(event.active))
+    coming = _told_more(coming, event)
     state, other = replace(state, candidate=coming), beside(state)
     assert other is not None
     least = max(copy.rules.min_windows, other.rules.min_windows)
-    is_asked = coming.counts.windows > 0 or coming.live.windows < least
-    if _unfit(coming.counts, other.rules) is not None or not is_asked:
+    if _unfit(coming.counts, other.rules) is not None or not _is_asked(coming, least):
         return _no_better(state, coming)
     if coming.counts.windows < least:
         return state
@@ -634,16 +665,12 @@ def _settle(state: State, now: float) -> State:
     """Begin on what is wanted, as far as a trial leaves the other slot free."""
     live, shadow = _wanted(state)
     active = running(state)
-    if active is not None and live is not None and live.digest == active.which.digest:
-        state = _with(state, state.active or "a", replace(active, which=live))
-        live = None
-    active = running(state)
     if live is not None and active is not None and state.trial is not None:
-        state = _superseded(state)
+        state = state if live.digest == active.which.digest else _superseded(state)
         active = running(state)
-        if active is not None and active.which.digest == live.digest:
-            live = None
-    if live is not None:
+    if live is not None and active is not None and live.digest == active.which.digest:
+        state = _with(state, state.active or "a", replace(active, which=live))
+    elif live is not None:
         return _aim(state, live, "live")
     if (coming := state.candidate) is not None and coming.mode == "back" and _is_listed(state, coming.which):
         return state

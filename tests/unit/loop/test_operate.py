@@ -248,6 +248,15 @@ def test_another_release_during_a_trial_first_goes_back_to_what_was_confirmed() 
     assert version(machine) == 3
 
 
+def test_what_was_confirmed_goes_on_under_the_rollout_that_wants_it_again_during_a_trial() -> None:
+    machine = machine_with("good", "good")
+    to_trial(machine, TWO)
+    choose(machine, replace(ONE, rollout="back"))
+    copy = running(machine.state)
+    assert copy is not None
+    assert copy.which == replace(ONE, rollout="back")
+
+
 def test_the_same_release_under_another_rollout_goes_on_as_it_is() -> None:
     machine = machine_with("good")
     choose(machine, replace(ONE, rollout="r-9"))
@@ -545,3 +554,74 @@ def test_a_release_whose_rules_say_so_is_not_watched() -> None:
     ):  # fmt: skip
         state, _ = step(state, event, 1.0)
     assert (state.phase, state.muted) == ("confirmed", False)
+
+
+# --- a release that was not measured here --------------------------------------------------------------
+
+
+def machine_that_was_away() -> Machine:
+    """Release 1 is confirmed; 2 was not measured here, and has tested itself."""
+    machine = machine_with("good", "good", "good")
+    machine.away.add(TWO.digest)
+    choose(machine, TWO)
+    while machine.work():
+        pass
+    return machine
+
+
+def test_a_release_that_was_not_measured_here_runs_beside_before_it_answers() -> None:
+    machine = machine_that_was_away()
+    assert due(machine.state) == (Run("a", "b"),)
+    assert machine.state.phase == "shadow"
+    machine.run(9.0)
+    assert version(machine) == 1, "nine seconds are too short"
+    machine.run(1.0)
+    assert (version(machine), machine.state.phase) == (2, "trial")
+    machine.settle()
+    assert machine.state.phase == "confirmed"
+
+
+def test_one_that_does_badly_beside_never_answers() -> None:
+    machine = machine_that_was_away()
+    machine.sour.add(TWO.digest)
+    machine.run()
+    assert (version(machine), machine.state.phase, machine.state.reason) == (1, "rolled_back", "safe")
+    choose(machine, TWO)
+    assert due(machine.state) == (Run("a"),), "it is given up"
+
+
+def test_one_that_cannot_run_beside_goes_on_trial() -> None:
+    machine = machine_that_was_away()
+    machine.happen(Ran(1.0, HEALTHY))
+    assert (version(machine), machine.state.phase) == (2, "trial")
+    machine = machine_that_was_away()
+    machine.happen(Ran(1.0, reads=False))
+    assert (version(machine), machine.state.phase) == (2, "trial")
+
+
+def test_where_nothing_answers_there_is_nothing_to_run_beside() -> None:
+    machine = Machine(("good",))
+    machine.away.add(ONE.digest)
+    machine.happen(Chosen(Choice((ONE,))))
+    machine.settle()
+    assert (version(machine), machine.state.phase) == (1, "confirmed")
+
+
+def test_one_that_was_confirmed_here_before_need_not_run_beside() -> None:
+    machine = machine_that_was_away()
+    machine.settle()
+    machine.live_on(8)
+    choose(machine, ONE)
+    machine.settle()
+    choose(machine, replace(TWO, rollout="again"))
+    assert machine.work()
+    assert version(machine) == 2
+
+
+def test_a_start_while_it_runs_beside_tests_it_again_and_goes_on() -> None:
+    machine = machine_that_was_away()
+    machine.run(9.0)
+    machine.boot()
+    assert due(machine.state) == (Run("a"), SelfTest("b", TWO.digest))
+    machine.live_on(2)
+    assert version(machine) == 2
