@@ -36,21 +36,24 @@ column = "fault"
 
 [strategy]
 name = "fedavgm"
-rounds = 20
+rounds = 12
 server_rate = 0.5
 momentum = 0.9
 
 [round]
 quorum = 0.5
-deadline_s = 20
+deadline_s = 4
 
 [train]
-epochs = 2
+epochs = 4
 rate = 0.1
 batch = 32
 
 [gates]
 seen = {{ min = 0.75 }}
+
+[release]
+offline = 0.25
 
 [fallback]
 safe = 0

@@ -27,13 +27,14 @@ from reuna.fleet.release import Catalogue
 from reuna.fleet.session import ready
 from reuna.fleet.supervise import Supervisor
 from reuna.loop.release import judge_run
+from reuna.wire.release import GATES
 
 T = TypeVar("T")
 LOOK_S = 0.5
-PATIENCE_S = 300.0
+PATIENCE_S = 480.0
 HOLD_S = plant.FRESH_S  #: how long drift lasts until a run begins: by then every table is of what is now
 AGAIN_S = (
-    3 * HOLD_S
+    4 * HOLD_S
 )  #: and until another one: a way from alarm to release, and tables of then, take no longer
 STATE = """[fleet]
 name = "drift"
@@ -218,6 +219,11 @@ class Works:
         newest = self.catalogue.versions()[-1]
         return newest if newest > than else 0
 
+    def away(self, version: int) -> list[str]:
+        """Sites that were not heard when a version's model was measured."""
+        told = json.loads(self.catalogue.read(version).parts[GATES])["verdicts"]
+        return sorted({each["site"] for each in told if each["outcome"] == "silent"})
+
     def stopped(self, known: int, bad: str) -> str:
         """What `reuna apply` said, after so many lines, of a run that is stopped at that press; '' while nothing."""
         return stopped_at(self.said()[known:], bad)
@@ -226,8 +232,9 @@ class Works:
         """Where the gates do not hold for the run that such a line is about."""
         run = line.split()[1]
         result = json.loads((self.folder / "runs" / run / "result.json").read_text(encoding="utf-8"))
-        judged = judge_run(open_settings(self.project, []).gates, result, None)
-        return sorted({each["site"] for each in judged.as_dict()["verdicts"] if each["outcome"] != "pass"})
+        asked = open_settings(self.project, [])
+        judged = judge_run(asked.gates, result, offline=asked.offline)
+        return sorted({each["site"] for each in judged.as_dict()["verdicts"] if each["outcome"] == "fail"})
 
     def rollouts(self) -> list[dict[str, Any]]:
         """The newest first."""
