@@ -95,9 +95,9 @@ class Switched(Supervisor):
 
 
 class Works:
-    """See the module. ``names`` are the edges, each with a press of its own."""
+    """See the module. ``names`` are the edges, each with a press of its own, spread over ``halls``."""
 
-    def __init__(self, folder: Path, names: Sequence[str], seed: int) -> None:
+    def __init__(self, folder: Path, names: Sequence[str], seed: int, halls: int = 2) -> None:
         self.folder, self.names, self._seed = folder, tuple(names), seed
         self.plant = folder / "plant"
         self.plant.mkdir()
@@ -105,7 +105,7 @@ class Works:
         self.project = project.make_repository(folder, names[0])
         fogs: dict[str, dict[str, Path]] = {}
         for number, name in enumerate(names):
-            fogs.setdefault(f"hall-{1 + number % 2}", {})[name] = self.plant / "data" / name
+            fogs.setdefault(f"hall-{1 + number % halls}", {})[name] = self.plant / "data" / name
         self.fleet = make_fleet(folder / "fleet", "drift", fogs)
         for name in names:
             self._read_press(name)
