@@ -11,8 +11,9 @@ signals, which press and when.
 3. a new fault, at every press. Who labelled the training tables was careless: the first candidate passes the
    gates and is unsure of what it sees live; the canary gives it up, and the rollout ends
 
-In each cycle a node is switched off when the alarm is there, misses run, gates, canary and rollout, and comes
-back when all others have the release: it takes it by itself, beside what it has first. Before that a control run without any drift counts alarms, which are false.
+In each cycle a node is switched off just before the run begins. It misses training, gates, canary and
+rollout, and comes back when all others have the release: it takes it by itself, beside what it has first.
+Before that a control run without any drift counts alarms, which are false.
 
     python -m drills.drift [--seed 1] [--edges 4] [--control-s 90] [--only 3] [--json]
 """
@@ -36,10 +37,11 @@ from benchmarks.arguments import at_least
 from drills.drifting import plant
 from drills.drifting.plant import World
 from drills.drifting.press import KNOWN, NEW, SIGNALS, Condition
-from drills.drifting.works import Works
+from drills.drifting.works import HOLD_S, Works
 
 ALL = (1, 2, 3)
 FAR = 6.0  #: how far drift goes, in parts of a signal's noise
+BEFORE_S = 15.0  #: before a run begins an edge is switched off; the cloud still counts on it then
 CARELESS = 0.6  #: share of labels that are drawn by chance
 Say = Callable[[str], None]
 
@@ -113,8 +115,10 @@ class Story:
         self._say(f"{number}. {drift.name}")
         alarm = (await works.until("an alarm", lambda: works.alarms()[known:]))[0]
         self.detected_s.append(round(alarm["since"] - self._began, 2))
+        self._tell(f"alarm: {alarm['sentence']}")
+        await asyncio.sleep(HOLD_S - BEFORE_S)
         works.supervisor.off(drift.off)
-        self._tell(f"alarm: {alarm['sentence']}; {drift.off} is switched off")
+        self._tell(f"{drift.off} is switched off")
         if drift.stops == "gate":
             line = await works.until("a stopped candidate", lambda: works.stopped(said, drift.bad))
             bad = works.bad_sites(line)
@@ -124,7 +128,8 @@ class Story:
             newest = await self._given_up(newest)
         plant.write(works.plant, drift.then)
         version = await works.until("a release", lambda: works.newer(newest))
-        self._tell(f"release {version}, judged without {', '.join(works.away(version)) or 'nobody'}")
+        without = works.unmeasured(version)
+        self._tell(f"release {version}, which {', '.join(without) or 'nobody'} has not measured")
         await works.until("its rollout", lambda: works.rolled(version) == "done")
         others = {*works.names} - {drift.off}
         await works.until("the release at the others", lambda: others <= {*works.on(version)})
@@ -132,7 +137,7 @@ class Story:
         self._tell(f"release {version} at all others; {drift.off} is switched on")
         works.supervisor.on(drift.off)
         await works.until("the release at the last", lambda: drift.off in works.on(version))
-        self.converged += works.away(version) == [drift.off]
+        self.converged += without == [drift.off]
         await works.until("rest", works.rests)
         self.cycles += 1
         self._tell(f"every edge runs it, nothing alarms; runs: {', '.join(works.begun_states())}")

@@ -27,7 +27,7 @@ from reuna.fleet.release import Catalogue
 from reuna.fleet.session import ready
 from reuna.fleet.supervise import Supervisor
 from reuna.loop.release import judge_run
-from reuna.wire.release import GATES
+from reuna.wire.release import is_measured
 
 T = TypeVar("T")
 LOOK_S = 0.5
@@ -219,10 +219,10 @@ class Works:
         newest = self.catalogue.versions()[-1]
         return newest if newest > than else 0
 
-    def away(self, version: int) -> list[str]:
-        """Sites that were not heard when a version's model was measured."""
-        told = json.loads(self.catalogue.read(version).parts[GATES])["verdicts"]
-        return sorted({each["site"] for each in told if each["outcome"] == "silent"})
+    def unmeasured(self, version: int) -> list[str]:
+        """Edges that have not measured a version's model."""
+        found = self.catalogue.read(version)
+        return [name for name in self.names if not is_measured(found, name)]
 
     def stopped(self, known: int, bad: str) -> str:
         """What `reuna apply` said, after so many lines, of a run that is stopped at that press; '' while nothing."""

@@ -110,9 +110,8 @@ class Slots:
         return self._found(found)
 
     def _found(self, found: Release) -> Found:
-        return Found(
-            found.manifest.about.version, found.digest, rules_of(found), not _was_away(found, self._node)
-        )
+        about, measured = found.manifest.about, is_measured(found, self._node)
+        return Found(about.version, found.digest, rules_of(found), measured)
 
 
 def projects(state: Path) -> list[str]:
@@ -153,10 +152,10 @@ def rules_of(found: Release) -> Health:
         return Health()
 
 
-def _was_away(found: Release, node: str) -> bool:
-    """Whether this node has not measured the model as it should have; also when nobody can tell."""
+def is_measured(found: Release, node: str) -> bool:
+    """Whether this node has measured the model; not when nobody can tell."""
     try:
-        return wire.was_away(found, node)
+        return wire.is_measured(found, node)
     except ReunaError as error:
         log.warning("release %d: %s %s", found.manifest.about.version, error.code, error)
-        return True
+        return False

@@ -17,6 +17,9 @@ rules the release before is tested and asked beside it: it takes over only where
 very windows in which the other one breaks them, for what comes from the machine both of them suffer. Where
 there is no such release the safe answer is given (`State.muted`) until the rules have held for a while.
 
+A release that was not measured on this machine, which was away when it was trained or came later, runs
+beside what is live there for the time of a trial, and is then on trial.
+
 The effects follow from the state alone (`due`), so whoever crashed between a state and its effects takes
 the state up again with `Booted`, and is told the same. Time is counted from what has run (`Ran`), not read
 from a clock that jumps.
@@ -83,7 +86,7 @@ class Counts(msgspec.Struct, frozen=True):
 class Copy(msgspec.Struct, frozen=True):
     """What lies in a slot, whole when it was put there. ``rules``: those that the release brings.
 
-    ``measured``: it was not away when the model was measured; else it runs beside first.
+    ``measured``: with this node's own data, when it was trained; else it runs beside first.
     """
 
     which: Which

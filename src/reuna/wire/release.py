@@ -122,16 +122,16 @@ def settings(found: Release) -> dict[str, Setting]:
     return said
 
 
-def was_away(found: Release, node: str) -> bool:
-    """Whether a node was to measure the release's model and was not heard. Raises `Corrupted`.
+def is_measured(found: Release, node: str) -> bool:
+    """Whether a node has measured the release's model with its own data. Raises `Corrupted`.
 
-    Of a node that was no part of the run nobody asked, so it was not.
+    Not when it was away, or came later. A lineage that tells of no site says nothing against it.
     """
     try:
         sites = msgspec.json.decode(found.parts[LINEAGE], type=_Lineage).sites
     except UNREADABLE as error:
         raise Corrupted(f"the lineage of release {_named(found)} cannot be read: {error}", AGAIN) from error
-    return any(node in each.nodes and not _told(each, node) for each in sites)
+    return not sites or any(node in each.nodes and _told(each, node) for each in sites)
 
 
 def _told(site: _Site, node: str) -> bool:

@@ -154,7 +154,7 @@ def test_folders_of_what_does_not_run_are_swept_away(slots: Slots) -> None:
     assert not slots.work("b" * 64).exists()
 
 
-def test_a_node_knows_whether_it_was_away_when_the_model_was_measured(tmp_path: Path) -> None:
+def test_a_node_knows_whether_it_has_measured_the_model(tmp_path: Path) -> None:
     sites = [
         {"site": "north", "nodes": ["a", "b"], "federated": {"all": 0.9}, "by_node": {"a": {"all": 0.9}}},
         {"site": "south", "nodes": ["c"], "federated": {}, "absent": {"c": "not heard of"}},
@@ -162,7 +162,7 @@ def test_a_node_knows_whether_it_was_away_when_the_model_was_measured(tmp_path: 
     ]
     parts = dict.fromkeys(wire.NEEDED, b"{}\n") | {wire.LINEAGE: msgspec.json.encode({"sites": sites})}
     data = wire.encode(wire.About("pumps", 1, "r-1", "0" * 64), parts)
-    for node, measured in {"a": True, "b": False, "c": False, "d": True, "stranger": True}.items():
+    for node, measured in {"a": True, "b": False, "c": False, "d": True, "stranger": False}.items():
         slots = Slots(tmp_path / node, "pumps", node)
         slots.folder.mkdir(parents=True)
         assert slots.fill("a", source(tmp_path, data), sha256(data)).measured is measured, node
