@@ -8,9 +8,10 @@ its release was rolled out, and nobody trains. Each edge's own connections are l
 and beside them what headers of TCP and IP add, 52 bytes a segment. The ledger says how many messages of
 which flow there were, and their payload.
 
-A cause has its payload and its part of all else that went over the connection to the bus, by messages;
-keep-alive is reckoned from its interval. ``watched`` was said every `BLOCK_S`, and is told for the usual
-600 s. A walk for newer metadata comes once an hour, seldom within the minutes, so its cost is reckoned from
+A cause has its payload and its part of all else that went over the connection to the bus, by messages.
+How many there are a day is what was counted, or comes from their usual interval where the run's is another
+(`USUAL_S`): the watch says something every `BLOCK_S`, and a node is there for less than `presence.STEADY_S`.
+Keep-alive is reckoned from its interval. A walk for newer metadata comes once an hour, seldom within the minutes, so its cost is reckoned from
 the files that it asks for.
 """
 
@@ -33,13 +34,20 @@ from typing import Any
 from benchmarks.arguments import at_least
 from drills.drifting.works import Works
 from drills.pushing.forge import git
+from reuna.adapters.nats_bus import PING_S
+from reuna.core.monitoring import Monitoring
+from reuna.edge.releases import CALM_S
+from reuna.exchange import presence
 from reuna.fleet import ledger
 from reuna.fleet.ledger_summary import summarise
 
 DAY_S = 86_400.0
-BLOCK_S, USUAL_BLOCK_S = 30.0, 600.0
+BLOCK_S = 30.0  #: between two words of the watch, so that there are some in minutes
+#: flow -> how far apart its messages are usually, where that is not what they were in the run
+USUAL_S = {"statistic": Monitoring().block_s, "log": CALM_S, "presence": presence.CALM_S}
+HEAD = "head"  #: of a ledger; it alone goes over HTTPS while nobody trains
 HEADERS = 52  #: bytes of TCP with timestamps and IP, for each segment
-PING_S, PING = (10.0, 20.0), 28  #: the client's and the server's; bytes of a ping or a pong in a TLS record
+PING = 28  #: bytes of a ping or a pong in a TLS record
 WALKS, ASKED = (
     24,
     600,
@@ -131,25 +139,31 @@ def less(after: Left, before: Left) -> Left:
 
 
 def by_cause(
-    said: Left, bus_bytes: int, other_bytes: int, walk_bytes: int, seconds: float
+    said: Left, bus_bytes: int, https_bytes: int, walk_bytes: int, seconds: float
 ) -> dict[str, float]:
-    """Bytes a day by cause; ``bus_bytes`` and ``other_bytes``: both ways, in ``seconds``.
+    """Bytes a day by cause; ``bus_bytes`` and ``https_bytes``: both ways, in ``seconds``.
+
+    A ledger's head follows what is news in it, so there are as many a day as of that.
 
     >>> found = by_cause({"presence": (10, 500)}, 5000, 0, 0, 100.0)
-    >>> round(sum(found.values())) == 5000 * 864
-    True
+    >>> round(found["presence"])
+    693120
     """
-    pings = sum(seconds / every for every in PING_S) * 2 * PING
-    messages = sum(count for count, _ in said.values())
-    each = (bus_bytes - pings - sum(payload for _, payload in said.values())) / max(1, messages)
-    slower = {"statistic": BLOCK_S / USUAL_BLOCK_S}
-    found = {
-        flow: (payload + count * each) * slower.get(flow, 1.0)
-        for flow, (count, payload) in said.items()
-        if count
+    pings = seconds / PING_S * 2 * PING
+    heads = said.get(HEAD, (0, 0))[0]
+    on_bus = {flow: told for flow, told in said.items() if flow != HEAD and told[0]}
+    payload, count = (sum(told[n] for told in on_bus.values()) for n in (1, 0))
+    each = (bus_bytes - pings - payload) / max(1, count)
+    a_day = {flow: messages * DAY_S / seconds for flow, (messages, _) in on_bus.items()}
+    a_day |= {flow: DAY_S / every_s for flow, every_s in USUAL_S.items() if flow in on_bus}
+    found = {flow: a_day[flow] * (on_bus[flow][1] / on_bus[flow][0] + each) for flow in on_bus}
+    news = sum(a_day.get(flow, 0.0) for flow in ("statistic", "log"))
+    return {
+        **found,
+        "keep-alive": pings * DAY_S / seconds,
+        HEAD: https_bytes / heads * news if heads else https_bytes * DAY_S / seconds,
+        "metadata": float(walk_bytes),
     }
-    found |= {"keep-alive": pings, "https": float(other_bytes)}
-    return {name: value * DAY_S / seconds for name, value in found.items()} | {"metadata": float(walk_bytes)}
 
 
 class Fleet:

@@ -278,6 +278,7 @@ class Hello(msgspec.Struct, frozen=True, omit_defaults=True):
     """A node says that it is there and asks for the current plan.
 
     It speaks the protocols ``oldest`` to ``protocol`` (`reuna.wire`). Who does not say so speaks 1.
+    ``every_s``: when it will say so again, 0 for who does not tell.
     """
 
     node: str
@@ -286,6 +287,7 @@ class Hello(msgspec.Struct, frozen=True, omit_defaults=True):
     children: tuple[str, ...] = ()
     protocol: Protocol = 1
     oldest: Protocol = 1
+    every_s: Annotated[float, msgspec.Meta(ge=0.0, le=3600.0)] = 0.0
 
 
 class News(msgspec.Struct, frozen=True):
