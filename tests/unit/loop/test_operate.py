@@ -577,6 +577,7 @@ def test_a_release_that_was_not_measured_here_runs_beside_before_it_answers() ->
     assert version(machine) == 1, "nine seconds are too short"
     machine.run(1.0)
     assert (version(machine), machine.state.phase) == (2, "trial")
+    assert machine.state.trial == Trial(), "what it did beside is no part of it"
     machine.settle()
     assert machine.state.phase == "confirmed"
 
