@@ -6,7 +6,8 @@ Real processes over mutual TLS: every edge reads a press live, answers each of i
 its release was rolled out, and nobody trains. Each edge's own connections are looked at twice a second
 (``ss`` of iproute2), so what is counted has passed a socket: the bytes inside TCP, which are TLS records,
 and beside them what headers of TCP and IP add, 52 bytes a segment. The ledger says how many messages of
-which flow there were, and their payload.
+which flow there were, and their payload. ``measured_per_day``: a day of such minutes as were measured, in
+which more was said than usually; headers are told for as many bytes as are usual.
 
 A cause has its payload and its part of all else that went over the connection to the bus, by messages.
 How many there are a day is what was counted, or comes from their usual interval where the run's is another
@@ -203,11 +204,13 @@ class Fleet:
         other = sum(each.passed(*both) for each in lines) - bus_bytes
         walk = WALKS * (ASKED + (self.state[name] / "trust" / "files" / "timestamp.json").stat().st_size)
         causes = by_cause(said, bus_bytes, other, walk, took)
-        segments = sum(each.passed("segs_out", "segs_in") for each in lines)
+        measured, usual = (bus_bytes + other) * DAY_S / took, sum(causes.values())
+        headers = HEADERS * sum(each.passed("segs_out", "segs_in") for each in lines) * DAY_S / took
         return {
             "per_day": {cause: round(value) for cause, value in sorted(causes.items())},
-            "bytes_per_day": round(sum(causes.values())),
-            "headers_per_day": round(segments * HEADERS * DAY_S / took),
+            "bytes_per_day": round(usual),
+            "headers_per_day": round(headers * usual / measured) if measured else 0,
+            "measured_per_day": round(measured),
             "messages": {flow: count for flow, (count, _) in sorted(said.items()) if count},
         }
 
