@@ -81,13 +81,17 @@ class Sockets:
 
     def look(self) -> None:
         """Take the numbers of now. A connection that is new since the first look counts from nothing."""
-        told = subprocess.run(["ss", "-tinpH"], capture_output=True, text=True, check=True).stdout
-        for pid, own, port, numbers in connections(told):
+        for pid, own, port, numbers in connections(told_by_ss()):
             if pid not in self._pids:
                 continue
             known = self.lines.setdefault((pid, own), Line(port, {} if self._began else numbers))
             known.last = numbers
         self._began = True
+
+
+def told_by_ss() -> str:
+    """Every TCP connection of this machine, two lines each."""
+    return subprocess.run(["ss", "-tinpH"], capture_output=True, text=True, check=True).stdout
 
 
 def connections(told: str) -> Iterable[tuple[int, int, int, dict[str, int]]]:
