@@ -36,7 +36,7 @@ column = "fault"
 
 [strategy]
 name = "fedavgm"
-rounds = 12
+rounds = 20
 server_rate = 0.5
 momentum = 0.9
 
@@ -45,7 +45,7 @@ quorum = 0.5
 deadline_s = 4
 
 [train]
-epochs = 4
+epochs = 2
 rate = 0.1
 batch = 32
 
