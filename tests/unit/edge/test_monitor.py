@@ -120,7 +120,6 @@ async def test_with_another_release_all_begins_anew(node: Node) -> None:
     assert node.watch.watched() == Watched(reference=80, project="pumps")
 
 
-@pytest.mark.parametrize("damage", [b"", b"x" * 100, b"\0" * 32 + b"\x81"])
 async def test_a_release_that_is_gone_back_to_is_watched_as_it_was_and_not_against_tables_of_now(
     node: Node,
 ) -> None:
@@ -142,6 +141,7 @@ async def test_a_release_that_is_gone_back_to_is_watched_as_it_was_and_not_again
     assert node.monitor.watched().blocks == 0, "of two releases ago nothing is kept"
 
 
+@pytest.mark.parametrize("damage", [b"", b"x" * 100, b"\0" * 32 + b"\x81"])
 async def test_a_damaged_state_is_said_and_the_watch_begins_anew(
     node: Node, damage: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
