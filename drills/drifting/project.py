@@ -73,7 +73,7 @@ quiet_days = 0.02
 waves = ["{canary}", "all"]
 soak_s = 1
 offline = 0.5
-deadline_s = 10
+deadline_s = 30
 
 [run]
 local = false
