@@ -9,7 +9,7 @@ signals, which press and when.
 2. a sensor's bias at one press. Its training tables come late: the first candidate is bad at that press
    alone, and the gate stops it
 3. a new fault, at every press. Who labelled the training tables was careless: the first candidate passes the
-   gates and is unsure of what it sees live; the canary gives it up, and the rollout ends
+   gates and is unsure of what it sees live; machines give it up, and the rollout ends
 
 In each cycle a node is switched off just before the run begins. It misses training, gates, canary and
 rollout, and comes back when all others have the release: it takes it by itself, beside what it has first.
