@@ -129,16 +129,16 @@ async def test_a_release_that_is_gone_back_to_is_watched_as_it_was_and_not_again
     await node.open(moved, release="r2")
     assert not (await node.see(5, 3, flow=7.0)).alarm
     await node.open(moved, release="r1")
-    after = node.monitor.watched()
+    after = node.watch.watched()
     assert (after.level, after.alarm, after.moved) == (before.level, True, before.moved)
     assert (await node.see(6, 1, flow=7.0)).alarm
     node.start()
     await node.open(moved, release="r1")
-    assert node.monitor.watched().alarm, "after a restart too"
+    assert node.watch.watched().alarm, "after a restart too"
     await node.open(moved, release="r3")
     await node.open(moved, release="r2")
-    assert not node.monitor.watched().alarm
-    assert node.monitor.watched().blocks == 0, "of two releases ago nothing is kept"
+    assert not node.watch.watched().alarm
+    assert node.watch.watched().blocks == 0, "of two releases ago nothing is kept"
 
 
 @pytest.mark.parametrize("damage", [b"", b"x" * 100, b"\0" * 32 + b"\x81"])
