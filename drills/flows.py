@@ -37,7 +37,7 @@ from numpy.typing import NDArray
 
 from drills.recording import canaries
 from drills.recording.relay import Relay
-from drills.recording.wire import payloads
+from drills.recording.wire import AGAIN, payloads
 from reuna.adapters.head_store import HeadStore
 from reuna.adapters.ledger_file import entries, read
 from reuna.adapters.tls import client_context, server_context
@@ -175,11 +175,11 @@ async def _between(place: PlaceFile, protocol: str, target: int, parent: tuple[P
 
 def on_wire(relays: list[Relay], node: str) -> Counter[str]:
     """Kind -> payload bytes on a node's lines."""
-    found = Counter[str]()
+    found, sent = Counter[str](), set[bytes]()
     for relay in relays:
         if relay.sender == node:
             for data in relay.up:
-                found += payloads(relay.protocol, bytes(data))
+                found += payloads(relay.protocol, bytes(data), sent)
     return found
 
 
@@ -197,10 +197,11 @@ def compare(fleet: Fleet, relays: list[Relay], say: Any) -> dict[str, Any]:
 
     ``apart`` names those kinds: bytes on the wire less those in the ledger.
     """
-    wire, ledger, said = 0, 0, 0
+    wire, ledger, said, again = 0, 0, 0, 0
     apart: dict[str, int] = {}
     for place in fleet.places[1:]:
         found, written = on_wire(relays, place.name), in_ledger(fleet, place.name)
+        again += found.pop(AGAIN, 0)
         count = sum(relay.said() for relay in relays if relay.sender == place.name)
         kinds = sorted(found.keys() | written.keys())
         less = {f"{place.name} {kind}": found[kind] - written[kind] for kind in kinds}
@@ -215,7 +216,8 @@ def compare(fleet: Fleet, relays: list[Relay], say: Any) -> dict[str, Any]:
         "payload_bytes_in_ledger": ledger,
         "difference": sum(map(abs, apart.values())),
         "apart": apart,
-        "protocol_bytes_apart": said - wire,
+        "sent_again_bytes": again,
+        "protocol_bytes_apart": said - wire - again,
     }
 
 

@@ -27,19 +27,26 @@ _MESSAGE = re.compile(rb"(?:PUB|LMSG) (\S+) (?:.* )?(\d+)")
 _WITH_HEADERS = re.compile(rb"(?:HPUB|HMSG) (\S+) (?:.* )?(\d+) (\d+)")
 
 
+AGAIN = "sent again"
+
+
 class UnreadableError(Exception):
     """A stream that follows none of the protocols."""
 
 
-def payloads(protocol: str, data: bytes) -> Counter[str]:
-    """Kind -> payload bytes. Raises `UnreadableError`."""
+def payloads(protocol: str, data: bytes, sent: set[bytes]) -> Counter[str]:
+    """Kind -> payload bytes. Raises `UnreadableError`.
+
+    A contribution that was ``sent`` before counts as `AGAIN`: the same bytes, after a line was cut, leave
+    under the ledger's entry that they have.
+    """
     found = Counter[str]()
-    for kind, count in _http(data) if protocol == "http" else _nats(data):
+    for kind, count in _http(data, sent) if protocol == "http" else _nats(data):
         found[kind] += count
     return found
 
 
-def _http(data: bytes) -> Iterator[tuple[str, int]]:
+def _http(data: bytes, sent: set[bytes]) -> Iterator[tuple[str, int]]:
     at = 0
     while at < len(data):
         end = data.find(b"\r\n\r\n", at)
@@ -52,7 +59,10 @@ def _http(data: bytes) -> Iterator[tuple[str, int]]:
         if len(body) != length:
             raise UnreadableError("a request's body was cut")
         if request.startswith(b"PUT /v1/contributions "):
-            yield from _contribution(body)
+            known = body in sent
+            sent.add(body)
+            for kind, count in _contribution(body):
+                yield AGAIN if known else kind, count
         elif request.startswith(b"POST /v1/heads "):
             yield "head", length
         elif length:

@@ -23,7 +23,7 @@ ROUND_KEYS = {
     "median_s", "p90_s", "limit_s", "disk_limit_s", "bits", "value_bits", "topology", "durable", "update_sha256",
     "distinct_updates", "params", "nodes", "rounds", "cloud_peak_mib", "fog_peak_mib", "nats_peak_mib",
     "edge_idle_pss_mib", "edge_idle_before_pss_mib", "edge_idle_after_pss_mib", "edge_idle_uss_mib",
-    "places_sharing",
+    "places_sharing", "cpu_ms_a_round",
 }  # fmt: skip
 ENCODING_KEYS = {
     "bits", "exponent", "packed", "rounding", "feedback", "keep", "up_edge", "limit_edge", "up_fog", "limit_fog",

@@ -59,6 +59,7 @@ def test_the_training_writes_its_result_and_leaves_nothing_behind(tmp_path: Path
     nothing_is_left(running, tmp_path)
 
 
+@pytest.mark.nightly
 @pytest.mark.timeout(600)
 def test_the_story_ends_with_a_new_champion_on_every_edge(tmp_path: Path) -> None:
     pytest.importorskip("asyncua", reason="the extra `opcua` is not installed")

@@ -16,7 +16,7 @@ import pytest
 
 from drills.flows import held
 from drills.recording import canaries
-from drills.recording.wire import BLOCK, UnreadableError, payloads
+from drills.recording.wire import AGAIN, BLOCK, UnreadableError, payloads
 
 ROWS = np.array([[1.408211537, 51.22718391], [1.397120944, 50.91827364], [1.401112233, 51.08172635]])
 WANTED = canaries.forms(["canary-0123456789"], ROWS)
@@ -59,30 +59,34 @@ def test_a_contribution_is_its_manifest_and_its_blocks_without_their_hashes() ->
     request = b"PUT /v1/contributions HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n"
     put = request % (len(body) + 4) + (7).to_bytes(4, "little") + body
     ask = b"GET /v1/blobs/0 HTTP/1.1\r\nHost: x\r\n\r\n"
-    assert payloads("http", ask + put + ask) == Counter(metric=7, model_update=BLOCK + 5)
+    sent = set[bytes]()
+    assert payloads("http", ask + put + ask, sent) == Counter(metric=7, model_update=BLOCK + 5)
+    assert payloads("http", put, sent) == Counter({AGAIN: 7 + BLOCK + 5}), "the same bytes, after a cut line"
 
 
 def test_messages_count_without_their_headers_and_what_is_not_known_is_not_hidden() -> None:
     said = b"CONNECT {}\r\nSUB plan.a 1\r\nPUB hello.a 3\r\nabc\r\nHPUB event.a _INBOX.1 5 9\r\n12345abcd\r\nPING\r\n"
-    assert payloads("nats", said) == Counter(presence=3, log=4)
+    assert payloads("nats", said, set()) == Counter(presence=3, log=4)
     leaf = b"LS+ plan.f\r\nLMSG secrets.f + reply queue 4\r\nabcd\r\nHMSG event.f r 2 3\r\n12x\r\n"
-    assert payloads("leaf", leaf) == Counter(unknown=4, log=1)
+    assert payloads("leaf", leaf, set()) == Counter(unknown=4, log=1)
     post = b"POST /elsewhere HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc"
-    assert payloads("http", post) == Counter(unknown=3)
+    assert payloads("http", post, set()) == Counter(unknown=3)
 
 
 def test_events_that_only_count_are_statistics_and_all_others_may_quote_data() -> None:
     for what, kind in (("contract", "statistic"), ("data", "statistic"), ("sat out", "log"), (7, "log")):
         body = b"\1\4" + msgspec.msgpack.encode({"node": "a", "what": what})
-        assert payloads("nats", b"PUB event.a %d\r\n%b\r\n" % (len(body), body)) == Counter({kind: len(body)})
+        assert payloads("nats", b"PUB event.a %d\r\n%b\r\n" % (len(body), body), set()) == Counter(
+            {kind: len(body)}
+        )
     body = b"\1\4" + msgspec.msgpack.encode(["contract"])
-    assert payloads("nats", b"PUB event.a %d\r\n%b\r\n" % (len(body), body)) == Counter(log=len(body))
+    assert payloads("nats", b"PUB event.a %d\r\n%b\r\n" % (len(body), body), set()) == Counter(log=len(body))
 
 
 @pytest.mark.parametrize("said", [b"HELO\r\n", b"PUB a 9\r\nabc\r\n", b"PUB a"])
 def test_a_line_that_is_none_of_the_protocol_is_an_error(said: bytes) -> None:
     with pytest.raises(UnreadableError):
-        payloads("nats", said)
+        payloads("nats", said, set())
 
 
 def test_the_search_finds_each_form_and_nothing_where_there_is_nothing() -> None:
