@@ -73,7 +73,7 @@ _ALARM = {
     "required": ["id", "kind", "sentence", "nodes", "sites", "signals", "since", "ended", "by"],
     "properties": {
         "id": {"type": "string"},
-        "kind": {"enum": ["process", "machine", "sensor", "release"]},
+        "kind": {"enum": ["process", "machine", "sensor", "concept", "release"]},
         "sentence": {"type": "string"},
         "since": {"type": "number"},
         "ended": {"type": "number"},
@@ -84,10 +84,13 @@ _ALARM = {
 }
 _WATCH = {
     "type": "object",
-    "required": ["fleet", "nodes", "alarms"],
+    "required": ["fleet", "projects", "alarms"],
     "properties": {
         "fleet": {"type": "string"},
-        "nodes": {"type": "object", "additionalProperties": {"type": "object"}},
+        "projects": {
+            "type": "object",
+            "additionalProperties": {"type": "object", "additionalProperties": {"type": "object"}},
+        },
         "alarms": {"type": "array", "items": _ALARM},
     },
 }
