@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -30,13 +30,14 @@ from reuna.core.errors import (
 )
 from reuna.core.ports import Blob, Blobs, Clock, Journal, Offload
 from reuna.core.records import Contribution, Member, Plan, RunSpec, Setting, Task
+from reuna.exchange.blocks import InBlocks
 from reuna.exchange.intake import Intake
 from reuna.exchange.room import SERVER_AWAY, when_there_is_room
 from reuna.learn import grid as fixed
 from reuna.learn.strategies import strategy
 from reuna.loop import train
 from reuna.loop.plan import edges_of, round_plan, shared
-from reuna.wire import BLOCK, decode_plan, message_digest
+from reuna.wire import decode_plan, message_digest
 
 log = logging.getLogger("reuna.cloud")
 Outcome = dict[str, Any]  #: what a journalled step returns; plain JSON values
@@ -242,8 +243,7 @@ class Conductor:
     # --- the new model -----------------------------------------------------------------------
 
     def _apply(self, spec: RunSpec, number: int, state: Outcome, rows: list[Contribution]) -> Outcome:
-        """Fold the partial sums and let the strategy make the new model, block by block."""
-        total = sum(row.weight for row in rows)
+        """Fold what came and let the strategy make the new model, block by block."""
         old = self._held(state["model"])
         kept = self._held(state["state"]) if state["state"] else None
         head = _header_size(old)
@@ -253,9 +253,8 @@ class Conductor:
         memory = _Values(self._blobs, b"", 4 * spec.params * slots) if slots else None
         try:
             first = 0
-            for block in self._intake.sum(rows, spec.params):
-                count = len(block)
-                delta = np.divide(fixed.decode(block, spec.grid), total)
+            for delta in self._steps(spec, rows, kept):
+                count = len(delta)
                 before = _floats(old, head + 4 * first, count)
                 past = {
                     name: _floats(kept, 4 * (slots * first + index * count), count)
@@ -276,6 +275,24 @@ class Conductor:
                 memory.abandon()
             raise
 
+    def _steps(
+        self, spec: RunSpec, rows: list[Contribution], kept: Blob | None
+    ) -> Iterator[NDArray[np.float64]]:
+        """Blocks of what the updates say together: their weighted mean, or a robust step."""
+        chosen = strategy(spec.strategy)
+        if chosen.fold is None:
+            total = sum(row.weight for row in rows)
+            for block in self._intake.sum(rows, spec.params):
+                yield np.divide(fixed.decode(block, spec.grid), total)
+            return
+
+        def centre(start: int, count: int) -> NDArray[np.float32]:  # the only slot that a fold reads
+            return _floats(kept, 4 * start, count) if kept else np.zeros(count, np.float32)
+
+        read, nodes = self._intake.updates(rows)
+        settings = chosen.server_settings(spec.settings)
+        yield from chosen.fold.steps(read, nodes, spec.params, spec.grid, settings, centre)
+
     def _held(self, digest: str) -> Blob:
         blob = self._blobs.get(digest)
         if blob is None:
@@ -294,28 +311,14 @@ class Conductor:
         return found
 
 
-class _Values:
-    """Writes float32 vectors into a blob in whole blocks."""
+class _Values(InBlocks):
+    """Writes float32 vectors into a blob."""
 
     def __init__(self, blobs: Blobs, header: bytes, size: int) -> None:
-        self._writer = blobs.new(len(header) + size)
-        self._pending = bytearray(header)
+        super().__init__(blobs.new(len(header) + size), header)
 
     def add(self, values: NDArray[np.float32]) -> None:
-        self._pending += values.astype("<f4", copy=False).data.cast("B")
-        whole = len(self._pending) // BLOCK * BLOCK
-        if whole:
-            with memoryview(self._pending) as pending:
-                self._writer.write(pending[:whole])
-            del self._pending[:whole]
-
-    def seal(self) -> Blob:
-        if self._pending:
-            self._writer.write(bytes(self._pending))
-        return self._writer.seal()
-
-    def abandon(self) -> None:
-        self._writer.abandon()
+        self.write(values.astype("<f4", copy=False).data.cast("B"))
 
 
 def _header_size(model: Blob) -> int:

@@ -20,6 +20,7 @@ from reuna.adapters.receiver import SpoolReceiver, receipt_of
 from reuna.core.errors import BlobNotFound, Refused
 from reuna.core.ports import Blob, Blobs, Receiver, Spool
 from reuna.core.records import Contribution, Plan, Receipt, Refusals
+from reuna.learn.distances import Read
 from reuna.learn.grid import LOT, Ints, unpack, within
 from reuna.learn.sums import Part, fold
 from reuna.loop import train
@@ -182,6 +183,36 @@ class Intake:
             return unpack(data, part.width)
 
         return fold(read, train.parts(rows), params)
+
+    def values(self, rows: list[Contribution]) -> Iterator[Ints]:
+        """Integers of the single updates of ``rows``, one update after the other, lot by lot."""
+        for part in train.parts(rows):
+            body = self.spool.body(part.source)
+            step = 4 * LOT * part.width
+            for start in range(0, body.size, step):
+                yield unpack(body.read(start, min(step, body.size - start)), part.width)
+
+    def updates(self, rows: list[Contribution]) -> tuple[Read, int]:
+        """Single updates of ``rows``, in the order of their nodes' names: how to read them, and how many.
+
+        A row of kind ``update`` has one, of kind ``updates`` one for each member that gave something.
+        """
+        found = sorted(
+            (member.node, place, row)
+            for row in rows
+            if row.size
+            for place, member in enumerate(m for m in row.members if not m.absent)
+        )
+        bodies = {row.sender: self.spool.body(row) for row in rows if row.size}
+
+        def read(start: int, count: int) -> NDArray[np.int32]:
+            block = np.empty((len(found), count), np.int32)
+            for values, (_, place, row) in zip(block, found, strict=True):
+                at = (place * row.params + start) * row.width
+                values[:] = unpack(bodies[row.sender].read(at, count * row.width), row.width)
+            return block
+
+        return read, len(found)
 
     def _plan(self) -> Plan:
         return next(iter(self._asked.values())).plan

@@ -16,6 +16,7 @@ from reuna.core.errors import Corrupted, Refused
 from reuna.core.ports import Blob, Bus, Clock, Link, Offload
 from reuna.core.readiness import MANY, worse
 from reuna.core.records import Contribution, Hello, Member, Plan, Said
+from reuna.exchange.blocks import InBlocks
 from reuna.exchange.intake import Intake
 from reuna.exchange.room import when_there_is_room
 from reuna.exchange.rounds import Rounds
@@ -24,6 +25,7 @@ from reuna.loop import train
 from reuna.wire import CHECKS, PACKS, decode_plan, message_digest, packed
 
 log = logging.getLogger("reuna.fog")
+NO_DIGEST = "0" * 64  #: of a body that is not written yet
 PRESENT_S = 30.0  #: an edge that was not heard of for so long is not named as present
 
 
@@ -133,14 +135,24 @@ class Combiner:
             row = msgspec.structs.replace(row, members=tuple(members))
         body = None
         if plan.task == "train" and train.taking_part(rows):
-            row, body = self._fold(train.with_sum(row, plan, rows, "0" * 64), plan, rows)
+            row, body = (self._fold if plan.combine == "sum" else self._gather)(row, plan, rows)
         self._intake.close(row, body)
         return row
 
-    def _fold(self, draft: Contribution, plan: Plan, rows: list[Contribution]) -> tuple[Contribution, Blob]:
-        """The sum's manifest, which has no digest before, and its body."""
+    def _fold(self, row: Contribution, plan: Plan, rows: list[Contribution]) -> tuple[Contribution, Blob]:
+        """The sum's manifest and its body."""
+        draft = train.with_sum(row, plan, rows, NO_DIGEST)
         writer = self._intake.spool.begin(draft)
         for values in self._intake.sum(rows, plan.params):  # whole blocks, but for the last
+            writer.write(pack(values, draft.width))
+        body = writer.seal()
+        return msgspec.structs.replace(draft, digest=body.digest), body
+
+    def _gather(self, row: Contribution, plan: Plan, rows: list[Contribution]) -> tuple[Contribution, Blob]:
+        """The same of the updates as they came, where the cloud has to see each."""
+        draft = train.with_updates(row, plan, rows, NO_DIGEST)
+        writer = InBlocks(self._intake.spool.begin(draft))
+        for values in self._intake.values(rows):
             writer.write(pack(values, draft.width))
         body = writer.seal()
         return msgspec.structs.replace(draft, digest=body.digest), body

@@ -58,7 +58,7 @@ def check_spec(spec: RunSpec) -> None:
         raise PlanError(f"quorum is {spec.quorum}; it is a fraction above 0 and up to 1")
     if not spec.deadline_s > 0:
         raise PlanError(f"deadline_s is {spec.deadline_s}; it must be above 0")
-    strategy(spec.strategy)
+    strategy(spec.strategy).check_rows(spec.settings, quorum_of(spec))
     check_grid(spec.grid, spec.max_weight, len(edges))
 
 
@@ -154,6 +154,7 @@ def round_plan(
         settings=learner_settings(spec),
         inline=inline,
         before=before,
+        combine="sum" if strategy(spec.strategy).fold is None else "singly",
     )
 
 

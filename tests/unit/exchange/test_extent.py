@@ -52,6 +52,14 @@ def test_the_length_of_a_sum_is_that_of_the_mean_update(width: int) -> None:
     assert length(own, body, GRID) == pytest.approx(np.sqrt(35_000) * 50 * 2**-10)
 
 
+def test_the_length_of_updates_passed_up_singly_is_that_of_the_longest() -> None:
+    small, large = (packed_integers(np.resize(np.array(v), PLAN.params), 2) for v in ([3, -4], [30, -40]))
+    row, _ = summed([1], 2, weight=10)
+    data = bytes(large) + bytes(small)
+    row = msgspec.structs.replace(row, kind="updates", size=len(data))
+    assert length(row, MemoryBlob(data, ""), GRID) == pytest.approx(np.sqrt(35_000) * 50 * 2**-10)
+
+
 def test_integers_whose_squares_are_beyond_int64_have_a_length() -> None:
     row, body = summed([2**62], 8, weight=2)
     assert length(row, body, GRID) == pytest.approx(np.sqrt(70_000) * 2.0**62 * 2**-10 / 2)
