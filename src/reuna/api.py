@@ -16,7 +16,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
@@ -39,6 +40,7 @@ from reuna.sim.part import Fogs
 EDGES_PER_FOG = 40
 SILENT_S = 1.0  #: virtual seconds until a round of a replay closes without those that had no part in it
 TookPart = Sequence[Collection[str]]  #: names of nodes, for each round
+On = Literal["here", "ray"]
 Watch = Callable[[str, Mapping[str, Setting]], None]  #: what happened in a run, and its fields
 
 
@@ -100,14 +102,16 @@ def simulate(
     compare: bool = False,
     took_part: TookPart | None = None,
     processes: int = 1,
+    on: On = "here",
 ) -> Result:
     """Train ``learner`` over ``nodes`` (name -> this node's data) and evaluate on each.
 
     ``compare``: also train each node alone, and one model on all data in one place, with as many
     epochs as all rounds together; for that the data are `Dataset`s. ``took_part`` names who gives
-    to each round; all nodes when it is None. ``processes`` that compute on this machine: the nodes
-    of a fog are in one of them, the coordinator stays in this one. Equal arguments give equal bits,
-    however many there are. It may be called in a notebook's cell, or wherever else an event loop runs.
+    to each round; all nodes when it is None. ``processes`` that compute, ``here`` on this machine or
+    ``on`` a Ray cluster: the nodes of a fog are in one of them, the coordinator stays in this one. Equal
+    arguments give equal bits, wherever and however many they are. It may be called in a notebook's cell,
+    or wherever else an event loop runs.
 
     Raises `PlanError` for a run that could not be summed exactly or a node called cloud. What goes wrong
     at a node ends the run at once and names it: `DataError` for data that are not finite, `LearnerError`
@@ -123,7 +127,7 @@ def simulate(
     check_spec(spec)
     if took_part is not None:
         spec = with_members(spec, took_part)
-    result = play(spread, spec, model, bundle, processes=processes)
+    result = play(spread, spec, model, bundle, processes=processes, on=on)
     if not compare:
         return result
     with blame("training on all data in one place"):
@@ -194,19 +198,28 @@ def play(
     bundle: bytes,
     watch: Watch | None = None,
     processes: int = 1,
+    on: On = "here",
+    code: Path | None = None,
 ) -> Result:
     """A run over a fleet, in fair weather. ``spread``: fog -> edge -> learner and data.
 
     ``watch`` hears of each round when it is closed, and of each report. With more than one of ``processes``
-    the fogs and their edges are dealt to so many others, at most one a fog.
+    the fogs and their edges are dealt to so many others, at most one a fog; ``on`` Ray even to one.
+    ``code``: folder of modules that a Ray cluster does not have.
     """
     if processes < 1:
         raise PlanError(f"processes is {processes}; it must be at least 1")
-    if processes == 1 or len(spread) == 1:
+    if on not in ("here", "ray"):
+        raise PlanError(f"on is {on!r}; known are 'here' and 'ray'")
+    parts = dealt(spread, processes)
+    if on == "ray":
+        from reuna.sim.on_ray import RayHands
+
+        return play_with(RayHands(parts, code), parts, spec, model, bundle, watch)
+    if len(parts) == 1:
         return run_virtual(_play(spread, spec, model, bundle, watch), adopting_tasks)
     from reuna.sim.processes import ProcessHands
 
-    parts = dealt(spread, processes)
     return play_with(ProcessHands(parts, spec), parts, spec, model, bundle, watch)
 
 

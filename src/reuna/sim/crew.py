@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from reuna.core.errors import RunFailed, WorkerFailed
 from reuna.core.foreign import told
 from reuna.sim.clock import VirtualLoop
-from reuna.sim.fleet import SimFleet
+from reuna.sim.fleet import SimEdge, SimFleet
 from reuna.sim.freight import MemoryFreight
 from reuna.sim.part import Answer, Fogs, Totals, decoded
 from reuna.sim.storage import MemoryBlob, MemoryBlobs
@@ -48,9 +48,9 @@ class Hands(Protocol):
         """End all at once, whatever they do; nothing of them is left."""
 
 
-def dealt(fogs: Fogs, processes: int) -> list[dict[str, object]]:
+def dealt(fogs: Fogs, processes: int) -> list[dict[str, Mapping[str, SimEdge]]]:
     """Fogs for each process: the same number of edges each, as near as whole fogs allow."""
-    parts: list[dict[str, object]] = [{} for _ in range(max(1, min(processes, len(fogs))))]
+    parts: list[dict[str, Mapping[str, SimEdge]]] = [{} for _ in range(max(1, min(processes, len(fogs))))]
     sizes = [0] * len(parts)
     for fog in sorted(fogs, key=lambda fog: (-len(fogs[fog]), fog)):
         place = sizes.index(min(sizes))

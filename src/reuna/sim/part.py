@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -103,7 +103,7 @@ class Part:
 
     def __init__(self, fogs: Fogs) -> None:
         self._loop = VirtualLoop()
-        self._loop.set_task_factory(adopting_tasks)
+        self._loop.set_task_factory(adopting_tasks)  # type: ignore[arg-type]  # as `run_virtual` takes it
         self._fleet = SimFleet(fogs, SimClock(), lambda: SimJournal(JournalStore()), FairWeather())
         self._above = Above()
         self._fleet.depots["cloud"] = self._above
@@ -130,11 +130,12 @@ class Part:
     async def _ask(self, fog: str, plan: bytes) -> Answer:
         assert self._fleet.outcome is not None
         await self._bus.publish(f"plan.{fog}", plan)
-        answer = asyncio.ensure_future(self._above.next())
+        answer, failed = asyncio.ensure_future(self._above.next()), self._fleet.outcome
         try:
-            await asyncio.wait([answer, self._fleet.outcome], return_when=asyncio.FIRST_COMPLETED)
-            if self._fleet.outcome.done():
-                self._fleet.outcome.result()
+            either: list[asyncio.Future[Any]] = [answer, failed]
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            if failed.done():
+                failed.result()
             return await answer
         finally:
             answer.cancel()
