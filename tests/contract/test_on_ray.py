@@ -2,55 +2,63 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+import os
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-import reuna
-from reuna.core.errors import LearnerError, PlanError
-from tests.unit.sim.test_processes import LARGE, Steps, essence, run
+from reuna.adapters.ray_actors import RayActors
+from reuna.core.errors import ExtraMissing
 
-ray = pytest.importorskip("ray")
+ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.timeout(600)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def cluster() -> Iterator[None]:
-    """One for all tests: it takes seconds to start."""
-    ray.init(
-        "local", num_cpus=2, include_dashboard=False, object_store_memory=128 * 2**20, log_to_driver=False
+@pytest.fixture(scope="module")
+def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What the cases came to. One process for all: a cluster takes seconds to start."""
+    pytest.importorskip("ray")
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.contract.ray_cases", str(tmp_path_factory.mktemp("ray"))],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=500,
+        env={**os.environ, "RAY_raylet_start_wait_time_s": "200"},
     )
-    yield
-    ray.shutdown()
+    assert done.returncode == 0, done.stderr[-3000:]
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
 
 
-@pytest.mark.parametrize("values", [20, LARGE])
-@pytest.mark.parametrize("strategy", ["fedavgm", "krum"])
-def test_a_run_on_ray_has_the_result_of_one_without(strategy: str, values: int) -> None:
-    alone = run(1, values, strategy=strategy)
-    for processes in (1, 2):
-        assert essence(run(processes, values, strategy=strategy, on="ray")) == essence(alone)
+def test_runs_on_ray_have_the_results_of_runs_without(told: dict[str, Any]) -> None:
+    assert told["same"] == dict.fromkeys(told["same"], True)
+    assert len(told["same"]) == 3
 
 
-def test_an_actor_that_is_killed_once_is_begun_again_and_changes_no_bit(tmp_path: Path) -> None:
-    assert essence(run(2, at=tmp_path, how="once", on="ray"))[:3] == essence(run(1))[:3]
-    assert (tmp_path / "ended").exists()
+def test_a_learner_that_only_this_process_knows_travels_with_the_run(told: dict[str, Any]) -> None:
+    assert told["travels"]
 
 
-def test_what_a_learner_raises_on_ray_names_the_node(tmp_path: Path) -> None:
-    with pytest.raises(LearnerError, match="node-4, training: ValueError: no such thing"):
-        run(2, at=tmp_path, how="raise", on="ray")
+def test_an_actor_that_is_killed_once_is_begun_again_and_changes_no_bit(told: dict[str, Any]) -> None:
+    assert told["was lost"]
+    assert told["lost once"]
 
 
-def test_more_processes_than_the_cluster_has_cpus_are_refused() -> None:
-    with pytest.raises(PlanError, match="the Ray cluster has 2 CPUs, and 4 processes were asked for"):
-        run(4, on="ray")
+def test_what_a_learner_raises_on_ray_names_the_node(told: dict[str, Any]) -> None:
+    assert "node-4, training: ValueError: no such thing" in told["raises"]
 
 
-def test_a_learner_that_only_this_process_knows_travels_with_the_run() -> None:
-    class Own(Steps):
-        """As in a notebook's cell."""
+def test_more_processes_than_the_cluster_has_cpus_are_refused(told: dict[str, Any]) -> None:
+    assert "the Ray cluster has 2 CPUs, and 4 processes were asked for" in told["too many"]
 
-    nodes = {f"node-{number}": number for number in range(4)}
-    alone, there = (reuna.simulate(Own(), nodes, 2, fogs=2, processes=2, on=on) for on in ("here", "ray"))
-    assert there.digest == alone.digest
+
+def test_without_ray_its_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(ExtraMissing, match="Ray is not installed") as caught:
+        RayActors(1)
+    assert "reuna[ray]" in caught.value.next_step

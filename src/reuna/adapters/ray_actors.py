@@ -1,8 +1,8 @@
 """Objects held by actors of a Ray cluster, and calls of their methods.
 
 Ray ships code and data between machines as pickles and runs what comes: a cluster belongs into a network
-whose every machine you trust, never between plants. Which cluster: ``RAY_ADDRESS``, or one that runs on
-this machine, else one is started here, on the loopback alone, and ended with the last actor.
+whose every machine you trust, never between plants. Which cluster: that of ``RAY_ADDRESS``, else one is
+started here and ended with the last actor.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from reuna.core.errors import ExtraMissing, PlanError
+from reuna.core.errors import ExtraMissing, PlanError, ServerFailed
 
 LOCAL_STORE = 256 * 2**20  #: bytes of shared memory for models, of a cluster that is started here
 
@@ -40,7 +40,9 @@ class RayActors:
     """So many actors, told apart by their place, each with one call at a time."""
 
     def __init__(self, actors: int, code: Path | None = None) -> None:
-        """``code``: a folder whose modules the cluster does not have. Raises `ExtraMissing`, `PlanError`."""
+        """``code``: a folder whose modules the cluster does not have. Raises `ExtraMissing`, `PlanError`,
+        `ServerFailed`.
+        """
         try:
             import ray
         except ImportError:
@@ -103,17 +105,22 @@ class RayActors:
 
 
 def _join_or_start(ray: Any, actors: int) -> None:
-    common = {"configure_logging": False, "log_to_driver": False, "include_dashboard": False}
-    if os.environ.get("RAY_ADDRESS"):
-        try:
-            ray.init(configure_logging=False, log_to_driver=False)
-        except ConnectionError as error:
-            said = f"no Ray cluster answers at RAY_ADDRESS={os.environ['RAY_ADDRESS']}: {error}"
-            raise PlanError(said, "Start one with `ray start --head`, or unset RAY_ADDRESS.") from error
-        return
-    ray.init(
-        "local", num_cpus=actors, object_store_memory=LOCAL_STORE, _node_ip_address="127.0.0.1", **common
-    )
+    quiet = {"configure_logging": False, "log_to_driver": False}
+    address = os.environ.get("RAY_ADDRESS")
+    try:
+        if address:
+            ray.init(**quiet)
+        else:
+            own = {"num_cpus": actors, "object_store_memory": LOCAL_STORE, "include_dashboard": False}
+            ray.init("local", **own, **quiet)
+    except Exception as error:  # Ray raises plain ones too
+        what = f"no Ray cluster answers at RAY_ADDRESS={address}" if address else "Ray did not start"
+        step = (
+            "Start one with `ray start --head`, or unset RAY_ADDRESS."
+            if address
+            else "Try `ray start --head`."
+        )
+        raise ServerFailed(f"{what}: {' '.join(str(error).split())[:200]}", step) from error
 
 
 def _ship(ray: Any, code: Path | None) -> None:
