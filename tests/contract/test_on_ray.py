@@ -28,7 +28,8 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         capture_output=True,
         text=True,
         timeout=500,
-        env={**os.environ, "RAY_raylet_start_wait_time_s": "200"},
+        # Ray ships code as pickles, which this suite forbids everywhere else
+        env={**os.environ, "PYTHONPATH": str(ROOT), "RAY_raylet_start_wait_time_s": "200"},
     )
     assert done.returncode == 0, done.stderr[-3000:]
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
