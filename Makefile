@@ -16,7 +16,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
-demo: .venv/demo.stamp ## Six plants learn together: real processes over mutual TLS, about a minute
+demo: .venv/demo.stamp ## Six plants over OPC UA train, release, drift and train again by themselves: about two minutes
 	@$(BIN)/reuna demo
 
 test: .venv/dev.stamp ## The whole test suite, without that of storage
@@ -96,6 +96,7 @@ bench: .venv/demo.stamp ## The cost of a round, a simulated client and the site'
 	@$(BIN)/python -m benchmarks.store --seconds 120 --json
 	@for kind in modbus mqtt topics sparkplug; do $(BIN)/python -m benchmarks.readers --kind $$kind --json; done
 	@$(BIN)/python -m benchmarks.gate --params 10000 --json
+	@$(BIN)/python -m benchmarks.encodings --json
 
 LOCK := --quiet --universal --generate-hashes --no-header --no-annotate --no-emit-index-url \
   --no-emit-find-links --group build

@@ -41,7 +41,7 @@ from reuna.core.sources import NS, Batch, Tag, column
 from reuna.demo.job import PROJECT
 from reuna.demo.plants import write_plant_folder
 from reuna.edge.live import Live, LiveSettings
-from reuna.edge.predict import Predictor
+from reuna.exchange.predict import Predictor
 from reuna.fleet.open_project import open_settings
 from reuna.wire import release as wire
 from reuna.wire.build import SBOM, canonical

@@ -8,7 +8,8 @@ that a round makes durable (N at the edges, N at the fogs, one partial a fog twi
 
 Updates are random, dense and new each round, and fill the grid: the worst case, since an update
 whose values are small is sent in fewer bytes (`reuna.learn.grid.needed_width`). ``--value-bits``
-makes them smaller; the limits stay those of the whole grid.
+makes them smaller; the limits stay those of the whole grid. They are plain integers, neither packed nor with
+error feedback: what those save is measured by `benchmarks.encodings`.
 
 What the line says of the fleet was observed, not copied from the arguments (`benchmarks.observed`):
 ``bits`` is the widest integer in the committed updates, ``topology`` who gave to every counted round,
@@ -73,6 +74,7 @@ def job_for(
     wanted = [f"train.params={params}", f"strategy.rounds={rounds + WARM_UP}", f"round.grid_bits={bits}"]
     exponent = -20 if bits > 16 else -12
     wanted += ["round.max_weight=1", f"round.grid_exponent={exponent}"]
+    wanted += ["round.packed=false", "round.feedback=false"]
     wanted += [f"train.amplitude={0.99 * 2.0 ** (value_bits - 1 + exponent)}"]
     wanted += [f"train.busy_s={busy_s}"]
     sources: list[Source] = [read_toml(NOOP / "reuna.toml"), flags(wanted)]

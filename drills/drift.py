@@ -36,7 +36,7 @@ from benchmarks.arguments import at_least
 from drills.drifting import plant
 from drills.drifting.plant import World
 from drills.drifting.press import KNOWN, NEW, SIGNALS, Condition
-from drills.drifting.works import Works
+from drills.drifting.works import Works, wanted
 
 ALL = (1, 2, 3)
 FAR = 6.0  #: how far drift goes, in parts of a signal's noise
@@ -177,7 +177,7 @@ async def drill(
     try:
         await works.start()
         say(f"0. 1 cloud, 2 fogs, {edges} edges are up; the first model is trained, released and rolled out")
-        works.alone(await works.first())
+        works.alone(wanted(await works.first()))
         say("   nobody is there any more; a control run without drift")
         await story.control(control_s)
         drifts = planned(seed, works.names)

@@ -56,7 +56,7 @@ class Pumps:
     def recording(self) -> Path:
         return min((self.node / "test").iterdir())
 
-    def release(self, file: Path, code: bytes | None = None, **more: bytes) -> Path:
+    def release(self, file: Path, code: bytes | None = None, project: str = "pumps", **more: bytes) -> Path:
         """A release of it, as `reuna release make` writes them; ``more``: other parts, without their ending."""
         agreed, result = contract(self.settings), finished()
         told = as_fields(agreed.version, judge_folder(self.node, agreed).bins)
@@ -73,17 +73,18 @@ class Pumps:
             SBOM: bill(numpy="2.1.0"),
         }
         parts |= {f"{name}.json": content for name, content in more.items()}
-        file.write_bytes(wire.encode(About("pumps", 1, "r-1", "0" * 64), parts))
+        file.write_bytes(wire.encode(About(project, 1, "r-1", "0" * 64), parts))
         return file
 
 
-def make(folder: Path, task: str, rules: str = "") -> Pumps:
+def make(folder: Path, task: str, rules: str = "", seed: int = 1) -> Pumps:
+    """``seed``: of what the model does not know."""
     make_project(folder, sample=True, task=task)
     file = folder / "reuna.toml"
     file.write_text(file.read_text() + rules)
     told = open_settings(folder, [])
     learner = load_entry(folder, told.entry).learner(told.settings)
-    chance = np.random.default_rng(1)
+    chance = np.random.default_rng(seed)
     tensors = {
         name: chance.normal(size=value.shape).astype(np.float32) for name, value in learner.init(1).items()
     }

@@ -22,9 +22,10 @@ from drills.hostile_peers.world import Round, World
 from reuna.adapters.certificates import CertificateAuthority
 from reuna.adapters.tls import client_context
 from reuna.core.records import Contribution, Member
-from reuna.learn.grid import pack
+from reuna.learn.grid import pack, update_width
 from reuna.loop import train
-from reuna.wire import OLDEST, VERSION, digest_bytes, encode, message_digest
+from reuna.wire import VERSION, digest_bytes, encode, message_digest
+from reuna.wire.codec import FIRST
 
 FOG = "fog-1/place.log"
 HUGE = 32 << 20  #: bytes of a manifest
@@ -32,9 +33,11 @@ TAG = 2  #: of a contribution
 
 
 def _update(
-    beside: Round, node: str = "edge-2", width: int = 4, value: int = 1000
+    beside: Round, node: str = "edge-2", wider: int = 1, lowest: bool = False
 ) -> tuple[Contribution, bytes]:
     """An update that is good in all but its values, and its body."""
+    width = wider * update_width(beside.plan.grid)
+    value = -(2 ** (8 * width - 1)) if lowest else 1000
     body = bytes(pack(np.full(beside.plan.params, value), width))
     member = Member(node, 1, digest_bytes(body), {"loss": 0.0})
     manifest = train.answer(beside.plan, message_digest(beside.plan_bytes), member, member.digest, width)
@@ -66,8 +69,8 @@ def _weight(weight: int) -> Do:
 
 not_finite = _altered(lambda manifest: _with_member(manifest, metrics={"loss": math.nan}))
 other_plan = _altered(lambda manifest: replace(manifest, plan="0" * 64))
-too_wide = _altered(lambda manifest: manifest, width=8)
-off_grid = _altered(lambda manifest: manifest, value=-(2**31))
+too_wide = _altered(lambda manifest: manifest, wider=2)
+off_grid = _altered(lambda manifest: manifest, lowest=True)
 late = _altered(lambda manifest: manifest)
 
 
@@ -136,7 +139,7 @@ async def other_types(world: World, beside: Round) -> bool:
 async def other_protocol(world: World, beside: Round) -> bool:
     """The same bytes under the number of another protocol."""
     manifest, body = _update(beside)
-    data = bytes((OLDEST - 1,)) + encode(manifest)[1:]
+    data = bytes((FIRST - 1,)) + encode(manifest)[1:]
     return _counts(await world.freight("edge", "edge-2").put_raw(data, body))
 
 

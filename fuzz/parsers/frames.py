@@ -13,6 +13,7 @@ from reuna.core.errors import BadMessage, ReunaError, Unreachable
 from reuna.core.outcomes import Outcome
 from reuna.core.ports import Link
 from reuna.core.records import Work
+from reuna.core.second import Doubtful, Opinion, Opinions, Window
 from reuna.exchange import link
 from reuna.exchange.link import Call, Done, Frames, Heard, LinkServer, RemoteLink
 
@@ -23,12 +24,15 @@ REQUESTS: tuple[link.Request, ...] = (
     link.HandOver(b"plan", UPDATE, "no-such-file", b""),
     link.Emit(EVENT),
     link.Say(HELLO),
+    link.Advise(Doubtful("p", 1.0, 1, {"a": ""}, (Window(0, 0, 1, {"a": (bytes(8), b"\1")}),), 1.0)),
     link.Deliver("alarms", 1, [Outcome("p", 1, DIGEST, 1, 3, "answered", 1.0, (0.25, 0.75))]),
 )
+SAID = Opinions(1, DIGEST, (Opinion(True, False, 1.0, (0.25, 0.75)),))
 ANSWERS: tuple[Done | Heard, ...] = (
     Done(1, path="blob", receipt=RECEIPT),
     Done(2, code="R303", reason="plan"),
     Done(1, code="R308", reason="expired", message="too old"),
+    Done(1, opinions=SAID),
     Heard(b"p", b"s"),
 )
 
@@ -50,7 +54,7 @@ async def _serve(data: bytes) -> None:
     """An egress hears its place; each call it understands has one answer."""
     reader, out = asyncio.StreamReader(), _Out()
     frames = Frames(reader, cast("asyncio.StreamWriter", out))
-    server = LinkServer(frames, cast("Link", _Nowhere()), _Nowhere(), _Nowhere())
+    server = LinkServer(frames, cast("Link", _Nowhere()), _Nowhere(), _Nowhere(), _Nowhere())
     loop, tasks = asyncio.get_running_loop(), []
 
     def remember(loop: asyncio.AbstractEventLoop, work: Any, **more: Any) -> asyncio.Task[Any]:

@@ -17,6 +17,7 @@ from reuna.core.errors import BadMessage
 from reuna.core.readiness import Module, Needs, as_settings
 from reuna.core.records import (
     Contribution,
+    Encoding,
     Event,
     Grid,
     Hello,
@@ -28,7 +29,9 @@ from reuna.core.records import (
     Said,
     ShownHead,
 )
+from reuna.core.second import Doubtful, Opinion, Opinions, Window
 from reuna.wire import LIMITS, OLDEST, VERSION, decode, digest_bytes, encode
+from reuna.wire.codec import FIRST
 
 GOLDEN = Path(__file__).with_name("wire-1.json")
 GRID = Grid(16, -10)
@@ -69,7 +72,24 @@ MESSAGES: dict[str, msgspec.Struct] = {
     ),
     "news": News(7),
     "hello of 2": Hello("n1", "b0", "0.2.0", ("e1", "e2"), protocol=2, oldest=1),
+    "plan of 3": Plan(
+        "r-1", 2, 1, "train", "ab" * 32, 72, 10, ("e1", "e2"), 2, 30.0, GRID, 100, 4, 7, "cd" * 32, 5,
+        encoding=Encoding(packed=True, stochastic=True, feedback=True, keep=0.25, follow=True),
+        carried={"e1": 1}, base="45" * 32, step="67" * 32, step_size=40,
+    ),
+    "packed update": Contribution(
+        "r-1", 2, 1, "e1", "ef" * 32, "update", 10, 2, 9, "01" * 32, 12, (Member("e1", 9, "01" * 32),), packed=True
+    ),
+    "spec of 3": RunSpec(
+        "r-1", "p", "fault-classification", "all", 3, "fedavg", {"n1": ("e1",)}, "ab" * 32, 72, 10, "cd" * 32, 5,
+        encoding=Encoding(),
+    ),
     "shown": ShownHead(b"head", b"k" * 32, (b"leaf", b"site"), b"proof"),
+    "doubtful": Doubtful(
+        "pumps-big", 60.0, 600_000_000, {"flow_m3_h": "m3/h"},
+        (Window(1_800_000_000_000_000_000, 1, 2, {"flow_m3_h": (bytes(16), b"\x01\x00")}),), 2.0,
+    ),
+    "opinions": Opinions(3, "ab" * 32, (Opinion(True, False, 1.0, (0.25, 0.75), ""),)),
     "spec": RunSpec(
         "r-1", "p", "fault-classification", "all", 3, "fedavg", {"n1": ("e1",)}, "ab" * 32, 72, 10, "cd" * 32, 5
     ),
@@ -115,10 +135,10 @@ def test_too_many_bytes_are_refused_before_they_are_decoded() -> None:
 
 def test_another_version_or_type_is_refused() -> None:
     data = encode(MESSAGES["hello"])
-    for version in (OLDEST - 1, VERSION + 1):
-        with pytest.raises(BadMessage, match="protocol 1 to 2"):
+    for version in (FIRST - 1, VERSION + 1):
+        with pytest.raises(BadMessage, match="protocol 1 to 3"):
             decode(Hello, bytes([version]) + data[1:])
-    for version in (OLDEST, VERSION):
+    for version in (FIRST, OLDEST, VERSION):
         assert decode(Hello, bytes([version]) + data[1:]) == MESSAGES["hello"]
     with pytest.raises(BadMessage, match="got a message of type 5"):
         decode(Event, data)

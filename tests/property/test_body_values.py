@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from reuna.core.errors import Refused
 from reuna.core.records import Contribution, Grid, Member, Plan
-from reuna.exchange.intake import check_body
+from reuna.exchange.bodies import check_body
 from reuna.learn.grid import WIDTHS, pack, unpack
 from reuna.loop import train
 from reuna.loop.plan import round_plan

@@ -93,10 +93,10 @@ async def _at_once(work: Any, clock: Any, log: Any, told: Any = None, waits: Any
 def _momentum_lost_after_a_crash() -> Iterator[None]:
     right = cloud_train.Conductor._apply
 
-    def wrong(self: Any, spec: Any, number: int, state: Any, rows: Any) -> Any:
+    def wrong(self: Any, spec: Any, ask: Any, state: Any, rows: Any) -> Any:
         fresh = not hasattr(self, "warm")
         self.warm = True
-        return right(self, spec, number, {**state, "state": ""} if fresh else state, rows)
+        return right(self, spec, ask, {**state, "state": ""} if fresh else state, rows)
 
     with mock.patch.object(cloud_train.Conductor, "_apply", wrong):
         yield

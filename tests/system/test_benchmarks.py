@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import gate, observed, robust, simulate
+from benchmarks import encodings, gate, observed, robust, simulate
 from benchmarks import round as rounds
 from benchmarks.observed import Rounds, forces, is_durable, nats_syncs, topology
 from reuna.adapters.nats_server import LeafConfig
@@ -25,6 +25,10 @@ ROUND_KEYS = {
     "distinct_updates", "params", "nodes", "rounds", "cloud_peak_mib", "fog_peak_mib", "nats_peak_mib",
     "edge_idle_pss_mib", "edge_idle_before_pss_mib", "edge_idle_after_pss_mib", "edge_idle_uss_mib",
     "places_sharing",
+}  # fmt: skip
+ENCODING_KEYS = {
+    "bits", "exponent", "packed", "rounding", "feedback", "keep", "up_edge", "limit_edge", "up_fog", "limit_fog",
+    "step", "model", "loss", "clipped", "score", "worst", "lost", "lost_sd",
 }  # fmt: skip
 SIMULATE_KEYS = {
     "clients_per_s",
@@ -52,6 +56,17 @@ def test_a_round_is_measured_on_a_fleet_that_was_looked_at() -> None:
     assert (told["rounds"], told["distinct_updates"], told["places_sharing"]) == (2, 2, 5)
     assert told["edge_idle_pss_mib"] == max(told["edge_idle_before_pss_mib"], told["edge_idle_after_pss_mib"])
     assert 0 < told["edge_idle_uss_mib"] <= told["edge_idle_pss_mib"]
+
+
+def test_encodings_tell_bytes_their_limit_and_what_is_lost() -> None:
+    words = ["--splits", "1", "--rounds", "2", "--cases", "2", "--json"]
+    told = encodings.measure(encodings.arguments(words))
+    plain, packed = told["encodings"]
+    assert (told["splits"], told["rounds"]) == (1, 2)
+    assert set(plain) == ENCODING_KEYS
+    assert (plain["packed"], packed["packed"], packed["lost"]) == (False, True, 0.0)
+    assert packed["limit_edge"] < packed["up_edge"] < plain["up_edge"]
+    assert 0 < packed["step"] <= packed["model"]
 
 
 def test_a_simulation_tells_clients_a_second_and_its_limit() -> None:

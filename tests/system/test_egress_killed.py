@@ -34,7 +34,7 @@ from reuna.exchange.site import open_site
 from reuna.fleet.policy import sign_file
 from reuna.sim.clock import InPlace
 from reuna.sim.fleet import unsealed
-from reuna.sim.storage import MemoryBlob
+from reuna.sim.storage import MemoryBlob, no_leftovers
 from reuna.trust.policy import Signers
 from reuna.trust.requests import vouched, without_roster
 from reuna.wire import digest_bytes, encode
@@ -135,7 +135,7 @@ async def life(folder: Path, tell: Callable[[str], None]) -> int:
     cache, outbox, rng = FileBlobs(folder / "blobs"), DiskSpool(folder / "outbox"), np.random.default_rng()
     egress = Egress(
         "edge-1", FOG, peer, peer, cache, outbox, site.flows, Still(), InPlace(), unsealed, without_roster,
-        vouched,
+        vouched, no_leftovers(),
     )  # fmt: skip
     cache.put(BASE)
     acknowledged = 0

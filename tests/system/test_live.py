@@ -63,8 +63,14 @@ every_s = 0.2
 kind = "file"
 folder = "{folder}/elsewhere"
 every_s = 0.2
+[sinks.alarms]
+kind = "file"
+folder = "{folder}/alarms"
+what = "alarms"
+every_s = 0.2
 """
 RECIPIENTS = "[recipients]\n"
+ALARMS = '[[flows]]\nkind = "statistic"\nto = ["alarms"]\nprotection = "clear"\n\n'
 PRESENCE = '[[flows]]\nkind = "presence"\n'
 
 
@@ -126,11 +132,13 @@ def command_of(pid: int) -> str:
         return ""
 
 
-def allow_archive(fleet: Fleet, folder: Path) -> None:
-    """Let answers leave to one sink, and to no other."""
+def allow_sinks(fleet: Fleet, folder: Path) -> None:
+    """Let answers leave to one sink, and to no other, and the node's own alarms to a third."""
     key, policy = read_key(key_file(fleet.folder)), fleet.folder / "pump-1" / "policy.toml"
-    amend(policy, key, RECIPIENTS, f'{RECIPIENTS}archive = "file:{folder}"\n')
-    amend(policy, key, PRESENCE, f'[[flows]]\nkind = "prediction"\nto = ["archive"]\n\n{PRESENCE}')
+    both = f'archive = "file:{folder}/archive"\nalarms = "file:{folder}/alarms"\n'
+    amend(policy, key, RECIPIENTS, f"{RECIPIENTS}{both}")
+    rules = '[[flows]]\nkind = "prediction"\nto = ["archive"]\n\n' + ALARMS
+    amend(policy, key, PRESENCE, f"{rules}{PRESENCE}")
 
 
 @pytest.fixture
@@ -150,10 +158,10 @@ def edge(tmp_path: Path) -> Iterator[Edge]:
     (recordings / "a.csv").write_bytes(pumps.recording.read_bytes())
     (tmp_path / "sources.toml").write_text(SOURCES.format(folder=recordings))
     (tmp_path / "sinks.toml").write_text(SINKS.format(folder=tmp_path))
-    allow_archive(fleet, tmp_path / "archive")
+    allow_sinks(fleet, tmp_path)
     file = fleet.folder / "pump-1" / "edge.toml"
     more = f'sources = "{tmp_path / "sources.toml"}"\nsinks = "{tmp_path / "sinks.toml"}"\n'
-    file.write_text(f"{more}{file.read_text()}\n[live]\nlateness_s = 1.2\n")
+    file.write_text(f"{more}{file.read_text()}\n[live]\nlateness_s = 1.2\nsilent_s = 5\n")
     ports = free_ports(2)
     for name, place, port in zip(("pump-1", "fog-1"), ("edge", "fog"), ports, strict=True):
         file = fleet.folder / name / f"{place}.toml"
@@ -193,6 +201,7 @@ def test_whatever_is_killed_comes_back_and_no_window_is_answered_twice_or_lost(e
     assert all(each["confidence"] for each in told["answers"] if each["state"] != "safe")
     print(told["counts"])
     tells_what_it_does(edge)
+    tells_its_own_alarms(edge)
     went_where_the_policy_lets_them(edge)
 
 
@@ -251,6 +260,17 @@ def label(edge: Edge, name: str, labels: dict[int, float]) -> None:
     (edge.folder / "laboratory" / name).write_text("sampled,fault\n" + lines)
 
 
+def tells_its_own_alarms(edge: Edge) -> None:
+    """A machine that nobody reads any more gets the safe answer, which is an alarm until it is read again."""
+    reader = edge.until(lambda: edge.find("reader")) or 0
+    os.kill(reader, signal.SIGSTOP)
+    try:
+        edge.until(lambda: [each["state"] for each in sent(edge, "alarms") if each["kind"] == "safe"])
+    finally:
+        os.kill(reader, signal.SIGCONT)
+    edge.until(lambda: [each for each in sent(edge, "alarms") if each["state"] == "ended"])
+
+
 def went_where_the_policy_lets_them(edge: Edge) -> None:
     """To the one sink all of them, at least once and in order; to the other none. The ledger has each byte."""
     last = edge.answers()[-1].outcome.last_ns
@@ -271,7 +291,7 @@ def went_where_the_policy_lets_them(edge: Edge) -> None:
     assert any(each.kind == "refused" and each.to == f"file:{edge.folder}/elsewhere" for each in lines)
 
 
-def sent(edge: Edge) -> list[dict[str, Any]]:
-    files = sorted((edge.folder / "archive").glob("archive-*.jsonl"))
+def sent(edge: Edge, sink: str = "archive") -> list[dict[str, Any]]:
+    files = sorted((edge.folder / sink).glob(f"{sink}-*.jsonl"))
     return [json.loads(line) for each in files for line in each.read_text().splitlines(keepends=True)
             if line.endswith("\n")]  # fmt: skip

@@ -11,6 +11,7 @@ from asyncua.ua.ua_binary import struct_from_binary
 
 from reuna.adapters.clock import SystemClock, ThreadOffload
 from reuna.adapters.opcua.sink import OneNode, OpcUaSink
+from reuna.adapters.opcua.writable import why_not
 from reuna.core.errors import Unreachable
 from reuna.core.outcomes import Outcome, State
 from reuna.core.sink_settings import OpcUaTarget
@@ -150,3 +151,18 @@ def test_nothing_else_of_a_server_can_be_changed(request_: object) -> None:
     gate.observe_request(writing(ua.NodeId("answer", 2)))
     with pytest.raises(PermissionError):
         gate.observe_request(request_)
+
+
+async def test_whether_a_node_can_be_written_is_known_without_writing_it(machine: Machine) -> None:
+    async def why(name: str, type: str) -> str:
+        target = OpcUaTarget(settings(machine.url, [tag(name)]), type)
+        return await why_not(target, SystemClock(), ThreadOffload())
+
+    before = (await read(machine.url)).Value.Value
+    assert await why("answer", "Double") == ""
+    assert await why("answer", "Int32") == "its values are of the type Double, not Int32"
+    assert "BadNodeIdUnknown" in await why("gone", "Double")
+    assert (await read(machine.url)).Value.Value == before
+    machine.kill()
+    with pytest.raises(Unreachable):
+        await why("answer", "Double")

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tarfile
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -28,12 +29,15 @@ from reuna.fleet.layout import PlaceFile, make_fleet
 from reuna.fleet.open_project import open_settings
 from reuna.fleet.session import Job, prepare, sign_code, train
 from reuna.fleet.supervise import Supervisor, log_path
+from reuna.loop.train import OLDER
 from reuna.wire import OLDEST, VERSION
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(170)]
 ROOT = Path(__file__).parents[2]
+#: What a node of the protocol before can be asked.
+PLAIN = ["round.packed=false", "round.feedback=false", "round.grid_bits=32", "round.grid_exponent=-24"]
 #: The last commit that spoke each protocol.
-LAST = {1: "7b1dfa6ceef05b3932fb35d55f4ac1da8787cd23"}
+LAST = {2: "136948a4b8dcb2390f9bfdb09c7b8b93273d690e"}
 
 
 def code_of(protocol: int, to: Path) -> Path:
@@ -99,7 +103,11 @@ async def test_an_edge_one_protocol_behind_works_beside_one_of_today_and_one_two
     nodes = find_nodes(tmp_path / "pumps" / "data")[:3]
     fleet = make_fleet(tmp_path / "fleet", "test", spread(nodes, 1))
     wanted = ["strategy.rounds=2", "round.quorum=0.6", "round.deadline_s=3", "run.local=false"]
-    job = Job(tmp_path / "pumps", open_settings(tmp_path / "pumps", wanted), nodes, tmp_path / "runs", 1)
+    job = Job(
+        tmp_path / "pumps", open_settings(tmp_path / "pumps", wanted + PLAIN), nodes, tmp_path / "runs", 1
+    )
+    wanted = ["strategy.rounds=1", "round.quorum=0.3", "round.deadline_s=3", "run.local=false"]
+    encoded = replace(job, settings=open_settings(tmp_path / "pumps", wanted))
     sign_code(job, fleet, lambda _event: None)
     supervisor = Mixed(fleet)
     supervisor.one = asyncio.Lock()
@@ -110,12 +118,15 @@ async def test_an_edge_one_protocol_behind_works_beside_one_of_today_and_one_two
     assert OLDEST == VERSION - 1
     logs = {place.name: log_path(place) for place in fleet.places}
     events: list[dict[str, Any]] = []
+    later: list[dict[str, Any]] = []
     try:
         await supervisor.start()
         operator = Operator.of(fleet)
         await heard(operator, {"fog-1", "pump-1", "pump-2"})
         spec, parts = await asyncio.to_thread(prepare, job, fleet, "r-1")
         await train(operator, spec, parts, job, events.append)
+        spec, parts = await asyncio.to_thread(prepare, encoded, fleet, "r-2")
+        await train(operator, spec, parts, encoded, later.append)
     finally:
         await supervisor.stop()
     closed = [event["fields"] for event in events if event["what"] == "round"]
@@ -124,6 +135,9 @@ async def test_an_edge_one_protocol_behind_works_beside_one_of_today_and_one_two
         assert fields["took_part"] == 2
         assert all(name in fields["members"] for name in ("pump-1", "pump-2"))
         assert "pump-3" in fields["absent"]
+    (fields,) = [event["fields"] for event in later if event["what"] == "round"]
+    assert (fields["took_part"], "pump-1" in fields["members"]) == (1, True)
+    assert f"pump-2: {OLDER}" in fields["absent"], "what it does not know it is not asked"
     with closing(Register(fleet.folder / "fog-1" / "state" / "register.sqlite")) as register:
         spoken = {name: protocol for name, (_, protocol) in register.last_spoken().items()}
     assert spoken == {"pump-1": VERSION, "pump-2": VERSION - 1, "pump-3": VERSION - 2}

@@ -12,23 +12,27 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from reuna.adapters.files import storage_error, sync_folder, write_all
+from reuna.core.notices import NodeAlarm
 from reuna.core.ports import Offload
 from reuna.core.sink_settings import FileTarget
-from reuna.core.sinks import Answer
+from reuna.core.sinks import Answer, Said
 
 MIB = 1 << 20
 TAIL = 1 << 16  #: bytes that are looked at for the last line's end at once
-COLUMNS = Answer.__struct_fields__
 
 
 class FileSink:
     """The `Sink` port on a folder, which is made if need be."""
 
-    def __init__(self, name: str, target: FileTarget, offload: Offload) -> None:
+    def __init__(
+        self, name: str, target: FileTarget, offload: Offload, record: type[Answer | NodeAlarm] = Answer
+    ) -> None:
+        self._heading = (",".join(record.__struct_fields__) + "\n").encode()
         self._folder = Path(target.folder)
         self._csv = target.format == "csv"
         self._pattern = re.compile(rf"{re.escape(name)}-(\d{{8}})\.{target.format}")
@@ -36,11 +40,11 @@ class FileSink:
         self._most, self._one = target.mib * MIB, target.file_mib * MIB
         self._offload = offload
 
-    def encode(self, answers: Sequence[Answer]) -> tuple[bytes, ...]:
+    def encode(self, said: Said) -> tuple[bytes, ...]:
         """See `Sink.encode`."""
         if self._csv:
-            return (_as_csv(answers),)
-        return (b"".join(msgspec.json.encode(each) + b"\n" for each in answers),)
+            return (_as_csv(said),)
+        return (b"".join(msgspec.json.encode(each) + b"\n" for each in said),)
 
     async def send(self, messages: Sequence[bytes]) -> bool:
         """See `Sink.send`. Raises `DiskFull`, `NotUsable`, `Corrupted`."""
@@ -58,7 +62,7 @@ class FileSink:
             fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
             try:
                 at = _whole_lines(fd)
-                self._write(fd, at, _heading() + data if self._csv and not at else data)
+                self._write(fd, at, self._heading + data if self._csv and not at else data)
             finally:
                 os.close(fd)
             if is_new:
@@ -108,15 +112,15 @@ def _whole_lines(fd: int) -> int:
     return 0
 
 
-def _as_csv(answers: Sequence[Answer]) -> bytes:
-    """A line for each; numbers of the output have a space between them."""
+def _as_csv(said: Said) -> bytes:
+    """A line for each; numbers of the output, and signals, have a space between them."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    for each in answers:
-        output = " ".join("" if value is None else repr(value) for value in each.output)
-        writer.writerow([*msgspec.structs.astuple(each)[:-1], output])
+    writer.writerows(map(_cell, msgspec.structs.astuple(each)) for each in said)
     return text.getvalue().encode()
 
 
-def _heading() -> bytes:
-    return (",".join(COLUMNS) + "\n").encode()
+def _cell(value: Any) -> Any:
+    if not isinstance(value, tuple):
+        return value
+    return " ".join("" if each is None else each if isinstance(each, str) else repr(each) for each in value)

@@ -36,7 +36,8 @@ from reuna.core.errors import (
 from reuna.core.foreign import UNREADABLE
 from reuna.core.ports import Blob, Blobs, BlobWriter
 from reuna.core.records import Contribution, Receipt
-from reuna.wire import BLOCK, HASH_SIZE, LOT, decode, encode, hash_blocks
+from reuna.core.second import Opinions
+from reuna.wire import BLOCK, HASH_SIZE, LIMITS, LOT, decode, encode, hash_blocks
 
 CONNECT_S = 10.0
 STALL_S = 30.0  #: without a byte for so long the line counts as cut
@@ -146,20 +147,30 @@ class HttpsFreight:
 
         Raises `Refused`, `Unreachable`.
         """
-        signed = await self._run(lambda job: self._countersign(job, data))
-        self._came("countersignature", len(signed))
-        return signed
+        return await self._ask("/v1/heads", data, BLOCK, "countersignature")
 
-    def _countersign(self, job: _Job, data: bytes) -> bytes:
+    async def advise(self, data: bytes) -> bytes:
+        """What the fog says of windows (an encoded `Doubtful`): encoded `Opinions`. One try.
+
+        Raises `Refused`, `Unreachable`.
+        """
+        return await self._ask("/v1/windows", data, LIMITS[Opinions], "opinions")
+
+    async def _ask(self, path: str, data: bytes, limit: int, what: str) -> bytes:
+        answer = await self._run(lambda job: self._post(job, path, data, limit))
+        self._came(what, len(answer))
+        return answer
+
+    def _post(self, job: _Job, path: str, data: bytes, limit: int) -> bytes:
         try:
             with self._lines.exchange(job) as line:
-                answer = line.send("POST", "/v1/heads", data)
-                body = answer.read(BLOCK)
-            if answer.status == 200:
+                answer = line.send("POST", path, data)
+                body = answer.read(limit + 1)
+            if answer.status == 200 and len(body) <= limit:
                 return body
             raise _refusal(answer.status, body)
         except _CutError as error:
-            raise Unreachable(f"the ledger's head was not countersigned: {error}") from error
+            raise Unreachable(f"{path}: {error}") from error
 
     async def metadata(self, name: str, limit: int) -> bytes | None:
         """See `BlobStore.metadata`."""

@@ -8,6 +8,8 @@
                                     which byte of the body comes first
     POST /v1/heads                  a signed head of the peer's ledger; the answer is the
                                     countersignature, 503 while the cloud is away
+    POST /v1/windows                what the peer's own model is unsure of (a `Doubtful`); the answer
+                                    is the `Opinions` of the model here, or 422 with the reason
 
 Who asks is what the client's certificate says, looked up on every request. An upload is answered
 200 with the receipt, 409 with the `Upload-Offset` to go on from, 422 when it is refused for good,
@@ -23,7 +25,7 @@ import ssl
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 from weakref import WeakKeyDictionary, WeakSet
 
 import msgspec
@@ -41,12 +43,14 @@ from reuna.core.errors import (
     ReunaError,
     StorageError,
 )
-from reuna.core.ports import Blob, Depot, Receiver, Witness
+from reuna.core.ports import Adviser, Blob, Depot, Receiver, Witness
 from reuna.core.records import Contribution, Identity, Receipt, ShownHead
+from reuna.core.second import Doubtful
 from reuna.core.tally import Tally
 from reuna.wire import BLOCK, HASH_SIZE, LIMITS, LOT, block_hash, decode, encode, hashes_of
 
 log = logging.getLogger(__name__)
+M = TypeVar("M", bound=msgspec.Struct)
 Admit = Callable[[Mapping[str, Any]], Identity]  #: see `reuna.exchange.admission.Admission.admit`
 
 STALL_S = 30.0  #: a peer that neither sends nor takes a byte for so long is dropped
@@ -96,9 +100,11 @@ class DepotServer:
         stall_s: float = STALL_S,
         admit: Admit = identity_of,
         witness: Witness | None = None,
+        adviser: Adviser | None = None,
     ) -> None:
         self.port = 0
         self._witness = witness
+        self._adviser = adviser
         self._admit = admit
         self._depot = depot
         self._stall_s = stall_s
@@ -229,8 +235,11 @@ class DepotServer:
             case "PUT", ["", "v1", "contributions"]:
                 return await self._take(request, peer)
             case "POST", ["", "v1", "heads"] if self._witness is not None:
-                shown = await _read_head(_Source(request, self._stall_s), request.content_length)
+                shown = await _read_message(ShownHead, request, self._stall_s)
                 return web.Response(body=await self._witness.countersign(peer, shown))
+            case "POST", ["", "v1", "windows"] if self._adviser is not None:
+                asked = await _read_message(Doubtful, request, self._stall_s)
+                return web.Response(body=encode(await self._adviser.advise(peer, asked)))
         raise BlobNotFound(f"nothing is at {request.path!r:.120}")
 
     # --- down --------------------------------------------------------------------------------
@@ -340,13 +349,15 @@ async def serve_depot(
     stall_s: float = STALL_S,
     admit: Admit = identity_of,
     witness: Witness | None = None,
+    adviser: Adviser | None = None,
 ) -> DepotServer:
     """Serve a depot; ``port`` 0 takes a free one. Raises `PortInUse`.
 
     ``ssl_context`` must ask for a client certificate (`reuna.adapters.tls.server_context`);
-    ``admit`` is asked about the certificate on each request, ``witness`` about heads of ledgers.
+    ``admit`` is asked about the certificate on each request, ``witness`` about heads of ledgers,
+    ``adviser`` about windows.
     """
-    server = DepotServer(depot, stall_s, admit, witness)
+    server = DepotServer(depot, stall_s, admit, witness, adviser)
     await server.start(host, port, ssl_context)
     return server
 
@@ -443,12 +454,13 @@ async def _read_manifest(source: _Source) -> Contribution:
         raise Refused("malformed", error.message) from error
 
 
-async def _read_head(source: _Source, length: int | None) -> ShownHead:
-    """The length is judged before anything is read. Raises `Refused`."""
-    if length is None or length > LIMITS[ShownHead]:
-        raise Refused("oversized", f"a head of {length} bytes")
+async def _read_message(kind: type[M], request: web.BaseRequest, stall_s: float) -> M:
+    """A request's whole body. The length is judged before anything is read. Raises `Refused`."""
+    length = request.content_length
+    if length is None or length > LIMITS[kind]:
+        raise Refused("oversized", f"a {kind.__name__} of {length} bytes")
     try:
-        return decode(ShownHead, await source.read(length))
+        return decode(kind, await _Source(request, stall_s).read(length))
     except BadMessage as error:
         raise Refused("malformed", error.message) from error
 

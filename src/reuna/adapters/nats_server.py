@@ -1,6 +1,7 @@
 """Our own `nats-server`: found, configured, kept running.
 
     site     account SITE ── gateway and edges, stream EVENTS, never leaves the site
+    machines account MACHINES ─ what machines of the site say by MQTT, where the fog's settings let them
     border   account OUT ─── the fog's egress alone; the leaf link binds this account
     hub      account FLEET ─ the cloud, stream EVENTS, and each fog's leaf link
 
@@ -30,9 +31,11 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
+from reuna.adapters.nats_mqtt import account, listening
 from reuna.adapters.processes import end_with_parent
 from reuna.adapters.tls import KeyPair
 from reuna.core.errors import PortInUse, ServerFailed, ServerMissing, ServerTooOld, SettingsError
+from reuna.core.mqtt_listener import MqttListener
 from reuna.core.records import Identity
 from reuna.core.subjects import (
     CONNECTIONS,
@@ -175,7 +178,8 @@ class HubConfig:
 class LeafConfig:
     """A fog's server. ``hub`` is the cloud's leaf listener, ``host:port``; None for a lone site.
 
-    ``tls`` is the gateway's pair, shown to the edges; ``uplink`` the fog's, shown to the hub.
+    ``tls`` is the gateway's pair, shown to the edges; ``uplink`` the fog's, shown to the hub. ``machines``
+    of the site come by MQTT, in an account of their own.
     """
 
     fleet: str
@@ -188,10 +192,11 @@ class LeafConfig:
     uplink: KeyPair | None = None
     store_mib: int = 256
     memory_mib: int = 64
+    machines: MqttListener | None = None
 
     @property
     def ports(self) -> tuple[int, ...]:
-        return (self.port,)
+        return (self.port, *((self.machines.port,) if self.machines else ()))
 
     def text(self, folder: Path) -> str:
         """The configuration file's text; the server keeps its state in ``folder``."""
@@ -204,9 +209,11 @@ class LeafConfig:
             (
                 *_general(self, folder),
                 *self._remote(),
+                *(listening(self.host, self.machines, self.tls) if self.machines else ()),
                 "accounts {",
                 *_account("SITE", inside, jetstream=True),
                 *_account("OUT", [egress], jetstream=False),
+                *(account(self.machines) if self.machines else ()),
                 "}",
                 "",
             )

@@ -39,6 +39,14 @@ class TrustStore:
         """What was accepted, None on a new node. Raises `Corrupted`."""
         return self._load("state", TrustState)
 
+    def written(self) -> tuple[int, int]:
+        """Other numbers whenever something else was accepted."""
+        try:
+            status = (self._folder / "state").stat()
+        except FileNotFoundError:
+            return 0, 0
+        return status.st_mtime_ns, status.st_ino
+
     def keep(self, state: TrustState, files: Mapping[str, bytes]) -> None:
         """Make an accepted state durable, with the files it came from. Raises `DiskFull`.
 

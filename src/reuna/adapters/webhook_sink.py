@@ -1,6 +1,7 @@
 """The sink ``webhook``: each delivery is a ``POST`` with JSON; any answer of 200 to 299 is an arrival.
 
 {"format": "reuna/answers/v1", "answers": [...]}
+{"format": "reuna/alarms/v1", "alarms": [...]}
 """
 
 from __future__ import annotations
@@ -14,12 +15,13 @@ import urllib3
 
 from reuna.adapters.tls import foreign_context
 from reuna.core.errors import KeyProblem, Unreachable
+from reuna.core.notices import NodeAlarm
 from reuna.core.ports import Offload
 from reuna.core.sink_settings import WebhookTarget
-from reuna.core.sinks import Answer
+from reuna.core.sinks import Said
 
 log = logging.getLogger("reuna.sinks")
-FORMAT = "reuna/answers/v1"
+FORMAT, FORMAT_OF_ALARMS = "reuna/answers/v1", "reuna/alarms/v1"
 TIMEOUT_S = 10.0
 NEVER = (400, 413, 415, 422)  #: it takes none like these; all else may be taken later
 
@@ -39,9 +41,11 @@ class WebhookSink:
             ssl_context=context, timeout=urllib3.Timeout(TIMEOUT_S), retries=False, maxsize=1
         )
 
-    def encode(self, answers: Sequence[Answer]) -> tuple[bytes, ...]:
+    def encode(self, said: Said) -> tuple[bytes, ...]:
         """See `Sink.encode`."""
-        return (msgspec.json.encode({"format": FORMAT, "answers": answers}),)
+        if isinstance(said[0], NodeAlarm):
+            return (msgspec.json.encode({"format": FORMAT_OF_ALARMS, "alarms": said}),)
+        return (msgspec.json.encode({"format": FORMAT, "answers": said}),)
 
     async def send(self, messages: Sequence[bytes]) -> bool:
         """See `Sink.send`. Raises `Unreachable`."""
@@ -62,7 +66,7 @@ class WebhookSink:
         except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:  # also a token that is none
             raise Unreachable(f"{where}: {error}") from error
         if answer.status in NEVER:
-            log.warning("sink %s: %s answers %d; these answers are dropped", self._name, where, answer.status)
+            log.warning("sink %s: %s answers %d; this is dropped", self._name, where, answer.status)
             return False
         if not 200 <= answer.status < 300:
             raise Unreachable(f"{where} answers {answer.status}")

@@ -103,7 +103,7 @@ def _table(kept: Sequence[Kept]) -> Table:
     from rich.text import Text
 
     table = Table(box=box.SIMPLE)
-    for title in ("window ends", "release", "answer", "confidence", "state", "took", "why"):
+    for title in ("window ends", "release", "answer", "confidence", "state", "at", "took", "why"):
         right = title in {"answer", "confidence", "took"}
         table.add_column(title, justify="right" if right else "left", no_wrap=title != "why")
     for each in kept:
@@ -116,13 +116,15 @@ def _cells(each: Kept) -> tuple[str, ...]:
     from reuna.core.foreign import readable
 
     said = each.outcome
-    release = f"{readable(said.project)} {said.version}"
+    by = said.fog if said.fog is not None and said.place == "fog" else said
+    release = f"{readable(by.project)} {by.version}"
     return (
         moment(said.last_ns),
         release if each.role == "live" else f"{release} ({each.role})",
         "none" if said.answer is None else f"{said.answer:.6g}",
         "" if said.confidence is None else f"{said.confidence:.3f}",
         said.state,
+        said.place,
         f"{said.took_ms:.1f} ms" if said.output else "",
         readable(said.why),
     )
@@ -133,6 +135,9 @@ def _said(store: StoredAnswers, kept: Sequence[Kept]) -> list[str]:
     found = _counts(kept)
     states = ", ".join(f"{number} {state}" for state, number in found["states"].items())
     lines = [f"of the last {len(kept)}: {states or 'none'}"]
+    if found["fog"]:
+        words = ", ".join(f"{number} {word}" for word, number in found["fog"].items())
+        lines.append(f"asked the fog: {words}")
     for name in ("took_ms", "features_ms", "graph_ms"):
         if found[name]:
             spread = ", ".join(f"{part} {value:.2f} ms" for part, value in found[name].items())
@@ -166,4 +171,5 @@ def as_dict(each: Kept) -> dict[str, Any]:
     said: dict[str, Any] = to_builtins(each.outcome)
     output = [value if math.isfinite(value) else None for value in each.outcome.output]
     known = {"number": each.number, "role": each.role, "kept_ns": each.kept_ns}
-    return {**known, **said, "output": output, "confidence": each.outcome.confidence}
+    place, confidence = each.outcome.place, each.outcome.confidence
+    return {**known, **said, "output": output, "confidence": confidence, "place": place}

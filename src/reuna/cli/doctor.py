@@ -1,4 +1,4 @@
-"""``reuna doctor``: what is wrong with the sources of a machine, and what to do next."""
+"""``reuna doctor``: what is wrong with the sources and sinks of a machine, and what to do next."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 
 def doctor(
-    settings: Annotated[Path, typer.Argument(metavar="SETTINGS", help="sources.toml.")],
+    settings: Annotated[
+        list[Path], typer.Argument(metavar="SETTINGS", help="sources.toml, sinks.toml, or both.")
+    ],
     seconds: Annotated[
         float, typer.Option("--seconds", min=0.5, max=86_400, help="How long to listen.", metavar="S")
     ] = 10.0,
@@ -31,17 +33,17 @@ def doctor(
             metavar="S",
         ),
     ] = None,
+    send: Annotated[
+        bool,
+        typer.Option("--send", help="Send brokers an empty message on sinks' topics, to see if they let us."),
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
-    """Find what is wrong with sources: the way there, clock, tags, rate, disk. Ends with 1 if it is."""
-    from reuna.adapters.clock import SystemClock, ThreadOffload
+    """Find what is wrong with sources: the way there, clock, tags, rate, disk; and with sinks: the way there,
+    folder, token, broker, node. Ends with 1 if something is."""
     from reuna.core.findings import WRONG
-    from reuna.edge.doctor import examine
 
-    sources, store = read_settings(settings)
-    if sys.stderr.isatty():
-        typer.echo(f"listening to {len(sources)} sources for {seconds:g} s", err=True)
-    found = until_done(examine(sources, store, SystemClock(), ThreadOffload(), seconds, every))
+    found = [each for file in settings for each in _examined(file, seconds, every, send)]
     wrong = sum(each.level == WRONG for each in found)
     if json:
         as_json({"wrong": wrong, "findings": [vars(each) for each in found]})
@@ -49,6 +51,24 @@ def doctor(
         _print(found, wrong)
     if wrong:
         raise typer.Exit(1)
+
+
+def _examined(file: Path, seconds: float, every: float | None, send: bool) -> list[Finding]:
+    """What is found of the sources or sinks of a file, whichever it has."""
+    from reuna.adapters.clock import SystemClock, ThreadOffload
+    from reuna.adapters.toml_file import read_toml
+
+    if "sinks" in read_toml(file).values:
+        from reuna.edge.sink_doctor import examine_sinks
+        from reuna.exchange.declared_sinks import declared
+
+        return until_done(examine_sinks(declared(str(file)), SystemClock(), ThreadOffload(), send))
+    from reuna.edge.doctor import examine
+
+    sources, store = read_settings(file)
+    if sys.stderr.isatty():
+        typer.echo(f"listening to {len(sources)} sources for {seconds:g} s", err=True)
+    return until_done(examine(sources, store, SystemClock(), ThreadOffload(), seconds, every))
 
 
 def _print(found: Sequence[Finding], wrong: int) -> None:

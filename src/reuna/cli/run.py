@@ -246,14 +246,25 @@ def demo(
     rounds: Annotated[
         int | None, typer.Option("--rounds", min=1, help="Fewer rounds, for a quick look.")
     ] = None,
+    port: Annotated[
+        int,
+        typer.Option("--port", min=0, max=65535, help="TCP port of the plants; 0: one that is free."),
+    ] = 0,
+    training: Annotated[
+        bool, typer.Option("--training", help="Train and compare alone: no plants, release or drift.")
+    ] = False,
     runs: Runs = Path("runs"),
     json: Json = False,
 ) -> None:
-    """Six plants of the Tennessee Eastman process train one fault classifier; two minutes, no data leaves."""
+    """Six plants, one fault classifier: trained, released, watched, trained again when the plants drift."""
+    from reuna.cli.story import tell
     from reuna.demo.job import demo_job
 
     with demo_job(split, rounds, runs) as job:
-        _carry_out(job, json)
+        if training:
+            _carry_out(job, json)
+        else:
+            tell(job, port, json)
 
 
 def _carry_out(job: Job, json: bool, opened: tuple[Fleet, Operator] | None = None) -> None:

@@ -1,4 +1,4 @@
-"""``reuna sink``: where a release's answers go."""
+"""``reuna sink``: where a release's answers and a node's alarms go."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from reuna.cli.output import as_json
 if TYPE_CHECKING:
     from reuna.core.sink_settings import SinkSettings
 
-app = typer.Typer(help="Where a release's answers go: webhooks, brokers, files.", no_args_is_help=True)
+app = typer.Typer(
+    help="Where answers and alarms of a node go: webhooks, brokers, files.", no_args_is_help=True
+)
 
 
 @app.command()
@@ -46,30 +48,35 @@ def _shown(settings: SinkSettings, state: Path | None) -> dict[str, Any]:
         "what": settings.chosen.what,
         "recipient": settings.recipient,
     }
-    return said if state is None else {**said, **_so_far(settings.name, state)}
+    return said if state is None else {**said, **_so_far(settings, state)}
 
 
-def _so_far(sink: str, state: Path) -> dict[str, Any]:
-    """What became of answers so far; ``waiting``: numbers of the store that it has not come to."""
+def _so_far(settings: SinkSettings, state: Path) -> dict[str, Any]:
+    """What became of answers or alarms so far; ``waiting``: numbers that it has not come to."""
     from reuna.edge.sinks import progress_file
 
-    progress = progress_file(state, sink).read()
+    progress = progress_file(state, settings.name).read()
     if progress is None:
         return {"sent": 0, "refused": 0, "dropped": 0, "waiting": 0, "begun": False, "why": ""}
     return {
         "sent": progress.sent,
         "refused": progress.refused,
         "dropped": progress.dropped,
-        "waiting": max(0, _newest(state) - progress.number),
+        "waiting": max(0, _newest(settings, state) - progress.number),
         "begun": True,
         "why": progress.why,
     }
 
 
-def _newest(state: Path) -> int:
+def _newest(settings: SinkSettings, state: Path) -> int:
     from reuna.adapters.answer_store import StoredAnswers
+    from reuna.core.sinks import ALARMS
     from reuna.edge.answering import ANSWERS
+    from reuna.edge.notices import notices_file
 
+    if settings.chosen.what == ALARMS:
+        book = notices_file(state).read()
+        return book.newest if book is not None else 0
     store = StoredAnswers(state / ANSWERS)
     try:
         newest = store.newest(1)
@@ -82,6 +89,6 @@ def _said(each: dict[str, Any]) -> str:
     from reuna.core.foreign import readable
 
     if not each["begun"]:
-        return "has not begun: it begins with the first answer after the edge's start"
+        return "has not begun: it begins with the first answer or alarm after the edge's start"
     counts = (f"{each[key]} {key}" for key in ("sent", "waiting", "dropped", "refused"))
     return readable(", ".join(counts))

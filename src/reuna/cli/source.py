@@ -157,7 +157,7 @@ def export(
     from reuna.adapters.local_store import StoredReadings
     from reuna.edge.export import export as carry_out
     from reuna.edge.live import wired
-    from reuna.edge.predict import held
+    from reuna.exchange.predict import held
     from reuna.fleet.open_project import open_settings
     from reuna.wire.release import About
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -14,6 +15,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 app = typer.Typer(no_args_is_help=True, help="What nodes see of drift, and the alarms.")
+LOCAL = {
+    "inputs": "inputs are not what they were",
+    "answers": "answers are not what they were",
+    "safe": "nothing but the safe answer",
+}
 FleetOption = Annotated[str, typer.Option("--fleet", help="As of `reuna run`.")]
 
 
@@ -48,6 +54,35 @@ def acknowledge(
         as_json(found)
     else:
         typer.echo(f"alarm {found['id']} was seen by {found['by']}: {found['sentence']}")
+
+
+@app.command()
+def local(
+    state: Annotated[Path, typer.Argument(metavar="STATE", help="The edge's state folder.")],
+    json: Json = False,
+) -> None:
+    """Show at an edge the alarms that it found itself, with no line to anybody; 1 while one goes on."""
+    from msgspec import to_builtins
+
+    from reuna.core.errors import NotUsable
+    from reuna.core.foreign import readable
+    from reuna.edge.notices import notices_file
+
+    if not state.is_dir():
+        raise NotUsable(f"there is no folder {state}", "Name the edge's state folder.")
+    book = notices_file(state).read()
+    going = list(book.going.values()) if book is not None else []
+    if json:
+        notices = [each.notice for each in book.kept] if book is not None else []
+        as_json({"going": to_builtins(going), "notices": to_builtins(notices)})
+    else:
+        for each in going:
+            regime = f" in regime {each.regime}" if each.regime else ""
+            signals = f": {', '.join(each.signals)}" if each.signals else ""
+            since = _when(each.since_ns / 10**9)
+            typer.echo(readable(f"since {since} {each.project}: {LOCAL[each.kind]}{regime}{signals}"))
+        typer.echo(f"alarms that go on: {len(going)}")
+    raise typer.Exit(1 if going else 0)
 
 
 def _print(found: Mapping[str, Any], going_on: list[dict[str, Any]]) -> None:

@@ -22,7 +22,7 @@ from reuna.core.records import Contribution, Member, RunSpec
 from reuna.exchange.intake import Intake
 from reuna.loop import plan as planning
 from reuna.loop import train
-from reuna.wire import CHECKS, decode_plan
+from reuna.wire import decode_plan
 
 log = logging.getLogger("reuna.cloud")
 NAME = re.compile(r"c-[a-z0-9-]{1,60}")  #: no run's, so that the plans of a check stand in no run's way
@@ -66,7 +66,6 @@ class Checks:
         self._turn = turn
         self._offload = offload
         self._checks: dict[str, Check] = {}
-        self.protocols: dict[str, int] = {}  #: fog -> the newest that it spoke in its last hello
 
     def begin(self, spec: RunSpec) -> None:
         """Begin a check; nothing happens when there is one of that name.
@@ -114,7 +113,7 @@ class Checks:
     async def _ask(self, check: Check) -> tuple[Member, ...]:
         spec = check.spec
         plans = planning.plans(spec, 1, 1, "check", spec.model, None)
-        older = {fog for fog in spec.fogs if self.protocols.get(fog, CHECKS) < CHECKS}
+        older = self._planner.older(plans)
         asked = {fog: data for fog, data in plans.items() if fog not in older}
         known = tuple(Member(edge, absent=train.OLDER) for fog in older for edge in spec.fogs[fog])
         if not asked:

@@ -48,6 +48,7 @@ from reuna.cloud.traces import Traces, traces_of
 from reuna.cloud.train import Conductor, Outcome
 from reuna.cloud.trigger import Triggers
 from reuna.cloud.witness import CloudWitness
+from reuna.core.alarm_board import board_of
 from reuna.core.errors import (
     BlobNotFound,
     Corrupted,
@@ -545,6 +546,12 @@ def _take_up(
     file = Path(settings["folder"]).absolute() / ALARMS
     telling = coordinator.watching(file, channels_of(settings), SystemClock())
     stack.callback(asyncio.create_task(telling).cancel)
+    if board := board_of(settings):
+        from reuna.adapters.mqtt.alarm_board import AlarmBoard
+
+        stack.callback(
+            asyncio.create_task(AlarmBoard(board, coordinator.monitor, SystemClock()).run()).cancel
+        )
     coordinator.host.register("train", lambda journal, spec: _body(coordinator, conductor, journal, spec))
     coordinator.checks = checks
     stack.push_async_callback(checks.stop)

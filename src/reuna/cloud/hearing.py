@@ -109,8 +109,6 @@ async def take_hello(
         coordinator.below[hello.node] = below
         keep = partial(ThreadOffload(), lambda: events.keep_last(edges_event(hello.node, below)))
         await when_there_is_room(keep, SystemClock(), log, waits=STORE)
-    if coordinator.checks is not None:
-        coordinator.checks.protocols[hello.node] = hello.protocol
     await planner.on_hello(hello)
     await news.on_hello(hello)
 

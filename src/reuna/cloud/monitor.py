@@ -70,6 +70,7 @@ class Monitor:
         self._alarms = _read(file)
         self._turn = asyncio.Lock()
         self._changed = asyncio.Event()
+        self.changed = asyncio.Event()  #: for who shows what is `standing`
 
     async def heard(self) -> None:
         """Some node said something new."""
@@ -78,9 +79,14 @@ class Monitor:
             findings = judge(await self._offload(self._heard), going)
             await self._keep(raised(self._alarms, findings, self._clock.now()))
 
-    async def acknowledge(self, number: str, who: str, note: str) -> dict[str, Any]:
-        """Somebody has seen an alarm. Raises `AlarmNotFound`."""
+    async def acknowledge(self, number: str, who: str, note: str, *, first: bool = False) -> dict[str, Any]:
+        """Somebody has seen an alarm; ``first``: only one that goes on and that nobody has seen before.
+
+        Raises `AlarmNotFound`.
+        """
         async with self._turn:
+            if first and number not in {each.id for each in self._alarms if not each.ended and not each.by}:
+                raise AlarmNotFound(f"there is no alarm {number!r} that goes on and that nobody has seen")
             after = acknowledged(self._alarms, number, who, note, self._clock.now())
             if after is None:
                 raise AlarmNotFound(f"there is no alarm {number!r}")
@@ -91,6 +97,14 @@ class Monitor:
     def alarms(self) -> tuple[Alarm, ...]:
         """Open and past ones, the oldest first."""
         return self._alarms
+
+    def standing(self) -> dict[str, bytes]:
+        """Of each alarm that goes on, by its number, what is said of it, as JSON."""
+        going = (self._as_dict(each) for each in self._alarms if not each.ended)
+        return {
+            each["id"]: msgspec.json.encode({key: value for key, value in each.items() if key != "told"})
+            for each in going
+        }
 
     async def told(self, project: str) -> dict[str, Watched]:
         """What each node of the fleet told last of its watch over a project, or over one without a name."""
@@ -147,6 +161,7 @@ class Monitor:
         except ReunaError as error:
             log.error("alarms are not written down: %s %s", error.code, error)
         self._changed.set()
+        self.changed.set()
 
     def _said(self) -> list[Said]:
         """What each node of the fleet said last of each project that it runs."""

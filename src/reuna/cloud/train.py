@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from statistics import median_low
 from typing import Any
 
 import numpy as np
@@ -29,14 +31,26 @@ from reuna.core.errors import (
     Unreachable,
 )
 from reuna.core.ports import Blob, Blobs, Clock, Journal, Offload
-from reuna.core.records import Contribution, Member, Plan, RunSpec, Setting, Task
-from reuna.exchange.blocks import InBlocks
+from reuna.core.records import Contribution, Grid, Member, Plan, RunSpec, Setting, Task
+from reuna.exchange.bodies import Whole
 from reuna.exchange.intake import Intake
 from reuna.exchange.room import SERVER_AWAY, when_there_is_room
+from reuna.exchange.steps import make_step
 from reuna.learn import grid as fixed
+from reuna.learn.rounding import PARTS, Size, followed, parts_of
 from reuna.learn.strategies import strategy
 from reuna.loop import train
-from reuna.loop.plan import edges_of, round_plan, shared
+from reuna.loop.plan import (
+    BEGINNING,
+    INLINE_LIMIT,
+    NO_STEP,
+    Going,
+    Step,
+    carried_after,
+    edges_of,
+    round_plan,
+    shared,
+)
 from reuna.wire import decode_plan, message_digest
 
 log = logging.getLogger("reuna.cloud")
@@ -45,6 +59,10 @@ Report = Callable[[RunSpec, str, dict[str, Setting]], Awaitable[None]]
 MAX_ATTEMPTS = 20
 TOLD_OF_A_LIFE = (
     1000  #: what is told of a round in a later life of the run is counted from a multiple of this
+)
+OLDER_FOGS = (
+    "Upgrade from the top down, or ask what they know: `--set round.packed=false --set round.feedback=false "
+    "--set round.grid_bits=32 --set round.grid_exponent=-24`."
 )
 FIRST_WAIT_S, LAST_WAIT_S = 1.0, 30.0  #: until sites whose officers decide are asked again
 
@@ -61,11 +79,14 @@ class Ask:
     model: str
     before: str
     life: int = 1
+    going: Going = BEGINNING
 
     def shared(self, spec: RunSpec) -> str:
         """See `reuna.loop.plan.shared`."""
         fog = next(iter(spec.fogs))
-        return shared(round_plan(spec, fog, self.round, 1, self.task, self.model, before=self.before))
+        return shared(
+            round_plan(spec, fog, self.round, 1, self.task, self.model, None, self.before, self.going)
+        )
 
 
 class Conductor:
@@ -80,7 +101,9 @@ class Conductor:
         clock: Clock,
         offload: Offload,
         report: Report,
+        steps: bool = True,
     ) -> None:
+        """``steps``: whether large models are offered as their difference to the one before, too."""
         self.name = name
         self._planner = planner
         self._intake = intake
@@ -88,6 +111,7 @@ class Conductor:
         self._clock = clock
         self._offload = offload
         self._report = report
+        self._steps = steps
         self.turn = asyncio.Lock()  #: the intake holds one round open; runs that wait let others work
 
     async def body(self, journal: Journal, spec: RunSpec) -> Outcome:
@@ -97,10 +121,10 @@ class Conductor:
         if life > 1:
             await self._report(spec, "resumed", {"attempt": life})
         for number in range(1, spec.rounds + 1):
-            ask = Ask(number, "train", state["model"], asked, life)
+            ask = Ask(number, "train", state["model"], asked, life, _going(state))
             work = partial(self._in_time, spec, number, partial(self._round, spec, ask, state))
             after = await journal.step(f"round {number}", work)
-            await self._forget(before, {spec.model, *state.values(), *after.values()})
+            await self._forget(before, {spec.model, *_blobs(state), *_blobs(after)})
             before, state, asked = state, after, ask.shared(spec)
         outcome: Outcome = {"model": state["model"], "rounds": spec.rounds}
         if spec.local:
@@ -109,7 +133,9 @@ class Conductor:
             outcome["local"] = await journal.step("local", work)
             asked = ask.shared(spec)
         if spec.evaluate:
-            ask = Ask(spec.rounds + 2, "evaluate", state["model"], asked, life)
+            ask = Ask(
+                spec.rounds + 2, "evaluate", state["model"], asked, life, Going(step=_going(state).step)
+            )
             work = partial(self._in_time, spec, ask.round, partial(self._scores, spec, ask))
             outcome["federated"] = await journal.step("evaluate", work)
         return outcome
@@ -126,7 +152,7 @@ class Conductor:
 
     async def _forget(self, state: Outcome, needed: set[str]) -> None:
         """Drop the model that only rounds long journalled began from. One that is left over does no harm."""
-        for digest in sorted(set(state.values()) - needed - {""}):
+        for digest in sorted(_blobs(state) - needed):
             try:
                 await self._offload(partial(self._blobs.drop, digest))
             except Unreachable as error:
@@ -137,7 +163,9 @@ class Conductor:
     async def _round(self, spec: RunSpec, ask: Ask, state: Outcome) -> Outcome:
         began, number = self._clock.now(), ask.round
         rows = await self._collect(spec, ask)
-        outcome = await self._offload(lambda: self._apply(spec, number, state, rows))
+        outcome = await self._offload(lambda: self._apply(spec, ask, state, rows))
+        counted = (member.node for member in train.taking_part(rows))
+        outcome["carried"] = carried_after(spec, ask.going.carried, number, counted)
         members = [member for row in rows for member in row.members]
         summary = round_summary(number, members, self._clock.now() - began, train.bytes_sent(rows))
         await self._report(spec, "round", {**summary, "model": outcome["model"]})
@@ -200,15 +228,18 @@ class Conductor:
         async with self.turn:
             model = await self._offload(lambda: self._held(ask.model))
             await self._offload(lambda: self._blobs.get(spec.bundle))  # here, before the nodes ask for it
-            asked = self._planner.plans(spec, ask.round, attempt, ask.task, model, ask.before)
+            asked = self._planner.plans(spec, ask.round, attempt, ask.task, model, ask.before, ask.going)
             plan = decode_plan(next(iter(asked.values())))
-            closed = self._intake.open(asked)
+            older = self._planner.older(asked)
+            if len(older) == len(asked):
+                raise RunFailed(f"every fog is older than what round {ask.round} asks", OLDER_FOGS)
+            closed = self._intake.open({fog: data for fog, data in asked.items() if fog not in older})
             if not closed:
                 await self._intake.collect(self._planner.announce)
                 await self._offload(partial(self._close, spec, plan))
             rows, own = self._intake.rows(), self._intake.closing_row()
             await self._tell_refused(spec, plan, rows if own is None else [*rows, own])
-            return plan, rows, closed
+            return plan, [*rows, *(_of_older(plan, fog, spec.fogs[fog]) for fog in sorted(older))], closed
 
     async def _tell_refused(self, spec: RunSpec, plan: Plan, rows: list[Contribution]) -> None:
         """Note what fogs and cloud refused, each under ``place/sender/reason``."""
@@ -242,8 +273,9 @@ class Conductor:
 
     # --- the new model -----------------------------------------------------------------------
 
-    def _apply(self, spec: RunSpec, number: int, state: Outcome, rows: list[Contribution]) -> Outcome:
+    def _apply(self, spec: RunSpec, ask: Ask, state: Outcome, rows: list[Contribution]) -> Outcome:
         """Fold what came and let the strategy make the new model, block by block."""
+        grid, size = ask.going.grid(spec), Size()
         old = self._held(state["model"])
         kept = self._held(state["state"]) if state["state"] else None
         head = _header_size(old)
@@ -253,7 +285,7 @@ class Conductor:
         memory = _Values(self._blobs, b"", 4 * spec.params * slots) if slots else None
         try:
             first = 0
-            for delta in self._steps(spec, rows, kept):
+            for delta in self._deltas(spec, grid, rows, kept, size):
                 count = len(delta)
                 before = _floats(old, head + 4 * first, count)
                 past = {
@@ -262,28 +294,38 @@ class Conductor:
                     else np.zeros(count, np.float32)
                     for index, name in enumerate(chosen.slots)
                 }
-                after, moved = chosen.apply(past, before, delta, number, spec.settings)
+                after, moved = chosen.apply(past, before, delta, ask.round, spec.settings)
                 model.add(moved)
                 for name in chosen.slots:
                     assert memory is not None
                     memory.add(after[name])
                 first += count
-            return {"model": model.seal().digest, "state": memory.seal().digest if memory else ""}
+            new = model.seal()
+            step = self._step(spec, old, new)
+            return {
+                "model": new.digest,
+                "state": memory.seal().digest if memory else "",
+                "base": old.digest,
+                "step": step.digest if step else "",
+                "step_size": step.size if step else 0,
+                "exponent": next_exponent(spec, grid, size, rows),
+            }
         except (StorageError, PeerError):  # what is half made would fill the disk further with each try
             model.abandon()
             if memory:
                 memory.abandon()
             raise
 
-    def _steps(
-        self, spec: RunSpec, rows: list[Contribution], kept: Blob | None
+    def _deltas(
+        self, spec: RunSpec, grid: Grid, rows: list[Contribution], kept: Blob | None, size: Size
     ) -> Iterator[NDArray[np.float64]]:
-        """Blocks of what the updates say together: their weighted mean, or a robust step."""
+        """Blocks of what the updates say together: their weighted mean, or a robust step; ``size`` counts."""
         chosen = strategy(spec.strategy)
         if chosen.fold is None:
             total = sum(row.weight for row in rows)
             for block in self._intake.sum(rows, spec.params):
-                yield np.divide(fixed.decode(block, spec.grid), total)
+                size.add(block)
+                yield np.divide(fixed.decode(block, grid), total)
             return
 
         def centre(start: int, count: int) -> NDArray[np.float32]:  # the only slot that a fold reads
@@ -291,7 +333,16 @@ class Conductor:
 
         read, nodes = self._intake.updates(rows)
         settings = chosen.server_settings(spec.settings)
-        yield from chosen.fold.steps(read, nodes, spec.params, spec.grid, settings, centre)
+        for step in chosen.fold.steps(read, nodes, spec.params, grid, settings, centre):
+            size.add(parts_of(step, grid))
+            yield step
+
+    def _step(self, spec: RunSpec, old: Blob, new: Blob) -> Blob | None:
+        """The difference of the two, for nodes that have the old one; none of models that ride in plans."""
+        packs = spec.encoding is not None and spec.encoding.packed
+        if not (self._steps and packs) or new.size <= INLINE_LIMIT:
+            return None
+        return make_step(old, new, self._blobs)
 
     def _held(self, digest: str) -> Blob:
         blob = self._blobs.get(digest)
@@ -311,14 +362,49 @@ class Conductor:
         return found
 
 
-class _Values(InBlocks):
-    """Writes float32 vectors into a blob."""
+class _Values(Whole):
+    """Writes float32 vectors into a blob in whole blocks."""
 
     def __init__(self, blobs: Blobs, header: bytes, size: int) -> None:
-        super().__init__(blobs.new(len(header) + size), header)
+        super().__init__(blobs.new(len(header) + size))
+        self.write(header)
 
     def add(self, values: NDArray[np.float32]) -> None:
         self.write(values.astype("<f4", copy=False).data.cast("B"))
+
+
+def _going(state: Outcome) -> Going:
+    """What a round left to the next; one of an older version left nothing."""
+    step = Step(state["base"], state["step"], state["step_size"]) if state.get("step") else NO_STEP
+    return Going(state.get("carried", {}), step, state.get("exponent"))
+
+
+def next_exponent(spec: RunSpec, grid: Grid, size: Size, rows: Iterable[Contribution]) -> int | None:
+    """The exponent of the round after one with ``grid``; None when that of the run stays.
+
+    ``size`` is of the weighted sum, or of a robust step in `parts_of` it. Beside the latter what a few nodes
+    say was clipped moves nothing either: it is the median that counts.
+    """
+    if spec.encoding is None or not spec.encoding.follow:
+        return None
+    members = train.taking_part(rows)
+    values = max(1, math.ceil(spec.params * spec.encoding.keep))
+    clipped = [member.saturated for member in members]
+    if strategy(spec.strategy).fold is not None:
+        return followed(grid, size.total, values * PARTS, median_low(clipped), spec.params)
+    weight = sum(member.weight for member in members)
+    return followed(grid, size.total, values * weight, sum(clipped), spec.params * len(members))
+
+
+def _blobs(state: Outcome) -> set[str]:
+    """Digests of the blobs that a round left."""
+    return {state["model"], state["state"], state.get("step", "")} - {""}
+
+
+def _of_older(plan: Plan, fog: str, edges: Iterable[str]) -> Contribution:
+    """What a fog would say that knew what is asked: none of its edges takes part."""
+    known = [Member(edge, absent=train.OLDER) for edge in edges]
+    return train.closing_row(plan, "", fog, edges, (), known=known)
 
 
 def _header_size(model: Blob) -> int:

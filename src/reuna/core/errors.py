@@ -439,6 +439,10 @@ REFUSALS: dict[str, str] = {
     "not-finite": "the update has a value that is not a finite number",
     "replayed": "a head of a ledger that lies before one that was shown already",
     "signature": "a head of a ledger is not signed by its node",
+    "full": "the fog is asked about more windows than it can answer",
+    "late": "the fog had no answer while the edge waited",
+    "no-model": "the fog runs no release of that project",
+    "windows": "the release at the fog takes windows of other rows",
 }
 
 #: Why a node gives nothing to a round: the code of its error, and the words that leave with it. What

@@ -1,4 +1,4 @@
-"""What is found when sources are examined: what is as it should be, what is doubtful, what is wrong.
+"""What is found when sources and sinks are examined: what is fine, what is doubtful, what is wrong.
 
 Each finding that is not fine says what to do next. Pure: what was seen comes in as numbers.
 """
@@ -15,6 +15,7 @@ FINE, DOUBTFUL, WRONG = LEVELS = ("fine", "doubtful", "wrong")
 CHECKS = (
     *("name", "port", "certificate", "password", "source", "gap"),
     *("readings", "quality", "clock", "rate", "stuck", "store"),
+    *("folder", "token", "broker", "topic", "node"),
 )
 AHEAD_S, BEHIND_S = 2.0, 10.0  #: of source times against this machine's clock
 RENEW_DAYS = 30  #: a certificate that ends sooner is doubtful
@@ -26,7 +27,7 @@ SHOWN = 5  #: names in one finding
 
 @dataclass(frozen=True)
 class Finding:
-    """``check``: one of `CHECKS`; ``source`` is '' for what concerns all."""
+    """``check``: one of `CHECKS`; ``source``, or sink, is '' for what concerns all."""
 
     source: str
     check: str
@@ -173,6 +174,14 @@ def room(folder: str, free: int, used: int, most: int) -> Finding:
         step = "Free space, or lower store.mib; else the oldest readings make room sooner."
         return Finding("", "store", WRONG if free < 64 * MIB else DOUBTFUL, what, step)
     return Finding("", "store", FINE, f"the disk of {folder} has {free / MIB:.0f} MiB left")
+
+
+def room_for_files(sink: str, folder: str, free: int, used: int, most: int) -> Finding:
+    """Whether the files of a sink can grow to their bound; bytes."""
+    if most - used > free:
+        what = f"the disk of {folder} has {free / MIB:.0f} MiB left, and its files may take {most / MIB:.0f}"
+        return Finding(sink, "folder", DOUBTFUL, what, "Free space, or lower `mib`.")
+    return Finding(sink, "folder", FINE, f"{folder} may be written, with {free / MIB:.0f} MiB left")
 
 
 def named(names: Sequence[str]) -> str:

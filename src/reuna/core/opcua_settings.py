@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from reuna.core.settings import TCP_PORT, Between, Option, between, one_of
-from reuna.core.source_kinds import AS_IT_IS, Kind, Peer, scaling_of
+from reuna.core.source_kinds import AS_IT_IS, SPEED, Kind, Peer, scaling_of
 from reuna.core.sources import Scaling
 from reuna.core.units import read_unit, same_unit
 
@@ -166,6 +166,7 @@ OPTIONS: tuple[Option, ...] = (
         "s",
         between(0, 86_400),
     ),
+    Option("restamped", bool, False, "opcua: a value that did not change and has a newer time is sent too"),
     Option(
         "timestamps",
         str,
@@ -197,6 +198,7 @@ OPTIONS: tuple[Option, ...] = (
         "s",
         between(0, 1e9),
     ),
+    SPEED,
 )
 TAG: tuple[Option, ...] = (
     Option("node", str, "", "opcua: its node, as nsu=URI;s=NAME or ns=INDEX;i=NUMBER", check=node_wrong),
@@ -257,10 +259,12 @@ class OpcUaSettings:
     password_file: str = ""
     publish_s: float = 0.5
     unchanged_s: float = 10.0
+    restamped: bool = False
     timestamps: Stamp = "source"
     silence_s: float = 10.0
     backfill_s: float = 86_400.0
     clock_s: float = 60.0
+    speed: float = 1.0  #: of a simulated machine, against life
     kind: Literal["opcua"] = "opcua"
 
     @property

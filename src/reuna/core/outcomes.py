@@ -16,9 +16,26 @@ from typing import Literal
 import msgspec
 
 State = Literal["answered", "mended", "safe"]
+Place = Literal["edge", "fog"]
 STATES: tuple[State, ...] = ("answered", "mended", "safe")
 PERCENTILES = {"p50": 0.5, "p95": 0.95, "p99": 0.99, "max": 1.0}
+#: What became of asking the fog: it decided; it was unsure as well; it is away; its answer came too late; it
+#: has too much to do, or no such model; the site's policy keeps the window here.
+Word = Literal["answered", "unsure", "away", "late", "full", "refused", "policy"]
 SUM = 1e-3  #: by which probabilities in float32 may miss one
+
+
+class Second(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A window about which the fog was asked. ``project`` is the fog's, and so are ``version`` and
+    ``release`` if it ``answered``; ``own``: what the edge had said; ``took_ms``: of the asking.
+    """
+
+    word: Word
+    project: str
+    version: int = 0
+    release: str = ""
+    own: float | None = None
+    took_ms: float = 0.0
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -27,7 +44,8 @@ class Outcome(msgspec.Struct, frozen=True):
     ``state``: the model's answer, the same after mending, or the safe one (`reuna.core.fallback`), and
     ``why``. ``answer``: a class, or the model's number; None where there is none. ``output``: the graph's.
     ``took_ms``: from the window being asked for to this outcome, of which ``features_ms`` made the features
-    and ``graph_ms`` ran the graph. ``release``: digest.
+    and ``graph_ms`` ran the graph. ``release``: digest. ``fog``: what became of asking it, None where it was
+    not; if it ``answered``, state, answer and output are its own.
     """
 
     project: str
@@ -42,6 +60,22 @@ class Outcome(msgspec.Struct, frozen=True):
     took_ms: float = 0.0
     features_ms: float = 0.0
     graph_ms: float = 0.0
+    fog: Second | None = None
+
+    @property
+    def place(self) -> Place:
+        """Where it was decided."""
+        return "fog" if self.fog is not None and self.fog.word == "answered" else "edge"
+
+    @property
+    def own(self) -> float | None:
+        """What the edge's own release said."""
+        return self.answer if self.fog is None else self.fog.own
+
+    @property
+    def own_ms(self) -> float:
+        """How long it took without the fog."""
+        return self.took_ms - (0.0 if self.fog is None else self.fog.took_ms)
 
     @property
     def confidence(self) -> float | None:
@@ -53,14 +87,18 @@ class Outcome(msgspec.Struct, frozen=True):
 
     def agrees(self, other: Outcome) -> bool:
         """Whether another release says the same: the same class, or the same number; None is its own."""
-        return self.answer == other.answer
+        return self.own == other.own
 
 
 @dataclass(frozen=True)
 class Counts:
-    """Of some outcomes: how many by state; percentiles of the times of those that the graph ran for."""
+    """Of some outcomes: how many by state, by place, and by what became of asking the fog; percentiles of the
+    times of those that the graph ran for.
+    """
 
     states: dict[str, int]
+    places: dict[str, int]
+    fog: dict[str, int]
     took_ms: dict[str, float]
     features_ms: dict[str, float]
     graph_ms: dict[str, float]
@@ -73,6 +111,8 @@ def counted(outcomes: Iterable[Outcome]) -> Counts:
     found = Counter(each.state for each in every)
     return Counts(
         {state: found[state] for state in STATES if state in found},
+        dict(sorted(Counter(each.place for each in every).items())),
+        dict(sorted(Counter(each.fog.word for each in every if each.fog is not None).items())),
         percentiles([each.took_ms for each in ran]),
         percentiles([each.features_ms for each in ran]),
         percentiles([each.graph_ms for each in ran]),

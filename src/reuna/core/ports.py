@@ -23,6 +23,7 @@ from reuna.core.records import (
     Terms,
     Work,
 )
+from reuna.core.second import Doubtful, Opinions
 from reuna.core.tracking import Registered, Tracked
 
 if TYPE_CHECKING:  # a gateway's agent has no use for numpy, and its threads would keep it in the network
@@ -220,6 +221,17 @@ class Witness(Protocol):
         """The cloud's countersignature, see `reuna.trust.heads`. ``peer`` is authenticated.
 
         Raises `Refused` (the reason says why), `Unreachable` (the cloud is away; come again).
+        """
+
+
+class Adviser(Protocol):
+    """Whom an edge asks about windows that its own model is unsure of: its fog."""
+
+    async def advise(self, peer: str, asked: Doubtful) -> Opinions:
+        """What the bigger model says. ``peer`` is authenticated, and alone is told.
+
+        Raises `Refused`; the reason says why: it has too much to do (``full``), it was asked too late, it
+        runs no such release, or that release takes other windows.
         """
 
 

@@ -10,13 +10,13 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from reuna.core import fallback, gates, health, monitoring
+from reuna.core import fallback, gates, health, inference, monitoring
 from reuna.core import machines as machine_types
 from reuna.core.contract import KEY, MAX_BAD, SIGNAL_KEYS, as_settings, contract_of, mistake, odd
 from reuna.core.errors import SettingsError
 from reuna.core.foreign import shown
 from reuna.core.gates import Gate
-from reuna.core.records import Grid, Setting
+from reuna.core.records import Encoding, Grid, Setting
 from reuna.core.rollout import ROLLOUT, RolloutSettings, rollout_settings
 from reuna.core.scenarios import SCENARIOS, ScenarioSettings, scenario_settings
 from reuna.core.schema import schema
@@ -24,12 +24,20 @@ from reuna.core.settings import REQUIRED, Option, Source, between, one_of, parse
 
 TASKS = ("fault-classification", "anomaly-detection", "remaining-useful-life")
 OWN_SECTIONS = ("train", "data")
+FIRST_EXPONENT = -16  #: of a grid whose step follows the updates: 16 bits reach half of 1 there
 RUNS_OWN = ("strategy.name", "strategy.rounds")  #: the rest of the section is the strategy's
 STRATEGY_NAMES = (
     *("fedavg", "fedprox", "fedavgm", "fedadam"),
     *("median", "trimmed-mean", "krum", "multi-krum", "geometric-median", "centred-clipping"),
 )
-RESERVED = (KEY, "signals", fallback.KEY, health.KEY, monitoring.KEY)  #: no names for settings of a project
+RESERVED = (
+    KEY,
+    "signals",
+    fallback.KEY,
+    health.KEY,
+    inference.KEY,
+    monitoring.KEY,
+)  #: no names for settings of a project
 
 PROJECT: tuple[Option, ...] = (
     Option("project.name", str, REQUIRED, "name of the project"),
@@ -129,8 +137,40 @@ PROJECT: tuple[Option, ...] = (
         "round.deadline_s", float, 60.0, "how long a parent waits for its children", "s", between(0.1, 1e6)
     ),
     Option("round.quorum", float, 1.0, "fraction of the edges that a round needs", check=between(0.01, 1)),
-    Option("round.grid_bits", int, 32, "bits of an encoded value: 8, 16 or 32", "bit", one_of(8, 16, 32)),
-    Option("round.grid_exponent", int, -24, "grid step is two to this power", check=between(-60, 30)),
+    Option(
+        "round.grid_bits", int, 16, "bits of an encoded value: 4, 8, 16 or 32", "bit", one_of(4, 8, 16, 32)
+    ),
+    Option(
+        "round.grid_exponent",
+        int,
+        None,
+        "grid step is two to this power; without it the step follows the size of the updates, from "
+        f"two to the power of {FIRST_EXPONENT} on",
+        check=between(-60, 30),
+    ),
+    Option(
+        "round.packed",
+        bool,
+        True,
+        "pack updates, sums and differences of models without loss, where that makes them smaller",
+    ),
+    Option(
+        "round.rounding",
+        str,
+        "nearest",
+        "how a value comes to the grid: to the nearest of it, or up or down by chance, right in the mean",
+        check=one_of("nearest", "stochastic"),
+    ),
+    Option(
+        "round.feedback", bool, True, "what an update does not send is kept at the node and added to its next"
+    ),
+    Option(
+        "round.keep",
+        float,
+        1.0,
+        "fraction of an update's values that is sent, the largest",
+        check=between(0, 1),
+    ),
     Option("round.max_weight", int, 65_536, "largest weight of one node", "samples", between(1, 2**31)),
     Option(
         "gates",
@@ -142,6 +182,7 @@ PROJECT: tuple[Option, ...] = (
     ),
     *fallback.OPTIONS,
     *health.OPTIONS,
+    *inference.OPTIONS,
     *monitoring.OPTIONS,
     Option(
         "machines",
@@ -187,6 +228,7 @@ class ProjectSettings:
     deadline_s: float
     quorum: float
     grid: Grid
+    encoding: Encoding | None
     max_weight: int
     local: bool
     centralised: bool
@@ -214,6 +256,7 @@ def project_settings(sources: Sequence[Source], takes: Mapping[str, Collection[s
             *_own_mistakes(read, takes),
             *odd(read),
             *fallback.odd(read),
+            *inference.odd(read),
             *monitoring.odd(read),
         ]
 
@@ -237,7 +280,8 @@ def project_settings(sources: Sequence[Source], takes: Mapping[str, Collection[s
         seed=values["run.seed"],
         deadline_s=values["round.deadline_s"],
         quorum=values["round.quorum"],
-        grid=Grid(values["round.grid_bits"], values["round.grid_exponent"]),
+        grid=_grid(values),
+        encoding=_encoding(values),
         max_weight=values["round.max_weight"],
         local=values["run.local"],
         centralised=values["run.centralised"],
@@ -250,6 +294,24 @@ def project_settings(sources: Sequence[Source], takes: Mapping[str, Collection[s
         approval=values["release.approval"],
         rollout=rollout_settings(values),
     )
+
+
+def _grid(values: Mapping[str, Any]) -> Grid:
+    """The grid of the first round, and of all where the step does not follow."""
+    exponent = values["round.grid_exponent"]
+    return Grid(values["round.grid_bits"], FIRST_EXPONENT if exponent is None else exponent)
+
+
+def _encoding(values: Mapping[str, Any]) -> Encoding | None:
+    """How updates are made smaller; None when nothing of it is asked."""
+    asked = Encoding(
+        packed=values["round.packed"],
+        stochastic=values["round.rounding"] == "stochastic",
+        feedback=values["round.feedback"],
+        keep=values["round.keep"],
+        follow=values["round.grid_exponent"] is None,
+    )
+    return None if asked == Encoding(packed=False) else asked
 
 
 def project_schema() -> dict[str, Any]:
@@ -297,6 +359,7 @@ def _settings(values: Mapping[str, Any]) -> dict[str, Setting]:
     settings |= gates.as_settings(gates.gates(values["gates"]))
     settings |= fallback.as_settings(fallback.fallback_of(values))
     settings |= health.as_settings(health.health_of(values))
+    settings |= inference.as_settings(inference.inference_of(values))
     settings |= monitoring.as_settings(monitoring.monitoring_of(values))
     for name, value in values.items():
         section, _, key = name.partition(".")

@@ -59,6 +59,21 @@ class Grid(msgspec.Struct, frozen=True):
         return float(2.0**self.exponent)
 
 
+class Encoding(msgspec.Struct, frozen=True):
+    """How an update is made smaller than its integers; see `reuna.learn.rounding` and `reuna.learn.lots`.
+
+    ``packed``: bodies are packed without loss where that makes them smaller. ``stochastic``: rounded up or
+    down by chance. ``feedback``: what is not sent is added in the next round. ``keep``: fraction of the
+    values that are sent, the largest. ``follow``: the grid's step follows the size of the updates.
+    """
+
+    packed: bool = True
+    stochastic: bool = False
+    feedback: bool = False
+    keep: float = 1.0
+    follow: bool = False
+
+
 class Plan(msgspec.Struct, frozen=True, omit_defaults=True):
     """What one round asks of the nodes. A digest of its bytes binds every answer to it.
 
@@ -68,6 +83,10 @@ class Plan(msgspec.Struct, frozen=True, omit_defaults=True):
     when it is small. ``before`` is the digest of what the round before asked of every fog
     (`reuna.loop.plan.shared`), so that the plans of a run hang together. ``combine``: whether a fog
     passes up the sum of its updates, or each of them, which a robust strategy needs.
+
+    ``encoding``: None for plain integers. ``carried``: for each edge the last round in which it counted,
+    with error feedback; what it did not send then is what it adds now. ``base`` and ``step``: the model of
+    the round before, and the difference to it as a blob of ``step_size`` bytes, '' when there is none.
     """
 
     run: str
@@ -90,6 +109,11 @@ class Plan(msgspec.Struct, frozen=True, omit_defaults=True):
     inline: bytes | None = None
     before: str = ""
     combine: Combine = "sum"
+    encoding: Encoding | None = None
+    carried: dict[str, int] = {}
+    base: str = ""
+    step: str = ""
+    step_size: int = 0
 
     @property
     def key(self) -> tuple[str, int, int]:
@@ -138,6 +162,7 @@ class RunSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     baseline as well. ``build``: the SHA-256 of the build it was begun from, which the cloud keeps;
     ``retries``: the run of which it is another try, with the same of everything else. ``why``: what made
     the cloud begin it by itself, as ``schedule nightly`` or ``drift: …``; '' where a person did.
+    ``encoding``: None for plain integers.
     """
 
     run: str
@@ -163,6 +188,7 @@ class RunSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     build: str = ""
     retries: str = ""
     why: str = ""
+    encoding: Encoding | None = None
 
 
 class KeptBuild(msgspec.Struct, frozen=True):
@@ -210,8 +236,9 @@ class Contribution(msgspec.Struct, frozen=True, omit_defaults=True):
 
     ``updates`` stand one after the other in the order of their members; a plan asks for them.
 
-    ``width`` is bytes per integer (see `reuna.learn.grid.pack`); ``size`` the body's bytes. ``refused``
-    is what a parent that closes its round refused since it closed the one before.
+    ``width`` is bytes per integer (see `reuna.learn.grid.pack`); ``size`` the body's bytes. ``packed``: the
+    body is lots (`reuna.learn.lots`), and no integer needs more than ``width`` bytes. ``refused`` is what a
+    parent that closes its round refused since it closed the one before.
     """
 
     run: str
@@ -227,6 +254,7 @@ class Contribution(msgspec.Struct, frozen=True, omit_defaults=True):
     size: int
     members: tuple[Member, ...]
     refused: Refusals = {}
+    packed: bool = False
 
     @property
     def key(self) -> tuple[str, int, int, str]:

@@ -77,7 +77,13 @@ KINDS: dict[str, tuple[tuple[Option, ...], tuple[str, ...]]] = {
     "opcua": (OPCUA, ("url", "node")),
 }  #: their own keys, and those that are needed
 COMMON = (
-    Option("what", str, "every", "every answer, or only changes of answer or state", check=one_of(*WHATS)),
+    Option(
+        "what",
+        str,
+        "every",
+        "every answer, only changes of answer or state, or the node's own alarms",
+        check=one_of(*WHATS),
+    ),
     Option("project", str, "", "whose answers; empty: those of every project"),
     Option(
         "every_s",

@@ -15,14 +15,16 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from typing import Literal, Protocol
+from typing import Literal, Protocol, TypeAlias
 
 import msgspec
 
-from reuna.core.outcomes import Outcome, State
+from reuna.core.notices import KeptNotice, NodeAlarm, Notice
+from reuna.core.outcomes import Outcome, Place, State
 
-What = Literal["every", "changes"]
-WHATS = ("every", "changes")
+What = Literal["every", "changes", "alarms"]
+WHATS = ("every", "changes", "alarms")
+ALARMS: What = "alarms"  #: of the node's own watch, and no answers
 TOGETHER = 200  #: answers in one delivery
 MOST_NUMBERS = 1000  #: of a graph's output; a longer one stays here
 LIVE = "live"  #: the role of an answer that counts
@@ -36,6 +38,7 @@ class Answer(msgspec.Struct, frozen=True):
 
     ``id`` is the same whenever the same window is sent again. Times are source times, ns since the epoch, of
     the window's first and last row. ``answer``, and each number of ``output``: null where it is not finite.
+    ``place``: where it was decided.
     """
 
     id: str
@@ -49,13 +52,18 @@ class Answer(msgspec.Struct, frozen=True):
     answer: float | None
     confidence: float | None
     output: tuple[float | None, ...]
+    place: Place = "edge"
+
+
+#: One delivery: a sink is told the one or the other.
+Said: TypeAlias = Sequence[Answer] | Sequence[NodeAlarm]
 
 
 class Sink(Protocol):
-    """Where answers go. What leaves is exactly the bytes of `encode`."""
+    """Where answers or alarms go. What leaves is exactly the bytes of `encode`."""
 
-    def encode(self, answers: Sequence[Answer]) -> tuple[bytes, ...]:
-        """One delivery as messages; the same bytes for the same answers."""
+    def encode(self, said: Said) -> tuple[bytes, ...]:
+        """One delivery as messages; the same bytes for the same answers or alarms."""
 
     async def send(self, messages: Sequence[bytes]) -> bool:
         """Return when the other side has all of them, or says that it never takes these: False.
@@ -81,7 +89,8 @@ class Waits(Protocol):
 
 
 class Chosen(msgspec.Struct, frozen=True):
-    """What a sink is told: of ``project`` ('': of every one), every answer or only changes; for how long."""
+    """What a sink is told, and for how long: of ``project`` ('': of every one), every answer, only changes,
+    or the node's own alarms."""
 
     what: What = "every"
     project: str = ""
@@ -116,6 +125,7 @@ def told(node: str, outcome: Outcome) -> Answer:
         _finite(outcome.answer),
         outcome.confidence,
         tuple(map(_finite, outcome.output)),
+        outcome.place,
     )
 
 
@@ -167,6 +177,19 @@ def following(
     after = msgspec.structs.replace(
         progress, number=waiting[-1].number, dropped=progress.dropped + dropped, said=said
     )
+    return out, after
+
+
+def following_notices(
+    progress: Progress, waiting: Sequence[KeptNotice], chosen: Chosen, now_ns: int
+) -> tuple[list[Notice], Progress]:
+    """`following`, of a node's own alarms."""
+    if not waiting:
+        return [], progress
+    ours = [each for each in waiting if chosen.project in ("", each.notice.project)]
+    out = [each.notice for each in ours if now_ns - each.kept_ns <= chosen.keep_s * NS]
+    dropped = waiting[0].number - progress.number - 1 + len(ours) - len(out)
+    after = msgspec.structs.replace(progress, number=waiting[-1].number, dropped=progress.dropped + dropped)
     return out, after
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from reuna.core.settings import TCP_PORT, Option
+from reuna.core.settings import TCP_PORT, Option, between
 from reuna.core.sources import Scaling
 
 COMMON_TAG = ("unit", "scale", "offset")  #: keys that a tag of every kind has
@@ -22,6 +22,13 @@ def _port(port: int) -> str:
 
 HOST = Option("host", str, "", "name or address of the device or broker")
 PORT = Option("port", int, 0, "its TCP port; 0: the usual one of the kind", check=_port)
+SPEED = Option(
+    "speed",
+    float,
+    1.0,
+    "replay, and opcua with a simulated machine behind it: how many times faster than life",
+    check=between(0.001, 1e6),
+)
 
 
 @dataclass(frozen=True)

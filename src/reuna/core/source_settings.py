@@ -30,7 +30,7 @@ from reuna.core.modbus_settings import MODBUS, ModbusSettings
 from reuna.core.mqtt_settings import MQTT, SPARKPLUG, MqttSettings, SparkplugSettings
 from reuna.core.opcua_settings import OPCUA, OpcUaSettings
 from reuna.core.settings import Option, between, one_of
-from reuna.core.source_kinds import AS_IT_IS, Peer, merged, scaling_of, strays, tag_strays
+from reuna.core.source_kinds import AS_IT_IS, SPEED, Peer, merged, scaling_of, strays, tag_strays
 from reuna.core.sources import MAX_NAME, Scaling
 from reuna.core.units import same_unit
 
@@ -70,7 +70,7 @@ OPTIONS: tuple[Option, ...] = (
     Option("folder", str, "", "folder with its CSV and Parquet files"),
     Option("time", str, "", "column of time, or JSON pointer to it: numbers since the epoch, or ISO 8601"),
     Option("every_s", float, 1.0, "how often it is looked at", "s", between(0.01, 86_400)),
-    Option("speed", float, 1.0, "replay: how many times faster", check=between(0.001, 1e6)),
+    SPEED,
     Option("repeat", bool, False, "replay: begin again at the end"),
 )
 SOURCES: tuple[Option, ...] = (

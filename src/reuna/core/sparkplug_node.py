@@ -15,10 +15,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from reuna.core.mqtt_settings import NAMESPACE
+from reuna.core.notices import NodeAlarm
 from reuna.core.sinks import Answer
 from reuna.core.sparkplug import MS, REBIRTH, Metric, Payload
 
-INT64, UINT64, DOUBLE, BOOLEAN, TEXT = 4, 8, 10, 11, 12
+INT64, UINT64, DOUBLE, BOOLEAN, TEXT, DATE_TIME = 4, 8, 10, 11, 12, 13
 TYPES = {"answer": DOUBLE, "confidence": DOUBLE, "state": TEXT, "version": INT64, "id": TEXT}
 NUMBERS = 256  #: of a sequence
 
@@ -63,8 +64,25 @@ class SparkplugNode:
         return self._seq
 
 
-def metrics_of(answer: Answer) -> tuple[Metric, ...]:
-    """An answer's metrics, at the end of its window."""
+def metrics_of(told: Answer | NodeAlarm) -> tuple[Metric, ...]:
+    """An answer's metrics, at the end of its window, or those of an alarm."""
+    return _of_alarm(told) if isinstance(told, NodeAlarm) else _of_answer(told)
+
+
+def _of_alarm(alarm: NodeAlarm) -> tuple[Metric, ...]:
+    """Of one thing that is watched, whether there is an alarm of it, since when and of what."""
+    at_ms, regime = alarm.at_ns // MS, f"/{alarm.regime}" if alarm.regime else ""
+    said = (
+        ("active", BOOLEAN, alarm.state == "raised"),
+        ("signals", TEXT, " ".join(alarm.signals)),
+        ("since", DATE_TIME, alarm.since_ns // MS),
+        ("id", TEXT, alarm.id),
+    )
+    place = f"{alarm.project}/alarm/{alarm.kind}{regime}"
+    return tuple(Metric(f"{place}/{name}", None, at_ms, kind, value) for name, kind, value in said)
+
+
+def _of_answer(answer: Answer) -> tuple[Metric, ...]:
     said = {name: getattr(answer, name) for name in TYPES}
     at_ms = answer.last_ns // MS
     return tuple(

@@ -25,12 +25,12 @@ from reuna.adapters.sandbox import NotReached, leave_network_whole
 from reuna.core.errors import ReunaError, StorageError
 from reuna.core.records import Event, Hello, Identity
 from reuna.edge.reading import Job, ReaderProcess
-from reuna.edge.settings import sandbox_limits
 from reuna.exchange.board import keep_telling
 from reuna.exchange.child import EgressProcess
 from reuna.exchange.link import EgressSettings
 from reuna.exchange.presence import Presence
 from reuna.exchange.rounds import Rounds
+from reuna.exchange.sandbox_settings import sandbox_limits
 from reuna.wire import OLDEST, VERSION
 
 if TYPE_CHECKING:
@@ -186,7 +186,7 @@ async def _run_releases(
         try:
             if store is not None and answers:
                 place = place_of(settings, folder, limits)
-                answering = Answering(place, egress, Path(store.folder), sources, clock, watch)
+                answering = Answering(place, egress, Path(store.folder), sources, clock, watch, egress.advise)
                 bench = answering.start, answering.asking
             releases = Releases(settings["name"], boot, folder, bench, egress.emit, clock)
             if figures is not None:
@@ -221,7 +221,7 @@ async def _take_labels(sources: str, folder: Path, monitor: Monitor) -> None:
 
 
 async def _send_answers(sinks: str, folder: Path, egress: EgressProcess) -> None:
-    """Hand answers to the egress, for each sink of the file; without any, nothing is loaded for it.
+    """Hand answers and alarms to the egress, for each sink of the file; without any, nothing is loaded.
 
     Raises `SettingsError`.
     """
@@ -231,7 +231,7 @@ async def _send_answers(sinks: str, folder: Path, egress: EgressProcess) -> None
     from reuna.edge.sinks import send_all
     from reuna.exchange.declared_sinks import declared
 
-    await send_all(declared(sinks), folder, folder / ANSWERS, egress.deliver, SystemClock(), ThreadOffload())
+    await send_all(declared(sinks), folder, folder / ANSWERS, egress, SystemClock(), ThreadOffload())
 
 
 def gateway_of(fleet: str, fog: str) -> Identity:

@@ -7,25 +7,24 @@ approval. Which release answers is decided in `reuna.loop.operate`.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from reuna.adapters.answer_store import AnswerStore
-from reuna.adapters.columns import project_folder
-from reuna.adapters.sandbox import HIGHEST, SandboxLimits
+from reuna.adapters.sandbox import SandboxLimits
+from reuna.core.inference import inference
 from reuna.core.ports import Clock, Link
-from reuna.core.records import Terms, Work
 from reuna.edge.live import Declared, Live, LiveSettings, Watch
 from reuna.edge.operate import Asking, OnOutcome, Standing
-from reuna.edge.predict import Predictor, held_of, read_release
 from reuna.edge.releases import GraphAlone
-from reuna.wire import digest_bytes
-from reuna.wire.release import CODE
+from reuna.edge.second import Advise, SecondOpinion
+from reuna.exchange.predict import Confines, read_release, stand
+from reuna.wire.release import settings
 
 ANSWERS = "answers"  #: in a node's state folder
-SHOWN = "shown"  #: in a release's folder: a copy of the node's data with the columns that code may read
 
 
 @dataclass(frozen=True)
@@ -56,8 +55,10 @@ class Answering:
         sources: Sequence[Declared],
         clock: Clock,
         watch: Watch | None = None,
+        advise: Advise | None = None,
     ) -> None:
         self._watch = watch
+        self._advise = advise
         self._place = place
         self._link = link
         self._readings = readings
@@ -83,6 +84,7 @@ class Answering:
             self._clock,
             on_outcome,
             watch=self._watch,
+            second=None if self._advise is None else SecondOpinion(self._advise, time.monotonic),
         )
         return live
 
@@ -93,25 +95,11 @@ class Answering:
     async def start(self, project: str, release: Path, folder: Path) -> Standing:
         """A release in its worker. Raises `NotApproved`, `Refused`, and what `Predictor.start` does."""
         place = self._place
-        if place.project not in ("", project):
-            return await GraphAlone.start(release, folder, place.limits, place.min_level)
-        terms = await self._approved(release)
-        data = place.data if terms.columns is None else await asyncio.to_thread(self._shown, folder, terms)
-        level = HIGHEST if terms.columns is not None else max(place.min_level, terms.level)
-        return await Predictor.start(release, folder, data, place.limits, level, self._clock, terms.columns)
-
-    async def _approved(self, release: Path) -> Terms:
-        """What the site's policy says of its code. Raises `NotApproved`, `Refused`."""
         found = await asyncio.to_thread(read_release, release)
-        held_of(found)  # before anybody is asked to approve what cannot answer
-        code = digest_bytes(found.parts[CODE])
-        return await self._link.approved(Work(found.manifest.about.run, code, "inference"))
-
-    def _shown(self, folder: Path, terms: Terms) -> Path:
-        """The node's own data, as far as code may see them; beside the predictor's own folder."""
-        shown = folder.with_name(f"{folder.name}-{SHOWN}")
-        project_folder(self._place.data, terms.columns or (), shown)
-        return shown
+        if place.project not in ("", project) or inference(settings(found)).place == "fog":
+            return await GraphAlone.start(release, folder, place.limits, place.min_level)
+        confines = Confines(place.limits, place.min_level)
+        return await stand(release, folder, place.data, confines, self._link, self._clock)
 
 
 def place_of(settings: dict[str, Any], folder: Path, limits: SandboxLimits) -> Place:

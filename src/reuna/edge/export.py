@@ -22,7 +22,7 @@ from reuna.core.grid import Grid, Rows
 from reuna.core.sources import NS
 from reuna.core.units import seconds_in
 from reuna.edge.live import Wiring, has_reading, read_cells, shape_of
-from reuna.edge.predict import Held
+from reuna.exchange.predict import Held
 
 PIECE = 4096  #: rows that are read at once
 MOST_CELLS = 4_000_000  #: of a table; a longer stretch becomes several

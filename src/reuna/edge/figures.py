@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from reuna.core.outcomes import Outcome
     from reuna.edge.answering import Answering
     from reuna.edge.live import Watch
-    from reuna.edge.predict import Held
     from reuna.edge.read import Seen
+    from reuna.exchange.predict import Held
 
 log = logging.getLogger("reuna.metrics")
 _figures = msgspec.json.Decoder(list[Figure])

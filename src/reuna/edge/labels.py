@@ -50,7 +50,7 @@ class Watch(Protocol):
     def judging(self, project: str) -> Judging | None:
         """None while no release of the project has answered."""
 
-    def judged(self, project: str, errors: dict[str, Errors]) -> None:
+    async def judged(self, project: str, errors: dict[str, Errors]) -> None:
         """Errors by release."""
 
 
@@ -93,7 +93,7 @@ class Labelling:
             return
         found = await self._offload(lambda: self._take(judging))
         if found:
-            self._watch.judged(self._settings.project, found)
+            await self._watch.judged(self._settings.project, found)
 
     def _take(self, judging: Judging) -> dict[str, Errors]:
         for label in self._new():
@@ -227,7 +227,7 @@ async def keep_all(
     store = await offload(lambda: LabelStore(folder / LABELS))
     try:
         for project, errors in (await offload(store.stored.errors)).items():
-            watch.judged(project, errors)
+            await watch.judged(project, errors)
         each = [Labelling(one, store, answers, watch, clock, offload).keep() for one in declared]
         await asyncio.gather(*each)
     finally:

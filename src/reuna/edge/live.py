@@ -30,7 +30,8 @@ from reuna.core.outcomes import Outcome
 from reuna.core.ports import Clock
 from reuna.core.sources import NS, ns_of
 from reuna.core.units import conversion
-from reuna.edge.predict import Held, Predictor
+from reuna.edge.second import SecondOpinion
+from reuna.exchange.predict import Held, Predictor
 
 log = logging.getLogger("reuna.live")
 LEAST_S, POLL_S = 0.02, 0.5  #: between two looks at what is due
@@ -56,7 +57,7 @@ class Tagged(Protocol):
 
 
 class Declared(Protocol):
-    """A source as it is declared, of whatever kind; a replay has a ``speed`` besides."""
+    """A source as it is declared, of whatever kind; a replay or simulation has a ``speed`` besides."""
 
     @property
     def name(self) -> str: ...
@@ -102,7 +103,7 @@ def wired(held: Held, sources: Iterable[Declared]) -> Wiring:
     if not found:
         raise NotLive(f"no source has a tag that is a signal of {named(held)}: {', '.join(held.signals[:5])}")
     if len(set(speeds.values())) > 1:
-        raise NotLive(f"the sources of {named(held)} are replayed with different speeds")
+        raise NotLive(f"the sources of {named(held)} have different speeds")
     silent = tuple(name for name in held.signals if all(name not in names for names in found.values()))
     speed = next(iter(speeds.values()))
     return Wiring({source: tuple(names) for source, names in found.items()}, speed, silent)
@@ -183,8 +184,10 @@ class Live:
         on_outcome: OnOutcome = lambda _outcome, _shadow: None,
         ticks: Callable[[], float] = time.monotonic,
         watch: Watch | None = None,
+        second: SecondOpinion | None = None,
     ) -> None:
         self._watch = watch
+        self._second = second
         self._folder = readings
         self._stored: StoredReadings | None = None
         self._sources = sources
@@ -269,7 +272,8 @@ class Live:
         rows = rows.part(0, rows.before + (full - 1) * mark.step + mark.length)
         beside = None if self._shadow is None else await self._rows(self._shadow, stored, mark, full)
         read_ms = (time.perf_counter() - began) * 1000 / full
-        await self._answered(primary, mark, await self._ask(primary, mark, rows, beside, read_ms), rows)
+        pairs = await self._ask(primary, mark, rows, beside, read_ms)
+        await self._answered(primary, mark, await self._with_fog(primary, rows, pairs), rows, pairs)
         primary.keep(mark, rows)
         if self._shadow is not None and isinstance(beside, Rows):
             self._shadow.keep(mark, beside)
@@ -298,6 +302,14 @@ class Live:
             return [(each, other) for each, (other, _) in zip(first, others, strict=True)]
         return [(each, None) for each in first]
 
+    async def _with_fog(self, primary: Sampler, rows: Rows, pairs: list[Pair]) -> list[Pair]:
+        """The same, with what the fog says of those that the release is unsure of."""
+        if self._second is None:
+            return pairs
+        readable = _readable(rows, primary.predictor.columns)
+        found = await self._second.of(primary.predictor.held, readable, [own for own, _ in pairs])
+        return [(each, other) for each, (_, other) in zip(found, pairs, strict=True)]
+
     async def _still(self, primary: Sampler, mark: Mark, source_ns: int, count: int) -> float:
         """Nothing comes any more: after some time windows get the safe answer, where there is one."""
         still_ns = source_ns - max(newest for newest, _ in self._newest.values())
@@ -307,13 +319,23 @@ class Live:
         await self._answered(primary, mark, refused, None)
         return 0.0
 
-    async def _answered(self, primary: Sampler, mark: Mark, pairs: Sequence[Pair], rows: Rows | None) -> None:
-        """Keep answers, and let them be watched; of rows of several windows each is shown once."""
+    async def _answered(
+        self,
+        primary: Sampler,
+        mark: Mark,
+        pairs: Sequence[Pair],
+        rows: Rows | None,
+        own: Sequence[Pair] | None = None,
+    ) -> None:
+        """Keep answers, and let them be watched; of rows of several windows each is shown once.
+
+        ``own``: the same before the fog was asked, which is what the release is watched by.
+        """
         await self._keep(mark, pairs)
         if self._watch is not None:
             new = len(pairs) * mark.step
             shown = None if rows is None else rows.part(max(0, rows.count - new), new)
-            await self._watch(primary.predictor.held, shown, [each for each, _ in pairs])
+            await self._watch(primary.predictor.held, shown, [each for each, _ in own or pairs])
 
     async def _pass(self, primary: Sampler, mark: Mark, over: int) -> None:
         """Go on with the first window that has readings."""
@@ -390,6 +412,13 @@ class Live:
         if what != self._said:
             log.error("%s", what)
         self._said = what
+
+
+def _readable(rows: Rows, columns: tuple[str, ...] | None) -> Rows:
+    """What code may read of them: no more goes to a model elsewhere."""
+    if columns is None:
+        return rows
+    return replace(rows, cells={name: each for name, each in rows.cells.items() if name in columns})
 
 
 async def _told(predictor: Predictor, rows: Rows) -> list[Outcome]:

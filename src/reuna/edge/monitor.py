@@ -31,20 +31,23 @@ from reuna.core.errors import DataError, StorageError
 from reuna.core.grid import Rows
 from reuna.core.labels import Errors, Judging, Rising
 from reuna.core.monitoring import Block, Monitoring, Part
+from reuna.core.notices import Found, Kind
 from reuna.core.outcomes import Outcome
 from reuna.core.ports import Clock, Offload
 from reuna.core.records import Event
 from reuna.core.sources import ns_of
 from reuna.core.watch import LEAST, Reference, Rule, Said, State, compare, reference, step
 from reuna.core.watched import WHAT, Watched, as_fields
-from reuna.edge.predict import Held
+from reuna.edge.notices import Notices
 from reuna.edge.slots import folder_name
+from reuna.exchange.predict import Held
 
 log = logging.getLogger("reuna.watch")
 STATE = "watch"  #: in a node's state folder
 MAX_STATE = 256 << 20  #: bytes
 GATHERED = 60  #: blocks after going live that become a reference where there is none
-INPUTS, ANSWERS = "inputs", "answers"
+INPUTS: Kind = "inputs"
+ANSWERS: Kind = "answers"
 LATENCIES = 1024  #: the newest, of which percentiles are told
 
 #: Passes an event on; False when the site's policy keeps it here.
@@ -123,9 +126,10 @@ def trained(data: Path) -> Iterator[Table]:
 class ProjectWatch:
     """What goes to the releases of one project, and what they answer. ``folder``: the node's state folder."""
 
-    def __init__(self, project: str, folder: Path, offload: Offload) -> None:
+    def __init__(self, project: str, folder: Path, notices: Notices, offload: Offload) -> None:
         self.project = project
         self.release = ""  #: digest
+        self._notices = notices
         self._file = watch_file(folder, project)
         self._offload = offload
         self._agreed = Contract()
@@ -133,6 +137,7 @@ class ProjectWatch:
         self._kept = Kept("")
         self._windows = self._safe = 0
         self._took: list[float] = []
+        self._safe_now = 0  #: windows up to now that all got the safe answer
         self.errors: dict[str, Errors] = {}  #: by release
 
     @property
@@ -150,6 +155,7 @@ class ProjectWatch:
         self.release, self._agreed, self._rule = release, agreed, rule
         kept = await self._offload(self._file.read)
         if kept is None or kept.of != of:
+            await self._notices.begun_anew(self.project)
             lines = await self._offload(lambda: references(agreed, rule, tables))
             kept = Kept(of, lines)
             log.info(
@@ -166,6 +172,7 @@ class ProjectWatch:
         if rows is not None:
             cells = {name: each.values for name, each in rows.cells.items()}
             whole = await self.rows(Columns(rows.count, cells))
+        await self._still_safe(outcomes)
         sure = [each for each in outcomes if len(each.output) != 1]  # a number is of no class
         await self.answered(
             [each.answer if each.state != "safe" else None for each in sure],
@@ -174,6 +181,14 @@ class ProjectWatch:
             [each.took_ms for each in outcomes],
         )
         return whole
+
+    async def _still_safe(self, outcomes: Sequence[Outcome]) -> None:
+        """Nothing but the safe answer for a block: readings stay away, are bad, or the model does not run."""
+        for each in outcomes:
+            self._safe_now = self._safe_now + 1 if each.state == "safe" else 0
+        rows = self._safe_now * (self._agreed.window_rows[1] or 1)
+        if outcomes and (not rows or rows >= self._rule.rows(self._agreed.every_s)):
+            await self._notices.found(Found("safe", self.project, self.release, alarm=rows > 0, rows=rows))
 
     async def rows(self, table: Columns) -> bool:
         """More rows that the model was given, each once; whether a block is whole.
@@ -184,7 +199,7 @@ class ProjectWatch:
         parts, blocks = monitoring.cut(self._agreed, self._rule, kept.parts, table)
         kept.parts = dict(parts)
         for block in blocks:
-            await self._take(INPUTS, block)
+            await self._take(INPUTS, block, self._rule.rows(self._agreed.every_s))
             kept.blocks += 1
         if blocks:
             kept.rows = self._rule.rows(self._agreed.every_s)
@@ -212,10 +227,10 @@ class ProjectWatch:
             kept.parts[ANSWERS] = part
             return
         kept.parts.pop(ANSWERS, None)
-        await self._take(ANSWERS, Block("", part.counted))
+        await self._take(ANSWERS, Block("", part.counted), part.rows)
 
-    async def _take(self, what: str, block: Block) -> None:
-        """One block into its line: compared, or gathered."""
+    async def _take(self, what: Kind, block: Block, rows: int) -> None:
+        """One block of so many rows into its line: compared, or gathered."""
         name = f"{what}/{block.regime}"
         line = self._kept.lines.setdefault(name, Line())
         against = line.reference
@@ -230,10 +245,15 @@ class ProjectWatch:
         line.state, said = step(rule, line.state, found)
         ratio = dict(zip(found.signals, map(float, found.scores / found.typical), strict=True))
         line.moved = {signal: ratio[signal] for signal in said.moved}
-        if said.alarm != line.said.alarm:
-            how = "alarm" if said.alarm else "quiet again"
-            log.warning("%s: %s %s: %s", self.project, name, how, ", ".join(said.moved))
         line.said = said
+        found_now = Found(what, self.project, self.release, said.alarm, block.regime, said.moved, rows)
+        await self._notices.found(found_now)
+
+    async def erred(self) -> None:
+        """Labels have come of what the release answered."""
+        errors = self.errors[self.release]
+        found = Found("errors", self.project, self.release, errors.alarm, rows=errors.labels)
+        await self._notices.found(found)
 
     def watched(self) -> Watched:
         """What is said of it now: of inputs the regime with the highest level."""
@@ -292,6 +312,7 @@ class Monitor:
         self._emit = emit
         self._clock = clock
         self._offload = offload
+        self._notices = Notices(folder, clock, offload)
         self.projects: dict[str, ProjectWatch] = {}
         self._news: dict[str, None] = {}  #: projects of which something is to be told
         self._changed = asyncio.Event()
@@ -310,16 +331,12 @@ class Monitor:
         """How labels of a project are held against answers; None while no release of it has answered."""
         return self._watch(project).judging
 
-    def judged(self, project: str, errors: Mapping[str, Errors]) -> None:
+    async def judged(self, project: str, errors: Mapping[str, Errors]) -> None:
         """What came of labels, by release; it is told when one is of the release that answers."""
         watch = self._watch(project)
-        for release, found in errors.items():
-            before = watch.errors.get(release)
-            if before is not None and before.alarm != found.alarm:
-                how = "errors have risen" if found.alarm else "errors are as before"
-                log.warning("%s: %s, by labels of release %s", project, how, release[:12])
-            watch.errors[release] = found
+        watch.errors |= errors
         if watch.release in errors:
+            await watch.erred()
             self._say(project)
 
     async def tell(self) -> None:
@@ -338,7 +355,7 @@ class Monitor:
 
     def _watch(self, project: str) -> ProjectWatch:
         if project not in self.projects:
-            self.projects[project] = ProjectWatch(project, self._folder, self._offload)
+            self.projects[project] = ProjectWatch(project, self._folder, self._notices, self._offload)
         return self.projects[project]
 
     def _say(self, project: str) -> None:

@@ -57,9 +57,13 @@ NOBODY: Key = ("", "")
 
 
 class Standing(Protocol):
-    """A release in its worker (`reuna.edge.predict.Predictor`). ``restarts``: of the worker, so far."""
+    """A release in its worker (`reuna.exchange.predict.Predictor`). ``restarts``: of the worker, so far.
+
+    ``takes_windows``: whether it is asked anything here.
+    """
 
     restarts: int
+    takes_windows: bool
 
     async def golden(self) -> str:
         """Why the release must not be used, '' when it may be."""
@@ -358,7 +362,7 @@ class Operation:
         refused = ready
         try:
             if self._asking is not None:
-                await self._asking.use(active, shadow)
+                await self._asking.use(_taking(active), _taking(shadow))
         except ReunaError as error:
             alone = shadow is not None and await self._alone(active)
             key, ready = (ready[1], (ready[0], NOBODY)) if alone else (ready[0], (NOBODY, NOBODY))
@@ -372,7 +376,7 @@ class Operation:
         """Whether what is live can answer without its shadow."""
         assert self._asking is not None
         try:
-            await self._asking.use(active)
+            await self._asking.use(_taking(active))
         except ReunaError:
             return False
         return True
@@ -402,7 +406,7 @@ class Operation:
         tally.beside = tally.beside.plus(Counts(restarts=self._more_restarts(self._run[1])))
         self._total = Tally(self._total.active.plus(tally.active), self._total.beside.plus(tally.beside))
         if self._run[0] in self._up and (self.state.trial is not None or beside(self.state) is not None):
-            reads = self._asking is not None
+            reads = self._asking is not None and self._up[self._run[0]].takes_windows
             self.happen(Ran(elapsed, tally.active, tally.beside, reads))
         elif tally != Tally():
             self._bench.changed()
@@ -424,13 +428,20 @@ class Operation:
         self._up.clear()
 
 
+def _taking(standing: Standing | None) -> Standing | None:
+    """What windows are put to; None for a release that answers elsewhere."""
+    return standing if standing is not None and standing.takes_windows else None
+
+
 def _slot(key: Key) -> tuple[Any, str]:
     """A key as events name it."""
     return key
 
 
 def _counted(outcome: Outcome, slow_ms: float, agreed: bool = False) -> Counts:
-    return Counts(1, int(outcome.state == "safe"), int(outcome.took_ms > slow_ms), int(agreed))
+    """What the release itself did: a window that was for the fog is no safe answer of its own."""
+    safe = outcome.state == "safe" and outcome.fog is None
+    return Counts(1, int(safe), int(outcome.own_ms > slow_ms), int(agreed))
 
 
 def _without_counts(state: State) -> State:

@@ -22,6 +22,7 @@ from reuna.adapters.sandbox import SandboxLimits, sentence
 from reuna.adapters.worker import Desk, Worker
 from reuna.core import operating
 from reuna.core.errors import LearnerError, SandboxTooWeak, StorageError
+from reuna.core.inference import inference
 from reuna.core.operating import Operating
 from reuna.core.ports import Clock
 from reuna.core.records import Event
@@ -45,14 +46,20 @@ Means = tuple[StartRelease, MakeAsking]
 
 
 class GraphAlone:
-    """A release on a node that reads no machine: its graph tests itself in a sandbox, and that is all."""
+    """A release that answers nothing here: its graph tests itself in a sandbox, and that is all.
+
+    One that runs at fogs alone does not even that: it may be too large for this machine.
+    """
 
     restarts = 0
+    takes_windows = False
 
     @classmethod
     async def start(cls, release: Path, folder: Path, limits: SandboxLimits, min_level: int) -> GraphAlone:
         """Have the graph test itself. Raises `Untrusted`, `SandboxTooWeak`, `WorkerFailed`, `DiskFull`."""
         found = await asyncio.to_thread(read, release)
+        if inference(wire.settings(found)).place == "fog":
+            return cls("")
         desk = Desk(folder / "project", folder / "node", folder / "lent", folder / "made")
         graph = desk.lent / wire.MODEL
         try:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from reuna.adapters.sandbox import HIGHEST, SandboxLimits
 from reuna.core.settings import (
     METRICS,
     REQUIRED,
@@ -15,9 +12,8 @@ from reuna.core.settings import (
     address_or_none,
     between,
 )
+from reuna.exchange.sandbox_settings import SANDBOX
 from reuna.trust.policy import DATASET
-
-LIMITS = SandboxLimits()
 
 EDGE: tuple[Option, ...] = (
     Option("fleet", str, REQUIRED, "name of the fleet, as in the certificates"),
@@ -78,39 +74,5 @@ EDGE: tuple[Option, ...] = (
         "heads_s", float, 60.0, "how often the ledger's head goes to the cloud", "s", between(0.1, 86_400)
     ),
     Option("idle_s", float, 60.0, "when a worker without work ends", "s", between(1, 86_400)),
-    Option(
-        "sandbox.min_level",
-        int,
-        HIGHEST,
-        "lowest level of the sandbox that a project's code may run in; `reuna sandbox` shows what is reached",
-        check=between(0, HIGHEST),
-    ),
-    Option(
-        "sandbox.memory_mib",
-        int,
-        LIMITS.memory_mib,
-        "address space of a worker",
-        "MiB",
-        between(256, 1 << 24),
-    ),
-    Option(
-        "sandbox.file_mib",
-        int,
-        LIMITS.file_mib,
-        "largest file a worker may write",
-        "MiB",
-        between(1, 1 << 24),
-    ),
-    Option(
-        "sandbox.processes", int, LIMITS.processes, "threads a worker may have", check=between(1, 1 << 16)
-    ),
+    *SANDBOX,
 )
-
-
-def sandbox_limits(settings: dict[str, Any]) -> SandboxLimits:
-    """How much a worker may take, from the settings of `EDGE`."""
-    return SandboxLimits(
-        memory_mib=settings["sandbox.memory_mib"],
-        file_mib=settings["sandbox.file_mib"],
-        processes=settings["sandbox.processes"],
-    )

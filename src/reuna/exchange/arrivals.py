@@ -49,7 +49,7 @@ class Arrivals:
         self.came("plan", len(came))
         data = open_plan(unpacked(came))
         plan = decode_plan(data)
-        self._kinds |= {plan.model: "model", plan.bundle: "bundle"}
+        self._kinds |= {plan.step or plan.model: "model", plan.model: "model", plan.bundle: "bundle"}
         while len(self._kinds) > KNOWN:
             del self._kinds[next(iter(self._kinds))]
         return data

@@ -23,9 +23,11 @@ import msgspec
 from reuna.adapters.processes import end_with_parent
 from reuna.core.errors import Unreachable
 from reuna.core.figures import Figure
+from reuna.core.notices import Notice
 from reuna.core.outcomes import Outcome
 from reuna.core.ports import Blob, HandlePlan
 from reuna.core.records import Contribution, Event, Hello, Member, Receipt, Rehearsal, ShownHead, Terms, Work
+from reuna.core.second import Doubtful, Opinions
 from reuna.exchange.link import EgressSettings, Frames, RemoteLink
 
 log = logging.getLogger("reuna.egress")
@@ -128,6 +130,12 @@ class EgressProcess:
 
     async def tell(self, process: str, figures: Sequence[Figure]) -> None:
         await self._again(lambda link: link.tell(process, figures))
+
+    async def warn(self, sink: str, number: int, notices: Sequence[Notice]) -> bool:
+        return await self._again(lambda link: link.warn(sink, number, notices))
+
+    async def advise(self, asked: Doubtful) -> Opinions:
+        return await self._again(lambda link: link.advise(asked))
 
     async def _again(self, call: Callable[[RemoteLink], Awaitable[T]]) -> T:
         while True:

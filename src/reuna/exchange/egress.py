@@ -20,6 +20,7 @@ from reuna.core import bins, labelled, operating, watched
 from reuna.core.contract_report import is_report, without_small
 from reuna.core.errors import (
     BadMessage,
+    BlobNotFound,
     BusDown,
     Corrupted,
     Refused,
@@ -31,10 +32,12 @@ from reuna.core.errors import (
 from reuna.core.fingerprint import is_told
 from reuna.core.ports import Blob, Blobs, BlobStore, Bus, Clock, HandlePlan, Offload, Spool
 from reuna.core.records import Contribution, Event, Hello, Member, Plan, Receipt, Rehearsal, Terms, Work
-from reuna.exchange.encode import encode_difference, extent, schema_of
+from reuna.exchange.bodies import write_body
+from reuna.exchange.encode import Shaped, extent, schema_of
 from reuna.exchange.extent import length
 from reuna.exchange.flows import AGAIN_S, FlowControl, Passage
 from reuna.exchange.intents import Leaving
+from reuna.exchange.leftovers import Left, Leftovers
 from reuna.exchange.payloads import (
     Among,
     Made,
@@ -47,6 +50,7 @@ from reuna.exchange.payloads import (
     steps_of,
 )
 from reuna.exchange.room import when_there_is_room
+from reuna.exchange.steps import take_step
 from reuna.learn import grid as fixed
 from reuna.loop import train
 from reuna.wire import decode_plan, digest_of_hashes, encode, hash_blocks, message_digest, unpacked
@@ -95,6 +99,7 @@ class Egress:
         open_plan: OpenPlan,
         among: Among,
         unsigned: Unsigned,
+        leftovers: Leftovers,
         passed_on: Callable[[], Collection[str]] = tuple,
     ) -> None:
         """``passed_on``: digests of blobs in the cache that nodes below may ask for, beside models."""
@@ -110,6 +115,7 @@ class Egress:
         self._open_plan = open_plan
         self._among = among
         self._unsigned = unsigned
+        self._leftovers = leftovers
         self._passed_on = passed_on
         self.refused: dict[str, int] = {}
         self._warned: dict[str, float] = {}  #: what the policy refused and when that was last said
@@ -117,6 +123,8 @@ class Egress:
         self._mute = ("", "", 0.0)  #: plan that is not answered, mark of the policy, not before
         self._models = ("", "")  #: of the plan before and of this one
         self._ahead: asyncio.Future[Blob] | None = None  #: the transfer that a plan began
+        self._stepping = asyncio.Lock()
+        self._astray = ""  #: a step that led to another model, or is not to be had
 
     async def listen(self, handle: HandlePlan) -> None:
         """Call ``handle`` with each signed plan for this node; all else is counted and dropped."""
@@ -128,6 +136,8 @@ class Egress:
                 if plan.task != "check":  # nothing is trained, so that no model is needed
                     self._keep_inline(plan)
                     self._forget_models(plan)
+                if plan.task in ("local", "evaluate") and self.name in plan.cohort:
+                    await self._offload(partial(self._leftovers.end, plan.run))
             except Untrusted as error:
                 self._refuse_plan(error.reason, error)
             except (BadMessage, StorageError) as error:
@@ -152,10 +162,35 @@ class Egress:
         wait = FIRST_RETRY_S
         while True:
             try:
-                return await self._store.fetch(digest, size)
+                return await self._bring(digest, size)
             except Unreachable:
                 await self._clock.sleep(wait)
                 wait = min(2 * wait, LAST_RETRY_S)
+
+    async def _bring(self, digest: str, size: int) -> Blob:
+        """A blob from the parent: by the step from the model before, where there is one, else whole."""
+        return await self._by_step(digest) or await self._store.fetch(digest, size)
+
+    async def _by_step(self, digest: str) -> Blob | None:
+        """The plan's model, made of the one before; None where that cannot be. Raises `Unreachable`."""
+        plan = self._heard
+        if plan is None or digest != plan.model or plan.step in ("", self._astray):
+            return None
+        async with self._stepping:
+            before, held = self._cache.get(plan.base), self._cache.get(digest)
+            if before is None or held is not None:
+                return held
+            try:
+                step = await self._store.fetch(plan.step, plan.step_size)
+                made = await self._offload(lambda: take_step(before, step, digest, self._cache))
+            except (BlobNotFound, Corrupted):
+                made = None
+            if made is None:
+                log.warning(
+                    "the step to the model of round %d cannot be used: it is fetched whole", plan.round
+                )
+                self._astray = plan.step
+            return made
 
     async def approved(self, work: Work) -> Terms:
         """See `Link.approved`."""
@@ -261,7 +296,8 @@ class Egress:
         Not while the policy lets nothing of its size leave, nor when it has refused the answer to this
         very plan, until something of that changes.
         """
-        size = plan.params if plan.task == "train" else 0  # a byte for each number, at the least
+        plain = plan.task == "train" and not train.packs(plan)
+        size = plan.params if plain else 0  # a byte for each number, at the least
 
         def look() -> None:
             muted, mark, until = self._mute
@@ -296,14 +332,14 @@ class Egress:
     def _fetch_ahead(self, plan: Plan) -> None:
         """Begin on the model while the place makes ready; its own `fetch` shares the transfer."""
         if plan.task != "check" and plan.inline is None and self._cache.get(plan.model) is None:
-            self._ahead = asyncio.ensure_future(self._store.fetch(plan.model, plan.model_size))
+            self._ahead = asyncio.ensure_future(self._bring(plan.model, plan.model_size))
             self._ahead.add_done_callback(lambda done: done.cancelled() or done.exception())
 
     def _forget_models(self, plan: Plan) -> None:
         """Keep this plan's model and the one before it; a run of many rounds would fill the disk."""
         if plan.model != self._models[-1]:
             self._models = (self._models[-1], plan.model)
-            self._cache.prune((*self._models, plan.bundle, *self._passed_on()))
+            self._cache.prune((*self._models, plan.base, plan.step, plan.bundle, *self._passed_on()))
 
     def _kept(self, plan: Plan, digest: str) -> Contribution | None:
         """The contribution made for this very plan before a restart, if there is one."""
@@ -374,13 +410,23 @@ class Egress:
             raise Corrupted(f"the base model {plan.model[:12]} is not in the cache any more")
         capped = Member(node=self.name, weight=min(weight, plan.max_weight), metrics=member.metrics)
         facts = extent(base, weights, plan.params)
-        width = fixed.needed_width(facts.largest, plan.grid)
-        writer = self._outbox.begin(train.answer(plan, digest, capped, "0" * 64, width))
-        saturated = encode_difference(base, weights, plan.params, plan.grid, width, writer)
-        body = writer.seal()
-        counted = msgspec.structs.replace(capped, digest=body.digest, saturated=saturated)
-        manifest = train.answer(plan, digest, counted, body.digest, width)
-        return manifest, body, made_for(plan, self._among, level, facts.norm, schema_of(base))
+        shaped = Shaped(plan, base, weights, self.name, self._past(plan), self._leftovers.new)
+        width = (
+            fixed.needed_width(facts.largest, plan.grid) if shaped.is_plain else fixed.update_width(plan.grid)
+        )
+        draft = train.answer(plan, digest, capped, "0" * 64, width)
+        sent, body = write_body(draft, train.packs(plan), shaped.lots, self._outbox.begin)
+        if shaped.left is not None:
+            self._leftovers.keep(plan, shaped.left.seal(), plan.carried.get(self.name, 0))
+        counted = msgspec.structs.replace(capped, digest=body.digest, saturated=shaped.saturated)
+        manifest = msgspec.structs.replace(sent, members=(counted,))
+        norm = facts.norm if shaped.is_plain else shaped.norm
+        return manifest, body, made_for(plan, self._among, level, norm, schema_of(base))
+
+    def _past(self, plan: Plan) -> Left | None:
+        """What this node did not send before and adds now."""
+        carried = plan.carried.get(self.name, 0)
+        return self._leftovers.after(plan.run, carried, plan.params) if carried else None
 
     async def _pass(self, plan: Plan, manifest: Contribution, made: Made) -> Passage | None:
         """Under the entries that it has in the ledger, or under new ones, when the policy lets it.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -12,9 +12,13 @@ from numpy.typing import NDArray
 
 from reuna.core.errors import Refused
 from reuna.core.ports import Blob, BlobWriter
-from reuna.core.records import Grid
+from reuna.core.records import Encoding, Plan
+from reuna.exchange.bodies import Whole
+from reuna.exchange.leftovers import Left
 from reuna.learn import grid as fixed
+from reuna.learn.rounding import LEFT_TYPE, Largest, fine, noise, noise_key, rescaled, rounded, unsent
 
+NewLeft = Callable[[int], BlobWriter]
 SAFE = 1e12  #: float32 values below this can be squared and added up
 
 
@@ -41,14 +45,72 @@ def extent(base: Blob, weights: Blob, params: int) -> Extent:
     return Extent(largest, math.sqrt(squares))
 
 
-def encode_difference(base: Blob, weights: Blob, params: int, grid: Grid, width: int, out: BlobWriter) -> int:
-    """Write ``weights - base`` on the grid in ``width`` bytes each; how many values were clipped."""
-    saturated = 0
-    for _, delta in _differences(base, weights, params):
-        integers, clipped = fixed.encode(delta, grid)
-        saturated += clipped
-        out.write(fixed.pack(integers, width))
-    return saturated
+class Shaped:
+    """``weights - base`` on the plan's grid, as its encoding wants it; asked lot by lot, as often as wanted.
+
+    ``past`` is what this node did not send before (fine steps, `reuna.learn.rounding`), None for nothing.
+    After each time round, ``saturated`` and ``norm`` (L2, of what is sent) are of all lots, and ``left`` has
+    what was not sent, where the encoding wants feedback; ``new_left`` makes a writer for so many values.
+    """
+
+    def __init__(
+        self, plan: Plan, base: Blob, weights: Blob, node: str, past: Left | None, new_left: NewLeft
+    ) -> None:
+        self._plan, self._base, self._weights, self._past = plan, base, weights, past
+        self._new_left = new_left
+        self.left: Whole | None = None
+        self._asked = plan.encoding or Encoding(packed=False)
+        self._key = noise_key(plan.seed, plan.round, node)
+        self.saturated = 0
+        self.norm = 0.0
+
+    def lots(self) -> Iterator[fixed.Ints]:
+        """The integers that are sent. Raises `DiskFull` for what is left."""
+        self.saturated, squares = 0, 0.0
+        if self.left is not None:
+            self.left.abandon()
+        self.left = Whole(self._new_left(self._plan.params)) if self._asked.feedback else None
+        for sent, clipped in self._plain() if self.is_plain else self._shaped():
+            self.saturated += clipped
+            floats = sent.astype(np.float64)
+            squares += float(np.dot(floats, floats))
+            yield sent
+        self.norm = math.sqrt(squares) * self._plan.grid.step
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether each value goes to the nearest of the grid, and nothing more."""
+        asked = self._asked
+        return not (asked.stochastic or asked.feedback) and asked.keep == 1
+
+    def _plain(self) -> Iterator[tuple[fixed.Ints, int]]:
+        for _, delta in _differences(self._base, self._weights, self._plan.params):
+            yield fixed.encode(delta, self._plan.grid)
+
+    def _shaped(self) -> Iterator[tuple[fixed.Ints, int]]:
+        grid = self._plan.grid
+        largest = Largest(self._wanted, self._kept) if self._asked.keep < 1 else None
+        for number, wanted in enumerate(self._wanted()):
+            chosen = wanted if largest is None else largest.of(wanted)
+            by_chance = noise(self._key, number, len(wanted), grid) if self._asked.stochastic else None
+            sent, clipped = rounded(chosen, grid, by_chance)
+            if self.left is not None:
+                self.left.write(unsent(wanted, sent, grid).astype(LEFT_TYPE).tobytes())
+            yield sent, clipped
+
+    @property
+    def _kept(self) -> int:
+        return max(1, math.ceil(self._asked.keep * self._plan.params - 1e-9))
+
+    def _wanted(self) -> Iterator[NDArray[np.int64]]:
+        """The difference and what was left of those before, in fine steps."""
+        size = LEFT_TYPE.itemsize
+        for first, delta in _differences(self._base, self._weights, self._plan.params):
+            wanted = fine(delta, self._plan.grid)
+            if self._past is not None:
+                left = np.frombuffer(self._past.values.read(first * size, len(delta) * size), LEFT_TYPE)
+                wanted += rescaled(left, self._past.exponent, self._plan.grid)
+            yield wanted
 
 
 def _differences(base: Blob, weights: Blob, params: int) -> Iterator[tuple[int, NDArray[np.float32]]]:

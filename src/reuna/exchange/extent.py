@@ -8,20 +8,19 @@ import numpy as np
 
 from reuna.core.ports import Blob
 from reuna.core.records import Contribution, Grid
-from reuna.learn.grid import LOT, unpack
+from reuna.exchange.bodies import Between, lot_by_lot, open_each
 
 
 def length(manifest: Contribution, body: Blob, grid: Grid) -> float:
     """Length (L2) of an encoded update, of several the largest; of a sum that of the mean by its weight."""
-    size = manifest.params * manifest.width
-    squares = max(_squares(body, start, size, manifest.width) for start in range(0, manifest.size, size))
+    squares = max(_squares(between, manifest.params) for between in open_each(manifest, body))
     over = manifest.weight if manifest.kind == "partial" else 1
     return math.sqrt(squares) * grid.step / over
 
 
-def _squares(body: Blob, first: int, size: int, width: int) -> float:
-    found, lot = 0.0, LOT * width
-    for start in range(0, size, lot):
-        values = unpack(body.read(first + start, min(lot, size - start)), width).astype(np.float64)
+def _squares(between: Between, params: int) -> float:
+    found = 0.0
+    for each in lot_by_lot(between, params):
+        values = each.astype(np.float64)
         found += float(np.dot(values, values))
     return found

@@ -36,7 +36,8 @@ RUNS = "runs"  #: what the ledger says of a bundle when it is let
 STOPPED = "stopped"  #: why nothing leaves while the kill switch is on
 NONE_LEAVES = 2**53  #: rows behind a count where no rule lets any leave
 REPEATS = ("presence",)  #: kinds whose equal bytes are another payload each time
-ASKED_AGAIN = ("prediction",)  #: kinds that are asked again before they leave again: their tries take days
+TO_A_SINK = "sink/"  #: begins the run of what goes to a sink, whose tries take days
+WINDOW = "window"  #: of which the same may leave again days later
 
 
 Passage = tuple[int, ...]  #: numbers of the ledger's entries under which payloads leave
@@ -158,7 +159,7 @@ class SiteFlows:
                 return self._leave_again(standing, payloads[0])
             known = {index: self._number(each) for index, each in enumerate(payloads)}
             again = [each for index, each in enumerate(payloads) if known[index] is not None]
-            self._decide(standing, [_paid(each) for each in again if each.request.kind in ASKED_AGAIN])
+            self._decide(standing, [_paid(each) for each in again if _again_asked(each.request)])
             new = [each for index, each in enumerate(payloads) if known[index] is None]
             state, intents = self._decide(standing, new)
             numbers = self._write(standing, intents)
@@ -460,6 +461,11 @@ class _NoError(Exception):
         self.standing = standing
         self.decision = "wait" if isinstance(verdict, Wait) else "deny"
         self.reason, self.why, self.rule = verdict.reason, verdict.why, verdict.rule
+
+
+def _again_asked(request: Request) -> bool:
+    """Whether the policy is asked again before the same bytes leave again."""
+    return request.kind == WINDOW or request.run.startswith(TO_A_SINK)
 
 
 def _paid(leaving: Leaving) -> Leaving:

@@ -20,8 +20,9 @@ from reuna.adapters.receiver import SpoolReceiver, receipt_of
 from reuna.core.errors import BlobNotFound, Refused
 from reuna.core.ports import Blob, Blobs, Receiver, Spool
 from reuna.core.records import Contribution, Plan, Receipt, Refusals
+from reuna.exchange.bodies import check_body, integers, open_body, open_each
 from reuna.learn.distances import Read
-from reuna.learn.grid import LOT, Ints, unpack, within
+from reuna.learn.grid import Ints
 from reuna.learn.sums import Part, fold
 from reuna.loop import train
 from reuna.loop.train import each_refusal
@@ -176,40 +177,39 @@ class Intake:
 
     def sum(self, rows: list[Contribution], params: int) -> Iterator[NDArray[np.int64]]:
         """Blocks of the exact weighted sum over the rows; see `reuna.learn.sums.fold`."""
-        bodies = {row.sender: self.spool.body(row) for row in rows if row.size}
+        bodies = {row.sender: open_body(row, self.spool.body(row)) for row in rows if row.size}
 
         def read(part: Part[Contribution], start: int, count: int) -> Ints:
-            data = bodies[part.source.sender].read(start * part.width, count * part.width)
-            return unpack(data, part.width)
+            return bodies[part.source.sender](start, count)
 
         return fold(read, train.parts(rows), params)
 
     def values(self, rows: list[Contribution]) -> Iterator[Ints]:
         """Integers of the single updates of ``rows``, one update after the other, lot by lot."""
         for part in train.parts(rows):
-            body = self.spool.body(part.source)
-            step = 4 * LOT * part.width
-            for start in range(0, body.size, step):
-                yield unpack(body.read(start, min(step, body.size - start)), part.width)
+            yield from integers(part.source, self.spool.body(part.source))
 
     def updates(self, rows: list[Contribution]) -> tuple[Read, int]:
         """Single updates of ``rows``, in the order of their nodes' names: how to read them, and how many.
 
         A row of kind ``update`` has one, of kind ``updates`` one for each member that gave something.
         """
-        found = sorted(
-            (member.node, place, row)
+        found = {
+            member.node: between
             for row in rows
             if row.size
-            for place, member in enumerate(m for m in row.members if not m.absent)
-        )
-        bodies = {row.sender: self.spool.body(row) for row in rows if row.size}
+            for member, between in zip(
+                (each for each in row.members if not each.absent),
+                open_each(row, self.spool.body(row)),
+                strict=True,
+            )
+        }
+        in_order = [found[node] for node in sorted(found)]
 
         def read(start: int, count: int) -> NDArray[np.int32]:
-            block = np.empty((len(found), count), np.int32)
-            for values, (_, place, row) in zip(block, found, strict=True):
-                at = (place * row.params + start) * row.width
-                values[:] = unpack(bodies[row.sender].read(at, count * row.width), row.width)
+            block = np.empty((len(in_order), count), np.int32)
+            for values, between in zip(block, in_order, strict=True):
+                values[:] = between(start, count)
             return block
 
         return read, len(found)
@@ -244,8 +244,9 @@ class Intake:
         asked = self._asked.get(peer)
         if asked is None:
             return None
-        sizes = {asked.plan.model: asked.plan.model_size, asked.plan.bundle: asked.plan.bundle_size}
-        return sizes.get(digest)
+        plan = asked.plan
+        sizes = {plan.model: plan.model_size, plan.bundle: plan.bundle_size, plan.step: plan.step_size}
+        return sizes.get(digest) or None
 
     def receive(self, peer: str, manifest: Contribution) -> Receiver | Receipt:
         """Judge the manifest, then take the body from where an earlier try ended."""
@@ -327,15 +328,3 @@ class RoundReceiver(SpoolReceiver):
         except Refused as refusal:
             self._intake.count_refusal(self._manifest.sender, refusal)
             raise
-
-
-def check_body(plan: Plan, manifest: Contribution, body: Blob | None) -> None:
-    """The body, if any, has only values of the grid. Raises `Refused`."""
-    bound = train.largest_value(plan, manifest)
-    if body is None or bound >= 2 ** (8 * manifest.width - 1):  # so few bytes hold no other value
-        return
-    step = 4 * LOT * manifest.width
-    for start in range(0, manifest.size, step):
-        values = unpack(body.read(start, min(step, manifest.size - start)), manifest.width)
-        if not within(values, bound):
-            raise Refused("range", f"{manifest.sender} sent values outside the grid")

@@ -19,9 +19,11 @@ from reuna.adapters.files import FileBlob
 from reuna.core.errors import BadMessage, Corrupted, ReunaError, Unreachable
 from reuna.core.figures import Figure
 from reuna.core.foreign import UNREADABLE, told
+from reuna.core.notices import Notice
 from reuna.core.outcomes import Outcome
 from reuna.core.ports import Blob, HandlePlan, Link
 from reuna.core.records import Contribution, Event, Hello, Member, Receipt, Rehearsal, ShownHead, Terms, Work
+from reuna.core.second import Doubtful, Opinions
 from reuna.trust.policy import DATASET
 
 MAX_FRAME = 4_000_000
@@ -119,7 +121,19 @@ class Tell(msgspec.Struct, tag=True):
     figures: list[Figure]
 
 
-Request = Fetch | Approved | Rehearse | Submit | HandOver | Emit | Say | Countersign | Deliver | Tell
+class Warn(msgspec.Struct, tag=True):
+    sink: str
+    number: int
+    notices: list[Notice]
+
+
+class Advise(msgspec.Struct, tag=True):
+    asked: Doubtful
+
+
+SinkWord = Deliver | Warn
+Word = Emit | Say | Countersign | Tell | Advise
+Request = Fetch | Approved | Rehearse | Submit | HandOver | SinkWord | Word
 
 
 class Call(msgspec.Struct, tag=True):
@@ -140,6 +154,7 @@ class Done(msgspec.Struct, tag=True):
     stored: bool = False
     receipt: Receipt | None = None
     signed: bytes = b""
+    opinions: Opinions | None = None
     code: str = ""
     reason: str = ""
     message: str = ""
@@ -271,6 +286,17 @@ class RemoteLink:
         """See `Figures.tell`."""
         await self._call(Tell(process, list(figures)))
 
+    async def warn(self, sink: str, number: int, notices: Sequence[Notice]) -> bool:
+        """See `Sinks.warn`."""
+        return (await self._call(Warn(sink, number, list(notices)))).stored
+
+    async def advise(self, asked: Doubtful) -> Opinions:
+        """See `Fog.advise`."""
+        opinions = (await self._call(Advise(asked))).opinions
+        if opinions is None:
+            raise BadMessage("the egress of this node says nothing of what the fog says")
+        return opinions
+
     async def _call(self, request: Request) -> Done:
         self._number += 1
         number = self._number
@@ -314,6 +340,20 @@ class Sinks(Protocol):
         that is not there; `Unreachable` or a `StorageError` when it is to be tried again.
         """
 
+    async def warn(self, sink: str, number: int, notices: Sequence[Notice]) -> bool:
+        """`deliver`, of the node's own alarms."""
+
+
+class Fog(Protocol):
+    """What in the egress asks the fog about windows that the edge is unsure of."""
+
+    async def advise(self, asked: Doubtful) -> Opinions:
+        """What the fog says, an opinion for each window. Asked once; an answer that is late is none.
+
+        Raises `Refused` ('policy' when the site's policy keeps the windows here), `Unreachable`,
+        `BadMessage`, `DiskFull`.
+        """
+
 
 class Figures(Protocol):
     """What in the egress shows figures of the place's processes."""
@@ -326,13 +366,14 @@ class LinkServer:
     """The egress's side: serves the calls of its place, several at a time. ``figures``: None shows none."""
 
     def __init__(
-        self, frames: Frames, link: Link, heads: Heads, sinks: Sinks, figures: Figures | None = None
+        self, frames: Frames, link: Link, heads: Heads, sinks: Sinks, fog: Fog, figures: Figures | None = None
     ) -> None:
         self._figures = figures
         self._frames = frames
         self._link = link
         self._heads = heads
         self._sinks = sinks
+        self._fog = fog
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
@@ -370,27 +411,34 @@ class LinkServer:
             return Done(number, terms=await self._link.approved(request.work))
         if isinstance(request, Rehearse):
             return Done(number, rehearsal=await self._link.rehearse(request.plan, request.samples))
-        if isinstance(request, Submit):
-            weights = _blob(request.weights)
-            receipt = await self._link.submit(
-                request.plan, weights, request.weight, request.member, request.level
-            )
-            return Done(number, receipt=receipt)
-        if isinstance(request, HandOver):
-            manifest = request.manifest
-            body = _blob(request.body, manifest.digest, request.hashes)
-            return Done(number, receipt=await self._link.hand_over(request.plan, manifest, body))
+        if isinstance(request, Submit | HandOver):
+            return Done(number, receipt=await self._hand_on(request))
+        if isinstance(request, Deliver | Warn):
+            return Done(number, stored=await self._to_sink(request))
         return await self._say(number, request)
 
-    async def _say(self, number: int, request: Emit | Countersign | Say | Deliver | Tell) -> Done:
+    async def _hand_on(self, request: Submit | HandOver) -> Receipt | None:
+        if isinstance(request, Submit):
+            weights = _blob(request.weights)
+            return await self._link.submit(
+                request.plan, weights, request.weight, request.member, request.level
+            )
+        body = _blob(request.body, request.manifest.digest, request.hashes)
+        return await self._link.hand_over(request.plan, request.manifest, body)
+
+    async def _to_sink(self, request: SinkWord) -> bool:
+        if isinstance(request, Warn):
+            return await self._sinks.warn(request.sink, request.number, request.notices)
+        return await self._sinks.deliver(request.sink, request.number, request.outcomes)
+
+    async def _say(self, number: int, request: Word) -> Done:
         """Words rather than freight."""
         if isinstance(request, Tell):
             if self._figures is not None:
                 self._figures.tell(request.process, request.figures)
             return Done(number)
-        if isinstance(request, Deliver):
-            arrived = await self._sinks.deliver(request.sink, request.number, request.outcomes)
-            return Done(number, stored=arrived)
+        if isinstance(request, Advise):
+            return Done(number, opinions=await self._fog.advise(request.asked))
         if isinstance(request, Emit):
             return Done(number, stored=await self._link.emit(request.event))
         if isinstance(request, Countersign):

@@ -10,8 +10,12 @@ from reuna.core import bins, labelled
 from reuna.core.contract import contract
 from reuna.core.contract_report import smallest, told
 from reuna.core.fingerprint import WHAT as DATA
+from reuna.core.notices import NodeAlarm, least_rows
 from reuna.core.readiness import needs_of, word_of
 from reuna.core.records import Contribution, Event, Member, Plan
+from reuna.core.second import Doubtful
+from reuna.core.sources import NS
+from reuna.exchange.flows import TO_A_SINK
 from reuna.exchange.intents import Leaving
 from reuna.learn.grid import sum_width, update_width
 from reuna.loop import train
@@ -64,7 +68,43 @@ def prediction(
 ) -> Leaving:
     """Answers on their way to a sink; a delivery is a round of its own, and all its messages one payload."""
     data = b"".join(messages)
-    request = Request("prediction", to, len(data), now, f"sink/{sink}", delivery, values=values)
+    request = Request("prediction", to, len(data), now, f"{TO_A_SINK}{sink}", delivery, values=values)
+    return Leaving(request, digest_bytes(data))
+
+
+def node_alarms(
+    sink: str, to: str, delivery: int, alarms: Sequence[NodeAlarm], messages: Sequence[bytes], now: float
+) -> Leaving:
+    """A node's own alarms on their way to a sink: statistics over rows."""
+    data, rows = b"".join(messages), least_rows(alarms)
+    request = Request(
+        "statistic",
+        to,
+        len(data),
+        now,
+        f"{TO_A_SINK}{sink}",
+        delivery,
+        samples=rows,
+        values=len(alarms),
+        cell=rows,
+    )
+    return Leaving(request, digest_bytes(data))
+
+
+def windows(asked: Doubtful, to: str, data: bytes, now: float) -> Leaving:
+    """Windows on their way to the fog; a round of its own is what is asked in a second of the sources."""
+    first_s = asked.windows[0].first_ns // NS
+    request = Request(
+        "window",
+        to,
+        len(data),
+        now,
+        f"fog/{asked.project}",
+        max(0, first_s),
+        samples=sum(each.count for each in asked.windows),
+        metrics=tuple(sorted({name for each in asked.windows for name in each.cells})),
+        values=sum(each.count * len(each.cells) for each in asked.windows),
+    )
     return Leaving(request, digest_bytes(data))
 
 

@@ -24,6 +24,7 @@ from typing import Any
 import msgspec
 
 from reuna import __version__
+from reuna.adapters.checked_file import CheckedFile
 from reuna.adapters.clock import SystemClock, ThreadOffload
 from reuna.adapters.files import FileBlobs
 from reuna.adapters.https_client import HttpsFreight
@@ -41,10 +42,13 @@ from reuna.exchange.egress import Egress
 from reuna.exchange.heads import HeadKeeper
 from reuna.exchange.later_bus import LaterBus
 from reuna.exchange.ledger_export import keep_exporting
+from reuna.exchange.leftovers import MAX_BYTES as INDEX_BYTES
+from reuna.exchange.leftovers import Index, Leftovers
 from reuna.exchange.link import EgressSettings, Frames, LinkServer
 from reuna.exchange.news import listen
 from reuna.exchange.releases import FOLDER, ReleaseHolder, drop_old, passed_on
 from reuna.exchange.room import tell_durability, when_there_is_room
+from reuna.exchange.second import SecondOpinions
 from reuna.exchange.sinks import open_gate
 from reuna.exchange.site import Site, open_site
 from reuna.exchange.trust import CodeRole, TrustGuard
@@ -85,6 +89,7 @@ async def serve(settings: EgressSettings, sock: socket.socket) -> None:
         partial(arrivals.plan, guard.plan),
         guard.among,
         CodeRole(guard, store.metadata).unsigned,
+        open_leftovers(folder),
         partial(passed_on, guard),
     )
     await listen(bus, settings.name, guard)
@@ -105,7 +110,8 @@ async def serve(settings: EgressSettings, sock: socket.socket) -> None:
     board = _board(settings, site, arrivals, bus)
     beside = [asyncio.create_task(_once_connected(bus, each)) for each in work] + _showing(board, settings)
     sinks = open_gate(settings, flows, egress.in_time)
-    server = LinkServer(await Frames.over(sock), egress, heads, sinks, board)
+    fog = SecondOpinions(settings.parent_identity, flows, store, SystemClock(), ThreadOffload())
+    server = LinkServer(await Frames.over(sock), egress, heads, sinks, fog, board)
     serving = asyncio.create_task(_serve_when_ready(server, guard))
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, serving.cancel)
     connecting = asyncio.create_task(bus.connected())
@@ -148,6 +154,12 @@ def _showing(board: Board, settings: EgressSettings) -> list[asyncio.Task[None]]
         return []
     listener = socket.socket(fileno=settings.metrics)
     return [asyncio.create_task(show(board, settings.name, listener, ThreadOffload()))]
+
+
+def open_leftovers(folder: Path) -> Leftovers:
+    """What updates of earlier rounds did not send, in a node's folder."""
+    index: CheckedFile[Index] = CheckedFile(folder / "leftovers.state", Index, INDEX_BYTES)
+    return Leftovers(FileBlobs(folder / "leftovers"), index)
 
 
 def _releases(

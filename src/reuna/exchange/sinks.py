@@ -1,4 +1,4 @@
-"""The way out to sinks: answers become bytes, the site's policy decides, the ledger has it, they are sent.
+"""The way out to sinks: answers and alarms become bytes, the site's policy decides, the ledger has them.
 
 What the place hands over are typed outcomes; nobody's bytes are passed on. An address that the policy does
 not name gets nothing. Until a sink has a delivery the place hands it over again: the same bytes leave under
@@ -14,14 +14,17 @@ from typing import Protocol
 
 from reuna.adapters.clock import SystemClock, ThreadOffload
 from reuna.core.errors import BadMessage, ExtraMissing, Refused, ReunaError
+from reuna.core.notices import NodeAlarm, Notice
+from reuna.core.notices import told as told_alarm
 from reuna.core.outcomes import Outcome
 from reuna.core.ports import Clock, Offload
 from reuna.core.sink_settings import FileTarget, MqttTarget, SinkSettings, SparkplugTarget, WebhookTarget
-from reuna.core.sinks import Answer, Sink, numbers, told
+from reuna.core.sinks import ALARMS, Answer, Said, Sink, numbers, told
 from reuna.exchange.declared_sinks import declared
 from reuna.exchange.flows import FlowControl, Passage
+from reuna.exchange.intents import Leaving
 from reuna.exchange.link import EgressSettings
-from reuna.exchange.payloads import prediction
+from reuna.exchange.payloads import node_alarms, prediction
 
 log = logging.getLogger("reuna.sinks")
 MakeSink = Callable[[SinkSettings], Sink]
@@ -56,20 +59,44 @@ class SinkGate:
 
     async def deliver(self, sink: str, number: int, outcomes: Sequence[Outcome]) -> bool:
         """See `Sinks.deliver`."""
-        settings = self._declared.get(sink)
-        if settings is None:
-            raise BadMessage(f"there is no sink {sink!r:.80}")
-        async with self._turns[sink]:
-            return await self._deliver(settings, number, [told(self._node, each) for each in outcomes])
+        settings = self._known(sink, "every", "changes")
+        answers = [told(self._node, each) for each in outcomes]
+        values, to = numbers(answers), settings.recipient
 
-    async def _deliver(self, settings: SinkSettings, number: int, answers: Sequence[Answer]) -> bool:
+        def leaving(messages: Sequence[bytes]) -> Leaving:
+            return prediction(sink, to, number, values, messages, self._clock.now())
+
+        async with self._turns[sink]:
+            return await self._deliver(settings, answers, leaving)
+
+    async def warn(self, sink: str, number: int, notices: Sequence[Notice]) -> bool:
+        """See `Sinks.warn`."""
+        settings = self._known(sink, ALARMS)
+        alarms = [told_alarm(self._node, each) for each in notices]
+        to = settings.recipient
+
+        def leaving(messages: Sequence[bytes]) -> Leaving:
+            return node_alarms(sink, to, number, alarms, messages, self._clock.now())
+
+        async with self._turns[sink]:
+            return await self._deliver(settings, alarms, leaving)
+
+    def _known(self, sink: str, *whats: str) -> SinkSettings:
+        """A sink that is told these. Raises `BadMessage`."""
+        settings = self._declared.get(sink)
+        if settings is None or settings.chosen.what not in whats:
+            raise BadMessage(f"there is no sink {sink!r:.80} of {' or '.join(whats)}")
+        return settings
+
+    async def _deliver(
+        self, settings: SinkSettings, said: Said, leaving: Callable[[Sequence[bytes]], Leaving]
+    ) -> bool:
         sink = settings.name
         way = self._open.get(sink) or self._open.setdefault(sink, self._make(settings))
-        messages, values = way.encode(answers), numbers(answers)
+        messages = way.encode(said)
 
         def ask() -> Passage:
-            now = self._clock.now()
-            return self._flows.leave(prediction(sink, settings.recipient, number, values, messages, now))
+            return self._flows.leave(leaving(messages))
 
         try:
             passage = await self._in_time(ask)
@@ -87,11 +114,11 @@ class SinkGate:
 
 def opened(settings: SinkSettings, offload: Offload) -> Sink:
     """A sink by its kind; what it needs is loaded now. Raises `KeyProblem`, `ExtraMissing`."""
-    target, name = settings.target, settings.name
+    target, name, of_alarms = settings.target, settings.name, settings.chosen.what == ALARMS
     if isinstance(target, FileTarget):
         from reuna.adapters.file_sink import FileSink
 
-        return FileSink(name, target, offload)
+        return FileSink(name, target, offload, NodeAlarm if of_alarms else Answer)
     if isinstance(target, WebhookTarget):
         from reuna.adapters.webhook_sink import WebhookSink
 

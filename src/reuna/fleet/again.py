@@ -42,6 +42,7 @@ def settings_as_asked(spec: RunSpec, project: Path, settings: ProjectSettings) -
         deadline_s=spec.deadline_s,
         quorum=spec.quorum,
         grid=spec.grid,
+        encoding=spec.encoding,
         max_weight=spec.max_weight,
         local=spec.local,
         settings=spec.settings,

@@ -20,6 +20,7 @@ from reuna.fleet.data import DataNode, find_nodes, spread
 from reuna.fleet.layout import check_names
 from reuna.fleet.open_project import open_settings
 from reuna.learn.grid import check_grid
+from reuna.learn.rounding import check_encoding
 from reuna.learn.strategies import client_settings, strategy
 
 FEW = 64  #: samples on which the learner is tried
@@ -54,9 +55,11 @@ def _check(
 ) -> dict[str, Any]:
     check_names(["cloud", *spread(data, fogs), *(node.name for node in data)])
     check_grid(settings.grid, settings.max_weight, max(1, len(data)))
+    check_encoding(settings.encoding, settings.grid)
+    chosen = strategy(settings.strategy)
+    chosen.check_encoding(settings.encoding)
     if data:
-        least = max(1, math.ceil(settings.quorum * len(data) - 1e-9))
-        strategy(settings.strategy).check_rows(settings.settings, least)
+        chosen.check_rows(settings.settings, max(1, math.ceil(settings.quorum * len(data) - 1e-9)))
     entry = load_entry(folder, settings.entry)
     with blame_project(folder, "making the learner"):
         learner = entry.learner(settings.settings)

@@ -12,11 +12,12 @@ from pathlib import Path
 import msgspec
 
 from reuna.adapters.project import pack_bundle
+from reuna.adapters.toml_file import read_toml
 from reuna.adapters.trust_keys import is_locked, read_key
 from reuna.adapters.tuf_repository import TufRepository
 from reuna.core.errors import KeyProblem
 from reuna.fleet.built import read
-from reuna.fleet.layout import Fleet
+from reuna.fleet.layout import Fleet, PlaceFile
 from reuna.fleet.officer import approve, key_file
 from reuna.fleet.trail import Trail
 from reuna.fleet.trust import Ceremony, add_bytes
@@ -89,7 +90,15 @@ def _by_officer(fleet: Fleet, digest: str) -> int:
     if not key_file(fleet.folder).is_file():
         return 0
     key = read_key(key_file(fleet.folder))
-    return sum(approve(place.folder / "policy.toml", key, digest) for place in fleet.of("edge"))
+    places = filter(_runs_code, fleet.places)
+    return sum(approve(place.folder / "policy.toml", key, digest) for place in places)
+
+
+def _runs_code(place: PlaceFile) -> bool:
+    """Whether a project's code runs there: at each edge, and at a fog whose releases answer."""
+    if place.kind != "fog":
+        return place.kind == "edge"
+    return bool(read_toml(place.settings).values.get("inference", {}).get("data"))
 
 
 def _vouch(trust: Path, bundle: bytes, project: str) -> dict[str, str]:

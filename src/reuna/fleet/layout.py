@@ -112,7 +112,7 @@ def make_fleet(
     places = [PlaceFile("cloud", "cloud", cloud)]
     below = []
     for fog, data in fogs.items():
-        file = _fog(folder, name, fog, list(data), authority, ports, announce_s)
+        file = _fog(folder, name, fog, list(data), authority, ports, announce_s, level)
         places.append(PlaceFile("fog", fog, file))
         for edge, path in data.items():
             below.append(PlaceFile("edge", edge, _edge(folder, name, edge, fog, path, level)))
@@ -197,6 +197,7 @@ def _fog(
     ca: CertificateAuthority,
     ports: Any,
     announce_s: float,
+    level: int,
 ) -> Path:
     above = read_toml(folder / "cloud" / "cloud.toml").values
     listen = above["listen"]
@@ -224,6 +225,7 @@ def _fog(
         },
         "site": {"certificate": site["certificate"], "key": site["key"]},
         "tls": _keys(ca, "fog", fog),
+        "sandbox": {"min_level": level},
     }
     return write_toml(folder / fog / "fog.toml", settings)
 

@@ -17,6 +17,7 @@ COLOURS = {
     "metric": "#c9853b",
     "statistic": "#6a9a4c",
     "prediction": "#8a6bb1",
+    "window": "#4b9c9b",
     "log": "#b5544d",
     "presence": "#7a8794",
 }

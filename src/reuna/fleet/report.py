@@ -233,7 +233,8 @@ def warnings(result: Mapping[str, Any]) -> list[str]:
         f" ({each['reason']})"
         for each in result.get("refused", [])
     ]
-    if cut := result.get("saturated", 0):
+    kept = (result.get("asked", {}).get("encoding") or {}).get("feedback", False)
+    if (cut := result.get("saturated", 0)) and not kept:  # else they are sent later
         said.append(f"Warning: {cut} values were cut to the grid's ends: raise round.grid_exponent")
     return said
 

@@ -106,6 +106,7 @@ def asked_of(settings: ProjectSettings) -> dict[str, Any]:
         "strategy": settings.strategy,
         "seed": settings.seed,
         "grid": settings.grid,
+        "encoding": settings.encoding,
         "max_weight": settings.max_weight,
         "quorum": settings.quorum,
         "settings": dict(settings.settings),

@@ -92,6 +92,7 @@ class Course:
     """A run on its way: where, who asks and watches, and what was counted when it began.
 
     ``began`` by the monotonic clock, s; ``since`` in seconds since the epoch; ``before`` what had come down.
+    ``stays``: the fleet goes on when the run is done.
     """
 
     job: Job
@@ -103,6 +104,7 @@ class Course:
     began: float
     since: float
     before: Mapping[str, Counts]
+    stays: bool = False
 
 
 @dataclass(frozen=True)
@@ -155,11 +157,16 @@ async def _on_own_fleet(job: Job, folder: Path, watch: Watch) -> Finished:
         keep_logs(fleet, folder / LOGS)
 
 
-async def carry_out_on(fleet: Fleet, operator: Operator, job: Job, watch: Watch) -> Finished:
-    """Run the job on a fleet that is up already and stays so, as that operator or account."""
+async def carry_out_on(
+    fleet: Fleet, operator: Operator, job: Job, watch: Watch, supervisor: Supervisor | None = None
+) -> Finished:
+    """Run the job on a fleet that is up already and stays so, as that operator or account.
+
+    ``supervisor``: of a fleet that was made for this job alone, so that all that was counted is of it.
+    """
     folder = new_run(job)
     try:
-        return await _work(job, fleet, operator, folder, watch, None)
+        return await _work(job, fleet, operator, folder, watch, supervisor, stays=True)
     finally:
         if not any(folder.iterdir()):
             folder.rmdir()
@@ -186,9 +193,16 @@ def new_run(job: Job) -> Path:
 
 
 async def _work(
-    job: Job, fleet: Fleet, operator: Operator, folder: Path, watch: Watch, supervisor: Supervisor | None
+    job: Job,
+    fleet: Fleet,
+    operator: Operator,
+    folder: Path,
+    watch: Watch,
+    supervisor: Supervisor | None,
+    *,
+    stays: bool = False,
 ) -> Finished:
-    course = on_its_way(job, fleet, operator, folder, watch, supervisor)
+    course = replace(on_its_way(job, fleet, operator, folder, watch, supervisor), stays=stays)
     await undisturbed(asyncio.to_thread(sign_code, job, fleet, watch))
     if job.inputs is not None:
         course = replace(course, job=replace(job, inputs=job.inputs.retaken()))
@@ -229,7 +243,7 @@ async def finish(course: Course, spec: RunSpec, outcome: dict[str, Any]) -> Fini
         course.watch({"what": "scaling"})
         notes["scaling"] = await measure_scaling(job)
     events = await asyncio.to_thread(operator.timeline, spec.run, 0)
-    if course.supervisor is not None:
+    if course.supervisor is not None and not course.stays:
         await course.supervisor.stop()  # what the ledgers had allowed ahead is settled
     left, came = entries_of(fleet, course.since), departures.came(fleet, course.before)
     measured = Measured(left, came, peaks, events, time.monotonic() - course.began)
@@ -271,6 +285,7 @@ def described(job: Job, fleet: Fleet, run: str) -> tuple[RunSpec, tuple[bytes, b
         bundle_size=len(bundle),
         seed=settings.seed,
         grid=settings.grid,
+        encoding=settings.encoding,
         max_weight=settings.max_weight,
         deadline_s=settings.deadline_s,
         quorum=settings.quorum,
@@ -294,14 +309,18 @@ def sign_code(job: Job, fleet: Fleet, watch: Watch) -> None:
 
 
 async def ready(
-    fleet: Fleet, operator: Operator, supervisor: Supervisor | None, logs: Path | None = None
+    fleet: Fleet,
+    operator: Operator,
+    supervisor: Supervisor | None,
+    logs: Path | None = None,
+    within_s: float = READY_S,
 ) -> None:
     """Until every node has been heard of. Raises `ServerFailed` with the log of one that was not.
 
     ``logs`` is where the places' logs go when the fleet ends.
     """
     wanted = {place.name: place for place in fleet.places if place.kind != "cloud"}
-    deadline = time.monotonic() + READY_S
+    deadline = time.monotonic() + within_s
     heard: set[str] = set()
     while time.monotonic() < deadline:
         for place in fleet.places:

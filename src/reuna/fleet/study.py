@@ -90,6 +90,7 @@ def prepared(ask: Ask) -> Ask:
         settings = settings_for(found, name, found.seeds[0])
         least = max(1, math.ceil(settings.quorum * len(names) - 1e-9))
         strategy(name).check_rows(settings.settings, least)
+        strategy(name).check_encoding(settings.encoding)
     return found
 
 

@@ -94,6 +94,8 @@ def params(told: Mapping[str, Any]) -> dict[str, str]:
     if "grid" in told:
         found["round.grid_bits"] = told["grid"]["bits"]
         found["round.grid_exponent"] = told["grid"]["exponent"]
+    if told.get("encoding"):
+        found |= {f"round.{name}": value for name, value in told["encoding"].items()}
     own = {f"settings.{name}": value for name, value in told.get("settings", {}).items()}
     return {k: v if isinstance(v, str) else json.dumps(v) for k, v in {**found, **own}.items()}
 

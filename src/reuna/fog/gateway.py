@@ -32,6 +32,7 @@ from reuna.adapters.tls import KeyPair, client_context, server_context
 from reuna.adapters.trust_store import TrustStore
 from reuna.core.errors import BadMessage
 from reuna.core.figures import Figure
+from reuna.core.mqtt_listener import MqttListener
 from reuna.core.ports import Clock
 from reuna.core.records import Event, Hello, Identity
 from reuna.exchange.admission import Admission, alarm_fields, node_fields
@@ -43,11 +44,15 @@ from reuna.exchange.intake import Intake
 from reuna.exchange.link import EgressSettings
 from reuna.exchange.news import NewsDesk, Published
 from reuna.exchange.parent import address_of, host_of
+from reuna.exchange.predict import Confines
 from reuna.exchange.presence import Presence
 from reuna.exchange.room import tell_durability
 from reuna.exchange.rounds import Rounds
+from reuna.exchange.sandbox_settings import sandbox_limits
 from reuna.exchange.stored import keep_stored
+from reuna.fog.answer import FogAnswers, Place
 from reuna.fog.figures import collect
+from reuna.fog.machines import machines_of
 from reuna.fog.stock import Stock
 from reuna.fog.train import Combiner
 from reuna.trust.enrolment import Node
@@ -76,7 +81,8 @@ async def _run(settings: dict[str, Any], changes: Changes, stack: AsyncExitStack
     listener = await listening(settings["metrics.listen"], clock)
     door = Door(settings, "edge", folder, lambda _invite: settings_of_an_edge(settings))
     stack.callback(door.register.close)
-    nats = await start_nats(settings, folder, door.admission.names, stack)
+    machines = machines_of(settings)
+    nats = await start_nats(settings, folder, door.admission.names, stack, machines)
     serving, dialling = _site_server_context(settings), client_context(*_site(settings), ("gateway", name))
     bus = await NatsBus.connect(nats_url(settings), dialling, name)
     stack.push_async_callback(bus.close)
@@ -92,6 +98,7 @@ async def _run(settings: dict[str, Any], changes: Changes, stack: AsyncExitStack
     await egress.listen(combiner.on_plan)
     await egress.start()
     stack.push_async_callback(egress.stop)
+    adviser = _adviser(settings, folder, known, stock, egress)
     server = await serve_depot(
         intake,
         settings["listen.host"],
@@ -99,8 +106,10 @@ async def _run(settings: dict[str, Any], changes: Changes, stack: AsyncExitStack
         serving,
         admit=door.admission.admit,
         witness=SiteWitness(egress),
+        adviser=adviser,
     )
     stack.push_async_callback(server.stop)
+    _keep_answering(adviser, stack)
     stack.callback(tell_durability, log, {"spool": spool})
     stack.push_async_callback(combiner.stop)
     if listener is not None:
@@ -122,7 +131,7 @@ async def _run(settings: dict[str, Any], changes: Changes, stack: AsyncExitStack
     hear = partial(_hello, door.admission, combiner, news, presence)
     await bus.subscribe("hello.>", hear)
     await bus.follow("event.>", "up", lambda subject, data: _pass_event(egress, subject, data))
-    desk = Desk(settings, nats, server, combiner, presence)
+    desk = Desk(settings, nats, server, combiner, presence, machines)
     await door.keep(_site(settings), [serving, dialling], desk.on_names, desk.on_files, stack)
     taking = asyncio.create_task(_take_changes(changes, door.admission))
     stack.callback(taking.cancel)
@@ -132,6 +141,36 @@ async def _run(settings: dict[str, Any], changes: Changes, stack: AsyncExitStack
     stack.callback(starting.cancel)
     log.info("ready")
     await presence.keep()
+
+
+def _keep_answering(adviser: FogAnswers | None, stack: AsyncExitStack) -> None:
+    """Until the stack ends."""
+    if adviser is not None:
+        answering = asyncio.create_task(adviser.keep())
+        answering.add_done_callback(_said)
+        stack.push_async_callback(_ended, answering)
+
+
+def _said(task: asyncio.Task[None]) -> None:
+    """What ended by a fault of ours is in the log, whole."""
+    if not task.cancelled() and task.exception() is not None:
+        log.error("no window is answered any more", exc_info=task.exception())
+
+
+async def _ended(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+def _adviser(
+    settings: dict[str, Any], folder: Path, known: TrustStore, stock: Stock, egress: EgressProcess
+) -> FogAnswers | None:
+    """What answers windows of the edges; None where nobody gave it tables to scale by."""
+    if not settings["inference.data"]:
+        return None
+    confines = Confines(sandbox_limits(settings), settings["sandbox.min_level"])
+    place = Place(settings["name"], folder, Path(settings["inference.data"]).absolute(), confines)
+    return FogAnswers(place, known, stock.get, egress, SystemClock(), ThreadOffload())
 
 
 class Desk:
@@ -144,7 +183,9 @@ class Desk:
         server: DepotServer,
         combiner: Combiner,
         presence: Presence,
+        machines: MqttListener | None = None,
     ) -> None:
+        self._machines = machines
         self._settings = settings
         self._nats = nats
         self._server = server
@@ -156,10 +197,10 @@ class Desk:
         self._server.recheck()
         self._combiner.edges = names
         self._presence.changed()
-        await self._nats.reload(leaf_config(self._settings, names))
+        await self._nats.reload(leaf_config(self._settings, names, self._machines))
 
     async def on_files(self) -> None:
-        await self._nats.reload(leaf_config(self._settings, self._combiner.edges))
+        await self._nats.reload(leaf_config(self._settings, self._combiner.edges, self._machines))
 
 
 async def _take_changes(changes: Changes, admission: Admission) -> None:
@@ -248,11 +289,15 @@ def settings_of_an_edge(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 async def start_nats(
-    settings: dict[str, Any], folder: Path, edges: Collection[str], stack: AsyncExitStack
+    settings: dict[str, Any],
+    folder: Path,
+    edges: Collection[str],
+    stack: AsyncExitStack,
+    machines: MqttListener | None = None,
 ) -> NatsServer:
     """The site's nats-server, kept running."""
     binary = find_server(Path(settings["nats_server"]) if settings["nats_server"] else None)
-    server = NatsServer(binary, leaf_config(settings, edges), folder / "nats")
+    server = NatsServer(binary, leaf_config(settings, edges, machines), folder / "nats")
     await server.start()
     stack.push_async_callback(server.stop)
     watching = asyncio.create_task(keep_stored(server, SystemClock(), log))
@@ -260,8 +305,10 @@ async def start_nats(
     return server
 
 
-def leaf_config(settings: Mapping[str, Any], edges: Collection[str]) -> LeafConfig:
-    """The site's server: account SITE for the edges, OUT for the link to the hub."""
+def leaf_config(
+    settings: Mapping[str, Any], edges: Collection[str], machines: MqttListener | None
+) -> LeafConfig:
+    """The site's server: account SITE for the edges, OUT for the link to the hub, and one for machines."""
     return LeafConfig(
         fleet=settings["fleet"],
         name=settings["name"],
@@ -270,6 +317,7 @@ def leaf_config(settings: Mapping[str, Any], edges: Collection[str]) -> LeafConf
         port=settings["listen.nats_port"],
         tls=KeyPair(*_site(settings)),
         hub=settings["parent.leaf"],
+        machines=machines,
         uplink=KeyPair(
             Path(settings["tls.certificate"]), Path(settings["tls.key"]), Path(settings["tls.authority"])
         ),

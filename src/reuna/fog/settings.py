@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from reuna.core.mqtt_listener import USER
 from reuna.core.settings import (
     METRICS,
     PORT_OR_NONE,
@@ -13,6 +14,7 @@ from reuna.core.settings import (
     address_or_none,
     between,
 )
+from reuna.exchange.sandbox_settings import SANDBOX
 
 FOG: tuple[Option, ...] = (
     Option("fleet", str, REQUIRED, "name of the fleet, as in the certificates"),
@@ -22,6 +24,17 @@ FOG: tuple[Option, ...] = (
     Option("listen.host", str, "127.0.0.1", "address the edges reach"),
     Option("listen.nats_port", int, REQUIRED, "TCP port of the site's nats-server", check=TCP_PORT),
     Option("listen.freight_port", int, REQUIRED, "TCP port of the freight server", check=TCP_PORT),
+    Option(
+        "mqtt.listen_port",
+        int,
+        0,
+        "TCP port where machines of the site come by MQTT with TLS; 0: none do",
+        check=PORT_OR_NONE,
+    ),
+    Option("mqtt.connections", int, 64, "how many of them at once", check=between(1, 4096)),
+    Option("mqtt.payload", int, 65_536, "largest message of theirs", "bytes", between(64, 1_000_000)),
+    Option("mqtt.store_mib", int, 32, "what the server may keep of them", "MiB", between(4, 4096)),
+    Option("mqtt.users", dict, {}, "who of them signs in, and its topics", each=USER),
     Option("parent.name", str, "cloud", "name of the cloud"),
     Option(
         "parent.leaf",
@@ -62,6 +75,14 @@ FOG: tuple[Option, ...] = (
         "host:port where this fog renews its certificates; empty: it does not",
         check=address_or_none,
     ),
+    Option(
+        "inference.data",
+        str,
+        "",
+        "folder with the tables that releases at this fog scale by; empty: none answers here",
+        there="folder",
+    ),
+    *SANDBOX,
     Option("nats_server", str, "", "path of a nats-server; empty: the system's or the wheel's"),
     Option("announce_s", float, 1.0, "how often an open round is announced again", "s", between(0.05, 60)),
     METRICS,

@@ -16,13 +16,12 @@ from reuna.core.errors import Corrupted, Refused
 from reuna.core.ports import Blob, Bus, Clock, Link, Offload
 from reuna.core.readiness import MANY, worse
 from reuna.core.records import Contribution, Hello, Member, Plan, Said
-from reuna.exchange.blocks import InBlocks
+from reuna.exchange.bodies import write_body
 from reuna.exchange.intake import Intake
 from reuna.exchange.room import when_there_is_room
 from reuna.exchange.rounds import Rounds
-from reuna.learn.grid import pack
 from reuna.loop import train
-from reuna.wire import CHECKS, PACKS, decode_plan, message_digest, packed
+from reuna.wire import PACKS, asks_for, decode_plan, message_digest, packed
 
 log = logging.getLogger("reuna.fog")
 NO_DIGEST = "0" * 64  #: of a body that is not written yet
@@ -47,8 +46,7 @@ class Combiner:
         self.name = name
         self.edges = frozenset(edges)
         self._heard: dict[str, float] = {}
-        self._older: set[str] = set()  #: edges that do not know what a check is
-        self._unpack: set[str] = set()  #: edges that read packed plans
+        self._speaks: dict[str, int] = {}  #: edge -> the newest protocol of its last hello
         self._link = link
         self._bus = bus
         self._intake = intake
@@ -73,8 +71,7 @@ class Combiner:
     async def on_hello(self, hello: Hello) -> None:
         """An edge is there (again): it gets the open plan at once."""
         self._heard[hello.node] = asyncio.get_running_loop().time()
-        (self._older.add if hello.protocol < CHECKS else self._older.discard)(hello.node)
-        (self._unpack.add if hello.protocol >= PACKS else self._unpack.discard)(hello.node)
+        self._speaks[hello.node] = hello.protocol
         if self._plan and self._intake.ask(hello.node) is not None:
             await self._announce(hello.node)
 
@@ -92,11 +89,11 @@ class Combiner:
 
     async def _announce(self, child: str) -> None:
         """Pass the plan down in the very bytes that the cloud signed."""
-        signed = packed(self._signed) if child in self._unpack else self._signed
+        signed = packed(self._signed) if self._speaks.get(child, 0) >= PACKS else self._signed
         await self._bus.publish(f"plan.{child}", signed)
 
     async def _combine(self, plan: Plan, data: bytes) -> None:
-        older = self._older if plan.task == "check" else frozenset[str]()
+        older = {edge for edge, newest in self._speaks.items() if newest < asks_for(plan)}
         began = self._clock.now()
         asked = {edge: data for edge in plan.cohort if edge in self.edges and edge not in older}
         closed = self._intake.open(asked) if asked else False
@@ -142,17 +139,11 @@ class Combiner:
     def _fold(self, row: Contribution, plan: Plan, rows: list[Contribution]) -> tuple[Contribution, Blob]:
         """The sum's manifest and its body."""
         draft = train.with_sum(row, plan, rows, NO_DIGEST)
-        writer = self._intake.spool.begin(draft)
-        for values in self._intake.sum(rows, plan.params):  # whole blocks, but for the last
-            writer.write(pack(values, draft.width))
-        body = writer.seal()
-        return msgspec.structs.replace(draft, digest=body.digest), body
+        begin = self._intake.spool.begin
+        return write_body(draft, train.packs(plan), lambda: self._intake.sum(rows, plan.params), begin)
 
     def _gather(self, row: Contribution, plan: Plan, rows: list[Contribution]) -> tuple[Contribution, Blob]:
         """The same of the updates as they came, where the cloud has to see each."""
         draft = train.with_updates(row, plan, rows, NO_DIGEST)
-        writer = InBlocks(self._intake.spool.begin(draft))
-        for values in self._intake.values(rows):
-            writer.write(pack(values, draft.width))
-        body = writer.seal()
-        return msgspec.structs.replace(draft, digest=body.digest), body
+        begin = self._intake.spool.begin
+        return write_body(draft, train.packs(plan), lambda: self._intake.values(rows), begin)

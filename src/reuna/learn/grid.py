@@ -30,7 +30,7 @@ _WHOLE = {width: np.dtype(f"<i{width}") for width in (1, 2, 4, 8)}
 _SPLIT = {3: (2, 1), 5: (4, 1), 6: (4, 2)}  #: bytes of the low and the high part
 WIDTHS = tuple(sorted((*_WHOLE, *_SPLIT)))  #: bytes per integer on the wire
 LOT = 65_536  #: integers written together: whole 64 KiB blocks at every width
-BITS = (8, 16, 32)  #: grids a plan may choose
+BITS = (4, 8, 16, 32)  #: grids a plan may choose
 EXPONENTS = range(-60, 31)
 
 
@@ -56,7 +56,7 @@ def largest_sum(grid: Grid, max_weight: int, capacity: int) -> int:
 
 def update_width(grid: Grid) -> int:
     """Bytes per integer of a single update."""
-    return grid.bits // 8
+    return -(-grid.bits // 8)
 
 
 def sum_width(grid: Grid, max_weight: int, capacity: int) -> int:

@@ -31,7 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reuna.core.errors import PlanError
-from reuna.core.records import Setting
+from reuna.core.records import Encoding, Setting
 from reuna.learn.robust import CENTRE, FOLDS, Fold
 
 Vector = NDArray[np.float32]
@@ -72,6 +72,15 @@ class Strategy:
         """Raises `PlanError` when a round may have the updates of so few nodes that it cannot be folded."""
         if self.fold is not None:
             self.fold.check_rows(self.server_settings(settings), rows)
+
+    def check_encoding(self, encoding: Encoding | None) -> None:
+        """Raises `PlanError` when updates come in a form that cannot be folded."""
+        if self.fold is not None and encoding is not None and encoding.keep < 1:
+            raise PlanError(
+                f"round.keep is {encoding.keep}, and {self.name} has to see whole updates: of what most "
+                "nodes do not send nothing would be learnt",
+                "Set round.keep = 1, or choose another strategy.name.",
+            )
 
 
 def _average(

@@ -10,13 +10,15 @@ import hashlib
 import math
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
 import msgspec
 
 from reuna.core.errors import PlanError, RunProblem
-from reuna.core.records import Grid, Plan, RunSpec, Setting, Task
+from reuna.core.records import Encoding, Grid, Plan, RunSpec, Setting, Task
 from reuna.learn.grid import check_grid
+from reuna.learn.rounding import check_encoding
 from reuna.learn.strategies import client_settings, strategy
 from reuna.wire import encode
 
@@ -60,6 +62,38 @@ def check_spec(spec: RunSpec) -> None:
         raise PlanError(f"deadline_s is {spec.deadline_s}; it must be above 0")
     strategy(spec.strategy).check_rows(spec.settings, quorum_of(spec))
     check_grid(spec.grid, spec.max_weight, len(edges))
+    check_encoding(spec.encoding, spec.grid)
+    strategy(spec.strategy).check_encoding(spec.encoding)
+
+
+class Step(NamedTuple):
+    """The difference between the models before and after a round, as a blob."""
+
+    base: str
+    digest: str
+    size: int
+
+
+NO_STEP = Step("", "", 0)
+
+
+class Going(NamedTuple):
+    """What the rounds before leave to a round, beside the model.
+
+    ``carried``: for each edge the last round in which it counted, with error feedback; ``step`` to the model;
+    ``exponent`` of the grid, None for that of the run.
+    """
+
+    carried: Mapping[str, int] = {}
+    step: Step = NO_STEP
+    exponent: int | None = None
+
+    def grid(self, spec: RunSpec) -> Grid:
+        """The round's grid."""
+        return spec.grid if self.exponent is None else Grid(spec.grid.bits, self.exponent)
+
+
+BEGINNING = Going()
 
 
 class Built(msgspec.Struct, frozen=True):
@@ -77,6 +111,7 @@ class Built(msgspec.Struct, frozen=True):
     max_weight: int
     local: bool
     settings: dict[str, Setting]
+    encoding: Encoding | None = None
 
 
 def check_built(spec: RunSpec, code: str, plan: Built) -> None:
@@ -132,8 +167,10 @@ def round_plan(
     model: str,
     inline: bytes | None = None,
     before: str = "",
+    going: Going = BEGINNING,
 ) -> Plan:
     """What the round asks of one fog and the edges under it."""
+    cohort = tuple(sorted(spec.fogs[fog]))
     return Plan(
         run=spec.run,
         round=round,
@@ -142,10 +179,10 @@ def round_plan(
         model=model,
         model_size=spec.model_size,
         params=spec.params,
-        cohort=tuple(sorted(spec.fogs[fog])),
+        cohort=cohort,
         quorum=quorum_of(spec),
         deadline_s=spec.deadline_s,
-        grid=spec.grid,
+        grid=going.grid(spec),
         max_weight=spec.max_weight,
         capacity=size_of(spec),
         seed=spec.seed,
@@ -155,7 +192,21 @@ def round_plan(
         inline=inline,
         before=before,
         combine="sum" if strategy(spec.strategy).fold is None else "singly",
+        encoding=spec.encoding,
+        carried={edge: going.carried[edge] for edge in cohort if edge in going.carried},
+        base=going.step.base if inline is None else "",
+        step=going.step.digest if inline is None else "",
+        step_size=going.step.size if inline is None else 0,
     )
+
+
+def carried_after(
+    spec: RunSpec, carried: Mapping[str, int], number: int, counted: Iterable[str]
+) -> dict[str, int]:
+    """For each edge the last round in which it counted; nothing without error feedback."""
+    if spec.encoding is None or not spec.encoding.feedback:
+        return {}
+    return {**carried, **dict.fromkeys(counted, number)}
 
 
 def learner_settings(spec: RunSpec) -> dict[str, Setting]:
@@ -164,20 +215,36 @@ def learner_settings(spec: RunSpec) -> dict[str, Setting]:
 
 
 def shared(plan: Plan) -> str:
-    """Digest of what a round asks of every fog alike: all of its plan but whom it is for and which attempt.
+    """Digest of what a round asks of every fog alike: not whom, in which attempt, or how the model travels.
 
     The round before is in it, and so all rounds before.
     """
-    common = encode(msgspec.structs.replace(plan, cohort=(), attempt=0, inline=None))
+    alike = {
+        "cohort": (),
+        "attempt": 0,
+        "inline": None,
+        "carried": {},
+        "base": "",
+        "step": "",
+        "step_size": 0,
+    }
+    common = encode(msgspec.structs.replace(plan, **alike))
     return hashlib.sha256(common).hexdigest()
 
 
 def plans(
-    spec: RunSpec, round: int, attempt: int, task: Task, model: str, inline: bytes | None, before: str = ""
+    spec: RunSpec,
+    round: int,
+    attempt: int,
+    task: Task,
+    model: str,
+    inline: bytes | None,
+    before: str = "",
+    going: Going = BEGINNING,
 ) -> dict[str, bytes]:
-    """The bytes of each fog's plan."""
+    """The bytes of each fog's plan. A model that rides in it needs no step."""
     return {
-        fog: encode(round_plan(spec, fog, round, attempt, task, model, inline, before))
+        fog: encode(round_plan(spec, fog, round, attempt, task, model, inline, before, going))
         for fog in sorted(spec.fogs)
     }
 

@@ -93,7 +93,7 @@ def admit(
 def _check_shape(plan: Plan, manifest: Contribution) -> None:
     if manifest.kind == "report":
         body = (manifest.params, manifest.width, manifest.size, manifest.weight, manifest.digest)
-        if body != (0, 0, 0, 0, ""):
+        if body != (0, 0, 0, 0, "") or manifest.packed:
             _refuse("shape", f"{manifest.sender} sent a report with a body")
         return
     if plan.task != "train":
@@ -102,12 +102,14 @@ def _check_shape(plan: Plan, manifest: Contribution) -> None:
     if manifest.params != plan.params or manifest.width not in WIDTHS or manifest.width > widest:
         found = f"{manifest.params} values of {manifest.width} bytes"
         _refuse("shape", f"{manifest.sender} sent {found}, asked are {plan.params} of at most {widest}")
-    bodies = 1
+    plain = plan.params * manifest.width
     if manifest.kind == "updates":
-        bodies = len(taking_part([manifest]))
+        plain *= updates_in(manifest)
         if manifest.width not in SINGLE_WIDTHS:
             _refuse("shape", f"{manifest.sender} sent updates of {manifest.width} bytes a value")
-    if manifest.size != plan.params * manifest.width * bodies:
+    if manifest.packed and not packs(plan):
+        _refuse("shape", f"{manifest.sender} sent a packed body where none is asked")
+    if not 0 < manifest.size < plain if manifest.packed else manifest.size != plain:
         _refuse("oversized", f"{manifest.sender} announced {manifest.size} bytes")
 
 
@@ -318,7 +320,7 @@ def with_sum(row: Contribution, plan: Plan, rows: Iterable[Contribution], digest
 
     The sum is as wide as the widths of its parts need, at most as wide as the plan's largest sum.
     """
-    bound = sum(part.multiplier * 2 ** (8 * part.width - 1) for part in parts(rows))
+    bound = sum(part.multiplier * most(plan, part.source) for part in parts(rows))
     width = narrowest(min(bound, largest_sum(plan.grid, plan.max_weight, plan.capacity)))
     return _with_body(row, plan, "partial", width, 1, digest)
 
@@ -350,6 +352,17 @@ def _with_body(
     )
 
 
+def most(plan: Plan, row: Contribution) -> int:
+    """No integer of a row's body is larger in size, by its width and by the grid."""
+    bits = 8 * row.width
+    return int(2 ** ((min(bits, plan.grid.bits) if row.kind == "update" else bits) - 1))
+
+
+def updates_in(manifest: Contribution) -> int:
+    """Updates, or sums, that stand one after the other in a body."""
+    return len(taking_part([manifest])) if manifest.kind == "updates" else 1
+
+
 def parts(rows: Iterable[Contribution]) -> list[Part[Contribution]]:
     """What is summed: every row with a body, an update times its weight."""
     with_body = sorted((row for row in rows if row.kind != "report"), key=lambda row: row.sender)
@@ -375,6 +388,16 @@ def absence(node: str, error: ReunaError) -> Member:
 def work(plan: Plan) -> Work:
     """What a plan has a bundle do with a site's data."""
     return Work(plan.run, plan.bundle, "evaluation" if plan.task == "evaluate" else "training")
+
+
+def packs(plan: Plan) -> bool:
+    """Whether bodies may come packed."""
+    return plan.encoding is not None and plan.encoding.packed
+
+
+def in_lots(manifest: Contribution, digest: str, size: int) -> Contribution:
+    """The manifest with a body that is packed."""
+    return msgspec.structs.replace(manifest, digest=digest, size=size, packed=True)
 
 
 def answer(plan: Plan, plan_digest: str, member: Member, digest: str = "", width: int = 0) -> Contribution:

@@ -78,6 +78,7 @@ class Crew:
         loop = asyncio.get_running_loop()
         assert isinstance(loop, VirtualLoop)
         self._fleet = fleet
+        fleet.steps = False  # the processes share memory in which whole models lie
         loop.outside = self._look
         for fog in self._place:
             bus = fleet.hub.connect(fog)

@@ -32,6 +32,7 @@ from reuna.edge.ready import Looked
 from reuna.edge.train import Fitted, Trainer
 from reuna.exchange.egress import Egress
 from reuna.exchange.intake import Intake
+from reuna.exchange.leftovers import Leftovers
 from reuna.exchange.meter import CountedFlows
 from reuna.exchange.presence import Presence
 from reuna.fog.train import Combiner
@@ -39,7 +40,7 @@ from reuna.sim.bus import MemoryBroker, MemoryBus
 from reuna.sim.clock import InPlace
 from reuna.sim.freight import MemoryFreight, Weather
 from reuna.sim.lives import Incarnation, Killed, SimLink
-from reuna.sim.storage import MemoryBlob, MemoryBlobs, MemorySpool
+from reuna.sim.storage import MemoryBlob, MemoryBlobs, MemoryIndex, MemorySpool
 from reuna.trust.requests import vouched, without_roster
 from reuna.wire import VERSION, decode, digest_bytes, unpacked
 
@@ -243,6 +244,8 @@ class Disk:
     blobs: MemoryBlobs = field(default_factory=MemoryBlobs)
     spool: MemorySpool = field(default_factory=MemorySpool)
     outbox: MemorySpool = field(default_factory=MemorySpool)
+    leftovers: MemoryBlobs = field(default_factory=MemoryBlobs)
+    unsent: MemoryIndex = field(default_factory=MemoryIndex)
 
     @property
     def full(self) -> bool:
@@ -250,16 +253,16 @@ class Disk:
 
     def fill(self) -> None:
         """Not one byte more, until `clear`."""
-        for part in (self.blobs, self.spool, self.outbox):
+        for part in (self.blobs, self.spool, self.outbox, self.leftovers):
             part.disk.fill()
 
     def clear(self) -> None:
         """Room again."""
-        for part in (self.blobs, self.spool, self.outbox):
+        for part in (self.blobs, self.spool, self.outbox, self.leftovers):
             part.disk.capacity = None
 
     def crash(self, power: bool) -> None:
-        for part in (self.blobs, self.spool, self.outbox):
+        for part in (self.blobs, self.spool, self.outbox, self.leftovers):
             part.crash(power)
 
 
@@ -317,6 +320,7 @@ class SimFleet:
         self._spec: RunSpec | None = None
         self.outcome: asyncio.Future[Outcome] | None = None
         self.running = False
+        self.steps = True  #: whether models go down as their differences where that is smaller
         self.checks: Checks | None = None  #: of the cloud's present life
         for node in ("cloud", *fogs, *(edge for edges in fogs.values() for edge in edges)):
             self.disks[node] = Disk()
@@ -406,7 +410,9 @@ class SimFleet:
         spool = guard(disk.spool, life, faults, SPOOL_EFFECTS)
         intake = Intake("cloud", blobs, spool, None, self._announce_s, patience=1.25)
         planner = Planner(bus, intake, unsealed)
-        conductor = Conductor("cloud", planner, intake, blobs, self._clock, InPlace(), self._report)
+        conductor = Conductor(
+            "cloud", planner, intake, blobs, self._clock, InPlace(), self._report, self.steps
+        )
         self.checks = Checks("cloud", planner, intake, conductor.turn, InPlace())
         self.depots["cloud"] = intake
         await bus.subscribe("hello.>", lambda _s, data: planner.on_hello(decode(Hello, data)))
@@ -499,6 +505,7 @@ class SimFleet:
             unsealed,
             without_roster,
             vouched,
+            Leftovers(guard(disk.leftovers, life, faults, BLOB_EFFECTS), disk.unsent),
         )
 
     def _depot(self, node: str) -> Depot:

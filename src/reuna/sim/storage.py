@@ -11,6 +11,7 @@ from collections.abc import Collection
 from reuna.core.errors import Corrupted, DiskFull, Refused, Unreachable
 from reuna.core.ports import Blob
 from reuna.core.records import Contribution
+from reuna.exchange.leftovers import Index, Leftovers
 from reuna.wire import BlockHasher, digest_bytes
 
 ROW = 1  #: bytes that a row is counted with
@@ -122,6 +123,24 @@ class MemoryWriter:
     def abandon(self) -> None:
         self._blobs.disk.give_back(len(self._data))
         self._data.clear()
+
+
+class MemoryIndex:
+    """The `Kept` port of `reuna.exchange.leftovers`."""
+
+    def __init__(self) -> None:
+        self._value: Index = {}
+
+    def read(self) -> Index:
+        return {run: dict(rounds) for run, rounds in self._value.items()}
+
+    def write(self, value: Index) -> None:
+        self._value = {run: dict(rounds) for run, rounds in value.items()}
+
+
+def no_leftovers() -> Leftovers:
+    """Of a node that has sent all there was."""
+    return Leftovers(MemoryBlobs(), MemoryIndex())
 
 
 class MemorySpool:

@@ -119,7 +119,8 @@ def _signing(policy: Policy) -> str:
 def _names(rule: FlowRule) -> str:
     if rule.names is None:
         return ""
-    return "metrics of any name" if ANY in rule.names else f"only the metrics {_list(rule.names)}"
+    what = "signals" if rule.kind == "window" else "metrics"
+    return f"{what} of any name" if ANY in rule.names else f"only the {what} {_list(rule.names)}"
 
 
 def _privacy(rule: FlowRule) -> Iterator[str]:

@@ -124,7 +124,8 @@ def _names(policy: Policy, state: State, rule: FlowRule, request: Request) -> St
     if rule.names is None or ANY in rule.names:
         return None
     others = sorted(set(request.metrics) - set(rule.names))
-    return Stop("names", f"the metric {others[0]!r:.80} is not on the rule's list") if others else None
+    what = "signal" if request.kind == "window" else "metric"
+    return Stop("names", f"the {what} {others[0]!r:.80} is not on the rule's list") if others else None
 
 
 def _values(policy: Policy, state: State, rule: FlowRule, request: Request) -> Stop | None:

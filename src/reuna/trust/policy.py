@@ -30,6 +30,7 @@ KINDS: dict[str, str] = {
     "metric": "results of training and tests: named numbers, counts and who took part",
     "statistic": "counts, histograms and drift sketches over many rows, and a keyed fingerprint of the data",
     "prediction": "answers of a model",
+    "window": "the signals of single windows that the model at the node is unsure of, for its own fog",
     "log": "events and errors of a node, and which releases it holds",
     "raw": "rows of data",
     "presence": "that a node is there, asks for work, and fetches models",

@@ -251,15 +251,15 @@ SECTIONS: dict[str, tuple[Key, ...]] = {
             "rounds of this kind begun on one day, UTC",
             False,
             _at_least(0),
-            (*NUMBERS, "prediction"),
+            (*NUMBERS, "prediction", "window"),
         ),
         Key(
             "names",
             "texts",
-            'metrics that may leave; `["*"]`: any',
+            'metrics that may leave, or signals of a window; `["*"]`: any',
             False,
-            _each(_any_or_word, "metric"),
-            ("metric",),
+            _each(_any_or_word, "name"),
+            ("metric", "window"),
         ),
         Key(
             "max_values_per_round",
@@ -267,7 +267,7 @@ SECTIONS: dict[str, tuple[Key, ...]] = {
             "numbers of one round",
             False,
             _at_least(0),
-            ("metric", "statistic", "prediction"),
+            ("metric", "statistic", "prediction", "window"),
         ),
         Key(
             "min_cell",

@@ -180,6 +180,12 @@ class _Reader:
                 )
         if kind == "raw" and to:
             self.complain((*path, "to"), f"{show((*path, 'to'))} must be empty: rows of data never leave")
+        for name in to if kind == "window" else ():
+            if "/gateway/" not in str(recipients.get(name, "/gateway/")):
+                self.complain(
+                    (*path, "to"),
+                    f"{show((*path, 'to'))} names {name}: a window may go to the site's own fog alone",
+                )
         for kinds, needed in ((("model_update", "statistic"), "protection"), (("metric",), "names")):
             if kind in kinds and to and needed not in flow:
                 self.complain(path, f"{show((*path, needed))} is missing: a rule for {kind} must state it")

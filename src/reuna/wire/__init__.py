@@ -8,11 +8,13 @@
 
 from reuna.wire.codec import (
     CHECKS,
+    ENCODES,
     LIMITS,
     OLDEST,
     PACKS,
     VERSION,
     agreed,
+    asks_for,
     decode,
     decode_plan,
     encode,
@@ -34,6 +36,7 @@ from reuna.wire.packing import packed, unpacked
 __all__ = [
     "BLOCK",
     "CHECKS",
+    "ENCODES",
     "HASH_SIZE",
     "LIMITS",
     "LOT",
@@ -42,6 +45,7 @@ __all__ = [
     "VERSION",
     "BlockHasher",
     "agreed",
+    "asks_for",
     "block_hash",
     "decode",
     "decode_plan",

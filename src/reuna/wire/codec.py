@@ -20,13 +20,18 @@ import msgspec
 from reuna.core.errors import BadMessage
 from reuna.core.foreign import UNREADABLE
 from reuna.core.records import Contribution, Event, Hello, News, Plan, Receipt, RunSpec, ShownHead
+from reuna.core.second import Doubtful, Opinions
 
-VERSION = 2  #: protocol number. 2: a hello says which its node speaks; plans of the task check; packed ones
+VERSION = 3  #: protocol number. 2: a hello says which its node speaks; plans of the task check; packed ones.
+#: 3: encoded updates (`reuna.core.records.Encoding`); differences of models
 OLDEST = VERSION - 1  #: the oldest protocol that is still spoken; nodes are upgraded from the top down
 CHECKS = 2  #: the protocol from which on a node understands plans of the task ``check``
 PACKS = 2  #: the same of plans that come packed (`reuna.wire.packing`)
+ENCODES = 3  #: the same of plans with an encoding
+#: The oldest protocol whose bytes are read.
+FIRST = 1
 
-#: Largest encoded message of each type, in bytes. NATS carries at most 1 MB.
+#: Largest encoded message of each type, in bytes. NATS carries at most 1 MB; the last two go over HTTPS.
 LIMITS: dict[type[msgspec.Struct], int] = {
     Plan: 1_000_000,
     Contribution: 1_000_000,
@@ -36,6 +41,8 @@ LIMITS: dict[type[msgspec.Struct], int] = {
     RunSpec: 1_000_000,
     ShownHead: 16_384,
     News: 64,
+    Doubtful: 3_500_000,
+    Opinions: 4_000_000,
 }
 
 _TAGS: dict[type[msgspec.Struct], int] = {
@@ -47,13 +54,29 @@ _TAGS: dict[type[msgspec.Struct], int] = {
     RunSpec: 6,
     ShownHead: 7,
     News: 8,
+    Doubtful: 9,
+    Opinions: 10,
 }
-#: Since which protocol each type of message is as it is now: the first byte of its bytes.
+#: Since which protocol each type of message is as it is now, but for what `since` says.
 SINCE: dict[type[msgspec.Struct], int] = dict.fromkeys(_TAGS, 1)
 _ENCODER = msgspec.msgpack.Encoder(order="deterministic")
 _DECODERS = {kind: msgspec.msgpack.Decoder(kind) for kind in LIMITS}
 
 M = TypeVar("M", bound=msgspec.Struct)
+
+
+def since(message: msgspec.Struct) -> int:
+    """The oldest protocol that reads a message rightly."""
+    if isinstance(message, Plan | RunSpec) and message.encoding is not None:
+        return ENCODES
+    if isinstance(message, Contribution) and message.packed:
+        return ENCODES
+    return SINCE[type(message)]
+
+
+def asks_for(plan: Plan) -> int:
+    """The oldest protocol whose nodes know what a plan asks."""
+    return max(since(plan), CHECKS if plan.task == "check" else FIRST)
 
 
 def encode(message: msgspec.Struct) -> bytes:
@@ -62,7 +85,7 @@ def encode(message: msgspec.Struct) -> bytes:
     Raises `BadMessage` when it would be larger than its limit.
     """
     kind = type(message)
-    data = bytes((SINCE[kind], _TAGS[kind])) + _ENCODER.encode(message)
+    data = bytes((since(message), _TAGS[kind])) + _ENCODER.encode(message)
     if len(data) > LIMITS[kind]:
         raise BadMessage(f"{kind.__name__} of {len(data)} bytes is over its limit of {LIMITS[kind]}")
     return data
@@ -75,8 +98,8 @@ def decode(kind: type[M], data: bytes) -> M:
     """
     if len(data) > LIMITS[kind]:
         raise BadMessage(f"{kind.__name__} of {len(data)} bytes is over its limit of {LIMITS[kind]}")
-    if len(data) < 2 or not OLDEST <= data[0] <= VERSION:
-        spoken = f"{OLDEST} to {VERSION}"
+    if len(data) < 2 or not FIRST <= data[0] <= VERSION:
+        spoken = f"{FIRST} to {VERSION}"
         raise BadMessage(f"expected {kind.__name__} of protocol {spoken}, got {data[:1].hex() or 'nothing'}")
     if data[1] != _TAGS[kind]:
         raise BadMessage(f"expected {kind.__name__}, got a message of type {data[1]}")
@@ -90,7 +113,7 @@ def agreed(oldest: int, newest: int) -> int | None:
     """The protocol that we and a node that speaks ``oldest`` to ``newest`` speak; None when there is none.
 
     >>> agreed(1, 1), agreed(2, 7), agreed(VERSION + 1, VERSION + 2)
-    (1, 2, None)
+    (None, 3, None)
     """
     best = min(newest, VERSION)
     return best if best >= max(oldest, OLDEST) else None

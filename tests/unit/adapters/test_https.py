@@ -34,6 +34,7 @@ from reuna.core.errors import (
 )
 from reuna.core.ports import Blob
 from reuna.core.records import Contribution, Member, Receipt
+from reuna.core.second import Doubtful, Opinion, Opinions, Window
 from reuna.sim.freight import PlainDepot
 from reuna.sim.storage import MemoryBlobs, MemoryDisk, MemorySpool
 from reuna.wire import BLOCK, LIMITS, block_hash, decode, encode
@@ -78,6 +79,19 @@ class Line:
             return True
 
 
+class Asked:
+    """A fog that notes who asks, and has an answer for some."""
+
+    def __init__(self) -> None:
+        self.by: list[str] = []
+
+    async def advise(self, peer: str, asked: Doubtful) -> Opinions:
+        self.by.append(peer)
+        if asked.project != "big":
+            raise Refused("no-model", "no such release")
+        return Opinions(7, peer, (Opinion(True, False, 1.0, (0.25, 0.75)),))
+
+
 @dataclass
 class Site:
     """A server over a depot in memory, and the certificates to reach it."""
@@ -86,6 +100,7 @@ class Site:
     depot: PlainDepot
     server: DepotServer
     lines: list[Line]
+    asked: Asked
 
     def context(self, name: str = PEER) -> ssl.SSLContext:
         pair = self.authority.pair("edge", name)
@@ -98,8 +113,8 @@ class Site:
         self.lines.append(made)
         return made
 
-    def freight(self) -> HttpsFreight:
-        return HttpsFreight("127.0.0.1", self.server.port, self.context(), MemoryBlobs())
+    def freight(self, name: str = PEER) -> HttpsFreight:
+        return HttpsFreight("127.0.0.1", self.server.port, self.context(name), MemoryBlobs())
 
 
 @pytest.fixture(scope="module")
@@ -119,8 +134,9 @@ def context_of(pair: KeyPair) -> ssl.SSLContext:
 async def served(authority: CertificateAuthority, stall_s: float) -> AsyncIterator[Site]:
     depot = PlainDepot(MemoryBlobs(), MemorySpool())
     context = context_of(authority.pair("fog", "fog-1"))
-    server = await serve_depot(depot, "127.0.0.1", 0, context, stall_s)
-    made = Site(authority, depot, server, [])
+    asked = Asked()
+    server = await serve_depot(depot, "127.0.0.1", 0, context, stall_s, adviser=asked)
+    made = Site(authority, depot, server, [], asked)
     async with asyncio.timeout(20):
         yield made
     for line in made.lines:
@@ -614,3 +630,50 @@ async def test_who_was_refused_what_stands_in_the_log(site: Site, caplog: pytest
     message = (2**31).to_bytes(4, "little")
     assert reason(await line.ask(put(len(message)), message)) == "oversized"
     assert f"refused {PEER}: oversized: a manifest of 2147483648 bytes" in caplog.text
+
+
+# --- windows -------------------------------------------------------------------------------------
+
+
+def doubtful(project: str = "big") -> bytes:
+    window = Window(0, 0, 2, {"a": (bytes(16), b"\1\1")})
+    return encode(Doubtful(project, 1.0, 10**9, {"a": "bar"}, (window,), 1.0))
+
+
+async def test_who_asks_about_windows_is_who_its_certificate_says(patient_site: Site) -> None:
+    for name in (PEER, "edge-2"):
+        freight = patient_site.freight(name)
+        assert decode(Opinions, await freight.advise(doubtful())).release == name
+        await freight.close()
+    assert patient_site.asked.by == [PEER, "edge-2"]
+
+
+async def test_a_fog_that_refuses_windows_says_why(patient_site: Site) -> None:
+    freight = patient_site.freight()
+    with pytest.raises(Refused) as told:
+        await freight.advise(doubtful("other"))
+    assert told.value.reason == "no-model"
+    await freight.close()
+
+
+@pytest.mark.parametrize("body", [b"", b"\1\x09\xff", encode(Opinions(7, "x", ()))])
+async def test_windows_that_cannot_be_read_reach_no_model(patient_site: Site, body: bytes) -> None:
+    line = await patient_site.line()
+    found = await line.ask(f"POST /v1/windows HTTP/1.1\nHost: x\nContent-Length: {len(body)}", body)
+    assert found.status == 422
+    assert patient_site.asked.by == []
+
+
+async def test_too_many_windows_are_refused_before_they_are_read(patient_site: Site) -> None:
+    line = await patient_site.line()
+    found = await line.ask(f"POST /v1/windows HTTP/1.1\nHost: x\nContent-Length: {LIMITS[Doubtful] + 1}")
+    assert found.status == 422
+    assert b"oversized" in found.body
+
+
+async def test_a_parent_that_answers_no_windows_is_unreachable_for_them(patient_site: Site) -> None:
+    patient_site.server._adviser = None
+    freight = patient_site.freight()
+    with pytest.raises(Unreachable, match="/v1/windows"):
+        await freight.advise(doubtful())
+    await freight.close()

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 from typer.testing import CliRunner
 
@@ -15,7 +16,7 @@ from reuna.adapters.answer_store import LIVE, SHADOW, AnswerStore
 from reuna.cli import app
 from reuna.core.errors import NotUsable
 from reuna.core.live import Mark
-from reuna.core.outcomes import Outcome, State
+from reuna.core.outcomes import Outcome, Second, State
 from reuna.core.sources import NS
 
 AT = 1_800_000_000 * NS
@@ -84,6 +85,28 @@ def test_scripts_get_json(store: AnswerStore, tmp_path: Path) -> None:
     assert found["counts"]["states"] == {"answered": 1, "mended": 1, "safe": 1}
     assert found["counts"]["graph_ms"]["p99"] == 0.5
     assert found["projects"] == {"pumps": {"next_ns": AT + 3 * NS, "passed": 7}}
+    store.close()
+
+
+def test_answers_say_where_they_were_decided_and_what_the_fog_did(store: AnswerStore, tmp_path: Path) -> None:
+    by_fog = msgspec.structs.replace(
+        outcome(4, why="unsure: confidence 0.6 is below 0.8"),
+        fog=Second("answered", "pumps-big", 7, "e", 0.0),
+    )
+    alone = msgspec.structs.replace(outcome(5), fog=Second("away", "pumps-big", own=1.0))
+    store.keep("pumps", Mark(AT, NS, 1, 1, 6), [(LIVE, by_fog), (LIVE, alone)], AT)
+    said = run(str(tmp_path))
+    assert "pumps-big 7" in said
+    assert "asked the fog: 1 answered, 1 away" in said
+    found = json.loads(run(str(tmp_path), "--json"))
+    assert [each["place"] for each in found["answers"]] == ["edge"] * 4 + ["fog", "edge"]
+    assert found["answers"][4]["fog"] == {
+        "word": "answered", "project": "pumps-big", "version": 7, "release": "e", "own": 0.0,
+    }  # fmt: skip
+    assert (found["counts"]["places"], found["counts"]["fog"]) == (
+        {"edge": 4, "fog": 1},
+        {"answered": 1, "away": 1},
+    )
     store.close()
 
 

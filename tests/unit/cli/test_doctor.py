@@ -1,4 +1,4 @@
-"""`reuna doctor`: each thing that can be wrong is found, and told with what to do."""
+"""`reuna doctor`: each thing that can be wrong with sources and sinks is found, and told with what to do."""
 
 from __future__ import annotations
 
@@ -158,3 +158,88 @@ def test_for_people_each_finding_has_its_next_step_below_it(tmp_path: Path, clos
     assert lines[1].split()[:3] == ["wrong", "port", "press:"]
     assert lines[2].split()[0] == "next:"
     assert lines[-1] == "1 wrong"
+
+
+def sinks(folder: Path, text: str, *words: str) -> tuple[int, dict[str, dict]]:
+    """`doctor`, of a file of sinks."""
+    return doctor(folder, text, *words)
+
+
+def test_a_folder_that_may_be_written_is_fine_and_made_by_nobody(tmp_path: Path) -> None:
+    status, found = sinks(
+        tmp_path, f'[sinks.a]\nkind = "file"\nfolder = "{tmp_path}/new/answers"\nmib = 2\nfile_mib = 1\n'
+    )
+    assert (status, found["folder"]["level"]) == (0, "fine")
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_folder_that_is_a_file_is_wrong(tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("")
+    status, found = sinks(tmp_path, f'[sinks.a]\nkind = "file"\nfolder = "{tmp_path}/taken/x"\n')
+    assert (status, found["folder"]["level"]) == (1, "wrong")
+
+
+def test_a_disk_too_small_for_a_sinks_files_is_doubtful(tmp_path: Path) -> None:
+    most = 1 << 24
+    _, found = sinks(tmp_path, f'[sinks.a]\nkind = "file"\nfolder = "{tmp_path}"\nmib = {most}\n')
+    assert found["folder"]["level"] == "doubtful"
+
+
+def test_a_webhooks_port_and_token_are_looked_at_and_nothing_is_sent(tmp_path: Path, device: int) -> None:
+    token = tmp_path / "token"
+    text = f'[sinks.a]\nkind = "webhook"\nurl = "http://127.0.0.1:{device}/x"\ntoken_file = "{token}"\n'
+    assert sinks(tmp_path, text)[1]["token"]["level"] == "wrong"
+    token.write_text("\n")
+    assert "no token" in sinks(tmp_path, text)[1]["token"]["what"]
+    token.write_text("secret\n")
+    token.chmod(0o644)
+    assert sinks(tmp_path, text)[1]["token"]["level"] == "doubtful"
+    token.chmod(0o640)
+    status, found = sinks(tmp_path, text)
+    assert (status, {each["level"] for each in found.values()}) == (0, {"fine"})
+    assert "secret" not in str(found)
+
+
+def test_a_webhook_where_nobody_listens_is_wrong(tmp_path: Path, closed: int) -> None:
+    status, found = sinks(tmp_path, f'[sinks.a]\nkind = "webhook"\nurl = "http://127.0.0.1:{closed}/x"\n')
+    assert (status, found["port"]["level"]) == (1, "wrong")
+
+
+def test_a_broker_that_does_not_let_us_write_is_found_when_we_may_send(tmp_path: Path) -> None:
+    (tmp_path / "acl").write_text("topic readwrite plant/ours\ntopic readwrite spBv1.0/g/NDATA/ours\n")
+    broker = Mosquitto(tmp_path, ["allow_anonymous true", f"acl_file {tmp_path / 'acl'}"])
+    broker.start()
+    try:
+        where = f'host = "127.0.0.1"\nport = {broker.port}\n'
+        for more, level in (("ours", "fine"), ("theirs", "wrong")):
+            for text in (
+                f'[sinks.a]\nkind = "mqtt"\n{where}topic = "plant/{more}"\n',
+                f'[sinks.a]\nkind = "sparkplug"\n{where}group = "g"\nnode = "{more}"\n',
+            ):
+                assert sinks(tmp_path, text)[0] == 0, "what is not asked is not found"
+                assert not [line for line in broker.log if "PUBLISH" in line]
+                status, found = sinks(tmp_path, text, "--send")
+                assert (found["broker"]["level"], found["topic"]["level"]) == ("fine", level)
+                assert status == (level == "wrong")
+                broker.log.clear()
+    finally:
+        broker.stop()
+
+
+def test_a_broker_that_does_not_let_us_in_is_wrong(tmp_path: Path) -> None:
+    broker = Mosquitto(tmp_path, ["allow_anonymous false"])
+    broker.start()
+    try:
+        text = f'[sinks.a]\nkind = "mqtt"\nhost = "127.0.0.1"\nport = {broker.port}\ntopic = "a"\n'
+        status, found = sinks(tmp_path, text)
+        assert (status, found["broker"]["level"]) == (1, "wrong")
+    finally:
+        broker.stop()
+
+
+def test_sources_and_sinks_are_examined_together(tmp_path: Path, device: int) -> None:
+    file = tmp_path / "sinks.toml"
+    file.write_text(f'[sinks.a]\nkind = "file"\nfolder = "{tmp_path}"\nmib = 2\nfile_mib = 1\n')
+    status, found = doctor(tmp_path, modbus(device), str(file))
+    assert status == 0
+    assert {"readings", "folder"} <= set(found)

@@ -47,7 +47,6 @@ class Fleet(SimFleet):
         """The answers to a check."""
         await asyncio.sleep(0.1)  # until the places have begun
         assert self.checks is not None
-        self.checks.protocols |= dict.fromkeys(set(self.older) & set(self.fogs), 1)
         spec = msgspec.structs.replace(self.spec, run=name, deadline_s=WAIT_S, **changes)
         self.checks.begin(spec)
         for _ in range(1000):

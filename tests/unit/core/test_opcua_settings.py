@@ -38,6 +38,12 @@ def test_a_source_has_its_tags_by_node() -> None:
     assert (found.publish_s, found.timestamps, found.host) == (0.5, "source", "plc")
 
 
+def test_a_simulated_machine_says_how_much_faster_than_life_it_is() -> None:
+    assert (read().speed, read(speed=600.0).speed) == (1.0, 600.0)
+    with pytest.raises(SettingsError, match="speed"):
+        read(speed=0.0)
+
+
 def test_sampling_and_queue_of_a_tag_win_over_those_of_the_source() -> None:
     own = {"node": "i=1", "every_s": 5.0, "queue": 3, "deadband_percent": 1.5}
     found = read(

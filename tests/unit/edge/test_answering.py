@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from reuna.adapters.clock import SystemClock
-from reuna.adapters.sandbox import SandboxLimits
+from reuna.adapters.sandbox import HIGHEST, SandboxLimits
 from reuna.core.errors import NotApproved, NotLive
 from reuna.core.health import Health
 from reuna.core.project import TASKS
@@ -16,6 +16,7 @@ from reuna.core.source_settings import SourceSettings, TagSettings
 from reuna.edge.answering import Answering, Place
 from reuna.edge.live import LiveSettings
 from reuna.edge.releases import GraphAlone
+from reuna.exchange import predict
 from tests.pumps import RULES, Pumps, make
 from tests.releases import runnable
 
@@ -95,11 +96,33 @@ async def test_what_cannot_answer_live_is_said_before_anybody_is_asked_to_approv
     made.close()
 
 
-def test_code_that_may_see_some_columns_gets_a_copy_of_the_data(pumps: Pumps, tmp_path: Path) -> None:
-    place = Place(tmp_path, pumps.node, SandboxLimits(), 0, "", LiveSettings(), 30.0, 16)
-    made = Answering(place, Site(), tmp_path, [], SystemClock())  # type: ignore[arg-type]
-    shown = made._shown(tmp_path / "work", Terms(columns=("second", "current_a")))
+async def test_code_that_may_see_some_columns_gets_a_copy_of_the_data(
+    pumps: Pumps, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site, release, seen = Site(), pumps.release(tmp_path / "1.release"), []
+
+    async def start(*said: object) -> None:
+        seen.append(said)
+
+    monkeypatch.setattr(predict.Predictor, "start", start)
+    site.approves, site.columns = True, ("second", "current_a")
+    made = answering(pumps, tmp_path, site)
+    await made.start("pumps", release, tmp_path / "work")
+    made.close()
+    ((_, _, shown, _, level, _, columns),) = seen
     assert shown.name.startswith("work-"), "it goes away with the folder of the release"
     heads = {path.read_text().splitlines()[0] for path in shown.rglob("*.csv")}
-    assert heads == {"second,current_a"}
+    assert (heads, columns, level) == ({"second,current_a"}, site.columns, HIGHEST)
+
+
+async def test_a_release_that_is_for_fogs_does_not_run_at_an_edge(tmp_path: Path) -> None:
+    site, file = Site(), tmp_path / "1.release"
+    pytest.importorskip("onnxruntime")
+    big = make(tmp_path / "big", TASKS[0], RULES + '\n[inference]\nplace = "fog"\n')
+    made = answering(big, tmp_path, site)
+    standing = await made.start("pumps", big.release(file), tmp_path / "work")
     made.close()
+    assert not standing.takes_windows
+    assert await standing.golden() == "", "nor does it test itself: it may be too large"
+    assert site.asked == []
+    assert not (tmp_path / "work").exists()

@@ -70,7 +70,7 @@ class Node:
         assert project == "pumps"
         return self.known
 
-    def judged(self, project: str, errors: Mapping[str, Errors]) -> None:
+    async def judged(self, project: str, errors: Mapping[str, Errors]) -> None:
         self.told.update(errors)
 
     def now(self) -> float:

@@ -28,14 +28,15 @@ from reuna.core.contract import Contract, Signal, contract
 from reuna.core.errors import DiskFull, NotLive
 from reuna.core.fallback import Fallback, decide
 from reuna.core.grid import Rows
+from reuna.core.opcua_settings import Node, OpcUaSettings, OpcUaTag
 from reuna.core.outcomes import Outcome
 from reuna.core.project import TASKS
 from reuna.core.source_settings import SourceSettings, StoreSettings, TagSettings
 from reuna.core.sources import BAD, GOOD, NS, Batch, Tag, column
 from reuna.edge import live
-from reuna.edge.live import Live, LiveSettings, wired
-from reuna.edge.predict import Held, Predictor, held_of, read_release
-from reuna.edge.predict import held as held_from
+from reuna.edge.live import Live, LiveSettings, shape_of, wired
+from reuna.exchange.predict import Held, Predictor, held_of, read_release
+from reuna.exchange.predict import held as held_from
 from reuna.wire.release import About
 from tests.pumps import RULES, Pumps, Row, make, rows_of, write
 
@@ -68,6 +69,7 @@ class Echo:
         look = rules.look_back(each.name for each in signals)
         self.held = Held("d", about, {}, agreed, rules, more.pop("length", 3), more.pop("step", 1), look)
         self.asked: list[Rows] = []
+        self.columns: tuple[str, ...] | None = None
 
     async def answer(self, rows: Rows) -> list[Outcome]:
         self.asked.append(rows)
@@ -353,6 +355,16 @@ async def test_a_reading_of_next_year_does_not_stop_today(plant: Plant) -> None:
     plant.read([400 * 86_400], [1])
     await fed(plant, range(6))
     assert [first for first, _, _ in plant.answered] == [0, 1, 2, 3]
+
+
+def test_rows_of_a_simulated_machine_behind_opc_ua_are_so_much_closer_together() -> None:
+    held = Echo().held
+    tag = OpcUaTag("a", Node("urn:press", "s", "A"), "bar")
+    life, fast = (
+        wired(held, [OpcUaSettings("press", "opc.tcp://plc:4840", (tag,), speed=speed)])
+        for speed in (1.0, 50.0)
+    )
+    assert shape_of(held, life).every_ns == 50 * shape_of(held, fast).every_ns
 
 
 def test_what_cannot_be_wired_is_said() -> None:

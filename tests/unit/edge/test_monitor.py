@@ -18,11 +18,13 @@ from reuna.core.fallback import Fallback
 from reuna.core.grid import Cells, Rows
 from reuna.core.labels import Errors, Judging, Rising
 from reuna.core.monitoring import Monitoring, as_settings
+from reuna.core.notices import Notice
 from reuna.core.outcomes import Outcome, State
 from reuna.core.records import Event
 from reuna.core.watched import WHAT, Watched, is_watched, read_fields
 from reuna.edge.monitor import GATHERED, Monitor, ProjectWatch, watch_file
-from reuna.edge.predict import Held
+from reuna.edge.notices import Notices, notices_file
+from reuna.exchange.predict import Held
 from reuna.wire.release import About
 
 AGREED = Contract(
@@ -60,7 +62,7 @@ class Node:
         self.start()
 
     def start(self) -> None:
-        self.watch = ProjectWatch("pumps", self.folder, at_once)
+        self.watch = ProjectWatch("pumps", self.folder, Notices(self.folder, self, at_once), at_once)
         self.monitor = Monitor("edge-1", "b", self.folder, self.folder / "data", self.emit, self, at_once)
         self.monitor.projects["pumps"] = self.watch
 
@@ -84,6 +86,11 @@ class Node:
         return self.watch.watched()
 
 
+def notices(node: Node) -> list[Notice]:
+    book = notices_file(node.folder).read()
+    return [each.notice for each in book.kept] if book else []
+
+
 @pytest.fixture
 async def node(tmp_path: Path) -> Node:
     made = Node(tmp_path)
@@ -103,6 +110,38 @@ async def test_a_signal_that_moved_raises_the_alarm_and_is_named(node: Node) -> 
     assert said.level >= 1
     assert list(said.moved) == ["flow"]
     assert said.moved["flow"] > 1.5
+
+
+async def test_that_alarm_is_noticed_at_the_node_itself_once_and_ends(node: Node) -> None:
+    await node.see(3, 30, flow=7.0)
+    node.start()
+    await node.open()
+    await node.see(4, 2, flow=7.0)
+    await node.open(release="r2")
+    assert [(each.kind, each.state, each.going) for each in notices(node)] == [
+        ("inputs", "raised", 1),
+        ("inputs", "ended", 0),
+    ]
+    assert {name for each in notices(node) for name in each.signals} <= {"flow"}
+    assert notices(node)[0].rows == 30
+
+
+async def test_nothing_but_the_safe_answer_for_a_block_is_an_alarm_at_the_node(tmp_path: Path) -> None:
+    node = Node(tmp_path)
+
+    safe: list[State] = ["safe"]
+
+    async def say(*states: State) -> list[str]:
+        told = [Outcome("pumps", 1, "r1", at, at + 9, each, None) for at, each in enumerate(states)]
+        await node.monitor.seen(held(), None, told)
+        return [f"{each.kind} {each.state} {each.rows}" for each in notices(node)]
+
+    assert await say(*safe * 9) == [], "nine windows with a step of 3 rows, and a block has 30"
+    assert await say("answered", *safe * 8) == []
+    assert await say("safe") == []
+    assert await say("safe") == ["safe raised 30"]
+    assert await say("safe") == ["safe raised 30"]
+    assert await say("mended") == ["safe raised 30", "safe ended 30"]
 
 
 async def test_a_restart_goes_on_where_it_was_and_does_not_read_the_tables_again(node: Node) -> None:
@@ -233,7 +272,7 @@ async def test_errors_by_later_labels_are_told_when_they_are_of_the_release_that
     node = Node(tmp_path)
     assert node.monitor.judging("pumps") is None, "no release has answered"
     kept = Errors(labels=7, wrong=2, recent=(0.0, 1.0), level=0.5)
-    node.monitor.judged("pumps", {"r1": kept})
+    await node.monitor.judged("pumps", {"r1": kept})
     await node.monitor.seen(held(), None, [])
     judging = node.monitor.judging("pumps")
     assert judging == Judging(Rising(10_000.0), 3 * 10**9), "a window begins every three seconds"
@@ -246,13 +285,14 @@ async def test_errors_by_later_labels_are_told_when_they_are_of_the_release_that
         False,
     )
     task = asyncio.create_task(node.monitor.tell())
-    node.monitor.judged("pumps", {"r0": kept})
+    await node.monitor.judged("pumps", {"r0": kept})
     await asyncio.sleep(0)
     assert not node.told, "nobody asks for the release before"
-    node.monitor.judged("pumps", {"r1": msgspec.structs.replace(kept, alarm=True)})
+    await node.monitor.judged("pumps", {"r1": msgspec.structs.replace(kept, alarm=True)})
     while not node.told:
         await asyncio.sleep(0)
     task.cancel()
     assert read_fields(node.told[0].fields).errors_alarm
+    assert [(each.kind, each.state, each.rows) for each in notices(node)] == [("errors", "raised", 7)]
     await node.monitor.seen(held("r2"), None, [])
     assert node.watch.watched().labels == 0, "another release, other errors"

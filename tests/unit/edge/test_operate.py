@@ -21,7 +21,7 @@ from reuna.core.errors import (
     WorkerFailed,
 )
 from reuna.core.health import KEY, Health
-from reuna.core.outcomes import Outcome
+from reuna.core.outcomes import Outcome, Second
 from reuna.edge import operate as subject
 from reuna.edge.operate import Bench, OnOutcome, Operation
 from reuna.edge.slots import Slots
@@ -56,6 +56,7 @@ class Fake:
     open: set[int]
     why: str = ""
     restarts: int = 0
+    takes_windows: bool = True
 
     async def golden(self) -> str:
         return self.why
@@ -126,6 +127,7 @@ class Node:
         self.says: dict[int, dict[str, Any]] = {}
         self.refuses: set[int] = set()
         self.reads = True
+        self.elsewhere: set[int] = set()
         self.open: set[int] = set()
         self.up: dict[int, Fake] = {}
         self.machine: Machine | None = None
@@ -156,6 +158,7 @@ class Node:
             raise self.errors[version].pop(0)
         self.open.add(version)
         self.up[version] = Fake(version, self.open, self.wrong.get(version, ""))
+        self.up[version].takes_windows = version not in self.elsewhere
         return self.up[version]
 
     def _asking(self, project: str, on_outcome: OnOutcome) -> Machine | None:
@@ -242,6 +245,40 @@ def test_a_release_that_is_not_healthy_gives_way_to_the_one_before(
         assert node.machine is not None
         assert node.machine.asked[-1] == (1, 0)
         assert node.open == {1}
+
+    play(tmp_path, script)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"state": "safe", "answer": None, "fog": Second("away", "big")},
+        {"took_ms": 900.0, "fog": Second("answered", "big", 1, "d", 1.0, 895.0)},
+        {"answer": 7.0, "fog": Second("answered", "big", 1, "d", 1.0)},
+    ],
+)
+def test_what_the_fog_does_is_no_fault_of_a_release_on_trial(tmp_path: Path, said: dict[str, Any]) -> None:
+    async def script(node: Node) -> None:
+        await node.confirmed(1)
+        node.says[2] = node.says[1] = said
+        node.choose(which(1), which(2))
+        await asyncio.sleep(20)
+        told = node.operation.report()
+        assert told.compared
+        assert told.agreed == told.compared
+        node.choose(which(2))
+        await asyncio.sleep(30)
+        assert node.runs() == (2, "confirmed", "")
+
+    play(tmp_path, script)
+
+
+def test_a_release_that_answers_elsewhere_is_kept_and_asked_nothing(tmp_path: Path) -> None:
+    async def script(node: Node) -> None:
+        node.elsewhere = {1}
+        await node.confirmed(1)
+        assert node.machine is not None
+        assert node.machine.asked == []
 
     play(tmp_path, script)
 

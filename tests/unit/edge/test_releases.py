@@ -28,6 +28,7 @@ class Passing:
     """A release that stands at once."""
 
     restarts = 0
+    takes_windows = True
 
     async def golden(self) -> str:
         return ""

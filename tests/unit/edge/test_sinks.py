@@ -8,15 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from reuna.adapters.answer_store import LIVE, SHADOW, AnswerStore
+from reuna.adapters.answer_store import LIVE, SHADOW, AnswerStore, Kept
 from reuna.adapters.clock import ThreadOffload
 from reuna.core.errors import DiskFull, ReunaError, Unreachable
 from reuna.core.live import Mark
+from reuna.core.notices import Found, KeptNotice, Notice
 from reuna.core.outcomes import Outcome
 from reuna.core.sink_settings import FileTarget, SinkSettings
 from reuna.core.sinks import TOGETHER, Chosen, Progress
 from reuna.core.sources import NS
-from reuna.edge.sinks import REFUSED, Sending, progress_file
+from reuna.edge.notices import Notices
+from reuna.edge.sinks import REFUSED, Answers, OwnAlarms, Sending, progress_file
 
 
 class Clock:
@@ -40,12 +42,20 @@ class Egress:
 
     def __init__(self) -> None:
         self.calls: list[tuple[int, list[int]]] = []
+        self.warned: list[tuple[int, list[str]]] = []
         self.error: ReunaError | None = None
         self.takes = True
 
     async def deliver(self, sink: str, number: int, outcomes: Sequence[Outcome]) -> bool:
         assert sink == "archive"
         self.calls.append((number, [each.first_ns for each in outcomes]))
+        if self.error is not None:
+            raise self.error
+        return self.takes
+
+    async def warn(self, sink: str, number: int, notices: Sequence[Notice]) -> bool:
+        assert sink == "archive"
+        self.warned.append((number, [each.state for each in notices]))
         if self.error is not None:
             raise self.error
         return self.takes
@@ -58,11 +68,10 @@ class Node:
         self.count = 0
         self.sending = self.started()
 
-    def started(self, **chosen: object) -> Sending:
+    def started(self, **chosen: object) -> Sending[Kept, Outcome]:
         settings = SinkSettings("archive", "file", FileTarget("/a"), Chosen(**chosen), 5.0)  # type: ignore[arg-type]
-        return Sending(
-            settings, self.folder, self.folder / "answers", self.egress.deliver, self.clock, ThreadOffload()
-        )
+        answers = Answers(self.folder / "answers", self.egress)
+        return Sending(settings, self.folder, answers, self.clock, ThreadOffload())
 
     def answer(self, count: int = 1, role: str = LIVE) -> None:
         for _ in range(count):
@@ -155,7 +164,8 @@ async def test_many_answers_go_out_in_pieces_without_a_pause(node: Node) -> None
 async def test_without_any_answer_yet_it_waits(tmp_path: Path) -> None:
     node = Node(tmp_path)
     settings = SinkSettings("archive", "file", FileTarget("/a"), Chosen(), 5.0)
-    nowhere = Sending(settings, tmp_path, tmp_path / "none", node.egress.deliver, node.clock, ThreadOffload())
+    answers = Answers(tmp_path / "none", node.egress)
+    nowhere = Sending(settings, tmp_path, answers, node.clock, ThreadOffload())
     assert not await nowhere.turn()
 
 
@@ -181,3 +191,67 @@ async def test_a_sink_that_is_away_is_tried_with_growing_pauses_and_said_once(
     assert node.clock.slept[:4] == [1.0, 2.0, 4.0, 8.0]
     assert caplog.text.count("away") == 1
     assert node.progress.why == ""
+
+
+DRIFT = Found("inputs", "p", "d" * 64, alarm=True, signals=("oil",), rows=600)
+QUIET = Found("inputs", "p", "d" * 64, alarm=False)
+
+
+class Watching:
+    """A node's own alarms, and a sink that is told them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.clock, self.egress = folder, Clock(), Egress()
+        self.notices = Notices(folder, self.clock, ThreadOffload())
+        self.sending = self.started()
+
+    def started(self, **chosen: object) -> Sending[KeptNotice, Notice]:
+        settings = SinkSettings("archive", "file", FileTarget("/a"), Chosen("alarms", **chosen), 5.0)  # type: ignore[arg-type]
+        alarms = OwnAlarms(self.folder, self.egress)
+        return Sending(settings, self.folder, alarms, self.clock, ThreadOffload())
+
+    @property
+    def progress(self) -> Progress | None:
+        return progress_file(self.folder, "archive").read()
+
+
+async def test_a_nodes_own_alarms_go_out_in_order_and_once_and_after_a_restart(tmp_path: Path) -> None:
+    node = Watching(tmp_path)
+    await node.sending.turn()
+    await node.notices.found(DRIFT)
+    await node.notices.found(DRIFT)
+    node.egress.error = Unreachable("away")
+    with pytest.raises(Unreachable):
+        await node.sending.turn()
+    node.egress.error = None
+    await node.notices.found(QUIET)
+    await node.sending.turn()
+    await node.started().turn()
+    await node.started().turn()
+    assert node.egress.warned == [(1, ["raised"]), (1, ["raised"]), (2, ["ended"])]
+    assert node.progress == Progress(2, sent=2)
+
+
+async def test_alarms_of_another_project_and_those_that_waited_too_long_do_not_go_out(tmp_path: Path) -> None:
+    node = Watching(tmp_path)
+    other, short = node.started(project="other"), node.started(keep_s=60.0)
+    await other.turn()
+    await node.notices.found(DRIFT)
+    await other.turn()
+    assert node.progress == Progress(1)
+    await node.notices.found(QUIET)
+    node.clock.time += 61
+    await short.turn()
+    assert node.egress.warned == []
+    assert node.progress == Progress(2, dropped=1)
+
+
+async def test_alarms_that_go_on_are_known_after_a_restart_and_not_raised_again(tmp_path: Path) -> None:
+    node = Watching(tmp_path)
+    await node.sending.turn()
+    await node.notices.found(DRIFT)
+    again = Notices(tmp_path, node.clock, ThreadOffload())
+    await again.found(DRIFT)
+    await again.begun_anew("p")
+    await node.sending.turn()
+    assert node.egress.warned == [(1, ["raised", "ended"])]

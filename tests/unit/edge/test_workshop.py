@@ -24,8 +24,9 @@ from reuna.core.errors import ContractBroken, DataError, LearnerError, SandboxTo
 from reuna.core.fingerprint import Window
 from reuna.core.records import Setting, Terms
 from reuna.core.tensors import pack, unpack
-from reuna.edge.settings import EDGE, sandbox_limits
+from reuna.edge.settings import EDGE
 from reuna.edge.workshop import TRAINED, WorkerWorkshop, take
+from reuna.exchange.sandbox_settings import sandbox_limits
 
 MODEL = """
 import os

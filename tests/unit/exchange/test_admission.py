@@ -134,10 +134,10 @@ def test_a_changed_file_is_loaded_once(tmp_path: Path) -> None:
 def test_a_hello_for_another_name_is_refused_and_a_key_in_two_places_is_held(tmp_path: Path) -> None:
     async def script(world: World) -> None:
         for boot in ("b1", "b2", "b1"):
-            assert not world.admission.hear("hello.b", Hello("a", boot, "1"))
+            assert not world.admission.hear("hello.b", Hello("a", boot, "1", protocol=VERSION))
         assert world.register.alarms() == []
         for boot in ("b1", "b2", "b1"):
-            assert world.admission.hear("hello.a", Hello("a", boot, "1"))
+            assert world.admission.hear("hello.a", Hello("a", boot, "1", protocol=VERSION))
         assert [alarm.name for alarm in world.register.alarms()] == ["a"]
         await asyncio.sleep(30)
         assert set(world.register.last_heard()) == {"a"}
@@ -146,11 +146,11 @@ def test_a_hello_for_another_name_is_refused_and_a_key_in_two_places_is_held(tmp
         assert not world.register.release("a")
         await asyncio.sleep(3)
         assert world.admission.names == {"a", "b"}
-        world.admission.hear("hello.a", Hello("a", "b2", "1"))
+        world.admission.hear("hello.a", Hello("a", "b2", "1", protocol=VERSION))
         assert world.register.held() == frozenset(), "which of the two was the thief only a person knows"
-        world.admission.hear("hello.a", Hello("a", "b3", "1"))
+        world.admission.hear("hello.a", Hello("a", "b3", "1", protocol=VERSION))
         assert world.register.held() == frozenset(), "a restart is no second machine"
-        world.admission.hear("hello.a", Hello("a", "b1", "1"))
+        world.admission.hear("hello.a", Hello("a", "b1", "1", protocol=VERSION))
         assert world.register.held() == {"a"}, "a start that was over is one, again"
 
     living(tmp_path, ["a", "b"], script)
@@ -213,11 +213,13 @@ def test_with_which_version_a_node_speaks_is_kept_for_the_next_upgrade(tmp_path:
         assert not world.admission.hear("hello.b", Hello("a", "1", "6.6.6")), "nobody speaks for another"
         await world.admission.note_heard(InPlace())
         assert world.register.last_spoken() == {"a": ("0.1.0", VERSION)}
-        world.admission.hear("hello.a", Hello("a", "2", "0.2.0" + "x" * 100))  # as one that is behind says it
+        world.admission.hear(
+            "hello.a", Hello("a", "2", "0.2.0" + "x" * 100, protocol=OLDEST)
+        )  # one that is behind
         await world.admission.note_heard(InPlace())
 
     world = living(tmp_path, ["a", "b"], script)
-    assert world.register.last_spoken() == {"a": (f"0.2.0{'x' * 100}"[:40], 1)}
+    assert world.register.last_spoken() == {"a": (f"0.2.0{'x' * 100}"[:40], OLDEST)}
 
 
 def test_who_speaks_no_protocol_of_ours_takes_no_part_until_it_does(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from reuna.core.errors import Untrusted
@@ -33,6 +34,14 @@ def test_blobs_are_counted_by_what_the_plan_names_them(file: Path) -> None:
     assert read(file) == {
         "plan": (len(data), 1), "model": (144, 2), "bundle": (5, 1), "blob": (3, 1), "metadata": (9, 1),
     }  # fmt: skip
+
+
+def test_the_step_to_a_model_counts_as_the_model(file: Path) -> None:
+    arrivals = Arrivals(file)
+    data = encode(msgspec.structs.replace(PLAN, step="d" * 64, step_size=30))
+    arrivals.plan(opened, data)
+    arrivals.came("d" * 64, 30)
+    assert read(file)["model"] == (30, 1)
 
 
 def test_a_plan_that_is_refused_came_all_the_same(file: Path) -> None:

@@ -23,7 +23,7 @@ from reuna.sim.bus import MemoryBroker
 from reuna.sim.clock import InPlace, SimClock
 from reuna.sim.fleet import unsealed
 from reuna.sim.freight import MemoryFreight
-from reuna.sim.storage import MemoryBlob, MemoryBlobs, MemorySpool
+from reuna.sim.storage import MemoryBlob, MemoryBlobs, MemorySpool, no_leftovers
 from reuna.trust.requests import vouched, without_roster
 from reuna.wire import decode as read
 from reuna.wire import digest_bytes, encode
@@ -61,7 +61,7 @@ class Site:
         bus = (broker or MemoryBroker()).connect("a")
         return Egress(
             "a", "fog", bus, freight, self.cache, self.outbox, self.meter, SimClock(), InPlace(), unsealed,
-            without_roster, vouched,
+            without_roster, vouched, no_leftovers(),
         )  # fmt: skip
 
     async def submit(self, values: list[float], weight: int = 3, data: bytes | None = None) -> Receipt | None:

@@ -18,12 +18,13 @@ from reuna.exchange.flows import Passage
 from reuna.exchange.intents import Leaving
 from reuna.exchange.meter import CountedFlows
 from reuna.learn.grid import pack as packed_integers
+from reuna.learn.lots import written
 from reuna.loop import train
 from reuna.sim.bus import MemoryBroker
 from reuna.sim.clock import InPlace, SimClock, run_virtual
 from reuna.sim.fleet import unsealed
 from reuna.sim.freight import MemoryFreight
-from reuna.sim.storage import MemoryBlob, MemoryBlobs, MemorySpool
+from reuna.sim.storage import MemoryBlob, MemoryBlobs, MemorySpool, no_leftovers
 from reuna.trust.requests import Request, vouched, without_roster
 from reuna.wire import digest_bytes, encode, message_digest
 
@@ -57,6 +58,13 @@ def test_the_length_of_updates_passed_up_singly_is_that_of_the_longest() -> None
     row, _ = summed([1], 2, weight=10)
     data = bytes(large) + bytes(small)
     row = msgspec.structs.replace(row, kind="updates", size=len(data))
+    assert length(row, MemoryBlob(data, ""), GRID) == pytest.approx(np.sqrt(35_000) * 50 * 2**-10)
+
+
+def test_the_length_of_packed_updates_passed_up_singly_is_that_of_the_longest() -> None:
+    integers = [np.resize(np.array(values), PLAN.params) for values in ([30, -40], [3, -4])]
+    data = b"".join(lot for each in integers for lot in written(each))
+    row = msgspec.structs.replace(summed([1], 2, weight=10)[0], kind="updates", size=len(data), packed=True)
     assert length(row, MemoryBlob(data, ""), GRID) == pytest.approx(np.sqrt(35_000) * 50 * 2**-10)
 
 
@@ -97,7 +105,7 @@ def egress(flows: CountedFlows, broker: MemoryBroker | None = None) -> Egress:
     freight = MemoryFreight(Above, "fog", cache)  # type: ignore[arg-type]  # it only refuses
     return Egress(
         "fog", "cloud", bus, freight, cache, MemorySpool(), flows, SimClock(), InPlace(),
-        unsealed, without_roster, vouched,
+        unsealed, without_roster, vouched, no_leftovers(),
     )  # fmt: skip
 
 

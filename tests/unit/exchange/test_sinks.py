@@ -12,9 +12,10 @@ import pytest
 
 from reuna.adapters.clock import ThreadOffload
 from reuna.core.errors import BadMessage, Refused, SettingsError, Unreachable
+from reuna.core.notices import Notice
 from reuna.core.outcomes import Outcome
 from reuna.core.sink_settings import FileTarget, SinkSettings
-from reuna.core.sinks import Answer, Chosen
+from reuna.core.sinks import Chosen, Said
 from reuna.exchange.declared_sinks import declared
 from reuna.exchange.flows import Passage, SiteFlows
 from reuna.exchange.intents import Standing
@@ -31,6 +32,8 @@ SAID = EgressSettings(
 )  # fmt: skip
 ADDRESS = "file:/answers"
 SETTINGS = SinkSettings("archive", "file", FileTarget("/answers"), Chosen(), 1.0)
+OF_ALARMS = SinkSettings("alarms", "file", FileTarget("/alarms"), Chosen("alarms"), 1.0)
+DRIFT = Notice("inputs", "p", "d" * 64, "", "raised", 5, 5, ("oil",), 600, 1)
 POLICY = parse(
     """
 format = "reuna/policy/v1"
@@ -83,8 +86,8 @@ class Counterpart:
         self.takes = True
         self.tries = 0
 
-    def encode(self, answers: Sequence[Answer]) -> tuple[bytes, ...]:
-        return tuple(map(msgspec.json.encode, answers))
+    def encode(self, said: Said) -> tuple[bytes, ...]:
+        return tuple(map(msgspec.json.encode, said))
 
     async def send(self, messages: Sequence[bytes]) -> bool:
         self.tries += 1
@@ -102,7 +105,9 @@ class Site:
         self.ledger, self.sink, self.clock = Written(), Counterpart(), Noon()
         self.standing = Standing(POLICY, digest(POLICY))
         self.flows = SiteFlows(self.ledger, lambda _now: self.standing, self.clock, ())
-        self.gate = SinkGate("edge-1", [SETTINGS], lambda _: self.sink, self.flows, self.in_time, self.clock)
+        self.gate = SinkGate(
+            "edge-1", [SETTINGS, OF_ALARMS], lambda _: self.sink, self.flows, self.in_time, self.clock
+        )
 
     async def in_time(self, ask: Callable[[], Passage]) -> Passage:
         return ask()
@@ -267,7 +272,7 @@ async def test_over_the_line_between_place_and_egress_it_is_the_same(site: Site)
 
     link = RemoteLink(place)
     tasks = [
-        asyncio.create_task(LinkServer(egress, Nothing(), Nothing(), site.gate).run()),  # type: ignore[arg-type]
+        asyncio.create_task(LinkServer(egress, Nothing(), Nothing(), site.gate, Nothing()).run()),  # type: ignore[arg-type]
         asyncio.create_task(link.run()),
     ]
     assert await link.deliver("archive", 1, [outcome(1)])
@@ -279,3 +284,51 @@ async def test_over_the_line_between_place_and_egress_it_is_the_same(site: Site)
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def letting_alarms_out(**more: object) -> Policy:
+    rule = FlowRule("statistic", ("alarms",), **more)  # type: ignore[arg-type]
+    recipients = {**POLICY.recipients, "alarms": "file:/alarms"}
+    return msgspec.structs.replace(POLICY, recipients=recipients, flows=(rule,))
+
+
+async def test_a_nodes_own_alarm_leaves_as_a_statistic(site: Site) -> None:
+    assert not await site.gate.warn("alarms", 1, [DRIFT]), "no rule lets statistics go there"
+    site.put(letting_alarms_out(min_cell=100))
+    assert await site.gate.warn("alarms", 2, [DRIFT])
+    site.flows.flush()
+    (intent,) = site.ledger.of("intent")
+    assert (intent.flow, intent.to, intent.run, intent.round) == (
+        "statistic",
+        "file:/alarms",
+        "sink/alarms",
+        2,
+    )
+    assert b'"node":"edge-1"' in site.sink.got[0]
+
+
+async def test_an_alarm_of_fewer_rows_than_the_site_lets_out_stays(site: Site) -> None:
+    site.put(letting_alarms_out(min_cell=601))
+    assert not await site.gate.warn("alarms", 1, [DRIFT])
+    few = msgspec.structs.replace(DRIFT, rows=9)
+    site.put(letting_alarms_out(min_cell=10))
+    assert not await site.gate.warn("alarms", 2, [DRIFT, few])
+    assert site.sink.tries == 0
+
+
+async def test_an_alarm_that_waits_stops_when_its_rule_is_taken_away(site: Site) -> None:
+    site.put(letting_alarms_out())
+    site.sink.away = True
+    with pytest.raises(Unreachable):
+        await site.gate.warn("alarms", 1, [DRIFT])
+    site.sink.away = False
+    site.put(msgspec.structs.replace(POLICY, flows=()))
+    assert not await site.gate.warn("alarms", 1, [DRIFT])
+    assert site.sink.got == []
+
+
+async def test_a_sink_of_alarms_is_given_no_answer_and_one_of_answers_no_alarm(site: Site) -> None:
+    with pytest.raises(BadMessage, match="no sink 'alarms' of"):
+        await site.gate.deliver("alarms", 1, [outcome(1)])
+    with pytest.raises(BadMessage, match="no sink 'archive' of alarms"):
+        await site.gate.warn("archive", 1, [DRIFT])

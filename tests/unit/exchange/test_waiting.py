@@ -21,7 +21,7 @@ from reuna.sim.clock import InPlace, SimClock, run_virtual
 from reuna.sim.faults import Walker, fleet_of
 from reuna.sim.fleet import InlineWorkshop, make_spec, unsealed
 from reuna.sim.freight import MemoryFreight
-from reuna.sim.storage import MemoryBlobs, MemorySpool
+from reuna.sim.storage import MemoryBlobs, MemorySpool, no_leftovers
 from reuna.trust.policy import Limits, Policy, digest
 from reuna.trust.policy_text import parse
 from reuna.trust.requests import vouched, without_roster
@@ -68,7 +68,7 @@ class Plant:
         freight = MemoryFreight(lambda: self.fog, EDGE, cache)
         self.egress = Egress(
             EDGE, FOG, self.broker.connect(EDGE), freight, cache, self.outbox, self.flows, self.clock, InPlace(),
-            unsealed, without_roster, vouched,
+            unsealed, without_roster, vouched, no_leftovers(),
         )  # fmt: skip
         self.trainer = Trainer(EDGE, "boot", self.egress, workshop(Walker(), 5), self.clock)
 

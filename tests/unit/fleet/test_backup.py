@@ -37,6 +37,7 @@ from reuna.fleet.admit import make_cloud
 from reuna.fleet.layout import write_toml
 from reuna.fleet.marks import marks_of
 from reuna.trust.heads import Signer
+from reuna.wire import OLDEST
 from tests.unit.adapters.test_ledger_file import Hands
 from tests.unit.trust.books import NODE, intent
 
@@ -473,9 +474,10 @@ def test_a_schema_that_this_version_does_not_know_is_named(
 
 def test_a_node_that_speaks_another_protocol_is_named_unless_it_was_revoked(cloud: Path, reuna: Run) -> None:
     with closing(Register(cloud.parent / "state" / "register.sqlite")) as register:
-        register.spoken({"mill": ("0.1.0", 1), "old": ("0.0.1", 0), "gone": ("0.0.1", 0)})
+        before = ("0.0.1", OLDEST - 1)
+        register.spoken({"mill": ("0.1.0", OLDEST), "old": before, "gone": before})
         register.revoke("gone", 1.0, "scrapped")
-        assert register.last_spoken()["old"] == ("0.0.1", 0)
+        assert register.last_spoken()["old"] == before
     found = reuna("upgrade", "--check", cloud, "--json")
     assert found[0] == 1
     seen = findings(found)

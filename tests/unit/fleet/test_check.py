@@ -68,11 +68,15 @@ def code(old: str, new: str) -> Callable[[Path], None]:
 MISTAKES: dict[str, tuple[Callable[[Path], None], str]] = {
     "a grid of other bits": (
         round_settings("grid_bits = 9"),
-        "reuna.toml:49:1: round.grid_bits is 9, must be one of 8, 16, 32",
+        "reuna.toml:49:1: round.grid_bits is 9, must be one of 4, 8, 16, 32",
     ),
     "a grid finer than numbers are": (
         round_settings("grid_exponent = -2000\nmax_weight = 2_000_000_000"),
         "reuna.toml:49:1: round.grid_exponent is -2000, must be between -60 and 30",
+    ),
+    "the largest values without the rest kept": (
+        round_settings("keep = 0.1\nfeedback = false"),
+        "reuna.toml:49:1: round.keep is 0.1, and what is not kept would be lost for ever",
     ),
     "a metric nobody measures": (
         setting('"all"', '"nonsense"'),

@@ -38,6 +38,14 @@ def test_a_fleet_with_all_its_keys_signs_once_and_keeps_what_it_signed_before(fl
     assert [entry.digest for entry in allowed] == [digest_bytes(CODE), digest_bytes(b"the next one")]
 
 
+def test_a_fog_whose_releases_answer_is_asked_for_its_policy_too(fleet: Fleet, tmp_path: Path) -> None:
+    (place,) = fleet.of("fog")
+    place.settings.write_text(f'{place.settings.read_text()}\n[inference]\ndata = "{tmp_path}"\n')
+    assert allow_code(fleet, CODE, "detector").sites == 3
+    allowed = read_policy(place.folder / "policy.toml").code.allow
+    assert [entry.digest for entry in allowed] == [digest_bytes(CODE)]
+
+
 @pytest.mark.parametrize("gone", ["trust/keys/code-1.key", "officer/officer.key"])
 def test_a_fleet_without_one_of_the_keys_leaves_the_list_to_people(fleet: Fleet, gone: str) -> None:
     (fleet.folder / gone).unlink()

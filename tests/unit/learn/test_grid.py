@@ -40,7 +40,7 @@ def test_decoding_is_within_half_a_step_unless_the_value_is_clipped(grid: Grid, 
     assert within(integers, top)
 
 
-@given(grid=GRIDS, values=arrays(np.int64, 8, elements=st.integers(-127, 127)))
+@given(grid=GRIDS, values=arrays(np.int64, 8, elements=st.integers(-7, 7)))
 def test_values_on_the_grid_come_back_exactly(grid: Grid, values: np.ndarray) -> None:
     there = values * grid.step
     integers, saturated = encode(there, grid)
@@ -85,7 +85,7 @@ def test_the_width_of_a_sum_holds_every_sum_the_plan_allows(bits: int, weight: i
     grid = Grid(bits, 0)
     width = sum_width(grid, weight, nodes)
     assert largest_sum(grid, weight, nodes) < 2 ** (8 * width - 1)
-    assert largest_sum(grid, weight, nodes) >= 2 ** (8 * WIDTHS[WIDTHS.index(width) - 1] - 1)
+    assert width == 1 or largest_sum(grid, weight, nodes) >= 2 ** (8 * WIDTHS[WIDTHS.index(width) - 1] - 1)
     assert width >= update_width(grid)
 
 

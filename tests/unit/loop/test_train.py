@@ -10,7 +10,7 @@ import pytest
 
 from reuna.core.errors import LearnerError, NotApproved, Refused, ReunaError, ServerMissing
 from reuna.core.readiness import Module, Needs, as_settings
-from reuna.core.records import Contribution, Grid, Member, Plan, Said
+from reuna.core.records import Contribution, Encoding, Grid, Member, Plan, Said
 from reuna.loop import train
 
 PLAN = Plan(
@@ -62,6 +62,24 @@ def judge(manifest: Contribution, plan: Plan | None = PLAN, peer: str = "", clos
     except Refused as refusal:
         return refusal.reason
     return ""
+
+
+PACKED_SINGLY = msgspec.structs.replace(SINGLY, encoding=Encoding())
+
+
+@pytest.mark.parametrize(
+    ("reason", "size", "plan"),
+    [
+        ("", 79, PACKED_SINGLY),
+        ("shape", 79, SINGLY),
+        ("oversized", 80, PACKED_SINGLY),
+        ("oversized", 0, PACKED_SINGLY),
+    ],
+)
+def test_packed_updates_are_admitted_where_they_are_asked_and_smaller(
+    reason: str, size: int, plan: Plan
+) -> None:
+    assert judge(updates(packed=True, size=size), plan) == reason
 
 
 def test_updates_passed_up_singly_are_admitted_where_they_are_asked() -> None:

@@ -41,12 +41,11 @@ def client_of(what: str, broker: Broker, **more: Any) -> Client:
         username=broker.user or None,
         password=_password(what, broker) if broker.password_file else None,
         identifier=broker.client_id or None,
-        clean_session=not broker.session,
         keepalive=KEEPALIVE_S,
         timeout=ANSWER_S,
         logger=_silent(),
         tls_context=_context(what, broker) if broker.tls else None,
-        **more,
+        **{"clean_session": not broker.session, **more},
     )
 
 

@@ -1,4 +1,4 @@
-"""The sink ``mqtt``: each answer is a message of JSON, sent at least once.
+"""The sink ``mqtt``: each answer or alarm is a message of JSON, sent at least once.
 
 It stays connected; what breaks the connection is told, and the next delivery connects again.
 """
@@ -15,7 +15,7 @@ import msgspec
 from reuna.adapters.mqtt.client import client_of, connected, failure_of, while_connected
 from reuna.core.errors import Unreachable
 from reuna.core.sink_settings import MqttTarget
-from reuna.core.sinks import Answer
+from reuna.core.sinks import Said
 
 if TYPE_CHECKING:
     from aiomqtt import Client
@@ -33,9 +33,9 @@ class MqttSink:
         self._open = AsyncExitStack()
         self._line: tuple[Client, asyncio.Task[None]] | None = None  #: with what ends with it
 
-    def encode(self, answers: Sequence[Answer]) -> tuple[bytes, ...]:
+    def encode(self, said: Said) -> tuple[bytes, ...]:
         """See `Sink.encode`."""
-        return tuple(map(msgspec.json.encode, answers))
+        return tuple(map(msgspec.json.encode, said))
 
     async def send(self, messages: Sequence[bytes]) -> bool:
         """See `Sink.send`. Raises `KeyProblem`, `Unreachable`."""

@@ -1,4 +1,4 @@
-"""The sink ``sparkplug``: an edge node of its own at a broker, whose data are answers.
+"""The sink ``sparkplug``: an edge node of its own at a broker, whose data are answers or alarms.
 
 Data are of QoS 0, as the standard says. So after each delivery it subscribes again, and the broker's answer
 to that says that it has what came before. The sequence number stands behind the bytes that `encode` gave.
@@ -16,7 +16,7 @@ from reuna.adapters.mqtt.sparkplug import decode, encode
 from reuna.core.errors import BadMessage, Unreachable
 from reuna.core.ports import Clock
 from reuna.core.sink_settings import SparkplugTarget
-from reuna.core.sinks import Answer
+from reuna.core.sinks import Said
 from reuna.core.sparkplug import Payload
 from reuna.core.sparkplug_node import SparkplugNode, asks_for_birth, metrics_of
 
@@ -41,9 +41,9 @@ class SparkplugSink:
         self._open = AsyncExitStack()
         self._line: tuple[Client, asyncio.Task[None]] | None = None  #: with what ends with it
 
-    def encode(self, answers: Sequence[Answer]) -> tuple[bytes, ...]:
+    def encode(self, said: Said) -> tuple[bytes, ...]:
         """See `Sink.encode`: the payload of one message of data for each."""
-        told = [metrics_of(each) for each in answers]
+        told = [metrics_of(each) for each in said]
         return tuple(encode(Payload(each[0].timestamp_ms, None, each)) for each in told)
 
     async def send(self, messages: Sequence[bytes]) -> bool:

@@ -26,7 +26,7 @@ HISTORY_NODES, HISTORY_VALUES = 10, 500  #: in a request: 0.1 s of a core, in wh
 WAITING = 64  #: notifications that wait to be taken; then the server keeps the next in its queues
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _OLDEST, _NEWEST = _EPOCH, datetime(2116, 1, 1, tzinfo=UTC)  #: what a clock that was never set is not in
-_NO_DEADBAND = frozenset(
+_NO_FILTER = frozenset(
     (
         ua.StatusCodes.BadFilterNotAllowed,
         ua.StatusCodes.BadMonitoredItemFilterInvalid,
@@ -262,7 +262,8 @@ class Session:
         asked.SubscriptionId = self._subscription
         asked.TimestampsToReturn = ua.TimestampsToReturn.Both
         asked.ItemsToCreate = [
-            _item(place, self.nodes[place], self.settings.tags[place], bare) for place in places
+            _item(place, self.nodes[place], self.settings.tags[place], self.settings.restamped, bare)
+            for place in places
         ]
         results = await self.client.uaclient.create_monitored_items(asked)
         refused = [
@@ -273,13 +274,16 @@ class Session:
         again = [
             place
             for place, status in refused
-            if not bare and self.settings.tags[place].deadband and status.value in _NO_DEADBAND
+            if not bare
+            and (self.settings.tags[place].deadband or self.settings.restamped)
+            and status.value in _NO_FILTER
         ]
         if not again:
             return [(place, f"the server refuses it: {status.name}") for place, status in refused]
         names = ", ".join(self.settings.tags[place].name for place in again)
+        what = "filter" if self.settings.restamped else "deadband"
         log.warning(
-            "source %s: the server takes no deadband for %s; every change is sent", self.settings.name, names
+            "source %s: the server takes no %s for %s; every change is sent", self.settings.name, what, names
         )
         rest = [
             (place, f"the server refuses it: {status.name}")
@@ -320,7 +324,7 @@ class Session:
         return source_ns or ns_at(value.ServerTimestamp) or ns_at(value.SourceTimestamp) or arrived_ns
 
 
-_NO_DEADBAND = frozenset(
+_NO_FILTER = frozenset(
     (
         ua.StatusCodes.BadFilterNotAllowed,
         ua.StatusCodes.BadMonitoredItemFilterInvalid,
@@ -330,17 +334,22 @@ _NO_DEADBAND = frozenset(
 )
 
 
-def _item(place: int, node: ua.NodeId, tag: OpcUaTag, bare: bool) -> ua.MonitoredItemCreateRequest:
-    """One tag to be sampled; ``bare``: without its deadband."""
+def _item(
+    place: int, node: ua.NodeId, tag: OpcUaTag, restamped: bool, bare: bool
+) -> ua.MonitoredItemCreateRequest:
+    """One tag to be sampled; ``bare``: without its filter."""
     wanted = ua.MonitoringParameters()
     wanted.ClientHandle = place
     wanted.SamplingInterval = 1000 * tag.every_s
     wanted.QueueSize = tag.queue
     wanted.DiscardOldest = True
-    if tag.deadband and not bare:
+    if not bare and (tag.deadband or restamped):
         kind = ua.DeadbandType.Percent if tag.percent else ua.DeadbandType.Absolute
+        trigger = ua.DataChangeTrigger.StatusValueTimestamp if restamped else ua.DataChangeTrigger.StatusValue
         wanted.Filter = ua.DataChangeFilter(
-            Trigger=ua.DataChangeTrigger.StatusValue, DeadbandType=kind, DeadbandValue=tag.deadband
+            Trigger=trigger,
+            DeadbandType=kind if tag.deadband else ua.DeadbandType.None_,
+            DeadbandValue=tag.deadband,
         )
     item = ua.MonitoredItemCreateRequest()
     item.ItemToMonitor = ua.ReadValueId(NodeId=node, AttributeId=ua.AttributeIds.Value)

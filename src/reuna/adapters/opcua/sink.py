@@ -22,9 +22,10 @@ from reuna.adapters.opcua.connection import Lost, ReadOnly, opened
 from reuna.adapters.opcua.refusals import in_our_words
 from reuna.adapters.opcua.session import Session
 from reuna.core.errors import Unreachable
+from reuna.core.notices import NodeAlarm
 from reuna.core.ports import Clock, Offload
 from reuna.core.sink_settings import OpcUaTarget
-from reuna.core.sinks import Answer
+from reuna.core.sinks import Answer, Said
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _STATUS = {
@@ -61,9 +62,9 @@ class OpcUaSink:
         self._session: Session | None = None
         self._gate = OneNode()
 
-    def encode(self, answers: Sequence[Answer]) -> tuple[bytes, ...]:
+    def encode(self, said: Said) -> tuple[bytes, ...]:
         """See `Sink.encode`: an OPC UA DataValue each, in the protocol's binary form."""
-        values = [self._value(each) for each in answers]
+        values = [self._value(each) for each in said]
         return tuple(struct_to_binary(each) for each in values if each is not None)
 
     async def send(self, messages: Sequence[bytes]) -> bool:
@@ -110,19 +111,27 @@ class OpcUaSink:
                 "Correct `node` and `type`, give the user the right to write it, or say stamp = false.",
             )
 
-    def _value(self, answer: Answer) -> ua.DataValue | None:
-        """What is written; None: nothing."""
+    def _value(self, said: Answer | NodeAlarm) -> ua.DataValue | None:
+        """What is written; None: nothing. Of alarms: how many go on."""
         kind = ua.VariantType[self._target.type]
-        variant = _variant(answer.answer, kind)
+        number, good, at_ns = _said(said)
+        variant = _variant(number, kind)
         if not self._target.stamp:
             if variant is None and kind in _WITH_NAN:
                 variant = ua.Variant(math.nan, kind)
             return None if variant is None else ua.DataValue(variant)
-        status = _STATUS[answer.state] if variant is not None else ua.StatusCodes.BadNoData
-        moment = _EPOCH + timedelta(microseconds=answer.last_ns // 1000)
+        status = good if variant is not None else ua.StatusCodes.BadNoData
+        moment = _EPOCH + timedelta(microseconds=at_ns // 1000)
         return ua.DataValue(
             variant or ua.Variant(None, ua.VariantType.Null), ua.StatusCode(status), SourceTimestamp=moment
         )
+
+
+def _said(said: Answer | NodeAlarm) -> tuple[float | None, int, int]:
+    """The number, its status and its time, ns since the epoch; of alarms how many go on."""
+    if isinstance(said, NodeAlarm):
+        return float(said.going), ua.StatusCodes.Good, said.at_ns
+    return said.answer, _STATUS[said.state], said.last_ns
 
 
 def _variant(value: float | None, kind: ua.VariantType) -> ua.Variant | None:

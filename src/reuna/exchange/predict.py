@@ -1,4 +1,4 @@
-"""A release that answers windows on an edge: its code and its graph in a sandboxed worker of its own.
+"""A release that answers windows at a node: its code and its graph in a sandboxed worker of its own.
 
     predictor = await Predictor.start(file, folder, data, limits)
     for outcome in await predictor.answer(rows): …
@@ -17,16 +17,17 @@ import logging
 import shutil
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 import numpy as np
 
+from reuna.adapters.columns import project_folder
 from reuna.adapters.files import storage_error
 from reuna.adapters.project import unpack_bundle
-from reuna.adapters.sandbox import SandboxLimits, sentence
+from reuna.adapters.sandbox import HIGHEST, SandboxLimits, sentence
 from reuna.adapters.tables import folder_tables
 from reuna.adapters.worker import Desk, Worker
 from reuna.adapters.worker.messages import MAX_FRAME, Answer, Answered, Ask
@@ -43,13 +44,16 @@ from reuna.core.errors import (
 )
 from reuna.core.fallback import Fallback, decide, fallback, window_starts
 from reuna.core.grid import Rows
+from reuna.core.inference import Inference, inference
 from reuna.core.outcomes import Outcome, State
 from reuna.core.ports import Clock
-from reuna.core.records import Setting
+from reuna.core.records import Setting, Terms, Work
+from reuna.wire import digest_bytes
 from reuna.wire import release as wire
 from reuna.wire.release import About, Release
 
 log = logging.getLogger("reuna.live")
+SHOWN = "shown"  #: in a release's folder: a copy of the node's data with the columns that code may read
 LIVE = Path("test") / "live.csv"  #: where the project's ``load`` finds the rows to answer
 TRIES = 3  #: workers that one question may end
 FIRST_S, LAST_S = 0.2, 30.0  #: between the end of a worker and the next
@@ -63,7 +67,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Held:
-    """What a release says of itself. ``before``: rows ahead of a window that its rules look back on."""
+    """What a release says of itself. ``before``: rows ahead of a window that its rules look back on.
+
+    ``placed``: where it answers.
+    """
 
     digest: str
     about: About
@@ -73,6 +80,7 @@ class Held:
     length: int
     step: int
     before: int
+    placed: Inference = field(default_factory=Inference)
 
     @property
     def signals(self) -> tuple[str, ...]:
@@ -82,6 +90,8 @@ class Held:
 
 class Predictor:
     """One release in its worker. ``restarts`` counts how often the worker was started anew."""
+
+    takes_windows = True
 
     def __init__(
         self,
@@ -130,6 +140,11 @@ class Predictor:
         predictor = cls(held, desk, folder / "worker.log", limits, min_level, clock, columns)
         await predictor._stand()
         return predictor
+
+    @property
+    def columns(self) -> tuple[str, ...] | None:
+        """Signals that its code may read; None: all."""
+        return self._columns
 
     @property
     def pid(self) -> int:
@@ -259,6 +274,39 @@ class Predictor:
         return Outcome(about.project, about.version, self.held.digest, first_ns, last_ns, **said)
 
 
+class Approves(Protocol):
+    """Who says on what terms code may run here (`reuna.core.ports.Link`)."""
+
+    async def approved(self, work: Work) -> Terms: ...
+
+
+@dataclass(frozen=True)
+class Confines:
+    """How much a worker may take, and the least level of the sandbox in which it runs."""
+
+    limits: SandboxLimits
+    min_level: int
+
+
+async def stand(
+    release: Path, folder: Path, data: Path, confines: Confines, link: Approves, clock: Clock
+) -> Predictor:
+    """A release in its worker, if the site's policy lets its code run; it sees what it may of ``data``.
+
+    Raises `NotApproved`, `Refused`, and what `Predictor.start` does.
+    """
+    found = await asyncio.to_thread(read_release, release)
+    held_of(found)  # before anybody is asked to approve what cannot answer
+    code = digest_bytes(found.parts[wire.CODE])
+    terms = await link.approved(Work(found.manifest.about.run, code, "inference"))
+    level = max(confines.min_level, terms.level)
+    if terms.columns is not None:
+        shown = folder.with_name(f"{folder.name}-{SHOWN}")
+        await asyncio.to_thread(project_folder, data, terms.columns, shown)
+        data, level = shown, HIGHEST
+    return await Predictor.start(release, folder, data, confines.limits, level, clock, terms.columns)
+
+
 def held_of(found: Release) -> Held:
     """What of a release says how it answers. Raises `Corrupted`, `SettingsError`, `NotLive`."""
     return held(found.digest, found.manifest.about, wire.settings(found))
@@ -278,7 +326,7 @@ def held(digest: str, about: About, settings: dict[str, Setting]) -> Held:
         if each.type == "text":
             raise NotLive(f"the signal {each.name!r} of {named} is text, and readings are numbers")
     before = rules.look_back(each.name for each in read)
-    return Held(digest, about, settings, agreed, rules, length or 1, step or 1, before)
+    return Held(digest, about, settings, agreed, rules, length or 1, step or 1, before, inference(settings))
 
 
 def read_release(file: Path) -> Release:

@@ -28,8 +28,8 @@ from reuna.core.grid import Cells, Rows
 from reuna.core.outcomes import Outcome
 from reuna.core.project import TASKS
 from reuna.core.sources import NS
-from reuna.edge import predict as live
-from reuna.edge.predict import Predictor
+from reuna.exchange import predict as live
+from reuna.exchange.predict import Predictor
 from tests.pumps import RULES, Pumps, changed, emptied, make, offline
 
 MINUTE = 60 * NS
