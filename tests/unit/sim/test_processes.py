@@ -139,7 +139,7 @@ import reuna
 
 class Waits(Steps):
     def fit(self, model, data, settings, seed):
-        print(os.getpid(), flush=True)
+        os.write(1, b"%d\\n" % os.getpid())  # at once: two processes write to one pipe
         signal.pause()
 
 try:
