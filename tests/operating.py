@@ -25,7 +25,9 @@ from reuna.loop.operate import (
     step,
 )
 
-RULES = Health(trial_s=10, min_windows=4, max_safe=0.5, max_restarts=2, min_agreement=0.5)
+RULES = Health(
+    trial_s=10, min_windows=4, max_safe=0.5, max_restarts=2, min_agreement=0.5, watch_s=60, back_every_s=600
+)
 KINDS = ("good", "good", "fails its test", "restarts", "safe", "slow")
 HEALTHY = Counts(windows=4, agreed=4)
 DID = {
@@ -50,6 +52,11 @@ class Machine:
     confirmed: str = ""  #: the digest that was confirmed last
     was_working: bool = False
     seen: set[str] = field(default_factory=set)
+    away: set[str] = field(default_factory=set)  #: digests that were not measured here
+    sour: set[str] = field(default_factory=set)  #: digests that have become bad
+    weather: bool = False  #: the machine is such that every release is unsure
+    ran_s: float = 0.0
+    backs: list[float] = field(default_factory=list)  #: when a confirmed release was left for another
 
     def kind(self, digest: str) -> str:
         return self.kinds[int(digest, 16) % len(self.kinds)]
@@ -68,12 +75,16 @@ class Machine:
             assert self.kind(active.which.digest) != "fails its test"
             if active.confirmed:
                 assert self.kind(active.which.digest) == "good", "a bad release is never kept"
+        self._way_back(before, event)
         if self.was_working:
             assert active is not None, "there was a working one, and now there is none"
         trial_ended = before.trial is not None and self.state.trial is None
         if trial_ended and self.confirmed and self.state.phase == "rolled_back":
             assert active is not None
             assert active.which.digest == self.confirmed, "the way back leads to what was confirmed last"
+        switched = before.active != self.state.active and active is not None and not active.confirmed
+        if switched and active is not None and before.active and isinstance(event, SelfTested):
+            assert active.which.digest not in self.away, "what was not measured here runs beside first"
         if before.trial is not None and not isinstance(event, Booted) and _confirmed(before):
             stays = _confirmed(before) & _confirmed(self.state)
             assert stays or (active is not None and active.confirmed), "a trial leaves the way back alone"
@@ -89,6 +100,25 @@ class Machine:
         again, _ = step(self.state, Chosen(self.state.choice), 2.0)
         assert again == self.state, "hearing the same again changes nothing"
 
+    def _way_back(self, before: State, event: Event) -> None:
+        """The laws of what was confirmed and is left for its health."""
+        left, now = running(before), running(self.state)
+        if not isinstance(event, Ran) or left is None or not left.confirmed or now == left:
+            return
+        if before.candidate is not None and before.candidate.mode == "live":
+            return  # it was not measured here, ran beside, and is on trial now
+        if now is not None and now.which.digest == left.which.digest:
+            return
+        assert now is not None, "something answers still"
+        assert self.state.phase == "rolled_back"
+        assert now.confirmed and now.tested
+        assert now.which.digest in {each.digest for each in self.state.choice.held}, "it is listed still"
+        assert not self.weather, "what every release suffers is the fault of none"
+        assert now.which.digest not in self.sour, "it is better"
+        if self.backs:
+            assert self.ran_s - self.backs[-1] >= RULES.back_every_s, "not twice in so long"
+        self.backs.append(self.ran_s)
+
     def holds_confirmed(self, slot: SlotName) -> bool:
         copy = self.state.a if slot == "a" else self.state.b
         return copy is not None and copy.confirmed
@@ -101,7 +131,8 @@ class Machine:
             if isinstance(effect, Fill):
                 self.files[effect.slot] = "torn" if torn else effect.which.digest
                 if not torn:
-                    self.happen(Put(effect.slot, effect.which.digest, RULES))
+                    digest = effect.which.digest
+                    self.happen(Put(effect.slot, digest, RULES, digest not in self.away))
                 return True
             if isinstance(effect, SelfTest):
                 bad = self.kind(effect.digest) == "fails its test"
@@ -128,15 +159,30 @@ class Machine:
         active, shadow = (effect for effect in due(self.state) if isinstance(effect, Run)), Counts()
         (run,) = active
         if run.beside:
-            shadow = DID[self.kind(self.files[run.beside])]
-        did = DID[self.kind(self.files[run.active])] if run.active and seconds else Counts()
+            shadow = self.does(self.files[run.beside])
+        did = self.does(self.files[run.active]) if run.active and seconds else Counts()
+        self.ran_s += seconds
         self.happen(Ran(seconds, did, shadow))
+
+    def does(self, digest: str) -> Counts:
+        """What a release does in a turn."""
+        if self.weather or digest in self.sour:
+            return Counts(windows=4, safe=4, agreed=4, failed=4)
+        return DID[self.kind(digest)]
+
+    def live_on(self, turns: int) -> None:
+        """So many turns, and what is due in between."""
+        for _ in range(turns):
+            while self.work():
+                pass
+            self.run()
 
     def settle(self) -> None:
         """Until nothing is due and no trial goes on."""
         for _ in range(200):
             if not self.work():
-                if self.state.trial is None:
+                coming = self.state.candidate
+                if self.state.trial is None and (coming is None or coming.mode == "shadow"):
                     return
                 self.run()
         raise AssertionError("it does not come to rest")

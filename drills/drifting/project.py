@@ -42,7 +42,7 @@ momentum = 0.9
 
 [round]
 quorum = 0.5
-deadline_s = 20
+deadline_s = 4
 
 [train]
 epochs = 2
@@ -51,6 +51,9 @@ batch = 32
 
 [gates]
 seen = {{ min = 0.75 }}
+
+[release]
+offline = 0.25
 
 [fallback]
 safe = 0
@@ -70,7 +73,7 @@ quiet_days = 0.02
 waves = ["{canary}", "all"]
 soak_s = 1
 offline = 0.5
-deadline_s = 10
+deadline_s = 30
 
 [run]
 local = false

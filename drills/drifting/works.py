@@ -20,10 +20,11 @@ from reuna.fleet.open_project import open_settings
 from reuna.fleet.session import ready
 from reuna.fleet.supervise import Supervisor
 from reuna.loop.release import judge_run
+from reuna.wire.release import is_measured
 
 HOLD_S = plant.FRESH_S  #: how long drift lasts until a run begins: by then every table is of what is now
 AGAIN_S = (
-    3 * HOLD_S
+    4 * HOLD_S
 )  #: and until another one: a way from alarm to release, and tables of then, take no longer
 TRIGGER = """on = "drift"
 again = "{run}"
@@ -75,9 +76,9 @@ class Switched(Supervisor):
 
 
 class Works(Unattended):
-    """See the module. ``names`` are the edges, each with a press of its own."""
+    """See the module. ``names`` are the edges, each with a press of its own, spread over ``halls``."""
 
-    def __init__(self, folder: Path, names: Sequence[str], seed: int) -> None:
+    def __init__(self, folder: Path, names: Sequence[str], seed: int, halls: int = 2) -> None:
         self._seed = seed
         self.plant = folder / "plant"
         self.plant.mkdir()
@@ -85,7 +86,7 @@ class Works(Unattended):
         project.make_repository(folder, names[0])
         fogs: dict[str, dict[str, Path]] = {}
         for number, name in enumerate(names):
-            fogs.setdefault(f"hall-{1 + number % 2}", {})[name] = self.plant / "data" / name
+            fogs.setdefault(f"hall-{1 + number % halls}", {})[name] = self.plant / "data" / name
         super().__init__(folder, project.NAME, make_fleet(folder / FLEET, "drift", fogs))
         for place in self.fleet.of("edge"):
             self._read_press(place)
@@ -122,6 +123,11 @@ class Works(Unattended):
         await asyncio.to_thread(self.end)
         await self.supervisor.stop()
 
+    def unmeasured(self, version: int) -> list[str]:
+        """Edges that have not measured a version's model."""
+        found = self.catalogue.read(version)
+        return [name for name in self.names if not is_measured(found, name)]
+
     def stopped(self, known: int, bad: str) -> str:
         """What `reuna apply` said, after so many lines, of a run that is stopped at that press; '' while nothing."""
         return stopped_at(self.said()[known:], bad)
@@ -130,8 +136,9 @@ class Works(Unattended):
         """Where the gates do not hold for the run that such a line is about."""
         run = line.split()[1]
         result = json.loads((self.folder / "runs" / run / "result.json").read_text(encoding="utf-8"))
-        judged = judge_run(open_settings(self.project, []).gates, result, None)
-        return sorted({each["site"] for each in judged.as_dict()["verdicts"] if each["outcome"] != "pass"})
+        asked = open_settings(self.project, [])
+        judged = judge_run(asked.gates, result, offline=asked.offline)
+        return sorted({each["site"] for each in judged.as_dict()["verdicts"] if each["outcome"] == "fail"})
 
     def begun_states(self) -> list[str]:
         """Runs that the cloud began by itself, the oldest first, each with its gates' word."""

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import encodings, gate, observed, robust, simulate
+from benchmarks import encodings, gate, observed, robust, simulate, steady
 from benchmarks import round as rounds
 from benchmarks.observed import Rounds, forces, is_durable, nats_syncs, topology
 from reuna.adapters.nats_server import LeafConfig
@@ -204,3 +204,31 @@ def test_rows_that_disagree_with_the_processes_give_no_figure(tmp_path: Path) ->
 def test_the_gate_tells_milliseconds_and_its_limit(tmp_path: Path) -> None:
     told = gate.measure(10, 2, tmp_path)
     assert {"median_ms", "p90_ms", "disk_limit_ms"} <= set(told)
+
+
+TOLD = """ESTAB 0      0      127.0.0.1:36480    127.0.0.1:31206 users:(("python",pid=18156,fd=15))
+\t bbr wscale:10,10 bytes_sent:{sent} bytes_acked:1 bytes_received:{received} segs_out:{out} segs_in:2
+LISTEN 0      0      127.0.0.1:31206    0.0.0.0:* users:(("nats-server",pid=7,fd=3))
+\t cubic cwnd:10
+"""
+
+
+def test_what_passed_a_connection_is_counted_from_the_first_look_and_a_new_one_from_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    looks = iter([TOLD.format(sent=100, received=50, out=4), TOLD.format(sent=160, received=70, out=6)])
+    monkeypatch.setattr(steady, "told_by_ss", lambda: next(looks))
+    sockets = steady.Sockets([18156])
+    sockets.look()
+    sockets.look()
+    (line,) = sockets.lines.values()
+    assert (line.port, line.passed("bytes_sent", "bytes_received"), line.passed("segs_out")) == (31206, 80, 2)
+    assert steady.Line(9, {}, {"bytes_sent": 7}).passed("bytes_sent") == 7
+
+
+def test_a_day_is_reckoned_from_usual_intervals_and_a_head_follows_each_news() -> None:
+    minutes = {"statistic": (10, 2000), "presence": (60, 3000), "head": (10, 13600)}
+    found = steady.by_cause(minutes, bus_bytes=40_000, https_bytes=20_000, walk_bytes=5, seconds=300.0)
+    assert found["head"] == pytest.approx(144 * 2000), "as many as there is news in a day"
+    assert found["statistic"] / 144 - 200 == pytest.approx(found["presence"] / 1440 - 50), "all else alike"
+    assert found["metadata"] == 5

@@ -196,28 +196,32 @@ STATE = """
 name = "local"
 [projects.ovens]
 champion = 2
+rollout = true
 [placements.ovens]
 project = "ovens"
 waves = ["pump-1", "all"]
+soak_s = 1
 """
 
 
-def test_a_directory_in_git_says_which_release_is_where(line: Line) -> None:
+def test_a_directory_in_git_says_which_release_is_where_and_it_goes_out_in_waves(line: Line) -> None:
+    pytest.importorskip("onnxruntime")
     catalogue = Catalogue.of(line.folder / "releases", "ovens")
     for version in (1, 2):
-        data = release(version, "ovens")
+        data = runnable(version, model(version), Health(trial_s=1.0), "ovens")
         catalogue.add(decode(data), data)
     (line.folder / "state").mkdir()
     (line.folder / "state" / "ovens.toml").write_text(STATE)
     fleet = ("state", "--fleet", str(line.file))
     shown = line.reuna("plan", *fleet)
     assert shown.returncode == 10, shown.stderr
-    assert shown.stdout.startswith(
-        "+ champion of ovens: 2\n+ release ovens 2: pump-1\n… wave 2 of ovens, all, "
-    )
+    assert shown.stdout.startswith("+ champion of ovens: 2\n+ rollout of ovens: 2\n2 to add, 0 to change, ")
     done = line.reuna("apply", *fleet, "--wait", "60")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "published: ovens 2 for every node" in done.stdout
+    (rolled,) = (each for each in line.operator.rollouts() if each["project"] == "ovens")
+    assert (rolled["phase"], rolled["version"], rolled["waves"]) == ("done", 2, 2)
+    assert runs(line.operator.releases(), "ovens") == dict.fromkeys(EDGES, (2, "confirmed", ""))
     nothing = line.reuna("plan", *fleet)
     assert (nothing.returncode, nothing.stdout) == (0, "local is as wanted\n")
     line.reuna("trust", "withdraw", "releases/ovens-0002", "--folder", str(line.fleet.folder / "trust"))

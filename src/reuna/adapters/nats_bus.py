@@ -55,6 +55,7 @@ if _unused:
 log = logging.getLogger("reuna.bus")
 
 CONNECT_S = 5.0
+PING_S = 30  #: a line that is silently dead is noticed after three of these
 APPEND_S = 30.0
 PATIENCE_S = 2.0  # a message not acknowledged for so long is delivered again
 WORKING_S = 0.5  # how often a handler at work says so, against PATIENCE_S
@@ -285,7 +286,7 @@ class NatsBus:
             max_reconnect_attempts=-1,
             reconnect_time_wait=_spread(),
             connect_timeout=5,
-            ping_interval=10,
+            ping_interval=PING_S,
             error_cb=self._on_error,
             disconnected_cb=self._on_disconnected,
             reconnected_cb=self._on_reconnected,

@@ -264,7 +264,7 @@ def _general(config: Config, folder: Path) -> Iterable[str]:
         "logfile_max_num: 3",
         f"ports_file_dir: {_quoted(str(folder))}",
         f"max_payload: {MAX_PAYLOAD}",
-        'ping_interval: "20s"',
+        'ping_interval: "30s"',
         "lame_duck_duration: 30s",
         *_tls(config.tls),
         "jetstream {",

@@ -63,7 +63,7 @@ def apply(
     trust: Trust = None,
     wait: Annotated[
         float,
-        typer.Option("--wait", min=0, help="Seconds to go on, wave after wave, until all is as wanted."),
+        typer.Option("--wait", min=0, help="Seconds to go on, until all is as wanted."),
     ] = 0.0,
     keep: Annotated[
         bool,
@@ -163,7 +163,7 @@ class _Desk:
         from reuna.loop import deploy
 
         check(self.wanted, found[1])
-        return deploy.plan(self.wanted, found[1], time.time())
+        return deploy.plan(self.wanted, found[1])
 
     def carry_out(self, plan: Plan, found: tuple[int, Reality]) -> tuple[list[str], dict[str, str]]:
         from reuna.fleet.desired import apply as carry_out
@@ -171,7 +171,7 @@ class _Desk:
 
         if not plan.changes:
             return [], {}
-        begun = self._roll_out(plan)
+        begun = self._roll_out(plan, found[1])
         if not self.trust.is_dir():
             done, lacking = carry_out(plan, found[1], self.releases, self._ceremony, self.operator)
         else:
@@ -179,16 +179,24 @@ class _Desk:
                 done, lacking = carry_out(plan, found[1], self.releases, self._ceremony, self.operator)
         return [*begun, *done], lacking
 
-    def _roll_out(self, plan: Plan) -> list[str]:
+    def _roll_out(self, plan: Plan, reality: Reality) -> list[str]:
         """Begin the rollouts of a plan; one that cannot be is said, and stops nothing else."""
-        from reuna.fleet.rollout import begin_newest
+        from reuna.fleet.rollout import begin_placed
+        from reuna.loop import deploy
+        from reuna.loop.rollout import Version
 
         done = []
         for change in plan.changes:
             if change.what == "rollout" and isinstance(change.after, int):
-                source = self.workplace.sources[change.name]
+                placed = deploy.placement_of(self.wanted, change.name)
+                release = Version(change.after, reality.catalogue[change.name][change.after])
+                assert placed is not None  # else nothing would begin
+                source = self.workplace.sources.get(change.name)
                 try:
-                    done.append(begin_newest(self.operator, source, change.after, time.time()))
+                    begun = begin_placed(
+                        self.operator, placed, self.wanted.cohorts, source, release, time.time()
+                    )
+                    done.append(begun)
                 except RolloutProblem as error:
                     typer.echo(f"{change.name} is not rolled out: {error.message}", err=True)
         return done
@@ -213,7 +221,7 @@ class _Desk:
 def _go_on(
     desk: _Desk, found: Plan, lacking: dict[str, str], end: float, json: bool
 ) -> tuple[Plan, list[str], dict[str, str]]:
-    """Wave after wave, until all is as wanted, the time is over, or a signature is lacking.
+    """Rollout after rollout, until all is as wanted, the time is over, or a signature is lacking.
 
     What was carried out and is not seen is not carried out again: then the cloud has another trust folder.
     """
@@ -221,7 +229,7 @@ def _go_on(
     tried = [each for each in found.trained if each.state == "ready"]
     while True:
         left = end - time.monotonic()
-        seen = desk.look(mark, _nap(found, left) if mark else 0)
+        seen = desk.look(mark, math.ceil(min(max(left, 0.0), WAIT_S)) if mark else 0)
         mark, found = seen[0], desk.plan(seen)
         if found.empty or lacking:
             return found, done, lacking
@@ -275,12 +283,6 @@ def _tell(desk: _Desk, found: Plan, json: bool) -> None:
         _print(desk, found, json)
 
 
-def _nap(found: Plan, left: float) -> int:
-    """Seconds until there is something to look at, when nothing changes meanwhile."""
-    ends = [max(each.until - time.time(), 0.0) for each in found.waiting if each.until is not None]
-    return math.ceil(min([max(left, 0.0), WAIT_S, *ends]))
-
-
 def _say(done: list[str], lacking: Mapping[str, str], json: bool) -> None:
     if json:
         return
@@ -309,19 +311,13 @@ def _print(desk: _Desk, found: Plan, json: bool) -> None:
     else:
         typer.echo(
             f"{counts['add']} to add, {counts['change']} to change, {counts['remove']} to remove; "
-            f"{counts['waiting']} waves wait, {counts['drift']} nodes differ"
+            f"{counts['going']} rollouts go on, {counts['drift']} nodes differ"
         )
 
 
 def _print_left(found: Plan, err: bool = False) -> None:
-    for each in found.waiting:
-        until = ""
-        if each.until is not None:
-            until = time.strftime("; until %Y-%m-%d %H:%M:%S UTC", time.gmtime(each.until))
-        named = ", ".join(each.nodes)
-        typer.echo(
-            f"… wave {each.number} of {each.placement}, {each.wave}, waits for {named}{until}", err=err
-        )
+    for each in found.going:
+        typer.echo(f"… rollout of {each.project} {each.version} goes on: reuna rollout status", err=err)
     for node in found.drift:
         why = f"refused: {node.why}" if node.why else "does not hold it yet"
         typer.echo(f"! {node.node} at {node.site}: {node.project} {node.version} {why}", err=err)

@@ -41,7 +41,7 @@ def gate(
     settings = open_settings(project, sets or [])
     result = read(find(runs, name))
     before = read(find(runs, champion)) if champion else _champion(releases, result["project"])
-    judged = judge_run(settings.gates, result, before, settings.machines).as_dict()
+    judged = judge_run(settings.gates, result, before, settings.machines, settings.offline).as_dict()
     if json:
         as_json(judged)
     else:

@@ -19,6 +19,7 @@ from rich.text import Text
 from reuna.cli.output import say_stopping
 from reuna.core.errors import NotApproved
 from reuna.core.foreign import readable
+from reuna.core.records import UNHEARD
 from reuna.fleet.gates import SIGNS, grid, held, sentence
 from reuna.fleet.report import (
     NO_ROWS,
@@ -31,7 +32,7 @@ from reuna.fleet.report import (
     wall_times,
     warnings,
 )
-from reuna.loop.train import AWAITED, UNHEARD
+from reuna.loop.train import AWAITED
 from reuna.loop.validate import METHODS
 
 if TYPE_CHECKING:
@@ -248,7 +249,7 @@ def link_table(result: dict[str, Any]) -> Table:
     return table
 
 
-COLOURS = {"pass": "green", "fail": "bold red", "open": "yellow"}
+COLOURS = {"pass": "green", "fail": "bold red", "open": "yellow", "silent": "yellow"}
 SHORT = {"local": "alone", "federated": "federated", "centralised": "centralised"}
 
 

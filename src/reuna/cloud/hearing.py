@@ -13,7 +13,7 @@ from reuna.adapters.register import Register
 from reuna.cloud.holdings import LAST_WORDS
 from reuna.cloud.plan import Planner
 from reuna.cloud.rollouts import WORDS
-from reuna.core import labelled, watched
+from reuna.core import labelled, operating, watched
 from reuna.core.errors import BadMessage
 from reuna.core.records import Event, Hello
 from reuna.exchange.admission import Admission, read_alarm, read_node
@@ -57,6 +57,8 @@ async def take_event(
             log.info("an event came again on %s: %r %s of %r", subject, event.boot, event.seq, event.node)
         elif event.what in LAST_WORDS:
             coordinator.holdings.turn.on()
+            if event.what == operating.WHAT:
+                await coordinator.monitor.heard()
         elif event.what == watched.WHAT:
             await coordinator.monitor.heard()
             coordinator.triggers.news.set()

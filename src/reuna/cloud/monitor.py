@@ -22,9 +22,22 @@ from reuna.core.errors import AlarmNotFound, Corrupted, ReunaError
 from reuna.core.foreign import UNREADABLE
 from reuna.core.labelled import WHAT as LABELLED
 from reuna.core.labelled import Labelled, read_labelled
+from reuna.core.operating import WHAT as OPERATES
+from reuna.core.operating import read_event
 from reuna.core.ports import Clock, Offload
 from reuna.core.watched import WHAT, Watched, read_fields
-from reuna.loop.monitor import Alarm, Finding, Heard, acknowledged, judge, raised, sent, sentence, unsent
+from reuna.loop.monitor import (
+    Alarm,
+    Finding,
+    Heard,
+    acknowledged,
+    judge,
+    raised,
+    sent,
+    sentence,
+    unfit,
+    unsent,
+)
 
 log = logging.getLogger("reuna.cloud")
 
@@ -77,6 +90,7 @@ class Monitor:
         async with self._turn:
             going = [each.finding for each in self._alarms if not each.ended]
             findings = judge(await self._offload(self._heard), going)
+            findings += await self._offload(self._unfit)
             await self._keep(raised(self._alarms, findings, self._clock.now()))
 
     async def acknowledge(self, number: str, who: str, note: str, *, first: bool = False) -> dict[str, Any]:
@@ -186,6 +200,10 @@ class Monitor:
             )
             for each in self._said()
         ]
+
+    def _unfit(self) -> tuple[Finding, ...]:
+        sites = {edge: fog for fog, edges in self._fogs().items() for edge in edges}
+        return unfit({each.node: read_event(each) for _, each in self._events.last(OPERATES)}, sites)
 
     def _as_dict(self, alarm: Alarm) -> dict[str, Any]:
         found: Finding = alarm.finding

@@ -37,6 +37,7 @@ class Gated(msgspec.Struct, frozen=True):
 
     gates: tuple[Gate, ...] = ()
     machines: dict[str, tuple[str, ...]] = {}
+    offline: float = 0.0
 
 
 def judged(
@@ -60,7 +61,7 @@ def judged(
     left = [f"{gate.metric} {gate.limit}" for gate in gated.gates if gate not in now]
     if not now:
         return {"run": spec.run, "decision": "open", "why": CHAMPION, "left": left} if left else {}
-    told = judge_run(now, result, machines=gated.machines).as_dict()
+    told = judge_run(now, result, machines=gated.machines, offline=gated.offline).as_dict()
     return {**told, "left": left} if left else told
 
 

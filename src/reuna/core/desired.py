@@ -7,7 +7,7 @@ is there. Nothing stands here that is not carried out.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +15,7 @@ import msgspec
 from msgspec.structs import replace
 
 from reuna.core.errors import SettingsError
+from reuna.core.rollout import LONGEST_S
 from reuna.core.schema import schema
 from reuna.core.settings import Option, Source, between, located, one_of, parse
 from reuna.core.subjects import is_name
@@ -39,7 +40,6 @@ from reuna.core.trigger import (
 ALL = "all"  #: a wave of every node, also of those that are yet to come
 MAX_WAVES = 32
 NAMES = "use a-z, 0-9 and -, at most 63"
-LONGEST_SOAK_S = 90 * 86_400.0
 COOLDOWN_S, BUDGET = 86_400.0, {"runs": 4, "days": 30}  #: of triggers that say none
 
 
@@ -135,8 +135,8 @@ DESIRED: tuple[Option, ...] = (
                 "rollout",
                 bool,
                 False,
-                "its newest release is rolled out by itself once it is listed, as `[rollout]` in "
-                "release_from says; what was rolled out before stays listed for the way back",
+                "its release is rolled out by itself, as its placement says and `[rollout]` in "
+                "release_from; what was rolled out before stays listed for the way back",
             ),
         ),
     ),
@@ -166,16 +166,18 @@ DESIRED: tuple[Option, ...] = (
                 "waves",
                 list,
                 [ALL],
-                "cohorts, sites or nodes, one after the other; `all`: every node, also later ones",
+                "a cohort, site or node; `all`: every node, also later ones; with `rollout` of the project "
+                "several, one after the other, instead of those in release_from",
                 check=_waves,
             ),
             Option(
                 "soak_s",
                 float,
-                0.0,
-                "how long every node of a wave has held the release before the next wave begins",
+                None,
+                "with `rollout` of the project: how long a wave holds before the next one, instead of what "
+                "release_from says",
                 "s",
-                between(0, LONGEST_SOAK_S),
+                between(0, LONGEST_S),
             ),
         ),
     ),
@@ -254,16 +256,17 @@ TABLES = tuple(option.name for option in DESIRED if option.each)
 
 @dataclass(frozen=True)
 class Placement:
-    """One release of one project, and the waves in which it goes out.
+    """One release of one project, and where it is.
 
-    ``version`` 0: that of what is followed, ``champion`` or ``challenger``.
+    ``version`` 0: that of what is followed, ``champion`` or ``challenger``. ``waves`` and ``soak_s`` (None:
+    not said) are those of its rollout, where the project is rolled out; else ``waves`` has one name.
     """
 
     name: str
     project: str
     version: int
     waves: tuple[str, ...] = (ALL,)
-    soak_s: float = 0.0
+    soak_s: float | None = None
     follows: str = "champion"
 
 
@@ -313,16 +316,7 @@ def desired(sources: Sequence[Source]) -> Desired:
     mistakes += _bad_cohorts(cohorts)
     triggers = _triggers(tables, mistakes)
     rollouts = frozenset(name for name, entry in tables["projects"].items() if entry.get("rollout"))
-    mistakes += [
-        f"projects.{name}.rollout needs release_from, whose [rollout] says how"
-        for name in sorted(rollouts)
-        if "release_from" not in tables["projects"][name]
-    ]
-    mistakes += [
-        f"placements.{each.name}.waves is not [{ALL!r}], but waves are those of the project's rollout"
-        for each in found
-        if each.project in rollouts and each.waves != (ALL,)
-    ]
+    mistakes += _bad_rollouts(found, rollouts)
     if mistakes:
         lines = dict.fromkeys(located(line, places) for line in mistakes)
         raise SettingsError(
@@ -373,9 +367,21 @@ def _placement(name: str, entry: Mapping[str, Any]) -> Placement | str:
         entry["project"],
         entry.get("version", 0),
         tuple(entry.get("waves", [ALL])),
-        float(entry.get("soak_s", 0.0)),
+        float(entry["soak_s"]) if "soak_s" in entry else None,
         entry.get("follows", "champion"),
     )
+
+
+def _bad_rollouts(placements: Iterable[Placement], rollouts: frozenset[str]) -> Iterator[str]:
+    """Waves without a rollout, and a rollout of which nobody could say where it leads."""
+    first: dict[str, str] = {}
+    for each in placements:
+        if each.project in rollouts:
+            if (other := first.setdefault(each.project, each.name)) != each.name:
+                yield f"placements.{each.name} is of {each.project}, which placements.{other} rolls out"
+        elif len(each.waves) > 1 or each.soak_s is not None:
+            key = "waves" if len(each.waves) > 1 else "soak_s"
+            yield f"placements.{each.name}.{key} is for a rollout: say projects.{each.project}.rollout = true"
 
 
 def _triggers(tables: Mapping[str, Mapping[str, Any]], mistakes: list[str]) -> dict[str, Trigger]:
@@ -485,14 +491,16 @@ TRAINED = {
 class Rolled:
     """What the rollouts of a project have come to.
 
-    ``newest``: version of the newest one; ``live``: of the newest that is done, and ``before`` of the one
-    done before it; ``going``: of the one that goes on; 0: none.
+    ``newest``: the newest version of all; ``live``: that of the last one that is done, and ``before`` of the
+    one done before it; ``going``: of the one that goes on; ``last``: of the last one, whatever became of it;
+    0: none.
     """
 
     newest: int = 0
     live: int = 0
     before: int = 0
     going: int = 0
+    last: int = 0
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,8 @@
     max_latency_ms = 1000    # of 99 windows in 100
     max_restarts = 3         # of its worker, during the trial
     min_agreement = 0.9      # as a shadow: share of windows answered as by the release that is live
+    watch_s = 3600           # once confirmed it must go on to hold the first three over so long; 0: not
+    back_every_s = 86400     # at most one way back in so long
 
 The rules travel among the settings of a run, so they are in the lineage of its release: each release is
 judged by its own.
@@ -36,6 +38,8 @@ class Health(msgspec.Struct, frozen=True, omit_defaults=True):
     max_latency_ms: float = 1000.0
     max_restarts: int = 3
     min_agreement: float = 0.0
+    watch_s: float = 3600.0
+    back_every_s: float = 86400.0
 
 
 OPTIONS = (
@@ -77,6 +81,22 @@ OPTIONS = (
         Health().min_agreement,
         "as a shadow: share of windows answered as by the release that is live",
         check=between(0, 1),
+    ),
+    Option(
+        "operate.watch_s",
+        float,
+        Health().watch_s,
+        "time over which a confirmed release must go on to hold its rules; 0: it is not watched",
+        "s",
+        between(0, 1e7),
+    ),
+    Option(
+        "operate.back_every_s",
+        float,
+        Health().back_every_s,
+        "at most one confirmed release is left for the one before in so long",
+        "s",
+        between(0, 1e9),
     ),
 )
 

@@ -38,7 +38,8 @@ class Operating(msgspec.Struct, frozen=True):
     ``gave_up_in`` the rollout under which it was;
     ``rollout``: of the stage that asked for what answers, or of the shadow while there is one. Counts are
     since ``since`` (epoch s): windows, safe ones among them, windows of the shadow, and those of them that it
-    answered as what is live; None: withheld, for there are few.
+    answered as what is live; None: withheld, for there are few. ``muted``: what answers breaks its rules,
+    ``reason``, and nothing before it does better, so the safe answer is given.
     """
 
     project: Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
@@ -55,6 +56,7 @@ class Operating(msgspec.Struct, frozen=True):
     compared: Count = 0
     agreed: Count = 0
     since: Annotated[float, msgspec.Meta(ge=0.0)] = 0.0
+    muted: bool = False
 
 
 _told = msgspec.json.Decoder(list[Operating])

@@ -45,7 +45,9 @@ class Outcome(msgspec.Struct, frozen=True):
     ``why``. ``answer``: a class, or the model's number; None where there is none. ``output``: the graph's.
     ``took_ms``: from the window being asked for to this outcome, of which ``features_ms`` made the features
     and ``graph_ms`` ran the graph. ``release``: digest. ``fog``: what became of asking it, None where it was
-    not; if it ``answered``, state, answer and output are its own.
+    not;
+    if it ``answered``, state, answer and output are its own. ``failed``: the rules took the window, and the
+    release made nothing of it that could be used; its being unsure is none.
     """
 
     project: str
@@ -61,6 +63,7 @@ class Outcome(msgspec.Struct, frozen=True):
     features_ms: float = 0.0
     graph_ms: float = 0.0
     fog: Second | None = None
+    failed: bool = False
 
     @property
     def place(self) -> Place:

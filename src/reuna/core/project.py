@@ -194,6 +194,14 @@ PROJECT: tuple[Option, ...] = (
     Option(
         "release.approval", bool, False, "a release waits until a second person at the fleet's cloud agrees"
     ),
+    Option(
+        "release.offline",
+        float,
+        0.0,
+        "share of sites that may have been away when a run's model was measured; a release first runs "
+        "beside what is live there",
+        check=between(0, 1),
+    ),
     *ROLLOUT,
     Option("run.seed", int, 1, "seed of the whole run", check=between(0, 2**31 - 1)),
     Option("run.local", bool, True, "also train each node alone, for comparison"),
@@ -239,6 +247,7 @@ class ProjectSettings:
     places: Mapping[str, str] = field(default_factory=dict)
     mlflow: str = "auto"
     approval: bool = False
+    offline: float = 0.0
     rollout: RolloutSettings = field(default_factory=RolloutSettings)
 
 
@@ -292,6 +301,7 @@ def project_settings(sources: Sequence[Source], takes: Mapping[str, Collection[s
         places=places_of(sources),
         mlflow=values["tracking.mlflow"],
         approval=values["release.approval"],
+        offline=values["release.offline"],
         rollout=rollout_settings(values),
     )
 

@@ -208,6 +208,9 @@ class KeptBuild(msgspec.Struct, frozen=True):
     signed_by: tuple[str, ...] = ()
 
 
+UNHEARD = "not heard of before the deadline"  #: what a parent says of a child that was silent
+
+
 class Member(msgspec.Struct, frozen=True, omit_defaults=True):
     """What one edge gave to a round; ``absent`` holds the reason when it gave nothing.
 
@@ -309,6 +312,7 @@ class Hello(msgspec.Struct, frozen=True, omit_defaults=True):
     """A node says that it is there and asks for the current plan.
 
     It speaks the protocols ``oldest`` to ``protocol`` (`reuna.wire`). Who does not say so speaks 1.
+    ``every_s``: when it will say so again, 0 for who does not tell.
     """
 
     node: str
@@ -317,6 +321,7 @@ class Hello(msgspec.Struct, frozen=True, omit_defaults=True):
     children: tuple[str, ...] = ()
     protocol: Protocol = 1
     oldest: Protocol = 1
+    every_s: Annotated[float, msgspec.Meta(ge=0.0, le=3600.0)] = 0.0
 
 
 class News(msgspec.Struct, frozen=True):

@@ -28,7 +28,7 @@ from reuna.fleet.release import Catalogue
 
 T = TypeVar("T")
 LOOK_S = 0.5
-PATIENCE_S = 300.0
+PATIENCE_S = 480.0
 LOG = "keep.log"  #: what `reuna apply --keep` says
 STATE = "state"  #: the folder that says what is wanted
 FLEET = "fleet"  #: the fleet's, below that of all

@@ -110,8 +110,9 @@ async def _serve(
     if figures is not None:
         beside.append(asyncio.create_task(keep_telling("agent", figures.collect, egress.tell, clock)))
     try:
-        hello = Hello(name, boot, __version__, protocol=VERSION, oldest=OLDEST)
-        await asyncio.gather(Presence(lambda: egress.hello(hello), settings["hello_s"]).keep(), *beside[1:])
+        hello = partial(Hello, name, boot, __version__, (), VERSION, OLDEST)
+        presence = Presence(lambda every_s: egress.hello(hello(every_s)), settings["hello_s"])
+        await asyncio.gather(presence.keep(), *beside[1:])
     finally:
         for task in beside:
             task.cancel()

@@ -41,6 +41,8 @@ TOGETHER = 64  #: windows that are asked for at once, after a pause
 MOST_CELLS = 300_000  #: of these windows, so that they fit a message; a larger window is asked for alone
 AHEAD_NS = 86_400 * NS  #: readings further ahead of this machine's clock are of no known time
 
+MUTED = "the release breaks its rules of health"  #: why a muted answer is the safe one
+
 OnOutcome = Callable[[Outcome, Outcome | None], None]
 #: What was answered is watched: by which release, the rows (None: there were none to be used), the outcomes.
 Watch = Callable[["Held", "Rows | None", Sequence[Outcome]], Awaitable[None]]
@@ -199,6 +201,7 @@ class Live:
         self._primary: Sampler | None = None
         self._shadow: Sampler | None = None
         self._turn = asyncio.Lock()
+        self._muted = False
         self._seen = 0  #: number of the newest frame that was looked at
         self._newest: dict[str, tuple[int, float]] = {}  #: source -> newest source time, and when it was seen
         self._marks: dict[str, Mark] = {}
@@ -220,6 +223,10 @@ class Live:
                 self._shadow = beside if beside.shape == self._primary.shape else None
                 if self._shadow is None:
                     log.warning("%s has other windows; it is not asked beside", named(shadow.held))
+
+    def mute(self, muted: bool) -> None:
+        """Whether from now on the safe answer is given, whatever is answered."""
+        self._muted = muted
 
     async def run(self) -> None:
         """Answer until cancelled. A disk that fails is said in the log, and tried again."""
@@ -346,7 +353,9 @@ class Live:
     async def _keep(self, mark: Mark, pairs: Sequence[Pair], project: str = "") -> None:
         """Write answers down with the mark behind them, and tell of them; with a full disk it waits."""
         behind, now_ns = after(mark, len(pairs)), ns_of(self._clock.now())
-        answers = [(LIVE, each) for each, _ in pairs] + [(SHADOW, other) for _, other in pairs if other]
+        answers = [(LIVE, self._given(each)) for each, _ in pairs] + [
+            (SHADOW, other) for _, other in pairs if other
+        ]
         name = project or pairs[0][0].project
         while True:
             try:
@@ -358,6 +367,13 @@ class Live:
         self._said, self._marks[name] = "", behind
         for each, other in pairs:
             self._on_outcome(each, other)
+
+    def _given(self, answered: Outcome) -> Outcome:
+        """What is given out for what was answered; what counts for the release is what it answered."""
+        if not self._muted or answered.state == "safe" or self._primary is None:
+            return answered
+        safe = self._primary.predictor.held.rules.safe
+        return msgspec.structs.replace(answered, state="safe", answer=safe, why=MUTED)
 
     # --- what is there ---------------------------------------------------------------------------
 
@@ -426,7 +442,7 @@ async def _told(predictor: Predictor, rows: Rows) -> list[Outcome]:
     try:
         return await predictor.answer(rows)
     except ReunaError as error:
-        return predictor.safe_for(rows, f"{error.code} {error.message}")
+        return predictor.safe_for(rows, f"{error.code} {error.message}", failed=True)
 
 
 def _refused(sampler: Sampler, mark: Mark, windows: int, why: str) -> list[Pair]:

@@ -1,11 +1,13 @@
 """One node's watch over what feeds its models and what they answer. Nothing here has a row for long.
 
-    STATE/watch/PROJECT     references and sums, so that a restart goes on where it was
+    STATE/watch/PROJECT         references and sums, so that a restart goes on where it was
+    STATE/watch-before/PROJECT  those of the release before: one that is gone back to is watched as it was
 
 Each project is watched by itself.
 Inputs are held against blocks of the node's own training tables; where there are none, and for answers
 always, the first blocks after a release went live are gathered as the reference. With another release,
-contract or rule all begins anew. What a block has so far is lost in a crash, and nothing else.
+contract or rule all begins anew; a machine that goes back to the release before is no different for it, so
+that one's watch goes on where it was. What a block has so far is lost in a crash, and nothing else.
 """
 
 from __future__ import annotations
@@ -43,7 +45,7 @@ from reuna.edge.slots import folder_name
 from reuna.exchange.predict import Held
 
 log = logging.getLogger("reuna.watch")
-STATE = "watch"  #: in a node's state folder
+STATE, BEFORE = "watch", "watch-before"  #: in a node's state folder
 MAX_STATE = 256 << 20  #: bytes
 GATHERED = 60  #: blocks after going live that become a reference where there is none
 INPUTS: Kind = "inputs"
@@ -130,7 +132,7 @@ class ProjectWatch:
         self.project = project
         self.release = ""  #: digest
         self._notices = notices
-        self._file = watch_file(folder, project)
+        self._file, self._before = watch_file(folder, project), watch_file(folder, project, BEFORE)
         self._offload = offload
         self._agreed = Contract()
         self._rule = Monitoring()
@@ -156,6 +158,8 @@ class ProjectWatch:
         kept = await self._offload(self._file.read)
         if kept is None or kept.of != of:
             await self._notices.begun_anew(self.project)
+            kept = await self._offload(self._back)
+        if kept is None or kept.of != of:
             lines = await self._offload(lambda: references(agreed, rule, tables))
             kept = Kept(of, lines)
             log.info(
@@ -165,6 +169,18 @@ class ProjectWatch:
                 rule.rows(agreed.every_s),
             )
         self._kept = kept
+
+    def _back(self) -> Kept | None:
+        """What was kept of the release before; what is kept now is of the one before from now on."""
+        found = self._before.read()
+        try:
+            self._before.path.parent.mkdir(parents=True, exist_ok=True)
+            self._file.path.replace(self._before.path)
+        except FileNotFoundError:  # no block of the one that answered was whole
+            return found
+        except OSError as error:
+            log.warning("%s is not set aside: %s", self._file.path, error)
+        return found
 
     async def seen(self, rows: Rows | None, outcomes: Sequence[Outcome]) -> bool:
         """What was answered live, and the rows that were not seen before; whether a block is whole."""
@@ -291,9 +307,9 @@ class ProjectWatch:
             log.warning("%s: what is watched is not written down: %s", self.project, error)
 
 
-def watch_file(folder: Path, project: str) -> CheckedFile[Kept]:
+def watch_file(folder: Path, project: str, of: str = STATE) -> CheckedFile[Kept]:
     """Where a node keeps its watch over a project; ``folder`` is the node's state folder."""
-    return CheckedFile(folder / STATE / folder_name(project), Kept, MAX_STATE)
+    return CheckedFile(folder / of / folder_name(project), Kept, MAX_STATE)
 
 
 class Monitor:

@@ -36,6 +36,7 @@ from reuna.loop.operate import (
     Run,
     SelfTest,
     SelfTested,
+    Slice,
     State,
     Which,
     beside,
@@ -45,7 +46,7 @@ from reuna.loop.operate import (
 
 log = logging.getLogger("reuna.operate")
 TICK_S = 1.0  #: between two looks at how a release on trial does
-KEEP_S = 10.0  #: counts of a trial are written down so often
+KEEP_S = 10.0  #: counts of a trial are written down so often; those after it by slices of their time
 TRIES = 3  #: to start a release, before it is called one that does not start
 FIRST_S, LAST_S = 1.0, 60.0  #: between two tries
 
@@ -80,6 +81,9 @@ class Asking(Protocol):
 
     async def use(self, primary: Any, shadow: Any = None) -> None:
         """From the next window on these answer; None: nothing does. Raises `ReunaError` if they cannot."""
+
+    def mute(self, muted: bool) -> None:
+        """Whether from now on the safe answer is given, whatever is answered."""
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -181,6 +185,7 @@ class Operation:
             compared=total.beside.windows,
             agreed=total.beside.agreed,
             since=state.since,
+            muted=state.muted,
         )
 
     def shown(self) -> dict[str, Any]:
@@ -198,13 +203,17 @@ class Operation:
         if (before.phase, before.since, before.active) != (after.phase, after.since, after.active):
             self._total = Tally()
             self._say()
+        elif before.muted != after.muted:
+            self._say()
         await self._carry_out(effects)
         self._bench.changed()
 
     async def _keep(self, after: State) -> None:
         """Have the state on the disk before anything follows from it; counts alone are kept now and then."""
         now = self._bench.monotonic()
-        if _without_counts(after) == _without_counts(self.state) and now - self._kept_at < KEEP_S:
+        watched = after.trial is None and after.candidate is None
+        same = _without_counts(after) == _without_counts(self.state)
+        if same and (watched or now - self._kept_at < KEEP_S):
             return
         wait = FIRST_S
         while after != self.state:
@@ -221,9 +230,10 @@ class Operation:
         state, answers = self.state, running(self.state)
         what = f"{self.project} {answers.which.version}" if answers else f"{self.project}: nothing"
         why = f": {state.reason}, {state.detail}" if state.reason else ""
+        muted = "; none before does better, the safe answer is given" if state.muted else ""
         log.log(
-            logging.WARNING if state.phase == "rolled_back" else logging.INFO,
-            "%s runs, %s%s", what, state.phase, why,
+            logging.WARNING if state.muted or state.phase == "rolled_back" else logging.INFO,
+            "%s runs, %s%s%s", what, state.phase, why, muted,
         )  # fmt: skip
 
     async def _carry_out(self, effects: tuple[Effect, ...]) -> None:
@@ -232,6 +242,8 @@ class Operation:
             if isinstance(effect, Run):
                 self._run = (self._key(effect.active), self._key(effect.beside))
                 self._wanted |= {*self._run} - {NOBODY}
+                if self._asking is not None:
+                    self._asking.mute(effect.muted)
             elif isinstance(effect, SelfTest):
                 self._wanted.add((effect.slot, effect.digest))
             else:
@@ -278,12 +290,12 @@ class Operation:
         if source is None:
             return False
         try:
-            rules = await self._bench.offload(lambda: self._slots.fill(slot, source, which.digest))
+            found = await self._bench.offload(lambda: self._slots.fill(slot, source, which.digest))
         except ReunaError as error:
             what = f"{self.project} {which.version}"
             log.error("%s is not put into slot %s: %s %s", what, slot, error.code, error)
             return False
-        self.happen(Put(slot, which.digest, rules))
+        self.happen(Put(slot, which.digest, found.rules, found.measured))
         return True
 
     # --- standing --------------------------------------------------------------------------------
@@ -405,7 +417,7 @@ class Operation:
         tally.active = tally.active.plus(Counts(restarts=self._more_restarts(self._run[0])))
         tally.beside = tally.beside.plus(Counts(restarts=self._more_restarts(self._run[1])))
         self._total = Tally(self._total.active.plus(tally.active), self._total.beside.plus(tally.beside))
-        if self._run[0] in self._up and (self.state.trial is not None or beside(self.state) is not None):
+        if self._run[0] in self._up:
             reads = self._asking is not None and self._up[self._run[0]].takes_windows
             self.happen(Ran(elapsed, tally.active, tally.beside, reads))
         elif tally != Tally():
@@ -441,7 +453,7 @@ def _slot(key: Key) -> tuple[Any, str]:
 def _counted(outcome: Outcome, slow_ms: float, agreed: bool = False) -> Counts:
     """What the release itself did: a window that was for the fog is no safe answer of its own."""
     safe = outcome.state == "safe" and outcome.fog is None
-    return Counts(1, int(safe), int(outcome.own_ms > slow_ms), int(agreed))
+    return Counts(1, int(safe), int(outcome.own_ms > slow_ms), int(agreed), failed=int(outcome.failed))
 
 
 def _without_counts(state: State) -> State:
@@ -450,7 +462,9 @@ def _without_counts(state: State) -> State:
     return replace(
         state,
         trial=None if trial is None else replace(trial, spent_s=0.0, counts=Counts()),
-        candidate=None if coming is None else replace(coming, counts=Counts()),
+        candidate=None if coming is None else replace(coming, counts=Counts(), live=Counts(), spent_s=0.0),
+        lately=(*state.lately[:-1], Slice()),
+        rest_s=0.0,
     )
 
 

@@ -38,6 +38,7 @@ log = logging.getLogger("reuna.operate")
 STATUS = "operates.json"
 LOOK_S = 0.25  #: between two looks whether the egress has written
 COUNTS_S = 60.0  #: counts alone go up so often at most
+CALM_S = 3600.0  #: and so often where nothing is on trial or runs beside
 
 #: Passes an event on; False when the site's policy keeps it here.
 Emit = Callable[[Event], Awaitable[bool]]
@@ -167,7 +168,7 @@ class Releases:
                 self._operations[each.project][0].happen(Chosen(each.choice))
 
     def _begin(self, project: str) -> None:
-        operation = Operation(Slots(self._state, project), self._bench)
+        operation = Operation(Slots(self._state, project, self._node), self._bench)
         task = asyncio.create_task(operation.run())
         task.add_done_callback(_said)
         self._operations[project] = (operation, task)
@@ -187,7 +188,7 @@ class Releases:
             self._to_tell.clear()
             now, ticks = self.report(), self._bench.monotonic()
             news = _without_counts(now) != _without_counts(told)
-            if not news and (now == told or ticks - last < COUNTS_S):
+            if not news and (now == told or ticks - last < counts_apart_s(now)):
                 continue
             event = operating.event_of(self._node, self._boot, number, self._clock.now(), now)
             if await self._emit(event):
@@ -215,6 +216,11 @@ class Releases:
 
 def _without_counts(told: list[Operating]) -> list[Operating]:
     return [msgspec.structs.replace(each, windows=0, safe=0, compared=0, agreed=0) for each in told]
+
+
+def counts_apart_s(told: list[Operating]) -> float:
+    """How far apart counts alone are said."""
+    return COUNTS_S if any(each.phase in ("trial", "shadow") for each in told) else CALM_S
 
 
 def _said(task: asyncio.Task[Any]) -> None:

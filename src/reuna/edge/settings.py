@@ -69,7 +69,14 @@ EDGE: tuple[Option, ...] = (
         "s",
         between(0, 86_400),
     ),
-    Option("hello_s", float, 5.0, "how often the node says that it is there", "s", between(0.1, 3600)),
+    Option(
+        "hello_s",
+        float,
+        5.0,
+        "how often the node says that it is there; once a minute where nothing is new for ten",
+        "s",
+        between(0.1, 3600),
+    ),
     Option(
         "heads_s", float, 60.0, "how often the ledger's head goes to the cloud", "s", between(0.1, 86_400)
     ),

@@ -42,10 +42,11 @@ class Kept(msgspec.Struct, frozen=True):
 
 
 class Slots:
-    """The folder of one project. Blocking."""
+    """The folder of one project, on the node of that name. Blocking."""
 
-    def __init__(self, state: Path, project: str) -> None:
+    def __init__(self, state: Path, project: str, node: str = "") -> None:
         self.project = project
+        self._node = node
         self.folder = state / FOLDER / folder_name(project)
         self._state = CheckedFile[Kept](self.folder / "state", Kept, MAX_STATE)
 
@@ -93,10 +94,10 @@ class Slots:
         except (Untrusted, StorageError) as error:
             log.error("slot %s of %s: %s %s", slot, self.project, error.code, error)
             return None
-        return Found(found.manifest.about.version, found.digest, rules_of(found))
+        return self._found(found)
 
-    def fill(self, slot: SlotName, source: Path, digest: str) -> Health:
-        """Copy a release to a slot, durable and read again whole; the rules that it brings.
+    def fill(self, slot: SlotName, source: Path, digest: str) -> Found:
+        """Copy a release to a slot, durable and read again whole; what lies there then.
 
         Raises `ReleaseNotFound`, `Untrusted`, `DiskFull`, `NotUsable`, `Corrupted`.
         """
@@ -106,7 +107,11 @@ class Slots:
         replace_file(self.path(slot), data)
         if read(self.path(slot)).digest != digest:
             raise NotUsable(f"{self.path(slot)} does not give back what was written")
-        return rules_of(found)
+        return self._found(found)
+
+    def _found(self, found: Release) -> Found:
+        about, measured = found.manifest.about, is_measured(found, self._node)
+        return Found(about.version, found.digest, rules_of(found), measured)
 
 
 def projects(state: Path) -> list[str]:
@@ -145,3 +150,12 @@ def rules_of(found: Release) -> Health:
     except ReunaError as error:
         log.warning("release %d: %s %s", found.manifest.about.version, error.code, error)
         return Health()
+
+
+def is_measured(found: Release, node: str) -> bool:
+    """Whether this node has measured the model; not when nobody can tell."""
+    try:
+        return wire.is_measured(found, node)
+    except ReunaError as error:
+        log.warning("release %d: %s %s", found.manifest.about.version, error.code, error)
+        return False

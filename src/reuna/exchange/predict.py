@@ -163,7 +163,7 @@ class Predictor:
             windows = _checked(answer, starts)
         except (UserError, DeviceError) as error:
             log.warning("%s: %s", self._name, error)
-            return self.safe_for(rows, _said(error))
+            return self.safe_for(rows, _said(error), failed=True)
         took_ms = (time.perf_counter() - began) * 1000 / max(1, len(windows))
         shared_ms = answer.features_ms / max(1, len(windows))
         return [self._outcome(rows, each, took_ms, shared_ms) for each in windows]
@@ -251,7 +251,7 @@ class Predictor:
         window = each.window
         decided = decide(self.held.rules, each.output, window.why if window.state == "refused" else "")
         state: State = "safe" if decided.why else "mended" if window.state == "mended" else "answered"
-        return self._made(
+        made = self._made(
             rows,
             each.start,
             state=state,
@@ -262,10 +262,12 @@ class Predictor:
             features_ms=features_ms,
             graph_ms=each.took_ms,
         )
+        owed = state == "safe" and window.state != "refused"
+        return msgspec.structs.replace(made, failed=owed and made.confidence is None)
 
-    def safe_for(self, rows: Rows, why: str) -> list[Outcome]:
-        """What is said of the windows of these rows when the release is not asked."""
-        said = {"state": "safe", "answer": self.held.rules.safe, "why": why[:MAX_WHY]}
+    def safe_for(self, rows: Rows, why: str, failed: bool = False) -> list[Outcome]:
+        """What is said of the windows of these rows when the release is not asked, or ``failed``."""
+        said = {"state": "safe", "answer": self.held.rules.safe, "why": why[:MAX_WHY], "failed": failed}
         return [self._made(rows, start, **said) for start in self._windows(rows)]
 
     def _made(self, rows: Rows, start: int, **said: Any) -> Outcome:

@@ -1,7 +1,9 @@
 """When a node says that it is there: every so often, sooner while it is new, at once when something changed.
 
 The first words of a new node may be lost while links come up, so it does not wait the whole time for the
-next. A fog also says at once which edges came or went: the cloud knows them from its hello alone.
+next. A fog also says at once which edges came or went: the cloud knows them from its hello alone. A node of
+which there is nothing new says it less often, and with each hello when the next comes: who says every five
+seconds for years that all is as it was sends megabytes a day.
 """
 
 from __future__ import annotations
@@ -11,12 +13,14 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 SOON_S = 0.25  #: changes within it are said together
+STEADY_S = 600.0  #: after so long without a change
+CALM_S = 60.0  #: it is said so often, if it was said oftener before
 
 
 class Presence:
-    """``say`` is one hello, ``every_s`` the time between two when all is as it was."""
+    """``say`` is one hello, told when the next one comes; ``every_s`` the usual time between two."""
 
-    def __init__(self, say: Callable[[], Awaitable[None]], every_s: float) -> None:
+    def __init__(self, say: Callable[[float], Awaitable[None]], every_s: float) -> None:
         self._say = say
         self._every_s = every_s
         self._changed = asyncio.Event()
@@ -27,12 +31,15 @@ class Presence:
 
     async def keep(self) -> None:
         """Say it, again and again. Until cancelled."""
-        wait, soon = SOON_S, min(SOON_S, self._every_s)
+        wait, soon, still = SOON_S, min(SOON_S, self._every_s), 0.0
         while True:
-            wait = min(2 * wait, self._every_s)
+            longest = self._every_s if still < STEADY_S else max(self._every_s, CALM_S)
+            wait = min(2 * wait, longest)
             self._changed.clear()
-            await self._say()
+            await self._say(wait)
             await asyncio.sleep(soon)
+            still += wait
             with suppress(TimeoutError):
                 async with asyncio.timeout(wait - soon):
                     await self._changed.wait()
+                    wait, still = min(wait, self._every_s), 0.0

@@ -27,13 +27,13 @@ from reuna.core.errors import ABSENCES, RunFailed, Unreachable
 from reuna.core.gates import CONTRACT
 from reuna.core.project import ProjectSettings
 from reuna.core.readiness import ABOUT, LOWER_BOUND, Needs, against, as_settings, word_of
-from reuna.core.records import Member, RunSpec, Said
+from reuna.core.records import UNHEARD, Member, RunSpec, Said
 from reuna.fleet.client import Operator
 from reuna.fleet.code import is_own
 from reuna.fleet.layout import Fleet
 from reuna.fleet.session import Job, described, nodes_of
 from reuna.loop.plan import run_id
-from reuna.loop.train import OLDER, UNHEARD
+from reuna.loop.train import OLDER
 from reuna.trust.requests import REASONS
 
 POLL_S = 0.2

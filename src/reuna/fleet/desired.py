@@ -122,7 +122,8 @@ def rolled_of(rollouts: Sequence[Mapping[str, Any]]) -> dict[str, Rolled]:
         if each["phase"] == "done" and version not in done:
             done.append(version)
         live, earlier, *_ = (*done, 0, 0)
-        found[each["project"]] = Rolled(max(before.newest, version), live, earlier, going)
+        last = before.last or version
+        found[each["project"]] = Rolled(max(before.newest, version), live, earlier, going, last)
     return found
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from reuna.loop.release import Outcome
 
-SIGNS: Mapping[str, str] = {"pass": "✓", "fail": "✗", "open": "?"}
+SIGNS: Mapping[str, str] = {"pass": "✓", "fail": "✗", "open": "?", "silent": "…"}
 WORDS: Mapping[Outcome, str] = {
     "pass": "every gate holds at every site",
     "fail": "not to be released",
@@ -36,6 +36,9 @@ def held(verdict: Mapping[str, Any]) -> str:
 def sentence(judged: Mapping[str, Any]) -> str:
     """What a person reads first of a judgement as it stands in ``result.json``."""
     said, found = WORDS[judged["decision"]], judged.get("worst")
+    away = sorted({place(each) for each in judged.get("verdicts", ()) if each["outcome"] == "silent"})
+    if away and judged["decision"] == "pass":
+        said = f"{said} that was heard, and {', '.join(away)} was not"
     if not found:
         return said
     return f"{said}; {'closest' if judged['decision'] == 'pass' else 'worst'} {_reason(found)}"

@@ -191,6 +191,8 @@ def runs(said: Said, project: str, digest: str, version: int) -> str:
     for each in said.operates:
         if each.project != project:
             continue
+        if each.digest == digest and each.muted:
+            return f"runs, safe answer alone: {each.reason}"
         if each.digest == digest:
             return "runs, confirmed" if each.phase in ("shadow", "rolled_back") else f"runs, {each.phase}"
         if each.beside == version:

@@ -208,7 +208,8 @@ def make(
     settings = open_settings(project, sets or [])
     catalogue = Catalogue.of(releases, result["project"])
     champion = catalogue.champion()
-    judged = judge_run(settings.gates, result, lineage(champion) if champion else None, settings.machines)
+    before = lineage(champion) if champion else None
+    judged = judge_run(settings.gates, result, before, settings.machines, settings.offline)
     _check_gates(judged)
     code = pack_bundle(project)
     if (result.get("asked") or {}).get("bundle") != digest_bytes(code):

@@ -12,9 +12,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+import msgspec
+
+from reuna.core.desired import Placement
 from reuna.core.errors import RolloutProblem, Unreachable
 from reuna.core.project import ProjectSettings
-from reuna.core.rollout import RolloutSpec, named_waves
+from reuna.core.rollout import ALL, RolloutSpec, Terms, Wave, named_waves
 from reuna.fleet.open_project import open_settings
 from reuna.loop.rollout import Version
 from reuna.wire.release import Release
@@ -39,15 +42,52 @@ class Begins(Protocol):
     def start_rollout(self, spec: RolloutSpec) -> str: ...
 
 
-def begin_newest(operator: Begins, project: Path, version: int, now: float) -> str:
-    """Begin the rollout of a listed version by the settings of its project; what was done, in words.
+def begin_placed(
+    operator: Begins,
+    placed: Placement,
+    cohorts: Mapping[str, tuple[str, ...]],
+    source: Path | None,
+    release: Version,
+    now: float,
+) -> str:
+    """Begin the rollout of a release as its placement says; what was done, in words. It is listed later.
 
-    Raises `RolloutProblem`, `SettingsError`.
+    ``source``: folder of the project, whose ``[rollout]`` says the rest. Raises `RolloutProblem`,
+    `SettingsError`.
     """
-    spec = spec_of(open_settings(project, []), operator.releases(), version, (), "", now)
+    spec = placed_spec(operator.releases(), placed, cohorts, source, release, now)
     proposal = operator.start_rollout(spec)
     waits = f" waits for a second person: reuna proposals approve {proposal}" if proposal else " begins"
     return f"rollout {spec.rollout}{waits}"
+
+
+def placed_spec(
+    answer: Mapping[str, Any],
+    placed: Placement,
+    cohorts: Mapping[str, tuple[str, ...]],
+    source: Path | None,
+    release: Version,
+    now: float,
+) -> RolloutSpec:
+    """What `begin_placed` asks for. ``answer``: as `Operator.releases`."""
+    terms, approval = Terms(), False
+    waves: tuple[Wave, ...] = (Wave(ALL),)
+    if source is not None:
+        settings = open_settings(source, [])
+        waves = named_waves(settings.rollout.waves, settings.machines, _sites(answer))
+        terms, approval = settings.rollout.terms, settings.approval
+    if placed.waves != (ALL,):
+        waves = tuple(Wave(name, cohorts.get(name, ())) for name in placed.waves)
+    if placed.soak_s is not None:
+        terms = msgspec.structs.replace(terms, soak_s=placed.soak_s)
+    name = name_of(placed.project, release.version, now)
+    return RolloutSpec(
+        name, placed.project, release.version, release.sha256, waves, terms, approval, waits=True
+    )
+
+
+def _sites(answer: Mapping[str, Any]) -> dict[str, str]:
+    return {edge: fog for fog, edges in answer["fogs"].items() for edge in edges}
 
 
 def name_of(project: str, what: int | str, now: float) -> str:
@@ -69,8 +109,7 @@ def spec_of(
 
     Raises `RolloutProblem` for a version that no node may take.
     """
-    sites = {edge: fog for fog, edges in answer["fogs"].items() for edge in edges}
-    asked = named_waves(waves or settings.rollout.waves, settings.machines, sites)
+    asked = named_waves(waves or settings.rollout.waves, settings.machines, _sites(answer))
     found = wanted if isinstance(wanted, Version) else _listed(settings.name, answer, wanted)
     called = name or name_of(settings.name, found.version, now)
     terms, approval, waits = settings.rollout.terms, settings.approval, found is wanted

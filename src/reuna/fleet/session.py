@@ -423,7 +423,9 @@ def assemble(
         "asked": msgspec.to_builtins(spec),
     }
     if job.settings.gates:
-        found["gates"] = judge_run(job.settings.gates, found, machines=job.settings.machines).as_dict()
+        asked = job.settings
+        judged = judge_run(asked.gates, found, machines=asked.machines, offline=asked.offline)
+        found["gates"] = judged.as_dict()
     return found
 
 

@@ -100,7 +100,7 @@ def _judged(at: Workplace, project: Path, catalogue: Catalogue, each: Trained) -
         _check_settings(project, settings, result)
         champion = catalogue.champion()
         before = lineage(champion) if champion else None
-        judged = judge_run(settings.gates, result, before, settings.machines).as_dict()
+        judged = judge_run(settings.gates, result, before, settings.machines, settings.offline).as_dict()
     except (UserError, BlobNotFound) as error:
         return replace(each, state="stopped", said=error.message)
     if judged["decision"] != "pass":

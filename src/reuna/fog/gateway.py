@@ -125,7 +125,9 @@ async def _run(settings: dict[str, Any], changes: Changes, stack: AsyncExitStack
     telling = asyncio.create_task(news.keep())
     stack.callback(telling.cancel)
     presence = Presence(
-        lambda: egress.hello(Hello(name, boot, __version__, combiner.present(), VERSION, OLDEST)),
+        lambda every_s: egress.hello(
+            Hello(name, boot, __version__, combiner.present(), VERSION, OLDEST, every_s)
+        ),
         settings["hello_s"],
     )
     hear = partial(_hello, door.admission, combiner, news, presence)

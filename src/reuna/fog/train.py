@@ -25,7 +25,8 @@ from reuna.wire import PACKS, asks_for, decode_plan, message_digest, packed
 
 log = logging.getLogger("reuna.fog")
 NO_DIGEST = "0" * 64  #: of a body that is not written yet
-PRESENT_S = 30.0  #: an edge that was not heard of for so long is not named as present
+PRESENT_S = 30.0  #: an edge that was not heard of for so long is not named as present,
+LATE = 2.5  #: nor for so many times of what it said itself
 
 
 class Combiner:
@@ -45,7 +46,7 @@ class Combiner:
         self.rounds = rounds or Rounds(name, "", None, clock)
         self.name = name
         self.edges = frozenset(edges)
-        self._heard: dict[str, float] = {}
+        self._until: dict[str, float] = {}  #: edge -> when it is not present any more
         self._speaks: dict[str, int] = {}  #: edge -> the newest protocol of its last hello
         self._link = link
         self._bus = bus
@@ -70,15 +71,16 @@ class Combiner:
 
     async def on_hello(self, hello: Hello) -> None:
         """An edge is there (again): it gets the open plan at once."""
-        self._heard[hello.node] = asyncio.get_running_loop().time()
+        until = asyncio.get_running_loop().time() + max(PRESENT_S, LATE * hello.every_s)
+        self._until[hello.node] = until
         self._speaks[hello.node] = hello.protocol
         if self._plan and self._intake.ask(hello.node) is not None:
             await self._announce(hello.node)
 
     def present(self) -> tuple[str, ...]:
         """Edges heard of lately, sorted."""
-        since = asyncio.get_running_loop().time() - PRESENT_S
-        return tuple(sorted(edge for edge in self.edges if self._heard.get(edge, -PRESENT_S) > since))
+        now = asyncio.get_running_loop().time()
+        return tuple(sorted(edge for edge in self.edges if self._until.get(edge, 0.0) > now))
 
     async def stop(self) -> None:
         """Drop the round in hand; its committed rows stay."""

@@ -1,8 +1,8 @@
-"""Which releases go where next: what is wanted against what is there. Pure.
+"""Which releases are listed where, and which rollout begins: what is wanted against what is there. Pure.
 
-`plan` says what has to change and what is waited for; `carried_out` is what is there afterwards. A wave
-begins when every node of those before it has held the release for long enough; one that has begun goes
-on. While waves are under way every node stays with what it has until its own wave begins.
+`plan` says what has to change and what goes on; `carried_out` is what is there afterwards. A release that
+is rolled out is listed once its rollout is there, which holds every node at what it has: waves, soak and the
+way back are its own (`reuna.loop.rollout`).
 
     desired, reality, now -> plan;  carried_out(reality, plan.changes) -> reality
 """
@@ -17,6 +17,7 @@ from reuna.core.desired import ALL, TRAINED, Desired, Listed, Placement, Reality
 from reuna.core.trigger import Trigger, as_plain, when
 
 Sign = Literal["+", "~", "-"]
+MOST = 2**31  #: a version
 Thing = int | Listed | Trigger
 
 
@@ -51,30 +52,22 @@ class Drift:
 
 
 @dataclass(frozen=True)
-class Waiting:
-    """A wave that has not begun, and the nodes that it waits for.
+class Going:
+    """A rollout that goes on."""
 
-    ``until``: when the last of them has held the release long enough (epoch s), None: not all hold it.
-    """
-
-    placement: str
     project: str
     version: int
-    wave: str
-    number: int
-    nodes: tuple[str, ...]
-    until: float | None = None
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is different, what is waited for, what nodes do not hold although they may, what was trained.
+    """What is different, which rollouts go on, what nodes do not hold although they may, what was trained.
 
     A run that will not be released leaves the fleet as it is wanted.
     """
 
     changes: tuple[Change, ...] = ()
-    waiting: tuple[Waiting, ...] = ()
+    going: tuple[Going, ...] = ()
     drift: tuple[Drift, ...] = ()
     trained: tuple[Trained, ...] = ()
 
@@ -82,7 +75,7 @@ class Plan:
     def empty(self) -> bool:
         """Whether the fleet is as it is wanted."""
         under_way = any(each.state in ("ready", "waits") for each in self.trained)
-        return not (self.changes or self.waiting or self.drift or under_way)
+        return not (self.changes or self.going or self.drift or under_way)
 
 
 def mistakes(desired: Desired, reality: Reality) -> list[str]:
@@ -147,34 +140,48 @@ def resolved(desired: Desired, reality: Reality) -> Desired:
     return replace(desired, placements=tuple(there))
 
 
-def plan(desired: Desired, reality: Reality, now: float) -> Plan:
-    """What has to change; ``now``: seconds since the epoch. The desired state has no `mistakes` here."""
+def plan(desired: Desired, reality: Reality) -> Plan:
+    """What has to change. The desired state has no `mistakes` here."""
     desired = resolved(desired, reality)
     changes: list[Change] = []
-    waiting: list[Waiting] = []
     for project in sorted(desired.projects):
         wanted = desired.champions.get(project)
         if wanted is not None and wanted != reality.champions.get(project):
             changes.append(Change("champion", project, reality.champions.get(project), wanted))
-        found, waits = _listing(project, desired, reality, now)
-        differences = _differences(project, found, reality)
-        changes += differences or _rollout(project, desired, reality)
-        waiting += waits
+        changes += _rollout(project, desired, reality) or _differences(project, desired, reality)
     changes += [
         _trigger(name, reality.triggers.get(name), desired.triggers.get(name))
         for name in sorted({*desired.triggers, *reality.triggers})
         if desired.triggers.get(name) != reality.triggers.get(name)
     ]
-    return Plan(tuple(changes), tuple(waiting), tuple(_drift(desired, reality, now)), reality.trained)
+    going = (Going(name, reality.rolled.get(name, Rolled()).going) for name in sorted(desired.rollouts))
+    return Plan(
+        tuple(changes),
+        tuple(each for each in going if each.version),
+        tuple(_drift(desired, reality)),
+        reality.trained,
+    )
+
+
+def placement_of(desired: Desired, project: str) -> Placement | None:
+    """Where a project that is rolled out leads."""
+    return next((each for each in desired.placements if each.project == project), None)
 
 
 def _rollout(project: str, desired: Desired, reality: Reality) -> list[Change]:
-    """The rollout that is to begin: of the newest listed release, if none has been of it and none goes on."""
-    rolled = reality.rolled.get(project, Rolled())
-    version = max((each.version for each in reality.listed if each.project == project), default=0)
-    if project not in desired.rollouts or rolled.going or version <= rolled.newest:
+    """The rollout that is to begin: of the version that is wanted, once, and while none goes on.
+
+    One that is newer than all before, or older than what is live: what was given up, or left by a person
+    who went back, is not begun again by itself.
+    """
+    rolled, placed = reality.rolled.get(project, Rolled()), placement_of(desired, project)
+    if project not in desired.rollouts or placed is None or rolled.going:
         return []
-    return [Change("rollout", project, rolled.live or None, version)]
+    version = placed.version
+    back = version < rolled.live and version != rolled.last
+    return (
+        [Change("rollout", project, rolled.live or None, version)] if version > rolled.newest or back else []
+    )
 
 
 def _kept(project: str, desired: Desired, reality: Reality) -> frozenset[int]:
@@ -196,7 +203,8 @@ def carried_out(reality: Reality, changes: Iterable[Change]) -> Reality:
     for change in changes:
         if change.what == "rollout" and isinstance(change.after, int):
             begun = rolled.get(change.name, Rolled())
-            rolled[change.name] = replace(begun, newest=change.after, going=change.after)
+            most = max(begun.newest, change.after)
+            rolled[change.name] = replace(begun, newest=most, going=change.after, last=change.after)
             continue
         if isinstance(change.before, Trigger):
             triggers.pop(change.name, None)
@@ -225,33 +233,18 @@ def covers(each: Listed, node: str, site: str) -> bool:
 # --- where each release is listed next ----------------------------------------------------------------
 
 
-def _listing(
-    project: str, desired: Desired, reality: Reality, now: float
-) -> tuple[list[Listed], list[Waiting]]:
-    """How a project is to be listed now, and the waves that wait."""
-    placements = [each for each in desired.placements if each.project == project]
-    waits = [wait for each in placements if (wait := _waits(each, desired, reality, now)) is not None]
-    if not waits:
-        found = _final(placements, desired, reality)
-        kept = sorted(_kept(project, desired, reality) - {each.version for each in found})
-        before = [_as_listed(project, each, (), reality) for each in kept if _digest(project, each, reality)]
-        return [*before, *found], []
-    begun: dict[str, int] = {}
-    for each in placements:
-        begun |= dict.fromkeys(_begun(each, desired, reality, now), each.version)
-    nodes: dict[int, list[str]] = {}
-    for node, site in sorted(reality.nodes.items()):
-        now_has = newest(reality.listed, project, node, site)
-        version = begun.get(node, now_has.version if now_has else 0)
-        if version:
-            nodes.setdefault(version, []).append(node)
-    return [
-        _as_listed(project, version, tuple(found), reality) for version, found in sorted(nodes.items())
-    ], waits
+def _listing(project: str, desired: Desired, reality: Reality) -> list[Listed]:
+    """How a project is to be listed: as its placements say, and what its rollouts need."""
+    begun = reality.rolled.get(project, Rolled()).newest if project in desired.rollouts else MOST
+    placed = [each for each in desired.placements if each.project == project and each.version <= begun]
+    found = _final(placed, desired, reality)
+    kept = sorted(_kept(project, desired, reality) - {each.version for each in found})
+    before = [_as_listed(project, each, (), reality) for each in kept if _digest(project, each, reality)]
+    return [*before, *found]
 
 
 def _final(placements: Iterable[Placement], desired: Desired, reality: Reality) -> list[Listed]:
-    """After the last wave: the names as they are written, so that later nodes of a site count too."""
+    """The names as they are written, so that later nodes of a site count too."""
     found = list(placements)
     names: dict[int, set[str]] = {}
     for each in found:
@@ -277,7 +270,8 @@ def _as_listed(project: str, version: int, where: tuple[str, ...], reality: Real
     return Listed(project, version, digest, where, same.path if same else "")
 
 
-def _differences(project: str, wanted: list[Listed], reality: Reality) -> list[Change]:
+def _differences(project: str, desired: Desired, reality: Reality) -> list[Change]:
+    wanted = _listing(project, desired, reality)
     before = [each for each in reality.listed if each.project == project]
     found = []
     for each in wanted:
@@ -287,51 +281,6 @@ def _differences(project: str, wanted: list[Listed], reality: Reality) -> list[C
         if old != each:
             found.append(Change("release", project, old, each))
     return found + [Change("release", project, old, None) for old in before]
-
-
-def _begun(each: Placement, desired: Desired, reality: Reality, now: float) -> frozenset[str]:
-    """Nodes of the waves that have begun."""
-    return _first(each, _count_begun(each, desired, reality, now), desired, reality)
-
-
-def _count_begun(each: Placement, desired: Desired, reality: Reality, now: float) -> int:
-    """How many waves have begun: the first, and each that is listed already or need not wait any more."""
-    listed = [old for old in reality.listed if (old.project, old.version) == (each.project, each.version)]
-    for count in range(1, len(each.waves)):
-        new = _wave(each, count, desired, reality) - _first(each, count, desired, reality)
-        there = all(any(covers(old, node, reality.nodes[node]) for old in listed) for node in new)
-        if not there and not _ready(each, count, desired, reality, now):
-            return count
-    return len(each.waves)
-
-
-def _ready(each: Placement, waves: int, desired: Desired, reality: Reality, now: float) -> bool:
-    """Whether every node of the first waves has held the release for long enough."""
-    ends = [_since(node, each, reality) for node in _first(each, waves, desired, reality)]
-    return all(since is not None and since + each.soak_s <= now for since in ends)
-
-
-def _waits(each: Placement, desired: Desired, reality: Reality, now: float) -> Waiting | None:
-    begun = _count_begun(each, desired, reality, now)
-    if begun == len(each.waves):
-        return None
-    first = _first(each, begun, desired, reality)
-    since = {node: _since(node, each, reality) for node in sorted(first)}
-    late = tuple(node for node, at in since.items() if at is None or at + each.soak_s > now)
-    ends = [at for at in since.values() if at is not None]
-    until = max(ends) + each.soak_s if len(ends) == len(since) else None
-    wave = each.waves[begun]
-    return Waiting(each.name, each.project, each.version, wave, begun + 1, late, until)
-
-
-def _first(each: Placement, waves: int, desired: Desired, reality: Reality) -> frozenset[str]:
-    """Nodes of the first waves."""
-    return frozenset().union(*(_wave(each, number, desired, reality) for number in range(waves)))
-
-
-def _wave(each: Placement, number: int, desired: Desired, reality: Reality) -> frozenset[str]:
-    """Nodes of a wave, from 0 on."""
-    return _nodes(each.waves[number], desired, reality) & _reach(each, desired, reality)
 
 
 def _reach(each: Placement, desired: Desired, reality: Reality) -> frozenset[str]:
@@ -348,16 +297,10 @@ def _reach(each: Placement, desired: Desired, reality: Reality) -> frozenset[str
     return own.difference(*others)
 
 
-def _since(node: str, each: Placement, reality: Reality) -> float | None:
-    """Since when a node has held a release, None when it does not."""
-    has = reality.held.get(node, {}).get(_digest(each.project, each.version, reality) or "")
-    return has.since if has is not None and not has.refused else None
-
-
-def _drift(desired: Desired, reality: Reality, now: float) -> Iterable[Drift]:
+def _drift(desired: Desired, reality: Reality) -> Iterable[Drift]:
     for each in desired.placements:
         digest = _digest(each.project, each.version, reality)
-        for node in sorted(_begun(each, desired, reality, now)):
+        for node in sorted(_reach(each, desired, reality)):
             site = reality.nodes[node]
             may = newest(reality.listed, each.project, node, site)
             if may is None or (may.version, may.digest) != (each.version, digest):
@@ -461,10 +404,10 @@ def as_dict(found: Plan) -> dict[str, Any]:
              "after": _plain(each.after)}
             for each in found.changes
         ],
-        "waiting": [vars(each) for each in found.waiting],
+        "going": [vars(each) for each in found.going],
         "drift": [vars(each) for each in found.drift],
         "trained": [vars(each) for each in found.trained],
-        "counts": {**counts, "waiting": len(found.waiting), "drift": len(found.drift)},
+        "counts": {**counts, "going": len(found.going), "drift": len(found.drift)},
     }  # fmt: skip
 
 

@@ -1,5 +1,7 @@
 """What alarms of many machines say together: the process moved, a machine is sick, a sensor broke. Pure.
 
+A release that breaks its rules of health where no other does better is an alarm too (`unfit`).
+
     found = judge(heard)          # what each node told last -> findings, the widest first
 
 A signal that has moved at `SHARE` or more of a cohort's machines has moved with the process, until there is
@@ -18,16 +20,17 @@ errs more than it did, which is the concept.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Literal
 
 import msgspec
 from msgspec.structs import replace
 
+from reuna.core.operating import Operating
 from reuna.core.trigger import Sign
 
-Kind = Literal["process", "machine", "sensor", "concept"]
-ORDER: tuple[Kind, ...] = ("process", "machine", "sensor", "concept")
+Kind = Literal["process", "machine", "sensor", "concept", "release"]
+ORDER: tuple[Kind, ...] = ("process", "machine", "sensor", "concept", "release")
 SHARE = 0.5  #: of a cohort's machines, at which a signal has moved everywhere
 FEW = 3  #: machines of a cohort, below which there is no everywhere
 
@@ -48,7 +51,10 @@ class Heard(msgspec.Struct, frozen=True):
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """What moved, where. No signals: each of them a little, all together more than chance makes."""
+    """What moved, where. No signals: each of them a little, all together more than chance makes.
+
+    Of a release: its ``project``, and which rules it breaks, ``why``.
+    """
 
     kind: Kind
     nodes: tuple[str, ...]
@@ -56,6 +62,7 @@ class Finding(msgspec.Struct, frozen=True):
     signals: tuple[str, ...] = ()
     cohort: str = ""
     project: str = ""
+    why: str = ""
 
 
 def judge(heard: Iterable[Heard], before: Iterable[Finding] = ()) -> tuple[Finding, ...]:
@@ -77,10 +84,37 @@ def judge(heard: Iterable[Heard], before: Iterable[Finding] = ()) -> tuple[Findi
     return tuple(sorted(found, key=lambda x: (ORDER.index(x.kind), x.project, x.cohort, x.nodes)))
 
 
+def unfit(told: Mapping[str, Sequence[Operating]], sites: Mapping[str, str]) -> tuple[Finding, ...]:
+    """Projects whose release gives the safe answer alone; ``told``: by node, ``sites``: node -> site.
+
+    >>> one = Operating("pumps", 3, "0" * 64, "confirmed", "latency", muted=True)
+    >>> [(each.nodes, each.why) for each in unfit({"edge-1": [one]}, {"edge-1": "oulu"})]
+    [(('edge-1',), 'latency')]
+    """
+    muted: dict[str, dict[str, str]] = {}
+    for node in sorted(told):
+        for each in told[node]:
+            if each.muted and node in sites:
+                muted.setdefault(each.project, {})[node] = each.reason
+    return tuple(
+        Finding(
+            "release",
+            tuple(nodes),
+            tuple(sorted({sites[node] for node in nodes})),
+            project=project,
+            why=", ".join(sorted({why for why in nodes.values() if why})),
+        )
+        for project, nodes in sorted(muted.items())
+    )
+
+
 def sentence(found: Finding) -> str:
     """As people read it."""
-    what = ", ".join(found.signals) or "many signals a little"
     where = ", ".join(found.nodes)
+    if found.kind == "release":
+        what = f"what runs of {found.project} at {where} breaks its rules ({found.why})"
+        return f"{what}, and nothing before does better: the safe answer is given"
+    what = ", ".join(found.signals) or "many signals a little"
     if found.kind == "process":
         machines = f"{len(found.nodes)} machine{'s' if len(found.nodes) > 1 else ''}"
         return f"the process moved at {machines} ({where}): {what}"
@@ -148,7 +182,11 @@ class Alarm(msgspec.Struct, frozen=True):
 
 
 def key(found: Finding) -> str:
-    """What stays the same while a finding grows: a process of a cohort, one machine, or what errs there."""
+    """What stays the same while a finding grows: a process of a cohort, a project's release, one machine, or
+    what errs there.
+    """
+    if found.kind == "release":
+        return f"release/{found.project}"
     if found.kind == "process":
         return f"process/{found.project}/{found.cohort}"
     return f"{'concept' if found.kind == 'concept' else 'machine'}/{found.project}/{found.nodes[0]}"

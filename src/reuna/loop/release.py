@@ -1,7 +1,9 @@
 """Whether a model may be released: every gate judged at every site, and the worst site decides.
 
 Only metrics come in, as the nodes measured them. A gate that cannot be judged is *open*: nobody
-knows whether the model is good there, so it is not released.
+knows whether the model is good there, so it is not released. A project may let some sites be away
+(``release.offline``): their gates are *silent* and decide nothing, and a machine of such a site takes the
+release only after it has run beside what is live there (`reuna.loop.operate`).
 """
 
 from __future__ import annotations
@@ -14,15 +16,16 @@ from typing import Any, Literal
 from reuna.core.errors import SettingsError
 from reuna.core.gates import CONTRACT, LOWER_IS_BETTER, Gate
 from reuna.core.machines import Machines, groups
+from reuna.core.records import UNHEARD
 from reuna.core.scores import mean
 
-Outcome = Literal["pass", "fail", "open"]
+Outcome = Literal["pass", "fail", "open", "silent"]
 Scores = Mapping[str, Mapping[str, float]]  #: site -> metric -> value
 SILENT = "nothing was heard"
 FIRST = "there is no champion to compare with"
 NEW_SITE = "the champion was not measured here"
 ROUNDING = 1e-9  #: a difference of two numbers that is a bound misses it by so much, no more
-ORDER: tuple[Outcome, ...] = ("fail", "open", "pass")
+ORDER: tuple[Outcome, ...] = ("fail", "open", "pass", "silent")
 NO_GATES = "Add [gates] to reuna.toml, as `all = { min = 0.9 }`."
 
 
@@ -63,8 +66,8 @@ def judge_machines(gates: Iterable[Gate], types: Scores, champion: Scores | None
 
 
 def decision(verdicts: Iterable[Verdict]) -> Outcome:
-    """``fail`` when one fails; else ``open`` when one is open or there is none; else ``pass``."""
-    found = {each.outcome for each in verdicts} or {"open"}
+    """``fail`` when one fails; else ``open`` when one is open or none was judged; else ``pass``."""
+    found = {each.outcome for each in verdicts if each.outcome != "silent"} or {"open"}
     return next(each for each in ORDER if each in found)
 
 
@@ -167,10 +170,12 @@ def judge_run(
     result: Mapping[str, Any],
     champion: Mapping[str, Any] | None = None,
     machines: Machines | None = None,
+    offline: float = 0.0,
 ) -> Judged:
     """Judge a run's federated model. ``result`` and ``champion`` as in result.json.
 
-    Each gate is held at every site, and for all ``machines`` of every type.
+    Each gate is held at every site, and for all ``machines`` of every type. ``offline``: share of sites
+    that may have been away.
 
     Raises `SettingsError` without gates, and for a champion of another project or task.
     """
@@ -179,6 +184,8 @@ def judge_run(
     if champion is not None:
         _comparable(result, champion)
     verdicts = judge(gates, _sites(result), None if champion is None else _sites(champion))
+    away = _away(result, offline)
+    verdicts = [replace(each, outcome="silent") if each.site in away else each for each in verdicts]
     if machines:
         before = None if champion is None else _types(champion, machines)
         verdicts += judge_machines(gates, _types(result, machines), before)
@@ -200,6 +207,19 @@ def _sites(result: Mapping[str, Any]) -> Scores:
     return {
         row["site"]: {**row.get("federated", {}), **_least(rates, row["nodes"])} for row in result["sites"]
     }
+
+
+def _away(result: Mapping[str, Any], share: float) -> set[str]:
+    """Sites of which no machine was heard; none when they are more than that share, and none are left.
+
+    A machine that was heard and gave nothing, or whose site's policy said no, was not away.
+    """
+    away = {
+        row["site"]
+        for row in result["sites"]
+        if not row.get("federated") and set(row.get("absent", {}).values()) <= {UNHEARD}
+    }
+    return away if len(away) <= share * len(result["sites"]) + ROUNDING else set()
 
 
 def _types(result: Mapping[str, Any], machines: Machines) -> Scores:

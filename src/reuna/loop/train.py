@@ -31,7 +31,7 @@ from reuna.core.errors import (
     SettingsError,
 )
 from reuna.core.readiness import allowed, needs_of
-from reuna.core.records import Contribution, Kind, Member, Metrics, Plan, Refusals, Work
+from reuna.core.records import UNHEARD, Contribution, Kind, Member, Metrics, Plan, Refusals, Work
 from reuna.learn.grid import WIDTHS, largest_sum, narrowest, sum_width, update_width
 from reuna.learn.sums import Part
 from reuna.trust.requests import REASONS
@@ -40,7 +40,6 @@ MAX_METRICS = 64
 MAX_NAME = 64
 MOST_TOLD = 8  #: reasons, and nodes of each, in one message
 SINGLE_WIDTHS = (1, 2, 4)  #: bytes per integer of updates passed up singly: any part of them can be read
-UNHEARD = "not heard of before the deadline"  #: what a parent says of a child that was silent
 ATTEMPTS_OF_A_LIFE = 2**20  #: while officers decide there is one every 30 s: a year of them
 #: Codes of absences that another attempt only repeats: mistakes in project, data or learner, a weak machine.
 LASTING = frozenset(

@@ -476,7 +476,7 @@ class SimFleet:
         return connection
 
     async def _say_hello(self, link: Link, name: str) -> None:
-        await Presence(lambda: link.hello(Hello(name, "sim", "0", protocol=VERSION)), HELLO_S).keep()
+        await Presence(lambda _next: link.hello(Hello(name, "sim", "0", protocol=VERSION)), HELLO_S).keep()
 
     def _link(self, life: Incarnation) -> Link:
         """What a place reaches its egress by; where nothing is killed, the egress itself."""

@@ -73,7 +73,7 @@ _ALARM = {
     "required": ["id", "kind", "sentence", "nodes", "sites", "signals", "since", "ended", "by"],
     "properties": {
         "id": {"type": "string"},
-        "kind": {"enum": ["process", "machine", "sensor"]},
+        "kind": {"enum": ["process", "machine", "sensor", "release"]},
         "sentence": {"type": "string"},
         "since": {"type": "number"},
         "ended": {"type": "number"},

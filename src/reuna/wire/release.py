@@ -41,8 +41,15 @@ AGAIN = "Take it from where it was made again."
 Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}\Z")]
 
 
+class _Site(msgspec.Struct, frozen=True):
+    nodes: tuple[str, ...]
+    federated: dict[str, float] = {}
+    by_node: dict[str, dict[str, float]] | None = None
+
+
 class _Lineage(msgspec.Struct, frozen=True):
     settings: dict[str, Setting] = {}
+    sites: tuple[_Site, ...] = ()
 
 
 class About(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -113,6 +120,22 @@ def settings(found: Release) -> dict[str, Setting]:
     if "entry" not in said:
         raise Corrupted(f"the lineage of release {_named(found)} names no entry of its project", AGAIN)
     return said
+
+
+def is_measured(found: Release, node: str) -> bool:
+    """Whether a node has measured the release's model with its own data. Raises `Corrupted`.
+
+    Not when it was away, or came later. A lineage that tells of no site says nothing against it.
+    """
+    try:
+        sites = msgspec.json.decode(found.parts[LINEAGE], type=_Lineage).sites
+    except UNREADABLE as error:
+        raise Corrupted(f"the lineage of release {_named(found)} cannot be read: {error}", AGAIN) from error
+    return not sites or any(node in each.nodes and _told(each, node) for each in sites)
+
+
+def _told(site: _Site, node: str) -> bool:
+    return bool(site.federated) and (site.by_node is None or node in site.by_node)
 
 
 def _named(found: Release) -> str:

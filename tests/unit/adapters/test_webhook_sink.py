@@ -87,6 +87,7 @@ async def test_a_delivery_is_one_request_with_json(server: str, tmp_path: Path) 
             "answer": 1.0,
             "confidence": 0.75,
             "output": [0.25, 0.75],
+            "place": "edge",
         }
     ]
 

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from reuna.cli import app
 from reuna.core.errors import SettingsError
 from reuna.core.gates import Gate
+from reuna.core.records import UNHEARD
 from reuna.fleet.gates import grid, sentence
 from reuna.fleet.report import render
 from reuna.loop.release import judge_run
@@ -168,3 +169,50 @@ def test_one_machine_with_bad_data_decides_for_its_site() -> None:
     result = finished("r-7", sites=[row], contract=[told("a", 0), told("b", 9)])
     (verdict,) = judge_run([Gate("contract_pass_rate", "min", 0.98)], result).verdicts
     assert (verdict.outcome, verdict.value) == ("fail", pytest.approx(0.91))
+
+
+# --- sites that were away ------------------------------------------------------------------------------
+
+ALL = [Gate("all", "min", 0.9)]
+
+
+def away(name: str, why: str = UNHEARD) -> dict[str, Any]:
+    return {"site": name, "nodes": [name], "federated": {}, "absent": {name: why}}
+
+
+FOUR = [site("north", all=0.95), site("south", all=0.94), site("west", all=0.93)]
+
+
+def test_a_site_that_was_away_leaves_its_gates_open_unless_the_project_lets_so_many_be() -> None:
+    result = finished("r-8", sites=[*FOUR, away("east")])
+    assert judge_run(ALL, result).decision == "open"
+    assert judge_run(ALL, result, offline=0.2).decision == "open", "one of four is more"
+    judged = judge_run(ALL, result, offline=0.25)
+    assert judged.decision == "pass"
+    assert {each.site: each.outcome for each in judged.verdicts}["east"] == "silent"
+    said = "every gate holds at every site that was heard, and east was not; closest all min 0.9 at west"
+    assert sentence(judged.as_dict()).startswith(said)
+
+
+def test_who_was_heard_is_held_to_every_gate_whoever_is_away() -> None:
+    result = finished("r-8", sites=[*FOUR[:2], site("west", all=0.5), away("east")])
+    judged = judge_run(ALL, result, offline=0.5)
+    assert (judged.decision, judged.as_dict()["worst"]["site"]) == ("fail", "west")
+
+
+def test_a_site_that_gave_nothing_though_it_was_there_stays_open() -> None:
+    for row in (
+        away("east", "R012 the data cannot be used"),
+        {"site": "east", "nodes": ["east"], "federated": {"other": 1.0}},
+    ):
+        assert judge_run(ALL, finished("r-8", sites=[*FOUR, row]), offline=1.0).decision == "open"
+
+
+def test_a_run_that_nobody_was_heard_of_in_is_open_whatever_is_let() -> None:
+    result = finished("r-8", sites=[away("east"), away("west")])
+    assert judge_run(ALL, result, offline=1.0).decision == "open"
+
+
+def test_a_type_of_machine_of_which_none_was_heard_stays_open() -> None:
+    result = finished("r-8", sites=[*FOUR, away("east")])
+    assert judge_run(ALL, result, machines={"odd": ("east",)}, offline=0.25).decision == "open"

@@ -171,11 +171,13 @@ async def test_what_edges_run_is_kept_the_newest_word_of_each_and_what_is_none_i
     register: Any = Registered()
     holdings = Holdings(nothing, log, register, nothing)
     cloud = Coordinator("cloud", nothing, log, nothing, nothing, holdings, nothing)
+    cloud.monitor = watching = cast("Any", Watching())
     mark = holdings.turn.mark
     told = [Operating("pumps", 4, "a" * 64, "trial", windows=7)]
     await tell(cloud, log, "event.north", operating.event_of("edge-1", "b", 0, 0.0, told))
     assert holdings.turn.mark == mark + 1
     assert holdings.operates()["edge-1"][1] == told
+    assert watching.heard_of == 1, "what a node runs may be an alarm"
     bad = msgspec.structs.replace(operating.event_of("edge-1", "b", 1, 0.0, []), fields={"operating": "[7]"})
     await tell(cloud, log, "event.north", bad)
     assert "what edge-1 runs cannot be read" in caplog.text
@@ -197,6 +199,15 @@ async def test_what_edges_tell_of_labelled_rows_is_kept_and_triggers_look_at_onc
     assert "labelled rows cannot be read" in caplog.text
     assert [told for _, told in log.last(labelled.WHAT)] == [event]
     log.close()
+
+
+class Watching:
+    """A monitor that counts."""
+
+    heard_of = 0
+
+    async def heard(self) -> None:
+        self.heard_of += 1
 
 
 class Registered:

@@ -15,6 +15,7 @@ from reuna.adapters.events import EventLog
 from reuna.cloud.monitor import GONE_S, Monitor
 from reuna.core.errors import AlarmNotFound, Corrupted, DiskFull, Unreachable
 from reuna.core.labelled import Labelled, as_event
+from reuna.core.operating import Operating, event_of
 from reuna.core.records import Event
 from reuna.core.watched import WHAT, Watched, as_fields
 
@@ -256,3 +257,23 @@ async def test_new_labelled_rows_count_since_the_newest_run_that_a_node_told_of(
         "e2": Labelled("r-1", 70),
     }
     assert await cloud.monitor.labelled([]) == {}
+
+
+async def test_a_release_that_gives_the_safe_answer_alone_is_one_alarm_until_the_last_has_another(
+    cloud: Cloud,
+) -> None:
+    async def say(node: str, muted: bool) -> None:
+        cloud.number += 1
+        told = Operating("pumps", 3, "0" * 64, "confirmed", "safe" if muted else "", muted=muted)
+        cloud.events.record(event_of(node, "b", cloud.number, cloud.at, [told]), last=True)
+        await cloud.monitor.heard()
+
+    await say("e1", muted=True)
+    await say("e4", muted=True)
+    (alarm,) = await cloud.alarms()
+    assert (alarm["kind"], alarm["nodes"], alarm["ended"]) == ("release", ["e1", "e4"], 0.0)
+    assert alarm["sentence"].startswith("what runs of pumps at e1, e4 breaks its rules (safe), and nothing")
+    await say("e1", muted=False)
+    assert [each["nodes"] for each in await cloud.alarms()] == [["e4"]]
+    await say("e4", muted=False)
+    assert all(each["ended"] for each in await cloud.alarms())

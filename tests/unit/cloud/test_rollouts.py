@@ -240,6 +240,24 @@ def test_what_a_machine_ran_first_outlives_the_cloud(tmp_path: Path) -> None:
     lived(story)
 
 
+def test_a_machine_that_leaves_what_it_had_confirmed_ends_the_rollout_that_soaks(tmp_path: Path) -> None:
+    """Nothing was wrong on trial; while the wave soaks its worker begins to fail, and the machine goes back."""
+
+    async def story() -> None:
+        plant = await running_plant(tmp_path)
+        plant.target_list += [target(ALSO_GOOD)]
+        await plant.rollouts.start(asked(ALSO_GOOD, "e1", "all", soak_s=3000.0))
+        await plant.pass_time(100)
+        assert plant.runs["e1"] == ALSO_GOOD
+        assert await plant.phase("ro-7") == "wave"
+        plant.edges["e1"].machine.sour.add(which(ALSO_GOOD).digest)
+        await plant.pass_time(100)
+        assert await plant.phase("ro-7") == "failed"
+        assert plant.runs == dict.fromkeys(SITES, GOOD)
+
+    lived(story)
+
+
 def test_a_first_release_that_fails_is_left_to_nobody(tmp_path: Path) -> None:
     """There is nothing to go back to, and no machine takes the release that failed by itself."""
 

@@ -25,6 +25,7 @@ members = ["press-1", "south"]
 
 [projects.pumps]
 champion = 3
+rollout = true
 
 [placements.pumps]
 project = "pumps"
@@ -36,8 +37,8 @@ again = "r-20261127-104500-3f9a"
 at = "02:30"
 days = ["sun", "mon"]
 
-[placements.pumps-old]
-project = "pumps"
+[placements.fans-old]
+project = "fans"
 version = 2
 waves = ["west"]
 
@@ -75,10 +76,10 @@ def test_the_whole_of_it_is_read() -> None:
         {"canary": ("press-1", "south")},
     )
     assert found.placements == (
+        Placement("fans-old", "fans", 2, ("west",)),
         Placement("pumps", "pumps", 0, ("canary", "all"), 3600.0),
-        Placement("pumps-old", "pumps", 2, ("west",)),
     )
-    assert found.projects == {"pumps"}
+    assert found.projects == {"fans", "pumps"}
     assert found.triggers == {
         "nightly": Trigger("nightly", "r-20261127-104500-3f9a", "02:30", ("mon", "sun")),
         "moved": Trigger(
@@ -87,7 +88,7 @@ def test_the_whole_of_it_is_read() -> None:
         ),
         "new": Trigger("new", "r-1", on="nodes", cooldown_s=86_400.0, budget=Budget(4, 30)),
     }  # fmt: skip
-    assert found.places["placements.pumps-old.version"] == "1.toml:23:1"
+    assert found.places["placements.fans-old.version"] == "1.toml:24:1"
 
 
 def test_it_may_lie_in_as_many_files_as_people_like() -> None:
@@ -129,10 +130,15 @@ MISTAKES = {
     "[cohorts.both]\nmembers = ['canary']\n": "2.toml:2:1: cohorts.both.members names 'canary', which is a cohort",
     "[cohorts.none]\n": "2.toml:1:2: cohorts.none needs members",
     "[projects.ovens]\n": "2.toml:1:2: projects.ovens needs champion",
-    "[projects.ovens]\nrelease_from = 'o'\nrollout = true\n[placements.x]\nproject = 'ovens'\nwaves = ['canary', 'all']\n": (
-        "2.toml:6:1: placements.x.waves is not ['all'], but waves are those of the project's rollout"
+    "[placements.x]\nproject = 'p'\nversion = 1\nwaves = ['canary', 'all']\n": (
+        "2.toml:4:1: placements.x.waves is for a rollout: say projects.p.rollout = true"
     ),
-    "[projects.ovens]\nchampion = 1\nrollout = true\n": "2.toml:3:1: projects.ovens.rollout needs release_from",
+    "[placements.x]\nproject = 'p'\nversion = 1\nsoak_s = 1\n": (
+        "2.toml:4:1: placements.x.soak_s is for a rollout: say projects.p.rollout = true"
+    ),
+    "[placements.x]\nproject = 'pumps'\nversion = 1\n": (
+        "2.toml:1:2: placements.x is of pumps, which placements.pumps rolls out"
+    ),
     "[schedules.x]\ncron = '1d'\n": "2.toml:2:1: schedules.x.cron is not a setting",
     "[schedules.x]\nagain = 'r'\n": "2.toml:1:2: schedules.x needs at or every, one of them",
     "[schedules.x]\nagain = 'r'\nat = '02:30'\nevery = '1d'\n": "2.toml:1:2: schedules.x needs at or every",

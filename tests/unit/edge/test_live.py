@@ -84,8 +84,8 @@ class Echo:
         start = rows.before + number * self.held.step
         return rows.cells["a"].values[start : start + self.held.length]
 
-    def safe_for(self, rows: Rows, why: str) -> list[Outcome]:
-        return Predictor.safe_for(self, rows, why)  # type: ignore[arg-type]
+    def safe_for(self, rows: Rows, why: str, failed: bool = False) -> list[Outcome]:
+        return Predictor.safe_for(self, rows, why, failed)  # type: ignore[arg-type]
 
     _windows = Predictor._windows
     _made = Predictor._made
@@ -307,6 +307,18 @@ async def test_the_shadow_sees_the_same_rows_and_its_answers_are_kept_beside(pla
     await plant.live.use(Echo(), Echo(version=3, length=2))  # type: ignore[arg-type]
     await fed(plant, range(5, 8))
     assert plant.told[-1][1] is None, "of other windows nothing can be compared"
+
+
+async def test_a_release_that_is_muted_is_counted_and_watched_as_before_and_the_safe_answer_is_given(
+    plant: Plant,
+) -> None:
+    await plant.live.use(Echo())  # type: ignore[arg-type]
+    plant.live.mute(True)
+    await fed(plant, range(5))
+    given = [each.outcome for each in plant.answers.stored.newest(100)]
+    assert given
+    assert {(each.state, each.answer, each.why) for each in given} == {("safe", -1.0, live.MUTED)}
+    assert {each.state for each, _ in plant.told} == {"answered"}
 
 
 async def test_so_many_windows_are_asked_for_at_once_as_fit_a_message(

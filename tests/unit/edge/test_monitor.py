@@ -159,6 +159,27 @@ async def test_with_another_release_all_begins_anew(node: Node) -> None:
     assert node.watch.watched() == Watched(reference=80, project="pumps")
 
 
+async def test_a_release_that_is_gone_back_to_is_watched_as_it_was_and_not_against_tables_of_now(
+    node: Node,
+) -> None:
+    """Else an alarm that one release did not cure would be over with the way back from it."""
+    before = await node.see(3, 30, flow=7.0)
+    moved = [Table(Path("train.csv"), readings(4, 30 * 80, flow=7.0))]
+    await node.open(moved, release="r2")
+    assert not (await node.see(5, 3, flow=7.0)).alarm
+    await node.open(moved, release="r1")
+    after = node.watch.watched()
+    assert (after.level, after.alarm, after.moved) == (before.level, True, before.moved)
+    assert (await node.see(6, 1, flow=7.0)).alarm
+    node.start()
+    await node.open(moved, release="r1")
+    assert node.watch.watched().alarm, "after a restart too"
+    await node.open(moved, release="r3")
+    await node.open(moved, release="r2")
+    assert not node.watch.watched().alarm
+    assert node.watch.watched().blocks == 0, "of two releases ago nothing is kept"
+
+
 @pytest.mark.parametrize("damage", [b"", b"x" * 100, b"\0" * 32 + b"\x81"])
 async def test_a_damaged_state_is_said_and_the_watch_begins_anew(
     node: Node, damage: bytes, caplog: pytest.LogCaptureFixture

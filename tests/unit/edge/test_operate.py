@@ -75,6 +75,7 @@ class Machine:
     primary: Fake | None = None
     shadow: Fake | None = None
     uses: int = 0
+    muted: bool = False
     asked: list[tuple[int, int]] = field(default_factory=list)
 
     async def use(self, primary: Any, shadow: Any = None) -> None:
@@ -83,6 +84,9 @@ class Machine:
             if each is not None and each.version in self.refuses:
                 raise NotLive(f"no source has a signal of {each.version}")
         self.primary, self.shadow = primary, shadow
+
+    def mute(self, muted: bool) -> None:
+        self.muted = muted
 
     async def run(self) -> None:
         while True:
@@ -281,6 +285,60 @@ def test_a_release_that_answers_elsewhere_is_kept_and_asked_nothing(tmp_path: Pa
         assert node.machine.asked == []
 
     play(tmp_path, script)
+
+
+def test_what_fails_after_it_was_confirmed_goes_back_to_the_release_before_with_nobody_to_ask(
+    tmp_path: Path,
+) -> None:
+    async def script(node: Node) -> None:
+        await node.confirmed(1)
+        await node.confirmed(2)
+        node.says[2] = {"state": "safe", "answer": None, "failed": True}
+        await asyncio.sleep(60)
+        assert node.runs() == (1, "rolled_back", "safe")
+        told = node.operation.report()
+        assert (told.gave_up, told.digest, told.muted) == (2, which(1).digest, False)
+        assert node.machine is not None
+        assert (2, 1) in node.machine.asked, "the one before was asked beside"
+        assert node.open == {1}
+
+    play(tmp_path, script)
+
+
+def test_where_no_release_does_better_the_safe_answer_is_given_and_said(tmp_path: Path) -> None:
+    async def script(node: Node) -> None:
+        await node.confirmed(1)
+        await node.confirmed(2)
+        node.says[1] = node.says[2] = {"took_ms": 80.0}
+        await asyncio.sleep(60)
+        assert node.runs() == (2, "confirmed", "latency")
+        assert node.operation.report().muted
+        assert node.machine is not None
+        assert node.machine.muted
+        await node.crash()
+        await asyncio.sleep(5)
+        assert node.machine.muted, "after a start too"
+
+    play(tmp_path, script)
+
+
+def test_what_is_confirmed_is_written_down_once_in_a_slice_of_its_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept: list[float] = []
+    keep = Slots.keep
+
+    def counting(self: Slots, state: Any) -> None:
+        kept.append(asyncio.get_running_loop().time())
+        keep(self, state)
+
+    async def script(node: Node) -> None:
+        await node.confirmed(1)
+        monkeypatch.setattr(Slots, "keep", counting)
+        await asyncio.sleep(3600)
+
+    play(tmp_path, script)
+    assert 11 <= len(kept) <= 13
 
 
 def test_a_worker_that_ends_by_itself_again_and_again_is_no_health(tmp_path: Path) -> None:

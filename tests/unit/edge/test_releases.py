@@ -14,10 +14,10 @@ from reuna.adapters.clock import SystemClock
 from reuna.adapters.sandbox import SandboxLimits
 from reuna.core.errors import SandboxTooWeak, Untrusted
 from reuna.core.health import Health
-from reuna.core.operating import read_event
+from reuna.core.operating import Operating, read_event
 from reuna.core.records import Event
 from reuna.edge import releases as subject
-from reuna.edge.releases import STATUS, GraphAlone, Releases
+from reuna.edge.releases import CALM_S, COUNTS_S, STATUS, GraphAlone, Releases, counts_apart_s
 from reuna.exchange.choices import ProjectChoice, choices_file
 from reuna.loop.operate import Choice, Which
 from reuna.wire.build import sha256
@@ -128,3 +128,10 @@ async def test_a_graph_alone_tests_itself_in_a_sandbox(tmp_path: Path) -> None:
     (tmp_path / "0.release").write_bytes(b"no release")
     with pytest.raises(Untrusted):
         await GraphAlone.start(tmp_path / "0.release", tmp_path / "none", SandboxLimits(), 0)
+
+
+def test_counts_alone_are_said_seldom_where_nothing_is_on_trial_or_runs_beside() -> None:
+    calm = [Operating("pumps", 1, "0" * 64, "confirmed"), Operating("fans", 2, "1" * 64, "rolled_back")]
+    assert counts_apart_s(calm) == CALM_S
+    for phase in ("trial", "shadow"):
+        assert counts_apart_s([*calm, Operating("saws", 1, "2" * 64, phase)]) == COUNTS_S

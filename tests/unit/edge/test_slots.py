@@ -41,16 +41,16 @@ def with_rules(text: str) -> bytes:
 
 
 def test_what_is_put_into_a_slot_is_there_whole(slots: Slots, tmp_path: Path) -> None:
-    assert slots.fill("b", source(tmp_path, ONE), sha256(ONE)) == Health()
+    assert slots.fill("b", source(tmp_path, ONE), sha256(ONE)).rules == Health()
     assert slots.whole() == {"b": sha256(ONE)}
     assert slots.path("b").read_bytes() == ONE
 
 
 def test_the_rules_that_a_release_brings_come_with_it(slots: Slots, tmp_path: Path) -> None:
     data = with_rules('{"trial_s": 7.0}')
-    assert slots.fill("a", source(tmp_path, data), sha256(data)) == Health(trial_s=7.0)
+    assert slots.fill("a", source(tmp_path, data), sha256(data)).rules == Health(trial_s=7.0)
     data = with_rules("much")
-    assert slots.fill("a", source(tmp_path, data), sha256(data)) == Health(), (
+    assert slots.fill("a", source(tmp_path, data), sha256(data)).rules == Health(), (
         "the usual ones are better than none"
     )
 
@@ -152,3 +152,20 @@ def test_folders_of_what_does_not_run_are_swept_away(slots: Slots) -> None:
     assert slots.work("a" * 64).is_dir()
     assert beside.is_dir()
     assert not slots.work("b" * 64).exists()
+
+
+def test_a_node_knows_whether_it_has_measured_the_model(tmp_path: Path) -> None:
+    sites = [
+        {"site": "north", "nodes": ["a", "b"], "federated": {"all": 0.9}, "by_node": {"a": {"all": 0.9}}},
+        {"site": "south", "nodes": ["c"], "federated": {}, "absent": {"c": "not heard of"}},
+        {"site": "west", "nodes": ["d"], "federated": {"all": 0.9}},
+    ]
+    parts = dict.fromkeys(wire.NEEDED, b"{}\n") | {wire.LINEAGE: msgspec.json.encode({"sites": sites})}
+    data = wire.encode(wire.About("pumps", 1, "r-1", "0" * 64), parts)
+    for node, measured in {"a": True, "b": False, "c": False, "d": True, "stranger": False}.items():
+        slots = Slots(tmp_path / node, "pumps", node)
+        slots.folder.mkdir(parents=True)
+        assert slots.fill("a", source(tmp_path, data), sha256(data)).measured is measured, node
+        there = slots.found("a")
+        assert there is not None
+        assert there.measured is measured

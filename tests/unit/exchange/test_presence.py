@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import pairwise
 
 import pytest
 
-from reuna.exchange.presence import SOON_S, Presence
+from reuna.exchange.presence import CALM_S, SOON_S, STEADY_S, Presence
 from reuna.sim.clock import run_virtual
 
 
@@ -18,7 +19,7 @@ def said(
     async def live() -> list[float]:
         loop, moments = asyncio.get_running_loop(), []
 
-        async def say() -> None:
+        async def say(_next: float) -> None:
             moments.append(loop.time())
             await asyncio.sleep(takes_s)
 
@@ -47,3 +48,31 @@ def test_a_change_is_said_at_once_and_those_that_come_together_are_said_together
 
 def test_a_change_while_a_hello_is_on_its_way_is_said_after_it() -> None:
     assert said(3600.0, 0.9, (0.2,), takes_s=0.3) == pytest.approx([0.0, 0.3 + SOON_S])
+
+
+def test_a_node_of_which_nothing_is_new_says_it_less_often_until_something_is() -> None:
+    moments = said(5.0, 2000.0, (1500.0,))
+    before = [after - first for first, after in pairwise(moments) if STEADY_S + 120 < after <= 1500]
+    assert before[:-1] == pytest.approx([CALM_S] * len(before[:-1]))
+    assert 1500.0 in moments
+    then = [after - first for first, after in pairwise(moments) if 1500 < first < 1900]
+    assert then == pytest.approx([5.0] * len(then))
+    assert said(120.0, 5000.0)[-2:] == pytest.approx(
+        [said(120.0, 5000.0)[-1] - 120.0, said(120.0, 5000.0)[-1]]
+    )
+
+
+def test_each_hello_tells_when_the_next_one_comes() -> None:
+    async def live() -> list[tuple[float, float]]:
+        loop, told = asyncio.get_running_loop(), list[tuple[float, float]]()
+
+        async def say(next_s: float) -> None:
+            told.append((loop.time(), next_s))
+
+        keeping = asyncio.create_task(Presence(say, 5.0).keep())
+        await asyncio.sleep(1000)
+        keeping.cancel()
+        return told
+
+    for (at, next_s), (then, _) in pairwise(run_virtual(live())):
+        assert then - at == pytest.approx(next_s)

@@ -49,9 +49,11 @@ name = "mill"
 members = ["press-1"]
 [projects.pumps]
 champion = 2
+rollout = true
 [placements.pumps]
 project = "pumps"
 waves = ["canary", "all"]
+soak_s = 60
 """
 
 
@@ -67,16 +69,24 @@ class Cloud:
         self.clockwork: dict[str, Trigger] = {}
         self.begun: list[RolloutSpec] = []
         self.busy = False  #: another rollout goes on, which nobody is told of
+        self.phase = "done"  #: of the newest rollout
 
     def rollouts(self) -> list[dict[str, Any]]:
         return [
-            {"project": each.project, "version": each.version, "phase": "done"}
+            {
+                "project": each.project,
+                "version": each.version,
+                "phase": self.phase if each is self.begun[-1] else "done",
+            }
             for each in reversed(self.begun)
         ]
 
     def start_rollout(self, spec: RolloutSpec) -> str:
         if self.busy:
             raise RolloutProblem("rollout by-hand of ovens goes on")
+        assert all(each.number != spec.version for each in self.listed() if each.project == spec.project), (
+            "it holds every node before anybody may take the release"
+        )
         self.begun.append(spec)
         return "7" if spec.approval else ""
 
@@ -172,38 +182,54 @@ def test_a_plan_is_shown_carried_out_and_then_nothing_is_left(place: Place) -> N
     shown = place.run("plan")
     assert (shown.exit_code, shown.stdout.splitlines()) == (10, [
         "~ champion of pumps: 1 → 2",
-        "+ release pumps 2: press-1",
-        "… wave 2 of pumps, all, waits for press-1",
-        "1 to add, 1 to change, 0 to remove; 1 waves wait, 0 nodes differ",
+        "+ rollout of pumps: 2",
+        "1 to add, 1 to change, 0 to remove; 0 rollouts go on, 0 nodes differ",
     ])  # fmt: skip
+    place.cloud.phase = "wave"
     first = place.run("apply")
-    assert first.exit_code == 10, "the second wave waits"
-    assert (
-        "left:\n… wave 2 of pumps, all, waits for press-1\n! press-1 at north: pumps 2 does not hold it yet"
-        in first.stderr
-    )
-    assert place.listed() == [(2, ("press-1",), 1)]
+    assert first.exit_code == 10, "the rollout goes on"
+    (begun,) = place.cloud.begun
+    assert (begun.version, begun.waits, begun.terms.soak_s) == (2, True, 60.0)
+    assert begun.sha256 == sha256(release(2))
+    assert begun.waves == (Wave("canary", ("press-1",)), Wave("all"))
+    assert "left:\n… rollout of pumps 2 goes on: reuna rollout status\n! oven-1 at south" in first.stderr
+    assert place.listed() == [(2, (), 1)]
     assert place.catalogue.aliases()["champion"] == 2
     place.cloud.take()
-    place.run("apply")
-    assert place.listed() == [(2, (), 2)]
-    place.cloud.take()
+    assert place.run("apply").exit_code == 10
+    place.cloud.phase = "done"
     done = place.run("plan")
     assert (done.exit_code, done.stdout) == (0, "mill is as wanted\n")
     again = place.run("apply")
     assert again.exit_code == 0
-    assert place.listed() == [(2, (), 2)], "nothing is signed anew"
+    assert place.listed() == [(2, (), 1)], "nothing is signed anew"
+    assert len(place.cloud.begun) == 1
 
 
-def test_with_wait_it_goes_wave_after_wave_to_the_end(place: Place) -> None:
+def test_with_wait_it_goes_on_to_the_end(place: Place) -> None:
     place.cloud.eager = True
     done = place.run("apply", "--wait", "30", "--json")
     assert done.exit_code == 0, done
     found = json.loads(done.stdout)
+    name = place.cloud.begun[0].rollout
     assert found["done"] == [
-        "champion of pumps is 2", "published: pumps 2 for press-1", "published: pumps 2 for every node"
+        f"rollout {name} begins", "champion of pumps is 2", "published: pumps 2 for every node"
     ]  # fmt: skip
-    assert found["counts"] == {"add": 0, "change": 0, "remove": 0, "waiting": 0, "drift": 0}
+    assert found["counts"] == {"add": 0, "change": 0, "remove": 0, "going": 0, "drift": 0}
+
+
+def test_back_to_an_older_champion_is_a_rollout_too(place: Place) -> None:
+    place.cloud.eager = True
+    assert place.run("apply", "--wait", "30").exit_code == 0
+    place.write(STATE.replace("champion = 2", "champion = 3"))
+    assert place.run("apply", "--wait", "30").exit_code == 0
+    assert [each[0] for each in place.listed()] == [2, 3]
+    place.write(STATE)
+    place.cloud.start_rollout = lambda spec: place.cloud.begun.append(spec) or ""  # type: ignore[assignment, func-returns-value]
+    done = place.run("apply", "--wait", "30")
+    assert "~ rollout of pumps: 3 → 2" in done.stdout
+    assert [each.version for each in place.cloud.begun] == [2, 3, 2]
+    assert (done.exit_code, [each[0] for each in place.listed()]) == (0, [2, 3])
 
 
 def test_a_change_by_hand_shows_and_is_taken_back(place: Place) -> None:
@@ -215,7 +241,7 @@ def test_a_change_by_hand_shows_and_is_taken_back(place: Place) -> None:
     assert shown.exit_code == 10
     assert "~ champion of pumps: 3 → 2\n- release pumps 3: every node\n" in shown.stdout
     assert place.run("apply").exit_code == 0
-    assert place.listed() == [(2, (), 2)]
+    assert place.listed() == [(2, (), 1)]
     assert place.catalogue.aliases()["champion"] == 2
 
 
@@ -278,12 +304,12 @@ def test_without_a_trust_folder_it_says_where_it_is_needed(place: Place) -> None
 
 
 def test_what_this_fleet_cannot_be_is_said_with_its_place_and_nothing_is_done(place: Place) -> None:
-    place.write("[placements.x]\nproject = 'pumps'\nversion = 9\nwaves = ['nort']\n", "more.toml")
+    place.write("[placements.x]\nproject = 'ovens'\nversion = 9\nwaves = ['nort']\n", "more.toml")
     for command in ("plan", "apply"):
         done = place.run(command)
         assert isinstance(done.exception, SettingsError)
         assert done.exception.message.splitlines() == [
-            "more.toml:1:2: placements.x is of version 9: the catalogue of pumps has 1, 2, 3",
+            "more.toml:1:2: placements.x is of version 9: the catalogue of ovens has none",
             "more.toml:4:1: placements.x.waves names 'nort', which is no cohort, site or node of this fleet",
         ]
     assert place.listed() == []
@@ -476,7 +502,7 @@ def test_apply_releases_it_and_signs_it_where_the_challenger_is_wanted(
     assert place.listed() == [(1, (), 1)]
 
 
-def test_what_comes_while_waves_are_waited_for_is_released_too(
+def test_what_comes_while_a_second_person_is_waited_for_is_released_too(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = trained(place, monkeypatch, "waits", "ready")
@@ -545,7 +571,7 @@ def test_what_was_trained_by_itself_is_rolled_out_by_itself_as_its_project_says(
     assert "+ rollout of ovens" not in place.run("plan").stdout
 
 
-def test_a_rollout_that_cannot_begin_is_said_and_stops_nothing(
+def test_a_rollout_that_cannot_begin_is_said_and_its_release_is_not_listed(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trained(place, monkeypatch, "ready")
@@ -556,7 +582,7 @@ def test_a_rollout_that_cannot_begin_is_said_and_stops_nothing(
     done = place.run("apply", "--wait", "1")
     assert done.exit_code == 10
     assert "ovens is not rolled out: rollout by-hand of ovens goes on" in done.stderr
-    assert place.listed() == [(1, (), 1)]
+    assert place.listed() == [], "else nodes would take it without a rollout"
     assert "+ rollout of ovens: 1" in place.run("plan").stdout
 
 
@@ -568,4 +594,4 @@ def test_what_rollouts_have_come_to_is_read_from_the_newest_on() -> None:
         {"project": "pumps", "version": 3, "phase": "done"},
         {"project": "pumps", "version": 2, "phase": "done"},
     ]
-    assert gitops.rolled_of(told) == {"pumps": Rolled(5, 3, 2, 5), "fans": Rolled(9, 9)}
+    assert gitops.rolled_of(told) == {"pumps": Rolled(5, 3, 2, 5, 5), "fans": Rolled(9, 9, 0, 0, 9)}

@@ -164,6 +164,7 @@ def test_what_a_node_does_with_each_release_is_said_in_words() -> None:
         (msgspec.structs.replace(one, phase="shadow", beside=2), "runs, confirmed", "shadow"),
         (msgspec.structs.replace(one, phase="rolled_back", gave_up=2, reason="safe"), "runs, confirmed",
          "given up: safe"),
+        (msgspec.structs.replace(one, muted=True, reason="latency"), "runs, safe answer alone: latency", ""),
         (msgspec.structs.replace(one, project="ovens"), "", ""),
     ]  # fmt: skip
     for operates, first, second in cases:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,6 +16,7 @@ from reuna.core.records import Hello
 from reuna.exchange.admission import Admission
 from reuna.fog import gateway
 from reuna.fog.train import Combiner
+from reuna.sim.clock import run_virtual
 from reuna.wire import VERSION, encode
 
 EDGES = ("press-1", "press-2")
@@ -68,3 +70,19 @@ async def test_an_edge_that_is_admitted_no_more_is_named_no_more_at_once(
     desk = gateway.Desk({}, servers, servers, fog.combiner, fog.presence)
     await desk.on_names(frozenset(EDGES), frozenset({"press-2"}))
     assert fog.told[2:] == [("press-2",)]
+
+
+def test_an_edge_that_says_it_seldom_is_waited_for_longer() -> None:
+    unused: Any = None
+
+    async def live() -> list[tuple[str, ...]]:
+        combiner = Combiner("mill-3", EDGES, *[unused] * 5)
+        await combiner.on_hello(Hello("press-1", "b", "0"))
+        await combiner.on_hello(Hello("press-2", "b", "0", every_s=60.0))
+        found = []
+        for seconds in (29, 2, 118, 2):
+            await asyncio.sleep(seconds)
+            found.append(combiner.present())
+        return found
+
+    assert run_virtual(live()) == [EDGES, ("press-2",), ("press-2",), ()]
