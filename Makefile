@@ -34,11 +34,11 @@ MLFLOW := mlflow-skinny==3.17.2 flask==3.1.3 flask-cors==6.0.5 graphene==3.4 pan
 # OpenSSF's tool forgets to name pyOpenSSL, which it loads.
 SIGNING := model-signing==1.1.1 pyOpenSSL==26.4.0
 TRACES := opentelemetry-sdk==1.45.2 opentelemetry-exporter-otlp-proto-http==1.45.2
-EXTRAS := torch==2.13.0 onnxscript==0.7.2 $(MLFLOW) $(SIGNING) $(TRACES)
-test-extras: .venv-extras/stamp ## The tests that need torch, MLflow, OpenTelemetry, OpenSSF's tool, fuzzers, another's identity provider, tep-studio (where there is a C compiler)
+EXTRAS := torch==2.13.0 onnxscript==0.7.2 ray==2.60.0 $(MLFLOW) $(SIGNING) $(TRACES)
+test-extras: .venv-extras/stamp ## The tests that need torch, Ray, MLflow, OpenTelemetry, OpenSSF's tool, fuzzers, another's identity provider, tep-studio (where there is a C compiler)
 	@.venv-extras/bin/python -m pytest -n 2 tests/contract/test_learners.py tests/unit/adapters/test_torch_learner.py tests/unit/template \
 	  tests/unit/demo/test_plants.py tests/contract/test_operator_schema.py tests/contract/test_sign_ins_interop.py \
-	  tests/contract/test_trackers.py tests/contract/test_exports_interop.py tests/contract/test_traces_otlp.py
+	  tests/contract/test_trackers.py tests/contract/test_exports_interop.py tests/contract/test_traces_otlp.py tests/contract/test_on_ray.py
 	@if .venv-extras/bin/python -c 'import atheris' 2>/dev/null; then \
 	  .venv-extras/bin/python -m fuzz --seconds 1 --seed 1; else echo "no Atheris here: without fuzzing" >&2; fi
 
@@ -93,6 +93,7 @@ bench: .venv/demo.stamp ## The cost of a round, a simulated client and the site'
 	@$(BIN)/python -m benchmarks.round --params 10000 --nodes 8 --rounds 30 --idle --json
 	@$(BIN)/python -m benchmarks.round --params 1000000 --nodes 8 --rounds 20 --json
 	@$(BIN)/python -m benchmarks.simulate --clients 1000 --json
+	@$(BIN)/python -m benchmarks.robust --json
 	@$(BIN)/python -m benchmarks.store --seconds 120 --json
 	@for kind in modbus mqtt topics sparkplug; do $(BIN)/python -m benchmarks.readers --kind $$kind --json; done
 	@$(BIN)/python -m benchmarks.gate --params 10000 --json

@@ -13,9 +13,11 @@ the grid, judged, made durable (in memory) and summed exactly, as in a fleet.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
@@ -29,13 +31,16 @@ from reuna.loop import train
 from reuna.loop.plan import check_spec, edges_of
 from reuna.sim.baseline import centralised
 from reuna.sim.clock import SimClock, run_virtual
+from reuna.sim.crew import Crew, Hands, dealt
 from reuna.sim.fleet import FairWeather, SimEdge, SimFleet, blame, make_spec
 from reuna.sim.journal import JournalStore, SimJournal
 from reuna.sim.lives import adopting_tasks
+from reuna.sim.part import Fogs
 
 EDGES_PER_FOG = 40
 SILENT_S = 1.0  #: virtual seconds until a round of a replay closes without those that had no part in it
 TookPart = Sequence[Collection[str]]  #: names of nodes, for each round
+On = Literal["here", "ray"]
 Watch = Callable[[str, Mapping[str, Setting]], None]  #: what happened in a run, and its fields
 
 
@@ -96,17 +101,22 @@ def simulate(
     evaluate: bool = True,
     compare: bool = False,
     took_part: TookPart | None = None,
+    processes: int = 1,
+    on: On = "here",
 ) -> Result:
     """Train ``learner`` over ``nodes`` (name -> this node's data) and evaluate on each.
 
     ``compare``: also train each node alone, and one model on all data in one place, with as many
     epochs as all rounds together; for that the data are `Dataset`s. ``took_part`` names who gives
-    to each round; all nodes when it is None. Equal arguments give equal bits. It may be called in a
-    notebook's cell, or wherever else an event loop runs.
+    to each round; all nodes when it is None. ``processes`` that compute, ``here`` on this machine or
+    ``on`` a Ray cluster: the nodes of a fog are in one of them, the coordinator stays in this one. Equal
+    arguments give equal bits, wherever and however many they are. It may be called in a notebook's cell,
+    or wherever else an event loop runs.
 
     Raises `PlanError` for a run that could not be summed exactly or a node called cloud. What goes wrong
     at a node ends the run at once and names it: `DataError` for data that are not finite, `LearnerError`
-    for whatever a learner raises that is no error of ours.
+    for whatever a learner raises that is no error of ours. `WorkerFailed` when a process is lost time after
+    time; one that is lost once is begun again.
     """
     check_nodes(nodes, compare)
     told = dict(settings or {})
@@ -117,7 +127,7 @@ def simulate(
     check_spec(spec)
     if took_part is not None:
         spec = with_members(spec, took_part)
-    result = play(spread, spec, model, bundle)
+    result = play(spread, spec, model, bundle, processes=processes, on=on)
     if not compare:
         return result
     with blame("training on all data in one place"):
@@ -187,12 +197,50 @@ def play(
     model: bytes,
     bundle: bytes,
     watch: Watch | None = None,
+    processes: int = 1,
+    on: On = "here",
+    code: Path | None = None,
 ) -> Result:
-    """A run over a fleet in this process, in fair weather. ``spread``: fog -> edge -> learner and data.
+    """A run over a fleet, in fair weather. ``spread``: fog -> edge -> learner and data.
 
-    ``watch`` hears of each round when it is closed, and of each report.
+    ``watch`` hears of each round when it is closed, and of each report. With more than one of ``processes``
+    the fogs and their edges are dealt to so many others, at most one a fog; ``on`` Ray even to one.
+    ``code``: folder of modules that a Ray cluster does not have.
     """
-    return run_virtual(_play(spread, spec, model, bundle, watch), adopting_tasks)
+    if processes < 1:
+        raise PlanError(f"processes is {processes}; it must be at least 1")
+    if on not in ("here", "ray"):
+        raise PlanError(f"on is {on!r}; known are 'here' and 'ray'")
+    parts = dealt(spread, processes)
+    if on == "ray":
+        from reuna.sim.on_ray import RayHands
+
+        return play_with(RayHands(parts, code), parts, spec, model, bundle, watch)
+    if len(parts) == 1:
+        return run_virtual(_play(spread, spec, model, bundle, watch), adopting_tasks)
+    from reuna.sim.processes import ProcessHands
+
+    return play_with(ProcessHands(parts, spec), parts, spec, model, bundle, watch)
+
+
+def play_with(
+    hands: Hands,
+    parts: Sequence[Fogs],
+    spec: RunSpec,
+    model: bytes,
+    bundle: bytes,
+    watch: Watch | None = None,
+) -> Result:
+    """The same with the fogs and edges of ``parts`` in ``hands``, which are ended."""
+    try:
+        crew = Crew(hands, [list(part) for part in parts])
+        result = run_virtual(_play({}, spec, model, bundle, watch, crew), adopting_tasks)
+        kinds = Counter(result.bytes_by_kind)
+        for totals in hands.end():
+            kinds.update(totals.bytes_by_kind)
+        return replace(result, bytes_by_kind=dict(kinds))
+    finally:
+        hands.kill()
 
 
 async def _play(
@@ -201,9 +249,12 @@ async def _play(
     model: bytes,
     bundle: bytes,
     watch: Watch | None,
+    crew: Crew | None = None,
 ) -> Result:
     store = JournalStore()
     fleet = SimFleet(spread, SimClock(), lambda: SimJournal(store), FairWeather(), watch=watch)
+    if crew is not None:
+        await crew.join(fleet)
     outcome = await fleet.run(spec, model, bundle)
     final = fleet.disks["cloud"].blobs.get(outcome["model"])
     assert final is not None

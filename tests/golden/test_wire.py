@@ -54,6 +54,14 @@ MESSAGES: dict[str, msgspec.Struct] = {
     "receipt": Receipt("r-1", 2, 1, "e1", "01" * 32),
     "event": Event("e1", "b0", 3, 1.5, "sat out", "r-1", 2, {"reason": "no rows"}),
     "hello": Hello("n1", "b0", "0.1.0", ("e1", "e2")),
+    "updates": Contribution(
+        "r-1", 2, 1, "n1", "ef" * 32, "updates", 10, 4, 9, "23" * 32, 80,
+        (Member("e1", 4, "45" * 32, size=40), Member("e2", 5, "56" * 32, size=40)),
+    ),
+    "plan for single updates": Plan(
+        "r-1", 2, 1, "train", "ab" * 32, 72, 10, ("e1", "e2"), 2, 60.0, Grid(32, -24), 65536, 2, 7, "cd" * 32, 5,
+        {"byzantine": 1}, combine="singly",
+    ),
     "check": Plan(
         "c-1", 1, 1, "check", "ab" * 32, 72, 10, ("e1", "e2"), 2, 30.0, GRID, 100, 4, 7, "cd" * 32, 5,
         as_settings(Needs((Module("torch", "torch", "2.13.0"),), ("all",), "ef" * 32)),

@@ -11,13 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import encodings, gate, observed, simulate, steady
+from benchmarks import encodings, gate, observed, robust, simulate, steady
 from benchmarks import round as rounds
 from benchmarks.observed import Rounds, forces, is_durable, nats_syncs, topology
 from reuna.adapters.nats_server import LeafConfig
 from reuna.adapters.spool import DiskSpool
 from reuna.adapters.tls import KeyPair
 from reuna.fleet.layout import Fleet, PlaceFile
+from reuna.learn.robust import FOLDS
 
 ROUND_KEYS = {
     "median_s", "p90_s", "limit_s", "disk_limit_s", "bits", "value_bits", "topology", "durable", "update_sha256",
@@ -73,6 +74,13 @@ def test_a_simulation_tells_clients_a_second_and_its_limit() -> None:
     assert set(told) == SIMULATE_KEYS
     assert (told["clients"], told["rounds"]) == (60, 1)
     assert told["clients_per_s"] > 0
+
+
+def test_robust_folds_tell_their_seconds_and_that_their_bits_are_right() -> None:
+    told = robust.measure(robust.arguments(["--params", "3000", "--nodes", "7", "--times", "1"]))
+    assert told["same_bits"] is True
+    assert {f"{name.replace('-', '_')}_cpu_s" for name in FOLDS} <= set(told)
+    assert told["median_mib"] < 1
 
 
 @pytest.mark.parametrize("key", sorted(ROUND_KEYS | SIMULATE_KEYS))

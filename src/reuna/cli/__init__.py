@@ -47,6 +47,7 @@ from reuna.cli.lineage import component, lineage
 from reuna.cli.output import complain, end_in_order
 from reuna.cli.predict import predict
 from reuna.cli.sandbox import sandbox
+from reuna.cli.study import study
 from reuna.cli.test import run_tests
 from reuna.core.errors import ReunaError
 
@@ -87,6 +88,7 @@ app.command()(run.demo)
 app.command()(project.init)
 app.command()(project.check)
 app.command(name="test")(run_tests)
+app.command()(study)
 app.command()(project.schema)
 app.command(name="run")(run.run)
 app.command()(run.stop)

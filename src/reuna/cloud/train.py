@@ -10,9 +10,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from statistics import median_low
 from typing import Any
 
 import numpy as np
@@ -36,7 +37,7 @@ from reuna.exchange.intake import Intake
 from reuna.exchange.room import SERVER_AWAY, when_there_is_room
 from reuna.exchange.steps import make_step
 from reuna.learn import grid as fixed
-from reuna.learn.rounding import Size, followed
+from reuna.learn.rounding import PARTS, Size, followed, parts_of
 from reuna.learn.strategies import strategy
 from reuna.loop import train
 from reuna.loop.plan import (
@@ -100,7 +101,9 @@ class Conductor:
         clock: Clock,
         offload: Offload,
         report: Report,
+        steps: bool = True,
     ) -> None:
+        """``steps``: whether large models are offered as their difference to the one before, too."""
         self.name = name
         self._planner = planner
         self._intake = intake
@@ -108,6 +111,7 @@ class Conductor:
         self._clock = clock
         self._offload = offload
         self._report = report
+        self._steps = steps
         self.turn = asyncio.Lock()  #: the intake holds one round open; runs that wait let others work
 
     async def body(self, journal: Journal, spec: RunSpec) -> Outcome:
@@ -270,9 +274,8 @@ class Conductor:
     # --- the new model -----------------------------------------------------------------------
 
     def _apply(self, spec: RunSpec, ask: Ask, state: Outcome, rows: list[Contribution]) -> Outcome:
-        """Fold the partial sums and let the strategy make the new model, block by block."""
+        """Fold what came and let the strategy make the new model, block by block."""
         grid, size = ask.going.grid(spec), Size()
-        total = sum(row.weight for row in rows)
         old = self._held(state["model"])
         kept = self._held(state["state"]) if state["state"] else None
         head = _header_size(old)
@@ -282,10 +285,8 @@ class Conductor:
         memory = _Values(self._blobs, b"", 4 * spec.params * slots) if slots else None
         try:
             first = 0
-            for block in self._intake.sum(rows, spec.params):
-                count = len(block)
-                size.add(block)
-                delta = np.divide(fixed.decode(block, grid), total)
+            for delta in self._deltas(spec, grid, rows, kept, size):
+                count = len(delta)
                 before = _floats(old, head + 4 * first, count)
                 past = {
                     name: _floats(kept, 4 * (slots * first + index * count), count)
@@ -315,9 +316,31 @@ class Conductor:
                 memory.abandon()
             raise
 
+    def _deltas(
+        self, spec: RunSpec, grid: Grid, rows: list[Contribution], kept: Blob | None, size: Size
+    ) -> Iterator[NDArray[np.float64]]:
+        """Blocks of what the updates say together: their weighted mean, or a robust step; ``size`` counts."""
+        chosen = strategy(spec.strategy)
+        if chosen.fold is None:
+            total = sum(row.weight for row in rows)
+            for block in self._intake.sum(rows, spec.params):
+                size.add(block)
+                yield np.divide(fixed.decode(block, grid), total)
+            return
+
+        def centre(start: int, count: int) -> NDArray[np.float32]:  # the only slot that a fold reads
+            return _floats(kept, 4 * start, count) if kept else np.zeros(count, np.float32)
+
+        read, nodes = self._intake.updates(rows)
+        settings = chosen.server_settings(spec.settings)
+        for step in chosen.fold.steps(read, nodes, spec.params, grid, settings, centre):
+            size.add(parts_of(step, grid))
+            yield step
+
     def _step(self, spec: RunSpec, old: Blob, new: Blob) -> Blob | None:
         """The difference of the two, for nodes that have the old one; none of models that ride in plans."""
-        if spec.encoding is None or not spec.encoding.packed or new.size <= INLINE_LIMIT:
+        packs = spec.encoding is not None and spec.encoding.packed
+        if not (self._steps and packs) or new.size <= INLINE_LIMIT:
             return None
         return make_step(old, new, self._blobs)
 
@@ -357,13 +380,20 @@ def _going(state: Outcome) -> Going:
 
 
 def next_exponent(spec: RunSpec, grid: Grid, size: Size, rows: Iterable[Contribution]) -> int | None:
-    """The exponent of the round after one with ``grid``; None when that of the run stays."""
+    """The exponent of the round after one with ``grid``; None when that of the run stays.
+
+    ``size`` is of the weighted sum, or of a robust step in `parts_of` it. Beside the latter what a few nodes
+    say was clipped moves nothing either: it is the median that counts.
+    """
     if spec.encoding is None or not spec.encoding.follow:
         return None
     members = train.taking_part(rows)
-    weight, clipped = sum(member.weight for member in members), sum(member.saturated for member in members)
     values = max(1, math.ceil(spec.params * spec.encoding.keep))
-    return followed(grid, size.total, values * weight, clipped, spec.params * len(members))
+    clipped = [member.saturated for member in members]
+    if strategy(spec.strategy).fold is not None:
+        return followed(grid, size.total, values * PARTS, median_low(clipped), spec.params)
+    weight = sum(member.weight for member in members)
+    return followed(grid, size.total, values * weight, sum(clipped), spec.params * len(members))
 
 
 def _blobs(state: Outcome) -> set[str]:

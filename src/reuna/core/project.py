@@ -26,6 +26,10 @@ TASKS = ("fault-classification", "anomaly-detection", "remaining-useful-life")
 OWN_SECTIONS = ("train", "data")
 FIRST_EXPONENT = -16  #: of a grid whose step follows the updates: 16 bits reach half of 1 there
 RUNS_OWN = ("strategy.name", "strategy.rounds")  #: the rest of the section is the strategy's
+STRATEGY_NAMES = (
+    *("fedavg", "fedprox", "fedavgm", "fedadam"),
+    *("median", "trimmed-mean", "krum", "multi-krum", "geometric-median", "centred-clipping"),
+)
 RESERVED = (
     KEY,
     "signals",
@@ -93,7 +97,7 @@ PROJECT: tuple[Option, ...] = (
         str,
         "fedavg",
         "how updates combine",
-        check=one_of("fedavg", "fedprox", "fedavgm", "fedadam"),
+        check=one_of(*STRATEGY_NAMES),
     ),
     Option("strategy.rounds", int, 20, "rounds of training", check=between(0, 100_000)),
     Option("strategy.server_rate", float, None, "step of the server", check=between(0, 100)),
@@ -103,6 +107,31 @@ PROJECT: tuple[Option, ...] = (
     Option("strategy.beta2", float, None, "memory of fedadam's mean square", check=between(0, 0.9999)),
     Option(
         "strategy.tau", float, None, "what fedadam adds to the root it divides by", check=between(1e-9, 100)
+    ),
+    Option("strategy.byzantine", int, None, "nodes that may lie, in each round", check=between(0, 10_000)),
+    Option(
+        "strategy.keep",
+        int,
+        None,
+        "updates that multi-krum takes the mean of; 0: all it may",
+        check=between(0, 10_000),
+    ),
+    Option(
+        "strategy.iterations", int, None, "steps towards the point between updates", check=between(1, 10_000)
+    ),
+    Option(
+        "strategy.smoothing",
+        float,
+        None,
+        "least distance that geometric-median tells",
+        check=between(1e-12, 1e6),
+    ),
+    Option(
+        "strategy.radius",
+        float,
+        None,
+        "longest difference of centred-clipping; 0: their median",
+        check=between(0, 1e9),
     ),
     Option(
         "round.deadline_s", float, 60.0, "how long a parent waits for its children", "s", between(0.1, 1e6)

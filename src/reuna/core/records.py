@@ -20,7 +20,8 @@ Refusals = dict[str, dict[str, int]]  #: authenticated sender -> reason -> how o
 Task = Literal["train", "evaluate", "local", "check"]
 Word = Literal["yes", "wait", "no"]
 Purpose = Literal["training", "evaluation", "inference"]
-Kind = Literal["update", "partial", "report"]
+Kind = Literal["update", "partial", "updates", "report"]
+Combine = Literal["sum", "singly"]
 
 
 class Identity(msgspec.Struct, frozen=True):
@@ -80,7 +81,8 @@ class Plan(msgspec.Struct, frozen=True, omit_defaults=True):
     the same bytes. ``cohort`` lists the edges asked under the addressee. ``deadline_s`` is how
     long a parent waits after it first saw the plan. ``inline`` carries the base model itself
     when it is small. ``before`` is the digest of what the round before asked of every fog
-    (`reuna.loop.plan.shared`), so that the plans of a run hang together.
+    (`reuna.loop.plan.shared`), so that the plans of a run hang together. ``combine``: whether a fog
+    passes up the sum of its updates, or each of them, which a robust strategy needs.
 
     ``encoding``: None for plain integers. ``carried``: for each edge the last round in which it counted,
     with error feedback; what it did not send then is what it adds now. ``base`` and ``step``: the model of
@@ -106,6 +108,7 @@ class Plan(msgspec.Struct, frozen=True, omit_defaults=True):
     settings: dict[str, Setting] = {}
     inline: bytes | None = None
     before: str = ""
+    combine: Combine = "sum"
     encoding: Encoding | None = None
     carried: dict[str, int] = {}
     base: str = ""
@@ -231,7 +234,10 @@ class Contribution(msgspec.Struct, frozen=True, omit_defaults=True):
     kind      body                                    ``weight``
     update    params integers of the plan's grid      the member's own
     partial   params integers, already weighted sums  sum over the members
+    updates   params integers of each that gave one   sum over the members
     report    none (metrics, or an absence)           0
+
+    ``updates`` stand one after the other in the order of their members; a plan asks for them.
 
     ``width`` is bytes per integer (see `reuna.learn.grid.pack`); ``size`` the body's bytes. ``packed``: the
     body is lots (`reuna.learn.lots`), and no integer needs more than ``width`` bytes. ``refused`` is what a

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import msgspec
+import numpy as np
 
 from reuna.core.errors import BadMessage, Refused
 from reuna.core.ports import Blob, BlobWriter
@@ -30,6 +32,9 @@ class Whole:
     def write(self, data: bytes | memoryview) -> None:
         """Any number of bytes. Raises what the writer raises."""
         self.size += len(data)
+        if not self._pending and len(data) % BLOCK == 0:
+            self._writer.write(data)
+            return
         self._pending += data
         whole = len(self._pending) // BLOCK * BLOCK
         if whole:
@@ -60,11 +65,55 @@ def open_body(manifest: Contribution, body: Blob) -> Between:
     return plain
 
 
+def open_each(manifest: Contribution, body: Blob) -> list[Between]:
+    """The same for each update in a body, in the order of its members, and from any integer on.
+
+    Of what is packed the lot read last is kept, so that reading in order unpacks each once.
+    """
+    size, width, times = manifest.params, manifest.width, train.updates_in(manifest)
+    if manifest.packed:
+        lots = Lots(body.read, manifest.size, size, times)
+        return [_Anywhere(partial(lots.between, time=time), size) for time in range(times)]
+
+    def plain(time: int, first: int, count: int) -> Ints:
+        return unpack(body.read((time * size + first) * width, count * width), width)
+
+    each: list[Between] = [partial(plain, time) for time in range(times)]
+    return each if width in train.SINGLE_WIDTHS else [_Anywhere(between, size) for between in each]
+
+
+class _Anywhere:
+    """Reads from any integer on what can be read from where a lot begins."""
+
+    def __init__(self, between: Between, params: int) -> None:
+        self._between = between
+        self._params = params
+        self._held: tuple[int, Ints] | None = None
+
+    def __call__(self, first: int, count: int) -> Ints:
+        end = first + count
+        found = [
+            self._lot(number)[max(0, first - number * LOT) : end - number * LOT]
+            for number in range(first // LOT, -(-end // LOT))
+        ]
+        return found[0] if len(found) == 1 else np.concatenate(found)
+
+    def _lot(self, number: int) -> Ints:
+        if self._held is None or self._held[0] != number:
+            first = number * LOT
+            self._held = number, self._between(first, min(LOT, self._params - first))
+        return self._held[1]
+
+
 def integers(manifest: Contribution, body: Blob) -> Iterator[Ints]:
-    """All integers of a body, lot by lot. Raises `BadMessage`."""
-    between = open_body(manifest, body)
-    for first in range(0, manifest.params, LOT):
-        yield between(first, min(LOT, manifest.params - first))
+    """All integers of a body, lot by lot; of several updates one after the other. Raises `BadMessage`."""
+    for between in open_each(manifest, body):
+        yield from lot_by_lot(between, manifest.params)
+
+
+def lot_by_lot(between: Between, params: int) -> Iterator[Ints]:
+    """All integers of a sum or an update, lot by lot."""
+    return (between(first, min(LOT, params - first)) for first in range(0, params, LOT))
 
 
 def check_body(plan: Plan, manifest: Contribution, body: Blob | None) -> None:
@@ -85,12 +134,13 @@ def write_body(
     """Integers as a body, packed where that ``packs`` and makes it smaller, and its manifest.
 
     ``draft`` is the manifest of the plain body, without a digest; ``lots`` gives whole lots, but for the
-    last, each time it is called. Raises `DiskFull`.
+    last of a sum or an update, each time it is called. Raises `DiskFull`.
     """
-    packed = pack_lots(begin(draft), lots(), draft.width, draft.params) if packs else None
+    count = draft.params * train.updates_in(draft)
+    packed = pack_lots(begin(draft), lots(), draft.width, count) if packs else None
     if packed is not None:
         return train.in_lots(draft, packed.digest, packed.size), packed
-    writer = begin(draft)
+    writer = Whole(begin(draft))
     for values in lots():
         writer.write(pack(values, draft.width))
     plain = writer.seal()

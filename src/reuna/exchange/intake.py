@@ -20,7 +20,8 @@ from reuna.adapters.receiver import SpoolReceiver, receipt_of
 from reuna.core.errors import BlobNotFound, Refused
 from reuna.core.ports import Blob, Blobs, Receiver, Spool
 from reuna.core.records import Contribution, Plan, Receipt, Refusals
-from reuna.exchange.bodies import check_body, open_body
+from reuna.exchange.bodies import check_body, integers, open_body, open_each
+from reuna.learn.distances import Read
 from reuna.learn.grid import Ints
 from reuna.learn.sums import Part, fold
 from reuna.loop import train
@@ -182,6 +183,36 @@ class Intake:
             return bodies[part.source.sender](start, count)
 
         return fold(read, train.parts(rows), params)
+
+    def values(self, rows: list[Contribution]) -> Iterator[Ints]:
+        """Integers of the single updates of ``rows``, one update after the other, lot by lot."""
+        for part in train.parts(rows):
+            yield from integers(part.source, self.spool.body(part.source))
+
+    def updates(self, rows: list[Contribution]) -> tuple[Read, int]:
+        """Single updates of ``rows``, in the order of their nodes' names: how to read them, and how many.
+
+        A row of kind ``update`` has one, of kind ``updates`` one for each member that gave something.
+        """
+        found = {
+            member.node: between
+            for row in rows
+            if row.size
+            for member, between in zip(
+                (each for each in row.members if not each.absent),
+                open_each(row, self.spool.body(row)),
+                strict=True,
+            )
+        }
+        in_order = [found[node] for node in sorted(found)]
+
+        def read(start: int, count: int) -> NDArray[np.int32]:
+            block = np.empty((len(in_order), count), np.int32)
+            for values, between in zip(block, in_order, strict=True):
+                values[:] = between(start, count)
+            return block
+
+        return read, len(found)
 
     def _plan(self) -> Plan:
         return next(iter(self._asked.values())).plan

@@ -45,7 +45,12 @@ class Made(msgspec.Struct, frozen=True):
 
 def made_for(plan: Plan, among: Among, sandbox: int, norm: float | None = None, schema: str = "") -> Made:
     """An edge's answer to a plan. A learner takes at least as many steps as epochs."""
-    return Made(plan.bundle, among(plan.cohort), steps_of(plan), norm, schema, sandbox)
+    return Made(plan.bundle, hiding(plan, among), steps_of(plan), norm, schema, sandbox)
+
+
+def hiding(plan: Plan, among: Among) -> Hidden:
+    """Among whom an update of the plan hides: the cohort, or where each is passed up singly, nobody."""
+    return among(plan.cohort if plan.combine == "sum" else plan.cohort[:1])
 
 
 def steps_of(plan: Plan) -> int:
@@ -152,11 +157,14 @@ def contribution(
 ) -> tuple[Leaving, ...]:
     """A contribution's manifest, and its body if it has one.
 
-    A sum hides in those who took part in it, an update in the plan's cohort.
+    A sum hides in those who took part in it, an update in the plan's cohort. Of updates passed up singly
+    each stands alone: so does the one with the fewest samples.
     """
     members = [member for member in manifest.members if not member.absent]
-    samples = sum(member.weight for member in members)
-    hidden = among(member.node for member in members) if manifest.kind == "partial" else made.cohort
+    singly = manifest.kind == "updates"
+    samples = (min if singly else sum)(member.weight for member in members) if members else 0
+    named = [member.node for member in members][: 1 if singly else None]
+    hidden = among(named) if manifest.kind in ("partial", "updates") else made.cohort
     data = encode(manifest)
     names = sorted({name for member in members for name in member.metrics})
     metric = Request(
@@ -214,8 +222,12 @@ def ahead(plan: Plan, to: str, now: float, among: Among, samples: int, unsigned:
 
     The size of the update is the largest that the grid allows. Raises `SettingsError`, `Untrusted`.
     """
-    needs, hidden = needs_of(plan.settings), among(plan.cohort)
-    width = sum_width(plan.grid, plan.max_weight, plan.capacity) if is_sum else update_width(plan.grid)
+    needs, hidden = needs_of(plan.settings), hiding(plan, among)
+    width = update_width(plan.grid)
+    if is_sum and plan.combine == "sum":
+        width = sum_width(plan.grid, plan.max_weight, plan.capacity)
+    elif is_sum:
+        width *= len(plan.cohort)
     common = Request(
         "metric",
         to,

@@ -21,7 +21,7 @@ from reuna.fleet.layout import check_names
 from reuna.fleet.open_project import open_settings
 from reuna.learn.grid import check_grid
 from reuna.learn.rounding import check_encoding
-from reuna.learn.strategies import client_settings
+from reuna.learn.strategies import client_settings, strategy
 
 FEW = 64  #: samples on which the learner is tried
 
@@ -56,6 +56,10 @@ def _check(
     check_names(["cloud", *spread(data, fogs), *(node.name for node in data)])
     check_grid(settings.grid, settings.max_weight, max(1, len(data)))
     check_encoding(settings.encoding, settings.grid)
+    chosen = strategy(settings.strategy)
+    chosen.check_encoding(settings.encoding)
+    if data:
+        chosen.check_rows(settings.settings, max(1, math.ceil(settings.quorum * len(data) - 1e-9)))
     entry = load_entry(folder, settings.entry)
     with blame_project(folder, "making the learner"):
         learner = entry.learner(settings.settings)

@@ -24,6 +24,7 @@ from reuna.loop import train
 from reuna.wire import PACKS, asks_for, decode_plan, message_digest, packed
 
 log = logging.getLogger("reuna.fog")
+NO_DIGEST = "0" * 64  #: of a body that is not written yet
 PRESENT_S = 30.0  #: an edge that was not heard of for so long is not named as present,
 LATE = 2.5  #: nor for so many times of what it said itself
 
@@ -133,11 +134,18 @@ class Combiner:
             row = msgspec.structs.replace(row, members=tuple(members))
         body = None
         if plan.task == "train" and train.taking_part(rows):
-            row, body = self._fold(train.with_sum(row, plan, rows, "0" * 64), plan, rows)
+            row, body = (self._fold if plan.combine == "sum" else self._gather)(row, plan, rows)
         self._intake.close(row, body)
         return row
 
-    def _fold(self, draft: Contribution, plan: Plan, rows: list[Contribution]) -> tuple[Contribution, Blob]:
-        """The sum's manifest, which has no digest before, and its body."""
+    def _fold(self, row: Contribution, plan: Plan, rows: list[Contribution]) -> tuple[Contribution, Blob]:
+        """The sum's manifest and its body."""
+        draft = train.with_sum(row, plan, rows, NO_DIGEST)
         begin = self._intake.spool.begin
         return write_body(draft, train.packs(plan), lambda: self._intake.sum(rows, plan.params), begin)
+
+    def _gather(self, row: Contribution, plan: Plan, rows: list[Contribution]) -> tuple[Contribution, Blob]:
+        """The same of the updates as they came, where the cloud has to see each."""
+        draft = train.with_updates(row, plan, rows, NO_DIGEST)
+        begin = self._intake.spool.begin
+        return write_body(draft, train.packs(plan), lambda: self._intake.values(rows), begin)

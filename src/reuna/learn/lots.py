@@ -61,19 +61,21 @@ def most_bytes(count: int, width: int) -> int:
 class Lots:
     """What was written, read lot by lot, in order or by number.
 
-    ``read`` gives bytes of the whole of ``size``; ``count`` integers are in it. Headers are looked at when
-    it is made. Raises `BadMessage` for anything that is not lots of so many integers, there or later.
+    ``read`` gives bytes of the whole of ``size``, in which ``count`` integers are written ``times`` one after
+    the other, each time from a lot's beginning. Headers are looked at when it is made. Raises `BadMessage`
+    for anything that is not lots of so many integers, there or later.
     """
 
-    def __init__(self, read: Read, size: int, count: int) -> None:
+    def __init__(self, read: Read, size: int, count: int, times: int = 1) -> None:
         self._read = read
         self.count = count
-        self._places = [*self._walk(size)]
+        self._each = -(-count // LOT)  #: lots of one time
+        self._places = [*self._walk(size, times)]
 
-    def _walk(self, size: int) -> Iterator[tuple[int, int]]:
+    def _walk(self, size: int, times: int) -> Iterator[tuple[int, int]]:
         """Where each lot begins, behind its header, and what the header says."""
         at = 0
-        for _ in range(0, self.count, LOT):
+        for _ in range(times * self._each):
             head = int.from_bytes(self._read(at, HEADER), "little") if at + HEADER <= size else -1
             at += HEADER
             if head < 0 or head >> 30 or at + (head & _LENGTH) > size:
@@ -89,12 +91,13 @@ class Lots:
     def lot(self, number: int) -> Ints:
         """The integers of one lot, of the narrowest type of 16, 32 or 64 bits that holds its width."""
         at, head = self._places[number]
-        count = min(LOT, self.count - number * LOT)
+        count = min(LOT, self.count - number % self._each * LOT)
         return _integers(self._read(at, head & _LENGTH), head, count)
 
-    def between(self, first: int, count: int) -> Ints:
+    def between(self, first: int, count: int, time: int = 0) -> Ints:
         """``count`` integers from ``first`` on, which is where a lot begins."""
-        lots = [self.lot(number) for number in range(first // LOT, -(-(first + count) // LOT))]
+        numbers = range(first // LOT, -(-(first + count) // LOT))
+        lots = [self.lot(time * self._each + number) for number in numbers]
         return lots[0] if len(lots) == 1 else np.concatenate(lots)
 
 

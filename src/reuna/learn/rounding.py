@@ -40,6 +40,7 @@ _MOST_LEFT = 2**31 - 1
 STEP = 2  #: mean sizes of an update in a step of a grid that follows it
 FARTHEST = 8  #: powers of two by which the step changes from one round to the next, at most
 MANY = 1000  #: when one of so many values is clipped, the step is too small
+PARTS = 256  #: of a step, in which is told how large a robust step is
 _PART = 16  #: bits of a size that are counted at a time
 
 Wide = NDArray[np.int64]
@@ -127,6 +128,12 @@ def noise(key: int, lot: int, count: int, grid: Grid) -> Noise:
     """Noise for the values of one lot."""
     raw = np.random.Philox(key=key, counter=lot << 192).random_raw(-(-count // 2))
     return (raw.astype("<u8").view("<u4")[:count] & np.uint32((1 << fine_bits(grid)) - 1)).astype(np.int64)
+
+
+def parts_of(step: NDArray[np.float64], grid: Grid) -> Wide:
+    """Differences as whole `PARTS` of a step of the grid, the nearest."""
+    parts: Wide = np.rint(np.multiply(step, PARTS * 2.0**-grid.exponent)).astype(np.int64)
+    return parts
 
 
 class Size:

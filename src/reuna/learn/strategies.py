@@ -13,6 +13,9 @@ vectors gives the same block of the result: the cloud applies them block by bloc
     fedavgm   Hsu et al. 2019, Measuring the Effects of Non-Identical Data, section 4.3
     fedadam   Reddi et al. 2021, Adaptive Federated Optimization, algorithm 2 (without bias correction)
 
+The robust ones put another step in place of the weighted mean, see `reuna.learn.robust`; the server
+adds it, times its rate.
+
 >>> fedavg = STRATEGIES["fedavg"]
 >>> state, model = fedavg.apply(fedavg.init(1), np.zeros(1, np.float32), np.ones(1), 1, {})
 >>> model.tolist()
@@ -28,7 +31,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reuna.core.errors import PlanError
-from reuna.core.records import Setting
+from reuna.core.records import Encoding, Setting
+from reuna.learn.robust import CENTRE, FOLDS, Fold
 
 Vector = NDArray[np.float32]
 Delta = NDArray[np.float64]
@@ -38,13 +42,17 @@ Apply = Callable[[State, Vector, Delta, int, Mapping[str, float]], tuple[State, 
 
 @dataclass(frozen=True)
 class Strategy:
-    """``slots`` name vectors kept from round to round, ``server`` and ``client`` settings and defaults."""
+    """``slots`` name vectors kept from round to round, ``server`` and ``client`` settings and defaults.
+
+    ``fold``: how single updates become a step; None: by their weighted mean, which sums alone tell.
+    """
 
     name: str
     slots: tuple[str, ...]
     server: Mapping[str, float]
     client: Mapping[str, float]
     update: Apply
+    fold: Fold | None = None
 
     def init(self, params: int) -> State:
         """State before the first round."""
@@ -59,6 +67,20 @@ class Strategy:
     def server_settings(self, settings: Mapping[str, Setting]) -> dict[str, float]:
         """The strategy's own settings out of all, defaults filled in."""
         return {name: float(settings.get(name, default)) for name, default in self.server.items()}
+
+    def check_rows(self, settings: Mapping[str, Setting], rows: int) -> None:
+        """Raises `PlanError` when a round may have the updates of so few nodes that it cannot be folded."""
+        if self.fold is not None:
+            self.fold.check_rows(self.server_settings(settings), rows)
+
+    def check_encoding(self, encoding: Encoding | None) -> None:
+        """Raises `PlanError` when updates come in a form that cannot be folded."""
+        if self.fold is not None and encoding is not None and encoding.keep < 1:
+            raise PlanError(
+                f"round.keep is {encoding.keep}, and {self.name} has to see whole updates: of what most "
+                "nodes do not send nothing would be learnt",
+                "Set round.keep = 1, or choose another strategy.name.",
+            )
 
 
 def _average(
@@ -84,6 +106,17 @@ def _adam(
     return {"first": first.astype(np.float32), "second": second.astype(np.float32)}, moved
 
 
+def _from_centre(
+    state: State, model: Vector, delta: Delta, round: int, s: Mapping[str, float]
+) -> tuple[State, Vector]:
+    return {CENTRE: delta.astype(np.float32)}, _average(state, model, delta, round, s)[1]
+
+
+def _robust(fold: Fold) -> Strategy:
+    slots, update = ((CENTRE,), _from_centre) if fold.centred else ((), _average)
+    return Strategy(fold.name, slots, {"server_rate": 1.0, **fold.settings}, {}, update, fold)
+
+
 STRATEGIES: dict[str, Strategy] = {
     strategy.name: strategy
     for strategy in (
@@ -97,6 +130,7 @@ STRATEGIES: dict[str, Strategy] = {
             {},
             _adam,
         ),
+        *map(_robust, FOLDS.values()),
     )
 }
 

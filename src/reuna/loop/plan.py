@@ -60,9 +60,10 @@ def check_spec(spec: RunSpec) -> None:
         raise PlanError(f"quorum is {spec.quorum}; it is a fraction above 0 and up to 1")
     if not spec.deadline_s > 0:
         raise PlanError(f"deadline_s is {spec.deadline_s}; it must be above 0")
-    strategy(spec.strategy)
+    strategy(spec.strategy).check_rows(spec.settings, quorum_of(spec))
     check_grid(spec.grid, spec.max_weight, len(edges))
     check_encoding(spec.encoding, spec.grid)
+    strategy(spec.strategy).check_encoding(spec.encoding)
 
 
 class Step(NamedTuple):
@@ -190,6 +191,7 @@ def round_plan(
         settings=learner_settings(spec),
         inline=inline,
         before=before,
+        combine="sum" if strategy(spec.strategy).fold is None else "singly",
         encoding=spec.encoding,
         carried={edge: going.carried[edge] for edge in cohort if edge in going.carried},
         base=going.step.base if inline is None else "",

@@ -31,7 +31,7 @@ from reuna.core.errors import (
     SettingsError,
 )
 from reuna.core.readiness import allowed, needs_of
-from reuna.core.records import UNHEARD, Contribution, Member, Metrics, Plan, Refusals, Work
+from reuna.core.records import UNHEARD, Contribution, Kind, Member, Metrics, Plan, Refusals, Work
 from reuna.learn.grid import WIDTHS, largest_sum, narrowest, sum_width, update_width
 from reuna.learn.sums import Part
 from reuna.trust.requests import REASONS
@@ -39,6 +39,7 @@ from reuna.trust.requests import REASONS
 MAX_METRICS = 64
 MAX_NAME = 64
 MOST_TOLD = 8  #: reasons, and nodes of each, in one message
+SINGLE_WIDTHS = (1, 2, 4)  #: bytes per integer of updates passed up singly: any part of them can be read
 ATTEMPTS_OF_A_LIFE = 2**20  #: while officers decide there is one every 30 s: a year of them
 #: Codes of absences that another attempt only repeats: mistakes in project, data or learner, a weak machine.
 LASTING = frozenset(
@@ -101,6 +102,10 @@ def _check_shape(plan: Plan, manifest: Contribution) -> None:
         found = f"{manifest.params} values of {manifest.width} bytes"
         _refuse("shape", f"{manifest.sender} sent {found}, asked are {plan.params} of at most {widest}")
     plain = plan.params * manifest.width
+    if manifest.kind == "updates":
+        plain *= updates_in(manifest)
+        if manifest.width not in SINGLE_WIDTHS:
+            _refuse("shape", f"{manifest.sender} sent updates of {manifest.width} bytes a value")
     if manifest.packed and not packs(plan):
         _refuse("shape", f"{manifest.sender} sent a packed body where none is asked")
     if not 0 < manifest.size < plain if manifest.packed else manifest.size != plain:
@@ -109,7 +114,7 @@ def _check_shape(plan: Plan, manifest: Contribution) -> None:
 
 def _widest(plan: Plan, manifest: Contribution) -> int:
     """Bytes per integer that the plan allows; a body whose values are small has fewer."""
-    if manifest.kind == "update":
+    if manifest.kind != "partial":
         return update_width(plan.grid)
     return sum_width(plan.grid, plan.max_weight, plan.capacity)
 
@@ -121,8 +126,10 @@ def _check_members(plan: Plan, manifest: Contribution) -> None:
     names = [member.node for member in manifest.members]
     if len(set(names)) != len(names) or not names or not set(names) <= own:
         _refuse("identity", f"{manifest.sender} names members that are not its own")
-    if manifest.kind == ("partial" if edge else "update"):
-        _refuse("shape", f"{manifest.sender} sent what only {'a fog' if edge else 'an edge'} sends")
+    passed_up = "partial" if plan.combine == "sum" else "updates"
+    asked = "update" if edge else passed_up
+    if manifest.kind not in ("report", asked):
+        _refuse("shape", f"{manifest.sender} sent {manifest.kind} where {asked} is asked")
     for member in manifest.members:
         _check_member(plan, manifest, member)
     if manifest.weight != sum(member.weight for member in manifest.members):
@@ -180,7 +187,7 @@ def good_metrics(metrics: Metrics) -> bool:
 def largest_value(plan: Plan, manifest: Contribution) -> int:
     """Integers of an honest body lie in plus or minus this."""
     top = int(2 ** (plan.grid.bits - 1) - 1)
-    return top if manifest.kind == "update" else top * manifest.weight
+    return top * manifest.weight if manifest.kind == "partial" else top
 
 
 def _refuse(reason: str, detail: str) -> NoReturn:
@@ -273,7 +280,7 @@ def _received(row: Contribution, member: Member) -> Member:
 
 def bytes_sent(rows: Iterable[Contribution]) -> int:
     """Bytes of the bodies that came in, and of the updates below those that are sums."""
-    return sum(row.size + sum(m.size for m in row.members if row.kind == "partial") for row in rows)
+    return sum(row.size + sum(m.size for m in row.members if row.kind != "update") for row in rows)
 
 
 def closing_row(
@@ -288,7 +295,7 @@ def closing_row(
     """The parent's own row: which of the cohort is in, and what was ``refused`` since the row before.
 
     ``known``: members of whom it knows by itself why they gave no row. Its body, if any, is added by
-    `with_sum`.
+    `with_sum` or `with_updates`.
     """
     return Contribution(
         run=plan.run,
@@ -314,18 +321,31 @@ def with_sum(row: Contribution, plan: Plan, rows: Iterable[Contribution], digest
     """
     bound = sum(part.multiplier * most(plan, part.source) for part in parts(rows))
     width = narrowest(min(bound, largest_sum(plan.grid, plan.max_weight, plan.capacity)))
+    return _with_body(row, plan, "partial", width, 1, digest)
+
+
+def with_updates(row: Contribution, plan: Plan, rows: Iterable[Contribution], digest: str) -> Contribution:
+    """The closing row as the manifest of the updates of ``rows``, each as it came, one after the other."""
+    given = parts(rows)
+    width = next(width for width in SINGLE_WIDTHS if width >= max(part.width for part in given))
+    return _with_body(row, plan, "updates", width, len(given), digest)
+
+
+def _with_body(
+    row: Contribution, plan: Plan, kind: Kind, width: int, bodies: int, digest: str
+) -> Contribution:
     return Contribution(
         run=row.run,
         round=row.round,
         attempt=row.attempt,
         sender=row.sender,
         plan=row.plan,
-        kind="partial",
+        kind=kind,
         params=plan.params,
         width=width,
         weight=sum(member.weight for member in row.members),
         digest=digest,
-        size=plan.params * width,
+        size=plan.params * width * bodies,
         members=row.members,
         refused=row.refused,
     )
@@ -335,6 +355,11 @@ def most(plan: Plan, row: Contribution) -> int:
     """No integer of a row's body is larger in size, by its width and by the grid."""
     bits = 8 * row.width
     return int(2 ** ((min(bits, plan.grid.bits) if row.kind == "update" else bits) - 1))
+
+
+def updates_in(manifest: Contribution) -> int:
+    """Updates, or sums, that stand one after the other in a body."""
+    return len(taking_part([manifest])) if manifest.kind == "updates" else 1
 
 
 def parts(rows: Iterable[Contribution]) -> list[Part[Contribution]]:

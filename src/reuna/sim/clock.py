@@ -35,6 +35,9 @@ class _NeverWaiting(selectors.SelectSelector):
         self.loop: VirtualLoop | None = None
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        waits = timeout is None or timeout > 0
+        if waits and self.loop is not None and self.loop.outside is not None and self.loop.outside():
+            return []
         if timeout is None:
             raise Deadlock("nothing is ready and no timer is left")
         if timeout > 0 and self.loop is not None:
@@ -50,6 +53,8 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         super().__init__(selector)
         selector.loop = self
         self._virtual = 0.0
+        #: asked when nothing is ready: True when it waited for work elsewhere, and no time is to pass
+        self.outside: Callable[[], bool] | None = None
         self.jump(start)
 
     def time(self) -> float:
@@ -109,17 +114,23 @@ def _in_a_thread(loop: VirtualLoop, task: asyncio.Task[T]) -> T:
 
 def _to_the_end(loop: VirtualLoop, task: asyncio.Task[T]) -> T:
     try:
-        with _seldom_collected():
+        with seldom_collected():
             return loop.run_until_complete(task)
     finally:
-        for left in asyncio.all_tasks(loop):
-            left.cancel()
-        loop.run_until_complete(_settled(loop))
-        loop.close()
+        settle(loop)
+
+
+def settle(loop: VirtualLoop) -> None:
+    """Cancel what is left, and close the loop."""
+    loop.outside = None
+    for left in asyncio.all_tasks(loop):
+        left.cancel()
+    loop.run_until_complete(_settled(loop))
+    loop.close()
 
 
 @contextmanager
-def _seldom_collected() -> Iterator[None]:
+def seldom_collected() -> Iterator[None]:
     """Search for cycles after `NEW_OBJECTS`, not after Python's 700: a quarter of the time went there.
 
     A fleet's objects live as long as the run and hang together without cycles, so each search looked

@@ -45,6 +45,7 @@ from reuna.trust.requests import vouched, without_roster
 from reuna.wire import VERSION, decode, digest_bytes, unpacked
 
 HELLO_S = 5.0
+BUNDLE = b"in-process"  #: the code of a simulated run, which is there already
 
 
 def unsealed(plan: bytes) -> bytes:
@@ -314,11 +315,12 @@ class SimFleet:
         self._clock = clock
         self._journal = journal
         self._announce_s = announce_s
-        self._hub = MemoryBroker("hub")
+        self.hub = MemoryBroker("hub")
         self._sites = {fog: MemoryBroker(fog) for fog in fogs}
         self._spec: RunSpec | None = None
-        self._outcome: asyncio.Future[Outcome] | None = None
+        self.outcome: asyncio.Future[Outcome] | None = None
         self.running = False
+        self.steps = True  #: whether models go down as their differences where that is smaller
         self.checks: Checks | None = None  #: of the cloud's present life
         for node in ("cloud", *fogs, *(edge for edges in fogs.values() for edge in edges)):
             self.disks[node] = Disk()
@@ -340,12 +342,12 @@ class SimFleet:
         for data in (model, bundle):
             self.disks["cloud"].blobs.put(data)
         self._spec = spec
-        self._outcome = asyncio.get_running_loop().create_future()
+        self.outcome = asyncio.get_running_loop().create_future()
         self.running = True
         for node in self.nodes:
             self.start(node)
         try:
-            return await self._outcome
+            return await self.outcome
         finally:
             self.running = False
             for node in self.nodes:
@@ -401,14 +403,16 @@ class SimFleet:
     # --- the places, as their main files put them together -------------------------------------
 
     async def _cloud(self, life: Incarnation) -> None:
-        assert self._spec is not None and self._outcome is not None
+        assert self._spec is not None and self.outcome is not None
         disk, faults = self.disks["cloud"], self.faults
-        bus = line(self._connect(life, self._hub), "cloud", faults)
+        bus = line(self._connect(life, self.hub), "cloud", faults)
         blobs = guard(disk.blobs, life, faults, BLOB_EFFECTS)
         spool = guard(disk.spool, life, faults, SPOOL_EFFECTS)
         intake = Intake("cloud", blobs, spool, None, self._announce_s, patience=1.25)
         planner = Planner(bus, intake, unsealed)
-        conductor = Conductor("cloud", planner, intake, blobs, self._clock, InPlace(), self._report)
+        conductor = Conductor(
+            "cloud", planner, intake, blobs, self._clock, InPlace(), self._report, self.steps
+        )
         self.checks = Checks("cloud", planner, intake, conductor.turn, InPlace())
         self.depots["cloud"] = intake
         await bus.subscribe("hello.>", lambda _s, data: planner.on_hello(decode(Hello, data)))
@@ -416,17 +420,17 @@ class SimFleet:
         try:
             outcome = await conductor.body(journal, self._spec)
         except Exception as error:  # noqa: BLE001  # the run's end is told to whoever waits for it
-            if life.alive and not self._outcome.done():
-                self._outcome.set_exception(error)
+            if life.alive and not self.outcome.done():
+                self.outcome.set_exception(error)
             return
-        self._note_refusals(intake)
-        if life.alive and not self._outcome.done():
-            self._outcome.set_result(outcome)
+        self.note_refusals()
+        if life.alive and not self.outcome.done():
+            self.outcome.set_result(outcome)
 
-    def _fail(self, error: ReunaError) -> None:
+    def fail(self, error: ReunaError) -> None:
         """End the run: here a learner that failed fails again however often it is asked."""
-        if self._outcome is not None and not self._outcome.done():
-            self._outcome.set_exception(error)
+        if self.outcome is not None and not self.outcome.done():
+            self.outcome.set_exception(error)
 
     async def _report(self, spec: RunSpec, what: str, fields: dict[str, Setting]) -> None:
         self.timeline[what, int(fields.get("round", 0))] = fields
@@ -454,7 +458,7 @@ class SimFleet:
         name = life.node
         link = self._link(life)
         edge = self.fogs[self.parent(name)][name]
-        workshop = InlineWorkshop(edge.learner, edge.data, name, self._fail)
+        workshop = InlineWorkshop(edge.learner, edge.data, name, self.fail)
         trainer = Trainer(name, name, link, workshop, self._clock)
         trainer.trained = _Noted(name, self.trained)
 
@@ -486,7 +490,7 @@ class SimFleet:
     def _egress(self, life: Incarnation) -> Egress:
         name, disk, faults = life.node, self.disks[life.node], self.faults
         parent = self.parent(name)
-        bus = self._connect(life, self._sites.get(parent, self._hub))
+        bus = self._connect(life, self._sites.get(parent, self.hub))
         freight = MemoryFreight(lambda: self._depot(parent), name, disk.blobs, faults.weather(name))
         return Egress(
             name,
@@ -509,8 +513,9 @@ class SimFleet:
             raise Unreachable(f"{node} is down")
         return self.depots[node]
 
-    def _note_refusals(self, intake: Intake) -> None:
-        for depot in (intake, *self.depots.values()):
+    def note_refusals(self) -> None:
+        """Count what the depots refused."""
+        for depot in self.depots.values():
             if isinstance(depot, Intake):
                 for peer, reasons in depot.refused.items():
                     self.refused.update({f"{peer} {reason}": n for reason, n in reasons.items()})
@@ -535,7 +540,7 @@ def make_spec(
     """A run over a simulated fleet: its spec, initial model and (empty) bundle."""
     seed = int(changes.get("seed", 1))
     with blame("making the first model"):
-        model, bundle = pack(learner.init(seed)), b"in-process"
+        model, bundle = pack(learner.init(seed)), BUNDLE
     params = sum(tensor.size for tensor in unpack(model).values())
     spec: dict[str, Any] = {
         "run": "r-sim",

@@ -18,6 +18,7 @@ from reuna.exchange.flows import Passage
 from reuna.exchange.intents import Leaving
 from reuna.exchange.meter import CountedFlows
 from reuna.learn.grid import pack as packed_integers
+from reuna.learn.lots import written
 from reuna.loop import train
 from reuna.sim.bus import MemoryBroker
 from reuna.sim.clock import InPlace, SimClock, run_virtual
@@ -50,6 +51,21 @@ def test_the_length_of_a_sum_is_that_of_the_mean_update(width: int) -> None:
     assert length(row, body, GRID) == pytest.approx(np.sqrt(35_000) * 50 * 2**-10 / 10)
     own = msgspec.structs.replace(row, kind="update")
     assert length(own, body, GRID) == pytest.approx(np.sqrt(35_000) * 50 * 2**-10)
+
+
+def test_the_length_of_updates_passed_up_singly_is_that_of_the_longest() -> None:
+    small, large = (packed_integers(np.resize(np.array(v), PLAN.params), 2) for v in ([3, -4], [30, -40]))
+    row, _ = summed([1], 2, weight=10)
+    data = bytes(large) + bytes(small)
+    row = msgspec.structs.replace(row, kind="updates", size=len(data))
+    assert length(row, MemoryBlob(data, ""), GRID) == pytest.approx(np.sqrt(35_000) * 50 * 2**-10)
+
+
+def test_the_length_of_packed_updates_passed_up_singly_is_that_of_the_longest() -> None:
+    integers = [np.resize(np.array(values), PLAN.params) for values in ([30, -40], [3, -4])]
+    data = b"".join(lot for each in integers for lot in written(each))
+    row = msgspec.structs.replace(summed([1], 2, weight=10)[0], kind="updates", size=len(data), packed=True)
+    assert length(row, MemoryBlob(data, ""), GRID) == pytest.approx(np.sqrt(35_000) * 50 * 2**-10)
 
 
 def test_integers_whose_squares_are_beyond_int64_have_a_length() -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from reuna.core.records import Grid, Plan
-from reuna.exchange.payloads import made_for
+import msgspec
+
+from reuna.core.records import Contribution, Grid, Member, Plan
+from reuna.exchange.payloads import ahead, contribution, made_for
 from reuna.trust.requests import Hidden, without_roster
 
 
@@ -14,3 +16,25 @@ def plan(*cohort: str) -> Plan:
 def test_a_name_that_stands_in_a_cohort_more_than_once_counts_once() -> None:
     assert made_for(plan("edge-1", "edge-2"), without_roster, 3).cohort == Hidden(2)
     assert made_for(plan("edge-1", "edge-1", "edge-1"), without_roster, 3).cohort == Hidden(1)
+
+
+def test_an_update_that_is_passed_up_singly_hides_in_nobody() -> None:
+    singly = msgspec.structs.replace(plan("edge-1", "edge-2"), combine="singly")
+    assert made_for(singly, without_roster, 3).cohort == Hidden(1)
+    members = (Member("edge-1", 50), Member("edge-2", 3), Member("edge-3", absent="unheard"))
+    row = Contribution("r-1", 1, 1, "fog", "p" * 64, "updates", 2, 2, 53, "d" * 64, 8, members)
+    for leaving in contribution(row, "cloud", 0.0, made_for(singly, without_roster, 3), without_roster):
+        assert (leaving.request.cohort, leaving.request.samples) == (1, 3)
+    summed = msgspec.structs.replace(row, kind="partial")
+    for leaving in contribution(summed, "cloud", 0.0, made_for(singly, without_roster, 3), without_roster):
+        assert (leaving.request.cohort, leaving.request.samples) == (2, 53)
+
+
+def test_what_a_fog_would_ask_is_as_much_as_all_of_its_updates() -> None:
+    summed, singly = (
+        plan("edge-1", "edge-2"),
+        msgspec.structs.replace(plan("edge-1", "edge-2"), combine="singly"),
+    )
+    told = [ahead(each, "cloud", 0.0, without_roster, 9, "", True).requests[0] for each in (summed, singly)]
+    assert [each.bytes for each in told] == [2 * 3, 2 * 2 * 2]
+    assert [each.cohort for each in told] == [2, 1]

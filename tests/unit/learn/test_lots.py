@@ -66,6 +66,18 @@ def test_lots_are_read_one_by_one_and_between() -> None:
     assert (lots.between(LOT, 2 * LOT) == values[LOT : 3 * LOT]).all()
 
 
+def test_several_times_so_many_integers_are_read_one_by_one() -> None:
+    each = [np.arange(LOT + 5) * sign for sign in (1, -1, 3)]
+    data = b"".join(lot for values in each for lot in written(values))
+    lots = Lots(lambda at, size: data[at : at + size], len(data), LOT + 5, 3)
+    for time, values in enumerate(each):
+        assert lots.between(0, LOT + 5, time).tolist() == values.tolist()
+        assert lots.between(LOT, 5, time).tolist() == values[LOT:].tolist()
+    for times in (2, 4):
+        with pytest.raises(BadMessage):
+            Lots(lambda at, size: data[at : at + size], len(data), LOT + 5, times)
+
+
 def test_few_values_among_zeros_take_few_bytes() -> None:
     values = np.zeros(LOT, np.int64)
     values[::700] = 90

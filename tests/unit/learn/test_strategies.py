@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 
 from reuna.core.errors import PlanError, SettingsError
-from reuna.core.project import project_settings
+from reuna.core.project import STRATEGY_NAMES, project_settings
 from reuna.core.settings import Source, flags
 from reuna.learn.strategies import STRATEGIES, TAKES, client_settings, strategy
 
 MODEL = np.array([1.0, -2.0], np.float32)
 DELTA = np.array([0.5, 0.25])
+WHOLE = ("byzantine", "keep", "iterations")  #: settings that are numbers of something
 
 
 def test_fedavg_adds_the_mean_difference() -> None:
@@ -77,8 +78,9 @@ def test_what_a_project_leaves_out_is_the_strategys_own(name: str) -> None:
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_a_project_may_set_every_setting_of_every_strategy(name: str) -> None:
     chosen = STRATEGIES[name]
-    settings = asked(name=name, **dict.fromkeys([*chosen.server, *chosen.client], 0.5))
-    assert set(chosen.server_settings(settings).values()) == {0.5}
+    values = {key: 2 if key in WHOLE else 0.5 for key in [*chosen.server, *chosen.client]}
+    settings = asked(name=name, **values)
+    assert chosen.server_settings(settings) == {key: values[key] for key in chosen.server}
     assert all(client_settings(name, settings)[key] == 0.5 for key in chosen.client)
 
 
@@ -90,7 +92,7 @@ def test_a_setting_with_which_a_strategy_cannot_work_is_refused(setting: str, wr
         asked(name="fedadam", **{setting: wrong})
 
 
-ALL = {"server_rate": 0.5, "momentum": 0.5, "mu": 0.5, "beta1": 0.5, "beta2": 0.5, "tau": 0.5}
+ALL = {key: 2 if key in WHOLE else 0.5 for taken in TAKES.values() for key in taken}
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
@@ -101,9 +103,9 @@ def test_a_setting_that_the_chosen_strategy_does_not_use_is_refused_with_the_one
     lines = caught.value.message.splitlines()
     assert sorted(line.split()[0] for line in lines) == [f"strategy.{each}" for each in others]
     for line in lines:
-        said = re.fullmatch(rf"strategy\.(\w+) is set, but {name} does not use it; (\w+) does", line)
+        said = re.fullmatch(rf"strategy\.(\w+) is set, but {name} does not use it; (.+) do(es)?", line)
         assert said is not None
-        assert said[1] in TAKES[said[2]]
+        assert {each for each in TAKES if said[1] in TAKES[each]} == set(said[2].split(" and "))
     assert all(f"--set strategy.{each}=" in caught.value.next_step for each in others)
 
 
@@ -118,6 +120,27 @@ def test_a_flag_takes_back_what_the_file_sets_for_another_strategy() -> None:
     assert "momentum" not in project_settings([file, flags(other)], TAKES).settings
     with pytest.raises(SettingsError, match="strategy.momentum is set, but fedavg does not use it"):
         project_settings([file, flags(other[:1])], TAKES)
+
+
+@pytest.mark.parametrize(
+    ("setting", "wrong"),
+    [("byzantine", -1), ("keep", -1), ("iterations", 0), ("smoothing", 0.0), ("radius", -1.0)],
+)
+def test_a_setting_with_which_a_robust_strategy_cannot_work_is_refused(setting: str, wrong: float) -> None:
+    name = next(each for each in TAKES if setting in TAKES[each])
+    with pytest.raises(SettingsError, match=rf"strategy\.{setting} is .*, must be between"):
+        asked(name=name, **{setting: wrong})
+
+
+def test_a_project_may_choose_every_strategy_and_no_other() -> None:
+    assert tuple(STRATEGIES) == STRATEGY_NAMES
+
+
+def test_centred_clipping_keeps_the_step_of_the_round_as_its_centre() -> None:
+    clipping = STRATEGIES["centred-clipping"]
+    state, model = clipping.apply(clipping.init(2), MODEL, DELTA, 1, {"server_rate": 0.5})
+    assert state["centre"].tolist() == DELTA.tolist()
+    assert model.tolist() == [1.25, -1.875]
 
 
 @pytest.mark.parametrize("name", STRATEGIES)

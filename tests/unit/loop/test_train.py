@@ -10,7 +10,7 @@ import pytest
 
 from reuna.core.errors import LearnerError, NotApproved, Refused, ReunaError, ServerMissing
 from reuna.core.readiness import Module, Needs, as_settings
-from reuna.core.records import Contribution, Grid, Member, Plan, Said
+from reuna.core.records import Contribution, Encoding, Grid, Member, Plan, Said
 from reuna.loop import train
 
 PLAN = Plan(
@@ -45,6 +45,15 @@ def partial(**changes: Any) -> Contribution:
     return msgspec.structs.replace(train.with_sum(row, PLAN, rows, "d" * 64), **changes)
 
 
+SINGLY = msgspec.structs.replace(PLAN, combine="singly")
+
+
+def updates(**changes: Any) -> Contribution:
+    rows = [update("a"), update("b", width=3, size=30)]
+    row = train.closing_row(SINGLY, DIGEST, "fog", PLAN.cohort, rows)
+    return msgspec.structs.replace(train.with_updates(row, SINGLY, rows, "d" * 64), **changes)
+
+
 def judge(manifest: Contribution, plan: Plan | None = PLAN, peer: str = "", closed: bool = False) -> str:
     """The reason of the refusal, '' when admitted."""
     children = ("a", "b", "c", "fog")
@@ -53,6 +62,52 @@ def judge(manifest: Contribution, plan: Plan | None = PLAN, peer: str = "", clos
     except Refused as refusal:
         return refusal.reason
     return ""
+
+
+PACKED_SINGLY = msgspec.structs.replace(SINGLY, encoding=Encoding())
+
+
+@pytest.mark.parametrize(
+    ("reason", "size", "plan"),
+    [
+        ("", 79, PACKED_SINGLY),
+        ("shape", 79, SINGLY),
+        ("oversized", 80, PACKED_SINGLY),
+        ("oversized", 0, PACKED_SINGLY),
+    ],
+)
+def test_packed_updates_are_admitted_where_they_are_asked_and_smaller(
+    reason: str, size: int, plan: Plan
+) -> None:
+    assert judge(updates(packed=True, size=size), plan) == reason
+
+
+def test_updates_passed_up_singly_are_admitted_where_they_are_asked() -> None:
+    assert judge(updates(), SINGLY) == ""
+    assert (updates().width, updates().size, updates().weight) == (4, 2 * 10 * 4, 14)
+    assert judge(update(), SINGLY) == ""
+
+
+@pytest.mark.parametrize(
+    ("reason", "manifest", "plan"),
+    [
+        ("shape", updates(), PLAN),
+        ("shape", partial(), SINGLY),
+        ("shape", updates(sender="a", size=40, members=(Member("a", 14),)), SINGLY),
+        ("shape", updates(width=3, size=60), SINGLY),
+        ("shape", updates(width=8, size=160), SINGLY),
+        ("oversized", updates(size=120), SINGLY),
+        ("oversized", updates(size=40), SINGLY),
+    ],
+)
+def test_updates_passed_up_singly_in_another_form_are_refused(
+    reason: str, manifest: Contribution, plan: Plan
+) -> None:
+    assert judge(manifest, plan) == reason
+
+
+def test_a_value_of_single_updates_is_at_most_one_of_the_grid() -> None:
+    assert train.largest_value(SINGLY, updates()) == 2**31 - 1
 
 
 def test_honest_contributions_are_admitted() -> None:
