@@ -88,6 +88,8 @@ def test_the_story_ends_with_a_new_champion_on_every_edge(tmp_path: Path) -> Non
     assert page.startswith("<!doctype html>")
     assert "<script" not in page
     assert page.count("<svg") >= 5
+    assert all(f"{name}: release {number}" in page for name in edges for number in (1, 2)), "bars"
+    assert page.count("<polyline") >= 1 + len(edges), "shares, and a level for each edge"
     assert {each.name for each in (runs / story["run"]).iterdir()} >= {
         "releases",
         "report.html",

@@ -178,6 +178,8 @@ class Story:
             self._alone(first)
             await self._drift()
             await self._again()
+            if looking.done():  # only by what went wrong there
+                looking.result()
             return await asyncio.to_thread(self._told, first)
         except ReunaError:
             keep_logs(fleet, (run or self._job.runs) / LOGS)
@@ -371,7 +373,7 @@ class Story:
             await asyncio.sleep(LOOK_S)
 
     def _sample(self) -> Sample:
-        nodes = self._works.operator.watch()["nodes"]
+        nodes = self._works.operator.watch()["projects"].get(self._works.name, {})
         levels = {name: float(said["level"]) for name, said in nodes.items() if "level" in said}
         return Sample(time.time(), self._works.running(), levels)
 

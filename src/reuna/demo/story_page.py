@@ -81,19 +81,19 @@ class Time:
         return LEFT + part * (WIDTH - LEFT)
 
     def marks(self, height: float, *, named: bool) -> str:
-        """What happened, as lines from top to bottom; names are on two lines by turns."""
+        """What happened, as lines from top to bottom; names are on three lines by turns."""
         found = []
         for place, (at, name) in enumerate(self._marks):
             x = self.x(at)
             found.append(
-                f'<line x1="{x:.1f}" x2="{x:.1f}" y1="30" y2="{height}" stroke="#1c2430" '
+                f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{46 if named else 30}" y2="{height}" stroke="#1c2430" '
                 f'stroke-dasharray="3 3" stroke-opacity=".55">'
                 f"<title>{escape(name)}, {at - self.since:.0f} s</title></line>"
             )
             if named:
                 left, anchor = (-3.0, "end") if x > 0.8 * WIDTH else (3.0, "start")
                 found.append(
-                    f'<text x="{x + left:.1f}" y="{12 + 14 * (place % 2)}" font-size="11" '
+                    f'<text x="{x + left:.1f}" y="{12 + 14 * (place % 3)}" font-size="11" '
                     f'text-anchor="{anchor}">{escape(name)} {at - self.since:.0f} s</text>'
                 )
         return "".join(found)
@@ -138,9 +138,9 @@ def _picture(name: str, height: float, body: str) -> str:
 def _lanes(told: Told, time: Time) -> str:
     """A bar for each edge, in the colours of releases."""
     names = sorted(told.edges)
-    height, body = 34.0 + 22 * len(names), []
+    height, body = 50.0 + 22 * len(names), []
     for place, name in enumerate(names):
-        y = 34 + 22 * place
+        y = 50 + 22 * place
         body.append(f'<text x="0" y="{y + 13}" font-size="12">{escape(name)}</text>')
         for since, until, version in _spans(told.samples, name, time.until):
             colour = BAR_COLOURS[(version - 1) % len(BAR_COLOURS)] if version else NONE
