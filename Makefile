@@ -34,9 +34,9 @@ MLFLOW := mlflow-skinny==3.17.2 flask==3.1.3 flask-cors==6.0.5 graphene==3.4 pan
 # OpenSSF's tool forgets to name pyOpenSSL, which it loads.
 SIGNING := model-signing==1.1.1 pyOpenSSL==26.4.0
 TRACES := opentelemetry-sdk==1.45.2 opentelemetry-exporter-otlp-proto-http==1.45.2
-EXTRAS := torch==2.13.0 onnxscript==0.7.2 ray==2.60.0 $(MLFLOW) $(SIGNING) $(TRACES)
-test-extras: .venv-extras/stamp ## The tests that need torch, Ray, MLflow, OpenTelemetry, OpenSSF's tool, fuzzers, another's identity provider, tep-studio (where there is a C compiler)
-	@.venv-extras/bin/python -m pytest -n 2 tests/contract/test_learners.py tests/unit/adapters/test_torch_learner.py tests/unit/template \
+EXTRAS := torch==2.13.0 onnxscript==0.7.2 ray==2.60.0 river==0.26.1 $(MLFLOW) $(SIGNING) $(TRACES)
+test-extras: .venv-extras/stamp ## The tests that need torch, Ray, river, MLflow, OpenTelemetry, OpenSSF's tool, fuzzers, another's identity provider, tep-studio (where there is a C compiler)
+	@.venv-extras/bin/python -m pytest -n 2 tests/contract/test_learners.py tests/unit/adapters/test_torch_learner.py tests/unit/core/test_concept.py tests/unit/template \
 	  tests/unit/demo/test_plants.py tests/contract/test_operator_schema.py tests/contract/test_sign_ins_interop.py \
 	  tests/contract/test_trackers.py tests/contract/test_exports_interop.py tests/contract/test_traces_otlp.py tests/contract/test_on_ray.py
 	@if .venv-extras/bin/python -c 'import atheris' 2>/dev/null; then \
@@ -135,7 +135,7 @@ clean: ## Remove everything that make made
 
 .venv-extras/stamp: PIP := .venv-extras/bin/python -m pip --disable-pip-version-check -qq
 .venv-extras/stamp: requirements-dev.lock pyproject.toml | .venv/bin/python
-	@echo "installing torch, MLflow, OpenTelemetry, OpenSSF's tool, fuzzers and tep-studio beside requirements-dev.lock (once, some minutes)" >&2
+	@echo "installing torch, Ray, river, MLflow, OpenTelemetry, OpenSSF's tool, fuzzers and tep-studio beside requirements-dev.lock (once, some minutes)" >&2
 	@.venv/bin/python -m venv --clear .venv-extras
 	@$(PIP) install --require-hashes --no-deps -r requirements-dev.lock
 	@$(PIP) freeze > .venv-extras/locked.txt
