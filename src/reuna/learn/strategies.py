@@ -143,7 +143,8 @@ def strategy(name: str) -> Strategy:
     try:
         return STRATEGIES[name]
     except KeyError:
-        raise PlanError(f"no strategy named {name!r}; known are {', '.join(STRATEGIES)}") from None
+        known = ", ".join(STRATEGIES)
+        raise PlanError(f"no strategy named {name!r}; known are {known}", "Choose one of these.") from None
 
 
 def client_settings(name: str, settings: Mapping[str, Setting]) -> dict[str, Setting]:
