@@ -257,6 +257,8 @@ def test_a_rollout_moves_one_edge_then_the_other_and_outlives_the_cloud(line: Li
         time.sleep(0.2)
     assert runs(line.operator.releases(), "fans")["pump-2"][0] == 1, "the soak goes on, and is not begun anew"
     assert line.reuna("rollout", "pause", "second", *rollout[:2]).returncode == 0
+    while "rollout paused" not in {event["what"] for event in line.operator.rollout_events("second")}:
+        time.sleep(0.1)
     back = line.reuna("rollback", "fans", *rollout[:2], "--json")
     assert json.loads(back.stdout) == {"rollout": "second", "did": "aborted"}, back.stderr
     line.until(lambda answer: {each[0] for each in runs(answer, "fans").values()} == {1})
