@@ -117,7 +117,7 @@ class Works(Unattended):
         of = ("--project", project.NAME, "--trust", str(self.fleet.folder / "trust"))
         await self.reuna("release", "make", *of)
         await self.reuna("rollout", "start", *fleet, "--project", project.NAME, "--follow")
-        return next(iter(sorted((self.folder / "runs").iterdir()))).name
+        return min(each.name for each in (self.folder / "runs").iterdir() if each.is_dir())
 
     async def stop(self) -> None:
         await asyncio.to_thread(self.end)
