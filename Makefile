@@ -16,7 +16,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
-demo: .venv/demo.stamp ## Six plants over OPC UA train, release, drift and train again by themselves: two to three minutes
+demo: .venv/demo.stamp ## Six plants over OPC UA train, release, drift and train again by themselves: about three minutes
 	@$(BIN)/reuna demo
 
 test: .venv/dev.stamp ## The whole test suite, without that of storage
