@@ -337,14 +337,54 @@ def test_a_manifest_cannot_name_a_file_elsewhere(tmp_path: Path, field: dict[str
     spool.close()
 
 
-def test_a_row_that_cannot_be_committed_leaves_no_body(tmp_path: Path) -> None:
+@pytest.mark.parametrize("size", [4, SIZE])
+def test_a_row_that_cannot_be_committed_leaves_no_body(tmp_path: Path, size: int) -> None:
     spool = DiskSpool(tmp_path)
     other = sqlite3.connect(tmp_path / "spool.db")
     other.execute("CREATE TRIGGER full BEFORE INSERT ON rows BEGIN SELECT RAISE(ABORT, 'planted'); END")
-    other.close()
     with pytest.raises(Corrupted):
-        give(spool, b"body")
-    assert list((tmp_path / "bodies" / "r-1").iterdir()) == []
+        give(spool, bytes(size))
+    assert [path.name for path in (tmp_path / "bodies").glob("*/*")] == []
+    assert other.execute("SELECT count(*) FROM small").fetchone() == (0,)
+    other.close()
+    spool.close()
+
+
+def test_a_small_body_is_forced_to_the_disk_with_its_row_and_nothing_else_is(tmp_path: Path) -> None:
+    spool, manifest, told = DiskSpool(tmp_path), manifest_of(bytes(BLOCK)), list[str]()
+    spool._writing.set_trace_callback(lambda statement: told.append(" ".join(statement.split()[:4])))
+    with watched(told.append):
+        receiver = SpoolReceiver(spool, manifest, lambda *_: told.append("validated"))
+        receiver.write(bytes(BLOCK))
+        receiver.commit()
+        told.append("acknowledged")
+    spool._writing.set_trace_callback(None)
+    assert told == [
+        "validated",
+        "BEGIN IMMEDIATE",
+        "SELECT digest FROM rows",
+        "INSERT OR REPLACE INTO",
+        "INSERT INTO rows VALUES",
+        "COMMIT",
+        "acknowledged",
+    ]
+    assert "bodies=1 forced=1" in spool.durability()
+    assert list((tmp_path / "bodies").iterdir()) == []
+    spool.close()
+
+
+def test_a_small_body_goes_with_the_first_commit_after_it_was_dropped(tmp_path: Path) -> None:
+    spool = DiskSpool(tmp_path)
+    first, other = give(spool, b"first", round=1), give(spool, b"other", run="r-2", round=1)
+    spool.drop("r-1", 2)
+    with pytest.raises(Corrupted):
+        spool.body(first)
+    give(spool, b"second", round=2)
+    seen = sqlite3.connect(tmp_path / "spool.db")
+    left = seen.execute("SELECT run, round FROM small ORDER BY run").fetchall()
+    assert left == [("r-1", 2), ("r-2", 1)]
+    assert spool.body(other).read(0, 5) == b"other"
+    seen.close()
     spool.close()
 
 

@@ -188,6 +188,22 @@ class FileBlob:
         return data
 
 
+class HeldBlob:
+    """A small blob in memory."""
+
+    __slots__ = ("data", "digest", "hashes", "size")
+
+    def __init__(self, data: bytes, digest: str, hashes: bytes = b"") -> None:
+        self.data = data
+        self.digest = digest
+        self.size = len(data)
+        self.hashes = hashes
+
+    def read(self, offset: int, count: int) -> bytes:
+        """Bytes from ``offset``, fewer only at the end."""
+        return self.data[offset : offset + count]
+
+
 class FileBlobs:
     """The `Blobs` port on a folder; several processes may share it."""
 

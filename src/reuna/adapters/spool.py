@@ -3,9 +3,10 @@
 The order makes a row mean something: body forced to the disk, renamed, folder forced to the
 disk, row committed; only then is the upload acknowledged. What a crash leaves of an upload is a
 ``.part`` file with a list of block hashes beside it; `DiskSpool.held` believes only the blocks
-that match. Commits that wait for each other's disk go through as one group.
+that match. Commits that wait for each other's disk go through as one group. A body of one block
+is committed beside its row instead: one forced write where a file takes three.
 
-    spool.db                                     rows (run, round, attempt, sender) → manifest
+    spool.db                                     rows (run, round, attempt, sender) → manifest; small bodies
     bodies/<run>/<round>.<attempt>.<sender>.part     an upload on its way, or not yet committed
     bodies/<run>/<round>.<attempt>.<sender>.hashes   hash of its manifest, then of each block
     bodies/<run>/<round>.<attempt>.<sender>.<digest> a body whose row is, or was being, committed
@@ -27,6 +28,7 @@ from pathlib import Path
 from reuna.adapters.files import (
     Database,
     FileBlob,
+    HeldBlob,
     database_error,
     is_digest,
     remember,
@@ -53,9 +55,14 @@ _SCHEMA = """
 CREATE TABLE IF NOT EXISTS rows (
     run TEXT, round INTEGER, attempt INTEGER, sender TEXT, digest TEXT NOT NULL,
     manifest BLOB NOT NULL, PRIMARY KEY (run, round, attempt, sender)
-) WITHOUT ROWID
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS small (
+    run TEXT, round INTEGER, attempt INTEGER, sender TEXT,
+    body BLOB NOT NULL, PRIMARY KEY (run, round, attempt, sender)
+);
 """
 _ROWS_OF_RUN = "SELECT manifest FROM rows WHERE run = ? ORDER BY round, attempt, sender"
+_SMALL = "SELECT body FROM small WHERE run = ? AND round = ? AND attempt = ? AND sender = ?"
 _ROWS_OF_ROUND = "SELECT manifest FROM rows WHERE run = ? AND round = ? AND attempt = ? ORDER BY sender"
 
 
@@ -70,7 +77,7 @@ class Partial:
         self.hasher = BlockHasher()
         self.size = 0
         self.writer = 0  #: number of the newest writer; older ones may not go on
-        self.sealed: FileBlob | None = None
+        self.sealed: FileBlob | HeldBlob | None = None
         self.forced = False  #: to the disk, when it was sealed
 
     @property
@@ -98,7 +105,19 @@ class Partial:
         self.hasher.feed(data, hashes)
         self.size += len(data)
 
+    def forget(self) -> None:
+        """As if nothing had come."""
+        self.hasher = BlockHasher()
+        self.size = 0
+
+    @property
+    def is_small(self) -> bool:
+        """Whether it is held in memory until its row is committed."""
+        return self.total <= BLOCK
+
     def remove(self) -> None:
+        if self.is_small:
+            return
         self.path.unlink(missing_ok=True)
         if self.listed:
             self.hashes_path.unlink(missing_ok=True)
@@ -142,11 +161,12 @@ class DiskSpool:
         self._partials: dict[Key, Partial] = {}
         self._spares = Spares(folder / "spare")
         self._hashes: dict[str, bytes] = {}  #: of bodies committed lately, by digest
+        self._dropped: dict[str, int] = {}  #: small bodies of a run before that round go with the next commit
         self._taken = self._forced = 0  #: bodies committed, and those of them forced to the disk
 
     # --- uploads -----------------------------------------------------------------------------
 
-    def begin(self, manifest: Contribution) -> SpoolWriter:
+    def begin(self, manifest: Contribution) -> SpoolWriter | SmallWriter:
         """A writer that goes on at `held(manifest)`; an older writer of the key may not go on.
 
         Raises `DiskFull`, `Corrupted`.
@@ -158,9 +178,10 @@ class DiskSpool:
         self._partials[manifest.key] = partial
         partial.writer += 1
         partial.sealed = None
+        if partial.is_small:
+            return SmallWriter(partial)
         self._make_run_folder(partial.path.parent)
-        if partial.total > BLOCK:
-            self._spares.take(partial.path)
+        self._spares.take(partial.path)
         return SpoolWriter(partial)
 
     def held(self, manifest: Contribution) -> int:
@@ -199,7 +220,7 @@ class DiskSpool:
         Raises `Refused` ('conflict', 'digest'), `DiskFull`, `Corrupted`.
         """
         path = self._path(manifest, manifest.digest if body is not None else "part")
-        entry = _Commit(manifest, path if body is not None else None, body)
+        entry = _Commit(manifest, path if isinstance(body, FileBlob) else None, body)
         self._waiting.append(entry)
         with self._write_lock:
             if not entry.done:
@@ -211,11 +232,13 @@ class DiskSpool:
         """One transaction and one forced folder for all who wait now."""
         try:
             self._writing.execute("BEGIN IMMEDIATE")
+            self._delete_dropped()
             for entry in group:
                 self._prepare(entry)
             for folder in {entry.path.parent for entry in group if entry.path and not entry.error}:
                 sync_folder(folder)
             self._writing.execute("COMMIT")
+            self._dropped.clear()
         except (sqlite3.Error, OSError) as error:
             self._fail(group, database_error(error, self._bodies))
         finally:
@@ -223,6 +246,10 @@ class DiskSpool:
                 self._writing.execute("ROLLBACK")
         for entry in group:
             entry.done = True
+
+    def _delete_dropped(self) -> None:
+        for run, before in self._dropped.items():
+            self._writing.execute("DELETE FROM small WHERE run = ? AND round < ?", (run, before))
 
     def _prepare(self, entry: _Commit) -> None:
         try:
@@ -248,19 +275,27 @@ class DiskSpool:
 
     def _move_body(self, entry: _Commit) -> None:
         manifest, body = entry.manifest, entry.body
-        if body is None or entry.path is None:
+        if body is None:
             return
         if (body.digest, body.size) != (manifest.digest, manifest.size):
             raise Refused("digest", f"{manifest.sender}'s body does not match its digest")
         remember(self._hashes, body.digest, body.hashes)
         partial = self._partials.get(manifest.key)
-        if partial is None or partial.sealed is not body:
+        sealed = partial.sealed if partial else None
+        if partial is None or sealed is None or sealed is not body:
             raise Corrupted(f"the body of {manifest.sender} was replaced before its commit")
-        partial.path.rename(entry.path)
-        entry.moved = True
+        if entry.path is None:
+            self._keep_small(manifest, sealed)
+        else:
+            partial.path.rename(entry.path)
+            entry.moved = True
         self._taken += 1
         self._forced += partial.forced
         self._forget_partial(manifest)
+
+    def _keep_small(self, manifest: Contribution, body: Blob) -> None:
+        values = (*manifest.key, body.read(0, body.size))
+        self._writing.execute("INSERT OR REPLACE INTO small VALUES (?, ?, ?, ?, ?)", values)
 
     def _forget_partial(self, manifest: Contribution) -> None:
         partial = self._partials.pop(manifest.key, None)
@@ -288,32 +323,46 @@ class DiskSpool:
         return self._select(_ROWS_OF_RUN, (run,))
 
     def _select(self, query: str, values: tuple[str | int, ...]) -> list[Contribution]:
+        return [decode(Contribution, manifest) for (manifest,) in self._fetched(query, values)]
+
+    def _fetched(self, query: str, values: tuple[str | int, ...]) -> list[tuple[bytes]]:
         try:
             with self._read_lock:
-                found = self._reading.execute(query, values).fetchall()
+                return self._reading.execute(query, values).fetchall()
         except sqlite3.Error as error:
             raise database_error(error, self._bodies) from error
-        return [decode(Contribution, manifest) for (manifest,) in found]
 
-    def body(self, row: Contribution) -> FileBlob:
+    def body(self, row: Contribution) -> FileBlob | HeldBlob:
         """The body of a committed row. Raises `Corrupted` when it was dropped."""
+        held = self._small(row) if row.size <= BLOCK else None
+        if held is not None:
+            return held
         path = self._path(row, row.digest)
         if not path.is_file():
             raise Corrupted(f"no body of {row.sender} for round {row.round}")
         return FileBlob(path, row.digest, row.size, self._hashes.get(row.digest, b""))
 
+    def _small(self, row: Contribution) -> HeldBlob | None:
+        """A body that was committed beside its row, and not dropped since."""
+        if row.round < self._dropped.get(row.run, 0):
+            return None
+        data = self._fetched(_SMALL, row.key)
+        if not data:
+            return None
+        return HeldBlob(data[0][0], row.digest, self._hashes.get(row.digest, b""))
+
     def drop(self, run: str, before_round: int) -> None:
         """Forget bodies and unfinished uploads of earlier rounds of the run; rows stay."""
-        folder = self._bodies / run
-        if not _NAME.match(run) or not folder.is_dir():
+        if not _NAME.match(run):
             return
         with self._write_lock:
+            self._dropped[run] = max(before_round, self._dropped.get(run, 0))
             for key in list(self._partials):
                 if key[0] == run and key[1] < before_round:
                     self._partials.pop(key, None)
-            for path in folder.iterdir():
-                if int(path.name.partition(".")[0]) < before_round:
-                    self._forget(path)
+            for name in _names(self._bodies / run):
+                if int(name.partition(".")[0]) < before_round:
+                    self._forget(self._bodies / run / name)
 
     def _forget(self, path: Path) -> None:
         if path.stat().st_size > BLOCK:
@@ -395,8 +444,41 @@ class SpoolWriter:
         """Forget what was written."""
         if self._number == self._partial.writer:
             self._partial.remove()
-            self._partial.hasher = BlockHasher()
-            self._partial.size = 0
+            self._partial.forget()
+
+    def _still_mine(self) -> None:
+        if self._number != self._partial.writer:
+            raise Unreachable("another upload of the same contribution took over")
+
+
+class SmallWriter:
+    """Writes a body of one block; its bytes are forced to the disk with its row, by the commit."""
+
+    def __init__(self, partial: Partial) -> None:
+        self._partial = partial
+        self._number = partial.writer
+        partial.forget()
+        self._data = bytearray()
+
+    def write(self, data: bytes | memoryview, hashes: bytes = b"") -> None:
+        """Take whole blocks. Raises `Unreachable` when a newer writer took over."""
+        self._still_mine()
+        self._data += data
+        self._partial.take(data, hashes or hash_blocks(data))
+
+    def seal(self, durable: bool = True) -> HeldBlob:
+        """The body as it will be committed."""
+        self._still_mine()
+        partial = self._partial
+        partial.forced = True
+        partial.sealed = HeldBlob(bytes(self._data), partial.hasher.digest(), b"".join(partial.hasher.hashes))
+        return partial.sealed
+
+    def abandon(self) -> None:
+        """Forget what was written."""
+        if self._number == self._partial.writer:
+            self._partial.forget()
+            self._data.clear()
 
     def _still_mine(self) -> None:
         if self._number != self._partial.writer:
@@ -415,6 +497,14 @@ class _Commit:
         self.error: ReunaError | None = None
 
 
+def _names(folder: Path) -> list[str]:
+    """Of what lies in a folder that need not be there."""
+    try:
+        return os.listdir(folder)
+    except FileNotFoundError:
+        return []
+
+
 def _open(path: Path) -> sqlite3.Connection:
     database = sqlite3.connect(
         path, isolation_level=None, check_same_thread=False, timeout=30, factory=Database
@@ -422,7 +512,7 @@ def _open(path: Path) -> sqlite3.Connection:
     try:
         database.execute("PRAGMA journal_mode = WAL")
         database.execute("PRAGMA synchronous = FULL")
-        database.execute(_SCHEMA)
+        database.executescript(_SCHEMA)
     except sqlite3.Error as error:
         database.close()
         raise database_error(error, path) from error

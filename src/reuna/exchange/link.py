@@ -15,7 +15,7 @@ from typing import Protocol, TypeVar
 
 import msgspec
 
-from reuna.adapters.files import FileBlob
+from reuna.adapters.files import FileBlob, HeldBlob
 from reuna.core.errors import BadMessage, Corrupted, ReunaError, Unreachable
 from reuna.core.figures import Figure
 from reuna.core.foreign import UNREADABLE, told
@@ -94,7 +94,7 @@ class Submit(msgspec.Struct, tag=True):
 class HandOver(msgspec.Struct, tag=True):
     plan: bytes
     manifest: Contribution
-    body: str | None
+    body: str | bytes | None  #: the file that it is in, or a small one itself
     hashes: bytes  #: of the body's blocks; the parent finds out when they are wrong
 
 
@@ -265,7 +265,7 @@ class RemoteLink:
         return done.receipt
 
     async def hand_over(self, plan: bytes, manifest: Contribution, body: Blob | None) -> Receipt | None:
-        request = HandOver(plan, manifest, _path(body), body.hashes if body else b"")
+        request = HandOver(plan, manifest, _lent(body), body.hashes if body else b"")
         return (await self._call(request)).receipt
 
     async def emit(self, event: Event) -> bool:
@@ -310,6 +310,10 @@ class RemoteLink:
         if done.code:
             raise _error(done)
         return done
+
+
+def _lent(body: Blob | None) -> str | bytes | None:
+    return body.data if isinstance(body, HeldBlob) else _path(body)
 
 
 def _path(blob: Blob | None) -> str | None:
@@ -447,10 +451,12 @@ class LinkServer:
         return Done(number)
 
 
-def _blob(path: str | None, digest: str = "", hashes: bytes = b"") -> FileBlob | None:
-    if path is None:
+def _blob(lent: str | bytes | None, digest: str = "", hashes: bytes = b"") -> FileBlob | HeldBlob | None:
+    if lent is None:
         return None
-    file = Path(path)
+    if isinstance(lent, bytes):
+        return HeldBlob(lent, digest, hashes)
+    file = Path(lent)
     try:
         return FileBlob(file, digest, file.stat().st_size, hashes)
     except (OSError, ValueError) as error:  # a path with a zero byte is a ValueError
