@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from reuna.core.settings import Look, Option, Source
 
 log = logging.getLogger("reuna")
+SETTLED_S = 5.0  #: by then a place has loaded what it needs
 SettingsFile = Annotated[Path, typer.Option("--settings", help="The place's settings file (TOML).")]
 Sets = Annotated[
     list[str] | None, typer.Option("--set", help="One setting, NAME=VALUE; wins over file and environment.")
@@ -117,7 +118,7 @@ def _flags(sets: list[str] | None) -> Source:
 
 def _serve(run: Callable[..., Any], table: tuple[Option, ...], read: Callable[[], dict[str, Any]]) -> None:
     """Run a place; on SIGHUP it gets its settings read again. A mistake in them changes nothing."""
-    from reuna.adapters.processes import no_core_files
+    from reuna.adapters.processes import no_core_files, settle
 
     no_core_files()
     settings = read()
@@ -131,7 +132,11 @@ def _serve(run: Callable[..., Any], table: tuple[Option, ...], read: Callable[[]
         except ReunaError as error:
             log.error("settings stay as they were: %s", error)
 
-    until_done(run(settings, changes), reread)
+    async def serve() -> None:
+        asyncio.get_running_loop().call_later(SETTLED_S, settle)
+        await run(settings, changes)
+
+    until_done(serve(), reread)
 
 
 def waiting_for(table: tuple[Option, ...], settings: Mapping[str, Any]) -> None:

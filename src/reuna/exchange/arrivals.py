@@ -1,7 +1,8 @@
 """What came down to a node, by kind: payload bytes and how many, kept in a file beside its ledger.
 
-The ledger says what left and is evidence; this is a count for people, so a write is not forced to the
-disk and a full one costs no round. A payload counts once, however often a cut line began it again.
+The ledger says what left and is evidence; this is a count for people, so it is written once a second, not
+forced to the disk, and a full one costs no round. A payload counts once, however often a cut line began it
+again.
 
     plan       the signed bytes of a round's plan, as they travelled; a small model rides inside
     model      the model of a plan       bundle            its code
@@ -35,6 +36,7 @@ class Arrivals:
         self._file = file
         self._counts = dict(read(file))
         self._kinds: dict[str, str] = {}
+        self._is_written = True
 
     @property
     def counts(self) -> Counts:
@@ -63,12 +65,16 @@ class Arrivals:
         kind = self._kinds.get(what, what if len(what) < 64 else "blob")
         size, times = self._counts.get(kind, (0, 0))
         self._counts[kind] = (size + size_bytes, times + 1)
-        self._write()
+        self._is_written = False
 
-    def _write(self) -> None:
+    def write(self) -> None:
+        """Make the file say what came so far. Blocking."""
+        if self._is_written:
+            return
+        self._is_written = True
         beside = self._file.with_suffix(".new")
         try:
-            beside.write_bytes(msgspec.json.encode(self._counts))
+            beside.write_bytes(msgspec.json.encode(self.counts))
             beside.replace(self._file)
         except OSError as error:
             log.warning("what came down is not written to %s: %s", self._file, error)

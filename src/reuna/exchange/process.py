@@ -29,7 +29,7 @@ from reuna.adapters.clock import SystemClock, ThreadOffload
 from reuna.adapters.files import FileBlobs
 from reuna.adapters.https_client import HttpsFreight
 from reuna.adapters.nats_bus import NatsBus
-from reuna.adapters.processes import end_with_parent, no_core_files
+from reuna.adapters.processes import end_with_parent, no_core_files, settle
 from reuna.adapters.spool import DiskSpool
 from reuna.adapters.tls import client_context, reload_context
 from reuna.adapters.trust_store import TrustStore
@@ -56,7 +56,7 @@ from reuna.exchange.trust import CodeRole, TrustGuard
 log = logging.getLogger("reuna.egress")
 FULL = (errno.ENOSPC, errno.EDQUOT)
 AWAY_S = 0.5  #: until the next try to reach a parent's server that is away
-OUTCOMES_S = 1.0  #: outcomes wait so long to be written down
+OUTCOMES_S = 1.0  #: outcomes and what came wait so long to be written down
 FINISH_S = 3.0  #: for what is under way when this process is to end
 FRESH_S = 3600.0  #: between two looks for newer metadata
 REFUSED_S = 5.0  #: until the next try at one that refuses us
@@ -102,7 +102,7 @@ async def serve(settings: EgressSettings, sock: socket.socket) -> None:
     work = (
         *releases,
         guard.keep_fresh(store.metadata, FRESH_S),
-        _write_outcomes(site),
+        _write_down(site, arrivals),
         heads.keep(),
         _export(site, folder / "ledger"),
         _renew(settings, own, (to_bus, to_freight)),
@@ -114,6 +114,7 @@ async def serve(settings: EgressSettings, sock: socket.socket) -> None:
     server = LinkServer(await Frames.over(sock), egress, heads, sinks, fog, board)
     serving = asyncio.create_task(_serve_when_ready(server, guard))
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, serving.cancel)
+    settle()
     connecting = asyncio.create_task(bus.connected())
     try:
         await asyncio.wait([serving, connecting], return_when=asyncio.FIRST_COMPLETED)
@@ -124,6 +125,7 @@ async def serve(settings: EgressSettings, sock: socket.socket) -> None:
         for each in (*beside, connecting):
             each.cancel()
         await server.finish(FINISH_S)
+        arrivals.write()
         tell_durability(log, {"outbox": outbox})
         await ThreadOffload()(flows.close)
         await ThreadOffload()(site.resumer.save)
@@ -231,10 +233,11 @@ async def _export(site: Site, ledger: Path) -> None:
     await keep_exporting(ledger, owner, lambda: site.targets(clock.now()), clock, ThreadOffload())
 
 
-async def _write_outcomes(site: Site) -> None:
-    """Outcomes that no payload came after, and the signature over them."""
+async def _write_down(site: Site, arrivals: Arrivals) -> None:
+    """What came down; outcomes that no payload came after, and the signature over them."""
     while True:
         await SystemClock().sleep(OUTCOMES_S)
+        await ThreadOffload()(arrivals.write)
         try:
             await when_there_is_room(lambda: ThreadOffload()(site.flows.flush), SystemClock(), log)
             await ThreadOffload()(site.resumer.save_if_due)

@@ -282,11 +282,11 @@ def targets_of(state: TrustState, role: str) -> Targets:
     """The accepted list of targets, code or plans. Raises `Untrusted` (missing)."""
     if role not in state.files:
         raise Untrusted("missing", f"no accepted {role} yet")
-    return _list(role, state.files[role].data)
+    return parsed(role, state.files[role].data)
 
 
 @lru_cache(maxsize=16)
-def _list(role: str, data: bytes) -> Targets:
+def parsed(role: str, data: bytes) -> Targets:
     """An accepted list: the same bytes are asked about in every round."""
     return parse(Targets, role, data).signed
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 
 import msgspec
 from tuf.api.metadata import TargetFile, Targets
 
 from reuna.core.errors import Untrusted
-from reuna.trust.metadata import TrustState, clock, complete, targets_of
+from reuna.trust.metadata import TrustState, clock, complete, parsed, targets_of
 from reuna.trust.parse import field
 from reuna.trust.requests import Hidden
 from reuna.trust.roles import DELEGATED, KINDS
@@ -77,9 +78,15 @@ def unsigned(state: TrustState, digest: str, now: float) -> str:
     except Untrusted as error:
         over = complete(state) and state.files["code"].expires <= clock(state, now)
         return f"waits: {error.message}" + (": reuna trust renew code" if over else "")
-    if any(each.kind == "code" and each.digest == digest for each in read_all(targets_of(state, "code"))):
+    if digest in _bundles(state.files["code"].data):
         return ""
     return f"waits for the fleet's code role to sign {digest}: reuna trust add PROJECT --kind code"
+
+
+@lru_cache(maxsize=4)
+def _bundles(code: bytes) -> frozenset[str]:
+    """Digests that an accepted list of code names: the same bytes are asked about in every round."""
+    return frozenset(each.digest for each in read_all(parsed("code", code)) if each.kind == "code")
 
 
 def among(state: TrustState, names: Iterable[str]) -> Hidden:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import msgspec
 
+from reuna.adapters.processes import settle
 from reuna.adapters.sandbox import Level, confine
 from reuna.adapters.worker.bench import Bench
 from reuna.adapters.worker.messages import MAX_FRAME, Answer, Request, Start
@@ -43,6 +44,7 @@ def main(arguments: Sequence[str]) -> int:
     fd, start = int(arguments[0]), msgspec.json.decode(arguments[1], type=Start)
     sock = socket.socket(fileno=fd)
     level = confine(start.room, start.limits, (fd,))
+    settle()
     serve(sock, Bench(Path(start.project), Path(start.data)), level)
     return 0
 
