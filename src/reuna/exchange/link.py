@@ -94,8 +94,9 @@ class Submit(msgspec.Struct, tag=True):
 class HandOver(msgspec.Struct, tag=True):
     plan: bytes
     manifest: Contribution
-    body: str | bytes | None  #: the file that it is in, or a small one itself
+    body: str | None  #: the file that it is in
     hashes: bytes  #: of the body's blocks; the parent finds out when they are wrong
+    data: bytes  #: a small body itself
 
 
 class Emit(msgspec.Struct, tag=True):
@@ -265,7 +266,11 @@ class RemoteLink:
         return done.receipt
 
     async def hand_over(self, plan: bytes, manifest: Contribution, body: Blob | None) -> Receipt | None:
-        request = HandOver(plan, manifest, _lent(body), body.hashes if body else b"")
+        hashes = body.hashes if body else b""
+        if isinstance(body, HeldBlob):
+            request = HandOver(plan, manifest, None, hashes, body.data)
+        else:
+            request = HandOver(plan, manifest, _path(body), hashes, b"")
         return (await self._call(request)).receipt
 
     async def emit(self, event: Event) -> bool:
@@ -310,10 +315,6 @@ class RemoteLink:
         if done.code:
             raise _error(done)
         return done
-
-
-def _lent(body: Blob | None) -> str | bytes | None:
-    return body.data if isinstance(body, HeldBlob) else _path(body)
 
 
 def _path(blob: Blob | None) -> str | None:
@@ -427,7 +428,9 @@ class LinkServer:
             return await self._link.submit(
                 request.plan, weights, request.weight, request.member, request.level
             )
-        body = _blob(request.body, request.manifest.digest, request.hashes)
+        digest, hashes = request.manifest.digest, request.hashes
+        held = HeldBlob(request.data, digest, hashes) if request.data else None
+        body = held or _blob(request.body, digest, hashes)
         return await self._link.hand_over(request.plan, request.manifest, body)
 
     async def _to_sink(self, request: SinkWord) -> bool:
@@ -451,12 +454,10 @@ class LinkServer:
         return Done(number)
 
 
-def _blob(lent: str | bytes | None, digest: str = "", hashes: bytes = b"") -> FileBlob | HeldBlob | None:
-    if lent is None:
+def _blob(path: str | None, digest: str = "", hashes: bytes = b"") -> FileBlob | None:
+    if path is None:
         return None
-    if isinstance(lent, bytes):
-        return HeldBlob(lent, digest, hashes)
-    file = Path(lent)
+    file = Path(path)
     try:
         return FileBlob(file, digest, file.stat().st_size, hashes)
     except (OSError, ValueError) as error:  # a path with a zero byte is a ValueError
