@@ -114,7 +114,6 @@ async def serve(settings: EgressSettings, sock: socket.socket) -> None:
     server = LinkServer(await Frames.over(sock), egress, heads, sinks, fog, board)
     serving = asyncio.create_task(_serve_when_ready(server, guard))
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, serving.cancel)
-    settle()
     connecting = asyncio.create_task(bus.connected())
     try:
         await asyncio.wait([serving, connecting], return_when=asyncio.FIRST_COMPLETED)
@@ -204,6 +203,7 @@ async def _once_connected(bus: LaterBus, work: Coroutine[Any, Any, None]) -> Non
 
 async def _serve_when_ready(server: LinkServer, guard: TrustGuard) -> None:
     await guard.ready()
+    settle()
     await server.run()
 
 

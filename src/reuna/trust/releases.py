@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 
 from reuna.core.records import Holding
-from reuna.trust.metadata import TrustState, targets_of
-from reuna.trust.targets import Target, read_all
+from reuna.trust.metadata import TrustState
+from reuna.trust.targets import Target, accepted
 
 KEPT = 2  #: releases of one project on a node's disk
 MOST = 16  #: releases of all projects on a node's disk
@@ -20,8 +20,7 @@ def listed(state: TrustState) -> tuple[Target, ...]:
     """The releases in what was accepted last, also when its time is over. Raises `Untrusted` (malformed)."""
     if "targets" not in state.files:
         return ()
-    found = read_all(targets_of(state, "targets"))
-    return tuple(each for each in found if each.kind == "release" and each.project)
+    return tuple(each for each in accepted(state, "targets") if each.kind == "release" and each.project)
 
 
 def is_for(each: Target, names: Collection[str]) -> bool:

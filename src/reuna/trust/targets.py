@@ -78,15 +78,29 @@ def unsigned(state: TrustState, digest: str, now: float) -> str:
     except Untrusted as error:
         over = complete(state) and state.files["code"].expires <= clock(state, now)
         return f"waits: {error.message}" + (": reuna trust renew code" if over else "")
-    if digest in _bundles(state.files["code"].data):
+    if any(each.kind == "code" and each.digest == digest for each in accepted(state, "code")):
         return ""
     return f"waits for the fleet's code role to sign {digest}: reuna trust add PROJECT --kind code"
 
 
+def accepted(state: TrustState, role: str) -> tuple[Target, ...]:
+    """What the accepted list of a role names. Raises `Untrusted` (missing, kind, malformed)."""
+    if role not in state.files:
+        raise Untrusted("missing", f"no accepted {role} yet")
+    return _accepted(role, state.files[role].data)
+
+
+@lru_cache(maxsize=16)
+def _accepted(role: str, data: bytes) -> tuple[Target, ...]:
+    """The same bytes are asked about several times in every round."""
+    return tuple(read_all(parsed(role, data)))
+
+
 @lru_cache(maxsize=4)
-def _bundles(code: bytes) -> frozenset[str]:
-    """Digests that an accepted list of code names: the same bytes are asked about in every round."""
-    return frozenset(each.digest for each in read_all(parsed("code", code)) if each.kind == "code")
+def _organisations(data: bytes) -> dict[str, str]:
+    """Node -> organisation by an accepted list's roster; empty without one."""
+    listed = parsed("targets", data).targets.get(ROSTER)
+    return {} if listed is None else _read(listed).organisations
 
 
 def among(state: TrustState, names: Iterable[str]) -> Hidden:
@@ -96,12 +110,9 @@ def among(state: TrustState, names: Iterable[str]) -> Hidden:
     cloud cannot invent neighbours. Raises `Untrusted` (kind, malformed).
     """
     different = set(names)
-    listed = (
-        None if state is None or not complete(state) else targets_of(state, "targets").targets.get(ROSTER)
-    )
-    if listed is None:
+    known = _organisations(state.files["targets"].data) if state is not None and complete(state) else {}
+    if not known:
         return Hidden(len(different))
-    known = _read(listed).organisations
     return Hidden(len(different & known.keys()), len({known[name] for name in different & known.keys()}))
 
 
