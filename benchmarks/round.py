@@ -58,6 +58,7 @@ WARM_UP = 2  #: rounds not counted: processes, connections and caches warm up
 IDLE_S = 2.0  #: until an edge's worker ends, where the idle memory is measured
 SETTLED_S = 30.0  #: by then it has ended
 IDLE_EDGE = "edge-1"
+EDGE_PARTS = ("main", "egress", "worker")
 
 
 def job_for(
@@ -178,7 +179,14 @@ def peaks(found: dict[str, float]) -> dict[str, float]:
             max((v for k, v in found.items() if k.startswith("fog-") and k.endswith("/main")), default=0.0), 1
         ),
         "nats_peak_mib": largest("/nats"),
+        **{f"edge_{part}_peak_mib": largest_of_edges(found, part) for part in EDGE_PARTS},
     }
+
+
+def largest_of_edges(found: Mapping[str, float], part: str) -> float:
+    """Largest resident size of one of the processes that every edge has, MiB."""
+    sizes = (size for name, size in found.items() if name.startswith("edge-") and name.endswith(f"/{part}"))
+    return round(max(sizes, default=0.0), 1)
 
 
 def cpu_s(processes: Iterable[tuple[str, int]]) -> dict[str, float]:

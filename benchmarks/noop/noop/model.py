@@ -38,7 +38,9 @@ class Noop:
         self._work()
         if not self._drawn.size:
             drawn = np.random.default_rng(0).random(2 * self._params, np.float32)
-            self._drawn = (drawn - np.float32(0.5)) * self._amplitude
+            drawn -= np.float32(0.5)  # in place: the worker's peak is to be that of a round
+            drawn *= self._amplitude
+            self._drawn = drawn
         first = int(np.random.default_rng(seed).integers(self._params + 1))
         return {"w": model["w"] + self._drawn[first : first + self._params]}, 1, {"loss": 0.0}
 

@@ -15,6 +15,8 @@ ONE_THREAD = dict.fromkeys(
     ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS"), "1"
 )
 _PR_SET_PDEATHSIG = 1
+_PR_SET_NAME = 15
+_FORK = "reuna-"  #: how the name of a fork begins; 15 characters in all are kept
 _libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
 
@@ -28,6 +30,12 @@ def end_with_parent() -> None:
     os.setpgid(0, 0)
     if _libc is not None:
         _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+
+
+def become(part: str) -> None:
+    """Called in a fork of a place: what it is from now on, as `part_of` and ``ps -o comm`` say it. Linux only."""
+    if _libc is not None:
+        _libc.prctl(_PR_SET_NAME, f"{_FORK}{part}".encode(), 0, 0, 0)
 
 
 def no_core_files() -> None:
@@ -109,9 +117,12 @@ def began_s(pid: int) -> float:
 def part_of(pid: int) -> str:
     """What a process of a place is: main, starter (of egress or reader), egress, reader, worker or nats."""
     try:
+        own = Path(f"/proc/{pid}/comm").read_text(encoding="ascii", errors="replace").strip()
         command = Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
         return "gone"
+    if own.startswith(_FORK):
+        return own.removeprefix(_FORK)
     marks = {
         b"nats-server": "nats",
         b"exchange/starter.py": "starter",  # has the other's command behind its own

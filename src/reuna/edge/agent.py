@@ -13,8 +13,11 @@ starts threads; the worker is started from there.
 from __future__ import annotations
 
 import asyncio
+import importlib
 import logging
+import os
 import secrets
+import sys
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,11 +25,13 @@ from typing import TYPE_CHECKING, Any
 from reuna import __version__
 from reuna.adapters.clock import SystemClock, ThreadOffload
 from reuna.adapters.sandbox import NotReached, leave_network_whole
+from reuna.adapters.sandbox.kernel import threads
 from reuna.core.errors import ReunaError, StorageError
 from reuna.core.records import Event, Hello, Identity
 from reuna.edge.reading import Job, ReaderProcess
 from reuna.exchange.board import keep_telling
-from reuna.exchange.child import EgressProcess
+from reuna.exchange.child import EgressProcess, Keeping, start_keeping
+from reuna.exchange.forked import fork_keeping
 from reuna.exchange.link import EgressSettings
 from reuna.exchange.presence import Presence
 from reuna.exchange.rounds import Rounds
@@ -39,6 +44,15 @@ if TYPE_CHECKING:
     from reuna.edge.monitor import Monitor
 
 log = logging.getLogger("reuna.edge")
+#: Loaded before egress and reader are forked, so that one copy of it is in memory.
+EVERY_EDGE = (
+    "reuna.exchange.process",
+    "reuna.edge.train",
+    "reuna.edge.workshop",
+    "reuna.edge.answering",
+    "reuna.edge.monitor",
+    "reuna.edge.releases",
+)
 AGAIN_S = 60.0  #: until a store of answers that cannot be used is tried again
 
 
@@ -54,10 +68,12 @@ async def run(settings: dict[str, Any], changes: asyncio.Queue[dict[str, Any]]) 
         from reuna.adapters.exposition import listening  # others do not need it in memory
 
         listener = await listening(settings["metrics.listen"], SystemClock())
-    egress = EgressProcess(egress_settings(settings, folder), listener)
+    keeping = _load_for_all(bool(settings["sources"]))
+    egress = EgressProcess(egress_settings(settings, folder), listener, keeping)
     told = listener is not None
     job = Job(settings["name"], settings["sources"], str(folder), told)
-    reader = ReaderProcess(job, partial(_pass_on, egress) if told else None) if settings["sources"] else None
+    on_told = partial(_pass_on, egress) if told else None
+    reader = ReaderProcess(job, on_told, keeping) if settings["sources"] else None
     await egress.start()
     try:
         if reader is not None:
@@ -68,6 +84,18 @@ async def run(settings: dict[str, Any], changes: asyncio.Queue[dict[str, Any]]) 
         if reader is not None:
             await reader.stop()
         await egress.stop()
+
+
+def _load_for_all(reads: bool) -> Keeping:
+    """Load what agent, egress and reader need, once for all three; the way to start the other two.
+
+    They are forks where that is safe: on Linux, and while no thread runs.
+    """
+    if os.environ.get("M6NOFORK") or sys.platform != "linux" or threads() != 1:
+        return start_keeping
+    for name in (*EVERY_EDGE, *(("reuna.edge.reader",) if reads else ())):
+        importlib.import_module(name)
+    return fork_keeping if threads() == 1 else start_keeping
 
 
 def _leave_network() -> None:

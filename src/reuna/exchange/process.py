@@ -29,7 +29,7 @@ from reuna.adapters.clock import SystemClock, ThreadOffload
 from reuna.adapters.files import FileBlobs
 from reuna.adapters.https_client import HttpsFreight
 from reuna.adapters.nats_bus import NatsBus
-from reuna.adapters.processes import end_with_parent, no_core_files
+from reuna.adapters.processes import become, end_with_parent, no_core_files
 from reuna.adapters.spool import DiskSpool
 from reuna.adapters.tls import client_context, reload_context
 from reuna.adapters.trust_store import TrustStore
@@ -282,17 +282,17 @@ async def _renew(
     await asyncio.gather(*work)
 
 
-def main() -> int:
-    """Entry of the process."""
+def begin(sock: socket.socket, starter: int, words: str) -> int:
+    """Serve the place at the other end of ``sock``; ``words`` are `EgressSettings` as JSON. The status to end with."""
     end_with_parent()
-    if os.getppid() != int(sys.argv[2]):  # what started us ended before it could take us with it
+    if os.getppid() != starter:  # what started us ended before it could take us with it
         return 0
+    become("egress")
     no_core_files()
-    settings = msgspec.json.decode(sys.argv[3], type=EgressSettings)
+    settings = msgspec.json.decode(words, type=EgressSettings)
     logging.basicConfig(
         level=logging.INFO, format=f"%(asctime)s {settings.name} %(levelname)s %(name)s %(message)s"
     )
-    sock = socket.socket(fileno=int(sys.argv[1]))
     try:
         asyncio.run(serve(settings, sock))
     except ReunaError as error:
@@ -304,6 +304,11 @@ def main() -> int:
         log.error("%s no space left in %s. %s", DiskFull.code, settings.folder, DiskFull.default_next_step)
         return DiskFull.exit_status
     return 0
+
+
+def main() -> int:
+    """Entry of a fresh process."""
+    return begin(socket.socket(fileno=int(sys.argv[1])), int(sys.argv[2]), sys.argv[3])
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
-"""Keeps an egress or a reader running: ``python -S -E starter.py FD LONGEST COMMAND…``.
+"""Keeps an egress or a reader running: ``python -S -E starter.py FD LONGEST FIRST COMMAND…``.
 
 A place that gives up the network could start no egress again that has it. So this process, started
 before, stays in the machine's network and does nothing else: it runs COMMAND with one end of a new
 socket pair, hands the other end over FD to the place, and does it again when that process ended; after
 a short life it waits twice as long as before, at most LONGEST seconds.
+Where FIRST is no 0 it is the id of a child that lives already (`reuna.exchange.forked`): that is its first life.
 What is started is fixed by its own command line; the place has no say in it afterwards. It ends with
 its place, and on SIGTERM after the process has put its things in order.
 
@@ -37,8 +38,23 @@ def run_once(control: socket.socket, command: list[str]) -> None:
     try:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
         theirs.close()
-        socket.send_fds(control, [b"."], [ours.fileno()])
-        ours.close()
+        hand_over(control, ours)
+        os.waitpid(child, 0)
+    except BaseException:
+        _end(child)
+        raise
+
+
+def hand_over(control: socket.socket, ours: socket.socket) -> None:
+    """The place's end of a line, to the place. Raises `BrokenPipeError` when it is gone."""
+    socket.send_fds(control, [b"."], [ours.fileno()])
+    ours.close()
+
+
+def wait_for(child: int) -> None:
+    """The end of a life that began before us. Our ending signals are blocked until here."""
+    try:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
         os.waitpid(child, 0)
     except BaseException:
         _end(child)
@@ -83,7 +99,9 @@ def keep(
 def main() -> int:
     """Entry of the process."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    return keep(socket.socket(fileno=int(sys.argv[1])), float(sys.argv[2]), sys.argv[3:])
+    if first := int(sys.argv[3]):
+        wait_for(first)
+    return keep(socket.socket(fileno=int(sys.argv[1])), float(sys.argv[2]), sys.argv[4:])
 
 
 if __name__ == "__main__":

@@ -13,9 +13,9 @@ import pytest
 
 from reuna.adapters import trust_keys
 from reuna.cli import main
-from reuna.cli.output import ENDING
 from reuna.core.errors import KeyProblem, NotUsable
 from reuna.fleet.admit import make_cloud
+from reuna.fleet.ending import ENDING
 from reuna.template import make_project
 from reuna.trust.enrolment import Token
 

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from reuna.cli.places import read_settings, there, waiting_for
 from reuna.cloud.settings import CLOUD
 from reuna.core.errors import SettingsError
 from reuna.core.settings import Option
 from reuna.edge.settings import EDGE
 from reuna.fleet.layout import Fleet, make_fleet
+from reuna.fleet.place import read_settings, there, waiting_for
 from reuna.fog.settings import FOG
 
 TABLES: dict[str, tuple[Option, ...]] = {"cloud": CLOUD, "fog": FOG, "edge": EDGE}
