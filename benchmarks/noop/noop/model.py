@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 
-
 MORE = 1_000_000  #: windows, at most
 
 

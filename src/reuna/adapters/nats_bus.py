@@ -4,9 +4,9 @@
     await bus.append("event.plant-1", data, msg_id)      # on the server's disk when it returns
 
 The connection is restored for ever; subscriptions and followers come back with it. While it is
-away `publish` drops, as its port says, and `append` waits. No more than a window is on its way: so many bytes
-that the server has not said it took, so many appends. What it holds for a receiver that reads slowly is bounded
-by its own configuration (`reuna.adapters.nats_server`). `follow` keeps the stream and a
+away `publish` drops, as its port says, and `append` waits. No more than a window is on its way: so many
+bytes that the server has not said it took, so many appends. What the server holds for a receiver that
+reads slowly is bounded by its configuration (`reuna.adapters.nats_server`). `follow` keeps the stream and a
 durable push consumer with one message in flight, so order is the stream's order; a message
 whose handler raised, or whose process died, is delivered again.
 """
@@ -67,8 +67,8 @@ _WINDOW_S = 15.0  # longer than a server waits for a receiver before it cuts the
 _ATTEMPTS_S = (0.5, 1.0, 2.0)  # tries of an append; one sent into a dying hub gets no answer
 _RETRY_S = 0.1
 _APPENDS = 16  #: of a node on their way at a time; more wait with who says them
-_IN_FLIGHT = MAX_PAYLOAD  #: bytes published that the server has not said it took; then the sender waits for it
-_HELD_BYTES = 8 * MAX_PAYLOAD  #: that wait here for a slow handler; more is dropped, as what is published may be
+_IN_FLIGHT = MAX_PAYLOAD  #: bytes published that the server has not said it took; then we wait for it
+_HELD_BYTES = 8 * MAX_PAYLOAD  #: that wait here for a slow handler; what comes then is dropped
 _RECONNECT_S = (0.1, 0.3)
 _REFUSED_S = 2.0  # between tries at a server that refuses us: not in its list yet, or not any more
 _ALREADY_THERE = 10058  # JetStream: stream name already in use with a different configuration

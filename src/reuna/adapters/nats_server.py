@@ -56,8 +56,8 @@ READY_S = 15.0
 STOP_S = 5.0
 RELOAD_S = 5.0
 RESTART_S = (0.1, 5.0)  # first wait and longest wait between restarts
-#: Bytes that wait for one receiver that reads slowly; who sends is slowed before that, then the receiver's line
-#: is cut (64 MiB, if nothing is said). It comes back by itself, and plans are said again.
+#: Bytes that wait for one receiver that reads slowly (64 MiB, if nothing is said). Who sends is slowed before
+#: that, then the receiver's line is cut. It comes back by itself, and plans are said again.
 MAX_PENDING = 8 * MAX_PAYLOAD
 _POLL_S = 0.01
 _TAIL_LINES = 8

@@ -33,7 +33,7 @@ def end_with_parent() -> None:
 
 
 def become(part: str) -> None:
-    """Called in a fork of a place: what it is from now on, as `part_of` and ``ps -o comm`` say it. Linux only."""
+    """Called in a process of a place: what it is from now on, as `part_of` and ``ps -o comm`` say it."""
     if _libc is not None:
         _libc.prctl(_PR_SET_NAME, f"{_FORK}{part}".encode(), 0, 0, 0)
 

@@ -145,7 +145,7 @@ app.add_typer(people.audit, name="audit")
 
 def main() -> None:
     """Entry of the ``reuna`` command."""
-    in_order(lambda: _asked(sys.argv[1:])())
+    in_order(_asked(sys.argv[1:]))
 
 
 def _asked(words: Sequence[str]) -> typer.Typer:

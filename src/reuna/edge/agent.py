@@ -15,7 +15,6 @@ from __future__ import annotations
 import asyncio
 import importlib
 import logging
-import os
 import secrets
 import sys
 from functools import partial
@@ -91,7 +90,7 @@ def _load_for_all(reads: bool) -> Keeping:
 
     They are forks where that is safe: on Linux, and while no thread runs.
     """
-    if os.environ.get("M6NOFORK") or sys.platform != "linux" or threads() != 1:
+    if sys.platform != "linux" or threads() != 1:
         return start_keeping
     for name in (*EVERY_EDGE, *(("reuna.edge.reader",) if reads else ())):
         importlib.import_module(name)

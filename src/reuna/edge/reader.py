@@ -100,7 +100,7 @@ async def _until_told(job: Job, sock: socket.socket) -> None:
 
 
 def begin(sock: socket.socket, starter: int, words: str) -> int:
-    """Read for the agent at the other end of ``sock``; ``words`` are a `Job` as JSON. The status to end with."""
+    """Read for the agent at the other end of ``sock``; ``words`` are a `Job` as JSON. Its status."""
     end_with_parent()
     if os.getppid() != starter:  # what started us ended before it could take us with it
         return 0

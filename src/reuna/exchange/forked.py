@@ -2,13 +2,13 @@
 
     agent ── starter (a fork, then `reuna.exchange.starter`) ── egress (a fork of it)
 
-The fork shares its pages until one of both writes to them. It is made before the place holds any line to the
-outside, and while it has a single thread; every descriptor but those it is meant to have is closed first. What
-starts it becomes the small program that `reuna.exchange.child` runs too, and keeps the same promise: what is
-started is fixed once, and the place has no say in it afterwards. Each later life is a fresh Python. Linux only.
+The fork shares its pages until one of both writes to them. It is made before the place holds any line to
+the outside, and while it has a single thread; every descriptor but those it is meant to have is closed first.
+What starts it becomes the small program that `reuna.exchange.child` runs too, and keeps the same promise:
+what is started is fixed once, and the place has no say in it afterwards. Each later life is a fresh Python.
 
-What a fork gives up is one layer: egress and agent have the same addresses in memory. Keys are not shared: the
-egress opens them itself, after the fork.
+What a fork gives up is one layer: egress and agent have the same addresses in memory. Keys are not shared:
+the egress opens them itself, after the fork. Linux only.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from functools import partial
 from reuna.adapters.processes import end_with_parent
 from reuna.adapters.sandbox.environment import close_descriptors
 from reuna.exchange import starter
-from reuna.exchange.child import starter_command
+from reuna.exchange.child import Starting, start_keeping, starter_command
 
 #: Its end of the line, the id of who started it, its settings; the status to end with.
 Entry = Callable[[socket.socket, int, str], int]
@@ -55,11 +55,14 @@ class Forked:
 
 def fork_keeping(
     command: tuple[str, ...], settings: str, longest_s: float, sockets: Sequence[socket.socket] = ()
-) -> tuple[socket.socket, Forked]:
+) -> tuple[socket.socket, Starting]:
     """`reuna.exchange.child.start_keeping`, but for the first life. No thread may run.
 
-    ``command`` is ``-m MODULE``; a fork calls ``begin`` of that module, which is shared where it is loaded.
+    ``command`` is ``-m MODULE``; a fork calls ``begin`` of that module, which is shared where it is loaded. A
+    command of another shape is started afresh.
     """
+    if len(command) != 2:
+        return start_keeping(command, settings, longest_s, sockets)
     entry: Entry = importlib.import_module(command[1]).begin
     control, theirs = socket.socketpair()
     control.setblocking(False)
@@ -95,7 +98,7 @@ def _start(
     for number in inherited:
         os.set_inheritable(number, True)
     words = starter_command(control.fileno(), longest_s, command, settings, first)
-    os.execv(words[0], words)
+    os.execv(words[0], words)  # noqa: S606 - our own Python, no shell
 
 
 def _live(
@@ -122,7 +125,7 @@ def _end_with(work: Callable[[], int]) -> None:
         status = work()
     except SystemExit as ending:
         status = ending.code if isinstance(ending.code, int) else 1
-    except BaseException:  # as in a fresh Python: whole, in the log of the place
+    except BaseException:  # noqa: BLE001 - as in a fresh Python: whole, in the log of the place
         traceback.print_exc()
     finally:
         logging.shutdown()

@@ -283,7 +283,7 @@ async def _renew(
 
 
 def begin(sock: socket.socket, starter: int, words: str) -> int:
-    """Serve the place at the other end of ``sock``; ``words`` are `EgressSettings` as JSON. The status to end with."""
+    """Serve the place at the other end of ``sock``; ``words`` are `EgressSettings` as JSON. Its status."""
     end_with_parent()
     if os.getppid() != starter:  # what started us ended before it could take us with it
         return 0

@@ -4,7 +4,7 @@ A place that gives up the network could start no egress again that has it. So th
 before, stays in the machine's network and does nothing else: it runs COMMAND with one end of a new
 socket pair, hands the other end over FD to the place, and does it again when that process ended; after
 a short life it waits twice as long as before, at most LONGEST seconds.
-Where FIRST is no 0 it is the id of a child that lives already (`reuna.exchange.forked`): that is its first life.
+Where FIRST is no 0 it is the id of a child that lives already (`reuna.exchange.forked`): its first life.
 What is started is fixed by its own command line; the place has no say in it afterwards. It ends with
 its place, and on SIGTERM after the process has put its things in order.
 
@@ -99,9 +99,11 @@ def keep(
 def main() -> int:
     """Entry of the process."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    control = socket.socket(fileno=int(sys.argv[1]))
+    control.set_inheritable(False)  # it is ours alone
     if first := int(sys.argv[3]):
         wait_for(first)
-    return keep(socket.socket(fileno=int(sys.argv[1])), float(sys.argv[2]), sys.argv[4:])
+    return keep(control, float(sys.argv[2]), sys.argv[4:])
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""How a process of ours ends: on a signal, in order; on an error of ours, with a message, a next step and a status.
+"""How a process of ours ends: on a signal, in order; on an error of ours, with a message and a status.
 
 Here rather than in the command line, whose libraries a place that stays for years does not load.
 """
@@ -24,7 +24,7 @@ REREAD = signal.SIGHUP  #: what tells a place to read its settings again
 
 
 def in_order(work: Callable[[], object]) -> None:
-    """Carry out ``work``, the whole of a process: errors of ours become a message, a next step and a status."""
+    """Carry out ``work``, a whole process: errors of ours become a message, a next step and a status."""
     end_in_order()
     try:
         work()

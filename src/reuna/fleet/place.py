@@ -1,7 +1,7 @@
-"""A place as a process: ``python -m reuna.fleet.place [--debug] KIND FILE [NAME=VALUE…]``.
+"""A place as a process: ``python -m reuna.fleet.place [--debug] KIND --settings FILE [--set NAME=VALUE]…``.
 
-What ``reuna cloud``, ``reuna fog`` and ``reuna edge`` become once their arguments are read, and what a fleet on
-one machine starts: the command line's own libraries take 15 MiB that no place needs.
+What ``reuna cloud``, ``reuna fog`` and ``reuna edge`` become once their arguments are read, and what a fleet
+on one machine starts: the command line's own libraries take 15 MiB that no place needs.
 """
 
 from __future__ import annotations
@@ -41,8 +41,9 @@ KINDS = {
 
 
 def command(kind: str, file: Path, sets: Sequence[str] = (), debug: bool = False) -> list[str]:
-    """What starts a place."""
-    return [sys.executable, "-m", "reuna.fleet.place", *([DEBUG] if debug else []), kind, str(file), *sets]
+    """What starts a place; the folder that it is started in has no say in what is imported."""
+    words = [kind, "--settings", str(file), *(word for each in sets for word in ("--set", each))]
+    return [sys.executable, "-P", "-m", "reuna.fleet.place", *([DEBUG] if debug else []), *words]
 
 
 def serve(kind: str, file: Path, sets: Sequence[str] = ()) -> None:
@@ -111,12 +112,12 @@ def say_what_happens(name: str) -> None:
 
 
 def main(words: Sequence[str]) -> None:
-    """Entry of the process."""
+    """Entry of the process; ``words`` are those that `command` makes, which is who starts it."""
     if words[:1] == [DEBUG]:
         logging.basicConfig(stream=sys.stderr, level=logging.DEBUG)
         words = words[1:]
-    kind, file, *sets = words
-    in_order(lambda: serve(kind, Path(file), sets))
+    kind, _, file, *sets = words
+    in_order(lambda: serve(kind, Path(file), sets[1::2]))
 
 
 if __name__ == "__main__":
