@@ -44,6 +44,7 @@ from benchmarks.observed import committed, is_durable, said, servers_sync, topol
 from reuna.adapters.toml_file import read_toml
 from reuna.core.project import project_settings
 from reuna.core.settings import Source, flags
+from reuna.exchange.small import EVERY_S
 from reuna.fleet.client import Operator
 from reuna.fleet.data import DataNode, spread
 from reuna.fleet.layout import Fleet, make_fleet, write_toml
@@ -144,10 +145,11 @@ def end_workers_soon(fleet: Fleet) -> None:
 
 
 async def without_worker(supervisor: Supervisor) -> None:
-    """Until the edge's worker has ended. Raises `TimeoutError`."""
+    """Until the edge's worker has ended, and the others gave back what they freed. Raises `TimeoutError`."""
     async with asyncio.timeout(SETTLED_S):
         while f"{IDLE_EDGE}/worker" in dict(supervisor.processes()):
             await asyncio.sleep(0.1)
+    await asyncio.sleep(1.2 * EVERY_S)
 
 
 def memory(supervisor: Supervisor) -> tuple[float, float]:

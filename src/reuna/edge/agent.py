@@ -35,6 +35,7 @@ from reuna.exchange.link import EgressSettings
 from reuna.exchange.presence import Presence
 from reuna.exchange.rounds import Rounds
 from reuna.exchange.sandbox_settings import sandbox_limits
+from reuna.exchange.small import keep_small
 from reuna.wire import OLDEST, VERSION
 
 if TYPE_CHECKING:
@@ -132,6 +133,7 @@ async def _serve(
         asyncio.create_task(egress.emit(Event(name, boot, 0, clock.now(), "started"))),
         asyncio.create_task(_run_releases(settings, boot, folder, egress, job, figures)),
         asyncio.create_task(_send_answers(settings["sinks"], folder, egress)),
+        asyncio.create_task(keep_small(clock)),
         *([asyncio.create_task(rows.keep())] if rows else []),
     ]
     if figures is not None:

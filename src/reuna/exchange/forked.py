@@ -24,7 +24,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from reuna.adapters.processes import end_with_parent
+from reuna.adapters.processes import become, end_with_parent
 from reuna.adapters.sandbox.environment import close_descriptors
 from reuna.exchange import starter
 from reuna.exchange.child import Starting, start_keeping, starter_command
@@ -84,6 +84,7 @@ def _start(
     """In the fork: begin the first life, then become what keeps it running."""
     command, settings, longest_s = asked
     end_with_parent()
+    become("starter")
     _forget_handlers()
     inherited = [control.fileno(), *(each.fileno() for each in sockets)]
     close_descriptors(inherited)

@@ -51,6 +51,7 @@ from reuna.exchange.room import tell_durability, when_there_is_room
 from reuna.exchange.second import SecondOpinions
 from reuna.exchange.sinks import open_gate
 from reuna.exchange.site import Site, open_site
+from reuna.exchange.small import keep_small
 from reuna.exchange.trust import CodeRole, TrustGuard
 
 log = logging.getLogger("reuna.egress")
@@ -109,6 +110,7 @@ async def serve(settings: EgressSettings, sock: socket.socket) -> None:
     )
     board = _board(settings, site, arrivals, bus)
     beside = [asyncio.create_task(_once_connected(bus, each)) for each in work] + _showing(board, settings)
+    beside.append(asyncio.create_task(keep_small(SystemClock())))
     sinks = open_gate(settings, flows, egress.in_time)
     fog = SecondOpinions(settings.parent_identity, flows, store, SystemClock(), ThreadOffload())
     server = LinkServer(await Frames.over(sock), egress, heads, sinks, fog, board)
