@@ -39,6 +39,8 @@ from reuna.exchange.small import keep_small
 from reuna.wire import OLDEST, VERSION
 
 if TYPE_CHECKING:
+    from reuna.core.source_settings import AnySource, StoreSettings
+    from reuna.edge.answering import Answering
     from reuna.edge.figures import EdgeFigures
     from reuna.edge.labelled import LabelledRows
     from reuna.edge.monitor import Monitor
@@ -49,10 +51,10 @@ EVERY_EDGE = (
     "reuna.exchange.process",
     "reuna.edge.train",
     "reuna.edge.workshop",
-    "reuna.edge.answering",
     "reuna.edge.monitor",
     "reuna.edge.releases",
 )
+READS = ("reuna.edge.answering", "reuna.edge.reader")  #: and where it reads machines
 AGAIN_S = 60.0  #: until a store of answers that cannot be used is tried again
 
 
@@ -93,7 +95,7 @@ def _load_for_all(reads: bool) -> Keeping:
     """
     if sys.platform != "linux" or threads() != 1:
         return start_keeping
-    for name in (*EVERY_EDGE, *(("reuna.edge.reader",) if reads else ())):
+    for name in (*EVERY_EDGE, *(READS if reads else ())):
         importlib.import_module(name)
     return fork_keeping if threads() == 1 else start_keeping
 
@@ -196,14 +198,12 @@ async def _run_releases(
 
     Raises `SettingsError`.
     """
-    from reuna.edge.answering import Answering, place_of
     from reuna.edge.monitor import Monitor
-    from reuna.edge.reader import declared
     from reuna.edge.releases import Releases, bench_without_machine
 
     clock, limits = SystemClock(), sandbox_limits(settings)
     bench = bench_without_machine(limits, settings["sandbox.min_level"])
-    sources, store = declared(job) if job is not None else ((), None)
+    sources, store = _declared(job)
     answers = store is not None and settings["live.on"]
     data = Path(settings["data"]).absolute()
     monitor = Monitor(settings["name"], boot, folder, data, egress.emit, clock, ThreadOffload())
@@ -215,6 +215,8 @@ async def _run_releases(
             beside.append(asyncio.create_task(_take_labels(settings["sources"], folder, monitor)))
         try:
             if store is not None and answers:
+                from reuna.edge.answering import Answering, place_of  # others do not need it in memory
+
                 place = place_of(settings, folder, limits)
                 answering = Answering(place, egress, Path(store.folder), sources, clock, watch, egress.advise)
                 bench = answering.start, answering.asking
@@ -231,6 +233,15 @@ async def _run_releases(
             if answering is not None:
                 answering.close()
         await clock.sleep(AGAIN_S)
+
+
+def _declared(job: Job | None) -> tuple[tuple[AnySource, ...], StoreSettings | None]:
+    """What this node reads and where it is kept; nothing where it reads nothing. Raises `SettingsError`."""
+    if job is None:
+        return (), None
+    from reuna.edge.reader import declared  # others do not need it in memory
+
+    return declared(job)
 
 
 async def _take_labels(sources: str, folder: Path, monitor: Monitor) -> None:
