@@ -14,7 +14,7 @@ and `_signal` are what the standard library's modules are made of, without their
 
 from __future__ import annotations
 
-import _signal
+import _signal  # type: ignore[import-not-found]  # typeshed has no stub of it
 import _socket
 import os
 import sys
