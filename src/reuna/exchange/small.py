@@ -5,7 +5,7 @@ from __future__ import annotations
 from reuna.adapters.processes import give_back
 from reuna.core.ports import Clock
 
-EVERY_S = 10.0  #: a round in between takes what it needs anew, in a millisecond
+EVERY_S = 2.0  #: a round in between takes what it needs anew, in a millisecond
 
 
 async def keep_small(clock: Clock) -> None:
