@@ -44,6 +44,7 @@ from benchmarks.observed import committed, is_durable, said, servers_sync, topol
 from reuna.adapters.toml_file import read_toml
 from reuna.core.project import project_settings
 from reuna.core.settings import Source, flags
+from reuna.exchange.small import EVERY_S
 from reuna.fleet.client import Operator
 from reuna.fleet.data import DataNode, spread
 from reuna.fleet.layout import Fleet, make_fleet, write_toml
@@ -58,6 +59,7 @@ WARM_UP = 2  #: rounds not counted: processes, connections and caches warm up
 IDLE_S = 2.0  #: until an edge's worker ends, where the idle memory is measured
 SETTLED_S = 30.0  #: by then it has ended
 IDLE_EDGE = "edge-1"
+EDGE_PARTS = ("main", "egress", "worker")
 
 
 def job_for(
@@ -143,10 +145,11 @@ def end_workers_soon(fleet: Fleet) -> None:
 
 
 async def without_worker(supervisor: Supervisor) -> None:
-    """Until the edge's worker has ended. Raises `TimeoutError`."""
+    """Until the edge's worker has ended, and the others gave back what they freed. Raises `TimeoutError`."""
     async with asyncio.timeout(SETTLED_S):
         while f"{IDLE_EDGE}/worker" in dict(supervisor.processes()):
             await asyncio.sleep(0.1)
+    await asyncio.sleep(1.2 * EVERY_S)
 
 
 def memory(supervisor: Supervisor) -> tuple[float, float]:
@@ -178,7 +181,14 @@ def peaks(found: dict[str, float]) -> dict[str, float]:
             max((v for k, v in found.items() if k.startswith("fog-") and k.endswith("/main")), default=0.0), 1
         ),
         "nats_peak_mib": largest("/nats"),
+        **{f"edge_{part}_peak_mib": largest_of_edges(found, part) for part in EDGE_PARTS},
     }
+
+
+def largest_of_edges(found: Mapping[str, float], part: str) -> float:
+    """Largest resident size of one of the processes that every edge has, MiB."""
+    sizes = (size for name, size in found.items() if name.startswith("edge-") and name.endswith(f"/{part}"))
+    return round(max(sizes, default=0.0), 1)
 
 
 def cpu_s(processes: Iterable[tuple[str, int]]) -> dict[str, float]:

@@ -36,6 +36,7 @@ from benchmarks.arguments import at_least
 from drills.drifting.works import Works
 from drills.pushing.forge import git
 from reuna.adapters.nats_bus import PING_S
+from reuna.adapters.processes import family, part_of
 from reuna.core.monitoring import Monitoring
 from reuna.edge.releases import CALM_S
 from reuna.exchange import presence
@@ -108,17 +109,17 @@ def connections(told: str) -> Iterable[tuple[int, int, int, dict[str, int]]]:
             yield int(found["pid"]), int(found["own"]), int(found["port"]), counted
 
 
-def egress_of(name: str, state: Path) -> int:
+def egress_of(name: str, settings: Path) -> int:
     """Process id of the one process of an edge that has the fleet's network."""
     for each in Path("/proc").glob("[0-9]*/cmdline"):
         try:
             words = each.read_bytes().split(b"\0")
         except OSError:
             continue
-        is_starter = b"-S" in words  # it is there for each new life
-        of_edge = f'"folder":"{state}"'.encode() in b"".join(words)
-        if b"reuna.exchange.process" in words and of_edge and not is_starter:
-            return int(each.parent.name)
+        if str(settings).encode() in words:
+            found = [pid for pid in family(int(each.parent.name)) if part_of(pid) == "egress"]
+            if found:
+                return found[0]
     raise RuntimeError(f"{name} has no egress")
 
 
@@ -185,7 +186,8 @@ class Fleet:
 
     async def measured(self, seconds: float) -> dict[str, dict[str, Any]]:
         """What each edge said and heard in that time, by the day."""
-        pids = {name: egress_of(name, state) for name, state in self.state.items()}
+        files = {each.name: each.settings for each in self.works.fleet.places}
+        pids = {name: egress_of(name, files[name]) for name in self.state}
         sockets = Sockets(pids.values())
         before = {name: await asyncio.to_thread(left, state) for name, state in self.state.items()}
         sockets.look()

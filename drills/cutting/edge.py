@@ -6,13 +6,13 @@ import sys
 from pathlib import Path
 
 from drills.cutting.disk import Disk
-from reuna.cli import app
+from reuna.fleet import place
 
 
 def main() -> None:
     settings, folder, at, mode, journal = sys.argv[1:]
     Disk(Path(folder), int(at), mode == "lost", Path(journal)).watch()
-    app(["edge", "--settings", settings])
+    place.main(["edge", "--settings", settings])
 
 
 if __name__ == "__main__":

@@ -114,8 +114,8 @@ class World:
         self.control.write_text("")
 
         def planted(program: str, *args: Any, **kwargs: Any) -> Any:
-            if args[:2] == ("-m", "reuna.cli"):
-                args = ("-m", PLACE, control, *args[1:])
+            if args[:3] == ("-P", "-m", "reuna.fleet.place"):
+                args = ("-m", PLACE, control, *args[2:])
             return real(program, *args, **kwargs)
 
         with mock.patch.object(asyncio, "create_subprocess_exec", planted):

@@ -19,11 +19,11 @@ from reuna.adapters.people import PeopleStore
 from reuna.adapters.postgresql import PostgresqlDatabase
 from reuna.adapters.register import Register
 from reuna.cli import main
-from reuna.cli.output import ENDING
 from reuna.core.errors import DatabaseTooNew, NotUsable, PermissionDenied, ReunaError, SettingsError
 from reuna.core.records import Event
 from reuna.exchange.storage import tables_of
 from reuna.fleet.admit import make_cloud
+from reuna.fleet.ending import ENDING
 from reuna.fleet.move import move
 from reuna.trust.enrolment import Node
 from reuna.trust.people import Person

@@ -22,7 +22,7 @@ from reuna.learn.robust import FOLDS
 
 ROUND_KEYS = {
     "median_s", "p90_s", "limit_s", "disk_limit_s", "bits", "value_bits", "topology", "durable", "update_sha256",
-    "distinct_updates", "params", "nodes", "rounds", "cloud_peak_mib", "fog_peak_mib", "nats_peak_mib",
+    "distinct_updates", "params", "nodes", "rounds", "cloud_peak_mib", "fog_peak_mib", "nats_peak_mib", "edge_main_peak_mib", "edge_egress_peak_mib", "edge_worker_peak_mib",
     "edge_idle_pss_mib", "edge_idle_before_pss_mib", "edge_idle_after_pss_mib", "edge_idle_uss_mib",
     "places_sharing", "cpu_ms_a_round",
 }  # fmt: skip

@@ -18,10 +18,10 @@ from typing import Any
 import pytest
 
 from reuna.adapters import certificates as c
-from reuna.cli.places import read_settings
 from reuna.cloud.settings import CLOUD
 from reuna.fleet.admit import Desk
 from reuna.fleet.officer import give_policy, make_officer
+from reuna.fleet.place import read_settings
 from reuna.fleet.ports import free_ports
 from reuna.fog.settings import FOG
 from tests import commands

@@ -24,11 +24,11 @@ from drills.kill import count_members
 from reuna.adapters.nats_bus import NatsBus
 from reuna.adapters.tls import client_context
 from reuna.adapters.toml_file import read_toml
-from reuna.cli.places import read_settings
 from reuna.core.errors import BusDown
 from reuna.fleet.client import Operator
 from reuna.fleet.data import spread
 from reuna.fleet.layout import Fleet, make_fleet
+from reuna.fleet.place import read_settings
 from reuna.fleet.session import follow, prepare, ready
 from reuna.fleet.supervise import Supervisor, log_path
 from reuna.fog import gateway

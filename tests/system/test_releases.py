@@ -75,7 +75,7 @@ class Line:
 
     def kill_cloud(self) -> None:
         """The process that serves the cloud ends where it is; the fleet's keeper starts another one."""
-        asked = ["pgrep", "-f", f"reuna.cli cloud .*{self.fleet.folder}"]
+        asked = ["pgrep", "-f", f"reuna.fleet.place cloud .*{self.fleet.folder}"]
         (pid,) = map(int, subprocess.run(asked, capture_output=True, text=True, check=True).stdout.split())
         os.kill(pid, signal.SIGKILL)
 

@@ -26,6 +26,9 @@ def crash(*args, **kwargs):
     print("core", resource.getrlimit(resource.RLIMIT_CORE))
     raise RuntimeError("a mistake of ours")
 setattr(importlib.import_module(module), name, crash)
+if words[0] == "cloud":  # the command becomes this; the mistake would not come along
+    from reuna.fleet.place import main
+    main(words)
 sys.argv = ["reuna", *words]
 from reuna.cli import main
 main()

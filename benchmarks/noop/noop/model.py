@@ -1,8 +1,8 @@
 """A learner that learns nothing: random dense updates, new each round, at the cost of a memory pass.
 
-Numbers are drawn once, the same in every worker and twice as many as there are parameters; a round's update
-is a window of them that begins where the round's seed says. So what is measured is the round and not a
-generator, and a worker in the place of another gives the same update.
+Numbers are drawn once, the same in every worker and up to a million more than there are parameters; a round's
+update is a window of them that begins where the round's seed says. So what is measured is the round and not a
+generator, a worker in the place of another gives the same update, and the learner has one model of its own.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+MORE = 1_000_000  #: windows, at most
 
 
 def load(folder: Path, settings: Mapping[str, Any]) -> None:
@@ -28,6 +30,7 @@ class Noop:
     def __init__(self, params: int, amplitude: float, busy_s: float) -> None:
         self._busy_s = busy_s
         self._params = params
+        self._more = min(params, MORE)
         self._amplitude = np.float32(2 * amplitude)
         self._drawn = np.empty(0, np.float32)
 
@@ -37,9 +40,11 @@ class Noop:
     def fit(self, model: Mapping[str, np.ndarray], data: None, settings: Mapping[str, Any], seed: int) -> Any:
         self._work()
         if not self._drawn.size:
-            drawn = np.random.default_rng(0).random(2 * self._params, np.float32)
-            self._drawn = (drawn - np.float32(0.5)) * self._amplitude
-        first = int(np.random.default_rng(seed).integers(self._params + 1))
+            drawn = np.random.default_rng(0).random(self._params + self._more, np.float32)
+            drawn -= np.float32(0.5)  # in place: the worker's peak is to be that of a round
+            drawn *= self._amplitude
+            self._drawn = drawn
+        first = int(np.random.default_rng(seed).integers(self._more + 1))
         return {"w": model["w"] + self._drawn[first : first + self._params]}, 1, {"loss": 0.0}
 
     def evaluate(self, model: Any, data: None, settings: Mapping[str, Any]) -> dict[str, float]:

@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 import msgspec
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from reuna.adapters.tls import identity_of
 from reuna.core.errors import ADMISSION, NotAdmitted, PermissionDenied, Unreachable
@@ -168,6 +168,8 @@ def _check_parent(peercert: dict[str, Any] | None) -> None:
 def _certificates(data: bytes) -> list[bytes]:
     """DER of each certificate in a certificates-only answer. Raises `NotAdmitted`."""
     try:
+        from cryptography.hazmat.primitives.serialization import pkcs7  # and with it all of `email`
+
         found = pkcs7.load_der_pkcs7_certificates(base64.b64decode(data))
     except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion) as error:
         raise NotAdmitted("malformed", f"the server's answer holds no certificates: {error}") from error

@@ -4,7 +4,9 @@
     await bus.append("event.plant-1", data, msg_id)      # on the server's disk when it returns
 
 The connection is restored for ever; subscriptions and followers come back with it. While it is
-away `publish` drops, as its port says, and `append` waits. `follow` keeps the stream and a
+away `publish` drops, as its port says, and `append` waits. No more than a window is on its way: so many
+bytes that the server has not said it took, so many appends. What the server holds for a receiver that
+reads slowly is bounded by its configuration (`reuna.adapters.nats_server`). `follow` keeps the stream and a
 durable push consumer with one message in flight, so order is the stream's order; a message
 whose handler raised, or whose process died, is delivered again.
 """
@@ -61,8 +63,12 @@ PATIENCE_S = 2.0  # a message not acknowledged for so long is delivered again
 WORKING_S = 0.5  # how often a handler at work says so, against PATIENCE_S
 REDELIVER_S = 0.1  # pause after a handler raised
 _API_S = 2.0  # one question to the stream's keeper
+_WINDOW_S = 15.0  # longer than a server waits for a receiver before it cuts the line (`write_deadline`)
 _ATTEMPTS_S = (0.5, 1.0, 2.0)  # tries of an append; one sent into a dying hub gets no answer
 _RETRY_S = 0.1
+_APPENDS = 16  #: of a node on their way at a time; more wait with who says them
+_IN_FLIGHT = MAX_PAYLOAD  #: bytes published that the server has not said it took; then we wait for it
+_HELD_BYTES = 8 * MAX_PAYLOAD  #: that wait here for a slow handler; what comes then is dropped
 _RECONNECT_S = (0.1, 0.3)
 _REFUSED_S = 2.0  # between tries at a server that refuses us: not in its list yet, or not any more
 _ALREADY_THERE = 10058  # JetStream: stream name already in use with a different configuration
@@ -108,6 +114,8 @@ class NatsBus:
         self._own = own
         self._echo: NatsSubscription | None = None  #: where the own server says that nobody listens
         self._asking = asyncio.Lock()
+        self._appending = asyncio.Semaphore(_APPENDS)
+        self._in_flight = 0  #: bytes published since the server last answered
         self._client = Client()
         self._online = asyncio.Event()
         self._offline = asyncio.Event()
@@ -169,9 +177,17 @@ class NatsBus:
             if self._own:
                 return await self._passed_on(subject, data)
             await self._client.publish(subject, data)
-        except NatsError as error:
+            await self._within_window(len(data))
+        except (NatsError, NatsTimeout) as error:
             log.debug("dropped a message on %s: %r", subject, error)
         return True
+
+    async def _within_window(self, size: int) -> None:
+        """Wait for the server once a window is on its way: it answers late while a receiver is slow."""
+        self._in_flight += size
+        if self._in_flight >= _IN_FLIGHT:
+            self._in_flight = 0
+            await self._client.flush(timeout=_WINDOW_S)
 
     async def _passed_on(self, subject: str, data: bytes) -> bool:
         """Publish, and whether somebody listened: if not, the server says so before it answers a ping.
@@ -200,7 +216,7 @@ class NatsBus:
         """As the port says. Raises `PermissionDenied` when this identity may not, `BadMessage`."""
         _check_size(subject, data)
         try:
-            async with asyncio.timeout(self._append_timeout_s):
+            async with asyncio.timeout(self._append_timeout_s), self._appending:
                 for patience_s in chain(_ATTEMPTS_S, repeat(_ATTEMPTS_S[-1])):
                     if await self._append_once(subject, data, msg_id, patience_s):
                         return
@@ -422,7 +438,7 @@ class NatsBus:
         """A subscription that the server has seen; raises `PermissionDenied` when it refused."""
         denied = self._watch(subject)
         try:
-            native = await self._client.subscribe(subject, cb=take)
+            native = await self._client.subscribe(subject, cb=take, pending_bytes_limit=_HELD_BYTES)
             await self._client.flush()  # its ping overtakes the queued subscription,
             await self._client.flush()  # so only the second one's answer comes after it
         except (NatsTimeout, NatsError) as error:

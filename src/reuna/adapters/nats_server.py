@@ -56,6 +56,9 @@ READY_S = 15.0
 STOP_S = 5.0
 RELOAD_S = 5.0
 RESTART_S = (0.1, 5.0)  # first wait and longest wait between restarts
+#: Bytes that wait for one receiver that reads slowly (64 MiB, if nothing is said). Who sends is slowed before
+#: that, then the receiver's line is cut. It comes back by itself, and plans are said again.
+MAX_PENDING = 8 * MAX_PAYLOAD
 _POLL_S = 0.01
 _TAIL_LINES = 8
 _KEEPER = (CONNECTIONS, KICK.format(server="*"))
@@ -264,6 +267,7 @@ def _general(config: Config, folder: Path) -> Iterable[str]:
         "logfile_max_num: 3",
         f"ports_file_dir: {_quoted(str(folder))}",
         f"max_payload: {MAX_PAYLOAD}",
+        f"max_pending: {MAX_PENDING}",
         'ping_interval: "30s"',
         "lame_duck_duration: 30s",
         *_tls(config.tls),

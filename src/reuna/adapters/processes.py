@@ -16,6 +16,9 @@ ONE_THREAD = dict.fromkeys(
     ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS"), "1"
 )
 _PR_SET_PDEATHSIG = 1
+_PR_SET_NAME = 15
+_M_ARENA_MAX = -8
+_FORK = "reuna-"  #: how the name of a fork begins; 15 characters in all are kept
 _libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
 
@@ -29,6 +32,27 @@ def end_with_parent() -> None:
     os.setpgid(0, 0)
     if _libc is not None:
         _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+
+
+def become(part: str) -> None:
+    """Called in a process of a place: what it is from now on, as `part_of` and ``ps -o comm`` say it."""
+    if _libc is not None:
+        _libc.prctl(_PR_SET_NAME, f"{_FORK}{part}".encode(), 0, 0, 0)
+
+
+def one_heap() -> None:
+    """Threads of this process and of those that it starts share one heap. Before the first; glibc only."""
+    os.environ["MALLOC_ARENA_MAX"] = "1"
+    set_option = getattr(_libc, "mallopt", None)
+    if set_option is not None:
+        set_option(_M_ARENA_MAX, 1)
+
+
+def give_back() -> None:
+    """Memory that was freed and is kept for later goes back to the machine. Linux with glibc only."""
+    trim = getattr(_libc, "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 def no_core_files() -> None:
@@ -120,9 +144,12 @@ def began_s(pid: int) -> float:
 def part_of(pid: int) -> str:
     """What a process of a place is: main, starter (of egress or reader), egress, reader, worker or nats."""
     try:
+        own = Path(f"/proc/{pid}/comm").read_text(encoding="ascii", errors="replace").strip()
         command = Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
         return "gone"
+    if own.startswith(_FORK):
+        return own.removeprefix(_FORK)
     marks = {
         b"nats-server": "nats",
         b"exchange/starter.py": "starter",  # has the other's command behind its own

@@ -6,7 +6,7 @@ import logging
 import sys
 from collections.abc import Sequence
 from copy import copy
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 from typer.main import get_command_name
@@ -44,14 +44,12 @@ from reuna.cli.export import export
 from reuna.cli.gate import gate
 from reuna.cli.labels import labels
 from reuna.cli.lineage import component, lineage
-from reuna.cli.output import complain, end_in_order
 from reuna.cli.predict import predict
 from reuna.cli.sandbox import sandbox
 from reuna.cli.study import study
 from reuna.cli.test import run_tests
-from reuna.core.errors import ReunaError
+from reuna.fleet.ending import in_order
 
-log = logging.getLogger("reuna")
 app = typer.Typer(
     name="reuna",
     help="Train machine-learning models where the data is made: edge, fog and cloud.",
@@ -146,22 +144,8 @@ app.add_typer(people.audit, name="audit")
 
 
 def main() -> None:
-    """Entry of the ``reuna`` command: errors of ours become a message, a next step and a status."""
-    end_in_order()
-    try:
-        _asked(sys.argv[1:])()
-    except ReunaError as error:
-        _end(error)
-    except OSError as error:
-        from reuna.adapters.files import system_error
-
-        found = system_error(error)
-        if found is None:
-            raise
-        found.__cause__ = error
-        _end(found)
-    except KeyboardInterrupt:
-        sys.exit(130)
+    """Entry of the ``reuna`` command."""
+    in_order(_asked(sys.argv[1:]))
 
 
 def _asked(words: Sequence[str]) -> typer.Typer:
@@ -180,9 +164,3 @@ def _asked(words: Sequence[str]) -> typer.Typer:
 
 def _name(command: CommandInfo) -> str:
     return command.name or get_command_name(command.callback.__name__ if command.callback else "")
-
-
-def _end(error: ReunaError) -> NoReturn:
-    log.debug("where it happened", exc_info=error)
-    complain(error)
-    sys.exit(error.exit_status)

@@ -7,7 +7,8 @@ from typing import Any
 
 import typer
 
-from reuna.cli.output import as_json, until_done
+from reuna.cli.output import as_json
+from reuna.fleet.ending import until_done
 
 #: What nodes are asked about, and how the table calls it.
 COLUMNS = {

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from reuna.cli.output import as_json, until_done
+from reuna.cli.output import as_json
 from reuna.cli.runs import Json
+from reuna.fleet.ending import until_done
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

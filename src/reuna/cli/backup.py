@@ -133,8 +133,8 @@ def upgrade(
 
 
 def _place(settings: Path) -> Place:
-    from reuna.cli.places import read_settings
     from reuna.fleet.inventory import TABLES, Place, kind_of
+    from reuna.fleet.place import read_settings
 
     kind = kind_of(settings)
     return Place(kind, settings, read_settings(TABLES[kind], f"REUNA_{kind.upper()}_", settings, None))

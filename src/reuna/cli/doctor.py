@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from reuna.cli.output import as_json, until_done
+from reuna.cli.output import as_json
 from reuna.cli.source import read_settings
+from reuna.fleet.ending import until_done
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -141,9 +141,9 @@ def fingerprint(
     import msgspec
 
     from reuna.adapters.fingerprint import DATA_KEY, window_of
-    from reuna.cli.places import read_settings
     from reuna.core.errors import NotUsable
     from reuna.edge.settings import EDGE
+    from reuna.fleet.place import read_settings
 
     values = read_settings(EDGE, "REUNA_EDGE_", settings, None)
     key = Path(values["folder"]) / DATA_KEY
@@ -199,10 +199,10 @@ def _keys(keys: list[PrivateKey]) -> str:
 def _heads(cloud: Path | None) -> list[dict[str, Any]]:
     if cloud is None:
         return []
-    from reuna.cli.places import read_settings
     from reuna.cloud.files import HEADS
     from reuna.cloud.settings import CLOUD
     from reuna.fleet.allowed import newest_heads
+    from reuna.fleet.place import read_settings
 
     settings = read_settings(CLOUD, "REUNA_CLOUD_", cloud, None)
     return newest_heads(Path(settings["folder"]) / HEADS)

@@ -163,8 +163,8 @@ def release(
 
 
 def _cloud(file: Path) -> dict[str, Any]:
-    from reuna.cli.places import read_settings
     from reuna.cloud.settings import CLOUD
+    from reuna.fleet.place import read_settings
 
     return read_settings(CLOUD, "REUNA_CLOUD_", file, None)
 

@@ -273,9 +273,9 @@ def _account() -> Account:
 
 @contextmanager
 def _office(file: Path) -> Iterator[Office]:
-    from reuna.cli.places import read_settings
     from reuna.cloud.settings import CLOUD as OPTIONS
     from reuna.fleet.people import Office
+    from reuna.fleet.place import read_settings
 
     office = Office(read_settings(OPTIONS, "REUNA_CLOUD_", file, None))
     try:

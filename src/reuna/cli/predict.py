@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from reuna.cli.output import as_json, until_done
+from reuna.cli.output import as_json
 from reuna.cli.runs import Json
+from reuna.fleet.ending import until_done
 
 if TYPE_CHECKING:
     from reuna.core.fallback import Decision

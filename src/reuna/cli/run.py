@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from reuna.cli.output import as_json, until_done
+from reuna.cli.output import as_json
+from reuna.fleet.ending import until_done
 
 if TYPE_CHECKING:
     from reuna.core.project import ProjectSettings
@@ -224,11 +225,11 @@ def open_at(where: str) -> tuple[Fleet, Operator]:
     """A fleet by its own file, its cloud's, or its cloud's address. Raises `SettingsError`."""
     from reuna.adapters.toml_file import read_toml
     from reuna.cli.people import session_file
-    from reuna.cli.places import read_settings
     from reuna.cloud.settings import CLOUD
     from reuna.fleet.client import Operator
     from reuna.fleet.joined import at, of_cloud
     from reuna.fleet.layout import open_fleet
+    from reuna.fleet.place import read_settings
 
     if where.startswith("https://"):
         return at(where, session_file())

@@ -130,7 +130,7 @@ def replay(
     json: Json = False,
 ) -> None:
     """Carry a finished run out again on this machine, with who took part in each round: same bits or not."""
-    from reuna.cli.output import until_done
+    from reuna.fleet.ending import until_done
     from reuna.fleet.replay import as_dict
     from reuna.fleet.replay import replay as carry_out
 

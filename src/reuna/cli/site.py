@@ -254,9 +254,9 @@ def _print_token(token: Token, ends: float, json: bool) -> None:
 def _desk(file: Path | None) -> Desk:
     """The register of the cloud or fog whose settings these are. Raises `SettingsError`."""
     from reuna.adapters.toml_file import read_toml
-    from reuna.cli.places import read_settings
     from reuna.cloud.settings import CLOUD
     from reuna.fleet.admit import Desk
+    from reuna.fleet.place import read_settings
     from reuna.fog.settings import FOG
 
     file = file or _found()

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from reuna.cli.output import as_json, until_done
+from reuna.cli.output import as_json
 from reuna.core.errors import NoReadings, SettingsError
+from reuna.fleet.ending import until_done
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -23,9 +23,9 @@ def move(
     json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
     """Take the tables of a stopped cloud from its folder to the PostgreSQL server that its settings name."""
-    from reuna.cli.places import read_settings
     from reuna.cloud.settings import CLOUD
     from reuna.fleet.move import move as take
+    from reuna.fleet.place import read_settings
     from reuna.fleet.trail import Trail
 
     values = read_settings(CLOUD, "REUNA_CLOUD_", settings, None)

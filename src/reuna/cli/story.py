@@ -17,8 +17,9 @@ from rich.status import Status
 from rich.table import Table
 from rich.text import Text
 
-from reuna.cli.output import as_json, say_stopping, until_done
+from reuna.cli.output import as_json
 from reuna.cli.view import Progress, print_result
+from reuna.fleet.ending import say_stopping, until_done
 
 if TYPE_CHECKING:
     from reuna.demo.story import Told

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from reuna.cli.output import as_json, until_done
+from reuna.cli.output import as_json
+from reuna.fleet.ending import until_done
 
 if TYPE_CHECKING:
     from reuna.fleet.study import Row

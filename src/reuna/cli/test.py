@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import typer
 
-from reuna.cli.output import as_json, say_stopping, until_done
+from reuna.cli.output import as_json
+from reuna.fleet.ending import say_stopping, until_done
 
 if TYPE_CHECKING:
     from reuna.fleet.testing import Findings

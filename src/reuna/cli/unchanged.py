@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from reuna.cli.output import until_done
 from reuna.cli.runs import finished, read
 from reuna.core.errors import ReunaError, StorageError
+from reuna.fleet.ending import until_done
 
 if TYPE_CHECKING:
     from reuna.fleet.client import Operator

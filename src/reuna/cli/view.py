@@ -16,10 +16,10 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from reuna.cli.output import say_stopping
 from reuna.core.errors import NotApproved
 from reuna.core.foreign import readable
 from reuna.core.records import UNHEARD
+from reuna.fleet.ending import say_stopping
 from reuna.fleet.gates import SIGNS, grid, held, sentence
 from reuna.fleet.report import (
     NO_ROWS,

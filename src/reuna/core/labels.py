@@ -14,7 +14,6 @@ further window can be of it. What it is of depends on it and on the windows alon
 from __future__ import annotations
 
 import math
-from statistics import fmean
 
 import msgspec
 from msgspec.structs import replace
@@ -75,7 +74,7 @@ class Errors(msgspec.Struct, frozen=True, omit_defaults=True):
     @property
     def mean(self) -> float:
         """Of the newest errors: the share that is wrong, or the mean distance."""
-        return fmean(self.recent) if self.recent else 0.0
+        return math.fsum(self.recent) / len(self.recent) if self.recent else 0.0
 
 
 def judged(rule: Rising, before: Errors, answer: float, label: float, classes: bool) -> Errors:
@@ -104,7 +103,7 @@ def _looked(rule: Rising, after: Errors, error: float) -> Errors:
         return replace(after, state=state, alarm=True, level=1.0)
     lowest = state.total == state.lowest
     usual = state.mean if lowest and not after.alarm else after.usual
-    newest = fmean(each > after.far for each in after.recent)
+    newest = sum(each > after.far for each in after.recent) / len(after.recent)
     alarm = after.alarm and newest > usual + RISE
     level = 1.0 if alarm else (state.total - state.lowest) / rule.test.threshold
     return replace(after, state=state, usual=usual, alarm=alarm, level=level)

@@ -13,8 +13,10 @@ starts threads; the worker is started from there.
 from __future__ import annotations
 
 import asyncio
+import importlib
 import logging
 import secrets
+import sys
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,23 +24,37 @@ from typing import TYPE_CHECKING, Any
 from reuna import __version__
 from reuna.adapters.clock import SystemClock, ThreadOffload
 from reuna.adapters.sandbox import NotReached, leave_network_whole
+from reuna.adapters.sandbox.kernel import threads
 from reuna.core.errors import ReunaError, StorageError
 from reuna.core.records import Event, Hello, Identity
 from reuna.edge.reading import Job, ReaderProcess
 from reuna.exchange.board import keep_telling
-from reuna.exchange.child import EgressProcess
+from reuna.exchange.child import EgressProcess, Keeping, start_keeping
+from reuna.exchange.forked import fork_keeping
 from reuna.exchange.link import EgressSettings
 from reuna.exchange.presence import Presence
 from reuna.exchange.rounds import Rounds
 from reuna.exchange.sandbox_settings import sandbox_limits
+from reuna.exchange.small import keep_small
 from reuna.wire import OLDEST, VERSION
 
 if TYPE_CHECKING:
+    from reuna.core.source_settings import AnySource, StoreSettings
+    from reuna.edge.answering import Answering
     from reuna.edge.figures import EdgeFigures
     from reuna.edge.labelled import LabelledRows
     from reuna.edge.monitor import Monitor
 
 log = logging.getLogger("reuna.edge")
+#: Loaded before egress and reader are forked, so that one copy of it is in memory.
+EVERY_EDGE = (
+    "reuna.exchange.process",
+    "reuna.edge.train",
+    "reuna.edge.workshop",
+    "reuna.edge.monitor",
+    "reuna.edge.releases",
+)
+READS = ("reuna.edge.answering", "reuna.edge.reader")  #: and where it reads machines
 AGAIN_S = 60.0  #: until a store of answers that cannot be used is tried again
 
 
@@ -54,10 +70,12 @@ async def run(settings: dict[str, Any], changes: asyncio.Queue[dict[str, Any]]) 
         from reuna.adapters.exposition import listening  # others do not need it in memory
 
         listener = await listening(settings["metrics.listen"], SystemClock())
-    egress = EgressProcess(egress_settings(settings, folder), listener)
+    keeping = _load_for_all(bool(settings["sources"]))
+    egress = EgressProcess(egress_settings(settings, folder), listener, keeping)
     told = listener is not None
     job = Job(settings["name"], settings["sources"], str(folder), told)
-    reader = ReaderProcess(job, partial(_pass_on, egress) if told else None) if settings["sources"] else None
+    on_told = partial(_pass_on, egress) if told else None
+    reader = ReaderProcess(job, on_told, keeping) if settings["sources"] else None
     await egress.start()
     try:
         if reader is not None:
@@ -68,6 +86,18 @@ async def run(settings: dict[str, Any], changes: asyncio.Queue[dict[str, Any]]) 
         if reader is not None:
             await reader.stop()
         await egress.stop()
+
+
+def _load_for_all(reads: bool) -> Keeping:
+    """Load what agent, egress and reader need, once for all three; the way to start the other two.
+
+    They are forks where that is safe: on Linux, and while no thread runs.
+    """
+    if sys.platform != "linux" or threads() != 1:
+        return start_keeping
+    for name in (*EVERY_EDGE, *(READS if reads else ())):
+        importlib.import_module(name)
+    return fork_keeping if threads() == 1 else start_keeping
 
 
 def _leave_network() -> None:
@@ -105,6 +135,7 @@ async def _serve(
         asyncio.create_task(egress.emit(Event(name, boot, 0, clock.now(), "started"))),
         asyncio.create_task(_run_releases(settings, boot, folder, egress, job, figures)),
         asyncio.create_task(_send_answers(settings["sinks"], folder, egress)),
+        asyncio.create_task(keep_small(clock)),
         *([asyncio.create_task(rows.keep())] if rows else []),
     ]
     if figures is not None:
@@ -167,14 +198,12 @@ async def _run_releases(
 
     Raises `SettingsError`.
     """
-    from reuna.edge.answering import Answering, place_of
     from reuna.edge.monitor import Monitor
-    from reuna.edge.reader import declared
     from reuna.edge.releases import Releases, bench_without_machine
 
     clock, limits = SystemClock(), sandbox_limits(settings)
     bench = bench_without_machine(limits, settings["sandbox.min_level"])
-    sources, store = declared(job) if job is not None else ((), None)
+    sources, store = _declared(job)
     answers = store is not None and settings["live.on"]
     data = Path(settings["data"]).absolute()
     monitor = Monitor(settings["name"], boot, folder, data, egress.emit, clock, ThreadOffload())
@@ -186,6 +215,8 @@ async def _run_releases(
             beside.append(asyncio.create_task(_take_labels(settings["sources"], folder, monitor)))
         try:
             if store is not None and answers:
+                from reuna.edge.answering import Answering, place_of  # others do not need it in memory
+
                 place = place_of(settings, folder, limits)
                 answering = Answering(place, egress, Path(store.folder), sources, clock, watch, egress.advise)
                 bench = answering.start, answering.asking
@@ -202,6 +233,15 @@ async def _run_releases(
             if answering is not None:
                 answering.close()
         await clock.sleep(AGAIN_S)
+
+
+def _declared(job: Job | None) -> tuple[tuple[AnySource, ...], StoreSettings | None]:
+    """What this node reads and where it is kept; nothing where it reads nothing. Raises `SettingsError`."""
+    if job is None:
+        return (), None
+    from reuna.edge.reader import declared  # others do not need it in memory
+
+    return declared(job)
 
 
 async def _take_labels(sources: str, folder: Path, monitor: Monitor) -> None:

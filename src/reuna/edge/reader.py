@@ -20,7 +20,7 @@ import msgspec
 
 from reuna.adapters.clock import SystemClock, ThreadOffload
 from reuna.adapters.local_store import LocalStore
-from reuna.adapters.processes import end_with_parent, no_core_files
+from reuna.adapters.processes import become, end_with_parent, no_core_files
 from reuna.adapters.toml_file import read_toml
 from reuna.core.errors import ReunaError
 from reuna.core.settings import locating, parse
@@ -99,23 +99,29 @@ async def _until_told(job: Job, sock: socket.socket) -> None:
         await task
 
 
-def main() -> int:
-    """Entry of the process."""
+def begin(sock: socket.socket, starter: int, words: str) -> int:
+    """Read for the agent at the other end of ``sock``; ``words`` are a `Job` as JSON. Its status."""
     end_with_parent()
-    if os.getppid() != int(sys.argv[2]):  # what started us ended before it could take us with it
+    if os.getppid() != starter:  # what started us ended before it could take us with it
         return 0
+    become("reader")
     no_core_files()
-    job = msgspec.json.decode(sys.argv[3], type=Job)
+    job = msgspec.json.decode(words, type=Job)
     logging.basicConfig(
         level=logging.INFO, format=f"%(asctime)s {job.node} %(levelname)s %(name)s %(message)s"
     )
     try:
-        with socket.socket(fileno=int(sys.argv[1])) as sock:
+        with sock:
             asyncio.run(_until_told(job, sock))
     except ReunaError as error:
         log.error("%s %s %s", error.code, error.message, error.next_step)
         return error.exit_status
     return 0
+
+
+def main() -> int:
+    """Entry of a fresh process."""
+    return begin(socket.socket(fileno=int(sys.argv[1])), int(sys.argv[2]), sys.argv[3])
 
 
 if __name__ == "__main__":

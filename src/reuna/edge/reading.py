@@ -10,12 +10,11 @@ import logging
 import os
 import signal
 import socket
-import subprocess
 from collections.abc import Awaitable, Callable
 
 import msgspec
 
-from reuna.exchange.child import next_socket, start_keeping
+from reuna.exchange.child import Keeping, Starting, next_socket, start_keeping
 
 log = logging.getLogger("reuna.edge")
 READER: tuple[str, ...] = ("-m", "reuna.edge.reader")
@@ -38,17 +37,21 @@ class Job(msgspec.Struct, frozen=True):
 
 
 class ReaderProcess:
-    """The reader beside an agent: kept running until `stop`. ``on_told`` is awaited for each line of it."""
+    """The reader beside an agent: kept running until `stop`. ``on_told`` is awaited for each line of it.
 
-    def __init__(self, job: Job, on_told: OnTold | None = None) -> None:
+    ``keeping``: how it is started, `start_keeping` when not said.
+    """
+
+    def __init__(self, job: Job, on_told: OnTold | None = None, keeping: Keeping | None = None) -> None:
         self._job = job
         self._on_told = on_told
-        self._starter: subprocess.Popen[bytes] | None = None
+        self._keeping = keeping or start_keeping
+        self._starter: Starting | None = None
         self._keeper: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Start what starts it; no thread begins here, for the place may leave the network next."""
-        control, self._starter = start_keeping(READER, msgspec.json.encode(self._job).decode(), LONGEST_S)
+        control, self._starter = self._keeping(READER, msgspec.json.encode(self._job).decode(), LONGEST_S)
         self._keeper = asyncio.create_task(self._keep(control))
 
     async def stop(self) -> None:

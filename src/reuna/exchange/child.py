@@ -16,7 +16,7 @@ import subprocess
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import msgspec
 
@@ -37,20 +37,42 @@ EGRESS: tuple[str, ...] = ("-m", "reuna.exchange.process")
 EGRESS_S = 0.2  #: between two starts of it, at most
 
 
+class Starting(Protocol):
+    """What starts a process of ours, again and again."""
+
+    def terminate(self) -> None:
+        """Tell it to end, with what it keeps running."""
+
+    def wait(self) -> int:
+        """Until it has ended."""
+
+
+class Keeping(Protocol):
+    """`start_keeping`, or another way to the same."""
+
+    def __call__(
+        self, command: tuple[str, ...], settings: str, longest_s: float, sockets: Sequence[socket.socket] = ()
+    ) -> tuple[socket.socket, Starting]: ...
+
+
 class EgressProcess:
     """The `Link` port over an egress process that is kept running.
 
     ``metrics``: a socket that listens for scrapes, for the egress alone: it is closed here once that began.
+    ``keeping``: how it is started, `start_keeping` when not said.
     """
 
-    def __init__(self, settings: EgressSettings, metrics: socket.socket | None = None) -> None:
+    def __init__(
+        self, settings: EgressSettings, metrics: socket.socket | None = None, keeping: Keeping | None = None
+    ) -> None:
         number = -1 if metrics is None else metrics.fileno()
         self._settings = msgspec.structs.replace(settings, metrics=number)
         self._metrics = metrics
         self._link: asyncio.Future[RemoteLink] = asyncio.get_running_loop().create_future()
         self._handle: HandlePlan | None = None
         self._keeper: asyncio.Task[None] | None = None
-        self._starter: subprocess.Popen[bytes] | None = None
+        self._keeping = keeping or start_keeping
+        self._starter: Starting | None = None
 
     async def start(self) -> None:
         """Start what starts the egress, and keep the link to it until `stop`.
@@ -59,7 +81,7 @@ class EgressProcess:
         """
         settings = msgspec.json.encode(self._settings).decode()
         sockets = () if self._metrics is None else (self._metrics,)
-        control, self._starter = start_keeping(EGRESS, settings, EGRESS_S, sockets)
+        control, self._starter = self._keeping(EGRESS, settings, EGRESS_S, sockets)
         for each in sockets:
             each.close()
         self._keeper = asyncio.create_task(self._keep(control))
@@ -171,9 +193,16 @@ def start_keeping(
     control.setblocking(False)
     with theirs:
         process = subprocess.Popen(
-            [sys.executable, *STARTER, str(theirs.fileno()), str(longest_s), *command, settings],
+            starter_command(theirs.fileno(), longest_s, command, settings),
             pass_fds=(theirs.fileno(), *(each.fileno() for each in sockets)),
             stdin=subprocess.DEVNULL,
             preexec_fn=end_with_parent,  # noqa: PLW1509 - two system calls, no lock
         )
     return control, process
+
+
+def starter_command(
+    number: int, longest_s: float, command: tuple[str, ...], settings: str, first: int = 0
+) -> list[str]:
+    """What runs `reuna.exchange.starter`. ``number``: its end of the line; ``first``: a life that goes on."""
+    return [sys.executable, *STARTER, str(number), str(longest_s), str(first), *command, settings]

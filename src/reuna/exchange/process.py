@@ -29,7 +29,7 @@ from reuna.adapters.clock import SystemClock, ThreadOffload
 from reuna.adapters.files import FileBlobs
 from reuna.adapters.https_client import HttpsFreight
 from reuna.adapters.nats_bus import NatsBus
-from reuna.adapters.processes import end_with_parent, no_core_files, settle
+from reuna.adapters.processes import become, end_with_parent, no_core_files, settle
 from reuna.adapters.spool import DiskSpool
 from reuna.adapters.tls import client_context, reload_context
 from reuna.adapters.trust_store import TrustStore
@@ -51,6 +51,7 @@ from reuna.exchange.room import tell_durability, when_there_is_room
 from reuna.exchange.second import SecondOpinions
 from reuna.exchange.sinks import open_gate
 from reuna.exchange.site import Site, open_site
+from reuna.exchange.small import keep_small
 from reuna.exchange.trust import CodeRole, TrustGuard
 
 log = logging.getLogger("reuna.egress")
@@ -109,6 +110,7 @@ async def serve(settings: EgressSettings, sock: socket.socket) -> None:
     )
     board = _board(settings, site, arrivals, bus)
     beside = [asyncio.create_task(_once_connected(bus, each)) for each in work] + _showing(board, settings)
+    beside.append(asyncio.create_task(keep_small(SystemClock())))
     sinks = open_gate(settings, flows, egress.in_time)
     fog = SecondOpinions(settings.parent_identity, flows, store, SystemClock(), ThreadOffload())
     server = LinkServer(await Frames.over(sock), egress, heads, sinks, fog, board)
@@ -285,17 +287,17 @@ async def _renew(
     await asyncio.gather(*work)
 
 
-def main() -> int:
-    """Entry of the process."""
+def begin(sock: socket.socket, starter: int, words: str) -> int:
+    """Serve the place at the other end of ``sock``; ``words`` are `EgressSettings` as JSON. Its status."""
     end_with_parent()
-    if os.getppid() != int(sys.argv[2]):  # what started us ended before it could take us with it
+    if os.getppid() != starter:  # what started us ended before it could take us with it
         return 0
+    become("egress")
     no_core_files()
-    settings = msgspec.json.decode(sys.argv[3], type=EgressSettings)
+    settings = msgspec.json.decode(words, type=EgressSettings)
     logging.basicConfig(
         level=logging.INFO, format=f"%(asctime)s {settings.name} %(levelname)s %(name)s %(message)s"
     )
-    sock = socket.socket(fileno=int(sys.argv[1]))
     try:
         asyncio.run(serve(settings, sock))
     except ReunaError as error:
@@ -307,6 +309,11 @@ def main() -> int:
         log.error("%s no space left in %s. %s", DiskFull.code, settings.folder, DiskFull.default_next_step)
         return DiskFull.exit_status
     return 0
+
+
+def main() -> int:
+    """Entry of a fresh process."""
+    return begin(socket.socket(fileno=int(sys.argv[1])), int(sys.argv[2]), sys.argv[3])
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import sys
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from pathlib import Path
@@ -19,6 +18,7 @@ from reuna.adapters.processes import end_with_parent, family, part_of, peak_mib,
 from reuna.adapters.toml_file import read_toml
 from reuna.core.errors import ServerFailed
 from reuna.fleet.layout import Fleet, PlaceFile
+from reuna.fleet.place import command
 
 log = logging.getLogger("reuna.up")
 T = TypeVar("T")
@@ -83,12 +83,7 @@ class Supervisor:
         place.folder.mkdir(parents=True, exist_ok=True)
         with log_path(place).open("ab") as out:
             process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
-                "reuna.cli",
-                place.kind,
-                "--settings",
-                str(place.settings),
+                *command(place.kind, place.settings),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=out,
                 stderr=out,

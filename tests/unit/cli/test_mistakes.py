@@ -13,9 +13,10 @@ import pytest
 
 from reuna.adapters import trust_keys
 from reuna.cli import main
-from reuna.cli.output import ENDING
 from reuna.core.errors import KeyProblem, NotUsable
 from reuna.fleet.admit import make_cloud
+from reuna.fleet.ending import ENDING
+from reuna.fleet.place import main as place_main
 from reuna.template import make_project
 from reuna.trust.enrolment import Token
 
@@ -31,6 +32,7 @@ def reuna(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) ->
 
     def run(*arguments: str) -> tuple[int, str]:
         monkeypatch.setattr(sys, "argv", ["reuna", *arguments])
+        monkeypatch.setattr(os, "execv", lambda _python, words: place_main(words[4:]))
         capfd.readouterr()
         with pytest.raises(SystemExit) as ended:
             main()

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import logging
+import os
+import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
-from reuna.cli.places import read_settings, there, waiting_for
+from reuna.cli import app
 from reuna.cloud.settings import CLOUD
 from reuna.core.errors import SettingsError
 from reuna.core.settings import Option
 from reuna.edge.settings import EDGE
+from reuna.fleet import place
 from reuna.fleet.layout import Fleet, make_fleet
+from reuna.fleet.place import read_settings, there, waiting_for
 from reuna.fog.settings import FOG
 
 TABLES: dict[str, tuple[Option, ...]] = {"cloud": CLOUD, "fog": FOG, "edge": EDGE}
@@ -68,3 +73,24 @@ def test_a_policy_may_come_later_and_one_line_says_so(fleet: Fleet, caplog: pyte
     assert [record.getMessage() for record in caplog.records] == [
         "waits for policy, /nowhere/policy.toml: it is not there yet"
     ]
+
+
+@pytest.mark.parametrize("kind", ["cloud", "fog", "edge"])
+def test_a_place_becomes_a_process_without_the_command_lines_libraries(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    became: list[list[str]] = []
+    monkeypatch.setattr(os, "execv", lambda _python, words: became.append(words))
+    CliRunner().invoke(app, [kind, "--settings", "p.toml", "--set", "name=a", "--set", "hello_s=2"])
+    module = ["-P", "-m", "reuna.fleet.place"]
+    said = [kind, "--settings", "p.toml", "--set", "name=a", "--set", "hello_s=2"]
+    assert became == [[sys.executable, *module, *said]]
+
+
+def test_what_starts_a_place_and_what_a_place_understands_are_the_same_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, Path, list[str]]] = []
+    monkeypatch.setattr(place, "serve", lambda kind, file, sets: asked.append((kind, file, sets)))
+    place.main(place.command("edge", tmp_path, ["a=1", "b=2"])[4:])
+    assert asked == [("edge", tmp_path, ["a=1", "b=2"])]

@@ -59,7 +59,7 @@ def settings(tmp_path: Path) -> str:
 def orphan(how: str, settings: str) -> Iterator[tuple[int, socket.socket, subprocess.Popen[str]]]:
     """Process id and line of an egress whose starter was killed while it began, and what both print to."""
     control, theirs = socket.socketpair()
-    command = [sys.executable, *STARTER, str(theirs.fileno()), "0.2", "-c", SLOW, how, settings]
+    command = [sys.executable, *STARTER, str(theirs.fileno()), "0.2", "0", "-c", SLOW, how, settings]
     with control, theirs, subprocess.Popen(
         command, pass_fds=[theirs.fileno()], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as starter:  # fmt: skip

@@ -29,11 +29,11 @@ from reuna.adapters.spool import DiskSpool
 from reuna.adapters.toml_file import read_toml
 from reuna.adapters.trust_keys import new_key, write_key
 from reuna.cli import main
-from reuna.cli.output import ENDING
 from reuna.core.backup import Marks
 from reuna.fleet import backup as backups
 from reuna.fleet import ledger as ledgers
 from reuna.fleet.admit import make_cloud
+from reuna.fleet.ending import ENDING
 from reuna.fleet.layout import write_toml
 from reuna.fleet.marks import marks_of
 from reuna.trust.heads import Signer

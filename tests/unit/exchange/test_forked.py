@@ -1,0 +1,126 @@
+"""An egress as a fork of its place: it shares what is loaded, and nothing that the place has open."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+import pytest
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nothing is forked")
+#: Stands in for the egress: says of itself whatever is asked for, in place of each answer.
+EGRESS = """
+import gc, json, os, signal, socket, sys
+import msgspec
+from reuna.adapters.processes import become, end_with_parent, part_of
+from reuna.exchange.link import Call, Done
+
+def begin(sock, starter, settings):
+    end_with_parent()
+    become("egress")
+    while (head := sock.recv(4, socket.MSG_WAITALL)):
+        call = msgspec.msgpack.decode(sock.recv(int.from_bytes(head, "little"), socket.MSG_WAITALL), type=Call)
+        said = {
+            "pid": os.getpid(), "shares": "planted" in sys.modules, "part": part_of(os.getpid()),
+            "starter": part_of(os.getppid()), "starter_is": os.getppid() == starter,
+            "open": sorted(map(int, os.listdir("/proc/self/fd"))), "sock": sock.fileno(),
+            "handled": [signal.getsignal(n) is not signal.SIG_DFL for n in (signal.SIGTERM, signal.SIGHUP)],
+            "blocked": sorted(map(int, signal.pthread_sigmask(signal.SIG_BLOCK, ()))),
+            "frozen": gc.get_freeze_count() > 0, "settings": json.loads(settings)["name"],
+        }
+        done = msgspec.msgpack.encode(Done(call.number, signed=json.dumps(said).encode()))
+        sock.sendall(len(done).to_bytes(4, "little") + done)
+    return 0
+
+if __name__ == "__main__":
+    sys.exit(begin(socket.socket(fileno=int(sys.argv[1])), int(sys.argv[2]), sys.argv[3]))
+"""
+#: A place: with a module loaded that nobody else has, a socket of its own, handlers; its egress is killed once.
+PLACE = """
+import asyncio, json, os, signal, socket, sys
+sys.path.insert(0, sys.argv[1])
+sys.modules["planted"] = sys
+import stand_in
+from reuna.exchange import child
+from reuna.exchange.forked import fork_keeping
+from tests.unit.exchange.test_child import SETTINGS, SHOWN
+child.EGRESS = ("-m", "stand_in", *sys.argv[3:])
+os.environ["PYTHONPATH"] = sys.argv[1]
+async def main():
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        loop.add_signal_handler(number, print)
+    own = socket.create_server(("127.0.0.1", 0))
+    shown = socket.create_server(("127.0.0.1", 0)) if sys.argv[2] == "metrics" else None
+    egress = child.EgressProcess(SETTINGS, shown, fork_keeping)
+    await egress.start()
+    said = []
+    for _ in range(2):
+        said.append(json.loads(await egress.countersign(SHOWN)))
+        os.kill(said[-1]["pid"], signal.SIGKILL)
+    await egress.stop()
+    with open("/proc/self/task/%d/children" % os.getpid()) as left:
+        print(json.dumps([*said, left.read()]))
+asyncio.run(main())
+"""
+
+
+@pytest.fixture(scope="module")
+def lives(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
+    """What an egress says in its first life and, killed, in its second; and what is left at the end."""
+    return place(tmp_path_factory.mktemp("forked"))
+
+
+def place(folder: Any, *words: str) -> list[Any]:
+    (folder / "stand_in.py").write_text(EGRESS)
+    command = [sys.executable, "-c", PLACE, str(folder), *(words or ("silent",))]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    found: list[Any] = msgspec.json.decode(done.stdout)
+    return found
+
+
+def test_the_first_life_shares_what_the_place_has_loaded_and_a_later_one_is_fresh(lives: list[Any]) -> None:
+    first, second, _ = lives
+    assert (first["shares"], first["frozen"]) == (True, True)
+    assert (second["shares"], second["frozen"]) == (False, False)
+
+
+def test_a_fork_has_nothing_open_that_its_place_has(lives: list[Any]) -> None:
+    first, _, _ = lives
+    listing = 1  # the folder of the descriptors itself is open while it is read
+    assert len(set(first["open"]) - {0, 1, 2, first["sock"]}) <= listing
+
+
+def test_where_it_shows_metrics_it_has_that_listener_too(tmp_path: Any) -> None:
+    first, second, _ = place(tmp_path, "metrics")
+    assert len(set(first["open"]) - {0, 1, 2, first["sock"]}) == 2
+    assert len(set(second["open"]) - {0, 1, 2, second["sock"]}) == 2, "also in its second life"
+
+
+def test_a_fork_handles_and_blocks_signals_as_a_fresh_process(lives: list[Any]) -> None:
+    for life in lives[:2]:
+        assert (life["handled"], life["blocked"]) == ([False, False], [])
+
+
+def test_each_life_is_what_it_is_called_and_knows_who_started_it(lives: list[Any]) -> None:
+    for life in lives[:2]:
+        assert (life["part"], life["starter"], life["starter_is"]) == ("egress", "starter", True)
+        assert life["settings"] == "edge-1"
+
+
+def test_nothing_is_left_once_the_place_stopped_it(lives: list[Mapping[str, Any] | str]) -> None:
+    assert lives[2] == ""
+
+
+def test_a_command_with_words_of_its_own_is_started_afresh(tmp_path: Any) -> None:
+    (tmp_path / "stand_in.py").write_text("")
+    script = (
+        "import socket; from reuna.exchange.forked import Forked, fork_keeping;"
+        "control, starter = fork_keeping(('-c', 'pass', 'more'), '{}', 0.2);"
+        "assert not isinstance(starter, Forked); control.close(); starter.terminate(); starter.wait()"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=60)

@@ -1,0 +1,56 @@
+"""What a node freed goes back to its machine."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+
+import pytest
+
+from reuna.exchange import small
+
+GROWS = """
+from reuna.adapters.processes import give_back, uss_mib
+import os
+before = uss_mib(os.getpid())
+held = [b"x" * 100_000 for _ in range(400)]  # below what is mapped apart
+last = b"x" * 100_000
+del held
+freed = uss_mib(os.getpid()) - before
+if {gives}:
+    give_back()
+print(freed > 30, uss_mib(os.getpid()) - before > 30)
+"""
+
+
+class Clock:
+    def __init__(self, times: int) -> None:
+        self.left = times
+
+    def now(self) -> float:
+        return 0.0
+
+    async def sleep(self, seconds: float) -> None:
+        assert seconds == small.EVERY_S
+        self.left -= 1
+        if self.left < 0:
+            raise asyncio.CancelledError
+
+
+async def test_a_node_gives_back_again_and_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[None] = []
+    monkeypatch.setattr(small, "give_back", lambda: given.append(None))
+    with pytest.raises(asyncio.CancelledError):
+        await small.keep_small(Clock(3))
+    assert len(given) == 3
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc's")
+def test_what_was_freed_is_the_machines_again() -> None:
+    def told(gives: bool) -> list[str]:
+        command = [sys.executable, "-c", GROWS.format(gives=gives)]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout.split()
+
+    assert told(gives=False) == ["True", "True"], "without being asked, glibc keeps it"
+    assert told(gives=True) == ["True", "False"]
