@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import os
 import resource
 import signal
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 #: For processes that share a machine with others: threads of BLAS wait for each other by spinning.
@@ -33,6 +35,21 @@ def end_with_parent() -> None:
 def no_core_files() -> None:
     """A crash of this process and of those it starts leaves no image of memory, which holds keys."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+@contextmanager
+def loading() -> Iterator[None]:
+    """Around the imports of a place that starts: a fifth less work for the cloud's.
+
+    Nothing is garbage yet, but the collector would look through all modules again and again. What was
+    loaded is never looked through again, here and later.
+    """
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def own_peak_mib() -> float:

@@ -16,6 +16,7 @@ from reuna.core.errors import ReunaError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from contextlib import AbstractContextManager
 
     from reuna.core.settings import Look, Option, Source
 
@@ -28,27 +29,27 @@ Sets = Annotated[
 
 def cloud(settings: SettingsFile, sets: Sets = None) -> None:
     """Run the coordinator."""
-    _one_thread()
-    from reuna.cloud import coordinator
-    from reuna.cloud.settings import CLOUD
+    with _loaded():
+        from reuna.cloud import coordinator
+        from reuna.cloud.settings import CLOUD
 
     _serve(coordinator.run, CLOUD, lambda: read_settings(CLOUD, "REUNA_CLOUD_", settings, sets, there))
 
 
 def fog(settings: SettingsFile, sets: Sets = None) -> None:
     """Run a site's gateway."""
-    _one_thread()
-    from reuna.fog import gateway
-    from reuna.fog.settings import FOG
+    with _loaded():
+        from reuna.fog import gateway
+        from reuna.fog.settings import FOG
 
     _serve(gateway.run, FOG, lambda: read_settings(FOG, "REUNA_FOG_", settings, sets, there))
 
 
 def edge(settings: SettingsFile, sets: Sets = None) -> None:
     """Run an edge node's agent."""
-    _one_thread()
-    from reuna.edge import agent
-    from reuna.edge.settings import EDGE
+    with _loaded():
+        from reuna.edge import agent
+        from reuna.edge.settings import EDGE
 
     _serve(agent.run, EDGE, lambda: read_settings(EDGE, "REUNA_EDGE_", settings, sets, there))
 
@@ -102,11 +103,12 @@ def there(option: Option, values: Mapping[str, Any]) -> str:
     return "" if os.access(path, os.R_OK) else "which this user may not read"
 
 
-def _one_thread() -> None:
-    """Here and in all that this place starts. Before numpy is loaded."""
-    from reuna.adapters.processes import ONE_THREAD
+def _loaded() -> AbstractContextManager[None]:
+    """Around what a place loads. One thread of BLAS, here and in what it starts: said before numpy comes."""
+    from reuna.adapters.processes import ONE_THREAD, loading
 
     os.environ.update(ONE_THREAD)
+    return loading()
 
 
 def _flags(sets: list[str] | None) -> Source:
