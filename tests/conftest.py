@@ -6,10 +6,10 @@ import compileall
 import os
 import runpy
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 # Before numpy is first imported: as many test processes as cores, or more, and the same bits on every machine.
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
@@ -29,6 +29,7 @@ settings.register_profile("ci", parent=settings.get_profile("here"), derandomize
 settings.load_profile("ci" if os.environ.get("CI") else "here")
 
 ROOT = Path(__file__).parents[1]
+COMPILED = ("src", "drills", "benchmarks")  #: folders of what the tests start as processes
 # Loading a pickle fails in this process and, by PYTHONPATH, in those that tests start.
 AUDIT = Path(__file__).parent / "audit"
 _paths = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
@@ -40,6 +41,18 @@ _started_with: Mapping[str, Any] = vars(
 if "FOUND" not in _started_with:
     _started_with = runpy.run_path(str(AUDIT / "sitecustomize.py"))
 UNPICKLED: list[str] = _started_with["FOUND"]
+
+
+class Sortable(Protocol):
+    """What is asked of a test to say where it comes."""
+
+    @property
+    def nodeid(self) -> str: ...
+
+    def get_closest_marker(self, name: str) -> Any: ...
+
+
+Test = TypeVar("Test", bound=Sortable)
 
 
 @pytest.fixture(autouse=True)
@@ -57,7 +70,7 @@ def pytest_configure(config: pytest.Config) -> None:
     Python leaves nothing compiled behind where PYTHONDONTWRITEBYTECODE is set, but takes what is there.
     """
     if not hasattr(config, "workerinput"):  # in a worker of pytest-xdist its parent did it
-        for name in ("src", "drills", "benchmarks"):
+        for name in COMPILED:
             compileall.compile_dir(ROOT / name, quiet=2)
 
 
@@ -75,19 +88,19 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = long_ones_first(items, config.workerinput["workercount"])
 
 
-def long_ones_first(items: list[pytest.Item], workers: int) -> list[pytest.Item]:
+def long_ones_first(items: Sequence[Test], workers: int) -> list[Test]:
     """So that short ones are left for whoever is done before the others, and modules stay together.
 
     ``--dist worksteal`` first gives each worker as many tests as the others, in this order.
     """
-    long: dict[str, list[pytest.Item]] = {}
-    short = []
+    long: dict[str, list[Test]] = {}
+    short: list[Test] = []
     for item in items:
         if item.get_closest_marker("system"):
             long.setdefault(item.nodeid.partition("::")[0], []).append(item)
         else:
             short.append(item)
-    modules, ordered = list(long.values()), list[pytest.Item]()
+    modules, ordered = list(long.values()), list[Test]()
     for number in range(workers):
         ordered += chain.from_iterable(modules[number::workers])
         room = max(0, len(items) * (number + 1) // workers - len(ordered))
