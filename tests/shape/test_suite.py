@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from itertools import groupby
+from itertools import groupby, pairwise
 
 import pytest
 
@@ -20,7 +20,7 @@ class Named:
         return (name == "system" and self.long) or None
 
 
-def tests_of(long: int, short: int) -> list[Named]:
+def made(long: int, short: int) -> list[Named]:
     """So many modules of either kind, of one to five tests."""
     return [
         Named(f"{'long' if number < long else 'short'}_{number}", each, long=number < long)
@@ -34,15 +34,14 @@ def tests_of(long: int, short: int) -> list[Named]:
 def test_each_worker_begins_with_its_share_of_the_long_tests_and_none_is_lost(
     long: int, short: int, workers: int
 ) -> None:
-    given = tests_of(long, short)
+    given = made(long, short)
     ordered = long_ones_first(given, workers)
     assert sorted(each.nodeid for each in ordered) == sorted(each.nodeid for each in given)
     modules = [name for name, _ in groupby(each.nodeid.partition("::")[0] for each in ordered if each.long)]
     assert len(modules) == len(set(modules)), "those of a module come one after the other"
     if long >= workers and short >= 5 * long:
-        share = len(ordered) // workers
-        shares = [ordered[share * number :][:share] for number in range(workers)]
-        begun = [[each.long for each in mine] for mine in shares]
+        ends = [len(ordered) * number // workers for number in range(workers + 1)]
+        begun = [[each.long for each in ordered[start:end]] for start, end in pairwise(ends)]
         assert all(mine[0] for mine in begun)
         assert all(mine == sorted(mine, reverse=True) for mine in begun), "and goes on with the short ones"
 
