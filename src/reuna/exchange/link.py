@@ -96,7 +96,7 @@ class HandOver(msgspec.Struct, tag=True):
     manifest: Contribution
     body: str | None  #: the file that it is in
     hashes: bytes  #: of the body's blocks; the parent finds out when they are wrong
-    data: bytes  #: a small body itself
+    data: bytes = b""  #: a small body itself
 
 
 class Emit(msgspec.Struct, tag=True):
@@ -270,7 +270,7 @@ class RemoteLink:
         if isinstance(body, HeldBlob):
             request = HandOver(plan, manifest, None, hashes, body.data)
         else:
-            request = HandOver(plan, manifest, _path(body), hashes, b"")
+            request = HandOver(plan, manifest, _path(body), hashes)
         return (await self._call(request)).receipt
 
     async def emit(self, event: Event) -> bool:

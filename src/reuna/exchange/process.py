@@ -109,8 +109,11 @@ async def serve(settings: EgressSettings, sock: socket.socket) -> None:
         _renew(settings, own, (to_bus, to_freight)),
     )
     board = _board(settings, site, arrivals, bus)
-    beside = [asyncio.create_task(_once_connected(bus, each)) for each in work] + _showing(board, settings)
-    beside.append(asyncio.create_task(keep_small(SystemClock())))
+    beside = [
+        *(asyncio.create_task(_once_connected(bus, each)) for each in work),
+        *_showing(board, settings),
+        asyncio.create_task(keep_small(SystemClock())),
+    ]
     sinks = open_gate(settings, flows, egress.in_time)
     fog = SecondOpinions(settings.parent_identity, flows, store, SystemClock(), ThreadOffload())
     server = LinkServer(await Frames.over(sock), egress, heads, sinks, fog, board)

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from reuna.adapters.processes import ONE_THREAD, no_core_files, one_heap
+from reuna.adapters.processes import ONE_THREAD, loading, no_core_files, one_heap
 from reuna.adapters.toml_file import read_toml
 from reuna.core.errors import ReunaError
 from reuna.core.settings import Look, Option, environment, flags, parse
@@ -51,8 +51,9 @@ def serve(kind: str, file: Path, sets: Sequence[str] = ()) -> None:
     one_heap()
     os.environ.update(ONE_THREAD)  # here and in all that it starts, before numpy is loaded
     place = KINDS[kind]
-    run: Callable[..., Any] = importlib.import_module(place.run).run
-    table: tuple[Option, ...] = getattr(importlib.import_module(place.table[0]), place.table[1])
+    with loading():
+        run: Callable[..., Any] = importlib.import_module(place.run).run
+        table: tuple[Option, ...] = getattr(importlib.import_module(place.table[0]), place.table[1])
     _serve(run, table, lambda: read_settings(table, place.prefix, file, list(sets), there))
 
 

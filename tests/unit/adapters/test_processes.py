@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from pathlib import Path
 
 import pytest
 
-from reuna.adapters.processes import available_mib, own_address_mib, own_peak_mib
+from reuna.adapters.processes import available_mib, loading, own_address_mib, own_peak_mib
 
 GIB = 1 << 30
 
@@ -61,3 +62,18 @@ def test_this_very_process_on_this_machine() -> None:
     free = available_mib()
     assert free is not None
     assert 0 <= free < os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / (1 << 20)
+
+
+def test_while_a_place_loads_nothing_is_collected_and_afterwards_as_ever() -> None:
+    try:
+        with loading():
+            assert not gc.isenabled()
+            made: list[object] = []
+            made.append(made)
+        assert gc.isenabled()
+        assert gc.get_freeze_count() > 0
+        with pytest.raises(ImportError), loading():
+            raise ImportError
+        assert gc.isenabled()
+    finally:
+        gc.unfreeze()
