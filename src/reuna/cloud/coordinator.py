@@ -382,7 +382,7 @@ async def _run(settings: Mapping[str, Any], changes: Changes, stack: AsyncExitSt
         name, blobs, events, host, door.admission, holdings, Builds(folder / "builds", clock)
     )
     metadata, announce_s = signing.repository.file, settings["announce_s"]
-    intake = Intake(name, blobs, spool, None, announce_s, 1.25, metadata=metadata, released=stock.get)
+    intake = Intake(name, blobs, spool, None, announce_s, metadata=metadata, released=stock.get)
     planner = Planner(bus, intake, signing.seal)
     conductor = Conductor(name, planner, intake, blobs, clock, ThreadOffload(), coordinator.report)
     _take_up(

@@ -1,0 +1,87 @@
+"""Fogs under fogs in whole rounds: whatever tree stands over the same edges, every bit is the same."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import reuna
+from reuna.api import play, spread_over
+from reuna.core.errors import PlanError
+from reuna.core.records import Encoding, Grid
+from reuna.core.tree import laid_out
+from reuna.loop.plan import check_spec
+from reuna.sim.faults import Chances, Walker, rehearse, undisturbed
+from reuna.sim.fleet import make_spec
+
+NODES = {f"node-{i}": 1 + i for i in range(7)}
+FLAT = {"fog": list(NODES)}
+DEEP = {"firm": ["node-0", {"works": ["node-6", {"hall": ["node-2", "node-5"]}], "yard": ["node-1"]}], "lab": ["node-3", "node-4"]}
+WAYS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "packed": {"grid": Grid(16, -10), "encoding": Encoding(feedback=True, follow=True)},
+    "largest": {"grid": Grid(4, -2), "encoding": Encoding(feedback=True, keep=0.3)},
+}
+SINGLY = ("median", "krum")
+
+
+@st.composite
+def trees(draw: st.DrawFn) -> dict[str, list[Any]]:
+    """Any tree of fogs over the nodes: each node goes under one of some fogs, each fog under another or none."""
+    count = draw(st.integers(1, 6))
+    over = [draw(st.integers(-1, fog - 1)) for fog in range(count)]
+    lists: list[list[Any]] = [[] for _ in range(count)]
+    for node in NODES:
+        lists[draw(st.integers(0, count - 1))].append(node)
+    for fog in reversed(range(count)):
+        if over[fog] >= 0 and lists[fog]:
+            lists[over[fog]].append({f"f{fog}": lists[fog]})
+    return {f"f{fog}": lists[fog] for fog in range(count) if over[fog] < 0 and lists[fog]}
+
+
+def trained(tree: Any, strategy: str = "fedavg", processes: int = 1, **way: Any) -> reuna.Result:
+    given = {"byzantine": 1} if strategy == "krum" else {}
+    return reuna.simulate(
+        Walker(), NODES, 3, strategy=strategy, settings=given, fogs=tree, processes=processes, **way
+    )
+
+
+@settings(max_examples=25, deadline=None)
+@given(trees(), st.sampled_from(["fedavg", *SINGLY]))
+def test_any_tree_of_fogs_over_the_same_edges_gives_the_same_bits(tree: dict[str, list[Any]], how: str) -> None:
+    found = trained(tree, how)
+    assert (found.digest, found.scores) == (trained(FLAT, how).digest, trained(FLAT, how).scores)
+    assert all(each["took_part"] == len(NODES) for each in found.rounds)
+
+
+@pytest.mark.parametrize("way", ["packed", "largest"])
+@pytest.mark.parametrize("strategy", ["fedavg", "median"])
+def test_encoded_updates_end_in_the_same_bits_under_any_tree(strategy: str, way: str) -> None:
+    found = [encoded(tree, strategy, **WAYS[way]) for tree in (FLAT, DEEP)]
+    assert found[0].digest == found[1].digest
+
+
+def encoded(tree: Any, strategy: str, **way: Any) -> reuna.Result:
+    spread, above = spread_over(Walker(), NODES, tree, None)
+    spec, model, bundle = make_spec(spread, Walker(), 6, above, strategy=strategy, **way)
+    check_spec(spec)
+    return play(spread, spec, model, bundle)
+
+
+@pytest.mark.parametrize("strategy", ["fedavg", "median"])
+def test_processes_change_no_bit_under_a_tree(strategy: str) -> None:
+    assert trained(DEEP, strategy, processes=2).digest == trained(DEEP, strategy).digest
+
+
+ABOVE = {"fog-1": "fog-0", "fog-2": "fog-1"}
+
+
+@pytest.mark.parametrize("strategy", ["fedavgm", "median"])
+@pytest.mark.parametrize("seed", range(8))
+def test_kills_and_cuts_of_fogs_between_change_no_bit(strategy: str, seed: int) -> None:
+    given: dict[str, Any] = {"fogs": 3, "edges": 2, "strategy": strategy}
+    found = rehearse(seed, above=ABOVE, **given)
+    assert found.outcome == undisturbed(**given), f"reproduce with reuna.sim.faults.rehearse({seed}, above={ABOVE})"
