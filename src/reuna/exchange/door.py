@@ -29,7 +29,7 @@ Files = tuple[Path, Path, Path]  #: certificate, key, root
 
 
 class Door:
-    """``role`` is of the children: ``fog`` at the cloud, ``edge`` at a fog.
+    """``role`` is of the children: ``fog`` at the cloud, ``edge`` at a fog, which may have fogs too.
 
     ``tell`` gives what an invited machine needs to know to make its settings.
     """
@@ -49,6 +49,7 @@ class Door:
             listed=settings[f"{role}s"],
             clock=SystemClock(),
             above=folder / "revoked.json",
+            fogs=settings["fogs"] if role == "edge" else (),
         )
 
     async def keep(

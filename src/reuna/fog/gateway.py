@@ -1,10 +1,11 @@
 """The fog node's long-running process: serves its edges, and speaks to the cloud through its egress.
 
-    edges ──TLS── gateway ──socket pair── egress ──TLS── cloud
-            └─── nats-server: account SITE │ account OUT ──leaf link── the cloud's hub
+    edges ──TLS── gateway ──socket pair── egress ──TLS── cloud, or the fog over this one
+            └─── nats-server: account SITE │ account OUT ──leaf link── its hub
 
-The gateway and the edges use account SITE. The leaf link binds account OUT, to which the fog's
-egress alone may publish.
+The gateway and the edges use account SITE, and so do the leaf links of fogs under this one, which
+looks like a hub to them. The own leaf link binds account OUT, to which the fog's egress alone may
+publish.
 """
 
 from __future__ import annotations
@@ -12,11 +13,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Awaitable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from reuna import __version__
 from reuna.adapters.certificates import flaw, hosts_in, read_chain
@@ -30,7 +33,7 @@ from reuna.adapters.register import Alarm, Register
 from reuna.adapters.spool import DiskSpool
 from reuna.adapters.tls import KeyPair, client_context, server_context
 from reuna.adapters.trust_store import TrustStore
-from reuna.core.errors import BadMessage
+from reuna.core.errors import BadMessage, SettingsError
 from reuna.core.figures import Figure
 from reuna.core.mqtt_listener import MqttListener
 from reuna.core.ports import Clock
@@ -82,7 +85,7 @@ async def _run(settings: dict[str, Any], changes: Changes, stack: AsyncExitStack
     door = Door(settings, "edge", folder, lambda _invite: settings_of_an_edge(settings))
     stack.callback(door.register.close)
     machines = machines_of(settings)
-    nats = await start_nats(settings, folder, door.admission.names, stack, machines)
+    nats = await start_nats(settings, folder, door.admission.names, stack, machines, door.admission.fogs)
     serving, dialling = _site_server_context(settings), client_context(*_site(settings), ("gateway", name))
     bus = await NatsBus.connect(nats_url(settings), dialling, name)
     stack.push_async_callback(bus.close)
@@ -105,7 +108,7 @@ async def _run(settings: dict[str, Any], changes: Changes, stack: AsyncExitStack
         settings["listen.freight_port"],
         serving,
         admit=door.admission.admit,
-        witness=SiteWitness(egress),
+        witness=SiteWitness(egress, partial(_may_tell, door.admission, combiner)),
         adviser=adviser,
     )
     stack.push_async_callback(server.stop)
@@ -126,14 +129,15 @@ async def _run(settings: dict[str, Any], changes: Changes, stack: AsyncExitStack
     stack.callback(telling.cancel)
     presence = Presence(
         lambda every_s: egress.hello(
-            Hello(name, boot, __version__, combiner.present(), VERSION, OLDEST, every_s)
+            Hello(name, boot, __version__, combiner.present(), VERSION, OLDEST, every_s, combiner.below())
         ),
         settings["hello_s"],
     )
     hear = partial(_hello, door.admission, combiner, news, presence)
     await bus.subscribe("hello.>", hear)
-    await bus.follow("event.>", "up", lambda subject, data: _pass_event(egress, subject, data))
-    desk = Desk(settings, nats, server, combiner, presence, machines)
+    may_tell = partial(_may_tell, door.admission, combiner)
+    await bus.follow("event.>", "up", partial(_pass_event, egress, may_tell))
+    desk = Desk(settings, nats, bus, server, combiner, presence, door.admission, machines)
     await door.keep(_site(settings), [serving, dialling], desk.on_names, desk.on_files, stack)
     taking = asyncio.create_task(_take_changes(changes, door.admission))
     stack.callback(taking.cancel)
@@ -182,33 +186,51 @@ class Desk:
         self,
         settings: Mapping[str, Any],
         nats: NatsServer,
+        bus: NatsBus,
         server: DepotServer,
         combiner: Combiner,
         presence: Presence,
+        admission: Admission,
         machines: MqttListener | None = None,
     ) -> None:
         self._machines = machines
         self._settings = settings
         self._nats = nats
+        self._bus = bus
+        self._admission = admission
+        self._fogs = admission.fogs
         self._server = server
         self._combiner = combiner
         self._presence = presence
 
     async def on_names(self, _before: frozenset[str], names: frozenset[str]) -> None:
-        """The server's reload cuts who is gone and touches nobody else."""
+        """The server's reload cuts the edges that are gone and touches nobody else.
+
+        It leaves leaf links open, so those of fogs that are gone are ended by name.
+        """
         self._server.recheck()
-        self._combiner.edges = names
+        self._combiner.children = names
         self._presence.changed()
-        await self._nats.reload(leaf_config(self._settings, names, self._machines))
+        before = self._fogs
+        await self._reload(names)
+        for name in sorted(before - self._fogs):
+            fleet, own = self._settings["fleet"], self._settings["name"]
+            await self._bus.disconnect(Identity(fleet, "fog", name, own).uri)
 
     async def on_files(self) -> None:
-        await self._nats.reload(leaf_config(self._settings, self._combiner.edges, self._machines))
+        await self._reload(self._combiner.children)
+
+    async def _reload(self, names: frozenset[str]) -> None:
+        self._fogs = frozenset(filter(self._admission.is_fog, names))
+        await self._nats.reload(leaf_config(self._settings, names, self._machines, self._fogs))
 
 
 async def _take_changes(changes: Changes, admission: Admission) -> None:
-    """Take over edges that were added to or removed from the settings file."""
+    """Take over edges and fogs that were added to or removed from the settings file."""
     while True:
-        admission.listed = frozenset((await changes.get())["edges"])
+        listed = await changes.get()
+        admission.listed = frozenset(listed["edges"])
+        admission.listed_fogs = frozenset(listed["fogs"])
 
 
 async def _report(register: Register, egress: EgressProcess, name: str, boot: str, clock: Clock) -> None:
@@ -237,21 +259,30 @@ async def _hello(
         log.warning("refused a hello: %s", error)
         return
     if admission.hear(subject, hello):
-        before = combiner.present()
+        if not admission.is_fog(hello.node):  # an edge has nobody under it, whatever it says
+            hello = msgspec.structs.replace(hello, children=(), fogs={})
+        before = combiner.present(), combiner.below()
         await combiner.on_hello(hello)
-        if combiner.present() != before:
+        if (combiner.present(), combiner.below()) != before:
             presence.changed()
         await news.on_hello(hello)
 
 
-async def _pass_event(egress: EgressProcess, subject: str, data: bytes) -> None:
-    """Re-encode an edge's event upwards. Done (and so forgotten here) when the cloud holds it."""
+def _may_tell(admission: Admission, combiner: Combiner, child: str, node: str) -> bool:
+    """An edge speaks of itself alone, a fog of those under it too."""
+    return child == node or (admission.is_fog(child) and combiner.may_tell(child, node))
+
+
+async def _pass_event(
+    egress: EgressProcess, may_tell: Callable[[str, str], bool], subject: str, data: bytes
+) -> None:
+    """Re-encode a child's event upwards. Done (and so forgotten here) when the parent holds it."""
     try:
         event = decode(Event, data)
     except BadMessage as error:
         log.warning("refused an event on %s: %s", subject, error)
         return
-    if subject != f"event.{event.node}":
+    if not may_tell(subject.removeprefix("event."), event.node):
         log.warning("refused an event of %s on %s", event.node, subject)
         return
     await egress.emit(event)
@@ -293,13 +324,14 @@ def settings_of_an_edge(settings: dict[str, Any]) -> dict[str, Any]:
 async def start_nats(
     settings: dict[str, Any],
     folder: Path,
-    edges: Collection[str],
+    names: Collection[str],
     stack: AsyncExitStack,
     machines: MqttListener | None = None,
+    fogs: Collection[str] = (),
 ) -> NatsServer:
-    """The site's nats-server, kept running."""
+    """The site's nats-server, kept running. ``fogs``: those of its children that are fogs."""
     binary = find_server(Path(settings["nats_server"]) if settings["nats_server"] else None)
-    server = NatsServer(binary, leaf_config(settings, edges, machines), folder / "nats")
+    server = NatsServer(binary, leaf_config(settings, names, machines, fogs), folder / "nats")
     await server.start()
     stack.push_async_callback(server.stop)
     watching = asyncio.create_task(keep_stored(server, SystemClock(), log))
@@ -308,30 +340,57 @@ async def start_nats(
 
 
 def leaf_config(
-    settings: Mapping[str, Any], edges: Collection[str], machines: MqttListener | None
+    settings: Mapping[str, Any],
+    names: Collection[str],
+    machines: MqttListener | None,
+    fogs: Collection[str] = (),
 ) -> LeafConfig:
-    """The site's server: account SITE for the edges, OUT for the link to the hub, and one for machines."""
+    """The site's server: account SITE for the children, OUT for the link to the hub, and one for machines.
+
+    Raises `SettingsError` for fogs under this one where nothing listens for them.
+    """
+    if fogs and not settings["listen.leaf_port"]:
+        raise SettingsError(
+            f"fog {min(fogs)} is to stand under {settings['name']}, whose listen.leaf_port is 0",
+            "Set it to a free port, then restart.",
+        )
     return LeafConfig(
         fleet=settings["fleet"],
         name=settings["name"],
-        edges=tuple(sorted(edges)),
+        edges=tuple(sorted(set(names).difference(fogs))),
         host=settings["listen.host"],
         port=settings["listen.nats_port"],
         tls=KeyPair(*_site(settings)),
         hub=settings["parent.leaf"],
         machines=machines,
+        fogs=tuple(sorted(fogs)),
+        leaf_port=settings["listen.leaf_port"],
+        over=over_of(settings),
         uplink=KeyPair(
             Path(settings["tls.certificate"]), Path(settings["tls.key"]), Path(settings["tls.authority"])
         ),
     )
 
 
+def over_of(settings: Mapping[str, Any]) -> str:
+    """The fog that this one stands under; '' for the cloud."""
+    over: str = settings["parent.name"] if settings["parent.role"] == "fog" else ""
+    return over
+
+
+def parent_of(settings: Mapping[str, Any]) -> Identity:
+    """What the certificate of the parent's servers says."""
+    fleet, name = settings["fleet"], settings["parent.name"]
+    return Identity(fleet, "gateway", name, name) if over_of(settings) else Identity(fleet, "cloud", name)
+
+
 def egress_settings(settings: dict[str, Any], folder: Path) -> EgressSettings:
     """The egress's part of the fog's settings."""
+    parent = parent_of(settings)
     return EgressSettings(
         name=settings["name"],
         parent=settings["parent.name"],
-        parent_identity=Identity(settings["fleet"], "cloud", settings["parent.name"]).uri,
+        parent_identity=parent.uri,
         nats_url=nats_url(settings),
         freight_host=settings["parent.freight_host"],
         freight_port=settings["parent.freight_port"],
@@ -343,7 +402,7 @@ def egress_settings(settings: dict[str, Any], folder: Path) -> EgressSettings:
         root=settings["root"],
         policy=settings["policy"],
         bus=("gateway", settings["name"]),
-        freight=("cloud", settings["parent.name"]),
+        freight=(parent.role, parent.name),
         enrol=settings["enrol.parent"],
         site=settings["enrol.authority"],
         heads_s=settings["heads_s"],

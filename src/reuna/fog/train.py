@@ -92,6 +92,16 @@ class Combiner:
             found |= self._below.get(child, {})
         return found
 
+    def may_tell(self, fog: str, node: str) -> bool:
+        """Whether a fog under this one may speak of a node: itself, and who stands under nobody else here."""
+        if node == fog:
+            return True
+        others = {self.name, *self.children}
+        for child, fogs in self._below.items():
+            if child != fog:
+                others.update(*fogs.values())
+        return node not in others
+
     async def stop(self) -> None:
         """Drop the round in hand; its committed rows stay."""
         if self._work is not None and not self._work.done():

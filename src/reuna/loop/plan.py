@@ -24,6 +24,7 @@ from reuna.learn.strategies import client_settings, strategy
 from reuna.wire import encode
 
 _RUN = re.compile(r"[A-Za-z0-9._-]{1,80}")
+NO_FOGS_OVER: Mapping[str, str] = {}
 INLINE_LIMIT = 256 * 1024  #: bytes; a model up to this size rides in the plan itself
 
 
@@ -139,7 +140,7 @@ def retry(spec: RunSpec, run: str) -> RunSpec:
 
 
 def by_itself(
-    spec: RunSpec, run: str, fogs: Mapping[str, tuple[str, ...]], above: Mapping[str, str]
+    spec: RunSpec, run: str, fogs: Mapping[str, tuple[str, ...]], above: Mapping[str, str] = NO_FOGS_OVER
 ) -> RunSpec:
     """What the cloud begins by itself: the inputs of an earlier run, on the fleet of now if there is one.
 

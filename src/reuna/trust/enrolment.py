@@ -135,17 +135,28 @@ class Node(msgspec.Struct, frozen=True):
 def shape(nodes: Iterable[Node], told: Mapping[str, Iterable[str]], now: float) -> dict[str, tuple[str, ...]]:
     """Fog -> its edges, of the fleet as it is now.
 
-    ``told``: what each fog that is let in says of its edges; the register's word on a name stands
-    above it.
+    ``told``: what each fog that is let in, or stands under one, says of its children; the register's word on
+    a name stands above it. A fog under one that is not let in any more is left out.
     """
     known = {node.name: node for node in nodes}
     fogs = {node.name for node in known.values() if node.role == "fog" and node.state(now) == "active"}
     fogs |= told.keys() - known.keys()
-    found: dict[str, set[str]] = {fog: set(told.get(fog, ())) - known.keys() for fog in fogs}
+    above = fogs_over(known.values(), told)
+    while lost := {fog for fog in fogs if fog in above and above[fog] not in fogs}:
+        fogs -= lost
+    found: dict[str, set[str]] = {fog: set(told.get(fog, ())) - known.keys() - told.keys() for fog in fogs}
     for node in known.values():
         if node.role == "edge" and node.site in found and node.state(now) == "active":
             found[node.site].add(node.name)
     return {fog: tuple(sorted(found[fog])) for fog in sorted(found)}
+
+
+def fogs_over(nodes: Iterable[Node], told: Mapping[str, Iterable[str]]) -> dict[str, str]:
+    """The fog over each fog that stands under one, by what fogs told and by the register."""
+    found = {child: fog for fog, children in told.items() for child in children if child in told}
+    enrolled = {node.name: node.site for node in nodes if node.role == "fog"}
+    found |= {name: site for name, site in enrolled.items() if site not in (name, "")}
+    return found
 
 
 def judge_invite(invite: Invite | None, now: float) -> Invite:
