@@ -309,7 +309,10 @@ class Coordinator:
 
     def is_fog(self, fog: str, node: str) -> bool:
         """Whether a node that a fog directly under the cloud speaks of is itself, or a fog under it."""
-        return node == fog or (node in self.above and top_of(node, {}, self.above) == fog)
+        if node == fog:
+            return True
+        over = self.above if node in self.above else fogs_over(self._admission.register.nodes(), self.below)
+        return node in over and top_of(node, {}, over) == fog
 
     def runs_over(self, spec: RunSpec) -> None:
         """A run has its nodes where it says."""

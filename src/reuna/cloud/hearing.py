@@ -46,7 +46,7 @@ async def take_event(
         event = decode(Event, data)
         if not coordinator.may_tell(fog, event, admission.names):
             raise BadMessage(f"{event.what!r:.40} of {event.node!r:.80} is not its to tell")
-        if coordinator.is_fog(fog, event.node):  # a fog speaks of its own site
+        if event.what in ("node", "alarm") and coordinator.is_fog(fog, event.node):  # it speaks of its site
             keep = partial(ThreadOffload(), lambda: learn(admission.register, event))
             await when_there_is_room(keep, SystemClock(), log, waits=STORE)
         last = event.what in LAST

@@ -86,7 +86,7 @@ def laid_out(tree: Drawn) -> tuple[dict[str, tuple[str, ...]], dict[str, str]]:
     above: dict[str, str] = {}
     waiting: list[tuple[str, object, int]] = [("", tree, 0)]
     for fog, part, level in waiting:
-        if not isinstance(part, Mapping) or level > MOST_LEVELS:
+        if not isinstance(part, Mapping) or level >= MOST_LEVELS:
             raise PlanError(
                 f"under {fog or 'the cloud'} stands {part!r:.80}, which is no table of fogs",
                 f"Write fogs as NAME: [edges, ...], at most {MOST_LEVELS} one under the other.",
@@ -129,7 +129,7 @@ def check_tree(fogs: Mapping[str, Iterable[str]], above: Above) -> None:
         if wrong:
             raise PlanError(f"{wrong} stands in the tree of fogs and is no fog of the run")
         at, levels = fog, 1
-        while at in above and levels <= MOST_LEVELS:
+        while at in above and levels < MOST_LEVELS:
             at, levels = above[at], levels + 1
         if at in above:
             raise PlanError(

@@ -85,6 +85,10 @@ class Admission:
             return role == "fog" and node.site in {node.name, ""}
         return node.role in {role, ""} or (node.role == "fog" and bool(site))
 
+    def revoked_above(self) -> frozenset[str]:
+        """Names that were revoked further up."""
+        return _names_in(self._above)
+
     @property
     def fogs(self) -> frozenset[str]:
         """Those of the children that are fogs, at a fog."""

@@ -20,7 +20,7 @@ from reuna.adapters.enrol_server import Chain, serve_enrolment
 from reuna.adapters.tls import reload_context, server_context
 from reuna.exchange import renewal
 from reuna.exchange.admission import Admission, OnNames, watch
-from reuna.exchange.enrolment import Enrolment
+from reuna.exchange.enrolment import AskAbove, Enrolment
 from reuna.exchange.parent import open_authority, open_register, terms_of
 from reuna.trust.enrolment import DAY, Invite
 
@@ -37,6 +37,7 @@ class Door:
     def __init__(
         self, settings: Mapping[str, Any], role: str, folder: Path, tell: Callable[[Invite], dict[str, Any]]
     ) -> None:
+        self.ask_above: AskAbove | None = None  #: set where fogs may stand under this place
         self._settings = settings
         self._tell = tell
         self._role = role
@@ -109,6 +110,9 @@ class Door:
             self.register,
             terms_of(self._settings, self._role),
             self._tell,
-            lambda: self.admission.listed,
+            lambda: self.admission.listed | self.admission.listed_fogs,
             SystemClock(),
+            lambda: self.admission.listed_fogs,
+            self.admission.revoked_above,
+            self.ask_above,
         )

@@ -134,8 +134,7 @@ def make_fleet(
     for fog, data in fogs.items():
         for node in (fog, *data):
             place = folder / node
-            parent = over.get(node, fog) if node == fog else fog
-            give_policy(place, place / "state", officer, preset, node, name, parent)
+            give_policy(place, place / "state", officer, preset, node, name, fog, over.get(fog, ""))
     write_toml(folder / "fleet.toml", _index(name, folder, places))
     return Fleet(name, folder, tuple(places), above=dict(over))
 

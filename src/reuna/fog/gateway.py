@@ -13,13 +13,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
-
-import msgspec
 
 from reuna import __version__
 from reuna.adapters.certificates import flaw, hosts_in, read_chain
@@ -33,7 +31,7 @@ from reuna.adapters.register import Alarm, Register
 from reuna.adapters.spool import DiskSpool
 from reuna.adapters.tls import KeyPair, client_context, server_context
 from reuna.adapters.trust_store import TrustStore
-from reuna.core.errors import BadMessage, SettingsError
+from reuna.core.errors import BadMessage, SettingsError, Unreachable
 from reuna.core.figures import Figure
 from reuna.core.mqtt_listener import MqttListener
 from reuna.core.ports import Clock
@@ -58,10 +56,11 @@ from reuna.fog.figures import collect
 from reuna.fog.machines import machines_of
 from reuna.fog.stock import Stock
 from reuna.fog.train import Combiner
-from reuna.trust.enrolment import Node
+from reuna.trust.enrolment import Invite, Node
 from reuna.wire import OLDEST, VERSION, decode
 
 log = logging.getLogger("reuna.fog")
+CERTIFY_S = 15.0  #: for the way up and back of a request for a site under this one
 REPORT_S = 5.0  #: how often the cloud is told of new nodes
 
 Changes = asyncio.Queue[dict[str, Any]]
@@ -82,7 +81,7 @@ async def _run(settings: dict[str, Any], changes: Changes, stack: AsyncExitStack
     folder.mkdir(parents=True, exist_ok=True)
     name, boot, clock = settings["name"], secrets.token_hex(4), SystemClock()
     listener = await listening(settings["metrics.listen"], clock)
-    door = Door(settings, "edge", folder, lambda _invite: settings_of_an_edge(settings))
+    door = Door(settings, "edge", folder, partial(settings_of_a_child, settings))
     stack.callback(door.register.close)
     machines = machines_of(settings)
     nats = await start_nats(settings, folder, door.admission.names, stack, machines, door.admission.fogs)
@@ -90,6 +89,7 @@ async def _run(settings: dict[str, Any], changes: Changes, stack: AsyncExitStack
     bus = await NatsBus.connect(nats_url(settings), dialling, name)
     stack.push_async_callback(bus.close)
     egress = EgressProcess(egress_settings(settings, folder), listener)
+    door.ask_above = partial(_ask_above, egress, asyncio.get_running_loop())
     blobs, spool = FileBlobs(folder / "blobs"), DiskSpool(folder / "spool")
     known = TrustStore(folder / "trust")  # the egress writes it, the edges read it
     stock = Stock(known, egress.fetch, blobs, ThreadOffload())
@@ -259,10 +259,8 @@ async def _hello(
         log.warning("refused a hello: %s", error)
         return
     if admission.hear(subject, hello):
-        if not admission.is_fog(hello.node):  # an edge has nobody under it, whatever it says
-            hello = msgspec.structs.replace(hello, children=(), fogs={})
         before = combiner.present(), combiner.below()
-        await combiner.on_hello(hello)
+        await combiner.on_hello(hello, admission.is_fog(hello.node))  # an edge has nobody under it
         if (combiner.present(), combiner.below()) != before:
             presence.changed()
         await news.on_hello(hello)
@@ -303,6 +301,37 @@ def _site(settings: Mapping[str, Any]) -> tuple[Path, Path, Path]:
 def nats_url(settings: dict[str, Any]) -> str:
     """The site's server, for the gateway itself."""
     return f"tls://{settings['listen.host']}:{settings['listen.nats_port']}"
+
+
+def _ask_above(
+    egress: EgressProcess, loop: asyncio.AbstractEventLoop, name: str, under: str, request: bytes
+) -> Sequence[bytes]:
+    """From a thread: have the site of a fog under this one certified. Raises `NotAdmitted`, `Unreachable`."""
+    asked = asyncio.run_coroutine_threadsafe(egress.certify(name, under, request), loop)
+    try:
+        return asked.result(CERTIFY_S)
+    except TimeoutError:
+        asked.cancel()
+        raise Unreachable(f"the parent does not say whether {name} may have a site") from None
+
+
+def settings_of_a_child(settings: dict[str, Any], invite: Invite) -> dict[str, Any]:
+    """What a machine that becomes an edge or a fog here needs to know."""
+    if invite.role != "fog":
+        return settings_of_an_edge(settings)
+    host = host_of(settings)
+    return {
+        "fleet": settings["fleet"],
+        "root_json": Path(settings["root"]).read_text(encoding="utf-8"),
+        "parent": {
+            "name": settings["name"],
+            "role": "fog",
+            "leaf": f"{host}:{settings['listen.leaf_port']}",
+            "freight_host": host,
+            "freight_port": settings["listen.freight_port"],
+        },
+        "enrol": {"parent": address_of(settings), "edges": invite.edges},
+    }
 
 
 def settings_of_an_edge(settings: dict[str, Any]) -> dict[str, Any]:

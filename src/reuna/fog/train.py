@@ -70,12 +70,12 @@ class Combiner:
             when_there_is_room(lambda: self._combine(plan, data), self._clock, log)
         )
 
-    async def on_hello(self, hello: Hello) -> None:
-        """A child is there (again): it gets the open plan at once."""
+    async def on_hello(self, hello: Hello, fog: bool = False) -> None:
+        """A child is there (again): it gets the open plan at once. A ``fog`` also says who is under it."""
         until = asyncio.get_running_loop().time() + max(PRESENT_S, LATE * hello.every_s)
         self._until[hello.node] = until
         self._speaks[hello.node] = hello.protocol
-        if hello.children or hello.fogs or hello.node in self._below:
+        if fog:
             self._below[hello.node] = {hello.node: hello.children, **hello.fogs}
         if self._plan and self._intake.ask(hello.node) is not None:
             await self._announce(hello.node)

@@ -39,7 +39,6 @@ from reuna.trust.requests import REASONS
 
 MAX_METRICS = 64
 MAX_NAME = 64
-MAX_PATH = (MAX_NAME + 1) * MOST_LEVELS  #: of fogs one under the other, and a name
 MOST_TOLD = 8  #: reasons, and nodes of each, in one message
 SINGLE_WIDTHS = (1, 2, 4)  #: bytes per integer of updates passed up singly: any part of them can be read
 ATTEMPTS_OF_A_LIFE = 2**20  #: while officers decide there is one every 30 s: a year of them
@@ -172,9 +171,15 @@ def _check_refusals(plan: Plan, manifest: Contribution) -> None:
     What a fog under it refused stands under that fog's name, a stroke, and the name of whom it refused.
     """
     told = each_refusal(manifest.refused)
-    good = all(len(s) <= MAX_PATH and reason in REFUSALS and times > 0 for s, reason, times in told)
+    good = all(_is_path(plan, s) and reason in REFUSALS and times > 0 for s, reason, times in told)
     if not good or (told and manifest.sender in plan.cohort):
         _refuse("malformed", f"what {manifest.sender} says of others it refused")
+
+
+def _is_path(plan: Plan, told: str) -> bool:
+    """Whether it is a name, after those of the fogs between here and who refused it."""
+    *fogs, name = told.split("/", MOST_LEVELS)
+    return len(name) <= MAX_NAME and all(fog in plan.tree for fog in fogs)
 
 
 def each_refusal(refused: Refusals) -> list[tuple[str, str, int]]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from ipaddress import ip_address
 
 import msgspec
@@ -157,6 +157,28 @@ def fogs_over(nodes: Iterable[Node], told: Mapping[str, Iterable[str]]) -> dict[
     enrolled = {node.name: node.site for node in nodes if node.role == "fog"}
     found |= {name: site for name, site in enrolled.items() if site not in (name, "")}
     return found
+
+
+def judge_below(
+    peer: str, name: str, under: str, known: Mapping[str, Node], listed: Collection[str], now: float
+) -> None:
+    """Whether the site of a fog ``name`` under the fog ``under`` may be certified for the fog ``peer``.
+
+    Raises `NotAdmitted`.
+    """
+    if not is_name(name):
+        raise NotAdmitted("malformed", f"{name!r:.80} is no node name")
+    at, steps = under, 0
+    while at != peer:
+        over = known.get(at)
+        if over is None or over.role != "fog" or over.site in (at, "") or steps > len(known):
+            raise NotAdmitted("role", f"fog {under!r:.80} does not stand under {peer}")
+        at, steps = over.site, steps + 1
+    node = known.get(name)
+    if name in {*listed, under} or (node is not None and (node.role, node.site) != ("fog", under) and node.role):
+        raise NotAdmitted("taken", f"{name} is another node of the fleet", "Take another name.")
+    if node is not None and node.revoked is not None:
+        raise NotAdmitted("revoked", f"{name} was revoked", "It stays out; invite it under another name.")
 
 
 def judge_invite(invite: Invite | None, now: float) -> Invite:
