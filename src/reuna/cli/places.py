@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from reuna.cli.output import until_done
-from reuna.core.errors import ReunaError
+from reuna.core.errors import ReunaError, SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -61,14 +61,25 @@ def up(
         Path | None,
         typer.Option("--data", help="Make the fleet first: one edge per sub-folder of this folder."),
     ] = None,
+    under: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--under", metavar="FOG=OVER", help="Place a fog of the new fleet under another one, or a new one."
+        ),
+    ] = None,
 ) -> None:
     """Run every place of a small fleet and keep them running until Ctrl-C."""
     from reuna.fleet.data import find_nodes, spread
-    from reuna.fleet.layout import make_fleet, open_fleet
+    from reuna.fleet.layout import make_fleet, open_fleet, placed
     from reuna.fleet.supervise import keep_up
 
+    if under and (data is None or fleet.exists()):
+        raise SettingsError(
+            "--under is for a fleet that is made now", "Give --data, and a fleet.toml that is not there yet."
+        )
     if data is not None and not fleet.exists():
-        make_fleet(fleet.absolute().parent, "local", spread(find_nodes(data)))
+        fogs, above = placed(spread(find_nodes(data)), under or [])
+        make_fleet(fleet.absolute().parent, "local", fogs, above=above)
     opened = open_fleet(fleet)
     _say_what_happens("up")
     typer.echo(f"fleet {opened.name}: {len(opened.places)} places; Ctrl-C stops them all", err=True)

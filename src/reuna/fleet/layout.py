@@ -139,6 +139,28 @@ def make_fleet(
     return Fleet(name, folder, tuple(places), above=dict(over))
 
 
+def placed(
+    fogs: Mapping[str, Mapping[str, Path]], under: Sequence[str]
+) -> tuple[dict[str, Mapping[str, Path]], dict[str, str]]:
+    """Fogs and the fogs over them, from words like ``fog-1=firm``; a fog that is new has no edge of its own.
+
+    Raises `SettingsError` for a word that is none, or a fog that is placed twice or under itself.
+    """
+    pairs = [word.partition("=") for word in under]
+    for fog, sign, over in pairs:
+        if not (sign and NAME.fullmatch(fog) and NAME.fullmatch(over)):
+            raise SettingsError(f"{fog}{sign}{over} does not place a fog", "Write it as FOG=FOG-OVER-IT.")
+    above = {fog: over for fog, _, over in pairs}
+    if len(above) < len(pairs):
+        raise SettingsError("a fog is placed under two others", "Give each fog one place.")
+    found = {**fogs, **{name: {} for pair in above.items() for name in pair if name not in fogs}}
+    try:
+        check_tree(found, above)
+    except PlanError as error:
+        raise SettingsError(error.message, error.next_step) from error
+    return found, above
+
+
 def _depth(fog: str, above: Mapping[str, str]) -> int:
     """Fogs over a fog."""
     return 1 + _depth(above[fog], above) if fog in above else 0
