@@ -12,11 +12,13 @@ from hypothesis import strategies as st
 import reuna
 from reuna.api import play, spread_over
 from reuna.core.errors import PlanError
-from reuna.core.records import Encoding, Grid
-from reuna.core.tree import laid_out
+from reuna.core.records import UNHEARD, Encoding, Grid
 from reuna.loop.plan import check_spec
-from reuna.sim.faults import Chances, Walker, rehearse, undisturbed
-from reuna.sim.fleet import make_spec
+from reuna.sim.clock import SimClock, run_virtual
+from reuna.sim.faults import Walker, rehearse, undisturbed
+from reuna.sim.fleet import FairWeather, SimEdge, SimFleet, make_spec
+from reuna.sim.journal import JournalStore, SimJournal
+from reuna.sim.lives import adopting_tasks
 
 NODES = {f"node-{i}": 1 + i for i in range(7)}
 FLAT = {"fog": list(NODES)}
@@ -91,3 +93,45 @@ def test_kills_and_cuts_of_fogs_between_change_no_bit(strategy: str, seed: int) 
     given: dict[str, Any] = {"fogs": 3, "edges": 2, "strategy": strategy}
     found = rehearse(seed, above=ABOVE, **given)
     assert found.outcome == undisturbed(**given), f"reproduce with reuna.sim.faults.rehearse({seed}, above={ABOVE})"
+
+
+class Timed:
+    """A tree of three levels in which some edges are silent: who closed with whom, and when."""
+
+    def __init__(self, silent: tuple[str, ...], deadline_s: float) -> None:
+        edges, above = spread_over(Walker(), NODES, DEEP, None)
+        spread = {
+            fog: {n: SimEdge(e.learner, e.data, frozenset() if n in silent else None) for n, e in of.items()}
+            for fog, of in edges.items()
+        }
+        spec, model, bundle = make_spec(spread, Walker(), 1, above, quorum=0.1, deadline_s=deadline_s)
+        self.fleet = SimFleet(
+            spread, SimClock(), lambda: SimJournal(JournalStore()), FairWeather(), above=above
+        )
+
+        async def live() -> None:
+            await self.fleet.run(spec, model, bundle)
+
+        run_virtual(live(), adopting_tasks)
+        self.closed = self.fleet.timeline["round", 1]
+
+
+def test_an_edge_that_is_silent_far_below_costs_its_own_part_alone() -> None:
+    found = Timed(("node-5",), 100.0).closed
+    assert found["took_part"] == len(NODES) - 1
+    assert found["absent"] == f"node-5: {UNHEARD}"
+    assert 100.0 <= float(found["seconds"]) < 101.0, "its fog closed, and nobody above had to wait longer"
+
+
+@pytest.mark.parametrize(
+    ("tree", "said"),
+    [
+        ({"firm": ["node-0"]}, "node-1 stands in the tree of fogs alone, or among the nodes alone"),
+        ({"firm": [*NODES, "stranger"]}, "stranger stands in the tree of fogs alone"),
+        ({"firm": [*NODES, {"north": ["node-0"]}]}, "node-0 stands in the tree twice"),
+        ({"firm": [*NODES, {"north": []}]}, "fog north has no edge under it"),
+    ],
+)
+def test_a_tree_that_does_not_fit_the_nodes_is_refused(tree: Any, said: str) -> None:
+    with pytest.raises(PlanError, match=said):
+        trained(tree)
