@@ -107,7 +107,7 @@ def simulate(
 ) -> Result:
     """Train ``learner`` over ``nodes`` (name -> this node's data) and evaluate on each.
 
-    ``fogs``: how many the nodes are dealt to, or the tree of them: ``{"firm": ["kiln", {"north": ["a", "b"]}]}``.
+    ``fogs``: how many the nodes are dealt to, or a tree: ``{"firm": ["kiln", {"north": ["a", "b"]}]}``.
     ``compare``: also train each node alone, and one model on all data in one place, with as many
     epochs as all rounds together; for that the data are `Dataset`s. ``took_part`` names who gives
     to each round; all nodes when it is None. ``processes`` that compute, ``here`` on this machine or

@@ -64,7 +64,9 @@ def up(
     under: Annotated[
         list[str] | None,
         typer.Option(
-            "--under", metavar="FOG=OVER", help="Place a fog of the new fleet under another one, or a new one."
+            "--under",
+            metavar="FOG=OVER",
+            help="Place a fog of the new fleet under another one, or a new one.",
         ),
     ] = None,
 ) -> None:

@@ -566,7 +566,15 @@ def _witness(
         return node is not None and node.revoked is not None
 
     return CloudWitness(
-        settings["fleet"], root, store, signing.key, revoked, alarm, clock, ThreadOffload(), coordinator.is_fog
+        settings["fleet"],
+        root,
+        store,
+        signing.key,
+        revoked,
+        alarm,
+        clock,
+        ThreadOffload(),
+        coordinator.is_fog,
     )
 
 

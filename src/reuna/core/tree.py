@@ -60,7 +60,7 @@ def over(tree: Tree, name: str) -> str:
 
 
 def height(tree: Tree, name: str, most: int = MOST_LEVELS) -> int:
-    """Levels of fogs at and under a node, ``most`` at the most: 0 for an edge, 1 for a fog with edges alone."""
+    """Levels of fogs at and under a node, at most ``most``: 0 for an edge, 1 for a fog with edges alone."""
     if name not in tree or not most:
         return 0
     return 1 + max((height(tree, child, most - 1) for child in tree[name]), default=0)
@@ -119,7 +119,8 @@ def with_edges(
 ) -> tuple[dict[str, tuple[str, ...]], dict[str, str]]:
     """Fogs that have edges under them, and those between them and the cloud; and the fogs over these."""
     kept = {fog for fog in fogs if edges_under(tree_under(fog, fogs, above), fog)}
-    return {fog: tuple(fogs[fog]) for fog in sorted(kept)}, {f: o for f, o in sorted(above.items()) if f in kept}
+    over_kept = {fog: over for fog, over in sorted(above.items()) if fog in kept}
+    return {fog: tuple(fogs[fog]) for fog in sorted(kept)}, over_kept
 
 
 def check_tree(fogs: Mapping[str, Iterable[str]], above: Above) -> None:

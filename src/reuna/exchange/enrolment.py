@@ -25,7 +25,8 @@ from reuna.trust.enrolment import DAY, Invite, Node, Token
 
 log = logging.getLogger("reuna.enrolment")
 Chain = Sequence[Certificate]
-AskAbove = Callable[[str, str, bytes], Sequence[bytes]]  #: name, the fog over it, request -> certificates, DER
+#: Name, the fog over it, request -> certificates (DER).
+AskAbove = Callable[[str, str, bytes], Sequence[bytes]]
 SITE_LIFE = timedelta(days=365)  #: of a site's authority: so long a site goes on without the cloud
 
 
@@ -125,7 +126,8 @@ class Enrolment:
     def certify_below(self, identity: Identity, name: str, under: str, request: bytes) -> Chain:
         """The authority of the site of ``name``, a fog under ``under``, for the fog ``identity`` over both.
 
-        Whoever takes a fog in vouches for it; the cloud holds names apart. Raises `NotAdmitted`, `Unreachable`.
+        Whoever takes a fog in vouches for it; the cloud holds names apart. Raises `NotAdmitted`,
+        `Unreachable`.
         """
         if identity.role != "fog":
             raise NotAdmitted("role", f"{identity.uri} has no fogs under it")

@@ -187,7 +187,7 @@ class Intake:
         return fold(read, train.parts(rows), params)
 
     def values(self, rows: list[Contribution]) -> Iterator[Ints]:
-        """Integers of the single updates of ``rows``, one after the other by their nodes' names, lot by lot."""
+        """Integers of the single updates of ``rows``, lot by lot, in the order of their nodes' names."""
         found = self._singly(rows)
         for node in sorted(found):
             yield from lot_by_lot(found[node], max(row.params for row in rows))

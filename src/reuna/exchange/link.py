@@ -140,8 +140,8 @@ class Certify(msgspec.Struct, tag=True):
 
 
 SinkWord = Deliver | Warn
-Word = Emit | Say | Countersign | Tell | Advise
-Request = Fetch | Approved | Rehearse | Submit | HandOver | Certify | SinkWord | Word
+Word = Emit | Say | Countersign | Tell | Advise | Certify
+Request = Fetch | Approved | Rehearse | Submit | HandOver | SinkWord | Word
 
 
 class Call(msgspec.Struct, tag=True):
@@ -441,9 +441,6 @@ class LinkServer:
             return Done(number, rehearsal=await self._link.rehearse(request.plan, request.samples))
         if isinstance(request, Submit | HandOver):
             return Done(number, receipt=await self._hand_on(request))
-        if isinstance(request, Certify):
-            found = await self._sites.certify(request.name, request.under, request.request)
-            return Done(number, certificates=tuple(found))
         if isinstance(request, Deliver | Warn):
             return Done(number, stored=await self._to_sink(request))
         return await self._say(number, request)
@@ -468,6 +465,9 @@ class LinkServer:
             if self._figures is not None:
                 self._figures.tell(request.process, request.figures)
             return Done(number)
+        if isinstance(request, Certify):
+            found = await self._sites.certify(request.name, request.under, request.request)
+            return Done(number, certificates=tuple(found))
         if isinstance(request, Advise):
             return Done(number, opinions=await self._fog.advise(request.asked))
         if isinstance(request, Emit):

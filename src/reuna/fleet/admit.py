@@ -68,12 +68,11 @@ class Desk:
         with self.trail.doing("site.invite", name, replaces=replaces):
             return self._invite(name, now, life_s, edges, replaces, role)
 
-    def _invite(
-        self, name: str, now: float, life_s: float, edges: int, replaces: str, role: str
-    ) -> Token:
+    def _invite(self, name: str, now: float, life_s: float, edges: int, replaces: str, role: str) -> Token:
         if role != self.role and not self.settings["listen.leaf_port"]:
             raise SettingsError(
-                "listen.leaf_port is 0: no fog can stand under this one", "Set it to a free port, then restart."
+                "listen.leaf_port is 0: no fog can stand under this one",
+                "Set it to a free port, then restart.",
             )
         if not self.settings["enrol.authority"]:
             raise SettingsError(

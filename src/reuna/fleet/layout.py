@@ -109,7 +109,8 @@ def make_fleet(
 ) -> Fleet:
     """Write everything a fleet on this machine needs. ``fogs`` maps fog -> edge -> data folder.
 
-    ``above``: the fog over each fog that does not stand directly under the cloud. ``preset``: which starter policy the sites have, see `reuna.fleet.policy.PRESETS`.
+    ``above``: the fog over each fog that does not stand directly under the cloud. ``preset``: which starter
+    policy the sites have, see `reuna.fleet.policy.PRESETS`.
     """
     edges, over = [edge for of_fog in fogs.values() for edge in of_fog], above or {}
     check_names(["cloud", *fogs, *edges])

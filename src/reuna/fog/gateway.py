@@ -133,10 +133,7 @@ async def _run(settings: dict[str, Any], changes: Changes, stack: AsyncExitStack
         ),
         settings["hello_s"],
     )
-    hear = partial(_hello, door.admission, combiner, news, presence)
-    await bus.subscribe("hello.>", hear)
-    may_tell = partial(_may_tell, door.admission, combiner)
-    await bus.follow("event.>", "up", partial(_pass_event, egress, may_tell))
+    await _listen(bus, door.admission, combiner, news, presence, egress)
     desk = Desk(settings, nats, bus, server, combiner, presence, door.admission, machines)
     await door.keep(_site(settings), [serving, dialling], desk.on_names, desk.on_files, stack)
     taking = asyncio.create_task(_take_changes(changes, door.admission))
@@ -248,6 +245,20 @@ async def _report(register: Register, egress: EgressProcess, name: str, boot: st
                 break  # no policy yet, or one that keeps this here: perhaps another one comes
             told.add(item)
         await clock.sleep(REPORT_S)
+
+
+async def _listen(
+    bus: NatsBus,
+    admission: Admission,
+    combiner: Combiner,
+    news: NewsDesk,
+    presence: Presence,
+    egress: EgressProcess,
+) -> None:
+    """Hear what the children say."""
+    await bus.subscribe("hello.>", partial(_hello, admission, combiner, news, presence))
+    may_tell = partial(_may_tell, admission, combiner)
+    await bus.follow("event.>", "up", partial(_pass_event, egress, may_tell))
 
 
 async def _hello(

@@ -48,7 +48,8 @@ class Combiner:
         self.children = frozenset(children)
         self._until: dict[str, float] = {}  #: child -> when it is not present any more
         self._speaks: dict[str, int] = {}  #: child -> the newest protocol of its last hello
-        self._below: dict[str, dict[str, tuple[str, ...]]] = {}  #: child fog -> it and its fogs, with children
+        #: Child fog -> it and the fogs under it, each with its children.
+        self._below: dict[str, dict[str, tuple[str, ...]]] = {}
         self._link = link
         self._bus = bus
         self._intake = intake

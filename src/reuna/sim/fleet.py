@@ -339,7 +339,7 @@ class SimFleet:
 
     def parent(self, node: str) -> str:
         """The node above."""
-        return self.above.get(node) or next((fog for fog, edges in self.fogs.items() if node in edges), "cloud")
+        return next((fog for fog, edges in self.fogs.items() if node in edges), self.above.get(node, "cloud"))
 
     # --- a run -------------------------------------------------------------------------------
 

@@ -171,11 +171,14 @@ def judge_below(
     at, steps = under, 0
     while at != peer:
         over = known.get(at)
-        if over is None or over.role != "fog" or over.site in (at, "") or steps > len(known):
+        if over is None or over.role != "fog" or over.site in (at, "") or over.revoked is not None:
+            raise NotAdmitted("role", f"fog {under!r:.80} does not stand under {peer}")
+        if steps > len(known):
             raise NotAdmitted("role", f"fog {under!r:.80} does not stand under {peer}")
         at, steps = over.site, steps + 1
     node = known.get(name)
-    if name in {*listed, under} or (node is not None and (node.role, node.site) != ("fog", under) and node.role):
+    stranger = node is not None and node.role and (node.role, node.site) != ("fog", under)
+    if name in {*listed, under} or stranger:
         raise NotAdmitted("taken", f"{name} is another node of the fleet", "Take another name.")
     if node is not None and node.revoked is not None:
         raise NotAdmitted("revoked", f"{name} was revoked", "It stays out; invite it under another name.")

@@ -250,7 +250,10 @@ Tree = tuple[Coordinator, Door, EventLog]
 
 def test_the_cloud_knows_the_tree_that_a_fog_tells_of(tree: Tree) -> None:
     cloud, _, log = tree
-    shape = {"fogs": {"hall": ("robot",), "north": ("kiln",), "yard": ("crane",)}, "above": {"hall": "north", "yard": "hall"}}
+    shape = {
+        "fogs": {"hall": ("robot",), "north": ("kiln",), "yard": ("crane",)},
+        "above": {"hall": "north", "yard": "hall"},
+    }
     assert cloud.fleet() == {"fleet": "mill", **shape}
     assert {"kiln", "hall", "robot", "crane"} <= cloud.nodes().keys()
     assert "south" not in cloud.below, "a fog of the cloud's own is not north's to tell of"

@@ -517,7 +517,9 @@ def test_a_fog_takes_a_fog_in_and_the_cloud_certifies_its_site(firm: Firm) -> No
 
 def test_a_fog_deeper_down_is_certified_for_who_stands_over_both(firm: Firm) -> None:
     firm.door.renew_site(firm.fog(), request(new_key()))
-    deeper = firm.door.certify_below(Identity("demo", "fog", "north", "firm"), "hall", "north", request(new_key()))
+    deeper = firm.door.certify_below(
+        Identity("demo", "fog", "north", "firm"), "hall", "north", request(new_key())
+    )
     assert c.site_of_authority(deeper[0]) == "hall"
     with refused("role"):  # type: ignore[attr-defined]
         firm.ask("yard", "elsewhere", request(new_key()))

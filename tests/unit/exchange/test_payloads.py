@@ -23,10 +23,14 @@ def test_an_update_that_is_passed_up_singly_hides_in_nobody() -> None:
     assert made_for(singly, "edge-1", without_roster, 3).cohort == Hidden(1)
     members = (Member("edge-1", 50), Member("edge-2", 3), Member("edge-3", absent="unheard"))
     row = Contribution("r-1", 1, 1, "fog", "p" * 64, "updates", 2, 2, 53, "d" * 64, 8, members)
-    for leaving in contribution(row, "cloud", 0.0, made_for(singly, "edge-1", without_roster, 3), without_roster):
+    for leaving in contribution(
+        row, "cloud", 0.0, made_for(singly, "edge-1", without_roster, 3), without_roster
+    ):
         assert (leaving.request.cohort, leaving.request.samples) == (1, 3)
     summed = msgspec.structs.replace(row, kind="partial")
-    for leaving in contribution(summed, "cloud", 0.0, made_for(singly, "edge-1", without_roster, 3), without_roster):
+    for leaving in contribution(
+        summed, "cloud", 0.0, made_for(singly, "edge-1", without_roster, 3), without_roster
+    ):
         assert (leaving.request.cohort, leaving.request.samples) == (2, 53)
 
 

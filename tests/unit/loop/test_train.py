@@ -337,7 +337,9 @@ def test_a_sum_of_sums_is_as_wide_as_the_weights_in_it_need() -> None:
     """Two sums of seven weights each, whose integers take 3 bytes, need no more than the weights say."""
     small = msgspec.structs.replace(DEEP, grid=Grid(16, -9), max_weight=100)
     rows = [of_north(width=3, weight=7, sender=name) for name in ("north", "yard")]
-    summed = train.with_sum(train.closing_row(small, DIGEST, "firm", DEEP.cohort, rows), small, rows, "d" * 64)
+    summed = train.with_sum(
+        train.closing_row(small, DIGEST, "firm", DEEP.cohort, rows), small, rows, "d" * 64
+    )
     assert 2 * train.largest_value(small, rows[0]) < 2**23
     assert summed.width == 3
 

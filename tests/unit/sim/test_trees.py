@@ -21,8 +21,11 @@ from reuna.sim.journal import JournalStore, SimJournal
 from reuna.sim.lives import adopting_tasks
 
 NODES = {f"node-{i}": 1 + i for i in range(7)}
-FLAT = {"fog": list(NODES)}
-DEEP = {"firm": ["node-0", {"works": ["node-6", {"hall": ["node-2", "node-5"]}], "yard": ["node-1"]}], "lab": ["node-3", "node-4"]}
+FLAT: dict[str, Any] = {"fog": list(NODES)}
+DEEP: dict[str, Any] = {
+    "firm": ["node-0", {"works": ["node-6", {"hall": ["node-2", "node-5"]}], "yard": ["node-1"]}],
+    "lab": ["node-3", "node-4"],
+}
 WAYS: dict[str, dict[str, Any]] = {
     "plain": {},
     "packed": {"grid": Grid(16, -10), "encoding": Encoding(feedback=True, follow=True)},
@@ -60,13 +63,17 @@ def flat(strategy: str) -> tuple[str, Any]:
 
 @settings(max_examples=15, deadline=None)
 @given(trees(), st.sampled_from(["fedavg", *SINGLY]))
-def test_any_tree_of_fogs_over_the_same_edges_gives_the_same_bits(tree: dict[str, list[Any]], how: str) -> None:
+def test_any_tree_of_fogs_over_the_same_edges_gives_the_same_bits(
+    tree: dict[str, list[Any]], how: str
+) -> None:
     found = trained(tree, how)
     assert (found.digest, found.scores) == flat(how)
     assert all(each["took_part"] == len(NODES) for each in found.rounds)
 
 
-@pytest.mark.parametrize(("strategy", "way"), [("fedavg", "packed"), ("fedavg", "largest"), ("median", "packed")])
+@pytest.mark.parametrize(
+    ("strategy", "way"), [("fedavg", "packed"), ("fedavg", "largest"), ("median", "packed")]
+)
 def test_encoded_updates_end_in_the_same_bits_under_any_tree(strategy: str, way: str) -> None:
     found = [encoded(tree, strategy, **WAYS[way]) for tree in (FLAT, DEEP)]
     assert found[0].digest == found[1].digest
@@ -92,7 +99,9 @@ ABOVE = {"fog-1": "fog-0", "fog-2": "fog-1"}
 def test_kills_and_cuts_of_fogs_between_change_no_bit(strategy: str, seed: int) -> None:
     given: dict[str, Any] = {"fogs": 3, "edges": 2, "strategy": strategy}
     found = rehearse(seed, above=ABOVE, **given)
-    assert found.outcome == undisturbed(**given), f"reproduce with reuna.sim.faults.rehearse({seed}, above={ABOVE})"
+    assert found.outcome == undisturbed(**given), (
+        f"reproduce with reuna.sim.faults.rehearse({seed}, above={ABOVE})"
+    )
 
 
 class Timed:

@@ -17,6 +17,7 @@ from reuna.trust.enrolment import (
     Invite,
     Node,
     Token,
+    fogs_over,
     hear,
     judge_hosts,
     judge_invite,
@@ -26,7 +27,6 @@ from reuna.trust.enrolment import (
     renew_at,
     retry_after,
     secret_hash,
-    fogs_over,
     shape,
 )
 
