@@ -129,7 +129,9 @@ async def _run(settings: dict[str, Any], changes: Changes, stack: AsyncExitStack
     stack.callback(telling.cancel)
     presence = Presence(
         lambda every_s: egress.hello(
-            Hello(name, boot, __version__, combiner.present(), VERSION, OLDEST, every_s, combiner.below())
+            Hello(
+                name, boot, __version__, combiner.present(), VERSION, OLDEST, every_s, fogs=combiner.below()
+            )
         ),
         settings["hello_s"],
     )
