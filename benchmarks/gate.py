@@ -69,7 +69,8 @@ def one(flows: SiteFlows, plan: Plan, base: Blob, weights: Blob, body: bytes) ->
     level = max(flows.approved(train.work(plan), "").level, 3)
     member = Member("edge-1", 500, metrics={"loss": 0.5})
     flows.listed("metric", FOG, member.metrics)
-    made = made_for(plan, without_roster, level, extent(base, weights, plan.params).norm, schema_of(base))
+    norm = extent(base, weights, plan.params).norm
+    made = made_for(plan, "edge-1", without_roster, level, norm, schema_of(base))
     facts = time.perf_counter() - began
     manifest = train.answer(plan, "d" * 64, member, digest_bytes(body), 4)
     began = time.perf_counter()

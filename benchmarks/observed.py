@@ -33,6 +33,8 @@ def committed(fleet: Fleet, run: str, after: int) -> Rounds:
     """The rounds after number ``after`` of a run, once every place has ended."""
     below = [row for fog in fleet.of("fog") for row in _rows(fog.folder, run, after, "update")]
     above = _rows(fleet.folder / "cloud", run, after, "partial")
+    for fog in fleet.of("fog"):  # its own closing row is one, too
+        above += [row for row in _rows(fog.folder, run, after, "partial") if row.sender != fog.name]
     return Rounds(_givers(below), _givers(above), max((8 * row.width for row in below), default=0))
 
 
@@ -58,7 +60,9 @@ def topology(fleet: Fleet, running: Iterable[tuple[str, int]], rounds: Rounds) -
     up = {kind: sum(place.name in mains for place in fleet.of(kind)) for kind in STORES}
     if (up["edge"], up["fog"]) != (rounds.edges, rounds.fogs):
         raise RuntimeError(f"{up['edge']} edges and {up['fog']} fogs ran, but {rounds} gave")
-    return f"{rounds.edges} edges, {rounds.fogs} fogs, {up['cloud']} cloud"
+    levels = len(fleet.from_below()) - 2
+    deep = f" in {levels} levels" if levels > 1 else ""
+    return f"{rounds.edges} edges, {rounds.fogs} fogs{deep}, {up['cloud']} cloud"
 
 
 def nats_syncs(pid: int) -> bool:

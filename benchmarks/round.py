@@ -44,6 +44,7 @@ from benchmarks.observed import committed, is_durable, said, servers_sync, topol
 from reuna.adapters.toml_file import read_toml
 from reuna.core.project import project_settings
 from reuna.core.settings import Source, flags
+from reuna.core.tree import MOST_LEVELS
 from reuna.exchange.small import EVERY_S
 from reuna.fleet.client import Operator
 from reuna.fleet.data import DataNode, spread
@@ -87,7 +88,8 @@ def job_for(
 async def measure(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Start the fleet, run the rounds, stop it; the figures."""
     job = job_for(folder, args.params, args.nodes, args.rounds, args.fogs, args.bits, args.value_bits)
-    fleet = make_fleet(folder / "fleet", "bench", spread(job.nodes, job.fogs))
+    fogs, above = raised(spread(job.nodes, job.fogs), args.depth)
+    fleet = make_fleet(folder / "fleet", "bench", fogs, above=above)
     if args.idle:
         end_workers_soon(fleet)
     supervisor = Supervisor(fleet)
@@ -136,6 +138,19 @@ async def measure(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
         **peaks(supervisor.peaks),
         **idle_figures(idle, len(fleet.places)),
     }
+
+
+def raised(
+    fogs: Mapping[str, Mapping[str, Path]], depth: int
+) -> tuple[dict[str, Mapping[str, Path]], dict[str, str]]:
+    """The same fogs under a chain of fogs without edges, so that they stand ``depth`` levels deep."""
+    found, above, below = dict(fogs), dict[str, str](), list(fogs)
+    for level in range(1, depth):
+        top = f"fog-over-{level}"
+        found[top] = {}
+        above |= dict.fromkeys(below, top)
+        below = [top]
+    return found, above
 
 
 def end_workers_soon(fleet: Fleet) -> None:
@@ -220,7 +235,8 @@ def limits(args: argparse.Namespace, folder: Path) -> dict[str, float]:
     body = np.random.default_rng(0).integers(-1000, 1000, args.params, dtype=f"i{args.bits // 8}")
     sums = args.params * sum_width(_grid(args.bits), 1, args.nodes)
     loopback = min(_loopback(body, args.nodes) for _ in range(3))
-    disk = min(_disk(folder, body.nbytes, sums, args.nodes, args.fogs, 4 * args.params) for _ in range(3))
+    fogs = args.fogs + args.depth - 1
+    disk = min(_disk(folder, body.nbytes, sums, args.nodes, fogs, 4 * args.params) for _ in range(3))
     return {"limit_s": round(loopback, 5), "disk_limit_s": round(disk, 5)}
 
 
@@ -279,6 +295,7 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--nodes", type=at_least(1), default=8)
     parser.add_argument("--rounds", type=at_least(1), default=20)
     parser.add_argument("--fogs", type=at_least(1), default=2, help="at most as many as nodes")
+    parser.add_argument("--depth", type=between(1, MOST_LEVELS), default=1, help="levels of fogs")
     parser.add_argument("--bits", type=int, default=32, choices=(8, 16, 32))
     parser.add_argument(
         "--value-bits", type=between(2, 32), help="bits the largest values take; default all of the grid"

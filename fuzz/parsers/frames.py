@@ -54,7 +54,7 @@ async def _serve(data: bytes) -> None:
     """An egress hears its place; each call it understands has one answer."""
     reader, out = asyncio.StreamReader(), _Out()
     frames = Frames(reader, cast("asyncio.StreamWriter", out))
-    server = LinkServer(frames, cast("Link", _Nowhere()), _Nowhere(), _Nowhere(), _Nowhere())
+    server = LinkServer(frames, cast("Link", _Nowhere()), _Nowhere(), _Nowhere(), _Nowhere(), _Nowhere())
     loop, tasks = asyncio.get_running_loop(), []
 
     def remember(loop: asyncio.AbstractEventLoop, work: Any, **more: Any) -> asyncio.Task[Any]:

@@ -27,6 +27,7 @@ from reuna.core.errors import DataError, PlanError
 from reuna.core.ports import Learner, Tensors
 from reuna.core.records import Metrics, RunSpec, Setting
 from reuna.core.tensors import unpack
+from reuna.core.tree import Drawn, laid_out, tops
 from reuna.loop import train
 from reuna.loop.plan import check_spec, edges_of
 from reuna.sim.baseline import centralised
@@ -97,7 +98,7 @@ def simulate(
     strategy: str = "fedavg",
     settings: Mapping[str, Setting] | None = None,
     seed: int = 1,
-    fogs: int | None = None,
+    fogs: int | Drawn | None = None,
     evaluate: bool = True,
     compare: bool = False,
     took_part: TookPart | None = None,
@@ -106,6 +107,7 @@ def simulate(
 ) -> Result:
     """Train ``learner`` over ``nodes`` (name -> this node's data) and evaluate on each.
 
+    ``fogs``: how many the nodes are dealt to, or a tree: ``{"firm": ["kiln", {"north": ["a", "b"]}]}``.
     ``compare``: also train each node alone, and one model on all data in one place, with as many
     epochs as all rounds together; for that the data are `Dataset`s. ``took_part`` names who gives
     to each round; all nodes when it is None. ``processes`` that compute, ``here`` on this machine or
@@ -120,10 +122,9 @@ def simulate(
     """
     check_nodes(nodes, compare)
     told = dict(settings or {})
-    spread = spread_over(learner, nodes, fogs, took_part)
-    spec, model, bundle = make_spec(
-        spread, learner, rounds, strategy=strategy, settings=told, seed=seed, evaluate=evaluate, local=compare
-    )
+    spread, above = spread_over(learner, nodes, fogs, took_part)
+    changes: dict[str, Any] = {"settings": told, "seed": seed, "evaluate": evaluate, "local": compare}
+    spec, model, bundle = make_spec(spread, learner, rounds, above, strategy=strategy, **changes)
     check_spec(spec)
     if took_part is not None:
         spec = with_members(spec, took_part)
@@ -135,17 +136,28 @@ def simulate(
 
 
 def spread_over(
-    learner: Learner, nodes: Mapping[str, Any], fogs: int | None, took_part: TookPart | None
-) -> dict[str, dict[str, SimEdge]]:
-    """The nodes dealt to that many fogs, in the order of their names."""
+    learner: Learner, nodes: Mapping[str, Any], fogs: int | Drawn | None, took_part: TookPart | None
+) -> tuple[dict[str, dict[str, SimEdge]], dict[str, str]]:
+    """The nodes dealt to that many fogs, in the order of their names, or as a tree of fogs has them.
+
+    Raises `PlanError` for a tree that has other nodes.
+    """
     names = sorted(nodes)
-    count = min(fogs or -(-len(names) // EDGES_PER_FOG), len(names))
+    if isinstance(fogs, Mapping):
+        dealt_to, above = laid_out(fogs)
+        different = sorted(set(names) ^ {name for below in dealt_to.values() for name in below})
+        if different:
+            raise PlanError(
+                f"{different[0]} stands in the tree of fogs alone, or among the nodes alone",
+                "Let the tree name each node once.",
+            )
+    else:
+        count, above = min(fogs or -(-len(names) // EDGES_PER_FOG), len(names)), {}
+        dealt_to = {f"fog-{place + 1}": tuple(names[place::count]) for place in range(count)}
     return {
-        f"fog-{place + 1}": {
-            name: SimEdge(learner, nodes[name], rounds_of(name, took_part)) for name in names[place::count]
-        }
-        for place in range(count)
-    }
+        fog: {name: SimEdge(learner, nodes[name], rounds_of(name, took_part)) for name in below}
+        for fog, below in dealt_to.items()
+    }, above
 
 
 def check_nodes(nodes: Mapping[str, Any], compare: bool) -> None:
@@ -211,11 +223,11 @@ def play(
         raise PlanError(f"processes is {processes}; it must be at least 1")
     if on not in ("here", "ray"):
         raise PlanError(f"on is {on!r}; known are 'here' and 'ray'")
-    parts = dealt(spread, processes)
+    parts = dealt(spread, processes, spec.above)
     if on == "ray":
         from reuna.sim.on_ray import RayHands
 
-        return play_with(RayHands(parts, code), parts, spec, model, bundle, watch)
+        return play_with(RayHands(parts, spec.above, code), parts, spec, model, bundle, watch)
     if len(parts) == 1:
         return run_virtual(_play(spread, spec, model, bundle, watch), adopting_tasks)
     from reuna.sim.processes import ProcessHands
@@ -233,7 +245,7 @@ def play_with(
 ) -> Result:
     """The same with the fogs and edges of ``parts`` in ``hands``, which are ended."""
     try:
-        crew = Crew(hands, [list(part) for part in parts])
+        crew = Crew(hands, [list(tops(part, spec.above)) for part in parts])
         result = run_virtual(_play({}, spec, model, bundle, watch, crew), adopting_tasks)
         kinds = Counter(result.bytes_by_kind)
         for totals in hands.end():
@@ -252,7 +264,8 @@ async def _play(
     crew: Crew | None = None,
 ) -> Result:
     store = JournalStore()
-    fleet = SimFleet(spread, SimClock(), lambda: SimJournal(store), FairWeather(), watch=watch)
+    above = spec.above if crew is None else {}
+    fleet = SimFleet(spread, SimClock(), lambda: SimJournal(store), FairWeather(), watch=watch, above=above)
     if crew is not None:
         await crew.join(fleet)
     outcome = await fleet.run(spec, model, bundle)

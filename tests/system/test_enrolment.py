@@ -100,6 +100,16 @@ class Plant:
         self.start("fog", name, "hello_s=0.5")
         until(lambda: "ready" in self.log(name))
 
+    def make_fog_under(self, over: str, name: str) -> None:
+        names = ("listen.nats_port", "listen.freight_port", "enrol.port")
+        sets = [f"{setting}={port}" for setting, port in zip(names, free_ports(3), strict=True)]
+        flags = [word for pair in sets for word in ("--set", pair)]
+        self.reuna("join", self.token(over, "fog", name, "--fog"), "--folder", name, *flags)
+        place = self.folder / name
+        give_policy(place, place / "state", self.officer, "local", name, "demo", name, over)
+        self.start("fog", name, "hello_s=0.5")
+        until(lambda: "ready" in self.log(name))
+
     def make_edge(self, fog: str, name: str) -> None:
         self.reuna("join", self.token(fog, "fog", name), "--folder", name)
         self.policy(name, fog)
@@ -223,3 +233,21 @@ def test_a_renamed_node_ends_under_its_old_name_and_others_stay_connected(plant:
     until(lambda: "Authorization Violation" in plant.log("press-1"))
     assert "refused" not in plant.log("press-2")
     assert os.kill(plant.running["press-2"].pid, 0) is None
+
+
+def test_a_fog_enrols_under_a_fog_and_is_cut_off_there_when_the_cloud_revokes_it(plant: Plant) -> None:
+    plant.make_cloud()
+    plant.make_fog("firm", f"listen.leaf_port={free_ports(1)[0]}")
+    plant.make_fog_under("firm", "north")
+    plant.make_edge("north", "press-9")
+    until(lambda: plant.heard("north", "fog", "press-9"))
+    until(lambda: plant.heard("firm", "fog", "north"))
+    until(lambda: plant.seen("cloud", "cloud", "press-9").get("site") == "north")
+    until(lambda: plant.seen("cloud", "cloud", "north").get("serial"))
+    assert plant.seen("cloud", "cloud", "north")["site"] == "firm"
+    listed = plant.reuna("node", "list", "--settings", "cloud/cloud.toml")
+    assert re.search(r"fog +north .*of firm, which hears it", listed)
+    plant.reuna("node", "revoke", "north", "--settings", "cloud/cloud.toml")
+    until(lambda: "Authorization Violation" in (plant.folder / "north/state/nats/nats.log").read_text())
+    said = plant.reuna("site", "invite", "yard", "--fog", "--settings", "north/fog.toml", fails=True)
+    assert "listen.leaf_port is 0: no fog can stand under this one" in said

@@ -16,6 +16,7 @@ import http.client
 import ssl
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import urlencode
 
 import msgspec
 from cryptography import x509
@@ -92,6 +93,11 @@ class EstSource:
         """A certificate for the site's own authority, by the fog's in ``own``."""
         body = _coded(request)
         return _certificates(self._ask("POST", f"{EST}/site/simplereenroll", _PKCS10, body, self._own))
+
+    def certify_below(self, name: str, under: str, request: bytes) -> list[bytes]:
+        """A certificate for the site of the fog ``name`` under the fog ``under``, by the one in ``own``."""
+        path = "/v1/sites/below?" + urlencode({"name": name, "under": under})
+        return _certificates(self._ask("POST", path, _PKCS10, _coded(request), self._own))
 
     def recover(self, certificate: bytes, request: bytes) -> list[bytes]:
         """The next certificate after one (DER) that ended, for a request by the same key."""

@@ -5,6 +5,7 @@
     POST /.well-known/est/simpleenroll         token and request -> first certificate
     POST /.well-known/est/simplereenroll       certificate and request -> next certificate
     POST /.well-known/est/site/simplereenroll  a fog's certificate and request -> its site's authority
+    POST /v1/sites/below?name=N&under=M        the same for the site of a fog N under M, by a fog over both
     POST /v1/recover                           an ended certificate and a request of its key
     GET  /v1/revoked                           names that were revoked, for fogs
 
@@ -50,6 +51,7 @@ class Enroller(Protocol):
     def enrol(self, secret: str, request: bytes) -> Chain: ...
     def renew(self, identity: Identity, certificate: bytes, request: bytes) -> Chain: ...
     def renew_site(self, identity: Identity, request: bytes) -> Chain: ...
+    def certify_below(self, identity: Identity, name: str, under: str, request: bytes) -> Chain: ...
     def recover(self, certificate: bytes, request: bytes) -> Chain: ...
     def revoked(self, identity: Identity) -> list[str]: ...
 
@@ -116,6 +118,11 @@ def enrolment_app(enroller: Enroller, in_force: InForce) -> web.Application:
         (identity, _), csr = _client(request), await _request(request)
         return _certificates(await asyncio.to_thread(enroller.renew_site, identity, csr))
 
+    async def certify_below(request: web.Request) -> web.Response:
+        (identity, _), csr = _client(request), await _request(request)
+        name, under = request.query.get("name", ""), request.query.get("under", "")
+        return _certificates(await asyncio.to_thread(enroller.certify_below, identity, name, under, csr))
+
     async def recover(request: web.Request) -> web.Response:
         body = _recovery(await _body(request))
         return _certificates(await asyncio.to_thread(enroller.recover, body.certificate, body.request))
@@ -129,6 +136,7 @@ def enrolment_app(enroller: Enroller, in_force: InForce) -> web.Application:
     app.router.add_post("/.well-known/est/simpleenroll", enrol)
     app.router.add_post("/.well-known/est/simplereenroll", renew)
     app.router.add_post("/.well-known/est/site/simplereenroll", renew_site)
+    app.router.add_post("/v1/sites/below", certify_below)
     app.router.add_post("/v1/recover", recover)
     return app
 

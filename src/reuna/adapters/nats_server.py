@@ -1,6 +1,7 @@
 """Our own `nats-server`: found, configured, kept running.
 
-    site     account SITE ── gateway and edges, stream EVENTS, never leaves the site
+    site     account SITE ── gateway and edges, stream EVENTS, and the leaf links of fogs under this one;
+             what is in it never leaves the site
     machines account MACHINES ─ what machines of the site say by MQTT, where the fog's settings let them
     border   account OUT ─── the fog's egress alone; the leaf link binds this account
     hub      account FLEET ─ the cloud, stream EVENTS, and each fog's leaf link
@@ -179,10 +180,11 @@ class HubConfig:
 
 @dataclass(frozen=True)
 class LeafConfig:
-    """A fog's server. ``hub`` is the cloud's leaf listener, ``host:port``; None for a lone site.
+    """A fog's server. ``hub`` is the parent's leaf listener, ``host:port``; None for a lone site.
 
-    ``tls`` is the gateway's pair, shown to the edges; ``uplink`` the fog's, shown to the hub. ``machines``
-    of the site come by MQTT, in an account of their own.
+    ``tls`` is the gateway's pair, shown to the children; ``uplink`` the fog's, shown to the hub. ``fogs``
+    under this one reach ``leaf_port``, which is 0 where there can be none; ``over`` is the fog that this one
+    stands under, '' for the cloud. ``machines`` of the site come by MQTT, in an account of their own.
     """
 
     fleet: str
@@ -196,31 +198,49 @@ class LeafConfig:
     store_mib: int = 256
     memory_mib: int = 64
     machines: MqttListener | None = None
+    fogs: tuple[str, ...] = ()
+    leaf_port: int = 0
+    over: str = ""
 
     @property
     def ports(self) -> tuple[int, ...]:
-        return (self.port, *((self.machines.port,) if self.machines else ()))
+        leaf = (self.leaf_port,) if self.leaf_port else ()
+        return (self.port, *leaf, *((self.machines.port,) if self.machines else ()))
 
     def text(self, folder: Path) -> str:
         """The configuration file's text; the server keeps its state in ``folder``."""
-        _check_names(self.fleet, self.name, self.edges)
+        _check_names(self.fleet, self.name, (*self.edges, *self.fogs))
         gateway = Identity(self.fleet, "gateway", self.name, self.name)
-        inside = [_user(gateway, parent_rights(self.name), "STANDARD")]
+        keeps = keeper_rights if self.leaf_port else parent_rights
+        inside = [_user(gateway, keeps(self.name), "STANDARD")]
         inside += [_child(self.fleet, "edge", edge, "STANDARD", self.name) for edge in self.edges]
-        egress = _child(self.fleet, "fog", self.name, "STANDARD")
+        inside += [_child(self.fleet, "fog", fog, "LEAFNODE", self.name) for fog in self.fogs]
+        egress = _child(self.fleet, "fog", self.name, "STANDARD", self.over)
         return "\n".join(
             (
                 *_general(self, folder),
-                *self._remote(),
+                *self._leaves(),
                 *(listening(self.host, self.machines, self.tls) if self.machines else ()),
+                *(("system_account: SYS",) if self.leaf_port else ()),
                 "accounts {",
-                *_account("SITE", inside, jetstream=True),
+                *(_services("SITE") if self.leaf_port else ()),
+                *_account("SITE", inside, jetstream=True, imports=_KEEPER if self.leaf_port else ()),
                 *_account("OUT", [egress], jetstream=False),
                 *(account(self.machines) if self.machines else ()),
                 "}",
                 "",
             )
         )
+
+    def _leaves(self) -> Iterable[str]:
+        """The link outwards, and where fogs under this one link to."""
+        inner = (*self._listener(), *self._remote())
+        return ("leafnodes {", *inner, "}") if inner else ()
+
+    def _listener(self) -> Iterable[str]:
+        if not self.leaf_port:
+            return ()
+        return (f"  listen: {_quoted(f'{self.host}:{self.leaf_port}')}", *_tls(self.tls))
 
     def _remote(self) -> Iterable[str]:
         """The link outwards. Subjects of ours are held by two allow lists: OUT's only user here and
@@ -229,7 +249,6 @@ class LeafConfig:
         if self.hub is None or self.uplink is None:
             return ()
         return (
-            "leafnodes {",
             '  reconnect: "200ms"',
             "  remotes: [ {",
             f"    url: {_quoted(f'tls://{self.hub}')}",
@@ -238,7 +257,6 @@ class LeafConfig:
             f"    deny_imports: {_SERVICES}",
             *_tls(self.uplink, verify_and_map=False),
             "  } ]",
-            "}",
         )
 
 

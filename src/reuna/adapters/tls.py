@@ -22,7 +22,7 @@ from reuna.core.subjects import is_name
 log = logging.getLogger("reuna.tls")
 Flaw = Callable[[bytes], str]
 PATIENCE = 4  #: pieces that a refused peer may still send before it is cut
-OF_A_SITE = ("gateway", "edge")  #: roles that a site's own authority may certify
+OF_A_SITE = ("gateway", "edge", "fog")  #: roles that a site's own authority may certify
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from reuna.core.errors import SettingsError
 from reuna.fleet.ending import until_done
 
 SettingsFile = Annotated[Path, typer.Option("--settings", help="The place's settings file (TOML).")]
@@ -40,15 +41,28 @@ def up(
         Path | None,
         typer.Option("--data", help="Make the fleet first: one edge per sub-folder of this folder."),
     ] = None,
+    under: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--under",
+            metavar="FOG=OVER",
+            help="Place a fog of the new fleet under another one, or a new one.",
+        ),
+    ] = None,
 ) -> None:
     """Run every place of a small fleet and keep them running until Ctrl-C."""
     from reuna.fleet.data import find_nodes, spread
-    from reuna.fleet.layout import make_fleet, open_fleet
+    from reuna.fleet.layout import make_fleet, open_fleet, placed
     from reuna.fleet.place import say_what_happens
     from reuna.fleet.supervise import keep_up
 
+    if under and (data is None or fleet.exists()):
+        raise SettingsError(
+            "--under is for a fleet that is made now", "Give --data, and a fleet.toml that is not there yet."
+        )
     if data is not None and not fleet.exists():
-        make_fleet(fleet.absolute().parent, "local", spread(find_nodes(data)))
+        fogs, above = placed(spread(find_nodes(data)), under or [])
+        make_fleet(fleet.absolute().parent, "local", fogs, above=above)
     opened = open_fleet(fleet)
     say_what_happens("up")
     typer.echo(f"fleet {opened.name}: {len(opened.places)} places; Ctrl-C stops them all", err=True)

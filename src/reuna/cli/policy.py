@@ -36,6 +36,9 @@ def init(
     site: Annotated[str, typer.Option("--site", help="Name of the site.")],
     fleet: Annotated[str, typer.Option("--fleet", help="Name of the fleet.")] = "fleet",
     fog: Annotated[str, typer.Option("--fog", help="Name of the site's fog; the site's without it.")] = "",
+    over: Annotated[
+        str, typer.Option("--over", help="The fog that the site's fog stands under; the cloud without it.")
+    ] = "",
     signer: Annotated[
         list[str] | None,
         typer.Option(
@@ -71,7 +74,8 @@ def init(
         raise SettingsError("a signer is named twice", "Give each officer a name of their own.")
     today = datetime.fromtimestamp(time.time(), UTC).date()
     given = _template(template, trusted(source, root, seen, node)) if template else ""
-    text = starter(preset, site, today, fleet=fleet, fog=fog, signers=signers, days=days, template=given)
+    asked: dict[str, Any] = {"fleet": fleet, "fog": fog, "over": over, "signers": signers, "days": days}
+    text = starter(preset, site, today, **asked, template=given)
     out.parent.mkdir(parents=True, exist_ok=True)
     replace_file(out, text.encode(), 0o644)
     typer.echo(f"{out.absolute()}: read it, or have it read to you with `reuna policy explain {out}`")

@@ -81,16 +81,19 @@ def invite(
     name: Annotated[
         str, typer.Argument(metavar="SITE", help="At the cloud a new site; at a fog a new edge of it.")
     ],
+    fog: Annotated[
+        bool, typer.Option("--fog", help="At a fog: for a fog under it, not for an edge.")
+    ] = False,
     edges: Annotated[
-        int, typer.Option("--edges", min=0, help="At the cloud: how many edges the site may have; 0: any.")
+        int, typer.Option("--edges", min=0, help="For a fog: how many edges its site may have; 0: any.")
     ] = 0,
     expires: Expires = "24h",
     settings: SettingsFile = None,
     json: Json = False,
 ) -> None:
-    """Print a token with which one machine can join once: at the cloud a fog, at a fog an edge."""
+    """Print a token with which one machine can join once: at the cloud a fog, at a fog an edge or a fog."""
     now, life_s = time.time(), seconds(expires)
-    token = _desk(settings).invite(name, now, life_s, edges)
+    token = _desk(settings).invite(name, now, life_s, edges, fog=fog)
     _print_token(token, now + life_s, json)
 
 
@@ -125,7 +128,7 @@ def list_nodes(settings: SettingsFile = None, json: Json = False) -> None:
         as_json(found)
         return
     for row in found:
-        if row["role"] != desk.role:
+        if not desk.hears(row):
             heard = f"of {row['site']}, which hears it" if row["site"] else "comes by the API"
         else:
             heard = "heard never" if row["heard"] is None else f"heard {now - row['heard']:.0f} s ago"
@@ -221,8 +224,9 @@ def _token(word: str, file: Path | None) -> str:
 
 def init_command(node: Joined) -> str:
     """What begins the policy of a new node's site."""
+    over = f"--over {node.over} " if node.over else ""
     return (
-        f"reuna policy init --preset company --site {node.site} --fog {node.site} --fleet {node.fleet} "
+        f"reuna policy init --preset company --site {node.site} --fog {node.site} {over}--fleet {node.fleet} "
         "--signer NAME=KEY"
     )
 

@@ -115,7 +115,8 @@ class Checks:
         plans = planning.plans(spec, 1, 1, "check", spec.model, None)
         older = self._planner.older(plans)
         asked = {fog: data for fog, data in plans.items() if fog not in older}
-        known = tuple(Member(edge, absent=train.OLDER) for fog in older for edge in spec.fogs[fog])
+        old = [edge for fog in older for edge in decode_plan(plans[fog]).cohort]
+        known = tuple(Member(edge, absent=train.OLDER) for edge in old)
         if not asked:
             return tuple(sorted(known, key=lambda member: member.node))
         plan = decode_plan(next(iter(asked.values())))

@@ -34,7 +34,7 @@ from reuna.cloud import release
 from reuna.cloud.builds import Builds
 from reuna.cloud.check import Checks
 from reuna.cloud.files import ALARMS, AUDIT, EVENTS, HEADS, PEOPLE, TRIGGERS
-from reuna.cloud.hearing import OWN_WORDS, edges_told, take_event, take_hello
+from reuna.cloud.hearing import OWN_WORDS, edges_told, over_told, take_event, take_hello
 from reuna.cloud.holdings import Holdings
 from reuna.cloud.monitor import Monitor
 from reuna.cloud.plan import Planner
@@ -62,6 +62,7 @@ from reuna.core.errors import (
 from reuna.core.foreign import UNREADABLE
 from reuna.core.ports import Blob, Blobs, Clock, Journal, Offload
 from reuna.core.records import Event, RunSpec, Setting
+from reuna.core.tree import top_of
 from reuna.core.trigger import Trigger
 from reuna.exchange.admission import Admission
 from reuna.exchange.door import Door
@@ -72,7 +73,7 @@ from reuna.exchange.room import SERVER_AWAY, STORE, tell_durability, when_there_
 from reuna.exchange.storage import blobs_of, server_of, tables_of
 from reuna.exchange.stored import keep_stored
 from reuna.loop.plan import Built, check_built, check_retry, check_spec, retry
-from reuna.trust.enrolment import Invite, shape
+from reuna.trust.enrolment import Invite, fogs_over, shape
 from reuna.trust.oidc import read_rules
 from reuna.trust.people import FOUR_EYES
 from reuna.wire import digest_bytes
@@ -110,8 +111,10 @@ class Coordinator:
         self._events = events
         self.host = host
         self.present: dict[str, float] = {}
-        self.below = edges_told(events)  #: fog -> the edges it last told of
+        self.below = edges_told(events)  #: fog -> the edges and fogs directly under it that it last told of
+        self.above = over_told(self.below)  #: fog -> the fog over it, as they told
         self.sites: dict[str, str] = {}  #: edge -> the fog under which a run has it
+        self.placed: dict[str, str] = {}  #: fog -> the fog under which a run has it
         self.checks: Checks | None = None  #: once the cloud can ask its fogs
         self._gates: dict[str, dict[str, Any]] = {}  #: run that is done -> what its gates said
 
@@ -274,6 +277,19 @@ class Coordinator:
         fogs: Mapping[str, Sequence[str]] = self.fleet()["fogs"]
         return {fog: tuple(edges) for fog, edges in fogs.items()}
 
+    def over(self) -> dict[str, str]:
+        """The fleet of now: fog -> the fog over it, of those that stand under one."""
+        over: dict[str, str] = self.fleet()["above"]
+        return over
+
+    def is_below(self, fog: str, below: tuple[str, ...]) -> bool:
+        """Take over which children a fog has now; False when it had the same before."""
+        if self.below.get(fog) == below:
+            return False
+        self.below[fog] = below
+        self.above = over_told(self.below)
+        return True
+
     def timeline(self, run: str, after: int) -> list[dict[str, Any]]:
         """What happened in a run, from the ``after``-th event on."""
         return [msgspec.to_builtins(event) for event in self._events.read(run, after)]
@@ -283,19 +299,37 @@ class Coordinator:
         return event.what not in OWN_WORDS and self.is_of(fog, event.node, fogs)
 
     def is_of(self, fog: str, node: str, fogs: Collection[str]) -> bool:
-        """Whether a fog may speak of a node: itself, or an edge that no run has under another fog."""
+        """Whether a fog may speak of a node: itself, or one that no run has under another fog.
+
+        ``fogs``: those directly under the cloud, one of which it is.
+        """
         others = {self._name, *fogs} - {fog}
-        return node not in others and self.sites.get(node, fog) == fog
+        known = node in self.sites or node in self.placed
+        return node not in others and (not known or top_of(node, self.sites, self.placed) == fog)
+
+    def is_fog(self, fog: str, node: str) -> bool:
+        """Whether a node that a fog directly under the cloud speaks of is itself, or a fog under it."""
+        if node == fog:
+            return True
+        over = self.above if node in self.above else fogs_over(self._admission.register.nodes(), self.below)
+        return node in over and top_of(node, {}, over) == fog
+
+    def runs_over(self, spec: RunSpec) -> None:
+        """A run has its nodes where it says."""
+        self.sites.update({edge: fog for fog, edges in spec.fogs.items() for edge in edges})
+        self.placed = {fog: over for fog, over in self.placed.items() if fog not in spec.fogs} | spec.above
 
     def nodes(self) -> dict[str, float]:
         """Nodes heard of and when, seconds since the epoch."""
         return dict(self.present)
 
     def fleet(self) -> dict[str, Any]:
-        """The fleet's name, its fogs and the edges of each, as they are now."""
-        known = self._admission.register.nodes()
-        told = {fog: edges for fog, edges in self.below.items() if fog in self._admission.names}
-        return {"fleet": self._admission.fleet, "fogs": shape(known, told, SystemClock().now())}
+        """The fleet's name, its fogs, the edges of each and which fog stands under which, as they are now."""
+        known, names = self._admission.register.nodes(), self._admission.names
+        told = {fog: below for fog, below in self.below.items() if top_of(fog, {}, self.above) in names}
+        fogs = shape(known, told, SystemClock().now())
+        over = {fog: above for fog, above in fogs_over(known, told).items() if fog in fogs}
+        return {"fleet": self._admission.fleet, "fogs": fogs, "above": over}
 
     async def releases(self, after: int, wait_s: float) -> dict[str, Any]:
         """What nodes may take and which hold it, see `Holdings.answer`; the fleet beside it."""
@@ -382,7 +416,7 @@ async def _run(settings: Mapping[str, Any], changes: Changes, stack: AsyncExitSt
         name, blobs, events, host, door.admission, holdings, Builds(folder / "builds", clock)
     )
     metadata, announce_s = signing.repository.file, settings["announce_s"]
-    intake = Intake(name, blobs, spool, None, announce_s, 1.25, metadata=metadata, released=stock.get)
+    intake = Intake(name, blobs, spool, None, announce_s, metadata=metadata, released=stock.get)
     planner = Planner(bus, intake, signing.seal)
     conductor = Conductor(name, planner, intake, blobs, clock, ThreadOffload(), coordinator.report)
     _take_up(
@@ -401,7 +435,7 @@ async def _run(settings: Mapping[str, Any], changes: Changes, stack: AsyncExitSt
         settings["listen.freight_port"],
         serving,
         admit=door.admission.admit,
-        witness=_witness(settings, signing, door.register, events, stack),
+        witness=_witness(settings, signing, door.register, events, stack, coordinator),
     )
     stack.push_async_callback(server.stop)
     await bus.follow("event.>", "cloud", partial(take_event, coordinator, door.admission, events))
@@ -513,6 +547,7 @@ def _witness(
     register: Register,
     events: EventLog,
     stack: AsyncExitStack,
+    coordinator: Coordinator,
 ) -> CloudWitness:
     """Countersigns the heads of the nodes' ledgers; a rewritten one is an alarm and an event."""
     clock, store = SystemClock(), HeadStore(tables_of(settings, HEADS))
@@ -530,7 +565,17 @@ def _witness(
         node = register.node(name)
         return node is not None and node.revoked is not None
 
-    return CloudWitness(settings["fleet"], root, store, signing.key, revoked, alarm, clock, ThreadOffload())
+    return CloudWitness(
+        settings["fleet"],
+        root,
+        store,
+        signing.key,
+        revoked,
+        alarm,
+        clock,
+        ThreadOffload(),
+        coordinator.is_fog,
+    )
 
 
 def _take_up(
@@ -559,7 +604,7 @@ def _take_up(
 
 async def _body(coordinator: Coordinator, conductor: Conductor, journal: Journal, text: str) -> Outcome:
     spec = msgspec.json.decode(text, type=RunSpec)
-    coordinator.sites.update({edge: fog for fog, edges in spec.fogs.items() for edge in edges})
+    coordinator.runs_over(spec)
     began = SystemClock().now()
     try:
         outcome = await conductor.body(journal, spec)

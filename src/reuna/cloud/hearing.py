@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -46,7 +46,7 @@ async def take_event(
         event = decode(Event, data)
         if not coordinator.may_tell(fog, event, admission.names):
             raise BadMessage(f"{event.what!r:.40} of {event.node!r:.80} is not its to tell")
-        if event.node == fog:  # a fog speaks of its own site
+        if event.what in ("node", "alarm") and coordinator.is_fog(fog, event.node):  # it speaks of its site
             keep = partial(ThreadOffload(), lambda: learn(admission.register, event))
             await when_there_is_room(keep, SystemClock(), log, waits=STORE)
         last = event.what in LAST
@@ -101,25 +101,41 @@ async def take_hello(
         return
     if not admission.hear(subject, hello):
         return
-    names = [
-        each for each in (hello.node, *hello.children) if coordinator.is_of(hello.node, each, admission.names)
-    ]
-    for node in names:
-        coordinator.present[node] = SystemClock().now()
-    below = tuple(names[1:])
-    if coordinator.below.get(hello.node) != below:
-        coordinator.below[hello.node] = below
-        keep = partial(ThreadOffload(), lambda: events.keep_last(edges_event(hello.node, below)))
-        await when_there_is_room(keep, SystemClock(), log, waits=STORE)
+    for fog, below in told_by(coordinator, admission, hello).items():
+        for node in (fog, *below):
+            coordinator.present[node] = SystemClock().now()
+        if coordinator.is_below(fog, below):
+            keep = partial(ThreadOffload(), partial(events.keep_last, edges_event(fog, below)))
+            await when_there_is_room(keep, SystemClock(), log, waits=STORE)
     await planner.on_hello(hello)
     await news.on_hello(hello)
 
 
-def edges_event(fog: str, edges: Sequence[str]) -> Event:
-    """The edges that a fog tells of, to be known after a restart before it tells again."""
-    return Event(fog, "", 0, SystemClock().now(), EDGES, fields=dict.fromkeys(edges, True))
+def told_by(coordinator: Coordinator, admission: Admission, hello: Hello) -> dict[str, tuple[str, ...]]:
+    """A fog, and the fogs under it, each with the children that are its own to tell of.
+
+    A fog that it told of before and does not now has none.
+    """
+
+    def own(nodes: Sequence[str]) -> tuple[str, ...]:
+        return tuple(each for each in nodes if coordinator.is_of(hello.node, each, admission.names))
+
+    fogs = {fog: own(below) for fog, below in hello.fogs.items() if own((fog,))}
+    found = {hello.node: own(hello.children), **fogs}
+    before = {fog for fog in coordinator.above if coordinator.is_fog(hello.node, fog)}
+    return {**found, **dict.fromkeys(before - found.keys(), ())}
+
+
+def over_told(below: Mapping[str, Sequence[str]]) -> dict[str, str]:
+    """The fogs over fogs, of what fogs told of their children."""
+    return {child: fog for fog, children in below.items() for child in children if child in below}
+
+
+def edges_event(fog: str, below: Sequence[str]) -> Event:
+    """The children that a fog tells of, to be known after a restart before it tells again."""
+    return Event(fog, "", 0, SystemClock().now(), EDGES, fields=dict.fromkeys(below, True))
 
 
 def edges_told(events: EventLog) -> dict[str, tuple[str, ...]]:
-    """Fog -> the edges that it last told of, also before a restart."""
+    """Fog -> the children that it last told of, also before a restart."""
     return {event.node: tuple(event.fields) for _, event in events.last(EDGES)}

@@ -239,7 +239,8 @@ class Conductor:
                 await self._offload(partial(self._close, spec, plan))
             rows, own = self._intake.rows(), self._intake.closing_row()
             await self._tell_refused(spec, plan, rows if own is None else [*rows, own])
-            return plan, [*rows, *(_of_older(plan, fog, spec.fogs[fog]) for fog in sorted(older))], closed
+            silent = [_of_older(plan, fog, decode_plan(asked[fog]).cohort) for fog in sorted(older)]
+            return plan, [*rows, *silent], closed
 
     async def _tell_refused(self, spec: RunSpec, plan: Plan, rows: list[Contribution]) -> None:
         """Note what fogs and cloud refused, each under ``place/sender/reason``."""

@@ -43,6 +43,9 @@ class World(Protocol):
     def fogs(self) -> Fogs:
         """The fleet of now."""
 
+    def over(self) -> Mapping[str, str]:
+        """Its fogs under other fogs, and which."""
+
     def alarms(self) -> tuple[monitor.Alarm, ...]: ...
     async def told(self, project: str) -> Mapping[str, Watched]:
         """What each node told last of its watch over a project."""
@@ -188,7 +191,8 @@ class Triggers:
         after = replace(each, state=found.state)
         if found.stands == "begins":
             at = (latest(trigger, now) or now) if trigger.on == "clock" else now
-            spec = replace(by_itself(each.spec, run_name(trigger, at), fogs), why=found.why)
+            own = by_itself(each.spec, run_name(trigger, at), fogs, self._world.over())
+            spec = replace(own, why=found.why)
             after = replace(
                 after,
                 state=replace(found.state, run=spec.run, proposal=""),

@@ -8,6 +8,7 @@ it gets no countersignature, and its node an alarm.
 from __future__ import annotations
 
 import logging
+import operator
 import threading
 from collections.abc import Callable
 
@@ -44,7 +45,9 @@ class CloudWitness:
         alarm: Alarm,
         clock: Clock,
         offload: Offload,
+        is_fog: Callable[[str, str], bool] = operator.eq,
     ) -> None:
+        """``is_fog``: whether a place that a fog shows a head of is itself, or a fog under it."""
         self._fleet = fleet
         self._root = root
         self._store = store
@@ -53,6 +56,7 @@ class CloudWitness:
         self._alarm = alarm
         self._clock = clock
         self._offload = offload
+        self._is_fog = is_fog
         self._lock = threading.Lock()
 
     async def countersign(self, peer: str, shown: ShownHead) -> bytes:
@@ -62,7 +66,8 @@ class CloudWitness:
     def _countersign(self, peer: str, shown: ShownHead) -> bytes:
         now = self._clock.now()
         identity = prover(shown, self._fleet, self._root, now)
-        if peer != (identity.site or identity.name) or identity.role not in {"fog", "edge"}:
+        place = identity.site if identity.role == "edge" else identity.name
+        if not self._is_fog(peer, place) or identity.role not in {"fog", "edge"}:
             raise Refused("identity", f"{peer} shows a head of {identity.uri}, which is not of its site")
         if self._revoked(identity.name):
             raise Refused("identity", f"{peer} shows a head of {identity.uri}, which was revoked")

@@ -87,6 +87,8 @@ class Plan(msgspec.Struct, frozen=True, omit_defaults=True):
     ``encoding``: None for plain integers. ``carried``: for each edge the last round in which it counted,
     with error feedback; what it did not send then is what it adds now. ``base`` and ``step``: the model of
     the round before, and the difference to it as a blob of ``step_size`` bytes, '' when there is none.
+    ``tree``: the fogs at and under the addressee with their children (`reuna.core.tree`), empty where all of
+    the cohort stands under the addressee itself.
     """
 
     run: str
@@ -114,6 +116,7 @@ class Plan(msgspec.Struct, frozen=True, omit_defaults=True):
     base: str = ""
     step: str = ""
     step_size: int = 0
+    tree: dict[str, tuple[str, ...]] = {}
 
     @property
     def key(self) -> tuple[str, int, int]:
@@ -157,7 +160,8 @@ class Rehearsal(msgspec.Struct, frozen=True):
 class RunSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     """What a person asks for: one training run over a fleet.
 
-    ``fogs`` maps each fog to its edges; ``quorum`` is the fraction of all edges a round needs;
+    ``fogs`` maps each fog to the edges directly under it; ``above`` names the fog over each fog that does
+    not stand directly under the cloud; ``quorum`` is the fraction of all edges a round needs;
     ``settings`` go to strategy and learner alike; ``local`` asks each node for its local-only
     baseline as well. ``build``: the SHA-256 of the build it was begun from, which the cloud keeps;
     ``retries``: the run of which it is another try, with the same of everything else. ``why``: what made
@@ -189,6 +193,7 @@ class RunSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     retries: str = ""
     why: str = ""
     encoding: Encoding | None = None
+    above: dict[str, str] = {}
 
 
 class KeptBuild(msgspec.Struct, frozen=True):
@@ -312,7 +317,8 @@ class Hello(msgspec.Struct, frozen=True, omit_defaults=True):
     """A node says that it is there and asks for the current plan.
 
     It speaks the protocols ``oldest`` to ``protocol`` (`reuna.wire`). Who does not say so speaks 1.
-    ``every_s``: when it will say so again, 0 for who does not tell.
+    ``every_s``: when it will say so again, 0 for who does not tell. ``fogs``: of each fog under the node
+    the children that it last told of; such a fog is a child of the node or of another of them.
     """
 
     node: str
@@ -322,6 +328,7 @@ class Hello(msgspec.Struct, frozen=True, omit_defaults=True):
     protocol: Protocol = 1
     oldest: Protocol = 1
     every_s: Annotated[float, msgspec.Meta(ge=0.0, le=3600.0)] = 0.0
+    fogs: dict[str, tuple[str, ...]] = {}
 
 
 class News(msgspec.Struct, frozen=True):

@@ -37,7 +37,8 @@ IN_FORCE_S = 10.0  #: how long a machine that enrols is kept until the servers k
 class Admission:
     """The names of one parent's children; `admit` is asked about each request.
 
-    ``role`` and ``site`` are of those children; ``above`` a file of names revoked by the parent.
+    ``role`` and ``site`` are of those children; at a fog there may be ``fogs`` beside its edges.
+    ``above``: a file of names revoked by the parent.
     """
 
     def __init__(
@@ -49,9 +50,12 @@ class Admission:
         listed: Collection[str],
         clock: Clock,
         above: Path | None = None,
+        fogs: Collection[str] = (),
     ) -> None:
         self.fleet = fleet
         self.listed = frozenset(listed)
+        self.listed_fogs = frozenset(fogs)
+        self._fogs = self.listed_fogs  #: names that are those of fogs, at a fog
         self.register = register
         self._of = (fleet, role, site)
         self._clock = clock
@@ -67,10 +71,32 @@ class Admission:
 
     def now_admitted(self) -> frozenset[str]:
         """Names admitted at this moment, from what is written down."""
-        now, role = self._clock.now(), self._of[1]
-        known = {node.name: node.state(now) for node in self.register.nodes() if node.role in {role, ""}}
+        now, listed = self._clock.now(), self.listed | self.listed_fogs
+        own = [node for node in self.register.nodes() if self._is_child(node)]
+        known = {node.name: node.state(now) for node in own}
         active = {name for name, state in known.items() if state == "active"}
-        return (self.listed - known.keys() | active) - _names_in(self._above) - self.register.held()
+        self._fogs = self.listed_fogs | {node.name for node in own if node.role == "fog"}
+        return (listed - known.keys() | active) - _names_in(self._above) - self.register.held()
+
+    def _is_child(self, node: Node) -> bool:
+        """Whether a node speaks here. The cloud also knows fogs that stand under other fogs."""
+        role, site = self._of[1:]
+        if node.role == "fog" and not site:
+            return role == "fog" and node.site in {node.name, ""}
+        return node.role in {role, ""} or (node.role == "fog" and bool(site))
+
+    def revoked_above(self) -> frozenset[str]:
+        """Names that were revoked further up."""
+        return _names_in(self._above)
+
+    @property
+    def fogs(self) -> frozenset[str]:
+        """Those of the children that are fogs, at a fog."""
+        return self._fogs & self.names
+
+    def is_fog(self, name: str) -> bool:
+        """Whether a child of that name is a fog under this one."""
+        return name in self._fogs
 
     def take_over(self, names: frozenset[str]) -> None:
         """``names`` are admitted from now on."""
@@ -92,7 +118,7 @@ class Admission:
     def identity(self, name: str) -> Identity:
         """Who a child of that name is."""
         fleet, role, site = self._of
-        return Identity(fleet, role, name, site)
+        return Identity(fleet, "fog" if self.is_fog(name) else role, name, site)
 
     def admit(self, peercert: Mapping[str, Any]) -> Identity:
         """Who asks, when it may. Raises `PermissionDenied`, or `ConnectionResetError` when the
@@ -226,10 +252,10 @@ def node_fields(node: Node) -> dict[str, Setting]:
 
 
 def read_node(site: str, fields: Mapping[str, Setting]) -> Node:
-    """The edge that a fog told of. Raises `BadMessage`."""
+    """The edge, or the fog under it, that a fog told of. Raises `BadMessage`."""
     _check_finite(f"a node of {site}", fields)
-    ended = fields.get("revoked")
-    values = {**fields, "revoked": None if ended == -1.0 else ended, "role": "edge", "site": site}
+    ended, role = fields.get("revoked"), "fog" if fields.get("role") == "fog" else "edge"
+    values = {**fields, "revoked": None if ended == -1.0 else ended, "role": role, "site": site}
     try:
         return msgspec.convert(values, Node)
     except msgspec.ValidationError as error:

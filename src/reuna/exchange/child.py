@@ -147,6 +147,9 @@ class EgressProcess:
     async def countersign(self, shown: ShownHead) -> bytes:
         return await self._again(lambda link: link.countersign(shown))
 
+    async def certify(self, name: str, under: str, request: bytes) -> Sequence[bytes]:
+        return await self._again(lambda link: link.certify(name, under, request))
+
     async def deliver(self, sink: str, number: int, outcomes: Sequence[Outcome]) -> bool:
         return await self._again(lambda link: link.deliver(sink, number, outcomes))
 

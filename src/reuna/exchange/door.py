@@ -20,7 +20,7 @@ from reuna.adapters.enrol_server import Chain, serve_enrolment
 from reuna.adapters.tls import reload_context, server_context
 from reuna.exchange import renewal
 from reuna.exchange.admission import Admission, OnNames, watch
-from reuna.exchange.enrolment import Enrolment
+from reuna.exchange.enrolment import AskAbove, Enrolment
 from reuna.exchange.parent import open_authority, open_register, terms_of
 from reuna.trust.enrolment import DAY, Invite
 
@@ -29,7 +29,7 @@ Files = tuple[Path, Path, Path]  #: certificate, key, root
 
 
 class Door:
-    """``role`` is of the children: ``fog`` at the cloud, ``edge`` at a fog.
+    """``role`` is of the children: ``fog`` at the cloud, ``edge`` at a fog, which may have fogs too.
 
     ``tell`` gives what an invited machine needs to know to make its settings.
     """
@@ -37,6 +37,7 @@ class Door:
     def __init__(
         self, settings: Mapping[str, Any], role: str, folder: Path, tell: Callable[[Invite], dict[str, Any]]
     ) -> None:
+        self.ask_above: AskAbove | None = None  #: set where fogs may stand under this place
         self._settings = settings
         self._tell = tell
         self._role = role
@@ -49,6 +50,7 @@ class Door:
             listed=settings[f"{role}s"],
             clock=SystemClock(),
             above=folder / "revoked.json",
+            fogs=settings["fogs"] if role == "edge" else (),
         )
 
     async def keep(
@@ -108,6 +110,9 @@ class Door:
             self.register,
             terms_of(self._settings, self._role),
             self._tell,
-            lambda: self.admission.listed,
+            lambda: self.admission.listed | self.admission.listed_fogs,
             SystemClock(),
+            lambda: self.admission.listed_fogs,
+            self.admission.revoked_above,
+            self.ask_above,
         )

@@ -198,11 +198,11 @@ class Egress:
         return await self.in_time(lambda: self._flows.approved(work, unsigned))
 
     async def rehearse(self, plan_bytes: bytes, samples: int) -> Rehearsal:
-        """See `Link.rehearse`. Who is no edge of the plan's cohort sums up those who are."""
+        """See `Link.rehearse`. Who is no edge of the plan's cohort sums up those under it."""
         plan = decode_plan(plan_bytes)
         unsigned = await self._unsigned(plan.bundle)
-        is_sum = self.name not in plan.cohort
-        asked = ahead(plan, self._parent, self._clock.now(), self._among, samples, unsigned, is_sum)
+        now = self._clock.now()
+        asked = ahead(plan, self.name, self._parent, now, self._among, samples, unsigned)
         return await self._offload(lambda: self._flows.rehearse(asked))
 
     async def submit(
@@ -373,7 +373,7 @@ class Egress:
     def _made(self, plan: Plan, manifest: Contribution, body: Blob | None, level: int) -> Made:
         """How an answer that is kept came to be."""
         norm, schema = self._extent(plan, manifest, body)
-        made = made_for(plan, self._among, level, norm, schema)
+        made = made_for(plan, self.name, self._among, level, norm, schema)
         if code_had_a_part(plan, manifest.members[0]):
             return made
         return msgspec.structs.replace(made, code="", sandbox=0)
@@ -421,7 +421,7 @@ class Egress:
         counted = msgspec.structs.replace(capped, digest=body.digest, saturated=shaped.saturated)
         manifest = msgspec.structs.replace(sent, members=(counted,))
         norm = facts.norm if shaped.is_plain else shaped.norm
-        return manifest, body, made_for(plan, self._among, level, norm, schema_of(base))
+        return manifest, body, made_for(plan, self.name, self._among, level, norm, schema_of(base))
 
     def _past(self, plan: Plan) -> Left | None:
         """What this node did not send before and adds now."""

@@ -8,6 +8,7 @@ for the next. While the line is down the newest head waits; those between need n
 from __future__ import annotations
 
 import logging
+import operator
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -81,10 +82,14 @@ class Countersigner(Protocol):
 
 
 class SiteWitness:
-    """The `Witness` of a fog: takes from each of its nodes heads of that node alone."""
+    """The `Witness` of a fog: takes from each of its edges heads of that edge alone.
 
-    def __init__(self, egress: Heads) -> None:
+    ``may_tell``: whether a child speaks of a node, as a fog under this one does of those under it.
+    """
+
+    def __init__(self, egress: Heads, may_tell: Callable[[str, str], bool] = operator.eq) -> None:
         self._egress = egress
+        self._may_tell = may_tell
 
     async def countersign(self, peer: str, shown: ShownHead) -> bytes:
         """See `reuna.core.ports.Witness`. The cloud judges the signatures."""
@@ -92,7 +97,7 @@ class SiteWitness:
             head = read_head(shown.head)
         except Untrusted as error:
             raise Refused(error.reason, error.message) from error
-        if head.node != peer:
+        if not self._may_tell(peer, head.node):
             raise Refused("identity", f"{peer} shows a head of the ledger of {head.node!r:.80}")
         return await self._egress.countersign(shown)
 

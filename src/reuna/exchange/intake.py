@@ -20,7 +20,8 @@ from reuna.adapters.receiver import SpoolReceiver, receipt_of
 from reuna.core.errors import BlobNotFound, Refused
 from reuna.core.ports import Blob, Blobs, Receiver, Spool
 from reuna.core.records import Contribution, Plan, Receipt, Refusals
-from reuna.exchange.bodies import check_body, integers, open_body, open_each
+from reuna.core.tree import patience
+from reuna.exchange.bodies import Between, check_body, lot_by_lot, open_body, open_each
 from reuna.learn.distances import Read
 from reuna.learn.grid import Ints
 from reuna.learn.sums import Part, fold
@@ -69,7 +70,6 @@ class Intake:
         spool: Spool,
         fetch: Fetch | None = None,
         announce_s: float = 1.0,
-        patience: float = 1.0,
         metadata: Metadata = _no_metadata,
         released: Released = _no_release,
     ) -> None:
@@ -80,7 +80,7 @@ class Intake:
         self._told: Refusals = {}  #: those that stand in rows that closed a round
         self._fetch = fetch
         self._announce_s = announce_s
-        self._patience = patience
+        self._patience = 1.0  #: in deadlines of the open round
         self.metadata = metadata
         self._released = released
         self._asked: dict[str, Asked] = {}
@@ -98,6 +98,8 @@ class Intake:
         """Begin a round: what each child is asked. True when it was closed before a restart."""
         shared = {data: Asked(data) for data in set(asked.values())}
         self._asked = {child: shared[data] for child, data in asked.items()}
+        levels = max(train.levels(each.plan, [child]) for child, each in self._asked.items())
+        self._patience = patience(levels)
         self._rows = {row.sender: row for row in self.spool.rows(*self._plan().key)}
         self._since = asyncio.get_running_loop().time()
         self._closed = self.closing_row() is not None
@@ -185,25 +187,17 @@ class Intake:
         return fold(read, train.parts(rows), params)
 
     def values(self, rows: list[Contribution]) -> Iterator[Ints]:
-        """Integers of the single updates of ``rows``, one update after the other, lot by lot."""
-        for part in train.parts(rows):
-            yield from integers(part.source, self.spool.body(part.source))
+        """Integers of the single updates of ``rows``, lot by lot, in the order of their nodes' names."""
+        found = self._singly(rows)
+        for node in sorted(found):
+            yield from lot_by_lot(found[node], max(row.params for row in rows))
 
     def updates(self, rows: list[Contribution]) -> tuple[Read, int]:
         """Single updates of ``rows``, in the order of their nodes' names: how to read them, and how many.
 
         A row of kind ``update`` has one, of kind ``updates`` one for each member that gave something.
         """
-        found = {
-            member.node: between
-            for row in rows
-            if row.size
-            for member, between in zip(
-                (each for each in row.members if not each.absent),
-                open_each(row, self.spool.body(row)),
-                strict=True,
-            )
-        }
+        found = self._singly(rows)
         in_order = [found[node] for node in sorted(found)]
 
         def read(start: int, count: int) -> NDArray[np.int32]:
@@ -213,6 +207,19 @@ class Intake:
             return block
 
         return read, len(found)
+
+    def _singly(self, rows: list[Contribution]) -> dict[str, Between]:
+        """Node -> how its update is read, of those that gave one."""
+        return {
+            member.node: between
+            for row in rows
+            if row.size
+            for member, between in zip(
+                (each for each in row.members if not each.absent),
+                open_each(row, self.spool.body(row)),
+                strict=True,
+            )
+        }
 
     def _plan(self) -> Plan:
         return next(iter(self._asked.values())).plan

@@ -132,8 +132,16 @@ class Advise(msgspec.Struct, tag=True):
     asked: Doubtful
 
 
+class Certify(msgspec.Struct, tag=True):
+    """The authority of the site of a fog ``name`` under ``under``: a request (PKCS #10, DER)."""
+
+    name: str
+    under: str
+    request: bytes
+
+
 SinkWord = Deliver | Warn
-Word = Emit | Say | Countersign | Tell | Advise
+Word = Emit | Say | Countersign | Tell | Advise | Certify
 Request = Fetch | Approved | Rehearse | Submit | HandOver | SinkWord | Word
 
 
@@ -155,6 +163,7 @@ class Done(msgspec.Struct, tag=True):
     stored: bool = False
     receipt: Receipt | None = None
     signed: bytes = b""
+    certificates: tuple[bytes, ...] = ()
     opinions: Opinions | None = None
     code: str = ""
     reason: str = ""
@@ -283,6 +292,10 @@ class RemoteLink:
         """See `Heads.countersign`."""
         return (await self._call(Countersign(shown))).signed
 
+    async def certify(self, name: str, under: str, request: bytes) -> Sequence[bytes]:
+        """See `Sites.certify`."""
+        return (await self._call(Certify(name, under, request))).certificates
+
     async def deliver(self, sink: str, number: int, outcomes: Sequence[Outcome]) -> bool:
         """See `Sinks.deliver`."""
         return (await self._call(Deliver(sink, number, list(outcomes)))).stored
@@ -360,6 +373,13 @@ class Fog(Protocol):
         """
 
 
+class Sites(Protocol):
+    """What in the egress asks the parent to certify the sites of fogs under this one."""
+
+    async def certify(self, name: str, under: str, request: bytes) -> Sequence[bytes]:
+        """Certificates (DER). Raises `NotAdmitted`, `Unreachable`."""
+
+
 class Figures(Protocol):
     """What in the egress shows figures of the place's processes."""
 
@@ -371,8 +391,16 @@ class LinkServer:
     """The egress's side: serves the calls of its place, several at a time. ``figures``: None shows none."""
 
     def __init__(
-        self, frames: Frames, link: Link, heads: Heads, sinks: Sinks, fog: Fog, figures: Figures | None = None
+        self,
+        frames: Frames,
+        link: Link,
+        heads: Heads,
+        sinks: Sinks,
+        fog: Fog,
+        sites: Sites,
+        figures: Figures | None = None,
     ) -> None:
+        self._sites = sites
         self._figures = figures
         self._frames = frames
         self._link = link
@@ -444,6 +472,9 @@ class LinkServer:
             if self._figures is not None:
                 self._figures.tell(request.process, request.figures)
             return Done(number)
+        if isinstance(request, Certify):
+            found = await self._sites.certify(request.name, request.under, request.request)
+            return Done(number, certificates=tuple(found))
         if isinstance(request, Advise):
             return Done(number, opinions=await self._fog.advise(request.asked))
         if isinstance(request, Emit):

@@ -43,14 +43,17 @@ class Made(msgspec.Struct, frozen=True):
     sandbox: int = 0
 
 
-def made_for(plan: Plan, among: Among, sandbox: int, norm: float | None = None, schema: str = "") -> Made:
+def made_for(
+    plan: Plan, node: str, among: Among, sandbox: int, norm: float | None = None, schema: str = ""
+) -> Made:
     """An edge's answer to a plan. A learner takes at least as many steps as epochs."""
-    return Made(plan.bundle, hiding(plan, among), steps_of(plan), norm, schema, sandbox)
+    return Made(plan.bundle, hiding(plan, node, among), steps_of(plan), norm, schema, sandbox)
 
 
-def hiding(plan: Plan, among: Among) -> Hidden:
-    """Among whom an update of the plan hides: the cohort, or where each is passed up singly, nobody."""
-    return among(plan.cohort if plan.combine == "sum" else plan.cohort[:1])
+def hiding(plan: Plan, node: str, among: Among) -> Hidden:
+    """Among whom a node's update of the plan hides: in the first sum that has it, or where each is passed up
+    singly, nobody."""
+    return among(train.together(plan, node) if plan.combine == "sum" else plan.cohort[:1])
 
 
 def steps_of(plan: Plan) -> int:
@@ -217,17 +220,18 @@ def code_had_a_part(plan: Plan, member: Member) -> bool:
     return not member.absent
 
 
-def ahead(plan: Plan, to: str, now: float, among: Among, samples: int, unsigned: str, is_sum: bool) -> Ahead:
-    """What a run like this would ask of one node, or of what adds up the updates of its site.
+def ahead(plan: Plan, node: str, to: str, now: float, among: Among, samples: int, unsigned: str) -> Ahead:
+    """What a run like this would ask of one node, or of what adds up the updates of those under it.
 
     The size of the update is the largest that the grid allows. Raises `SettingsError`, `Untrusted`.
     """
-    needs, hidden = needs_of(plan.settings), hiding(plan, among)
+    needs, hidden = needs_of(plan.settings), hiding(plan, node, among)
+    is_sum, below = node not in plan.cohort, len(train.edges_of(plan, node))
     width = update_width(plan.grid)
     if is_sum and plan.combine == "sum":
         width = sum_width(plan.grid, plan.max_weight, plan.capacity)
     elif is_sum:
-        width *= len(plan.cohort)
+        width *= below
     common = Request(
         "metric",
         to,
@@ -240,7 +244,7 @@ def ahead(plan: Plan, to: str, now: float, among: Among, samples: int, unsigned:
         samples=samples,
     )
     metric = msgspec.structs.replace(
-        common, metrics=needs.metrics, values=len(needs.metrics) * (len(plan.cohort) if is_sum else 1)
+        common, metrics=needs.metrics, values=len(needs.metrics) * (below if is_sum else 1)
     )
     update = msgspec.structs.replace(
         common,

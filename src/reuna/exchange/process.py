@@ -51,6 +51,7 @@ from reuna.exchange.room import tell_durability, when_there_is_room
 from reuna.exchange.second import SecondOpinions
 from reuna.exchange.sinks import open_gate
 from reuna.exchange.site import Site, open_site
+from reuna.exchange.sites_above import SitesAbove
 from reuna.exchange.small import keep_small
 from reuna.exchange.trust import CodeRole, TrustGuard
 
@@ -116,7 +117,15 @@ async def serve(settings: EgressSettings, sock: socket.socket) -> None:
     ]
     sinks = open_gate(settings, flows, egress.in_time)
     fog = SecondOpinions(settings.parent_identity, flows, store, SystemClock(), ThreadOffload())
-    server = LinkServer(await Frames.over(sock), egress, heads, sinks, fog, board)
+    server = LinkServer(
+        await Frames.over(sock),
+        egress,
+        heads,
+        sinks,
+        fog,
+        SitesAbove(settings.enrol, own[2], own[0], ThreadOffload()),
+        board,
+    )
     serving = asyncio.create_task(_serve_when_ready(server, guard))
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, serving.cancel)
     connecting = asyncio.create_task(bus.connected())

@@ -52,19 +52,33 @@ class Desk:
     def listed(self) -> Collection[str]:
         """Names in the settings file."""
         found: list[str] = self.settings[f"{self.role}s"]
+        return [*found, *self._listed_fogs]
+
+    @property
+    def _listed_fogs(self) -> Collection[str]:
+        """Those of them that are fogs, at a fog."""
+        found: list[str] = self.settings["fogs"] if self.role == "edge" else []
         return found
 
-    def invite(self, name: str, now: float, life_s: float, edges: int = 0, replaces: str = "") -> Token:
-        """A token for one machine. Raises `NotAdmitted`, `SettingsError`."""
+    def invite(
+        self, name: str, now: float, life_s: float, edges: int = 0, replaces: str = "", fog: bool = False
+    ) -> Token:
+        """A token for one machine; at a fog for a ``fog`` under it. Raises `NotAdmitted`, `SettingsError`."""
+        role = "fog" if fog else self.role
         with self.trail.doing("site.invite", name, replaces=replaces):
-            return self._invite(name, now, life_s, edges, replaces)
+            return self._invite(name, now, life_s, edges, replaces, role)
 
-    def _invite(self, name: str, now: float, life_s: float, edges: int, replaces: str) -> Token:
+    def _invite(self, name: str, now: float, life_s: float, edges: int, replaces: str, role: str) -> Token:
+        if role != self.role and not self.settings["listen.leaf_port"]:
+            raise SettingsError(
+                "listen.leaf_port is 0: no fog can stand under this one",
+                "Set it to a free port, then restart.",
+            )
         if not self.settings["enrol.authority"]:
             raise SettingsError(
                 "enrol.authority is empty: this place takes nobody in", "Set it, then restart."
             )
-        limit = edges if self.role == "fog" else self.settings["enrol.edges"]
+        limit = edges if role == "fog" else self.settings["enrol.edges"]
         return invite(
             self.register,
             open_authority(self.settings),
@@ -75,6 +89,7 @@ class Desk:
             limit,
             replaces,
             self.listed,
+            role,
         )
 
     def invites(self, now: float) -> list[dict[str, Any]]:
@@ -106,7 +121,12 @@ class Desk:
             for node in known
         ]
         names = {node.name for node in known}
-        rows += [_plain(name, self.role, "listed") for name in self.listed if name not in names]
+        fogs = self._listed_fogs
+        rows += [
+            _plain(name, "fog" if name in fogs else self.role, "listed")
+            for name in self.listed
+            if name not in names
+        ]
         rows += [
             {**_plain(waiting.name, waiting.role, "invited"), "expires": waiting.expires}
             for waiting in self.register.invites()
@@ -120,6 +140,12 @@ class Desk:
             if row["name"] in held and row["state"] in {"active", "listed"}:
                 row["state"] = "held"
         return sorted(rows, key=lambda row: str(row["name"]))
+
+    def hears(self, row: Mapping[str, Any]) -> bool:
+        """Whether this place hears the node itself, of what `nodes` lists."""
+        if self.role == "fog":
+            return row["role"] == "fog" and row["site"] in ("", row["name"])
+        return row["role"] in ("edge", "fog")
 
     def revoke(self, name: str, now: float, reason: str = "") -> None:
         """Refuse a node from now on, and every invitation of its name. Raises `NotAdmitted`."""
@@ -164,11 +190,13 @@ class Desk:
         """A token with which the node joins again under its new name; the old one ends with it."""
         with self.trail.doing("node.rename", old, to=new):
             node = self.register.node(old)
-            if (node is None and old not in self.listed) or (node is not None and node.role != self.role):
+            role = node.role if node is not None else "fog" if old in self._listed_fogs else self.role
+            own = role == self.role or (role == "fog" and self.role == "edge")
+            if (node is None and old not in self.listed) or not own:
                 raise NotAdmitted(
                     "unknown", f"{old} is no node here", "See the names with `reuna node list`."
                 )
-            return self._invite(new, now, life_s, 0, old)
+            return self._invite(new, now, life_s, 0, old, role)
 
 
 def _shown(invite: Invite, now: float) -> dict[str, Any]:

@@ -148,10 +148,11 @@ class Operator:
         found: dict[str, float] = self._json("/v1/nodes")
         return found
 
-    def fleet(self) -> tuple[str, dict[str, tuple[str, ...]]]:
-        """The fleet's name, and the edges of each of its fogs."""
+    def fleet(self) -> tuple[str, dict[str, tuple[str, ...]], dict[str, str]]:
+        """The fleet's name, the edges of each of its fogs, and the fogs over fogs."""
         found = self._json("/v1/fleet")
-        return found["fleet"], {fog: tuple(edges) for fog, edges in found["fogs"].items()}
+        fogs = {fog: tuple(edges) for fog, edges in found["fogs"].items()}
+        return found["fleet"], fogs, found.get("above", {})
 
     def releases(self, after: int = 0, wait_s: int = 0) -> dict[str, Any]:
         """What nodes may take and which hold it; waits so long for another mark than ``after``."""

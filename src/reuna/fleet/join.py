@@ -43,6 +43,7 @@ class Joined:
     settings: Path
     policy: Path
     pins: Path
+    over: str = ""  #: the fog that a fog stands under
 
 
 def join(
@@ -75,7 +76,9 @@ def _joined(token: Token, file: Path) -> Joined:
     found = read_toml(file).values
     site = token.name if token.role == "fog" else found["parent"]["name"]
     pins = Path(found["folder"]) / "policy"
-    return Joined(token.role, token.name, found["fleet"], site, file, Path(found["policy"]), pins)
+    parent = found["parent"]
+    over = parent["name"] if token.role == "fog" and parent.get("role") == "fog" else ""
+    return Joined(token.role, token.name, found["fleet"], site, file, Path(found["policy"]), pins, over)
 
 
 class _Join:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from reuna.core.errors import NotSignedIn, SettingsError, Unreachable
+from reuna.core.tree import with_edges
 from reuna.fleet.client import Operator
 from reuna.fleet.layout import Fleet, PlaceFile
 from reuna.fleet.people import Account, address_of, signed_in
@@ -40,14 +41,14 @@ def at(address: str, session: Path) -> tuple[Fleet, Account]:
 
 
 def _known_to(operator: Operator, folder: Path, places: tuple[PlaceFile, ...]) -> Fleet:
-    name, fogs = operator.fleet()
-    edges = {fog: names for fog, names in fogs.items() if names}
+    name, fogs, over = operator.fleet()
+    edges, above = with_edges(fogs, over)
     if not edges:
         raise SettingsError(
             f"the cloud of {name} knows no edge",
             "See who is there, on the cloud's machine: `reuna node list`.",
         )
-    return Fleet(name, folder, places, edges)
+    return Fleet(name, folder, places, edges, above)
 
 
 async def heard(fleet: Fleet, operator: Operator, quorum: float) -> None:

@@ -44,12 +44,15 @@ def key_file(folder: Path) -> Path:
 
 
 def give_policy(
-    place: Path, state: Path, key: PrivateKey, preset: str, site: str, fleet: str, fog: str
+    place: Path, state: Path, key: PrivateKey, preset: str, site: str, fleet: str, fog: str, over: str = ""
 ) -> Path:
-    """A signed policy for one node, which is told who signs it. The path of ``policy.toml``."""
+    """A signed policy for one node, which is told who signs it. The path of ``policy.toml``.
+
+    ``over``: the fog that ``fog`` stands under, '' for the cloud.
+    """
     signers = {NAME: key.public_key().public_bytes_raw().hex()}
     file = place / "policy.toml"
-    text = starter(preset, site, _today(), fleet=fleet, fog=fog, signers=signers)
+    text = starter(preset, site, _today(), fleet=fleet, fog=fog, over=over, signers=signers)
     replace_file(file, text.encode(), 0o644)
     sign_file(file, key)
     PolicyStore(file, state / "policy").pin(site, Signers(1, signers))

@@ -41,13 +41,15 @@ def starter(
     *,
     fleet: str = "fleet",
     fog: str = "",
+    over: str = "",
     signers: Mapping[str, str] | None = None,
     threshold: int | None = None,
     days: int = DAYS,
     code: Iterable[CodeEntry] = (),
     template: str = "",
 ) -> str:
-    """The text of a first policy. ``fog``: the site's fog, named like the site without it.
+    """The text of a first policy. ``fog``: the site's fog, named like the site without it; ``over``: the fog
+    that it stands under, in place of the cloud.
 
     ``signers``: name -> public key; without any it is a draft that no node accepts. ``threshold``:
     two of several signers without it. ``template``: a text in place of a preset's, with the same words
@@ -55,7 +57,7 @@ def starter(
     """
     if not template and preset not in PRESETS:
         raise SettingsError(f"{preset!r} is no preset", f"Use one of {', '.join(PRESETS)}.")
-    wrong = [name for name in (site, fleet, fog or site) if not is_name(name)]
+    wrong = [name for name in (site, fleet, fog or site, over or site) if not is_name(name)]
     if wrong:
         raise SettingsError(f"{wrong[0]!r} is no name", "Use a-z, 0-9 and -, at most 63.")
     keys = dict(signers or {})
@@ -76,9 +78,22 @@ def starter(
         "my-fog": fog or site,
     }
     text = re.sub("|".join(map(re.escape, given)), lambda found: given[found[0]], text)
+    text = _under(text, over, fleet) if over else text
     text += "".join(code_entry(entry) for entry in code)
     parse(text, "the new policy")
     return text
+
+
+def _under(text: str, over: str, fleet: str) -> str:
+    """What may go to the cloud goes to the fog over the site's own instead. Raises `SettingsError`."""
+    there = f'over = "spiffe://{over}.{fleet}/gateway/{over}" # the fog over this site\'s own'
+    found, times = re.subn(r"^cloud = .*$", there, text, flags=re.MULTILINE)
+    if not times:
+        raise SettingsError(
+            "the template has no recipient called cloud, in whose place the fog over this one could stand",
+            "Name the recipient in the policy by hand; leave --over out.",
+        )
+    return found.replace('"cloud"', '"over"')
 
 
 def _preset(name: str) -> str:

@@ -31,6 +31,7 @@ from reuna.core.errors import ReunaError, RunFailed, Unreachable
 from reuna.core.project import ProjectSettings
 from reuna.core.records import Flow, RunSpec
 from reuna.core.tensors import layout_of, pack
+from reuna.core.tree import with_edges
 from reuna.exchange.arrivals import Counts
 from reuna.fleet import departures
 from reuna.fleet.allowed import of_run
@@ -180,7 +181,7 @@ def nodes_of(fleet: Fleet) -> list[DataNode]:
 
 
 def fogs_of(fleet: Fleet) -> dict[str, tuple[str, ...]]:
-    """The edges under each fog."""
+    """The edges directly under each fog."""
     here = {place.name: tuple(fleet.setting("edges", place.name)) for place in fleet.of("fog")}
     return {**here, **fleet.joined}
 
@@ -269,7 +270,7 @@ def described(job: Job, fleet: Fleet, run: str) -> tuple[RunSpec, tuple[bytes, b
     with blame_project(job.project, "making the learner"):
         tensors = entry.learner(settings.settings).init(settings.seed)
     bundle, model = pack_bundle(job.project), pack(tensors)
-    fogs = fogs_of(fleet)
+    fogs, above = with_edges(fogs_of(fleet), fleet.above)
     spec = RunSpec(
         run=run,
         project=settings.name,
@@ -292,6 +293,7 @@ def described(job: Job, fleet: Fleet, run: str) -> tuple[RunSpec, tuple[bytes, b
         settings=dict(settings.settings),
         local=settings.local,
         build=job.kept,
+        above=above,
     )
     return spec, (bundle, model)
 

@@ -52,8 +52,8 @@ class Supervisor:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        for kind in ("edge", "fog", "cloud"):  # so that a child still reaches its parent
-            names = {place.name for place in self.fleet.of(kind)}
+        for level in self.fleet.from_below():
+            names = {place.name for place in level}
             running = [p for name, p in self._processes.items() if name in names and p.returncode is None]
             for process in running:
                 process.terminate()

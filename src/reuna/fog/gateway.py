@@ -1,10 +1,11 @@
 """The fog node's long-running process: serves its edges, and speaks to the cloud through its egress.
 
-    edges ──TLS── gateway ──socket pair── egress ──TLS── cloud
-            └─── nats-server: account SITE │ account OUT ──leaf link── the cloud's hub
+    edges ──TLS── gateway ──socket pair── egress ──TLS── cloud, or the fog over this one
+            └─── nats-server: account SITE │ account OUT ──leaf link── its hub
 
-The gateway and the edges use account SITE. The leaf link binds account OUT, to which the fog's
-egress alone may publish.
+The gateway and the edges use account SITE, and so do the leaf links of fogs under this one, which
+looks like a hub to them. The own leaf link binds account OUT, to which the fog's egress alone may
+publish.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Awaitable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
@@ -30,7 +31,7 @@ from reuna.adapters.register import Alarm, Register
 from reuna.adapters.spool import DiskSpool
 from reuna.adapters.tls import KeyPair, client_context, server_context
 from reuna.adapters.trust_store import TrustStore
-from reuna.core.errors import BadMessage
+from reuna.core.errors import BadMessage, SettingsError, Unreachable
 from reuna.core.figures import Figure
 from reuna.core.mqtt_listener import MqttListener
 from reuna.core.ports import Clock
@@ -55,10 +56,11 @@ from reuna.fog.figures import collect
 from reuna.fog.machines import machines_of
 from reuna.fog.stock import Stock
 from reuna.fog.train import Combiner
-from reuna.trust.enrolment import Node
+from reuna.trust.enrolment import Invite, Node
 from reuna.wire import OLDEST, VERSION, decode
 
 log = logging.getLogger("reuna.fog")
+CERTIFY_S = 15.0  #: for the way up and back of a request for a site under this one
 REPORT_S = 5.0  #: how often the cloud is told of new nodes
 
 Changes = asyncio.Queue[dict[str, Any]]
@@ -79,14 +81,15 @@ async def _run(settings: dict[str, Any], changes: Changes, stack: AsyncExitStack
     folder.mkdir(parents=True, exist_ok=True)
     name, boot, clock = settings["name"], secrets.token_hex(4), SystemClock()
     listener = await listening(settings["metrics.listen"], clock)
-    door = Door(settings, "edge", folder, lambda _invite: settings_of_an_edge(settings))
+    door = Door(settings, "edge", folder, partial(settings_of_a_child, settings))
     stack.callback(door.register.close)
     machines = machines_of(settings)
-    nats = await start_nats(settings, folder, door.admission.names, stack, machines)
+    nats = await start_nats(settings, folder, door.admission.names, stack, machines, door.admission.fogs)
     serving, dialling = _site_server_context(settings), client_context(*_site(settings), ("gateway", name))
     bus = await NatsBus.connect(nats_url(settings), dialling, name)
     stack.push_async_callback(bus.close)
     egress = EgressProcess(egress_settings(settings, folder), listener)
+    door.ask_above = partial(_ask_above, egress, asyncio.get_running_loop())
     blobs, spool = FileBlobs(folder / "blobs"), DiskSpool(folder / "spool")
     known = TrustStore(folder / "trust")  # the egress writes it, the edges read it
     stock = Stock(known, egress.fetch, blobs, ThreadOffload())
@@ -105,7 +108,7 @@ async def _run(settings: dict[str, Any], changes: Changes, stack: AsyncExitStack
         settings["listen.freight_port"],
         serving,
         admit=door.admission.admit,
-        witness=SiteWitness(egress),
+        witness=SiteWitness(egress, partial(_may_tell, door.admission, combiner)),
         adviser=adviser,
     )
     stack.push_async_callback(server.stop)
@@ -126,14 +129,14 @@ async def _run(settings: dict[str, Any], changes: Changes, stack: AsyncExitStack
     stack.callback(telling.cancel)
     presence = Presence(
         lambda every_s: egress.hello(
-            Hello(name, boot, __version__, combiner.present(), VERSION, OLDEST, every_s)
+            Hello(
+                name, boot, __version__, combiner.present(), VERSION, OLDEST, every_s, fogs=combiner.below()
+            )
         ),
         settings["hello_s"],
     )
-    hear = partial(_hello, door.admission, combiner, news, presence)
-    await bus.subscribe("hello.>", hear)
-    await bus.follow("event.>", "up", lambda subject, data: _pass_event(egress, subject, data))
-    desk = Desk(settings, nats, server, combiner, presence, machines)
+    await _listen(bus, door.admission, combiner, news, presence, egress)
+    desk = Desk(settings, nats, bus, server, combiner, presence, door.admission, machines)
     await door.keep(_site(settings), [serving, dialling], desk.on_names, desk.on_files, stack)
     taking = asyncio.create_task(_take_changes(changes, door.admission))
     stack.callback(taking.cancel)
@@ -182,33 +185,51 @@ class Desk:
         self,
         settings: Mapping[str, Any],
         nats: NatsServer,
+        bus: NatsBus,
         server: DepotServer,
         combiner: Combiner,
         presence: Presence,
+        admission: Admission,
         machines: MqttListener | None = None,
     ) -> None:
         self._machines = machines
         self._settings = settings
         self._nats = nats
+        self._bus = bus
+        self._admission = admission
+        self._fogs = admission.fogs
         self._server = server
         self._combiner = combiner
         self._presence = presence
 
     async def on_names(self, _before: frozenset[str], names: frozenset[str]) -> None:
-        """The server's reload cuts who is gone and touches nobody else."""
+        """The server's reload cuts the edges that are gone and touches nobody else.
+
+        It leaves leaf links open, so those of fogs that are gone are ended by name.
+        """
         self._server.recheck()
-        self._combiner.edges = names
+        self._combiner.children = names
         self._presence.changed()
-        await self._nats.reload(leaf_config(self._settings, names, self._machines))
+        before = self._fogs
+        await self._reload(names)
+        for name in sorted(before - self._fogs):
+            fleet, own = self._settings["fleet"], self._settings["name"]
+            await self._bus.disconnect(Identity(fleet, "fog", name, own).uri)
 
     async def on_files(self) -> None:
-        await self._nats.reload(leaf_config(self._settings, self._combiner.edges, self._machines))
+        await self._reload(self._combiner.children)
+
+    async def _reload(self, names: frozenset[str]) -> None:
+        self._fogs = frozenset(filter(self._admission.is_fog, names))
+        await self._nats.reload(leaf_config(self._settings, names, self._machines, self._fogs))
 
 
 async def _take_changes(changes: Changes, admission: Admission) -> None:
-    """Take over edges that were added to or removed from the settings file."""
+    """Take over edges and fogs that were added to or removed from the settings file."""
     while True:
-        admission.listed = frozenset((await changes.get())["edges"])
+        listed = await changes.get()
+        admission.listed = frozenset(listed["edges"])
+        admission.listed_fogs = frozenset(listed["fogs"])
 
 
 async def _report(register: Register, egress: EgressProcess, name: str, boot: str, clock: Clock) -> None:
@@ -228,6 +249,20 @@ async def _report(register: Register, egress: EgressProcess, name: str, boot: st
         await clock.sleep(REPORT_S)
 
 
+async def _listen(
+    bus: NatsBus,
+    admission: Admission,
+    combiner: Combiner,
+    news: NewsDesk,
+    presence: Presence,
+    egress: EgressProcess,
+) -> None:
+    """Hear what the children say."""
+    await bus.subscribe("hello.>", partial(_hello, admission, combiner, news, presence))
+    may_tell = partial(_may_tell, admission, combiner)
+    await bus.follow("event.>", "up", partial(_pass_event, egress, may_tell))
+
+
 async def _hello(
     admission: Admission, combiner: Combiner, news: NewsDesk, presence: Presence, subject: str, data: bytes
 ) -> None:
@@ -237,21 +272,28 @@ async def _hello(
         log.warning("refused a hello: %s", error)
         return
     if admission.hear(subject, hello):
-        before = combiner.present()
-        await combiner.on_hello(hello)
-        if combiner.present() != before:
+        before = combiner.present(), combiner.below()
+        await combiner.on_hello(hello, admission.is_fog(hello.node))  # an edge has nobody under it
+        if (combiner.present(), combiner.below()) != before:
             presence.changed()
         await news.on_hello(hello)
 
 
-async def _pass_event(egress: EgressProcess, subject: str, data: bytes) -> None:
-    """Re-encode an edge's event upwards. Done (and so forgotten here) when the cloud holds it."""
+def _may_tell(admission: Admission, combiner: Combiner, child: str, node: str) -> bool:
+    """An edge speaks of itself alone, a fog of those under it too."""
+    return child == node or (admission.is_fog(child) and combiner.may_tell(child, node))
+
+
+async def _pass_event(
+    egress: EgressProcess, may_tell: Callable[[str, str], bool], subject: str, data: bytes
+) -> None:
+    """Re-encode a child's event upwards. Done (and so forgotten here) when the parent holds it."""
     try:
         event = decode(Event, data)
     except BadMessage as error:
         log.warning("refused an event on %s: %s", subject, error)
         return
-    if subject != f"event.{event.node}":
+    if not may_tell(subject.removeprefix("event."), event.node):
         log.warning("refused an event of %s on %s", event.node, subject)
         return
     await egress.emit(event)
@@ -274,6 +316,37 @@ def nats_url(settings: dict[str, Any]) -> str:
     return f"tls://{settings['listen.host']}:{settings['listen.nats_port']}"
 
 
+def _ask_above(
+    egress: EgressProcess, loop: asyncio.AbstractEventLoop, name: str, under: str, request: bytes
+) -> Sequence[bytes]:
+    """From a thread: have the site of a fog under this one certified. Raises `NotAdmitted`, `Unreachable`."""
+    asked = asyncio.run_coroutine_threadsafe(egress.certify(name, under, request), loop)
+    try:
+        return asked.result(CERTIFY_S)
+    except TimeoutError:
+        asked.cancel()
+        raise Unreachable(f"the parent does not say whether {name} may have a site") from None
+
+
+def settings_of_a_child(settings: dict[str, Any], invite: Invite) -> dict[str, Any]:
+    """What a machine that becomes an edge or a fog here needs to know."""
+    if invite.role != "fog":
+        return settings_of_an_edge(settings)
+    host = host_of(settings)
+    return {
+        "fleet": settings["fleet"],
+        "root_json": Path(settings["root"]).read_text(encoding="utf-8"),
+        "parent": {
+            "name": settings["name"],
+            "role": "fog",
+            "leaf": f"{host}:{settings['listen.leaf_port']}",
+            "freight_host": host,
+            "freight_port": settings["listen.freight_port"],
+        },
+        "enrol": {"parent": address_of(settings), "edges": invite.edges},
+    }
+
+
 def settings_of_an_edge(settings: dict[str, Any]) -> dict[str, Any]:
     """What a machine that becomes an edge here needs to know."""
     host = host_of(settings)
@@ -293,13 +366,14 @@ def settings_of_an_edge(settings: dict[str, Any]) -> dict[str, Any]:
 async def start_nats(
     settings: dict[str, Any],
     folder: Path,
-    edges: Collection[str],
+    names: Collection[str],
     stack: AsyncExitStack,
     machines: MqttListener | None = None,
+    fogs: Collection[str] = (),
 ) -> NatsServer:
-    """The site's nats-server, kept running."""
+    """The site's nats-server, kept running. ``fogs``: those of its children that are fogs."""
     binary = find_server(Path(settings["nats_server"]) if settings["nats_server"] else None)
-    server = NatsServer(binary, leaf_config(settings, edges, machines), folder / "nats")
+    server = NatsServer(binary, leaf_config(settings, names, machines, fogs), folder / "nats")
     await server.start()
     stack.push_async_callback(server.stop)
     watching = asyncio.create_task(keep_stored(server, SystemClock(), log))
@@ -308,30 +382,57 @@ async def start_nats(
 
 
 def leaf_config(
-    settings: Mapping[str, Any], edges: Collection[str], machines: MqttListener | None
+    settings: Mapping[str, Any],
+    names: Collection[str],
+    machines: MqttListener | None,
+    fogs: Collection[str] = (),
 ) -> LeafConfig:
-    """The site's server: account SITE for the edges, OUT for the link to the hub, and one for machines."""
+    """The site's server: account SITE for the children, OUT for the link to the hub, and one for machines.
+
+    Raises `SettingsError` for fogs under this one where nothing listens for them.
+    """
+    if fogs and not settings["listen.leaf_port"]:
+        raise SettingsError(
+            f"fog {min(fogs)} is to stand under {settings['name']}, whose listen.leaf_port is 0",
+            "Set it to a free port, then restart.",
+        )
     return LeafConfig(
         fleet=settings["fleet"],
         name=settings["name"],
-        edges=tuple(sorted(edges)),
+        edges=tuple(sorted(set(names).difference(fogs))),
         host=settings["listen.host"],
         port=settings["listen.nats_port"],
         tls=KeyPair(*_site(settings)),
         hub=settings["parent.leaf"],
         machines=machines,
+        fogs=tuple(sorted(fogs)),
+        leaf_port=settings["listen.leaf_port"],
+        over=over_of(settings),
         uplink=KeyPair(
             Path(settings["tls.certificate"]), Path(settings["tls.key"]), Path(settings["tls.authority"])
         ),
     )
 
 
+def over_of(settings: Mapping[str, Any]) -> str:
+    """The fog that this one stands under; '' for the cloud."""
+    over: str = settings["parent.name"] if settings["parent.role"] == "fog" else ""
+    return over
+
+
+def parent_of(settings: Mapping[str, Any]) -> Identity:
+    """What the certificate of the parent's servers says."""
+    fleet, name = settings["fleet"], settings["parent.name"]
+    return Identity(fleet, "gateway", name, name) if over_of(settings) else Identity(fleet, "cloud", name)
+
+
 def egress_settings(settings: dict[str, Any], folder: Path) -> EgressSettings:
     """The egress's part of the fog's settings."""
+    parent = parent_of(settings)
     return EgressSettings(
         name=settings["name"],
         parent=settings["parent.name"],
-        parent_identity=Identity(settings["fleet"], "cloud", settings["parent.name"]).uri,
+        parent_identity=parent.uri,
         nats_url=nats_url(settings),
         freight_host=settings["parent.freight_host"],
         freight_port=settings["parent.freight_port"],
@@ -343,7 +444,7 @@ def egress_settings(settings: dict[str, Any], folder: Path) -> EgressSettings:
         root=settings["root"],
         policy=settings["policy"],
         bus=("gateway", settings["name"]),
-        freight=("cloud", settings["parent.name"]),
+        freight=(parent.role, parent.name),
         enrol=settings["enrol.parent"],
         site=settings["enrol.authority"],
         heads_s=settings["heads_s"],

@@ -13,6 +13,7 @@ from reuna.core.settings import (
     address,
     address_or_none,
     between,
+    one_of,
 )
 from reuna.exchange.sandbox_settings import SANDBOX
 
@@ -21,9 +22,17 @@ FOG: tuple[Option, ...] = (
     Option("name", str, REQUIRED, "name of this node, as in its certificates"),
     Option("folder", str, REQUIRED, "where this node keeps its state"),
     Option("edges", list, [], "names of edges beside those that enrolled"),
-    Option("listen.host", str, "127.0.0.1", "address the edges reach"),
+    Option("fogs", list, [], "names of fogs under this one beside those that enrolled"),
+    Option("listen.host", str, "127.0.0.1", "address the edges and the fogs under this one reach"),
     Option("listen.nats_port", int, REQUIRED, "TCP port of the site's nats-server", check=TCP_PORT),
     Option("listen.freight_port", int, REQUIRED, "TCP port of the freight server", check=TCP_PORT),
+    Option(
+        "listen.leaf_port",
+        int,
+        0,
+        "TCP port where fogs under this one link to the site's nats-server; 0: none do",
+        check=PORT_OR_NONE,
+    ),
     Option(
         "mqtt.listen_port",
         int,
@@ -35,21 +44,22 @@ FOG: tuple[Option, ...] = (
     Option("mqtt.payload", int, 65_536, "largest message of theirs", "bytes", between(64, 1_000_000)),
     Option("mqtt.store_mib", int, 32, "what the server may keep of them", "MiB", between(4, 4096)),
     Option("mqtt.users", dict, {}, "who of them signs in, and its topics", each=USER),
-    Option("parent.name", str, "cloud", "name of the cloud"),
+    Option("parent.name", str, "cloud", "name of the cloud, or of the fog over this one"),
+    Option("parent.role", str, "cloud", "what the parent is: cloud, or fog", check=one_of("cloud", "fog")),
     Option(
         "parent.leaf",
         str,
         REQUIRED,
-        "the cloud's leaf listener, host:port; this fog dials out",
+        "the parent's leaf listener, host:port; this fog dials out",
         check=address,
     ),
-    Option("parent.freight_host", str, REQUIRED, "host of the cloud's freight server"),
-    Option("parent.freight_port", int, REQUIRED, "TCP port of the cloud's freight server", check=TCP_PORT),
+    Option("parent.freight_host", str, REQUIRED, "host of the parent's freight server"),
+    Option("parent.freight_port", int, REQUIRED, "TCP port of the parent's freight server", check=TCP_PORT),
     Option(
         "site.certificate", str, REQUIRED, "the gateway's certificate, shown to the edges, PEM", there="file"
     ),
     Option("site.key", str, REQUIRED, "the gateway's private key, PEM", there="file"),
-    Option("tls.certificate", str, REQUIRED, "the fog's certificate, shown to the cloud, PEM", there="file"),
+    Option("tls.certificate", str, REQUIRED, "the fog's certificate, shown to the parent, PEM", there="file"),
     Option("tls.key", str, REQUIRED, "the fog's private key, PEM", there="file"),
     Option("tls.authority", str, REQUIRED, "the fleet's root certificate, PEM", there="file"),
     Option("policy", str, REQUIRED, "the site's signed policy.toml: what may leave this node", there="later"),

@@ -35,7 +35,7 @@ class Combiner:
     def __init__(
         self,
         name: str,
-        edges: Collection[str],
+        children: Collection[str],
         link: Link,
         bus: Bus,
         intake: Intake,
@@ -45,9 +45,11 @@ class Combiner:
     ) -> None:
         self.rounds = rounds or Rounds(name, "", None, clock)
         self.name = name
-        self.edges = frozenset(edges)
-        self._until: dict[str, float] = {}  #: edge -> when it is not present any more
-        self._speaks: dict[str, int] = {}  #: edge -> the newest protocol of its last hello
+        self.children = frozenset(children)
+        self._until: dict[str, float] = {}  #: child -> when it is not present any more
+        self._speaks: dict[str, int] = {}  #: child -> the newest protocol of its last hello
+        #: Child fog -> it and the fogs under it, each with its children.
+        self._below: dict[str, dict[str, tuple[str, ...]]] = {}
         self._link = link
         self._bus = bus
         self._intake = intake
@@ -69,18 +71,37 @@ class Combiner:
             when_there_is_room(lambda: self._combine(plan, data), self._clock, log)
         )
 
-    async def on_hello(self, hello: Hello) -> None:
-        """An edge is there (again): it gets the open plan at once."""
+    async def on_hello(self, hello: Hello, fog: bool = False) -> None:
+        """A child is there (again): it gets the open plan at once. A ``fog`` also says who is under it."""
         until = asyncio.get_running_loop().time() + max(PRESENT_S, LATE * hello.every_s)
         self._until[hello.node] = until
         self._speaks[hello.node] = hello.protocol
+        if fog:
+            self._below[hello.node] = {hello.node: hello.children, **hello.fogs}
         if self._plan and self._intake.ask(hello.node) is not None:
             await self._announce(hello.node)
 
     def present(self) -> tuple[str, ...]:
-        """Edges heard of lately, sorted."""
+        """Children heard of lately, sorted."""
         now = asyncio.get_running_loop().time()
-        return tuple(sorted(edge for edge in self.edges if self._until.get(edge, 0.0) > now))
+        return tuple(sorted(child for child in self.children if self._until.get(child, 0.0) > now))
+
+    def below(self) -> dict[str, tuple[str, ...]]:
+        """Each fog under this one that is present, with the children it last told of."""
+        found: dict[str, tuple[str, ...]] = {}
+        for child in self.present():
+            found |= self._below.get(child, {})
+        return found
+
+    def may_tell(self, fog: str, node: str) -> bool:
+        """Whether a fog under this one may speak of a node: itself, and who stands under nobody else here."""
+        if node == fog:
+            return True
+        others = {self.name, *self.children}
+        for child, fogs in self._below.items():
+            if child != fog:
+                others.update(*fogs.values())
+        return node not in others
 
     async def stop(self) -> None:
         """Drop the round in hand; its committed rows stay."""
@@ -95,15 +116,16 @@ class Combiner:
         await self._bus.publish(f"plan.{child}", signed)
 
     async def _combine(self, plan: Plan, data: bytes) -> None:
-        older = {edge for edge, newest in self._speaks.items() if newest < asks_for(plan)}
-        began = self._clock.now()
-        asked = {edge: data for edge in plan.cohort if edge in self.edges and edge not in older}
+        began, own = self._clock.now(), train.children(plan, self.name)
+        older = {child for child, newest in self._speaks.items() if newest < asks_for(plan)}
+        asked = {child: data for child in own if child in self.children and child not in older}
         closed = self._intake.open(asked) if asked else False
         if asked and not closed:
             await self._intake.collect(self._announce)
         row = self._intake.closing_row() if closed else None
         if row is None:
-            known = tuple(Member(edge, absent=train.OLDER) for edge in plan.cohort if edge in older)
+            old = {edge for child in older.intersection(own) for edge in train.edges_at(plan, child)}
+            known = tuple(Member(edge, absent=train.OLDER) for edge in sorted(old))
             said = (await self._link.rehearse(data, MANY)).said if plan.task == "check" else ()
             row = await self._offload(lambda: self._close(plan, data, asked, known, said))
         try:
@@ -127,8 +149,9 @@ class Combiner:
     ) -> Contribution:
         """``said``: what this fog's own policy says of what would leave for the cloud."""
         rows = self._intake.freeze(plan.key) if asked else []
-        refused = self._intake.newly_refused()
-        row = train.closing_row(plan, message_digest(data), self.name, plan.cohort, rows, refused, known)
+        refused = {**self._intake.newly_refused(), **train.passed_on(rows)}
+        edges = train.edges_of(plan, self.name)
+        row = train.closing_row(plan, message_digest(data), self.name, edges, rows, refused, known)
         if said:
             members = (msgspec.structs.replace(each, said=worse(each.said, said)) for each in row.members)
             row = msgspec.structs.replace(row, members=tuple(members))

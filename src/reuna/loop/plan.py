@@ -17,12 +17,14 @@ import msgspec
 
 from reuna.core.errors import PlanError, RunProblem
 from reuna.core.records import Encoding, Grid, Plan, RunSpec, Setting, Task
+from reuna.core.tree import check_tree, edges_under, tops, tree_under, with_edges
 from reuna.learn.grid import check_grid
 from reuna.learn.rounding import check_encoding
 from reuna.learn.strategies import client_settings, strategy
 from reuna.wire import encode
 
 _RUN = re.compile(r"[A-Za-z0-9._-]{1,80}")
+NO_FOGS_OVER: Mapping[str, str] = {}
 INLINE_LIMIT = 256 * 1024  #: bytes; a model up to this size rides in the plan itself
 
 
@@ -60,6 +62,7 @@ def check_spec(spec: RunSpec) -> None:
         raise PlanError(f"quorum is {spec.quorum}; it is a fraction above 0 and up to 1")
     if not spec.deadline_s > 0:
         raise PlanError(f"deadline_s is {spec.deadline_s}; it must be above 0")
+    check_tree(spec.fogs, spec.above)
     strategy(spec.strategy).check_rows(spec.settings, quorum_of(spec))
     check_grid(spec.grid, spec.max_weight, len(edges))
     check_encoding(spec.encoding, spec.grid)
@@ -136,13 +139,15 @@ def retry(spec: RunSpec, run: str) -> RunSpec:
     return msgspec.structs.replace(spec, run=run, retries=spec.run, why="")
 
 
-def by_itself(spec: RunSpec, run: str, fogs: Mapping[str, tuple[str, ...]]) -> RunSpec:
+def by_itself(
+    spec: RunSpec, run: str, fogs: Mapping[str, tuple[str, ...]], above: Mapping[str, str] = NO_FOGS_OVER
+) -> RunSpec:
     """What the cloud begins by itself: the inputs of an earlier run, on the fleet of now if there is one.
 
     It is no retry, whatever that run was; why it is begun is said when it is.
     """
-    there = {fog: edges for fog, edges in fogs.items() if edges} or spec.fogs
-    return msgspec.structs.replace(spec, run=run, fogs=there, retries="", why="")
+    there, over = with_edges(fogs, above) if any(fogs.values()) else (spec.fogs, spec.above)
+    return msgspec.structs.replace(spec, run=run, fogs=there, above=over, retries="", why="")
 
 
 def check_retry(spec: RunSpec, before: RunSpec) -> None:
@@ -169,8 +174,9 @@ def round_plan(
     before: str = "",
     going: Going = BEGINNING,
 ) -> Plan:
-    """What the round asks of one fog and the edges under it."""
-    cohort = tuple(sorted(spec.fogs[fog]))
+    """What the round asks of one fog directly under the cloud, and of the fogs and edges under it."""
+    tree = tree_under(fog, spec.fogs, spec.above)
+    cohort = edges_under(tree, fog)
     return Plan(
         run=spec.run,
         round=round,
@@ -197,6 +203,7 @@ def round_plan(
         base=going.step.base if inline is None else "",
         step=going.step.digest if inline is None else "",
         step_size=going.step.size if inline is None else 0,
+        tree=tree if len(tree) > 1 else {},
     )
 
 
@@ -227,6 +234,7 @@ def shared(plan: Plan) -> str:
         "base": "",
         "step": "",
         "step_size": 0,
+        "tree": {},
     }
     common = encode(msgspec.structs.replace(plan, **alike))
     return hashlib.sha256(common).hexdigest()
@@ -242,10 +250,10 @@ def plans(
     before: str = "",
     going: Going = BEGINNING,
 ) -> dict[str, bytes]:
-    """The bytes of each fog's plan. A model that rides in it needs no step."""
+    """The plan's bytes for each fog directly under the cloud. A model that rides in it needs no step."""
     return {
         fog: encode(round_plan(spec, fog, round, attempt, task, model, inline, before, going))
-        for fog in sorted(spec.fogs)
+        for fog in tops(spec.fogs, spec.above)
     }
 
 

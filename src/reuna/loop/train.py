@@ -32,6 +32,7 @@ from reuna.core.errors import (
 )
 from reuna.core.readiness import allowed, needs_of
 from reuna.core.records import UNHEARD, Contribution, Kind, Member, Metrics, Plan, Refusals, Work
+from reuna.core.tree import MOST_LEVELS, edges_under, height, over
 from reuna.learn.grid import WIDTHS, largest_sum, narrowest, sum_width, update_width
 from reuna.learn.sums import Part
 from reuna.trust.requests import REASONS
@@ -120,9 +121,9 @@ def _widest(plan: Plan, manifest: Contribution) -> int:
 
 
 def _check_members(plan: Plan, manifest: Contribution) -> None:
-    """An edge of the cohort speaks for itself; who is not one combines, and speaks for the cohort."""
+    """An edge of the cohort speaks for itself; who is not one combines, and speaks for the edges under it."""
     edge = manifest.sender in plan.cohort
-    own = {manifest.sender} if edge else set(plan.cohort)
+    own = {manifest.sender} if edge else set(edges_of(plan, manifest.sender))
     names = [member.node for member in manifest.members]
     if len(set(names)) != len(names) or not names or not set(names) <= own:
         _refuse("identity", f"{manifest.sender} names members that are not its own")
@@ -165,11 +166,20 @@ def check_words(plan: Plan, member: Member) -> None:
 
 
 def _check_refusals(plan: Plan, manifest: Contribution) -> None:
-    """An edge refuses nobody; a fog tells of names and of reasons that there are."""
+    """An edge refuses nobody; a fog tells of names and of reasons that there are.
+
+    What a fog under it refused stands under that fog's name, a stroke, and the name of whom it refused.
+    """
     told = each_refusal(manifest.refused)
-    good = all(len(s) <= MAX_NAME and reason in REFUSALS and times > 0 for s, reason, times in told)
+    good = all(_is_path(plan, s) and reason in REFUSALS and times > 0 for s, reason, times in told)
     if not good or (told and manifest.sender in plan.cohort):
         _refuse("malformed", f"what {manifest.sender} says of others it refused")
+
+
+def _is_path(plan: Plan, told: str) -> bool:
+    """Whether it is a name, after those of the fogs between here and who refused it."""
+    *fogs, name = told.split("/", MOST_LEVELS)
+    return len(name) <= MAX_NAME and all(fog in plan.tree for fog in fogs)
 
 
 def each_refusal(refused: Refusals) -> list[tuple[str, str, int]]:
@@ -192,6 +202,49 @@ def largest_value(plan: Plan, manifest: Contribution) -> int:
 
 def _refuse(reason: str, detail: str) -> NoReturn:
     raise Refused(reason, f"refused: {REFUSALS[reason]} ({detail})")
+
+
+# --- fogs under fogs --------------------------------------------------------------------------
+
+
+def children(plan: Plan, fog: str) -> tuple[str, ...]:
+    """Who gives its part of a round to a fog: edges, and fogs under it."""
+    return plan.tree.get(fog, ()) if plan.tree else plan.cohort
+
+
+def edges_of(plan: Plan, fog: str) -> tuple[str, ...]:
+    """Edges for which a fog speaks: all under it, however many fogs stand between."""
+    return edges_under(plan.tree, fog) if plan.tree else plan.cohort
+
+
+def edges_at(plan: Plan, child: str) -> tuple[str, ...]:
+    """The edges for which a child speaks: itself, or all under it."""
+    return (child,) if child in plan.cohort else edges_of(plan, child)
+
+
+def together(plan: Plan, node: str) -> tuple[str, ...]:
+    """Edges in the first sum that has what an edge gives, or in the sum that a fog gives."""
+    return edges_of(plan, over(plan.tree, node) if node in plan.cohort else node)
+
+
+def levels(plan: Plan, asked: Iterable[str]) -> int:
+    """Levels of fogs under a parent that asks these children."""
+    return max((_levels_of(plan, child) for child in asked), default=0)
+
+
+def _levels_of(plan: Plan, child: str) -> int:
+    if child in plan.cohort:
+        return 0
+    return height(plan.tree, child) if plan.tree else 1
+
+
+def passed_on(rows: Iterable[Contribution]) -> Refusals:
+    """What the fogs of these rows refused, each under ``fog/sender``."""
+    found: Refusals = {}
+    for row in rows:
+        for sender, reason, times in each_refusal(row.refused):
+            found.setdefault(f"{row.sender}/{sender}", {})[reason] = times
+    return found
 
 
 # --- a round closes --------------------------------------------------------------------------
@@ -328,7 +381,7 @@ def with_updates(row: Contribution, plan: Plan, rows: Iterable[Contribution], di
     """The closing row as the manifest of the updates of ``rows``, each as it came, one after the other."""
     given = parts(rows)
     width = next(width for width in SINGLE_WIDTHS if width >= max(part.width for part in given))
-    return _with_body(row, plan, "updates", width, len(given), digest)
+    return _with_body(row, plan, "updates", width, sum(updates_in(each.source) for each in given), digest)
 
 
 def _with_body(
@@ -354,6 +407,8 @@ def _with_body(
 def most(plan: Plan, row: Contribution) -> int:
     """No integer of a row's body is larger in size, by its width and by the grid."""
     bits = 8 * row.width
+    if row.kind == "partial":
+        return min(int(2 ** (bits - 1)), largest_value(plan, row))
     return int(2 ** ((min(bits, plan.grid.bits) if row.kind == "update" else bits) - 1))
 
 

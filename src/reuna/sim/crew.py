@@ -14,6 +14,7 @@ from typing import Protocol
 
 from reuna.core.errors import RunFailed, WorkerFailed
 from reuna.core.foreign import told
+from reuna.core.tree import Above, tops, tree_under
 from reuna.sim.clock import VirtualLoop
 from reuna.sim.fleet import SimEdge, SimFleet
 from reuna.sim.freight import MemoryFreight
@@ -48,14 +49,19 @@ class Hands(Protocol):
         """End all at once, whatever they do; nothing of them is left."""
 
 
-def dealt(fogs: Fogs, processes: int) -> list[dict[str, Mapping[str, SimEdge]]]:
-    """Fogs for each process: the same number of edges each, as near as whole fogs allow."""
-    parts: list[dict[str, Mapping[str, SimEdge]]] = [{} for _ in range(max(1, min(processes, len(fogs))))]
+def dealt(fogs: Fogs, processes: int, above: Above) -> list[dict[str, Mapping[str, SimEdge]]]:
+    """Fogs for each process: the same number of edges each, as near as whole fogs allow.
+
+    A fog directly under the cloud is in one of them with all that stands under it.
+    """
+    whole = {top: list(tree_under(top, fogs, above)) for top in tops(fogs, above)}
+    edges = {top: sum(len(fogs[fog]) for fog in whole[top]) for top in whole}
+    parts: list[dict[str, Mapping[str, SimEdge]]] = [{} for _ in range(max(1, min(processes, len(whole))))]
     sizes = [0] * len(parts)
-    for fog in sorted(fogs, key=lambda fog: (-len(fogs[fog]), fog)):
+    for top in sorted(whole, key=lambda top: (-edges[top], top)):
         place = sizes.index(min(sizes))
-        parts[place][fog] = fogs[fog]
-        sizes[place] += len(fogs[fog])
+        parts[place].update({fog: fogs[fog] for fog in whole[top]})
+        sizes[place] += edges[top]
     return parts
 
 

@@ -21,6 +21,7 @@ import numpy as np
 from reuna.cloud.train import Outcome
 from reuna.core.errors import Unreachable
 from reuna.core.records import Metrics, Setting
+from reuna.core.tree import Above
 from reuna.loop import train
 from reuna.sim.clock import SimClock, run_virtual
 from reuna.sim.fleet import Disk, Faults, SimEdge, SimFleet, make_spec, random_of
@@ -211,12 +212,17 @@ def rehearse(
     edges: int = 3,
     rounds: int = 4,
     longest_s: float = LONGEST_S,
+    above: Above | None = None,
     **changes: Any,
 ) -> Rehearsal:
-    """One run of the whole fleet under the faults of a seed, in virtual time. Raises on a hang."""
+    """One run of the whole fleet under the faults of a seed, in virtual time. Raises on a hang.
+
+    ``above``: fogs over fogs.
+    """
     faults = PlantedFaults(seed, chances or Chances())
     return run_virtual(
-        _rehearse(seed, faults, fleet_of(fogs, edges), rounds, longest_s, changes), adopting_tasks
+        _rehearse(seed, faults, fleet_of(fogs, edges), rounds, longest_s, above or {}, changes),
+        adopting_tasks,
     )
 
 
@@ -226,13 +232,14 @@ async def _rehearse(
     fogs: dict[str, dict[str, SimEdge]],
     rounds: int,
     longest_s: float,
+    above: Above,
     changes: dict[str, Any],
 ) -> Rehearsal:
     store = JournalStore()
-    fleet = SimFleet(fogs, SimClock(), lambda: SimJournal(store), faults)
+    fleet = SimFleet(fogs, SimClock(), lambda: SimJournal(store), faults, above=above)
     faults.fleet = fleet
     defaults: dict[str, Any] = {"strategy": "fedavgm", "deadline_s": 1000.0, "evaluate": True}
-    spec, model, bundle = make_spec(fogs, Walker(), rounds, **{**defaults, **changes})
+    spec, model, bundle = make_spec(fogs, Walker(), rounds, above, **{**defaults, **changes})
     async with asyncio.timeout(longest_s):
         outcome = await fleet.run(spec, model, bundle)
     again = Counter(fleet.trained)

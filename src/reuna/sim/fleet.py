@@ -28,6 +28,7 @@ from reuna.core.ports import Blob, Bus, Clock, Depot, Handler, Journal, Learner,
 from reuna.core.readiness import Needs
 from reuna.core.records import Event, Hello, Metrics, Plan, RunSpec, Setting, Terms
 from reuna.core.tensors import finite, pack, unpack
+from reuna.core.tree import Above, tree_under
 from reuna.edge.ready import Looked
 from reuna.edge.train import Fitted, Trainer
 from reuna.exchange.egress import Egress
@@ -289,7 +290,10 @@ FREIGHT_EFFECTS = ("send", "fetch")
 
 
 class SimFleet:
-    """One cloud, its fogs and their edges. ``fogs`` maps fog -> edge -> learner and data."""
+    """One cloud, its fogs and their edges. ``fogs`` maps fog -> edge -> learner and data.
+
+    ``above``: the fog over each fog that does not stand directly under the cloud.
+    """
 
     def __init__(
         self,
@@ -299,8 +303,10 @@ class SimFleet:
         faults: Faults | None = None,
         announce_s: float = 1.0,
         watch: Callable[[str, Mapping[str, Setting]], None] | None = None,
+        above: Above | None = None,
     ) -> None:
         self.fogs = fogs
+        self.above = above or {}
         self._watch = watch
         self.faults = faults or Faults()
         self.disks: dict[str, Disk] = {}
@@ -333,7 +339,7 @@ class SimFleet:
 
     def parent(self, node: str) -> str:
         """The node above."""
-        return next((fog for fog, edges in self.fogs.items() if node in edges), "cloud")
+        return next((fog for fog, edges in self.fogs.items() if node in edges), self.above.get(node, "cloud"))
 
     # --- a run -------------------------------------------------------------------------------
 
@@ -408,7 +414,7 @@ class SimFleet:
         bus = line(self._connect(life, self.hub), "cloud", faults)
         blobs = guard(disk.blobs, life, faults, BLOB_EFFECTS)
         spool = guard(disk.spool, life, faults, SPOOL_EFFECTS)
-        intake = Intake("cloud", blobs, spool, None, self._announce_s, patience=1.25)
+        intake = Intake("cloud", blobs, spool, None, self._announce_s)
         planner = Planner(bus, intake, unsealed)
         conductor = Conductor(
             "cloud", planner, intake, blobs, self._clock, InPlace(), self._report, self.steps
@@ -443,7 +449,8 @@ class SimFleet:
         link = self._link(life)
         spool = guard(disk.spool, life, self.faults, SPOOL_EFFECTS)
         intake = Intake(name, disk.blobs, spool, link.fetch, self._announce_s)
-        combiner = Combiner(name, self.fogs[name], link, bus, intake, InPlace(), self._clock)
+        children = tree_under(name, self.fogs, self.above)[name]
+        combiner = Combiner(name, children, link, bus, intake, InPlace(), self._clock)
         self.depots[name] = intake
         await link.listen(combiner.on_plan)
         await bus.subscribe("hello.>", lambda _s, data: combiner.on_hello(decode(Hello, data)))
@@ -535,7 +542,11 @@ class _Noted(list[tuple[str, int, int]]):
 
 
 def make_spec(
-    fogs: Mapping[str, Mapping[str, SimEdge]], learner: Learner, rounds: int, **changes: Any
+    fogs: Mapping[str, Mapping[str, SimEdge]],
+    learner: Learner,
+    rounds: int,
+    above: Above | None = None,
+    **changes: Any,
 ) -> tuple[RunSpec, bytes, bytes]:
     """A run over a simulated fleet: its spec, initial model and (empty) bundle."""
     seed = int(changes.get("seed", 1))
@@ -558,6 +569,8 @@ def make_spec(
         "local": False,
         "evaluate": False,
     }
+    if above:
+        spec["above"] = dict(above)
     return RunSpec(**{**spec, **changes}), model, bundle
 
 

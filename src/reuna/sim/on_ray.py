@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from reuna.adapters.ray_actors import Ended, RayActors
+from reuna.core.tree import Above
 from reuna.sim.crew import Lost
 from reuna.sim.part import Answer, Fogs, Part, Totals
 from reuna.sim.storage import MemoryBlob
@@ -16,15 +17,16 @@ END_S = 30.0  #: real seconds for the last word of an actor
 
 
 class RayHands:
-    """The `Hands` of a cluster. ``fogs`` of each place; ``code``: folder of the project's modules."""
+    """The `Hands` of a cluster. ``fogs`` of each place, ``over`` them others; ``code``: folder of modules."""
 
-    def __init__(self, fogs: Sequence[Fogs], code: Path | None = None) -> None:
+    def __init__(self, fogs: Sequence[Fogs], over: Above, code: Path | None = None) -> None:
         self._fogs = fogs
+        self._over = dict(over)
         self._actors = RayActors(len(fogs), code)
         self._model: tuple[str, Any] = ("", None)  #: digest, and where the cluster keeps it
 
     def begin(self, place: int) -> None:
-        self._actors.start(place, partial(_Shipped, dict(self._fogs[place])))
+        self._actors.start(place, partial(_Shipped, dict(self._fogs[place]), self._over))
 
     def ask(self, place: int, fog: str, plan: bytes, model: MemoryBlob | None) -> None:
         if model is not None and model.digest != self._model[0]:

@@ -18,6 +18,7 @@ from reuna.adapters.receiver import SpoolReceiver, receipt_of
 from reuna.core.errors import BlobNotFound, Refused, ReunaError
 from reuna.core.ports import Blob, Receiver
 from reuna.core.records import Contribution, Receipt
+from reuna.core.tree import Above as Over
 from reuna.sim.clock import SimClock, VirtualLoop, seldom_collected, settle
 from reuna.sim.fleet import BUNDLE, FairWeather, SimEdge, SimFleet
 from reuna.sim.journal import JournalStore, SimJournal
@@ -101,10 +102,12 @@ class Above:
 class Part:
     """Lives as long as the run. Not for use inside a running event loop."""
 
-    def __init__(self, fogs: Fogs) -> None:
+    def __init__(self, fogs: Fogs, over: Over) -> None:
         self._loop = VirtualLoop()
         self._loop.set_task_factory(adopting_tasks)  # type: ignore[arg-type]  # as `run_virtual` takes it
-        self._fleet = SimFleet(fogs, SimClock(), lambda: SimJournal(JournalStore()), FairWeather())
+        self._fleet = SimFleet(
+            fogs, SimClock(), lambda: SimJournal(JournalStore()), FairWeather(), above=within(fogs, over)
+        )
         self._above = Above()
         self._fleet.depots["cloud"] = self._above
         self._loop.run_until_complete(self._begin())
@@ -151,6 +154,11 @@ class Part:
             self._fleet.kill(node)
         settle(self._loop)
         return Totals(dict(kinds), dict(self._fleet.refused))
+
+
+def within(fogs: Fogs, over: Over) -> dict[str, str]:
+    """What of ``over`` is about these fogs."""
+    return {fog: over[fog] for fog in fogs if fog in over}
 
 
 def decoded(answer: Answer) -> tuple[Contribution, MemoryBlob | None]:

@@ -23,6 +23,7 @@ import msgspec
 
 from reuna.adapters.processes import end_with_parent
 from reuna.core.records import RunSpec
+from reuna.core.tree import edges_under, tops, tree_under
 from reuna.learn.strategies import strategy
 from reuna.sim.crew import Lost
 from reuna.sim.part import Answer, Fault, Fogs, Part, Totals
@@ -61,6 +62,7 @@ class ProcessHands:
 
     def __init__(self, fogs: Sequence[Fogs], spec: RunSpec) -> None:
         self._fogs = fogs
+        self._over = spec.above
         self._size = spec.model_size
         self._context = multiprocessing.get_context("fork")
         self._hands: dict[int, _Hand] = {}
@@ -140,7 +142,7 @@ class ProcessHands:
         for other in others:
             other.close()
         gc.freeze()  # what came from the parent lives on: looking at it would only copy its pages
-        part = Part(self._fogs[place])
+        part = Part(self._fogs[place], self._over)
         with contextlib.suppress(EOFError, OSError):
             while data := line.recv_bytes():
                 line.send_bytes(self._work(part, place, data))
@@ -159,7 +161,8 @@ def largest_body(fogs: Fogs, spec: RunSpec) -> int:
     """Bytes that a fog may hand over: a sum, or the updates of its edges one after the other."""
     if strategy(spec.strategy).fold is None:
         return 8 * spec.params
-    return 4 * spec.params * max(len(edges) for edges in fogs.values())
+    here = tops(fogs, spec.above)
+    return 4 * spec.params * max(len(edges_under(tree_under(t, fogs, spec.above), t)) for t in here)
 
 
 def _how(status: int | None) -> str:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from ipaddress import ip_address
 
 import msgspec
@@ -135,17 +135,53 @@ class Node(msgspec.Struct, frozen=True):
 def shape(nodes: Iterable[Node], told: Mapping[str, Iterable[str]], now: float) -> dict[str, tuple[str, ...]]:
     """Fog -> its edges, of the fleet as it is now.
 
-    ``told``: what each fog that is let in says of its edges; the register's word on a name stands
-    above it.
+    ``told``: what each fog that is let in, or stands under one, says of its children; the register's word on
+    a name stands above it. A fog under one that is not let in any more is left out.
     """
     known = {node.name: node for node in nodes}
     fogs = {node.name for node in known.values() if node.role == "fog" and node.state(now) == "active"}
     fogs |= told.keys() - known.keys()
-    found: dict[str, set[str]] = {fog: set(told.get(fog, ())) - known.keys() for fog in fogs}
+    above = fogs_over(known.values(), told)
+    while lost := {fog for fog in fogs if fog in above and above[fog] not in fogs}:
+        fogs -= lost
+    found: dict[str, set[str]] = {fog: set(told.get(fog, ())) - known.keys() - told.keys() for fog in fogs}
     for node in known.values():
         if node.role == "edge" and node.site in found and node.state(now) == "active":
             found[node.site].add(node.name)
     return {fog: tuple(sorted(found[fog])) for fog in sorted(found)}
+
+
+def fogs_over(nodes: Iterable[Node], told: Mapping[str, Iterable[str]]) -> dict[str, str]:
+    """The fog over each fog that stands under one, by what fogs told and by the register."""
+    found = {child: fog for fog, children in told.items() for child in children if child in told}
+    enrolled = {node.name: node.site for node in nodes if node.role == "fog"}
+    found |= {name: site for name, site in enrolled.items() if site not in (name, "")}
+    return found
+
+
+def judge_below(
+    peer: str, name: str, under: str, known: Mapping[str, Node], listed: Collection[str], now: float
+) -> None:
+    """Whether the site of a fog ``name`` under the fog ``under`` may be certified for the fog ``peer``.
+
+    Raises `NotAdmitted`.
+    """
+    if not is_name(name):
+        raise NotAdmitted("malformed", f"{name!r:.80} is no node name")
+    at, steps = under, 0
+    while at != peer:
+        over = known.get(at)
+        if over is None or over.role != "fog" or over.site in (at, "") or over.revoked is not None:
+            raise NotAdmitted("role", f"fog {under!r:.80} does not stand under {peer}")
+        if steps > len(known):
+            raise NotAdmitted("role", f"fog {under!r:.80} does not stand under {peer}")
+        at, steps = over.site, steps + 1
+    node = known.get(name)
+    stranger = node is not None and node.role and (node.role, node.site) != ("fog", under)
+    if name in {*listed, under} or stranger:
+        raise NotAdmitted("taken", f"{name} is another node of the fleet", "Take another name.")
+    if node is not None and node.revoked is not None:
+        raise NotAdmitted("revoked", f"{name} was revoked", "It stays out; invite it under another name.")
 
 
 def judge_invite(invite: Invite | None, now: float) -> Invite:

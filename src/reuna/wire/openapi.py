@@ -154,6 +154,7 @@ _FLEET = {
             "type": "object",
             "additionalProperties": {"type": "array", "items": {"type": "string"}},
         },
+        "above": {"type": "object", "additionalProperties": {"type": "string"}},
     },
 }
 _RELEASES = {
@@ -303,7 +304,7 @@ ROUTES: tuple[Route, ...] = (
         (404, 422),
     ),
     Route("get", "/v1/nodes", "Nodes heard of, and when, in seconds since the epoch", _SEEN),
-    Route("get", "/v1/fleet", "Its fogs, and the edges of each, as they are now", _FLEET),
+    Route("get", "/v1/fleet", "Its fogs, the edges of each, and the fogs over fogs, as they are now", _FLEET),
     Route(
         "get",
         "/v1/releases",

@@ -294,3 +294,27 @@ def test_the_server_ends_with_a_killed_parent(tmp_path: Path) -> None:
     while alive(child) and time.monotonic() < deadline:
         time.sleep(0.01)  # it is no child of ours, so nothing tells us of its end
     assert not alive(child)
+
+
+def test_a_fog_of_fogs_is_a_hub_to_them_and_they_speak_under_their_own_names(tmp_path: Path) -> None:
+    deep = replace(LEAF, fogs=("hall",), leaf_port=7422, over="firm")
+    text = deep.text(tmp_path)
+    assert deep.ports == (4222, 7422)
+    (hall,) = lines(text, "spiffe://north.demo/fog/hall")
+    assert "allowed_connection_types: [LEAFNODE]" in hall
+    assert 'publish: { allow: ["event.hall", "hello.hall"] }' in hall
+    (own,) = lines(text, '"spiffe://firm.demo/fog/north"')
+    assert "allowed_connection_types: [STANDARD]" in own
+    assert text.count("leafnodes {") == 1
+    assert "$SYS.REQ.SERVER.PING.CONNZ" in lines(text, "gateway/north")[0], "it ends links of who is gone"
+
+
+def test_a_fog_without_fogs_listens_for_none(tmp_path: Path) -> None:
+    text = LEAF.text(tmp_path)
+    assert "system_account" not in text
+    assert not [line for line in lines(text, "listen:") if "7422" in line]
+
+
+def test_a_name_of_an_edge_and_of_a_fog_under_the_same_fog_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="a name stands twice"):
+        replace(LEAF, fogs=("plant-1",), leaf_port=7422).text(tmp_path)

@@ -83,6 +83,10 @@ def test_a_person_who_tries_again_is_a_person_and_a_schedule_of_a_retry_is_none(
     again = by_itself(retry(scheduled, "r-2"), "later", {"south": ("e2",), "empty": ()})
     assert (again.retries, again.why, again.fogs) == ("", "", {"south": ("e2",)})
     assert by_itself(SPEC, "later", {"north": ()}).fogs == SPEC.fogs
+    deep = by_itself(
+        SPEC, "later", {"firm": (), "south": ("e2",), "empty": ()}, {"south": "firm", "empty": "firm"}
+    )
+    assert (deep.fogs, deep.above) == ({"firm": (), "south": ("e2",)}, {"south": "firm"})
 
 
 class Crash(Exception):

@@ -31,12 +31,14 @@ WAIT_S = 10.0
 class Fleet(SimFleet):
     """A fleet that carries out a run, of which the test asks checks meanwhile."""
 
-    def __init__(self, rounds: int = 1, older: Collection[str] = ()) -> None:
+    def __init__(
+        self, rounds: int = 1, older: Collection[str] = (), above: dict[str, str] | None = None
+    ) -> None:
         fogs, store = fleet_of(2, 2), JournalStore()
-        super().__init__(fogs, SimClock(), lambda: SimJournal(store), FairWeather())
+        super().__init__(fogs, SimClock(), lambda: SimJournal(store), FairWeather(), above=above)
         self.older = older
         self.over = False
-        self.spec, self.model, self.bundle = make_spec(fogs, Walker(), rounds)
+        self.spec, self.model, self.bundle = make_spec(fogs, Walker(), rounds, above)
 
     async def _say_hello(self, link: Any, name: str) -> None:
         if name in self.older:
@@ -99,6 +101,20 @@ def test_every_edge_answers_and_nothing_is_trained_for_it() -> None:
     }
     assert not absent(found)
     assert {key[0] for _, key in fleet.trained} == {"r-sim"}
+
+
+def test_edges_of_a_fog_under_a_fog_answer_through_both() -> None:
+    _, found = Fleet(above={"fog-1": "fog-0"}).live(lambda fleet: fleet.ask())
+    assert [each["node"] for each in found["members"]] == list(EDGES)
+    assert not absent(found)
+
+
+def test_a_fog_that_knows_no_fogs_under_fogs_is_named_with_its_edges_and_the_others_go_on() -> None:
+    fleet = Fleet(older=["fog-1"], above={"fog-1": "fog-0"})
+    fleet.spec = msgspec.structs.replace(fleet.spec, quorum=0.5)
+    _, found = fleet.live(lambda fleet: fleet.ask())
+    assert absent(found) == {"edge-1-0": train.OLDER, "edge-1-1": train.OLDER}
+    assert fleet.timeline["round", 1]["took_part"] == 2
 
 
 def test_a_run_that_goes_on_beside_a_check_ends_in_the_same_bits() -> None:

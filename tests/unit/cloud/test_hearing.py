@@ -213,3 +213,81 @@ class Watching:
 class Registered:
     def nodes(self) -> list[Any]:
         return []
+
+
+class Door:
+    """Two fogs are let in; the register is empty but for what a fog told."""
+
+    def __init__(self, folder: Path) -> None:
+        self.names = frozenset(FOGS)
+        self.fleet = "mill"
+        self.register = Register(folder / "register.sqlite")
+
+    def hear(self, subject: str, hello: Hello) -> bool:
+        return subject == f"hello.{hello.node}"
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Iterator[tuple[Coordinator, Door, EventLog]]:
+    """A cloud whose fog north has told of the fogs under it: hall, and yard under that."""
+    nothing: Any = None
+    door, log = Door(tmp_path), EventLog(tmp_path / "events.sqlite")
+    cloud = Coordinator("cloud", nothing, log, nothing, cast("Any", door), nothing, nothing)
+    told_of = {"hall": ("robot", "yard"), "yard": ("crane",), "south": ("stolen",)}
+    asyncio.run(says(cloud, door, log, Hello("north", "b", "1", ("kiln", "hall"), fogs=told_of)))
+    yield cloud, door, log
+    door.register.close()
+    log.close()
+
+
+async def says(cloud: Coordinator, door: Door, log: EventLog, hello: Hello) -> None:
+    hears = cast("Any", Hears())
+    await take_hello(cast("Any", door), cloud, hears, hears, log, f"hello.{hello.node}", encode(hello))
+
+
+Tree = tuple[Coordinator, Door, EventLog]
+
+
+def test_the_cloud_knows_the_tree_that_a_fog_tells_of(tree: Tree) -> None:
+    cloud, _, log = tree
+    shape = {
+        "fogs": {"hall": ("robot",), "north": ("kiln",), "yard": ("crane",)},
+        "above": {"hall": "north", "yard": "hall"},
+    }
+    assert cloud.fleet() == {"fleet": "mill", **shape}
+    assert {"kiln", "hall", "robot", "crane"} <= cloud.nodes().keys()
+    assert "south" not in cloud.below, "a fog of the cloud's own is not north's to tell of"
+    nothing: Any = None
+    restarted = Coordinator("cloud", nothing, log, nothing, nothing, nothing, nothing)
+    assert (restarted.below, restarted.above) == (cloud.below, cloud.above)
+
+
+async def test_a_fog_that_is_not_told_of_any_more_has_nobody(tree: Tree) -> None:
+    cloud, door, log = tree
+    await says(cloud, door, log, Hello("north", "b", "1", ("kiln",)))
+    assert cloud.fleet()["fogs"] == {"north": ("kiln",)}
+    assert cloud.fleet()["above"] == {}
+
+
+def test_a_fog_speaks_of_what_a_run_has_under_it_however_deep(tree: Tree) -> None:
+    cloud = tree[0]
+    spec: Any = SimpleNamespace(
+        fogs={"north": (), "hall": ("robot",), "south": ("press",), "attic": ("lamp",)},
+        above={"hall": "north", "attic": "south"},
+    )
+    cloud.runs_over(spec)
+    assert cloud.is_of("north", "robot", FOGS) and cloud.is_of("north", "hall", FOGS)
+    for node in ("press", "lamp", "attic", "south"):
+        assert not cloud.is_of("north", node, FOGS), node
+
+
+async def test_nodes_that_a_fog_under_a_fog_takes_in_are_learnt_through_the_one_above(tree: Tree) -> None:
+    cloud, door, log = tree
+    for number, site in enumerate(("hall", "elsewhere")):
+        fields: dict[str, Setting] = {
+            "name": f"new-{number}", "serial": "5d", "key": "k", "issued": 1.0, "expires": 9e9, "revoked": -1.0,
+            "reason": "", "role": "edge", "site": "",
+        }  # fmt: skip
+        event = Event(site, "b", number, 0.0, "node", fields=fields)
+        await take_event(cloud, cast("Any", door), log, "event.north", encode(event))
+    assert [(node.name, node.site) for node in door.register.nodes()] == [("new-0", "hall")]

@@ -72,6 +72,9 @@ class Cloud:
     def fogs(self) -> dict[str, tuple[str, ...]]:
         return self.fleet
 
+    def over(self) -> dict[str, str]:
+        return {}
+
     def alarms(self) -> tuple[Alarm, ...]:
         return self.open_alarms
 

@@ -325,3 +325,22 @@ def test_a_countersignature_by_another_key_is_not_kept(fleet: Fleet) -> None:
     kept(fleet, work)
     assert fleet.shown
     assert not (fleet.folder / "press-1" / BESIDE).exists()
+
+
+def test_a_head_of_a_node_under_a_fog_under_the_fog_is_countersigned_and_of_another_not(fleet: Fleet) -> None:
+    under = CloudWitness(
+        "demo", fleet.root.root(), fleet.store, lambda: CLOUD, fleet.revoked.__contains__, fleet._alarm,
+        fleet.clock, InPlace(), lambda peer, place: peer == place or (peer, place) == ("firm", "mill-3"),
+    )  # fmt: skip
+    shown = opened(fleet, fleet.shows)
+    assert run_virtual(under.countersign("firm", shown))
+    with pytest.raises(Refused, match="not of its site"):
+        run_virtual(under.countersign("lab", shown))
+
+
+def test_a_fog_takes_heads_of_those_that_a_fog_under_it_may_tell_of(fleet: Fleet) -> None:
+    shown = opened(fleet, fleet.shows)
+    site = SiteWitness(Fleet.Above(fleet), lambda child, node: (child, node) == ("hall", "press-1"))
+    assert run_virtual(site.countersign("hall", shown))
+    with pytest.raises(Refused, match="shows a head of the ledger of 'press-1'"):
+        run_virtual(site.countersign("yard", shown))

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from reuna.adapters.clock import SystemClock
 from reuna.adapters.register import Alarm, Register
 from reuna.core.errors import BadMessage, BusDown, PermissionDenied
 from reuna.core.records import Hello
@@ -243,3 +244,27 @@ def test_who_speaks_no_protocol_of_ours_takes_no_part_until_it_does(
     living(tmp_path, ["a"], script)
     said = [record.getMessage() for record in caplog.records if record.getMessage().startswith("refused: a ")]
     assert len(said) == 2, "once for each"
+
+
+def test_the_cloud_lets_no_fog_in_that_stands_under_another(tmp_path: Path) -> None:
+    register = Register(tmp_path / "r.sqlite")
+    for name, site in (("firm", "firm"), ("north", "firm")):
+        register.learn(Node(name, "fog", site, "5d", "k", EPOCH, 4e9))
+    assert Admission("demo", "fog", "", register, [], SystemClock()).now_admitted() == {"firm"}
+    register.close()
+
+
+def test_a_fog_lets_in_fogs_under_it_under_their_own_role(tmp_path: Path) -> None:
+    register = Register(tmp_path / "r.sqlite")
+    register.learn(Node("hall", "fog", "north", "5d", "k", EPOCH, 4e9))
+    admission = Admission("demo", "edge", "north", register, ["kiln"], SystemClock(), fogs=["yard"])
+    assert admission.names == {"hall", "kiln", "yard"}
+    assert admission.fogs == {"hall", "yard"}
+    uris = [admission.identity(name).uri for name in ("hall", "yard", "kiln")]
+    assert uris == [f"spiffe://north.demo/{what}" for what in ("fog/hall", "fog/yard", "edge/kiln")]
+    register.close()
+
+
+def test_a_fog_under_a_fog_is_told_of_as_one() -> None:
+    told = Node("hall", "fog", "north", "5d", "k", EPOCH, EPOCH + 1e6)
+    assert read_node("north", node_fields(told)) == told

@@ -134,7 +134,7 @@ async def test_a_place_tells_its_egress_over_their_line(monkeypatch: pytest.Monk
     shown, ends = made(), socket.socketpair()
     place, egress = [await Frames.over(end) for end in ends]
     link, nothing = RemoteLink(place), SimpleNamespace(listen=listen)
-    server = LinkServer(egress, nothing, nothing, nothing, nothing, shown)  # type: ignore[arg-type]
+    server = LinkServer(egress, nothing, nothing, nothing, nothing, nothing, shown)  # type: ignore[arg-type]
     running = [asyncio.create_task(link.run()), asyncio.create_task(server.run())]
     await link.tell("gateway", [Figure("reuna_edges", 3.0)])
     with pytest.raises(BadMessage, match="no series 'oil'"):

@@ -468,3 +468,94 @@ def test_a_fog_hears_which_names_were_revoked(place: Place, tmp_path: Path) -> N
     file = place.enrolled(tmp_path)
     place.register.revoke("press-1", START, "stolen")
     assert Direct(place, file).revoked() == ["press-1"]
+
+
+# --- a fog under a fog -------------------------------------------------------------------------
+
+
+class Firm:
+    """A fog that takes in fogs: its own place under a cloud."""
+
+    def __init__(self, place: Place, folder: Path) -> None:
+        self.place = place
+        self.own = leaf(place.enrolled(folder, "firm"))
+        self.authority = place.root.site(folder / "issuer", "firm")
+        self.register = Register(folder / "firm.sqlite")
+        self.terms = Terms("edge", "10.0.0.2:8444")
+        self.above: set[str] = set()
+        self.door = Enrolment(
+            self.authority, self.register, self.terms, lambda _: {}, tuple, place.clock,
+            above=lambda: self.above, ask_above=self.ask,
+        )  # fmt: skip
+
+    def ask(self, name: str, under: str, csr: bytes) -> list[bytes]:
+        return ders(self.place.cloud.certify_below(c.identity_in(self.own), name, under, csr))
+
+    def fog(self, name: str = "north") -> Identity:
+        token = invite(
+            self.register, self.authority, self.terms, name, self.place.clock.now(), DAY, role="fog"
+        )
+        return c.identity_in(self.door.enrol(token.secret, request(new_key()))[0])
+
+
+@pytest.fixture
+def firm(place: Place, tmp_path: Path) -> Firm:
+    return Firm(place, tmp_path)
+
+
+def test_a_fog_takes_a_fog_in_and_the_cloud_certifies_its_site(firm: Firm) -> None:
+    north = firm.fog()
+    assert north == Identity("demo", "fog", "north", "firm")
+    key = new_key()
+    found = firm.door.renew_site(north, request(key, ["127.0.0.1"]))
+    chain = c.ordered(ders(found), key.public_key())
+    assert c.site_of_authority(chain[0]) == "north"
+    assert firm.place.root.issued(chain[0]), "by the cloud, not by the fog over it"
+    kept = firm.place.register.node("north")
+    assert kept is not None and (kept.role, kept.site) == ("fog", "firm")
+
+
+def test_a_fog_deeper_down_is_certified_for_who_stands_over_both(firm: Firm) -> None:
+    firm.door.renew_site(firm.fog(), request(new_key()))
+    deeper = firm.door.certify_below(
+        Identity("demo", "fog", "north", "firm"), "hall", "north", request(new_key())
+    )
+    assert c.site_of_authority(deeper[0]) == "hall"
+    with refused("role"):  # type: ignore[attr-defined]
+        firm.ask("yard", "elsewhere", request(new_key()))
+
+
+def test_no_fog_has_the_site_of_a_node_that_is_not_under_it_certified(firm: Firm, tmp_path: Path) -> None:
+    firm.place.enrolled(tmp_path, "lab")
+    firm.place.listed.add("listed")
+    for name in ("lab", "firm", "listed"):
+        with refused("taken"):  # type: ignore[attr-defined]
+            firm.ask(name, "firm", request(new_key()))
+    firm.place.register.revoke("gone", START, "")
+    with refused("revoked"):  # type: ignore[attr-defined]
+        firm.ask("gone", "firm", request(new_key()))
+    other = c.identity_in(leaf(tmp_path / "lab.pem"))
+    firm.ask("north", "firm", request(new_key()))
+    with refused("taken"):  # type: ignore[attr-defined]
+        firm.place.cloud.certify_below(other, "north", "lab", request(new_key()))
+
+
+def test_an_edge_of_a_fog_gets_no_site_and_a_fog_no_place_of_an_edge(firm: Firm) -> None:
+    token = invite(firm.register, firm.authority, firm.terms, "kiln", firm.place.clock.now(), DAY)
+    edge = c.identity_in(firm.door.enrol(token.secret, request(new_key()))[0])
+    assert edge.role == "edge"
+    for identity in (edge, Identity("demo", "fog", "kiln", "firm")):
+        with refused("role"):  # type: ignore[attr-defined]
+            firm.door.renew_site(identity, request(new_key()))
+
+
+def test_a_fog_hears_from_the_fog_over_it_who_was_revoked_further_up(firm: Firm) -> None:
+    north = firm.fog()
+    firm.above.add("robot-9")
+    firm.register.revoke("kiln", START, "")
+    assert firm.door.revoked(north) == ["kiln", "robot-9"]
+
+
+def test_a_limit_of_edges_does_not_count_fogs(firm: Firm) -> None:
+    firm.fog()
+    invite(firm.register, firm.authority, firm.terms, "kiln", firm.place.clock.now(), DAY, edges=1)

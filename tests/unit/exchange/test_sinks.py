@@ -272,7 +272,7 @@ async def test_over_the_line_between_place_and_egress_it_is_the_same(site: Site)
 
     link = RemoteLink(place)
     tasks = [
-        asyncio.create_task(LinkServer(egress, Nothing(), Nothing(), site.gate, Nothing()).run()),  # type: ignore[arg-type]
+        asyncio.create_task(LinkServer(egress, Nothing(), Nothing(), site.gate, Nothing(), Nothing()).run()),  # type: ignore[arg-type]
         asyncio.create_task(link.run()),
     ]
     assert await link.deliver("archive", 1, [outcome(1)])

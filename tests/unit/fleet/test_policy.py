@@ -250,7 +250,7 @@ class Ledger:
             "r-1", number, 1, "train", "a" * 64, 8, 2, ("a", "b"), 1, 9.0, Grid(16, -9), 900, 4, 7, "c" * 64, 5,
             {"epochs": 5},
         )  # fmt: skip
-        made = made_for(plan, lambda _names: Hidden(2, 2), 3, 0.5 * number, "d" * 64)
+        made = made_for(plan, "a", lambda _names: Hidden(2, 2), 3, 0.5 * number, "d" * 64)
         member = Member("edge-1", 600, metrics={"loss": 1.0})
         manifest = train.answer(plan, "e" * 64, member, f"{number}" * 64, 2)
         return contribution(manifest, to, now, made, lambda _names: Hidden(2, 2))

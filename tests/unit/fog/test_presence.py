@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,20 +21,22 @@ from reuna.sim.clock import run_virtual
 from reuna.wire import VERSION, encode
 
 EDGES = ("press-1", "press-2")
+FOGS = ("hall-1", "hall-2")
 
 
 class Fog:
     """What of a gateway takes part in that."""
 
     def __init__(self, register: Register) -> None:
-        self.admission = Admission("demo", "edge", "mill-3", register, EDGES, SystemClock())
+        clock = SystemClock()
+        self.admission = Admission("demo", "edge", "mill-3", register, EDGES, clock, fogs=FOGS)
         unused: Any = None
-        self.combiner = Combiner("mill-3", EDGES, *[unused] * 5)
+        self.combiner = Combiner("mill-3", (*EDGES, *FOGS), *[unused] * 5)
         self.told: list[tuple[str, ...]] = []
         self.presence: Any = SimpleNamespace(changed=lambda: self.told.append(self.combiner.present()))
 
-    async def hears(self, name: str, subject: str = "") -> None:
-        data = encode(Hello(name, "b", "0", protocol=VERSION))
+    async def hears(self, name: str, subject: str = "", below: tuple[str, ...] = ()) -> None:
+        data = encode(Hello(name, "b", "0", below, protocol=VERSION))
         news: Any = SimpleNamespace(on_hello=ignore)
         subject = subject or f"hello.{name}"
         await gateway._hello(self.admission, self.combiner, news, self.presence, subject, data)
@@ -60,16 +63,42 @@ async def test_an_edge_that_comes_is_told_of_at_once_and_one_that_stays_is_no_ne
     assert fog.told[1:] == [EDGES]
 
 
+async def test_a_fog_under_it_brings_those_under_that_and_an_edge_brings_nobody(fog: Fog) -> None:
+    await fog.hears("hall-1", below=("robot-1",))
+    await fog.hears("press-1", below=("robot-2",))
+    assert fog.combiner.below() == {"hall-1": ("robot-1",)}
+    await fog.hears("hall-1")
+    assert fog.combiner.below() == {"hall-1": ()}
+    assert len(fog.told) == 3, "each of these is news"
+
+
+async def test_a_fog_under_it_speaks_of_nobody_who_stands_elsewhere(fog: Fog) -> None:
+    await fog.hears("hall-1", below=("robot-1",))
+    may_tell = partial(gateway._may_tell, fog.admission, fog.combiner)
+    assert may_tell("hall-1", "hall-1") and may_tell("hall-1", "robot-1") and may_tell("hall-1", "new")
+    for other in ("press-1", "hall-2", "mill-3"):
+        assert not may_tell("hall-1", other)
+    assert not may_tell("hall-2", "robot-1"), "it stands under hall-1"
+    assert may_tell("press-1", "press-1") and not may_tell("press-1", "new")
+
+
 async def test_an_edge_that_is_admitted_no_more_is_named_no_more_at_once(
     fog: Fog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in EDGES:
         await fog.hears(name)
     monkeypatch.setattr(gateway, "leaf_config", lambda *_: None)
-    servers: Any = SimpleNamespace(recheck=lambda: None, reload=ignore)
-    desk = gateway.Desk({}, servers, servers, fog.combiner, fog.presence)
-    await desk.on_names(frozenset(EDGES), frozenset({"press-2"}))
+    ended: list[str] = []
+
+    async def end(uri: str) -> None:
+        ended.append(uri)
+
+    servers: Any = SimpleNamespace(recheck=lambda: None, reload=ignore, disconnect=end)
+    settings = {"fleet": "demo", "name": "mill-3"}
+    desk = gateway.Desk(settings, servers, servers, servers, fog.combiner, fog.presence, fog.admission)
+    await desk.on_names(fog.admission.names, frozenset({"press-2", "hall-1"}))
     assert fog.told[2:] == [("press-2",)]
+    assert ended == ["spiffe://mill-3.demo/fog/hall-2"], "a reload leaves its leaf link open"
 
 
 def test_an_edge_that_says_it_seldom_is_waited_for_longer() -> None:

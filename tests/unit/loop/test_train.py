@@ -279,3 +279,81 @@ def test_whom_a_parent_knows_to_be_older_is_absent_for_that_and_others_for_their
     row = train.closing_row(CHECK, DIGEST, "fog", ("a", "b"), [], known=[Member("a", absent=train.OLDER)])
     assert {each.node: each.absent for each in row.members} == {"a": train.OLDER, "b": train.UNHEARD}
     assert train.OLDER in train.ABSENT
+
+
+# --- fogs under fogs ---------------------------------------------------------------------------
+
+DEEP = msgspec.structs.replace(
+    PLAN, cohort=("a", "b", "c"), tree={"firm": ("a", "north"), "north": ("b", "yard"), "yard": ("c",)}
+)
+
+
+def of_north(**changes: Any) -> Contribution:
+    row = train.closing_row(DEEP, DIGEST, "north", ("b", "c"), [update("b")])
+    return msgspec.structs.replace(train.with_sum(row, DEEP, [update("b")], "d" * 64), **changes)
+
+
+def judge_at_firm(manifest: Contribution) -> str:
+    try:
+        train.admit(DEEP, DIGEST, manifest, manifest.sender, ("a", "north"), closed=False)
+    except Refused as refusal:
+        return refusal.reason
+    return ""
+
+
+@pytest.mark.parametrize(
+    ("reason", "manifest"),
+    [
+        ("", of_north()),
+        ("", of_north(refused={"b": {"range": 1}, "yard/c": {"range": 2}})),
+        ("", update("a")),
+        ("identity", of_north(members=(Member("a", 7),))),
+        ("identity", of_north(sender="a")),
+        ("malformed", of_north(refused={"elsewhere/c": {"range": 1}})),
+        ("malformed", of_north(refused={"yard/" + "c" * 65: {"range": 1}})),
+    ],
+)
+def test_a_fog_under_a_fog_speaks_for_the_edges_under_it_alone(reason: str, manifest: Contribution) -> None:
+    assert judge_at_firm(manifest) == reason
+
+
+def test_who_is_no_fog_of_the_tree_speaks_for_nobody() -> None:
+    with pytest.raises(Refused, check=lambda error: error.reason == "identity"):
+        train.admit(DEEP, DIGEST, of_north(sender="lab"), "lab", ("lab",), closed=False)
+
+
+def test_each_fog_asks_its_own_children_and_speaks_for_all_under_it() -> None:
+    assert train.children(DEEP, "firm") == ("a", "north")
+    assert train.children(DEEP, "yard") == ("c",)
+    assert train.edges_of(DEEP, "north") == ("b", "c")
+    assert [train.edges_at(DEEP, child) for child in ("a", "north")] == [("a",), ("b", "c")]
+    assert train.children(PLAN, "fog") == train.edges_of(PLAN, "fog") == PLAN.cohort
+    found = [train.levels(DEEP, [child]) for child in ("a", "yard", "north", "firm")]
+    assert found == [0, 1, 2, 3]
+    assert (train.levels(PLAN, ["a"]), train.levels(PLAN, ["fog"])) == (0, 1)
+
+
+def test_a_sum_of_sums_is_as_wide_as_the_weights_in_it_need() -> None:
+    """Two sums of seven weights each, whose integers take 3 bytes, need no more than the weights say."""
+    small = msgspec.structs.replace(DEEP, grid=Grid(16, -9), max_weight=100)
+    rows = [of_north(width=3, weight=7, sender=name) for name in ("north", "yard")]
+    summed = train.with_sum(
+        train.closing_row(small, DIGEST, "firm", DEEP.cohort, rows), small, rows, "d" * 64
+    )
+    assert 2 * train.largest_value(small, rows[0]) < 2**23
+    assert summed.width == 3
+
+
+def test_what_a_fog_below_refused_stands_under_its_name() -> None:
+    rows = [of_north(refused={"b": {"range": 2}, "yard/c": {"stale": 1}}), update("a")]
+    assert train.passed_on(rows) == {"north/b": {"range": 2}, "north/yard/c": {"stale": 1}}
+
+
+def test_updates_of_edges_and_of_fogs_are_passed_on_as_one_body() -> None:
+    singly = msgspec.structs.replace(DEEP, combine="singly")
+    below = train.closing_row(singly, DIGEST, "north", ("b", "c"), [update("b"), update("c")])
+    rows = [update("a"), train.with_updates(below, singly, [update("b"), update("c")], "d" * 64)]
+    passed = train.with_updates(
+        train.closing_row(singly, DIGEST, "firm", DEEP.cohort, rows), singly, rows, "d" * 64
+    )
+    assert (train.updates_in(passed), passed.size) == (3, 3 * 10 * 4)

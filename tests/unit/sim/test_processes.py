@@ -125,9 +125,11 @@ def test_fogs_are_dealt_so_that_each_process_has_as_many_edges() -> None:
     fogs: dict[str, dict[str, Any]] = {
         f"fog-{n}": {f"{n}-{e}": None for e in range(size)} for n, size in enumerate((5, 1, 1, 3))
     }
-    parts = dealt(fogs, 2)
+    parts = dealt(fogs, 2, {})
     assert [sum(len(fogs[fog]) for fog in part) for part in parts] == [5, 5]
-    assert len(dealt(fogs, 9)) == 4
+    assert len(dealt(fogs, 9, {})) == 4
+    under = dealt(fogs, 9, {"fog-3": "fog-1", "fog-1": "fog-0"})
+    assert [sorted(part) for part in under] == [["fog-0", "fog-1", "fog-3"], ["fog-2"]]
 
 
 STOPPED = """

@@ -103,7 +103,7 @@ def encoded(strategy: str, fogs: int = 3, processes: int = 1, values: int = 300,
     data = {f"node-{i}": (1 + i / 1000, f"node-{i}" in LIARS) for i in range(9)}
     learner = Towards(values)
     settings = {"byzantine": 2} if "byzantine" in FOLDS[strategy].settings else {}
-    spread = spread_over(learner, data, fogs, None)
+    spread, _ = spread_over(learner, data, fogs, None)
     spec, model, bundle = make_spec(
         spread, learner, 16, strategy=strategy, settings=settings, evaluate=True, **way
     )

@@ -17,6 +17,7 @@ from reuna.trust.enrolment import (
     Invite,
     Node,
     Token,
+    fogs_over,
     hear,
     judge_hosts,
     judge_invite,
@@ -226,3 +227,14 @@ def test_who_is_revoked_or_over_its_time_is_not_of_the_fleet(gone: dict[str, flo
     edge = known("press-1", "edge", "north", **gone)
     assert shape([known("north", "fog", ""), edge], {"north": ("press-1",)}, 1.0) == {"north": ()}
     assert shape([known("north", "fog", "", **gone)], {"north": ("press-2",)}, 1.0) == {}
+
+
+def test_fogs_under_fogs_are_of_the_fleet_while_those_over_them_are() -> None:
+    nodes = [known("firm", "fog", "firm"), known("north", "fog", "firm"), known("press-1", "edge", "north")]
+    told = {"firm": ("kiln", "north", "hall"), "hall": ("robot",), "north": ()}
+    assert shape(nodes, told, 1.0) == {
+        "firm": ("kiln",), "hall": ("robot",), "north": ("press-1",),
+    }  # fmt: skip
+    assert fogs_over(nodes, told) == {"north": "firm", "hall": "firm"}
+    gone = [known("firm", "fog", "firm", revoked=0.5), *nodes[1:]]
+    assert shape(gone, {}, 1.0) == {}

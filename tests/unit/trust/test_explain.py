@@ -23,7 +23,7 @@ def asked() -> tuple[Request, ...]:
     plan = Plan(
         "r-1", 1, 1, "train", "a" * 64, 8, 2, ("a", "b"), 1, 9.0, Grid(16, -9), 9, 4, 7, "", 5, settings
     )
-    made = made_for(plan, lambda _names: Hidden(2, 2), 3, 0.5, "c" * 64)
+    made = made_for(plan, "a", lambda _names: Hidden(2, 2), 3, 0.5, "c" * 64)
     manifest = train.answer(plan, "d" * 64, Member("a", 9, metrics={"loss": 1.0}), "e" * 64, 2)
     found = contribution(manifest, FOG, NOW, made, lambda _names: Hidden(2, 2))
     return tuple(each.request for each in found)

@@ -79,8 +79,10 @@ async function showFleet() {
     return el("p", { class: kind + (silent ? " silent" : "") }, name,
       el("span", { class: "ago" }, at ? ago(at) : "not heard yet"));
   };
-  draw("nodes", [fleet, heard, Math.floor(Date.now() / EVERY_MS)], () => Object.entries(fleet.fogs).map(
-    ([fog, edges]) => el("div", { class: "site" }, node(fog, "fog"), ...edges.map((edge) => node(edge, "edge")))));
+  const under = (over) => Object.keys(fleet.fogs).filter((fog) => fleet.above[fog] === over);
+  const site = (fog) => el("div", { class: "site" }, node(fog, "fog"),
+    ...fleet.fogs[fog].map((edge) => node(edge, "edge")), ...under(fog).map(site));
+  draw("nodes", [fleet, heard, Math.floor(Date.now() / EVERY_MS)], () => under(undefined).map(site));
 }
 
 async function showRuns() {
