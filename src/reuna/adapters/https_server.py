@@ -27,6 +27,7 @@ import ssl
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from typing import Any, NamedTuple, TypeVar
 from weakref import WeakKeyDictionary, WeakSet
 
@@ -54,6 +55,7 @@ from reuna.wire import BLOCK, HASH_SIZE, LIMITS, LOT, block_hash, decode, encode
 
 log = logging.getLogger(__name__)
 M = TypeVar("M", bound=msgspec.Struct)
+Told = Callable[[int], None]  #: bytes that the peer has acknowledged on its connection
 Admit = Callable[[Mapping[str, Any]], Identity]  #: see `reuna.exchange.admission.Admission.admit`
 
 STALL_S = 30.0  #: a peer that neither sends nor takes a byte for so long is dropped
@@ -322,22 +324,30 @@ class DepotServer:
 
         It is read on the event loop: what is offered was written moments ago and is in memory.
         """
+        peer, base = _name(request.transport), _acknowledged(request.transport)
+
+        def told(acknowledged: int) -> None:
+            there = max(start, min(start + acknowledged - base, blob.size))
+            self._depot.moves(peer, blob.digest, there, blob.size)
+
         for at in range(start, blob.size, LOT):
             data = blob.read(at, min(LOT, blob.size - at))
-            await self._while_it_moves(request, response.write(data))
-        await response.write_eof()
+            await self._while_it_moves(request, response.write(data), told)
+        await self._while_it_moves(request, response.write_eof(), told)
 
-    async def _while_it_moves(self, request: web.BaseRequest, writing: Awaitable[None]) -> None:
+    async def _while_it_moves(self, request: web.BaseRequest, writing: Awaitable[None], told: Told) -> None:
         """Wait for a write however long it takes, as long as the peer takes bytes. Raises `TimeoutError`."""
-        task = asyncio.ensure_future(writing)
+        task, clock = asyncio.ensure_future(writing), asyncio.get_running_loop().time
         try:
-            before = _acknowledged(request.transport)
-            while not (await asyncio.wait((task,), timeout=self._stall_s))[0]:
+            since, before = clock(), _acknowledged(request.transport)
+            while not (await asyncio.wait((task,), timeout=min(LOOK_S, self._stall_s)))[0]:
                 now = _acknowledged(request.transport)
-                if now - before < LEAST_BPS * self._stall_s:
+                told(now)
+                if now - before >= LEAST_BPS * self._stall_s:
+                    since, before = clock(), now
+                elif clock() - since >= self._stall_s:
                     self._slow(request, f"took {now - before} bytes in {self._stall_s:g} s")
                     raise TimeoutError
-                before = now
             await task
         finally:
             task.cancel()
@@ -404,6 +414,7 @@ class DepotServer:
             pending = pending if place[1] else bytearray()
             with self._counting(peer):
                 source.expect(manifest.size - receiver.offset, len(pending))
+                source.told = partial(self._depot.moves, peer, manifest.digest)
                 await _read_blocks(source, receiver, manifest.size, pending)
         except _LineCutError:
             self._keep_tail(key, receiver.offset, pending)
@@ -518,7 +529,8 @@ class _Source:
     """Reads an upload's body; `_LineCutError` when it ends early, stalls or trickles."""
 
     def __init__(self, request: web.BaseRequest, stall_s: float) -> None:
-        self._began = asyncio.get_running_loop().time()
+        self._began = self._told_s = asyncio.get_running_loop().time()
+        self.told: Callable[[int, int], None] = lambda _done, _size: None
         self._stall_s = stall_s
         self._content = request.content
         self._length = request.content_length
@@ -543,6 +555,13 @@ class _Source:
         self._taken += len(data)
         self._judge_pace()
         return data
+
+    def tell(self, done: int, size: int) -> None:
+        """How far the body is, now and then."""
+        now = asyncio.get_running_loop().time()
+        if now - self._told_s >= LOOK_S:
+            self._told_s = now
+            self.told(done, size)
 
     def _judge_pace(self) -> None:
         """Raises `_SlowError` when it came slower than `LEAST_BPS` since it began, but for a stall's time."""
@@ -592,6 +611,7 @@ async def _read_blocks(source: _Source, receiver: Receiver, size: int, pending: 
     try:
         while left:
             pending += await source.some(min(left - len(pending), BUFFER))
+            source.tell(_frames_size(size) - left + len(pending), _frames_size(size))
             ready = left if len(pending) == left else len(pending) // FRAME * FRAME
             if ready:
                 await checking.next(memoryview(bytes(pending[:ready])))

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from itertools import chain, repeat
 from typing import Any
 
+from reuna.adapters import thin_lines
 from reuna.core.errors import BadMessage, BusDown, PermissionDenied, ReunaError
 from reuna.core.ports import Handler, Subscription
 from reuna.core.subjects import CONNECTIONS, KICK, MAX_PAYLOAD, STORED, STREAM, inbox
@@ -268,6 +269,7 @@ class NatsBus:
         await asyncio.wait(either, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
         if connecting.done():
             await connecting
+            self._watch_line()
             self._switch(online=True)
             return
         connecting.cancel()
@@ -354,6 +356,14 @@ class NatsBus:
         else:
             log.debug("%s: %r", self.name, error)
 
+    def _watch_line(self) -> None:
+        """The kernel is to find out that the line is dead: the pings take three times as long."""
+        transport = self._client._transport
+        writer = transport._io_writer if isinstance(transport, TcpTransport) else None
+        sock = writer.get_extra_info("socket") if writer is not None else None
+        if sock is not None:
+            thin_lines.watch(sock)
+
     def _forget_attempt(self) -> None:
         """Let go of the socket of an attempt that failed: nats-py makes the next one over it, unclosed."""
         transport = self._client._transport  # it has no word for that
@@ -379,6 +389,7 @@ class NatsBus:
         self.reconnects += 1
         self._client.options["reconnect_time_wait"] = _spread()
         self._refused = asyncio.get_running_loop().create_future()
+        self._watch_line()
         self._switch(online=True)
         self._start(self._restore())
 

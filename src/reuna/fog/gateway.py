@@ -126,10 +126,14 @@ async def _run(settings: dict[str, Any], changes: Changes, stack: AsyncExitStack
     stack.callback(telling.cancel)
     presence = Presence(
         lambda every_s: egress.hello(
-            Hello(name, boot, __version__, combiner.present(), VERSION, OLDEST, every_s)
+            Hello(
+                name, boot, __version__, combiner.present(), VERSION, OLDEST, every_s, combiner.works_on,
+                intake.moving.held,
+            )  # fmt: skip
         ),
         settings["hello_s"],
     )
+    intake.moving.on_held = presence.changed
     hear = partial(_hello, door.admission, combiner, news, presence)
     await bus.subscribe("hello.>", hear)
     await bus.follow("event.>", "up", lambda subject, data: _pass_event(egress, subject, data))

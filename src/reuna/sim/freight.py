@@ -62,6 +62,7 @@ class PlainDepot:
         self.largest = 1 << 30
         self.receipts: list[Receipt] = []
         self.refusals: list[tuple[str, str]] = []
+        self.moved: list[tuple[str, str, int, int]] = []
 
     async def blob(self, peer: str, digest: str) -> Blob:
         held = self.blobs.get(digest)
@@ -90,6 +91,10 @@ class PlainDepot:
     def count_refusal(self, peer: str, refusal: Refused) -> None:
         """See `Depot.count_refusal`."""
         self.refusals.append((peer, refusal.reason))
+
+    def moves(self, peer: str, what: str, done: int, size: int) -> None:
+        """See `Depot.moves`."""
+        self.moved.append((peer, what, done, size))
 
     async def received(self, receipt: Receipt) -> None:
         self.receipts.append(receipt)
