@@ -19,7 +19,11 @@ from typing import Any
 
 FAR = "10.77.0.1"  #: the address on this side; on the other it is another one after each cut
 TOOLS = ("ip", "tc", "unshare", "nsenter")
-QUEUE_MS = 500  #: what is sent waits so long at most in front of the link, then it is dropped
+#: Of both namespaces: what Linux does where nobody has changed it.
+SETTINGS = {
+    "ipv6/conf/all/disable_ipv6": "1", "ipv4/tcp_congestion_control": "cubic", "ipv4/tcp_mtu_probing": "0",
+}  # fmt: skip
+QUEUE_MS = 1_000  #: what is sent waits so long at most in front of the link, then it is dropped
 BURST = 1_600  #: bytes; one packet
 PACKET = 1_514  #: bytes of the largest packet, with the head of its link
 SAMPLE = 100_000  #: bytes carried to see what a link takes for them
@@ -88,7 +92,8 @@ class SlowLink:
 
     def _make(self) -> None:
         for side in ([], self.behind):
-            _run(*side, "sh", "-c", "echo 1 > /proc/sys/net/ipv6/conf/all/disable_ipv6 || true")
+            for name, value in SETTINGS.items():
+                _run(*side, "sh", "-c", f"echo {value} > /proc/sys/net/{name} || true")
             _run(*side, "ip", "link", "set", "lo", "up")
         _run("ip", "link", "add", "name", "far", "type", "veth", "peer", "name", "near", "netns",
              str(self._holder.pid))  # fmt: skip

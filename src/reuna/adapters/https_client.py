@@ -41,6 +41,7 @@ from reuna.core.second import Opinions
 from reuna.wire import BLOCK, HASH_SIZE, LIMITS, LOT, decode, encode, hash_blocks
 
 CONNECT_S = 10.0
+LOOK_S = 2.0  #: between two looks at a line on which nothing moves
 STALL_S = 30.0  #: without a byte for so long the line counts as cut
 ANSWER_S = 120.0  #: a parent may need so long for the first byte (it fetches, it forces a disk)
 IDLE_S = 240.0  #: an idle connection older than this is not used again
@@ -452,18 +453,19 @@ class _Line:
         self._early = b""  #: start of an answer, found while sending
         self._unfinished = False
         self.broken = False
+        self._patience_s = STALL_S
         self._reply: http.client.HTTPResponse | None = None
         self.idle_since = 0.0
 
     def get(self, path: str, offset: int) -> http.client.HTTPResponse:
         """Ask for a resource from a byte on."""
         extra = f"Range: bytes={offset}-\r\n" if offset else ""
-        self._sock.sendall(self._request("GET", path, extra))
+        self._send(self._request("GET", path, extra))
         return self._answer("GET")
 
     def send(self, method: str, path: str, body: bytes) -> http.client.HTTPResponse:
         """Ask with a small body."""
-        self._sock.sendall(self._request(method, path, f"Content-Length: {len(body)}\r\n") + body)
+        self._send(self._request(method, path, f"Content-Length: {len(body)}\r\n") + body)
         return self._answer(method)
 
     def put(self, path: str, place: Place, length: int, parts: Iterator[bytes]) -> http.client.HTTPResponse:
@@ -475,11 +477,11 @@ class _Line:
         for part in parts:
             pending += part
             if len(pending) >= LOT:
-                self._sock.sendall(pending)
+                self._send(pending)
                 pending.clear()
                 if self._answered():
                     return self._answer("PUT")
-        self._sock.sendall(pending)
+        self._send(pending)
         self._unfinished = False
         return self._answer("PUT")
 
@@ -494,15 +496,33 @@ class _Line:
         except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
             return False
         finally:
-            self._sock.settimeout(STALL_S)
+            self._sock.settimeout(LOOK_S)
         return True
 
     def _answer(self, method: str) -> http.client.HTTPResponse:
-        self._sock.settimeout(ANSWER_S)
+        self._patience_s = ANSWER_S
         self._reply = http.client.HTTPResponse(self, method=method)  # type: ignore[arg-type] # it only calls makefile
         self._reply.begin()
-        self._sock.settimeout(STALL_S)
+        self._patience_s = STALL_S
         return self._reply
+
+    def _send(self, data: bytes | bytearray) -> None:
+        with memoryview(data) as view:
+            sent = 0
+            while sent < len(view):
+                sent += self._patiently(lambda: self._sock.send(view[sent:]))
+
+    def _patiently(self, act: Callable[[], int]) -> int:
+        """Send or receive something; gives up when nothing moved for long, or the line is known to be dead."""
+        until = time.monotonic() + self._patience_s
+        while True:
+            try:
+                return act()
+            except TimeoutError:
+                if not thin_lines.has_address(self._sock):
+                    raise ConnectionResetError("this machine has another address now") from None
+                if time.monotonic() >= until:
+                    raise
 
     def makefile(self, mode: str) -> io.BufferedReader:
         """What `http.client` reads one answer from; closing it leaves the line open."""
@@ -511,7 +531,7 @@ class _Line:
     def receive_into(self, buffer: memoryview) -> int:
         """Bytes received, first those that came early; 0 at the end of the line."""
         if not self._early:
-            return self._sock.recv_into(buffer)
+            return self._patiently(lambda: self._sock.recv_into(buffer))
         count = min(len(buffer), len(self._early))
         buffer[:count] = self._early[:count]
         self._early = self._early[count:]
@@ -604,7 +624,7 @@ class _Lines:
         except OSError:
             plain.close()
             raise
-        sock.settimeout(STALL_S)
+        sock.settimeout(LOOK_S)
         return _Line(sock, f"{self._host}:{self._port}")
 
     def _give_back(self, line: _Line) -> None:

@@ -57,6 +57,7 @@ log = logging.getLogger("reuna.bus")
 
 CONNECT_S = 5.0
 PING_S = 30  #: a line that is silently dead is noticed after three of these
+LOOK_S = 5.0  #: between two looks whether this machine still has the address of its connection
 APPEND_S = 30.0
 PATIENCE_S = 2.0  # a message not acknowledged for so long is delivered again
 WORKING_S = 0.5  # how often a handler at work says so, against PATIENCE_S
@@ -357,12 +358,20 @@ class NatsBus:
             log.debug("%s: %r", self.name, error)
 
     def _watch_line(self) -> None:
-        """The kernel is to find out that the line is dead: the pings take three times as long."""
+        """A line that is dead is to be found out sooner than by three pings that nobody answers."""
         transport = self._client._transport
         writer = transport._io_writer if isinstance(transport, TcpTransport) else None
         sock = writer.get_extra_info("socket") if writer is not None else None
-        if sock is not None:
+        if writer is not None and sock is not None:
             thin_lines.watch(sock)
+            self._start(self._while_ours(sock, writer))
+
+    async def _while_ours(self, sock: thin_lines.Socket, writer: asyncio.StreamWriter) -> None:
+        """End a connection whose address this machine has no more."""
+        while not writer.transport.is_closing():
+            await asyncio.sleep(LOOK_S)
+            if not thin_lines.has_address(sock):
+                writer.transport.abort()
 
     def _forget_attempt(self) -> None:
         """Let go of the socket of an attempt that failed: nats-py makes the next one over it, unclosed."""

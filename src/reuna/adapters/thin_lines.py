@@ -9,10 +9,11 @@ Each does nothing, or says None, where the system has no such option.
 
 from __future__ import annotations
 
+import errno
 import socket
 import struct
 from contextlib import suppress
-from typing import Protocol
+from typing import Any, Protocol
 
 UNACKNOWLEDGED_S = 20  #: what was sent and is not acknowledged for so long: the line is dead
 PROBE_S = 6  #: a line on which nothing comes, though something is awaited, is probed so often
@@ -23,6 +24,9 @@ _ACKED_AT = 120  #: of tcpi_bytes_acked in the kernel's struct tcp_info
 class Socket(Protocol):
     """What is used of a socket, or of what asyncio shows of one."""
 
+    @property
+    def family(self) -> int: ...
+    def getsockname(self) -> Any: ...
     def setsockopt(self, level: int, option: int, value: int, /) -> None: ...
     def getsockopt(self, level: int, option: int, size: int, /) -> bytes: ...
 
@@ -39,6 +43,16 @@ def probe(sock: Socket, awaited: bool) -> None:
     """Whether an answer is awaited on the line: only then is a silent one probed, which costs bytes."""
     with suppress(OSError):
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, awaited)
+
+
+def has_address(sock: Socket) -> bool:
+    """Whether this machine still has the address that a connection began with: without it the line is dead."""
+    try:
+        with socket.socket(sock.family, socket.SOCK_DGRAM) as probing:
+            probing.bind((sock.getsockname()[0], 0))
+    except OSError as error:
+        return error.errno != errno.EADDRNOTAVAIL
+    return True
 
 
 def acknowledged(sock: Socket | None) -> int | None:
