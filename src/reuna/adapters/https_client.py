@@ -19,6 +19,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 import msgspec
@@ -507,10 +508,14 @@ class _Line:
         return self._reply
 
     def _send(self, data: bytes | bytearray) -> None:
+        pieces = thin_lines.Pieces(self._sock, len(data), time.monotonic())
         with memoryview(data) as view:
             sent = 0
             while sent < len(view):
-                sent += self._patiently(lambda: self._sock.send(view[sent:]))
+                end = sent + pieces.next(time.monotonic())
+                count = self._patiently(partial(self._sock.send, view[sent:end]))
+                pieces.sent(count)
+                sent += count
 
     def _patiently(self, act: Callable[[], int]) -> int:
         """Send or receive something; gives up when nothing moved for long, or the line is known to be dead."""

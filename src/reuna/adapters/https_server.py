@@ -330,9 +330,13 @@ class DepotServer:
             there = max(start, min(start + acknowledged - base, blob.size))
             self._depot.moves(peer, blob.digest, there, blob.size)
 
-        for at in range(start, blob.size, LOT):
-            data = blob.read(at, min(LOT, blob.size - at))
+        clock = asyncio.get_running_loop().time
+        pieces, at = thin_lines.Pieces(_socket(request.transport), LOT, clock()), start
+        while at < blob.size:
+            data = blob.read(at, min(pieces.next(clock()), blob.size - at))
             await self._while_it_moves(request, response.write(data), told)
+            pieces.sent(len(data))
+            at += len(data)
         await self._while_it_moves(request, response.write_eof(), told)
 
     async def _while_it_moves(self, request: web.BaseRequest, writing: Awaitable[None], told: Told) -> None:
@@ -513,11 +517,15 @@ def _held(request: web.BaseRequest) -> int:
     return int(text)
 
 
+def _socket(transport: asyncio.BaseTransport | None) -> thin_lines.Socket | None:
+    return None if transport is None else transport.get_extra_info("socket")
+
+
 def _acknowledged(transport: asyncio.Transport | None) -> int:
     """Bytes that the peer has taken so far, or what grows as they do."""
     if transport is None:
         return 0
-    found = thin_lines.acknowledged(transport.get_extra_info("socket"))
+    found = thin_lines.acknowledged(_socket(transport))
     return -transport.get_write_buffer_size() if found is None else found
 
 

@@ -17,8 +17,13 @@ from typing import Any, Protocol
 
 UNACKNOWLEDGED_S = 20  #: what was sent and is not acknowledged for so long: the line is dead
 PROBE_S = 6  #: a line on which nothing comes, though something is awaited, is probed so often
-UNSENT = 262_144  #: bytes that wait in the kernel at most: they are lost with their line
-_ACKED_AT = 120  #: of tcpi_bytes_acked in the kernel's struct tcp_info
+PIECE = 4_096  #: bytes of a TLS record on a slow line: of one that is cut nothing can be read
+FAST_BPS = 1_000_000  #: a line that carries so much takes the largest records
+NEAR_S = 0.005  #: a line whose answers come back sooner is fast
+WAITING = 524_288  #: bytes that may have been taken from us and not have left: they show nothing
+UNSENT = 131_072  #: bytes that wait in the kernel at most: they are lost with their line
+_RTT_AT = 68  #: of tcpi_rtt, microseconds,
+_ACKED_AT = 120  #: and of tcpi_bytes_acked in the kernel's struct tcp_info
 
 
 class Socket(Protocol):
@@ -55,14 +60,43 @@ def has_address(sock: Socket) -> bool:
     return True
 
 
+class Pieces:
+    """How large the records of one transfer are: small until the line has shown that it is fast."""
+
+    def __init__(self, sock: Socket | None, largest: int, now_s: float) -> None:
+        self._near = sock is not None and is_near(sock)
+        self._largest = largest
+        self._began_s = now_s
+        self._sent = 0
+
+    def next(self, now_s: float) -> int:
+        """Bytes of the next record."""
+        fast = self._near or self._sent - WAITING > FAST_BPS * (now_s - self._began_s)
+        return self._largest if fast else PIECE
+
+    def sent(self, count: int) -> None:
+        """So many went out."""
+        self._sent += count
+
+
 def acknowledged(sock: Socket | None) -> int | None:
     """Bytes that the other side has acknowledged since the connection began."""
+    return None if sock is None else _said("=Q", _ACKED_AT, sock)
+
+
+def is_near(sock: Socket) -> bool:
+    """Whether answers come back at once, so that the line cannot be a thin one."""
+    micros = _said("=I", _RTT_AT, sock)
+    return micros is None or micros < NEAR_S * 1e6
+
+
+def _said(form: str, at: int, sock: Socket) -> int | None:
+    """A number of the kernel's struct tcp_info."""
     option = getattr(socket, "TCP_INFO", None)
-    if sock is None or option is None:
+    if option is None:
         return None
     try:
-        said = sock.getsockopt(socket.IPPROTO_TCP, option, _ACKED_AT + 8)
-        return int(struct.unpack_from("=Q", said, _ACKED_AT)[0])
+        return int(struct.unpack_from(form, sock.getsockopt(socket.IPPROTO_TCP, option, 192), at)[0])
     except (OSError, struct.error):  # closed, or an older kernel
         return None
 
