@@ -23,7 +23,7 @@ TOOLS = ("ip", "tc", "unshare", "nsenter")
 SETTINGS = {
     "ipv6/conf/all/disable_ipv6": "1", "ipv4/tcp_congestion_control": "cubic", "ipv4/tcp_mtu_probing": "0",
 }  # fmt: skip
-QUEUE_MS = 1_000  #: what is sent waits so long at most in front of the link, then it is dropped
+QUEUE_MS = 500  #: what is sent waits so long at most in front of the link, then it is dropped
 BURST = 1_600  #: bytes; one packet
 PACKET = 1_514  #: bytes of the largest packet, with the head of its link
 SAMPLE = 100_000  #: bytes carried to see what a link takes for them

@@ -47,6 +47,7 @@ from reuna.core.errors import (
     ReunaError,
     StorageError,
 )
+from reuna.core.pace import Pace
 from reuna.core.ports import Adviser, Blob, Depot, Receiver, Witness
 from reuna.core.records import Contribution, Identity, Receipt, ShownHead
 from reuna.core.second import Doubtful
@@ -65,6 +66,8 @@ UPLOADS_PER_PEER = 4
 TAILS = 64  #: uploads of which the bytes behind the last whole block are kept after a cut
 LEAST_BPS = 100  #: bytes a second that a transfer must bring, or take, on the average to count as moving
 CONNECTIONS_PER_PEER = 32  #: more of one peer are dropped, so that it cannot take all there are
+REQUESTS_PER_S = 200.0  #: of one peer; who asks oftener is answered later
+REQUESTS_AHEAD = 1000  #: that may come at once, beside those
 LOOK_S = 1.0  #: between two looks at connections that are silent or too many
 BUFFER = LOT  #: bytes of a request that may wait to be read
 FRAME = HASH_SIZE + BLOCK  #: a whole block and its hash
@@ -136,6 +139,7 @@ class DepotServer:
         self._stall_s = stall_s
         self._uploads: dict[tuple[str, int, int, str], _Upload] = {}
         self._uploading: Counter[str] = Counter()
+        self._pace = Pace(REQUESTS_PER_S, REQUESTS_AHEAD)
         self._tails: dict[tuple[str, ...], _Tail] = {}
         self._sending: dict[tuple[str, str], asyncio.Transport] = {}
         self._known: WeakSet[asyncio.Transport] = WeakSet()
@@ -168,7 +172,7 @@ class DepotServer:
             raise PortInUse(f"cannot listen on {host}:{port}: {error.strerror}") from error
         self.port = self._listener.sockets[0].getsockname()[1]
         for sock in self._listener.sockets:
-            thin_lines.watch(sock)
+            thin_lines.watch(sock, thin_lines.OF_A_SERVER_S)
         self._reaper = asyncio.create_task(self._reap())
 
     async def stop(self) -> None:
@@ -211,7 +215,7 @@ class DepotServer:
             if transport in self._known:
                 continue
             if now - self._since.setdefault(transport, now) >= self._stall_s:
-                self._drop(transport, f"it has asked for nothing in {self._stall_s:g} s")
+                self._drop(transport, "slow", f"it has asked for nothing in {self._stall_s:g} s")
 
     def _drop_crowds(self) -> None:
         crowd: Counter[str] = Counter()
@@ -219,10 +223,11 @@ class DepotServer:
             peer = _name(transport)
             crowd[peer] += 1
             if crowd[peer] > CONNECTIONS_PER_PEER:
-                self._drop(transport, f"it has more than {CONNECTIONS_PER_PEER} of them")
+                self._drop(transport, "flood", f"it has more than {CONNECTIONS_PER_PEER} of them")
 
-    def _drop(self, transport: asyncio.Transport, why: str) -> None:
+    def _drop(self, transport: asyncio.Transport, reason: str, why: str) -> None:
         peer = _name(transport)
+        self._depot.count_refusal(peer, Refused(reason, why))
         if times := self._tally.count(peer, why):
             log.warning("dropped a connection of %s: %s; %d times", peer, why, times)
         transport.abort()
@@ -230,8 +235,9 @@ class DepotServer:
     # --- requests ----------------------------------------------------------------------------
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        if request.transport is not None:
+        if request.transport is not None and request.transport not in self._known:
             self._known.add(request.transport)
+            self._end_older(request.transport)
         try:
             return await self._route(request)
         except (_LineCutError, ConnectionResetError):
@@ -244,6 +250,14 @@ class DepotServer:
         except ReunaError as error:
             self._note(request, error)
             return _problem(error)
+
+    def _end_older(self, newest: asyncio.Transport) -> None:
+        """Who comes from another address has left its older connections: what waits in them is not sent."""
+        name, address = _name(newest), _address(newest)
+        for transport in self._transports():
+            if _name(transport) == name and _address(transport) != address:
+                thin_lines.forget_unsent(_socket(transport))
+                transport.abort()
 
     def _slow(self, request: web.BaseRequest, what: str) -> None:
         """A peer's transfer is given up because it hardly moves."""
@@ -261,6 +275,7 @@ class DepotServer:
 
     async def _route(self, request: web.BaseRequest) -> web.StreamResponse:
         peer = self._admit(_certificate(request)).name
+        await self._keep_pace(request, peer)
         match request.method, request.path.split("/"):
             case "GET", ["", "v1", "blobs", digest]:
                 return await self._send_blob(request, await self._depot.blob(peer, digest))
@@ -279,6 +294,15 @@ class DepotServer:
                 asked = await _read_message(Doubtful, request, self._stall_s)
                 return web.Response(body=encode(await self._adviser.advise(peer, asked)))
         raise BlobNotFound(f"nothing is at {request.path!r:.120}")
+
+    async def _keep_pace(self, request: web.BaseRequest, peer: str) -> None:
+        """Who asks too often waits, on each of its connections; nobody else does."""
+        wait = self._pace.wait_s(peer, asyncio.get_running_loop().time())
+        if wait > 0:
+            refusal = Refused("flood", f"{peer} asks more than {REQUESTS_PER_S:g} times a second, and waits")
+            self._depot.count_refusal(peer, refusal)
+            self._note(request, refusal)
+            await asyncio.sleep(wait)
 
     # --- down --------------------------------------------------------------------------------
 
@@ -309,6 +333,7 @@ class DepotServer:
             raise ConnectionResetError("the line was cut")
         older = self._sending.pop(key, None)
         if older is not None:
+            thin_lines.forget_unsent(_socket(older))
             older.abort()
         self._sending[key] = transport
         try:
@@ -519,6 +544,12 @@ def _held(request: web.BaseRequest) -> int:
 
 def _socket(transport: asyncio.BaseTransport | None) -> thin_lines.Socket | None:
     return None if transport is None else transport.get_extra_info("socket")
+
+
+def _address(transport: asyncio.BaseTransport) -> str:
+    """From where the peer speaks."""
+    found = transport.get_extra_info("peername")
+    return str(found[0]) if found else ""
 
 
 def _acknowledged(transport: asyncio.Transport | None) -> int:

@@ -58,6 +58,7 @@ log = logging.getLogger("reuna.bus")
 CONNECT_S = 5.0
 PING_S = 30  #: a line that is silently dead is noticed after three of these
 LOOK_S = 5.0  #: between two looks whether this machine still has the address of its connection
+PENDING, PENDING_BYTES = 65_536, 16_000_000  #: words that wait for their handler; more are dropped
 APPEND_S = 30.0
 PATIENCE_S = 2.0  # a message not acknowledged for so long is delivered again
 WORKING_S = 0.5  # how often a handler at work says so, against PATIENCE_S
@@ -82,6 +83,7 @@ class StreamLimits:
     """
 
     max_bytes: int = 64_000_000
+    max_each: int = 16_384  #: events of one node that wait, so that none fills the stream for all
     max_age_s: float = 90 * 86_400.0
     duplicate_window_s: float = 120.0
 
@@ -442,7 +444,9 @@ class NatsBus:
         """A subscription that the server has seen; raises `PermissionDenied` when it refused."""
         denied = self._watch(subject)
         try:
-            native = await self._client.subscribe(subject, cb=take)
+            native = await self._client.subscribe(
+                subject, cb=take, pending_msgs_limit=PENDING, pending_bytes_limit=PENDING_BYTES
+            )
             await self._client.flush()  # its ping overtakes the queued subscription,
             await self._client.flush()  # so only the second one's answer comes after it
         except (NatsTimeout, NatsError) as error:
@@ -631,6 +635,8 @@ def _stream_config(limits: StreamLimits) -> StreamConfig:
         storage=StorageType.FILE,
         discard=DiscardPolicy.NEW,
         max_bytes=limits.max_bytes,
+        max_msgs_per_subject=limits.max_each,
+        discard_new_per_subject=True,
         max_age=limits.max_age_s,
         duplicate_window=limits.duplicate_window_s,
         deny_delete=True,

