@@ -27,6 +27,7 @@ RATIO, CONSTANT_S = 1.2, 0.5  #: a round beside bad peers takes at most so much 
 
 async def measured(world: World) -> dict[str, float]:
     """Median seconds of a run of one round without bad peers, with them, and the ratio."""
+    await world.run()  # connections, caches and workers are warm
     calm = await _seconds(world)
     async with bad_peers(world):
         beside = await _seconds(world)
