@@ -52,7 +52,7 @@ from reuna.fleet.supervise import Supervisor
 UNABLE = 3  #: status where the kernel or the rights are missing
 LIMIT = 1.1
 MOVED_LIMIT = 1.2  #: where every connection has to be made anew after each cut
-PLAIN_S = 4  #: seconds of the link for the plain stream
+PLAIN_S = 3  #: seconds of the link for the plain stream
 DOWN_S = 2.0  #: the link is away so long at each cut
 READY_S = 240.0  #: a first start over the thin line
 BODIES = ("model", "bundle")  #: of what comes down to the edge
@@ -226,6 +226,17 @@ def held(result: dict[str, Any]) -> bool:
     return bool(result["cuts"] and few and result["same_model"] and (moved is None or moved <= MOVED_LIMIT))
 
 
+def seconds(text: str) -> float:
+    """A time from a tenth of a second to an hour."""
+    try:
+        value = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number") from None
+    if not 0.1 <= value <= 3600.0:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0.1 and 3600 s")
+    return value
+
+
 def main() -> int:
     """Run the drill; the last line is JSON."""
     parser = argparse.ArgumentParser(
@@ -235,9 +246,9 @@ def main() -> int:
     parser.add_argument("--params", type=at_least(1), default=100_000, help="of the model, 4 bytes each")
     parser.add_argument("--bits", type=int, choices=(8, 16, 32), default=16, help="of a value of an update")
     parser.add_argument("--rate", type=at_least(8), default=64, help="kbit/s in each direction")
-    parser.add_argument("--cut-every", type=float, default=20.0, help="seconds")
-    parser.add_argument("--down", type=float, default=DOWN_S, help="seconds that a cut lasts")
-    parser.add_argument("--deadline", type=float, default=3600.0, help="of a round, seconds")
+    parser.add_argument("--cut-every", type=seconds, default=20.0, help="seconds")
+    parser.add_argument("--down", type=seconds, default=DOWN_S, help="seconds that a cut lasts")
+    parser.add_argument("--deadline", type=seconds, default=3600.0, help="of a round, seconds")
     parser.add_argument("--new-address", action="store_true", help="the same with another address after each cut")
     parser.add_argument("--uncut", action="store_true", help="the same run without a cut as well")
     parser.add_argument("--json", action="store_true", help="print the JSON line alone")
