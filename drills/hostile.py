@@ -49,7 +49,9 @@ async def guarded(
             say(f"   {'refused' if outcome.refused else 'NOT REFUSED'}: {attack.name} ({attack.by})")
             say(f"      {told[:150] if told else 'NOT SEEN'}{'' if same else ' ANOTHER MODEL'}")
         slowed = await beside.measured(world)
-        say(f"   a round takes {slowed['calm_s']} s, beside slow, silent and greedy peers {slowed['beside_s']} s")
+        say(
+            f"   a round takes {slowed['calm_s']} s, beside slow, silent and greedy peers {slowed['beside_s']} s"
+        )
     return found, slowed
 
 

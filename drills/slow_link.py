@@ -249,7 +249,9 @@ def main() -> int:
     parser.add_argument("--cut-every", type=seconds, default=20.0, help="seconds")
     parser.add_argument("--down", type=seconds, default=DOWN_S, help="seconds that a cut lasts")
     parser.add_argument("--deadline", type=seconds, default=3600.0, help="of a round, seconds")
-    parser.add_argument("--new-address", action="store_true", help="the same with another address after each cut")
+    parser.add_argument(
+        "--new-address", action="store_true", help="the same with another address after each cut"
+    )
     parser.add_argument("--uncut", action="store_true", help="the same run without a cut as well")
     parser.add_argument("--json", action="store_true", help="print the JSON line alone")
     args = parser.parse_args()

@@ -2,8 +2,8 @@
 
 Requests run in a few threads on connections that stay open. A download is checked block by
 block as it comes and goes on after a cut at the byte where it ended, also when the fetch was given
-up and asked for again; an upload goes on where the parent says. What the parent answers is documented in `reuna.adapters.https_server`; this module
-imports nothing from there, since an edge carries no server.
+up and asked for again; an upload goes on where the parent says. What the parent answers is documented
+in `reuna.adapters.https_server`; this module imports nothing from there, since an edge carries no server.
 """
 
 from __future__ import annotations
@@ -518,7 +518,7 @@ class _Line:
                 sent += count
 
     def _patiently(self, act: Callable[[], int]) -> int:
-        """Send or receive something; gives up when nothing moved for long, or the line is known to be dead."""
+        """Send or receive something; gives up when nothing moved for long, or the line is dead."""
         until = time.monotonic() + self._patience_s
         while True:
             try:

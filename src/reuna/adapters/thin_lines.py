@@ -59,7 +59,7 @@ def forget_unsent(sock: Socket | None) -> None:
 
 
 def has_address(sock: Socket) -> bool:
-    """Whether this machine still has the address that a connection began with: without it the line is dead."""
+    """Whether this machine still has the address that a connection began with; else the line is dead."""
     try:
         with socket.socket(sock.family, socket.SOCK_DGRAM) as probing:
             probing.bind((sock.getsockname()[0], 0))
@@ -116,4 +116,6 @@ def _set(sock: Socket, name: str, value: int) -> None:
             sock.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
-_NUMBERS = {"TCP_NOTSENT_LOWAT": 25} if hasattr(socket, "TCP_USER_TIMEOUT") else {}  # Linux; Python has no name
+_NUMBERS = (
+    {"TCP_NOTSENT_LOWAT": 25} if hasattr(socket, "TCP_USER_TIMEOUT") else {}
+)  # Linux; Python has no name

@@ -211,7 +211,10 @@ class Depot(Protocol):
         """Told of an upload that was refused before, or beside, `receive` and `Receiver.commit`."""
 
     def moves(self, peer: str, what: str, done: int, size: int) -> None:
-        """So many bytes of a transfer to or from a peer are there, of ``size``; ``what`` tells transfers apart."""
+        """So many bytes of a transfer to or from a peer are there, of ``size``.
+
+        ``what`` tells transfers apart. Told now and then, and not of those that are quick.
+        """
 
     async def received(self, receipt: Receipt) -> None:
         """Told once after each commit, on the event loop."""

@@ -123,7 +123,8 @@ class Intake:
     async def collect(self, announce: Announce) -> None:
         """Announce the round to whoever has not answered, until all have or the deadline is over.
 
-        It is held open past the deadline, within bounds, while a child's transfer moves: `reuna.loop.patience`.
+        It is held open past the deadline, within bounds, while a child's transfer moves, see
+        `reuna.loop.patience`.
         """
         while True:
             self._changed.clear()

@@ -124,16 +124,7 @@ async def _run(settings: dict[str, Any], changes: Changes, stack: AsyncExitStack
     news = NewsDesk(bus, published.version, lambda: door.admission.names, clock)
     telling = asyncio.create_task(news.keep())
     stack.callback(telling.cancel)
-    presence = Presence(
-        lambda every_s: egress.hello(
-            Hello(
-                name, boot, __version__, combiner.present(), VERSION, OLDEST, every_s, combiner.works_on,
-                intake.moving.held,
-            )  # fmt: skip
-        ),
-        settings["hello_s"],
-    )
-    intake.moving.on_held = presence.changed
+    presence = _presence(egress, combiner, intake, boot, settings["hello_s"])
     hear = partial(_hello, door.admission, combiner, news, presence)
     await bus.subscribe("hello.>", hear)
     await bus.follow("event.>", "up", lambda subject, data: _pass_event(egress, subject, data))
@@ -147,6 +138,29 @@ async def _run(settings: dict[str, Any], changes: Changes, stack: AsyncExitStack
     stack.callback(starting.cancel)
     log.info("ready")
     await presence.keep()
+
+
+def _presence(
+    egress: EgressProcess, combiner: Combiner, intake: Intake, boot: str, every_s: float
+) -> Presence:
+    """Says who is there, what this fog works on, and at once when it holds its round open."""
+
+    def hello(next_s: float) -> Hello:
+        return Hello(
+            combiner.name,
+            boot,
+            __version__,
+            combiner.present(),
+            VERSION,
+            OLDEST,
+            next_s,
+            combiner.works_on,
+            intake.moving.held,
+        )
+
+    presence = Presence(lambda next_s: egress.hello(hello(next_s)), every_s)
+    intake.moving.on_held = presence.changed
+    return presence
 
 
 def _keep_answering(adviser: FogAnswers | None, stack: AsyncExitStack) -> None:

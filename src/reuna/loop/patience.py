@@ -1,4 +1,6 @@
-"""How long a round is held open for who is slow but moves, and how often it is announced, decided without I/O.
+"""How long a round is held open for who is slow but moves, and how often it is announced.
+
+Decided without I/O.
 
 What a child says of itself counts for nothing here: a transfer moves when its parent has more of its bytes
 than before. Times are seconds since the round was opened at its parent.
@@ -33,7 +35,11 @@ class Transfer:
     def expected_s(self) -> float:
         """When the last byte will be there, at the pace so far; at once while there is no pace yet."""
         came, took_s = self.done - self.first, self.moved_s - self.began_s
-        return self.moved_s + (self.size - self.done) * took_s / came if came > 0 and took_s > 0 else self.moved_s
+        return (
+            self.moved_s + (self.size - self.done) * took_s / came
+            if came > 0 and took_s > 0
+            else self.moved_s
+        )
 
 
 def moves(transfer: Transfer, now_s: float) -> bool:
