@@ -13,12 +13,13 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from reuna.adapters import https_server, thin_lines
+from reuna.adapters import https_client, https_server, thin_lines
 from reuna.adapters.certificates import CertificateAuthority
 from reuna.adapters.https_client import HttpsFreight
 from reuna.adapters.tls import server_context
 from reuna.core.errors import Unreachable
 from reuna.core.pace import Pace
+from reuna.core.ports import Blob
 from reuna.core.records import Receipt
 from reuna.sim.storage import MemoryBlobs
 from reuna.wire import BLOCK, decode
@@ -270,6 +271,45 @@ async def test_a_newer_fetch_of_the_same_peer_takes_over(site: Site) -> None:
         while await older.reader.read(1 << 20):
             pass
     assert len(await newer.reader.readexactly(1 << 20)) == len(await other.reader.readexactly(1 << 20))
+
+
+async def test_who_comes_from_another_address_has_left_its_older_connections(site: Site) -> None:
+    async def asks(name: str, address: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        line = await asyncio.open_connection(
+            "127.0.0.1", site.server.port, ssl=site.context(name), local_addr=(address, 0)
+        )
+        line[1].write(b"GET /v1/trust/root.json HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert b"404" in await line[0].readuntil(b"\r\n\r\n")
+        return line
+
+    older, beside, other = [await asks(name, "127.0.0.1") for name in (PEER, PEER, "edge-2")]
+    newer = await asks(PEER, "127.0.0.2")
+    for reader, writer in (older, beside):
+        with contextlib.suppress(ConnectionError):
+            await reader.read()  # to its end, which comes
+        writer.transport.abort()
+    for reader, writer in (other, newer):
+        writer.write(b"GET /v1/trust/root.json HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert b"404" in await reader.readuntil(b"\r\n\r\n")
+        writer.transport.abort()
+
+
+async def test_a_node_that_lost_its_address_gives_up_its_line_at_once(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else it would wait for two minutes for an answer that cannot come."""
+
+    async def never(peer: str, digest: str) -> Blob:
+        await asyncio.sleep(60)
+        raise AssertionError
+
+    site.depot.blob = never  # type: ignore[method-assign]
+    monkeypatch.setattr(https_client, "LOOK_S", 0.05)
+    monkeypatch.setattr(thin_lines, "has_address", lambda _sock: False)
+    node = site.freight()
+    with pytest.raises(Unreachable, match="another address"):
+        await asyncio.wait_for(node.fetch("a" * 64, 10), 10)
+    await node.close()
 
 
 # --- what the kernel says --------------------------------------------------------------------
