@@ -116,6 +116,17 @@ class Admission:
             raise ConnectionResetError(f"the certificate of {identity.uri} has ended")
         return identity
 
+    def listens(self, subject: str) -> bool:
+        """Whether a hello on that subject is looked at: who says it all the time is heard now and then."""
+        if self._pace.allows(subject, self._clock.now()):
+            return True
+        if times := self._tally.count(subject, "flood"):
+            name = subject.removeprefix("hello.")
+            log.warning(
+                "refused a hello of %s: it says more than %g a second; %d times", name, HELLOS_PER_S, times
+            )
+        return False
+
     def hear(self, subject: str, hello: Hello) -> bool:
         """Take in a hello; False when it is not for its own name, or of one that speaks no protocol of ours.
 
@@ -123,15 +134,6 @@ class Admission:
         """
         if subject != f"hello.{hello.node}":
             log.warning("refused a hello of %s on %s", hello.node, subject)
-            return False
-        if not self._pace.allows(hello.node, self._clock.now()):
-            if times := self._tally.count(hello.node, "flood"):
-                log.warning(
-                    "refused a hello of %s: it says more than %g a second; %d times",
-                    hello.node,
-                    HELLOS_PER_S,
-                    times,
-                )
             return False
         self._heard[hello.node] = self._clock.now()
         self._spoken[hello.node] = (hello.version[:LONGEST_VERSION], hello.protocol)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from reuna.adapters.receiver import SpoolReceiver, receipt_of
 from reuna.core.errors import BlobNotFound, Refused
+from reuna.core.patience import LOOK_S
 from reuna.core.ports import Blob, Blobs, Receiver, Spool
 from reuna.core.records import Contribution, Hello, Plan, Receipt, Refusals
 from reuna.exchange.bodies import check_body, integers, open_body, open_each
@@ -26,7 +27,6 @@ from reuna.learn.distances import Read
 from reuna.learn.grid import Ints
 from reuna.learn.sums import Part, fold
 from reuna.loop import train
-from reuna.loop.patience import LOOK_S
 from reuna.loop.train import each_refusal
 from reuna.wire import decode_plan, message_digest
 
@@ -124,7 +124,7 @@ class Intake:
         """Announce the round to whoever has not answered, until all have or the deadline is over.
 
         It is held open past the deadline, within bounds, while a child's transfer moves, see
-        `reuna.loop.patience`.
+        `reuna.core.patience`.
         """
         while True:
             self._changed.clear()

@@ -10,9 +10,9 @@ import asyncio
 from collections.abc import Callable, Collection
 from dataclasses import replace
 
+from reuna.core import patience
+from reuna.core.patience import Transfer
 from reuna.core.records import Hello
-from reuna.loop import patience
-from reuna.loop.patience import Transfer
 
 HELD = "held"  #: in place of a transfer: the child holds its own round open
 
@@ -60,7 +60,7 @@ class Moving:
             self._transfers[child, what] = replace(before, done=done, moved_s=now)
 
     def ends_s(self, deadline_s: float, missing: Collection[str]) -> float:
-        """When the round ends, see `reuna.loop.patience.ends_s`, if these have not answered."""
+        """When the round ends, see `reuna.core.patience.ends_s`, if these have not answered."""
         transfers = [each for (child, _), each in self._transfers.items() if child in missing]
         now = self._now()
         ends = patience.ends_s(deadline_s, transfers, now)

@@ -249,6 +249,8 @@ async def _report(register: Register, egress: EgressProcess, name: str, boot: st
 async def _hello(
     admission: Admission, combiner: Combiner, news: NewsDesk, presence: Presence, subject: str, data: bytes
 ) -> None:
+    if not admission.listens(subject):
+        return
     try:
         hello = decode(Hello, data)
     except BadMessage as error:

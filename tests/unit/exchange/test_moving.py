@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+from reuna.core.patience import MOST, STILL_S
 from reuna.core.records import Grid, Hello, Plan
 from reuna.exchange.intake import Intake
 from reuna.exchange.moving import short
-from reuna.loop.patience import MOST, STILL_S
 from reuna.sim.clock import run_virtual
 from reuna.sim.storage import MemoryBlobs, MemorySpool
 from reuna.wire import encode, message_digest

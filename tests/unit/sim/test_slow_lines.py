@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from reuna.loop.patience import MOST
+from reuna.core.patience import MOST
 from reuna.loop.train import read_members
 from reuna.sim.clock import SimClock, run_virtual
 from reuna.sim.faults import Walker

@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reuna.loop import patience
-from reuna.loop.patience import LONGEST_S, MOST, STILL_S, Transfer, again_s, ends_s, moves
+from reuna.core import patience
+from reuna.core.patience import LONGEST_S, MOST, STILL_S, Transfer, again_s, ends_s, moves
 
 DEADLINE_S = 60.0
 
