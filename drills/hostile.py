@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from drills.hostile_peers import lists, plans, uploads, words
+from drills.hostile_peers import beside, lists, plans, uploads, words
 from drills.hostile_peers.attack import Attack, Outcome
 from drills.hostile_peers.world import World
 
@@ -28,8 +28,13 @@ ATTACKS: tuple[Attack, ...] = (*plans.ATTACKS, *lists.ATTACKS, *uploads.ATTACKS,
 HISTORY = 2  #: rounds of a first run, so that there is something to replay
 
 
-async def guarded(folder: Path, attacks: Sequence[Attack], say: Any) -> list[tuple[Outcome, bool]]:
-    """What came of each attack on the fleet as it is, and whether the round beside it was as ever."""
+async def guarded(
+    folder: Path, attacks: Sequence[Attack], say: Any
+) -> tuple[list[tuple[Outcome, bool]], dict[str, float]]:
+    """What came of each attack on the fleet as it is, and whether the round beside it was as ever.
+
+    And how long a round takes while bad peers are at it, see `drills.hostile_peers.beside`.
+    """
     found = []
     calm: dict[bool, str] = {}
     async with World(folder, None) as world:
@@ -43,7 +48,11 @@ async def guarded(folder: Path, attacks: Sequence[Attack], say: Any) -> list[tup
             told = outcome.seen.partition(" WARNING ")[2] or outcome.seen
             say(f"   {'refused' if outcome.refused else 'NOT REFUSED'}: {attack.name} ({attack.by})")
             say(f"      {told[:150] if told else 'NOT SEEN'}{'' if same else ' ANOTHER MODEL'}")
-    return found
+        slowed = await beside.measured(world)
+        say(
+            f"   a round takes {slowed['calm_s']} s, beside slow, silent and greedy peers {slowed['beside_s']} s"
+        )
+    return found, slowed
 
 
 async def unguarded(folder: Path, attacks: Sequence[Attack], say: Any) -> set[str]:
@@ -64,7 +73,7 @@ async def drill(attacks: Sequence[Attack], say: Any) -> dict[str, Any]:
     """Both fleets and what came of it."""
     with tempfile.TemporaryDirectory(prefix="reuna-hostile-") as folder:
         say(f"1. {len(attacks)} attacks on a fleet of 1 cloud, 2 fogs, 3 edges")
-        outcomes = await guarded(Path(folder) / "guarded", attacks, say)
+        outcomes, slowed = await guarded(Path(folder) / "guarded", attacks, say)
         say("2. the same attacks, each with its guard switched off")
         succeeded = await unguarded(Path(folder) / "unguarded", attacks, say)
     return {
@@ -74,13 +83,15 @@ async def drill(attacks: Sequence[Attack], say: Any) -> dict[str, Any]:
         "seen_by_operator": sum(bool(outcome.seen) for outcome, _ in outcomes),
         "same_model_beside": sum(same for _, same in outcomes),
         "names": [attack.name for attack in attacks],
+        **slowed,
     }
 
 
 def held(result: dict[str, Any]) -> bool:
     """Whether every attack was refused, seen and without effect, and every guard needed."""
     kinds = ("refused", "succeeded_without_guard", "seen_by_operator", "same_model_beside")
-    return result["attacks"] > 0 and all(result[kind] == result["attacks"] for kind in kinds)
+    same = all(result[kind] == result["attacks"] for kind in kinds)
+    return result["attacks"] > 0 and same and beside.bounded(result)
 
 
 def chosen(names: str) -> list[Attack]:

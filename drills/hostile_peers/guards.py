@@ -171,6 +171,7 @@ instead("weight", TRAIN, "_check_member")(nothing)
 instead("range", INTAKE, "check_body")(nothing)
 instead("length", HTTPS, "_Source.expect")(nothing)
 instead("silence", HTTPS, "DepotServer._drop_silent")(nothing)
+instead("pace", HTTPS, "_Source._judge_pace")(nothing)
 instead("crowd", HTTPS, "DepotServer._drop_crowds")(nothing)
 
 

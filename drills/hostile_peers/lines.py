@@ -97,3 +97,17 @@ def frames(body: bytes) -> bytes:
     """A body as it stands on the wire: before each block its hash."""
     blocks = (body[at : at + BLOCK] for at in range(0, len(body), BLOCK))
     return b"".join(block_hash(block) + block for block in blocks)
+
+
+async def stays_open(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, seconds: float) -> bool:
+    """Whether the other side leaves a connection open for so long; it is ended then."""
+    try:
+        async with asyncio.timeout(seconds):
+            await reader.read()
+    except TimeoutError:
+        return True
+    except (OSError, ssl.SSLError):
+        return False
+    finally:
+        writer.transport.abort()
+    return False

@@ -6,6 +6,7 @@ the attacker wants is a receipt, which is the parent's word that it counts.
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -17,7 +18,7 @@ import numpy as np
 from msgspec.structs import replace
 
 from drills.hostile_peers.attack import Attack, Do
-from drills.hostile_peers.lines import Answer
+from drills.hostile_peers.lines import Answer, frames, stays_open
 from drills.hostile_peers.world import Round, World
 from reuna.adapters.certificates import CertificateAuthority
 from reuna.adapters.tls import client_context
@@ -28,6 +29,7 @@ from reuna.wire import VERSION, digest_bytes, encode, message_digest
 from reuna.wire.codec import FIRST
 
 FOG = "fog-1/place.log"
+TRICKLE_S = 50.0  #: longer than it takes to see that nobody is that slow
 HUGE = 32 << 20  #: bytes of a manifest
 TAG = 2  #: of a contribution
 
@@ -109,6 +111,27 @@ async def sends_more(world: World, beside: Round) -> bool:
     """More bytes behind a body than were announced."""
     manifest, body = _update(beside)
     return _counts(await world.freight("edge", "edge-2").put(manifest, body, extra=4096))
+
+
+async def trickles(world: World, beside: Round) -> bool:
+    """A good head, then a byte now and then: never silent, and never done."""
+    manifest, body = _update(beside)
+    message = encode(manifest)
+    data = len(message).to_bytes(4, "little") + message + frames(body)
+    reader, writer = await world.freight("edge", "edge-2").open()
+    head = f"PUT /v1/contributions HTTP/1.1\r\nHost: fog\r\nContent-Length: {len(data)}\r\n\r\n"
+    writer.write(head.encode() + data[:300])
+
+    async def trickle() -> None:
+        for at in range(300, 300 + int(TRICKLE_S)):
+            writer.write(data[at : at + 1])
+            await asyncio.sleep(1.0)
+
+    trickling = asyncio.create_task(trickle())
+    try:
+        return await stays_open(reader, writer, TRICKLE_S)
+    finally:
+        trickling.cancel()
 
 
 async def huge_manifest(world: World, beside: Round) -> bool:
@@ -212,6 +235,7 @@ ATTACKS = (
     _attack("wider-integers", "sends integers of twice the plan's width", "shape", "shape", too_wide),
     _attack("body-beyond-its-length", "sends more than it announced", "length", "malformed", sends_more),
     _attack("huge-manifest", "announces a manifest of 32 MiB", "manifest-limit", "oversized", huge_manifest),
+    _attack("trickle", "sends its update a byte a second, for ever", "pace", "slow", trickles),
     _attack("type-confusion", "writes text and fractions where integers belong", "types", "malformed", other_types),
     _attack("other-protocol", "speaks a protocol that nobody speaks any more", "protocol", "malformed", other_protocol),
     Attack("sum-with-anothers-edge", "fog", "counts an edge of another site in its sum", ("members",),

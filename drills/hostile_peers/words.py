@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from drills.hostile_peers.attack import Attack
+from drills.hostile_peers.lines import stays_open
 from drills.hostile_peers.world import Round, World
 from reuna.adapters.certificates import CertificateAuthority
 from reuna.adapters.nats_bus import NatsBus
@@ -139,7 +140,7 @@ async def slow_loris(world: World, beside: Round) -> bool:
     reader, writer = await world.freight("edge", "edge-2").open()
     trickle = asyncio.create_task(_trickle(writer))
     try:
-        return await _stays_open(reader, writer, SILENCE_S)
+        return await stays_open(reader, writer, SILENCE_S)
     finally:
         trickle.cancel()
 
@@ -148,19 +149,6 @@ async def _trickle(writer: asyncio.StreamWriter) -> None:
     for letter in b"GET /v1/trust/timestamp.json":
         writer.write(bytes((letter,)))
         await asyncio.sleep(5.0)
-
-
-async def _stays_open(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, seconds: float) -> bool:
-    try:
-        async with asyncio.timeout(seconds):
-            await reader.read()
-    except TimeoutError:
-        return True
-    except (OSError, ssl.SSLError):
-        return False
-    finally:
-        writer.transport.abort()
-    return False
 
 
 async def crowd(world: World, beside: Round) -> bool:

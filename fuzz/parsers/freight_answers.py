@@ -13,7 +13,7 @@ import msgspec
 
 from fuzz.kit import RECEIPT, UPDATE, attempt
 from reuna.adapters import https_client
-from reuna.adapters.https_client import Download, HttpsFreight, Upload
+from reuna.adapters.https_client import Download, Half, HttpsFreight, Upload
 from reuna.core.errors import (
     BlobNotFound,
     Corrupted,
@@ -46,6 +46,7 @@ def seeds() -> Iterator[bytes]:
     yield b"\1" + _answer(200, hash_blocks(LARGE))
     yield b"\2" + _answer(200, encode(RECEIPT))
     yield b"\2" + _answer(409, b"", "Upload-Offset: 16\r\n")
+    yield b"\2" + _answer(409, b"", "Upload-Offset: 0\r\nUpload-Held: 7\r\n")
     yield b"\2" + _answer(422, problem)
     yield b"\2" + _answer(507, problem)
     yield b"\3" + _answer(200, b"{}")
@@ -63,8 +64,8 @@ def check(data: bytes) -> None:
     freight._lines = lines
     body = MemoryBlob(bytes(16), UPDATE.digest)
     calls: tuple[Callable[[], Any], ...] = (
-        lambda: Download(lines, job, blobs, digest_bytes(SMALL), len(SMALL)).run(),
-        lambda: Download(lines, job, blobs, digest_bytes(LARGE), len(LARGE)).run(),
+        lambda: Download(lines, job, blobs, digest_bytes(SMALL), _half(blobs, SMALL)).run(),
+        lambda: Download(lines, job, blobs, digest_bytes(LARGE), _half(blobs, LARGE)).run(),
         lambda: Upload(lines, job, UPDATE, body).run(),
         lambda: freight._metadata(job, "root.json", LIMIT),
     )
@@ -72,6 +73,10 @@ def check(data: bytes) -> None:
     if asked < 2 and found is not None:
         assert found.read(0, len(LARGE)) == (SMALL, LARGE)[asked]
     assert asked != 3 or found is None or len(found) <= LIMIT
+
+
+def _half(blobs: MemoryBlobs, blob: bytes) -> Half:
+    return Half(len(blob), blobs.new(len(blob)))
 
 
 class _Job(https_client._Job):
@@ -105,8 +110,16 @@ class _Socket:
         buffer[: len(data)] = data
         return len(data)
 
-    def sendall(self, data: bytes) -> None:
+    def send(self, data: memoryview) -> int:
         """The peer takes everything."""
+        return len(data)
+
+    def setsockopt(self, level: int, option: int, value: int) -> None:
+        """There is no kernel behind it."""
+
+    def getsockopt(self, level: int, option: int, size: int) -> bytes:
+        """Nothing is known of it."""
+        return b""
 
     def settimeout(self, seconds: float) -> None:
         """It never stalls."""

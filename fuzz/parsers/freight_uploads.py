@@ -36,7 +36,7 @@ async def _take(data: bytes) -> None:
     try:
         manifest = await https_server._read_manifest(source)
         source.expect(manifest.size)
-        await https_server._read_blocks(source, cast("Any", receiver), manifest.size)
+        await https_server._read_blocks(source, cast("Any", receiver), manifest.size, bytearray())
     except (https_server._LineCutError, https_server._WrongOffsetError):
         return
     assert receiver.offset == manifest.size

@@ -347,6 +347,27 @@ async def test_a_word_of_more_than_the_limit_is_refused(site: Site) -> None:
         await edge.append("event.plant-1", bytes(MAX_PAYLOAD + 1), "m1")
 
 
+async def test_a_node_that_fills_its_part_of_the_stream_leaves_that_of_others_free(tmp_path: Path) -> None:
+    site = NatsSite(tmp_path, StreamLimits(max_each=3))
+    await site.start()
+    try:
+        gateway = await site.connect("north")
+        greedy, other = [await site.connect(name, append_timeout_s=1.0) for name in EDGES[:2]]
+        first = await gateway.follow("event.>", "up", Heard())
+        await first.stop()
+        for number in range(3):
+            await greedy.append(f"event.{EDGES[0]}", b"x", f"m{number}")
+        with pytest.raises(BusDown):
+            await greedy.append(f"event.{EDGES[0]}", b"x", "m4")
+        await other.append(f"event.{EDGES[1]}", b"y", "n1")
+        heard = Heard()
+        await gateway.follow("event.>", "up", heard)
+        assert len(await heard.count(4)) == 4
+        await greedy.append(f"event.{EDGES[0]}", b"x", "m4")
+    finally:
+        await site.end()
+
+
 async def test_an_event_that_comes_again_after_the_servers_memory_of_it_takes_effect_once(
     tmp_path: Path,
 ) -> None:

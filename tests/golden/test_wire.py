@@ -92,7 +92,7 @@ MESSAGES: dict[str, msgspec.Struct] = {
         "r-1", "p", "fault-classification", "all", 3, "fedavg", {"n1": ("e2",), "n2": ("e1",)}, "ab" * 32, 72, 10,
         "cd" * 32, 5, above={"n2": "n1"},
     ),
-    "hello of a fog of fogs": Hello("n1", "b0", "0.2.0", ("e2", "n2"), 3, 2, 5.0, {"n2": ("e1",)}),
+    "hello of a fog of fogs": Hello("n1", "b0", "0.2.0", ("e2", "n2"), 3, 2, 5.0, fogs={"n2": ("e1",)}),
     "shown": ShownHead(b"head", b"k" * 32, (b"leaf", b"site"), b"proof"),
     "doubtful": Doubtful(
         "pumps-big", 60.0, 600_000_000, {"flow_m3_h": "m3/h"},

@@ -24,6 +24,7 @@ def test_attacks_are_refused_seen_and_without_effect_and_each_guard_is_needed() 
     assert done.stdout, done.stderr
     result = json.loads(done.stdout.splitlines()[-1])
     assert result.pop("names") == list(SOME)
+    assert min(result.pop(figure) for figure in ("calm_s", "beside_s", "beside_ratio")) > 0
     assert set(result.values()) == {len(SOME)}, result
     assert done.returncode == 0
 

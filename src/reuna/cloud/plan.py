@@ -49,7 +49,8 @@ class Planner:
     async def on_hello(self, hello: Hello) -> None:
         """A fog is there (again): it gets the open plan at once."""
         self.speaks[hello.node] = hello.protocol
-        await self.announce(hello.node)
+        if self._intake.hears(hello):
+            await self.announce(hello.node)
 
     async def announce(self, child: str) -> None:
         """Publish the open plan of one fog, if it has not answered yet."""

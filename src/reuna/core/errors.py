@@ -442,6 +442,8 @@ REFUSALS: dict[str, str] = {
     "full": "the fog is asked about more windows than it can answer",
     "late": "the fog had no answer while the edge waited",
     "no-model": "the fog runs no release of that project",
+    "slow": "a transfer brought, or took, hardly a byte and was given up",
+    "flood": "more connections or requests than one node may have",
     "windows": "the release at the fog takes windows of other rows",
 }
 

@@ -210,6 +210,12 @@ class Depot(Protocol):
     def count_refusal(self, peer: str, refusal: Refused) -> None:
         """Told of an upload that was refused before, or beside, `receive` and `Receiver.commit`."""
 
+    def moves(self, peer: str, what: str, done: int, size: int) -> None:
+        """So many bytes of a transfer to or from a peer are there, of ``size``.
+
+        ``what`` tells transfers apart. Told now and then, and not of those that are quick.
+        """
+
     async def received(self, receipt: Receipt) -> None:
         """Told once after each commit, on the event loop."""
 

@@ -317,7 +317,9 @@ class Hello(msgspec.Struct, frozen=True, omit_defaults=True):
     """A node says that it is there and asks for the current plan.
 
     It speaks the protocols ``oldest`` to ``protocol`` (`reuna.wire`). Who does not say so speaks 1.
-    ``every_s``: when it will say so again, 0 for who does not tell. ``fogs``: of each fog under the node
+    ``every_s``: when it will say so again, 0 for who does not tell. ``works_on``: the beginning of the digest
+    of the plan that it works on and so need not be told, '' for none. ``held``: it is a fog that holds the
+    round open past its deadline, since an edge's transfer moves. ``fogs``: of each fog under the node
     the children that it last told of; such a fog is a child of the node or of another of them.
     """
 
@@ -328,6 +330,8 @@ class Hello(msgspec.Struct, frozen=True, omit_defaults=True):
     protocol: Protocol = 1
     oldest: Protocol = 1
     every_s: Annotated[float, msgspec.Meta(ge=0.0, le=3600.0)] = 0.0
+    works_on: Annotated[str, msgspec.Meta(max_length=64)] = ""
+    held: bool = False
     fogs: dict[str, tuple[str, ...]] = {}
 
 

@@ -142,7 +142,9 @@ async def _serve(
         beside.append(asyncio.create_task(keep_telling("agent", figures.collect, egress.tell, clock)))
     try:
         hello = partial(Hello, name, boot, __version__, (), VERSION, OLDEST)
-        presence = Presence(lambda every_s: egress.hello(hello(every_s)), settings["hello_s"])
+        presence = Presence(
+            lambda every_s: egress.hello(hello(every_s, works_on=trainer.works_on)), settings["hello_s"]
+        )
         await asyncio.gather(presence.keep(), *beside[1:])
     finally:
         for task in beside:

@@ -23,11 +23,12 @@ from reuna.core.ports import Blob, Clock, Link
 from reuna.core.readiness import needs_of
 from reuna.core.records import Event, Member, Metrics, Plan, Setting, Terms
 from reuna.edge import ready
+from reuna.exchange.moving import short
 from reuna.exchange.room import when_there_is_room
 from reuna.exchange.rounds import Rounds
 from reuna.loop import train
 from reuna.loop.plan import work_seed
-from reuna.wire import decode_plan
+from reuna.wire import decode_plan, message_digest
 
 log = logging.getLogger("reuna.edge")
 T = TypeVar("T")
@@ -93,6 +94,7 @@ class Trainer:
         self._clock = clock
         self._on_training = on_training
         self._plan: Plan | None = None
+        self._digest = ""
         self._bundle: Blob | None = None
         self._work: asyncio.Task[None] | None = None
         self._events = 0
@@ -110,7 +112,7 @@ class Trainer:
             await self.stop()
         elif self._busy() or plan.key != (self._plan.key if self._plan else None):
             return
-        self._plan = plan
+        self._plan, self._digest = plan, message_digest(data)
         self._work = asyncio.create_task(self._answer(plan, data))
 
     async def stop(self) -> None:
@@ -119,6 +121,11 @@ class Trainer:
             self._work.cancel()
             await asyncio.gather(self._work, return_exceptions=True)
         self._work = None
+
+    @property
+    def works_on(self) -> str:
+        """For a hello: the plan that it works on."""
+        return short(self._digest) if self._busy() else ""
 
     def _busy(self) -> bool:
         return self._work is not None and not self._work.done()

@@ -22,14 +22,18 @@ import msgspec
 from reuna.adapters.register import Alarm, Register
 from reuna.adapters.tls import identity_of
 from reuna.core.errors import BadMessage, PermissionDenied, ReunaError
+from reuna.core.pace import Pace
 from reuna.core.ports import Clock, Offload
 from reuna.core.records import Hello, Identity, Setting
+from reuna.core.tally import Tally
 from reuna.trust.enrolment import Boots, Node, hear
 from reuna.wire import OLDEST, VERSION, agreed
 
 log = logging.getLogger("reuna.admission")
 LOOK_S = 1.0
 HEARD_S = 10.0  #: how often the register is told who was heard; of whom it knows nothing yet, at once
+HELLOS_PER_S = 5.0  #: of one child: a new one says it four times in its first second
+HELLOS_AHEAD = 50
 LONGEST_VERSION = 40  #: characters of what a node calls its version
 IN_FORCE_S = 10.0  #: how long a machine that enrols is kept until the servers know it
 
@@ -60,6 +64,7 @@ class Admission:
         self._of = (fleet, role, site)
         self._clock = clock
         self._above = above
+        self._pace, self._tally = Pace(HELLOS_PER_S, HELLOS_AHEAD), Tally()
         self._boots: dict[str, Boots] = {}
         self._heard: dict[str, float] = {}
         self._noted: set[str] = set()  #: names that the register was told of since they came
@@ -136,6 +141,17 @@ class Admission:
         if ssl.cert_time_to_seconds(peercert["notAfter"]) <= self._clock.now():
             raise ConnectionResetError(f"the certificate of {identity.uri} has ended")
         return identity
+
+    def listens(self, subject: str) -> bool:
+        """Whether a hello on that subject is looked at: who says it all the time is heard now and then."""
+        if self._pace.allows(subject, self._clock.now()):
+            return True
+        if times := self._tally.count(subject, "flood"):
+            name = subject.removeprefix("hello.")
+            log.warning(
+                "refused a hello of %s: it says more than %g a second; %d times", name, HELLOS_PER_S, times
+            )
+        return False
 
     def hear(self, subject: str, hello: Hello) -> bool:
         """Take in a hello; False when it is not for its own name, or of one that speaks no protocol of ours.

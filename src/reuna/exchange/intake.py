@@ -18,10 +18,12 @@ from numpy.typing import NDArray
 
 from reuna.adapters.receiver import SpoolReceiver, receipt_of
 from reuna.core.errors import BlobNotFound, Refused
+from reuna.core.patience import LOOK_S
 from reuna.core.ports import Blob, Blobs, Receiver, Spool
-from reuna.core.records import Contribution, Plan, Receipt, Refusals
+from reuna.core.records import Contribution, Hello, Plan, Receipt, Refusals
 from reuna.core.tree import patience
 from reuna.exchange.bodies import Between, check_body, lot_by_lot, open_body, open_each
+from reuna.exchange.moving import Moving
 from reuna.learn.distances import Read
 from reuna.learn.grid import Ints
 from reuna.learn.sums import Part, fold
@@ -87,6 +89,7 @@ class Intake:
         self._rows: dict[str, Contribution] = {}  #: committed rows of the open round, as in the spool
         self._closed = False
         self._since = 0.0
+        self.moving = Moving()
         self._changed = asyncio.Event()
         self._gate = threading.Condition()
         self._counting = threading.Lock()
@@ -102,6 +105,7 @@ class Intake:
         self._patience = patience(levels)
         self._rows = {row.sender: row for row in self.spool.rows(*self._plan().key)}
         self._since = asyncio.get_running_loop().time()
+        self.moving.begin()
         self._closed = self.closing_row() is not None
         self._changed.set()
         return self._closed
@@ -113,21 +117,30 @@ class Intake:
             return None
         return asked.data
 
+    def hears(self, hello: Hello) -> bool:
+        """Whether a child that says hello is to be told the open plan, which it does not work on yet."""
+        asked = self._asked.get(hello.node)
+        return self.moving.hears(hello, asked.digest if asked else "")
+
     async def collect(self, announce: Announce) -> None:
-        """Announce the round to whoever has not answered, until all have or the deadline is over."""
-        announced_at = -math.inf
+        """Announce the round to whoever has not answered, until all have or the deadline is over.
+
+        It is held open past the deadline, within bounds, while a child's transfer moves, see
+        `reuna.core.patience`.
+        """
         while True:
             self._changed.clear()
             missing = train.missing(self._asked, list(self._rows))
             waited = asyncio.get_running_loop().time() - self._since
-            left = self._plan().deadline_s * self._patience - waited
+            left = self.moving.ends_s(self._plan().deadline_s * self._patience, missing) - waited
             if not missing or left <= 0:
                 return
-            if waited - announced_at >= self._announce_s:
-                announced_at = waited
-                for child in missing:
+            children, due = self.moving.due(missing)
+            if waited >= due:
+                for child in children:
                     await announce(child)
-            await self._wait_for_change(min(left, announced_at + self._announce_s - waited))
+                due = self.moving.announced(self._announce_s)
+            await self._wait_for_change(min(left, due - waited, LOOK_S if self.moving.held else math.inf))
 
     async def _wait_for_change(self, seconds: float) -> None:
         try:
@@ -287,6 +300,11 @@ class Intake:
             return self._rows.get(manifest.sender)
         earlier = {row.sender: row for row in self.spool.rows(*key)}
         return earlier.get(manifest.sender)
+
+    def moves(self, peer: str, what: str, done: int, size: int) -> None:
+        """See `Depot.moves`."""
+        if peer in self._asked:
+            self.moving.saw(peer, what, done, size)
 
     async def received(self, receipt: Receipt) -> None:
         """A contribution was committed."""

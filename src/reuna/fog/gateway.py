@@ -127,14 +127,7 @@ async def _run(settings: dict[str, Any], changes: Changes, stack: AsyncExitStack
     news = NewsDesk(bus, published.version, lambda: door.admission.names, clock)
     telling = asyncio.create_task(news.keep())
     stack.callback(telling.cancel)
-    presence = Presence(
-        lambda every_s: egress.hello(
-            Hello(
-                name, boot, __version__, combiner.present(), VERSION, OLDEST, every_s, fogs=combiner.below()
-            )
-        ),
-        settings["hello_s"],
-    )
+    presence = _presence(egress, combiner, intake, boot, settings["hello_s"])
     await _listen(bus, door.admission, combiner, news, presence, egress)
     desk = Desk(settings, nats, bus, server, combiner, presence, door.admission, machines)
     await door.keep(_site(settings), [serving, dialling], desk.on_names, desk.on_files, stack)
@@ -146,6 +139,30 @@ async def _run(settings: dict[str, Any], changes: Changes, stack: AsyncExitStack
     stack.callback(starting.cancel)
     log.info("ready")
     await presence.keep()
+
+
+def _presence(
+    egress: EgressProcess, combiner: Combiner, intake: Intake, boot: str, every_s: float
+) -> Presence:
+    """Says who is there, what this fog works on, and at once when it holds its round open."""
+
+    def hello(next_s: float) -> Hello:
+        return Hello(
+            combiner.name,
+            boot,
+            __version__,
+            combiner.present(),
+            VERSION,
+            OLDEST,
+            next_s,
+            combiner.works_on,
+            intake.moving.held,
+            combiner.below(),
+        )
+
+    presence = Presence(lambda next_s: egress.hello(hello(next_s)), every_s)
+    intake.moving.on_held = presence.changed
+    return presence
 
 
 def _keep_answering(adviser: FogAnswers | None, stack: AsyncExitStack) -> None:
@@ -266,6 +283,8 @@ async def _listen(
 async def _hello(
     admission: Admission, combiner: Combiner, news: NewsDesk, presence: Presence, subject: str, data: bytes
 ) -> None:
+    if not admission.listens(subject):
+        return
     try:
         hello = decode(Hello, data)
     except BadMessage as error:

@@ -18,6 +18,7 @@ from reuna.core.readiness import MANY, worse
 from reuna.core.records import Contribution, Hello, Member, Plan, Said
 from reuna.exchange.bodies import write_body
 from reuna.exchange.intake import Intake
+from reuna.exchange.moving import short
 from reuna.exchange.room import when_there_is_room
 from reuna.exchange.rounds import Rounds
 from reuna.loop import train
@@ -57,6 +58,7 @@ class Combiner:
         self._clock = clock
         self._plan: Plan | None = None
         self._signed = b""
+        self._digest = ""
         self._work: asyncio.Task[None] | None = None
 
     async def on_plan(self, data: bytes, signed: bytes) -> None:
@@ -66,7 +68,7 @@ class Combiner:
             await self.stop()
         elif (self._work and not self._work.done()) or plan.key != (self._plan.key if self._plan else None):
             return
-        self._plan, self._signed = plan, signed
+        self._plan, self._signed, self._digest = plan, signed, message_digest(data)
         self._work = asyncio.create_task(
             when_there_is_room(lambda: self._combine(plan, data), self._clock, log)
         )
@@ -78,8 +80,13 @@ class Combiner:
         self._speaks[hello.node] = hello.protocol
         if fog:
             self._below[hello.node] = {hello.node: hello.children, **hello.fogs}
-        if self._plan and self._intake.ask(hello.node) is not None:
+        if self._plan and self._intake.hears(hello) and self._intake.ask(hello.node) is not None:
             await self._announce(hello.node)
+
+    @property
+    def works_on(self) -> str:
+        """For a hello: the plan that it works on."""
+        return short(self._digest) if self._work is not None and not self._work.done() else ""
 
     def present(self) -> tuple[str, ...]:
         """Children heard of lately, sorted."""

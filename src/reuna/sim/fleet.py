@@ -459,7 +459,7 @@ class SimFleet:
             await link.emit(decode(Event, data))
 
         await bus.follow("event.>", "up", pass_up)
-        await self._say_hello(link, name)
+        await self._say_hello(link, name, lambda: (combiner.works_on, intake.moving.held))
 
     async def _edge(self, life: Incarnation) -> None:
         name = life.node
@@ -474,7 +474,7 @@ class SimFleet:
                 await trainer.on_plan(plan, signed)
 
         await link.listen(hear)
-        await self._say_hello(link, name)
+        await self._say_hello(link, name, lambda: (trainer.works_on, False))
 
     def _connect(self, life: Incarnation, broker: MemoryBroker) -> MemoryBus:
         """A connection that is lost when the process is killed."""
@@ -482,8 +482,14 @@ class SimFleet:
         life.connections.append(connection)
         return connection
 
-    async def _say_hello(self, link: Link, name: str) -> None:
-        await Presence(lambda _next: link.hello(Hello(name, "sim", "0", protocol=VERSION)), HELLO_S).keep()
+    async def _say_hello(self, link: Link, name: str, about: Callable[[], tuple[str, bool]]) -> None:
+        """``about``: the plan it works on, and whether it holds the round open."""
+
+        async def say(_next: float) -> None:
+            works_on, held = about()
+            await link.hello(Hello(name, "sim", "0", protocol=VERSION, works_on=works_on, held=held))
+
+        await Presence(say, HELLO_S).keep()
 
     def _link(self, life: Incarnation) -> Link:
         """What a place reaches its egress by; where nothing is killed, the egress itself."""

@@ -44,6 +44,10 @@ class Weather:
         """The byte of the body before which the line is cut; None to let it pass."""
         return None
 
+    def seconds(self, what: str, size: int) -> float:
+        """How long the line needs for so many bytes."""
+        return 0.0
+
     def loses_answer(self) -> bool:
         """Whether the parent's receipt is lost on its way back."""
         return False
@@ -62,6 +66,7 @@ class PlainDepot:
         self.largest = 1 << 30
         self.receipts: list[Receipt] = []
         self.refusals: list[tuple[str, str]] = []
+        self.moved: list[tuple[str, str, int, int]] = []
 
     async def blob(self, peer: str, digest: str) -> Blob:
         held = self.blobs.get(digest)
@@ -90,6 +95,10 @@ class PlainDepot:
     def count_refusal(self, peer: str, refusal: Refused) -> None:
         """See `Depot.count_refusal`."""
         self.refusals.append((peer, refusal.reason))
+
+    def moves(self, peer: str, what: str, done: int, size: int) -> None:
+        """See `Depot.moves`."""
+        self.moved.append((peer, what, done, size))
 
     async def received(self, receipt: Receipt) -> None:
         self.receipts.append(receipt)
@@ -173,6 +182,7 @@ class MemoryFreight:
         while len(data) < size:
             if cut is not None and len(data) + BLOCK > cut:
                 raise _CutError("the line was cut")
+            await self._carry(self._depot(), "fetch", digest, len(data), min(BLOCK, size - len(data)), size)
             data += blob.read(len(data), min(BLOCK, size - len(data)))
         if digest_bytes(memoryview(data)) != digest:
             data[:] = blob.read(0, size)
@@ -194,7 +204,7 @@ class MemoryFreight:
             receiver = depot.receive(self._peer, manifest)
             if isinstance(receiver, Receipt):
                 return receiver
-            self._send_blocks(receiver, manifest, body)
+            await self._send_blocks(depot, receiver, manifest, body)
             receipt = receiver.commit()
         except PermissionDenied as error:
             raise Refused("identity", error.message) from error
@@ -205,7 +215,9 @@ class MemoryFreight:
         await depot.received(receipt)
         return receipt
 
-    def _send_blocks(self, receiver: Receiver, manifest: Contribution, body: Blob | None) -> None:
+    async def _send_blocks(
+        self, depot: Depot, receiver: Receiver, manifest: Contribution, body: Blob | None
+    ) -> None:
         cut = self._weather.cut_at("send", manifest.size)
         try:
             for at in range(receiver.offset, manifest.size, BLOCK):
@@ -213,10 +225,20 @@ class MemoryFreight:
                     raise _CutError("the line was cut")
                 if body is None:
                     raise Refused("digest", "the contribution announces a body that is not there")
+                count = min(BLOCK, manifest.size - at)
+                await self._carry(depot, "send", manifest.digest, at, count, manifest.size)
                 receiver.write(body.read(at, min(BLOCK, manifest.size - at)))
         except (_CutError, Refused, StorageError, Unreachable):
             receiver.suspend()
             raise
+
+    async def _carry(self, depot: Depot, what: str, digest: str, at: int, count: int, size: int) -> None:
+        """Bytes come slowly over a slow line, and the parent sees them come."""
+        left = takes = self._weather.seconds(what, count)
+        while left > 0:
+            await asyncio.sleep(min(1.0, left))
+            left -= 1.0
+            depot.moves(self._peer, digest, at + int(count * min(1.0, 1 - left / takes)), size)
 
 
 def _manifest(message: bytes) -> Contribution:

@@ -84,6 +84,9 @@ class Above:
     def count_refusal(self, peer: str, refusal: Refused) -> None:
         """Nothing is refused here; the cloud judges."""
 
+    def moves(self, peer: str, what: str, done: int, size: int) -> None:
+        """Nobody is slow here."""
+
     async def received(self, receipt: Receipt) -> None:
         self._arrived.set()
 

@@ -125,6 +125,13 @@ def test_storage_is_synced_at_each_write() -> None:
         assert "sync_interval: always" in config.text(Path("/state"))
 
 
+def test_little_waits_for_who_takes_nothing_and_a_thin_line_has_time_for_a_word() -> None:
+    for config in (HUB, LEAF):
+        text = config.text(Path("/state"))
+        assert lines(text, "max_pending:") == ["max_pending: 16000000"]
+        assert lines(text, "write_deadline:") == ['write_deadline: "60s"']
+
+
 def test_only_the_out_account_is_bound_to_the_link_and_it_stores_nothing() -> None:
     text = LEAF.text(Path("/state"))
     assert lines(text, "account:") == ['account: "OUT"']

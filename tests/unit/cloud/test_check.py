@@ -40,10 +40,10 @@ class Fleet(SimFleet):
         self.over = False
         self.spec, self.model, self.bundle = make_spec(fogs, Walker(), rounds, above)
 
-    async def _say_hello(self, link: Any, name: str) -> None:
+    async def _say_hello(self, link: Any, name: str, about: Any) -> None:
         if name in self.older:
             link = Older(link)
-        await super()._say_hello(link, name)
+        await super()._say_hello(link, name, about)
 
     async def ask(self, name: str = "c-1", **changes: Any) -> dict[str, Any]:
         """The answers to a check."""

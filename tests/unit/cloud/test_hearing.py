@@ -74,6 +74,9 @@ class Admits:
     names = frozenset(FOGS)
     register: Register
 
+    def listens(self, subject: str) -> bool:
+        return True
+
     def hear(self, subject: str, hello: Hello) -> bool:
         return subject == f"hello.{hello.node}"
 

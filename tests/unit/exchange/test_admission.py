@@ -15,6 +15,7 @@ from reuna.core.errors import BadMessage, BusDown, PermissionDenied
 from reuna.core.records import Hello
 from reuna.exchange.admission import (
     HEARD_S,
+    HELLOS_AHEAD,
     Admission,
     alarm_fields,
     node_fields,
@@ -130,6 +131,20 @@ def test_a_changed_file_is_loaded_once(tmp_path: Path) -> None:
         await asyncio.sleep(3)
 
     assert living(tmp_path, [], script).loaded == 1
+
+
+def test_who_says_hello_without_end_is_heard_now_and_then_and_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def script(world: World) -> None:
+        heard = [world.admission.listens("hello.a") for _ in range(1000)]
+        assert abs(sum(heard) - HELLOS_AHEAD) <= 1
+        assert world.admission.listens("hello.b"), "nobody else pays"
+        await asyncio.sleep(10)
+        assert world.admission.listens("hello.a")
+
+    living(tmp_path, ["a", "b"], script)
+    assert "refused a hello of a: it says more than 5 a second" in caplog.text
 
 
 def test_a_hello_for_another_name_is_refused_and_a_key_in_two_places_is_held(tmp_path: Path) -> None:

@@ -110,10 +110,10 @@ class Behind(SimFleet):
         self.older = older
         self.asked = make_spec(fogs, Walker(), 2, quorum=0.5, deadline_s=2.0, **way)
 
-    async def _say_hello(self, link: Any, name: str) -> None:
+    async def _say_hello(self, link: Any, name: str, about: Any) -> None:
         if name in self.older:
             link = _Older(link)
-        await super()._say_hello(link, name)
+        await super()._say_hello(link, name, about)
 
     def rounds(self) -> list[dict[str, Any]]:
         run_virtual(self.run(*self.asked))
