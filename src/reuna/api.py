@@ -25,7 +25,7 @@ import numpy as np
 from reuna.core.data import Dataset
 from reuna.core.errors import DataError, PlanError
 from reuna.core.ports import Learner, Tensors
-from reuna.core.records import Metrics, RunSpec, Setting
+from reuna.core.records import Asking, Metrics, RunSpec, Setting
 from reuna.core.tensors import unpack
 from reuna.loop import train
 from reuna.loop.plan import check_spec, edges_of
@@ -188,7 +188,7 @@ def with_members(spec: RunSpec, took_part: TookPart) -> RunSpec:
         if unknown or not names:
             said = f"names {unknown[0]!r}, which is no node" if unknown else "names nobody"
             raise PlanError(f"took_part of round {number} {said}", "Name one node of the run at least.")
-    return msgspec.structs.replace(spec, quorum=1 / len(edges), deadline_s=SILENT_S)
+    return msgspec.structs.replace(spec, quorum=1 / len(edges), deadline_s=SILENT_S, asking=Asking())
 
 
 def play(

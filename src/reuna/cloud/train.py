@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from statistics import median_low
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from reuna.cloud import validate
 from reuna.cloud.plan import Planner
+from reuna.core.cohort import away_after
 from reuna.core.errors import (
     Corrupted,
     DiskFull,
@@ -33,7 +34,7 @@ from reuna.core.errors import (
 from reuna.core.ports import Blob, Blobs, Clock, Journal, Offload
 from reuna.core.records import Contribution, Grid, Member, Plan, RunSpec, Setting, Task
 from reuna.exchange.bodies import Whole
-from reuna.exchange.intake import Intake
+from reuna.exchange.intake import Away, Intake
 from reuna.exchange.room import SERVER_AWAY, when_there_is_room
 from reuna.exchange.steps import make_step
 from reuna.learn import grid as fixed
@@ -46,8 +47,8 @@ from reuna.loop.plan import (
     NO_STEP,
     Going,
     Step,
+    asks,
     carried_after,
-    edges_of,
     round_plan,
     shared,
 )
@@ -167,6 +168,8 @@ class Conductor:
         counted = (member.node for member in train.taking_part(rows))
         outcome["carried"] = carried_after(spec, ask.going.carried, number, counted)
         members = [member for row in rows for member in row.members]
+        if spec.asking.cohort:
+            outcome["away"] = away_after(ask.going.away, number, members)
         summary = round_summary(number, members, self._clock.now() - began, train.bytes_sent(rows))
         await self._report(spec, "round", {**summary, "model": outcome["model"]})
         await self._offload(lambda: self._intake.spool.drop(spec.run, number))
@@ -191,7 +194,7 @@ class Conductor:
                 silent = absences(member for row in rows for member in row.members)
                 told: dict[str, Setting] = {"round": ask.round, "attempt": earlier + short}
                 await self._report(spec, "short", {**told, "absent": silent})
-                absent = train.absences(edges_of(spec), rows)
+                absent = train.absences(plan_edges(rows), rows)
                 if short == MAX_ATTEMPTS or train.lasting(absent):
                     raise RunFailed(train.shortage(ask.round, absent, short))
                 continue
@@ -229,17 +232,38 @@ class Conductor:
             model = await self._offload(lambda: self._held(ask.model))
             await self._offload(lambda: self._blobs.get(spec.bundle))  # here, before the nodes ask for it
             asked = self._planner.plans(spec, ask.round, attempt, ask.task, model, ask.before, ask.going)
-            plan = decode_plan(next(iter(asked.values())))
+            plans = {fog: decode_plan(data) for fog, data in asked.items()}
+            plan = next(iter(plans.values()))
             older = self._planner.older(asked)
             if len(older) == len(asked):
                 raise RunFailed(f"every fog is older than what round {ask.round} asks", OLDER_FOGS)
             closed = self._intake.open({fog: data for fog, data in asked.items() if fog not in older})
             if not closed:
-                await self._intake.collect(self._planner.announce)
-                await self._offload(partial(self._close, spec, plan))
+                enough = asks(spec, ask.task, ask.round, attempt, ask.going).enough
+                away = partial(self._planner.away, plans)
+                await self._intake.collect(self._planner.announce, away, enough)
+                known = self._left_out(plans, away, enough)
+                await self._offload(partial(self._close, plans, known))
             rows, own = self._intake.rows(), self._intake.closing_row()
             await self._tell_refused(spec, plan, rows if own is None else [*rows, own])
-            return plan, [*rows, *(_of_older(plan, fog, spec.fogs[fog]) for fog in sorted(older))], closed
+            said = {} if own is None else {member.node: member for member in own.members}
+            for fog in sorted(plans.keys() - {row.sender for row in rows}):
+                silent = (said.get(edge) for edge in plans[fog].cohort)
+                why = (
+                    [Member(edge, absent=train.OLDER) for edge in plans[fog].cohort]
+                    if fog in older
+                    else silent
+                )
+                rows.append(_of_silent(plans[fog], fog, why))
+            return plan, rows, closed
+
+    def _left_out(self, plans: Mapping[str, Plan], away: Away, enough: int) -> tuple[Member, ...]:
+        """Why the round closes without edges of fogs that lack, as far as the cloud knows."""
+        rows, any_plan = self._intake.rows(), next(iter(plans.values()))
+        missing = train.missing(plans, [row.sender for row in rows])
+        gone = {edge for fog in away(missing) for edge in plans[fog].cohort}
+        lacking = [edge for fog in missing for edge in plans[fog].cohort]
+        return train.left_out(lacking, gone, train.is_enough(any_plan, rows, enough))
 
     async def _tell_refused(self, spec: RunSpec, plan: Plan, rows: list[Contribution]) -> None:
         """Note what fogs and cloud refused, each under ``place/sender/reason``."""
@@ -266,10 +290,11 @@ class Conductor:
         fields: dict[str, Setting] = {"round": number, "attempt": earlier + len(waited), "nodes": nodes}
         await self._report(spec, "waits", {**fields, "bundle": spec.bundle})
 
-    def _close(self, spec: RunSpec, plan: Plan) -> None:
-        rows = self._intake.freeze(plan.key)
-        row = train.closing_row(plan, "", self.name, edges_of(spec), rows, self._intake.newly_refused())
-        self._intake.close(row)
+    def _close(self, plans: Mapping[str, Plan], known: Iterable[Member]) -> None:
+        plan = next(iter(plans.values()))
+        rows, refused = self._intake.freeze(plan.key), self._intake.newly_refused()
+        edges = sorted(edge for each in plans.values() for edge in each.cohort)
+        self._intake.close(train.closing_row(plan, "", self.name, edges, rows, refused, known))
 
     # --- the new model -----------------------------------------------------------------------
 
@@ -376,7 +401,7 @@ class _Values(Whole):
 def _going(state: Outcome) -> Going:
     """What a round left to the next; one of an older version left nothing."""
     step = Step(state["base"], state["step"], state["step_size"]) if state.get("step") else NO_STEP
-    return Going(state.get("carried", {}), step, state.get("exponent"))
+    return Going(state.get("carried", {}), step, state.get("exponent"), state.get("away", {}))
 
 
 def next_exponent(spec: RunSpec, grid: Grid, size: Size, rows: Iterable[Contribution]) -> int | None:
@@ -401,10 +426,9 @@ def _blobs(state: Outcome) -> set[str]:
     return {state["model"], state["state"], state.get("step", "")} - {""}
 
 
-def _of_older(plan: Plan, fog: str, edges: Iterable[str]) -> Contribution:
-    """What a fog would say that knew what is asked: none of its edges takes part."""
-    known = [Member(edge, absent=train.OLDER) for edge in edges]
-    return train.closing_row(plan, "", fog, edges, (), known=known)
+def _of_silent(plan: Plan, fog: str, why: Iterable[Member | None]) -> Contribution:
+    """What stands for a fog that gave nothing: none of its edges takes part, and ``why``."""
+    return train.closing_row(plan, "", fog, plan.cohort, (), known=[each for each in why if each is not None])
 
 
 def _header_size(model: Blob) -> int:
@@ -413,6 +437,11 @@ def _header_size(model: Blob) -> int:
 
 def _floats(blob: Blob, offset: int, count: int) -> NDArray[np.float32]:
     return np.frombuffer(blob.read(offset, 4 * count), "<f4")
+
+
+def plan_edges(rows: Iterable[Contribution]) -> list[str]:
+    """All that a round asked, as its rows tell."""
+    return sorted({member.node for row in rows for member in row.members})
 
 
 def absences(members: Iterable[Member]) -> str:

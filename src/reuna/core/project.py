@@ -16,7 +16,7 @@ from reuna.core.contract import KEY, MAX_BAD, SIGNAL_KEYS, as_settings, contract
 from reuna.core.errors import SettingsError
 from reuna.core.foreign import shown
 from reuna.core.gates import Gate
-from reuna.core.records import Encoding, Grid, Setting
+from reuna.core.records import Asking, Encoding, Grid, Setting
 from reuna.core.rollout import ROLLOUT, RolloutSettings, rollout_settings
 from reuna.core.scenarios import SCENARIOS, ScenarioSettings, scenario_settings
 from reuna.core.schema import schema
@@ -136,7 +136,36 @@ PROJECT: tuple[Option, ...] = (
     Option(
         "round.deadline_s", float, 60.0, "how long a parent waits for its children", "s", between(0.1, 1e6)
     ),
-    Option("round.quorum", float, 1.0, "fraction of the edges that a round needs", check=between(0.01, 1)),
+    Option(
+        "round.quorum",
+        float,
+        1.0,
+        "fraction of the edges (with `round.cohort`: of so many) that a round needs",
+        check=between(0.01, 1),
+    ),
+    Option(
+        "round.away_s",
+        float,
+        15.0,
+        "a node that was not heard of for so long is away: a round whose quorum does without it does not "
+        "wait for it; 0: it waits until its deadline",
+        "s",
+        between(0, 1e6),
+    ),
+    Option(
+        "round.cohort",
+        int,
+        0,
+        "nodes that are to give to a round, chosen by chance for each; 0: all",
+        check=between(0, 1e6),
+    ),
+    Option(
+        "round.over_select",
+        float,
+        1.0,
+        "so many times as many are asked, and a round is closed when `round.cohort` of them gave",
+        check=between(1, 10),
+    ),
     Option(
         "round.grid_bits", int, 16, "bits of an encoded value: 4, 8, 16 or 32", "bit", one_of(4, 8, 16, 32)
     ),
@@ -248,6 +277,7 @@ class ProjectSettings:
     mlflow: str = "auto"
     approval: bool = False
     offline: float = 0.0
+    asking: Asking = field(default_factory=Asking)
     rollout: RolloutSettings = field(default_factory=RolloutSettings)
 
 
@@ -263,6 +293,7 @@ def project_settings(sources: Sequence[Source], takes: Mapping[str, Collection[s
         return [
             *unused.values(),
             *_own_mistakes(read, takes),
+            *_asking_mistakes(read),
             *odd(read),
             *fallback.odd(read),
             *inference.odd(read),
@@ -302,6 +333,7 @@ def project_settings(sources: Sequence[Source], takes: Mapping[str, Collection[s
         mlflow=values["tracking.mlflow"],
         approval=values["release.approval"],
         offline=values["release.offline"],
+        asking=Asking(values["round.away_s"], values["round.cohort"], values["round.over_select"]),
         rollout=rollout_settings(values),
     )
 
@@ -361,6 +393,12 @@ def _own_mistakes(values: Mapping[str, Any], takes: Mapping[str, Collection[str]
             yield f"{name} is in the wrong place: say it under [{key.split('.')[0]}]"
         if not isinstance(value, bool | int | float | str):
             yield f"{name} is {shown(value)}, expected a plain value"
+
+
+def _asking_mistakes(values: Mapping[str, Any]) -> Iterator[str]:
+    """More than all cannot be asked."""
+    if values["round.over_select"] > 1 and not values["round.cohort"]:
+        yield "round.over_select asks more than are to give; say with round.cohort how many are to"
 
 
 def _settings(values: Mapping[str, Any]) -> dict[str, Setting]:

@@ -74,6 +74,19 @@ class Encoding(msgspec.Struct, frozen=True):
     follow: bool = False
 
 
+class Asking(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Whom a round asks, and for whom it waits; see `reuna.core.cohort`.
+
+    ``away_s``: who was not heard of for so long is away, and is not waited for where the quorum does without;
+    0: is waited for until the deadline. ``cohort``: how many nodes are to give to a round, 0: all.
+    ``over_select``: so many times as many are asked, and the first of them count.
+    """
+
+    away_s: float = 0.0
+    cohort: int = 0
+    over_select: float = 1.0
+
+
 class Plan(msgspec.Struct, frozen=True, omit_defaults=True):
     """What one round asks of the nodes. A digest of its bytes binds every answer to it.
 
@@ -87,6 +100,9 @@ class Plan(msgspec.Struct, frozen=True, omit_defaults=True):
     ``encoding``: None for plain integers. ``carried``: for each edge the last round in which it counted,
     with error feedback; what it did not send then is what it adds now. ``base`` and ``step``: the model of
     the round before, and the difference to it as a blob of ``step_size`` bytes, '' when there is none.
+
+    ``away_s``: as in `Asking`, 0 in attempts after the first. ``enough``: with so many that gave, the round
+    under the addressee is closed; 0: all are waited for.
     """
 
     run: str
@@ -114,6 +130,8 @@ class Plan(msgspec.Struct, frozen=True, omit_defaults=True):
     base: str = ""
     step: str = ""
     step_size: int = 0
+    away_s: float = 0.0
+    enough: int = 0
 
     @property
     def key(self) -> tuple[str, int, int]:
@@ -157,7 +175,8 @@ class Rehearsal(msgspec.Struct, frozen=True):
 class RunSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     """What a person asks for: one training run over a fleet.
 
-    ``fogs`` maps each fog to its edges; ``quorum`` is the fraction of all edges a round needs;
+    ``fogs`` maps each fog to its edges; ``quorum`` is the fraction a round needs of the edges whose updates
+    are wanted (all, or those of ``asking.cohort``);
     ``settings`` go to strategy and learner alike; ``local`` asks each node for its local-only
     baseline as well. ``build``: the SHA-256 of the build it was begun from, which the cloud keeps;
     ``retries``: the run of which it is another try, with the same of everything else. ``why``: what made
@@ -189,6 +208,7 @@ class RunSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     retries: str = ""
     why: str = ""
     encoding: Encoding | None = None
+    asking: Asking = Asking()
 
 
 class KeptBuild(msgspec.Struct, frozen=True):
@@ -209,6 +229,8 @@ class KeptBuild(msgspec.Struct, frozen=True):
 
 
 UNHEARD = "not heard of before the deadline"  #: what a parent says of a child that was silent
+AWAY = "it is away and was not waited for"  #: of one that the round did not wait for
+SPARED = "enough others gave before it"  #: of one that was asked beyond what was needed
 
 
 class Member(msgspec.Struct, frozen=True, omit_defaults=True):

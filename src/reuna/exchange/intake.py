@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import math
 import threading
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 
@@ -30,6 +30,12 @@ from reuna.wire import decode_plan, message_digest
 
 Fetch = Callable[[str, int], Awaitable[Blob]]
 Announce = Callable[[str], Awaitable[None]]  #: `Intake.ask` gives the plan of that child
+Away = Callable[[list[str]], Collection[str]]  #: those of children for whom the round need not wait
+
+
+def _nobody_is_away(children: list[str]) -> Collection[str]:
+    """Where all are waited for until the deadline."""
+    return ()
 
 
 #: A file of the fleet's metadata by name, None when there is none.
@@ -111,12 +117,21 @@ class Intake:
             return None
         return asked.data
 
-    async def collect(self, announce: Announce) -> None:
-        """Announce the round to whoever has not answered, until all have or the deadline is over."""
+    async def collect(
+        self, announce: Announce, away: Away = _nobody_is_away, enough: int | None = None
+    ) -> None:
+        """Announce the round to whoever has not answered, until all have or the deadline is over.
+
+        Sooner with ``enough`` members that give (None: as many as the plan says), and when all that lack are
+        ``away``. Those are asked too: who comes back before the round is closed may still give.
+        """
         announced_at = -math.inf
+        enough = self._plan().enough if enough is None else enough
         while True:
             self._changed.clear()
             missing = train.missing(self._asked, list(self._rows))
+            if train.is_enough(self._plan(), list(self._rows.values()), enough):
+                return
             waited = asyncio.get_running_loop().time() - self._since
             left = self._plan().deadline_s * self._patience - waited
             if not missing or left <= 0:
@@ -125,6 +140,8 @@ class Intake:
                 announced_at = waited
                 for child in missing:
                     await announce(child)
+            if len(away(missing)) == len(missing):
+                return
             await self._wait_for_change(min(left, announced_at + self._announce_s - waited))
 
     async def _wait_for_change(self, seconds: float) -> None:

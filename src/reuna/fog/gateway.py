@@ -95,7 +95,13 @@ async def _run(settings: dict[str, Any], changes: Changes, stack: AsyncExitStack
     )
     rounds = Rounds(name, boot, egress.emit if settings["traces.on"] else None, clock)
     combiner = Combiner(name, door.admission.names, egress, bus, intake, ThreadOffload(), clock, rounds)
-    await egress.listen(combiner.on_plan)
+    presence = Presence(
+        lambda every_s: egress.hello(
+            Hello(name, boot, __version__, combiner.present(), VERSION, OLDEST, every_s)
+        ),
+        settings["hello_s"],
+    )
+    await egress.listen(presence.answering(combiner.on_plan))
     await egress.start()
     stack.push_async_callback(egress.stop)
     adviser = _adviser(settings, folder, known, stock, egress)
@@ -124,12 +130,6 @@ async def _run(settings: dict[str, Any], changes: Changes, stack: AsyncExitStack
     news = NewsDesk(bus, published.version, lambda: door.admission.names, clock)
     telling = asyncio.create_task(news.keep())
     stack.callback(telling.cancel)
-    presence = Presence(
-        lambda every_s: egress.hello(
-            Hello(name, boot, __version__, combiner.present(), VERSION, OLDEST, every_s)
-        ),
-        settings["hello_s"],
-    )
     hear = partial(_hello, door.admission, combiner, news, presence)
     await bus.subscribe("hello.>", hear)
     await bus.follow("event.>", "up", lambda subject, data: _pass_event(egress, subject, data))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Collection, Iterable
+from functools import partial
 
 import msgspec
 
@@ -17,6 +18,7 @@ from reuna.core.ports import Blob, Bus, Clock, Link, Offload
 from reuna.core.readiness import MANY, worse
 from reuna.core.records import Contribution, Hello, Member, Plan, Said
 from reuna.exchange.bodies import write_body
+from reuna.exchange.heard import Heard
 from reuna.exchange.intake import Intake
 from reuna.exchange.room import when_there_is_room
 from reuna.exchange.rounds import Rounds
@@ -25,8 +27,6 @@ from reuna.wire import PACKS, asks_for, decode_plan, message_digest, packed
 
 log = logging.getLogger("reuna.fog")
 NO_DIGEST = "0" * 64  #: of a body that is not written yet
-PRESENT_S = 30.0  #: an edge that was not heard of for so long is not named as present,
-LATE = 2.5  #: nor for so many times of what it said itself
 
 
 class Combiner:
@@ -46,8 +46,7 @@ class Combiner:
         self.rounds = rounds or Rounds(name, "", None, clock)
         self.name = name
         self.edges = frozenset(edges)
-        self._until: dict[str, float] = {}  #: edge -> when it is not present any more
-        self._speaks: dict[str, int] = {}  #: edge -> the newest protocol of its last hello
+        self._heard = Heard()
         self._link = link
         self._bus = bus
         self._intake = intake
@@ -71,16 +70,13 @@ class Combiner:
 
     async def on_hello(self, hello: Hello) -> None:
         """An edge is there (again): it gets the open plan at once."""
-        until = asyncio.get_running_loop().time() + max(PRESENT_S, LATE * hello.every_s)
-        self._until[hello.node] = until
-        self._speaks[hello.node] = hello.protocol
+        self._heard.take(hello)
         if self._plan and self._intake.ask(hello.node) is not None:
             await self._announce(hello.node)
 
     def present(self) -> tuple[str, ...]:
         """Edges heard of lately, sorted."""
-        now = asyncio.get_running_loop().time()
-        return tuple(sorted(edge for edge in self.edges if self._until.get(edge, 0.0) > now))
+        return self._heard.present(self.edges)
 
     async def stop(self) -> None:
         """Drop the round in hand; its committed rows stay."""
@@ -91,19 +87,32 @@ class Combiner:
 
     async def _announce(self, child: str) -> None:
         """Pass the plan down in the very bytes that the cloud signed."""
-        signed = packed(self._signed) if self._speaks.get(child, 0) >= PACKS else self._signed
+        self._heard.asks(child)
+        signed = packed(self._signed) if self._heard.speaks.get(child, 0) >= PACKS else self._signed
         await self._bus.publish(f"plan.{child}", signed)
 
+    def _away(self, plan: Plan, missing: Collection[str]) -> frozenset[str]:
+        """Edges for whom the round need not wait."""
+        away = self._heard.away(plan, missing)
+        return away if train.does_without(plan, len(away)) else frozenset()
+
+    def _left_out(self, plan: Plan, edges: Collection[str]) -> tuple[Member, ...]:
+        """Why the round closes without those that lack, as far as this fog knows."""
+        rows = self._intake.rows()
+        missing = train.missing(edges, [row.sender for row in rows])
+        return train.left_out(missing, self._away(plan, missing), train.is_enough(plan, rows, plan.enough))
+
     async def _combine(self, plan: Plan, data: bytes) -> None:
-        older = {edge for edge, newest in self._speaks.items() if newest < asks_for(plan)}
+        older = {edge for edge, newest in self._heard.speaks.items() if newest < asks_for(plan)}
         began = self._clock.now()
         asked = {edge: data for edge in plan.cohort if edge in self.edges and edge not in older}
         closed = self._intake.open(asked) if asked else False
         if asked and not closed:
-            await self._intake.collect(self._announce)
+            await self._intake.collect(self._announce, partial(self._away, plan))
         row = self._intake.closing_row() if closed else None
         if row is None:
             known = tuple(Member(edge, absent=train.OLDER) for edge in plan.cohort if edge in older)
+            known += self._left_out(plan, asked)
             said = (await self._link.rehearse(data, MANY)).said if plan.task == "check" else ()
             row = await self._offload(lambda: self._close(plan, data, asked, known, said))
         try:

@@ -7,7 +7,6 @@ was killed publishes the same bytes again, and answers made for them still count
 from __future__ import annotations
 
 import hashlib
-import math
 import re
 import time
 from collections.abc import Iterable, Mapping
@@ -15,8 +14,9 @@ from typing import NamedTuple
 
 import msgspec
 
+from reuna.core import cohort
 from reuna.core.errors import PlanError, RunProblem
-from reuna.core.records import Encoding, Grid, Plan, RunSpec, Setting, Task
+from reuna.core.records import Asking, Encoding, Grid, Plan, RunSpec, Setting, Task
 from reuna.learn.grid import check_grid
 from reuna.learn.rounding import check_encoding
 from reuna.learn.strategies import client_settings, strategy
@@ -58,6 +58,8 @@ def check_spec(spec: RunSpec) -> None:
         raise PlanError(f"rounds is {spec.rounds} and params {spec.params}")
     if not 0 < spec.quorum <= 1:
         raise PlanError(f"quorum is {spec.quorum}; it is a fraction above 0 and up to 1")
+    if spec.asking.away_s < 0 or spec.asking.cohort < 0 or not spec.asking.over_select >= 1:
+        raise PlanError(f"what is asked cannot be: {spec.asking}")
     if not spec.deadline_s > 0:
         raise PlanError(f"deadline_s is {spec.deadline_s}; it must be above 0")
     strategy(spec.strategy).check_rows(spec.settings, quorum_of(spec))
@@ -81,12 +83,13 @@ class Going(NamedTuple):
     """What the rounds before leave to a round, beside the model.
 
     ``carried``: for each edge the last round in which it counted, with error feedback; ``step`` to the model;
-    ``exponent`` of the grid, None for that of the run.
+    ``exponent`` of the grid, None for that of the run; ``away``: see `reuna.core.cohort.chosen`.
     """
 
     carried: Mapping[str, int] = {}
     step: Step = NO_STEP
     exponent: int | None = None
+    away: Mapping[str, int] = {}
 
     def grid(self, spec: RunSpec) -> Grid:
         """The round's grid."""
@@ -112,6 +115,7 @@ class Built(msgspec.Struct, frozen=True):
     local: bool
     settings: dict[str, Setting]
     encoding: Encoding | None = None
+    asking: Asking = Asking()
 
 
 def check_built(spec: RunSpec, code: str, plan: Built) -> None:
@@ -155,7 +159,32 @@ def check_retry(spec: RunSpec, before: RunSpec) -> None:
 
 def quorum_of(spec: RunSpec) -> int:
     """Edges that must take part for a round to count."""
-    return max(1, math.ceil(spec.quorum * size_of(spec) - 1e-9))
+    return cohort.least(spec.quorum, size_of(spec), spec.asking)
+
+
+class Asks(NamedTuple):
+    """Whom a round asks under each fog, and with how many the round under it is closed (0: all).
+
+    ``enough``: with how many the whole round is.
+    """
+
+    cohorts: Mapping[str, tuple[str, ...]]
+    shares: Mapping[str, int] = {}
+    enough: int = 0
+
+
+def asks(spec: RunSpec, task: Task, round: int, attempt: int, going: Going = BEGINNING) -> Asks:
+    """See `reuna.core.cohort`. Fogs under which nobody is asked are left out."""
+    if task != "train" or not spec.asking.cohort:
+        return Asks({fog: tuple(sorted(edges)) for fog, edges in spec.fogs.items()})
+    everybody = edges_of(spec)
+    count, want = cohort.asked(len(everybody), spec.asking), cohort.wanted(len(everybody), spec.asking)
+    found = set(cohort.chosen(everybody, spec.seed, round, attempt, count, going.away))
+    under = {fog: tuple(sorted(found.intersection(edges))) for fog, edges in spec.fogs.items()}
+    cohorts = {fog: edges for fog, edges in under.items() if edges}
+    if count == want:
+        return Asks(cohorts)
+    return Asks(cohorts, cohort.shares({fog: len(edges) for fog, edges in cohorts.items()}, want), want)
 
 
 def round_plan(
@@ -168,9 +197,12 @@ def round_plan(
     inline: bytes | None = None,
     before: str = "",
     going: Going = BEGINNING,
+    whom: Asks | None = None,
 ) -> Plan:
-    """What the round asks of one fog and the edges under it."""
-    cohort = tuple(sorted(spec.fogs[fog]))
+    """What the round asks of one fog and the edges under it. ``whom``: as `asks` says, if it was asked."""
+    whom = whom or asks(spec, task, round, attempt, going)
+    edges = whom.cohorts.get(fog, ())
+    share = whom.shares.get(fog, 0)
     return Plan(
         run=spec.run,
         round=round,
@@ -179,12 +211,12 @@ def round_plan(
         model=model,
         model_size=spec.model_size,
         params=spec.params,
-        cohort=cohort,
+        cohort=edges,
         quorum=quorum_of(spec),
         deadline_s=spec.deadline_s,
         grid=going.grid(spec),
         max_weight=spec.max_weight,
-        capacity=size_of(spec),
+        capacity=sum(map(len, whom.cohorts.values())),
         seed=spec.seed,
         bundle=spec.bundle,
         bundle_size=spec.bundle_size,
@@ -193,10 +225,12 @@ def round_plan(
         before=before,
         combine="sum" if strategy(spec.strategy).fold is None else "singly",
         encoding=spec.encoding,
-        carried={edge: going.carried[edge] for edge in cohort if edge in going.carried},
+        carried={edge: going.carried[edge] for edge in edges if edge in going.carried},
         base=going.step.base if inline is None else "",
         step=going.step.digest if inline is None else "",
         step_size=going.step.size if inline is None else 0,
+        away_s=spec.asking.away_s if task != "check" and cohort.is_first(attempt) else 0.0,
+        enough=share if share < len(edges) else 0,
     )
 
 
@@ -227,6 +261,8 @@ def shared(plan: Plan) -> str:
         "base": "",
         "step": "",
         "step_size": 0,
+        "away_s": 0.0,
+        "enough": 0,
     }
     common = encode(msgspec.structs.replace(plan, **alike))
     return hashlib.sha256(common).hexdigest()
@@ -242,10 +278,11 @@ def plans(
     before: str = "",
     going: Going = BEGINNING,
 ) -> dict[str, bytes]:
-    """The bytes of each fog's plan. A model that rides in it needs no step."""
+    """The bytes of each fog's plan, if it asks anybody. A model that rides in it needs no step."""
+    whom = asks(spec, task, round, attempt, going)
     return {
-        fog: encode(round_plan(spec, fog, round, attempt, task, model, inline, before, going))
-        for fog in sorted(spec.fogs)
+        fog: encode(round_plan(spec, fog, round, attempt, task, model, inline, before, going, whom))
+        for fog in sorted(whom.cohorts)
     }
 
 

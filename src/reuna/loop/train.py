@@ -14,6 +14,7 @@ from typing import NoReturn
 
 import msgspec
 
+from reuna.core.cohort import ATTEMPTS_OF_A_LIFE
 from reuna.core.errors import (
     ABSENCES,
     REFUSALS,
@@ -31,7 +32,18 @@ from reuna.core.errors import (
     SettingsError,
 )
 from reuna.core.readiness import allowed, needs_of
-from reuna.core.records import UNHEARD, Contribution, Kind, Member, Metrics, Plan, Refusals, Work
+from reuna.core.records import (
+    AWAY,
+    SPARED,
+    UNHEARD,
+    Contribution,
+    Kind,
+    Member,
+    Metrics,
+    Plan,
+    Refusals,
+    Work,
+)
 from reuna.learn.grid import WIDTHS, largest_sum, narrowest, sum_width, update_width
 from reuna.learn.sums import Part
 from reuna.trust.requests import REASONS
@@ -40,7 +52,6 @@ MAX_METRICS = 64
 MAX_NAME = 64
 MOST_TOLD = 8  #: reasons, and nodes of each, in one message
 SINGLE_WIDTHS = (1, 2, 4)  #: bytes per integer of updates passed up singly: any part of them can be read
-ATTEMPTS_OF_A_LIFE = 2**20  #: while officers decide there is one every 30 s: a year of them
 #: Codes of absences that another attempt only repeats: mistakes in project, data or learner, a weak machine.
 LASTING = frozenset(
     kind.code
@@ -56,7 +67,7 @@ LASTING = frozenset(
     )
 )
 #: Why an edge gave nothing: these words and no others, so that no text of its code or data leaves.
-ABSENT = frozenset({UNHEARD, *(f"{code} {words}" for code, words in ABSENCES.items())})
+ABSENT = frozenset({UNHEARD, AWAY, SPARED, *(f"{code} {words}" for code, words in ABSENCES.items())})
 AWAITED = f"{NotApproved.code} {ABSENCES[NotApproved.code]}"
 OLDER = f"{BadMessage.code} {ABSENCES[BadMessage.code]}"  #: of who speaks an older protocol
 _DIGEST = re.compile(r"([0-9a-f]{64})?")
@@ -200,6 +211,36 @@ def _refuse(reason: str, detail: str) -> NoReturn:
 def missing(children: Iterable[str], answered: Iterable[str]) -> list[str]:
     """Children that have not answered, sorted."""
     return sorted(set(children).difference(answered))
+
+
+def is_enough(plan: Plan, rows: Iterable[Contribution], enough: int) -> bool:
+    """Whether a round can be closed though not all have answered. ``enough`` that give; 0: all are wanted."""
+    return plan.task == "train" and 0 < enough <= len(taking_part(rows))
+
+
+def does_without(plan: Plan, edges: int) -> bool:
+    """Whether a round may close without so many edges that are away: its quorum can be reached all the same.
+
+    It may not in attempts after the first: then each parent waits until its deadline.
+    """
+    return plan.away_s > 0 and edges <= plan.capacity - plan.quorum
+
+
+def is_away(now: float, heard: float | None, next_s: float, asked: float | None, away_s: float) -> bool:
+    """Whether a child is away, by when it was ``heard`` of and, since then, first ``asked``; None for never.
+
+    ``next_s``: the longest it may take until it is heard of again, as it said itself. Who is asked says at
+    once that it is there, so that one who is silent for ``away_s`` after that is away in any case.
+    """
+    if heard is not None and now - heard > max(away_s, next_s):
+        return True
+    return asked is not None and now - asked > away_s
+
+
+def left_out(cohort: Iterable[str], gone: Container[str], enough: bool) -> tuple[Member, ...]:
+    """Why a round was closed without them: they are away, or enough others gave."""
+    found = ((edge, AWAY if edge in gone else SPARED if enough else "") for edge in cohort)
+    return tuple(Member(edge, absent=reason) for edge, reason in found if reason)
 
 
 def first_attempt(life: int) -> int:

@@ -23,7 +23,7 @@ from reuna.core.records import Contribution, Event, Hello, News, Plan, Receipt, 
 from reuna.core.second import Doubtful, Opinions
 
 VERSION = 3  #: protocol number. 2: a hello says which its node speaks; plans of the task check; packed ones.
-#: 3: encoded updates (`reuna.core.records.Encoding`); differences of models
+#: 3: encoded updates (`reuna.core.records.Encoding`); differences of models; rounds that some are enough for
 OLDEST = VERSION - 1  #: the oldest protocol that is still spoken; nodes are upgraded from the top down
 CHECKS = 2  #: the protocol from which on a node understands plans of the task ``check``
 PACKS = 2  #: the same of plans that come packed (`reuna.wire.packing`)
@@ -68,6 +68,8 @@ M = TypeVar("M", bound=msgspec.Struct)
 def since(message: msgspec.Struct) -> int:
     """The oldest protocol that reads a message rightly."""
     if isinstance(message, Plan | RunSpec) and message.encoding is not None:
+        return ENCODES
+    if isinstance(message, Plan) and message.enough:
         return ENCODES
     if isinstance(message, Contribution) and message.packed:
         return ENCODES

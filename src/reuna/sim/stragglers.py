@@ -1,0 +1,118 @@
+"""A fleet of which some nodes are silent or slow, on the real round logic, in virtual time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from reuna.cloud.train import Outcome
+from reuna.core.records import Setting
+from reuna.loop import train
+from reuna.sim.clock import SimClock, run_virtual
+from reuna.sim.faults import Walker
+from reuna.sim.fleet import FairWeather, SimEdge, SimFleet, make_spec
+from reuna.sim.journal import JournalStore, SimJournal
+from reuna.sim.lives import adopting_tasks
+
+
+@dataclass(frozen=True)
+class Troop:
+    """How many nodes there are, how many of them never say a word or are slow, under how many fogs.
+
+    ``takes_s``: virtual seconds of one training; a slow node takes ``slower`` times as long.
+    """
+
+    nodes: int = 20
+    fogs: int = 2
+    silent: int = 0
+    slow: int = 0
+    takes_s: float = 2.0
+    slower: float = 10.0
+
+    def names(self) -> list[str]:
+        """Every node's."""
+        return [f"edge-{number:03}" for number in range(self.nodes)]
+
+    def silent_ones(self) -> frozenset[str]:
+        """Evenly among all, so that each fog has some."""
+        return frozenset(self.names()[index * self.nodes // self.silent] for index in range(self.silent))
+
+    def slow_ones(self) -> frozenset[str]:
+        """The same of those that are not silent."""
+        rest = [name for name in self.names() if name not in self.silent_ones()]
+        return frozenset(rest[index * len(rest) // self.slow] for index in range(self.slow))
+
+    def spread(self) -> dict[str, dict[str, SimEdge]]:
+        """Fog -> edge -> what it learns from."""
+        slow, names = self.slow_ones(), self.names()
+        takes = {name: self.takes_s * (self.slower if name in slow else 1) for name in names}
+        edges = {name: SimEdge(Walker(), index, takes_s=takes[name]) for index, name in enumerate(names, 1)}
+        return {
+            f"fog-{place}": {name: edges[name] for name in names[place :: self.fogs]}
+            for place in range(self.fogs)
+        }
+
+
+@dataclass(frozen=True)
+class Played:
+    """What came of a run: its rounds as the timeline has them, and how many virtual seconds it took."""
+
+    outcome: Outcome
+    rounds: list[Mapping[str, Setting]]
+    seconds: float
+    refused: Mapping[str, int]
+
+    @property
+    def updates(self) -> int:
+        """That counted in all rounds together."""
+        return sum(int(each["took_part"]) for each in self.rounds)
+
+    @property
+    def members(self) -> list[list[str]]:
+        """Who gave to each round."""
+        return [list(train.read_members(str(each["members"]))) for each in self.rounds]
+
+
+class SlowFleet(SimFleet):
+    """Nodes of ``silent`` are never switched on; `switch_on` does it later."""
+
+    def __init__(self, fogs: Mapping[str, Mapping[str, SimEdge]], silent: Collection[str]) -> None:
+        store = JournalStore()
+        super().__init__(fogs, SimClock(), lambda: SimJournal(store), FairWeather())
+        self.silent = set(silent)
+
+    def start(self, node: str) -> None:
+        if node not in self.silent:
+            super().start(node)
+
+    def switch_on(self, node: str) -> None:
+        """It is heard of from now on."""
+        self.silent.discard(node)
+        self.start(node)
+
+
+def play_slow(
+    troop: Troop, rounds: int = 10, back_s: float = 0.0, off: Collection[str] = (), **asked: Any
+) -> Played:
+    """A run over the troop. ``back_s``: when the silent ones are switched on after all, 0: never.
+
+    ``off``: nodes, also fogs, that are silent as well. ``asked``: as `make_spec` takes it.
+    """
+    return run_virtual(_play(troop, rounds, back_s, off, asked), adopting_tasks)
+
+
+async def _play(
+    troop: Troop, rounds: int, back_s: float, off: Collection[str], asked: dict[str, Any]
+) -> Played:
+    fogs = troop.spread()
+    fleet = SlowFleet(fogs, troop.silent_ones().union(off))
+    spec, model, bundle = make_spec(fogs, Walker(), rounds, **asked)
+    loop = asyncio.get_running_loop()
+    if back_s:
+        for node in sorted(fleet.silent):
+            loop.call_later(back_s, fleet.switch_on, node)
+    outcome = await fleet.run(spec, model, bundle)
+    closed = [fields for (what, _), fields in sorted(fleet.timeline.items()) if what == "round"]
+    return Played(outcome, closed, loop.time(), dict(fleet.refused))
