@@ -27,9 +27,10 @@ OWN_SECTIONS = ("train", "data")
 FIRST_EXPONENT = -16  #: of a grid whose step follows the updates: 16 bits reach half of 1 there
 RUNS_OWN = ("strategy.name", "strategy.rounds")  #: the rest of the section is the strategy's
 STRATEGY_NAMES = (
-    *("fedavg", "fedprox", "fedavgm", "fedadam"),
+    *("fedavg", "fedprox", "fedavgm", "fedadam", "fedbuff"),
     *("median", "trimmed-mean", "krum", "multi-krum", "geometric-median", "centred-clipping"),
 )
+BUFFERED = ("fedbuff",)  #: whose steps have updates of several rounds
 RESERVED = (
     KEY,
     "signals",
@@ -108,6 +109,14 @@ PROJECT: tuple[Option, ...] = (
     Option(
         "strategy.tau", float, None, "what fedadam adds to the root it divides by", check=between(1e-9, 100)
     ),
+    Option("strategy.buffer", int, None, "updates of which fedbuff makes a step", check=between(1, 100_000)),
+    Option(
+        "strategy.max_staleness",
+        int,
+        None,
+        "steps that a model may be behind when its update arrives; older ones are refused",
+        check=between(0, 1000),
+    ),
     Option("strategy.byzantine", int, None, "nodes that may lie, in each round", check=between(0, 10_000)),
     Option(
         "strategy.keep",
@@ -174,7 +183,7 @@ PROJECT: tuple[Option, ...] = (
         int,
         None,
         "grid step is two to this power; without it the step follows the size of the updates, from "
-        f"two to the power of {FIRST_EXPONENT} on",
+        f"two to the power of {FIRST_EXPONENT} on; with fedbuff it stays there",
         check=between(-60, 30),
     ),
     Option(
@@ -191,7 +200,10 @@ PROJECT: tuple[Option, ...] = (
         check=one_of("nearest", "stochastic"),
     ),
     Option(
-        "round.feedback", bool, True, "what an update does not send is kept at the node and added to its next"
+        "round.feedback",
+        bool,
+        True,
+        "what an update does not send is kept at the node and added to its next; not with fedbuff",
     ),
     Option(
         "round.keep",
@@ -346,12 +358,13 @@ def _grid(values: Mapping[str, Any]) -> Grid:
 
 def _encoding(values: Mapping[str, Any]) -> Encoding | None:
     """How updates are made smaller; None when nothing of it is asked."""
+    together = values["strategy.name"] not in BUFFERED
     asked = Encoding(
         packed=values["round.packed"],
         stochastic=values["round.rounding"] == "stochastic",
-        feedback=values["round.feedback"],
+        feedback=values["round.feedback"] and together,
         keep=values["round.keep"],
-        follow=values["round.grid_exponent"] is None,
+        follow=values["round.grid_exponent"] is None and together,
     )
     return None if asked == Encoding(packed=False) else asked
 
@@ -396,7 +409,9 @@ def _own_mistakes(values: Mapping[str, Any], takes: Mapping[str, Collection[str]
 
 
 def _asking_mistakes(values: Mapping[str, Any]) -> Iterator[str]:
-    """More than all cannot be asked."""
+    """More than all cannot be asked, and fedbuff asks all."""
+    if values["round.cohort"] and values["strategy.name"] in BUFFERED:
+        yield "round.cohort is set, and fedbuff asks all nodes all the time; see strategy.buffer"
     if values["round.over_select"] > 1 and not values["round.cohort"]:
         yield "round.over_select asks more than are to give; say with round.cohort how many are to"
 

@@ -103,6 +103,10 @@ class Plan(msgspec.Struct, frozen=True, omit_defaults=True):
 
     ``away_s``: as in `Asking`, 0 in attempts after the first. ``enough``: with so many that gave, the round
     under the addressee is closed; 0: all are waited for.
+
+    ``buffer``: a step is made of so many updates, whatever model they were made from, and nobody drops its
+    work for a newer plan; 0: rounds one after the other. ``bases``: digests of the addressee's plans of the
+    rounds before, the newest first; updates made for these are taken too, and for none that are older.
     """
 
     run: str
@@ -132,6 +136,8 @@ class Plan(msgspec.Struct, frozen=True, omit_defaults=True):
     step_size: int = 0
     away_s: float = 0.0
     enough: int = 0
+    buffer: int = 0
+    bases: tuple[str, ...] = ()
 
     @property
     def key(self) -> tuple[str, int, int]:
@@ -237,7 +243,8 @@ class Member(msgspec.Struct, frozen=True, omit_defaults=True):
     """What one edge gave to a round; ``absent`` holds the reason when it gave nothing.
 
     ``size`` is the bytes of its update as its parent received them; nobody says it of itself. ``said``
-    answers a plan of task ``check``.
+    answers a plan of task ``check``. ``base``: the round whose plan its update answers, where a parent tells
+    of several rounds (`Plan.buffer`).
     """
 
     node: str
@@ -248,6 +255,7 @@ class Member(msgspec.Struct, frozen=True, omit_defaults=True):
     absent: str = ""
     size: int = 0
     said: tuple[Said, ...] = ()
+    base: int = 0
 
 
 class Contribution(msgspec.Struct, frozen=True, omit_defaults=True):

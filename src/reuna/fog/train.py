@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections.abc import Collection, Iterable
 from functools import partial
+from typing import Any
 
 import msgspec
 
@@ -55,15 +56,18 @@ class Combiner:
         self._plan: Plan | None = None
         self._signed = b""
         self._work: asyncio.Task[None] | None = None
+        self._closing = asyncio.Lock()  #: held while a round is being closed
+        self._handing = False  #: whether the round in hand is closed
+        self._beside: set[asyncio.Task[Any]] = set()  #: hand over rounds before, which still count
 
     async def on_plan(self, data: bytes, signed: bytes) -> None:
         """Begin on a newer plan, dropping the older; go on with the one that runs."""
         plan = decode_plan(data)
         if train.newer(plan, self._plan):
-            await self.stop()
+            await self._make_way(plan)
         elif (self._work and not self._work.done()) or plan.key != (self._plan.key if self._plan else None):
             return
-        self._plan, self._signed = plan, signed
+        self._plan, self._signed, self._handing = plan, signed, False
         self._work = asyncio.create_task(
             when_there_is_room(lambda: self._combine(plan, data), self._clock, log)
         )
@@ -80,10 +84,31 @@ class Combiner:
 
     async def stop(self) -> None:
         """Drop the round in hand; its committed rows stay."""
+        for task in self._beside:
+            task.cancel()
+        await asyncio.gather(*self._beside, return_exceptions=True)
+        await self._drop()
+
+    async def _drop(self) -> None:
         if self._work is not None and not self._work.done():
             self._work.cancel()
             await asyncio.gather(self._work, return_exceptions=True)
         self._work = None
+
+    async def _make_way(self, plan: Plan) -> None:
+        """Drop the round in hand for a newer plan; what is closed goes up where it counts all the same."""
+        if not train.goes_on(self._plan, plan):
+            await self.stop()
+            return
+        async with self._closing:
+            if self._work is None or self._work.done() or not self._handing:
+                await self._drop()
+            else:
+                self._keep(self._work)
+
+    def _keep(self, task: asyncio.Task[Any]) -> None:
+        self._beside.add(task)
+        task.add_done_callback(self._beside.discard)
 
     async def _announce(self, child: str) -> None:
         """Pass the plan down in the very bytes that the cloud signed."""
@@ -107,6 +132,8 @@ class Combiner:
         began = self._clock.now()
         asked = {edge: data for edge in plan.cohort if edge in self.edges and edge not in older}
         closed = self._intake.open(asked) if asked else False
+        for earlier in self._intake.unsent():
+            self._keep(asyncio.create_task(self._hand_over(plan, data, earlier)))
         if asked and not closed:
             await self._intake.collect(self._announce, partial(self._away, plan))
         row = self._intake.closing_row() if closed else None
@@ -114,17 +141,24 @@ class Combiner:
             known = tuple(Member(edge, absent=train.OLDER) for edge in plan.cohort if edge in older)
             known += self._left_out(plan, asked)
             said = (await self._link.rehearse(data, MANY)).said if plan.task == "check" else ()
-            row = await self._offload(lambda: self._close(plan, data, asked, known, said))
+            async with self._closing:
+                row = await self._offload(lambda: self._close(plan, data, asked, known, said))
+                self._handing = True
+        if await self._hand_over(plan, data, row):
+            self.rounds.done(plan, began)
+            await self._offload(lambda: self._intake.spool.drop(plan.run, plan.round - len(plan.bases)))
+
+    async def _hand_over(self, plan: Plan, data: bytes, row: Contribution) -> bool:
+        """To the parent; False when it is answered long ago, or stays here."""
         try:
             body = self._intake.spool.body(row) if row.size else None
         except Corrupted:  # its bytes went when a later round began: a late plan, answered long ago
-            return
+            return False
         try:
             await self._link.hand_over(data, row, body)
         except Refused:  # by this site's policy; the egress has said why
-            return
-        self.rounds.done(plan, began)
-        await self._offload(lambda: self._intake.spool.drop(plan.run, plan.round))
+            return False
+        return True
 
     def _close(
         self,
@@ -137,10 +171,17 @@ class Combiner:
         """``said``: what this fog's own policy says of what would leave for the cloud."""
         rows = self._intake.freeze(plan.key) if asked else []
         refused = self._intake.newly_refused()
+        if plan.buffer:
+            row = train.buffered_row(plan, message_digest(data), self.name, rows, refused)
+            return self._kept(plan, row, rows)
         row = train.closing_row(plan, message_digest(data), self.name, plan.cohort, rows, refused, known)
         if said:
             members = (msgspec.structs.replace(each, said=worse(each.said, said)) for each in row.members)
             row = msgspec.structs.replace(row, members=tuple(members))
+        return self._kept(plan, row, rows)
+
+    def _kept(self, plan: Plan, row: Contribution, rows: list[Contribution]) -> Contribution:
+        """The row that closes the round, durable with its body."""
         body = None
         if plan.task == "train" and train.taking_part(rows):
             row, body = (self._fold if plan.combine == "sum" else self._gather)(row, plan, rows)

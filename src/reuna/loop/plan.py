@@ -19,6 +19,7 @@ from reuna.core.errors import PlanError, RunProblem
 from reuna.core.records import Asking, Encoding, Grid, Plan, RunSpec, Setting, Task
 from reuna.learn.grid import check_grid
 from reuna.learn.rounding import check_encoding
+from reuna.learn.staleness import SCALE
 from reuna.learn.strategies import client_settings, strategy
 from reuna.wire import encode
 
@@ -63,6 +64,10 @@ def check_spec(spec: RunSpec) -> None:
     if not spec.deadline_s > 0:
         raise PlanError(f"deadline_s is {spec.deadline_s}; it must be above 0")
     strategy(spec.strategy).check_rows(spec.settings, quorum_of(spec))
+    if strategy(spec.strategy).buffered:
+        if spec.asking.cohort:
+            raise PlanError(f"{spec.strategy} asks all nodes all the time", "Leave round.cohort out.")
+        check_grid(spec.grid, spec.max_weight * SCALE, len(edges) * (1 + max_staleness(spec)))
     check_grid(spec.grid, spec.max_weight, len(edges))
     check_encoding(spec.encoding, spec.grid)
     strategy(spec.strategy).check_encoding(spec.encoding)
@@ -84,12 +89,14 @@ class Going(NamedTuple):
 
     ``carried``: for each edge the last round in which it counted, with error feedback; ``step`` to the model;
     ``exponent`` of the grid, None for that of the run; ``away``: see `reuna.core.cohort.chosen`.
+    ``asked``: fog -> digests of its plans of the rounds before, newest first, where updates for them count.
     """
 
     carried: Mapping[str, int] = {}
     step: Step = NO_STEP
     exponent: int | None = None
     away: Mapping[str, int] = {}
+    asked: Mapping[str, tuple[str, ...]] = {}
 
     def grid(self, spec: RunSpec) -> Grid:
         """The round's grid."""
@@ -162,6 +169,24 @@ def quorum_of(spec: RunSpec) -> int:
     return cohort.least(spec.quorum, size_of(spec), spec.asking)
 
 
+def buffer_of(spec: RunSpec) -> int:
+    """Updates of which a step is made: no more than there are nodes, or it would wait for ever."""
+    return min(size_of(spec), int(strategy(spec.strategy).server_settings(spec.settings)["buffer"]))
+
+
+def max_staleness(spec: RunSpec) -> int:
+    """Steps that the base of an update may be behind when it arrives."""
+    return int(strategy(spec.strategy).server_settings(spec.settings)["max_staleness"])
+
+
+def asked_after(
+    spec: RunSpec, asked: Mapping[str, tuple[str, ...]], digests: Mapping[str, str]
+) -> dict[str, tuple[str, ...]]:
+    """Digests of each fog's plans, the newest first, as far back as updates for them may still count."""
+    most = max_staleness(spec)
+    return {fog: (digest, *asked.get(fog, ()))[:most] for fog, digest in digests.items()}
+
+
 class Asks(NamedTuple):
     """Whom a round asks under each fog, and with how many the round under it is closed (0: all).
 
@@ -175,6 +200,10 @@ class Asks(NamedTuple):
 
 def asks(spec: RunSpec, task: Task, round: int, attempt: int, going: Going = BEGINNING) -> Asks:
     """See `reuna.core.cohort`. Fogs under which nobody is asked are left out."""
+    if task == "train" and strategy(spec.strategy).buffered:
+        whole = {fog: tuple(sorted(edges)) for fog, edges in spec.fogs.items() if edges}
+        dealt = cohort.shares({fog: len(edges) for fog, edges in whole.items()}, buffer_of(spec))
+        return Asks(whole, {fog: max(1, share) for fog, share in dealt.items()}, buffer_of(spec))
     if task != "train" or not spec.asking.cohort:
         return Asks({fog: tuple(sorted(edges)) for fog, edges in spec.fogs.items()})
     everybody = edges_of(spec)
@@ -203,6 +232,7 @@ def round_plan(
     whom = whom or asks(spec, task, round, attempt, going)
     edges = whom.cohorts.get(fog, ())
     share = whom.shares.get(fog, 0)
+    is_buffered = task == "train" and strategy(spec.strategy).buffered
     return Plan(
         run=spec.run,
         round=round,
@@ -223,14 +253,16 @@ def round_plan(
         settings=learner_settings(spec),
         inline=inline,
         before=before,
-        combine="sum" if strategy(spec.strategy).fold is None else "singly",
+        combine="singly" if strategy(spec.strategy).singly else "sum",
         encoding=spec.encoding,
         carried={edge: going.carried[edge] for edge in edges if edge in going.carried},
         base=going.step.base if inline is None else "",
         step=going.step.digest if inline is None else "",
         step_size=going.step.size if inline is None else 0,
         away_s=spec.asking.away_s if task != "check" and cohort.is_first(attempt) else 0.0,
-        enough=share if share < len(edges) else 0,
+        enough=share if share < len(edges) or is_buffered else 0,
+        buffer=whom.enough if is_buffered else 0,
+        bases=tuple(going.asked.get(fog, ())) if is_buffered else (),
     )
 
 
@@ -263,6 +295,7 @@ def shared(plan: Plan) -> str:
         "step_size": 0,
         "away_s": 0.0,
         "enough": 0,
+        "bases": (),
     }
     common = encode(msgspec.structs.replace(plan, **alike))
     return hashlib.sha256(common).hexdigest()

@@ -157,7 +157,7 @@ class ProcessHands:
 
 def largest_body(fogs: Fogs, spec: RunSpec) -> int:
     """Bytes that a fog may hand over: a sum, or the updates of its edges one after the other."""
-    if strategy(spec.strategy).fold is None:
+    if not strategy(spec.strategy).singly:
         return 8 * spec.params
     return 4 * spec.params * max(len(edges) for edges in fogs.values())
 

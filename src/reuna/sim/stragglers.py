@@ -7,6 +7,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from reuna.cloud.train import Outcome
 from reuna.core.records import Setting
 from reuna.loop import train
@@ -21,7 +23,8 @@ from reuna.sim.lives import adopting_tasks
 class Troop:
     """How many nodes there are, how many of them never say a word or are slow, under how many fogs.
 
-    ``takes_s``: virtual seconds of one training; a slow node takes ``slower`` times as long.
+    ``takes_s``: virtual seconds of one training, more or less, by up to ``uneven`` of it; a slow node takes
+    ``slower`` times as long.
     """
 
     nodes: int = 20
@@ -30,6 +33,7 @@ class Troop:
     slow: int = 0
     takes_s: float = 2.0
     slower: float = 10.0
+    uneven: float = 0.2
 
     def names(self) -> list[str]:
         """Every node's."""
@@ -47,7 +51,11 @@ class Troop:
     def spread(self) -> dict[str, dict[str, SimEdge]]:
         """Fog -> edge -> what it learns from."""
         slow, names = self.slow_ones(), self.names()
-        takes = {name: self.takes_s * (self.slower if name in slow else 1) for name in names}
+        spread = np.linspace(1 - self.uneven, 1 + self.uneven, len(names))[
+            np.argsort(np.sin(range(len(names))))
+        ]
+        usual = dict(zip(names, (self.takes_s * spread).tolist(), strict=True))
+        takes = {name: usual[name] * (self.slower if name in slow else 1) for name in names}
         edges = {name: SimEdge(Walker(), index, takes_s=takes[name]) for index, name in enumerate(names, 1)}
         return {
             f"fog-{place}": {name: edges[name] for name in names[place :: self.fogs]}
@@ -73,6 +81,12 @@ class Played:
     def members(self) -> list[list[str]]:
         """Who gave to each round."""
         return [list(train.read_members(str(each["members"]))) for each in self.rounds]
+
+    @property
+    def updates_of(self) -> list[list[tuple[str, int]]]:
+        """Nodes and rounds of the updates in each step."""
+        told = (train.read_updates(str(each["members"])) for each in self.rounds)
+        return [[(node, base) for node, base, _ in each] for each in told]
 
 
 class SlowFleet(SimFleet):

@@ -69,7 +69,7 @@ def since(message: msgspec.Struct) -> int:
     """The oldest protocol that reads a message rightly."""
     if isinstance(message, Plan | RunSpec) and message.encoding is not None:
         return ENCODES
-    if isinstance(message, Plan) and message.enough:
+    if isinstance(message, Plan) and (message.enough or message.buffer):
         return ENCODES
     if isinstance(message, Contribution) and message.packed:
         return ENCODES
