@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -21,7 +22,7 @@ from numpy.typing import NDArray
 
 from reuna.cloud import validate
 from reuna.cloud.plan import Planner
-from reuna.core.cohort import away_after
+from reuna.core.cohort import away_after, paces
 from reuna.core.errors import (
     Corrupted,
     DiskFull,
@@ -171,6 +172,8 @@ class Conductor:
         outcome = await self._offload(lambda: self._apply(spec, ask, state, rows))
         if is_buffered(spec):
             outcome["asked"] = asked_after(spec, ask.going.asked, digests)
+            gave = Counter(row.sender for row in rows for member in row.members if not member.absent)
+            outcome["pace"] = paces(ask.going.pace, gave)
         counted = (member.node for member in train.taking_part(rows))
         outcome["carried"] = carried_after(spec, ask.going.carried, number, counted)
         members = [member for row in rows for member in row.members]
@@ -443,7 +446,8 @@ def _going(state: Outcome) -> Going:
     """What a round left to the next; one of an older version left nothing."""
     step = Step(state["base"], state["step"], state["step_size"]) if state.get("step") else NO_STEP
     asked = {fog: tuple(digests) for fog, digests in state.get("asked", {}).items()}
-    return Going(state.get("carried", {}), step, state.get("exponent"), state.get("away", {}), asked)
+    away, pace = state.get("away", {}), state.get("pace", {})
+    return Going(state.get("carried", {}), step, state.get("exponent"), away, asked, pace)
 
 
 def next_exponent(spec: RunSpec, grid: Grid, size: Size, rows: Iterable[Contribution]) -> int | None:

@@ -69,6 +69,25 @@ def away_after(away: Mapping[str, int], number: int, members: Iterable[Member]) 
     return dict(sorted(found.items()))
 
 
+def paces(before: Mapping[str, int], gave: Mapping[str, int]) -> dict[str, int]:
+    """How many updates each parent gave lately, more recent ones counting more; whole numbers."""
+    return {name: (before.get(name, 0) + 1) // 2 + gave.get(name, 0) for name in sorted({*before, *gave})}
+
+
+def at_pace(sizes: Mapping[str, int], pace: Mapping[str, int], total: int) -> dict[str, int]:
+    """With how many updates each parent goes on, so that all together have ``total`` at about the same time.
+
+    ``pace``: how many each gave lately, by which they are dealt, else by size. Rounded up, from 1 to its
+    size: one that is slow is needed for little, and often not at all.
+
+    >>> at_pace({"fog-1": 10, "fog-2": 10}, {"fog-1": 19, "fog-2": 1}, 10)
+    {'fog-1': 10, 'fog-2': 1}
+    """
+    weights = {name: max(1, pace.get(name, 0)) for name in sizes} if pace else sizes
+    whole = sum(weights.values())
+    return {name: min(size, -(-weights[name] * total // whole)) for name, size in sizes.items()}
+
+
 def shares(sizes: Mapping[str, int], total: int) -> dict[str, int]:
     """``total`` dealt to parents in proportion to their ``sizes``, none more than its size.
 

@@ -89,7 +89,8 @@ class Going(NamedTuple):
 
     ``carried``: for each edge the last round in which it counted, with error feedback; ``step`` to the model;
     ``exponent`` of the grid, None for that of the run; ``away``: see `reuna.core.cohort.chosen`.
-    ``asked``: fog -> digests of its plans of the rounds before, newest first, where updates for them count.
+    ``asked``: fog -> digests of its plans of the rounds before, newest first, where updates for them count,
+    and ``pace``: how many each gave lately.
     """
 
     carried: Mapping[str, int] = {}
@@ -97,6 +98,7 @@ class Going(NamedTuple):
     exponent: int | None = None
     away: Mapping[str, int] = {}
     asked: Mapping[str, tuple[str, ...]] = {}
+    pace: Mapping[str, int] = {}
 
     def grid(self, spec: RunSpec) -> Grid:
         """The round's grid."""
@@ -202,8 +204,8 @@ def asks(spec: RunSpec, task: Task, round: int, attempt: int, going: Going = BEG
     """See `reuna.core.cohort`. Fogs under which nobody is asked are left out."""
     if task == "train" and strategy(spec.strategy).buffered:
         whole = {fog: tuple(sorted(edges)) for fog, edges in spec.fogs.items() if edges}
-        dealt = cohort.shares({fog: len(edges) for fog, edges in whole.items()}, buffer_of(spec))
-        return Asks(whole, {fog: max(1, share) for fog, share in dealt.items()}, buffer_of(spec))
+        sizes = {fog: len(edges) for fog, edges in whole.items()}
+        return Asks(whole, cohort.at_pace(sizes, going.pace, buffer_of(spec)), buffer_of(spec))
     if task != "train" or not spec.asking.cohort:
         return Asks({fog: tuple(sorted(edges)) for fog, edges in spec.fogs.items()})
     everybody = edges_of(spec)

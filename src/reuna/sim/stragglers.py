@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,13 +40,16 @@ class Troop:
         return [f"edge-{number:03}" for number in range(self.nodes)]
 
     def silent_ones(self) -> frozenset[str]:
-        """Evenly among all, so that each fog has some."""
-        return frozenset(self.names()[index * self.nodes // self.silent] for index in range(self.silent))
+        """As many under each fog, as far as that goes."""
+        return _some(self._by_fog(), self.silent)
 
     def slow_ones(self) -> frozenset[str]:
         """The same of those that are not silent."""
-        rest = [name for name in self.names() if name not in self.silent_ones()]
-        return frozenset(rest[index * len(rest) // self.slow] for index in range(self.slow))
+        silent = self.silent_ones()
+        return _some([name for name in self._by_fog() if name not in silent], self.slow)
+
+    def _by_fog(self) -> list[str]:
+        return [name for place in range(self.fogs) for name in self.names()[place :: self.fogs]]
 
     def spread(self) -> dict[str, dict[str, SimEdge]]:
         """Fog -> edge -> what it learns from."""
@@ -63,12 +66,16 @@ class Troop:
         }
 
 
+def _some(names: Sequence[str], count: int) -> frozenset[str]:
+    return frozenset(names[index * len(names) // count] for index in range(count))
+
+
 @dataclass(frozen=True)
 class Played:
     """What came of a run: its rounds as the timeline has them, and how many virtual seconds it took."""
 
     outcome: Outcome
-    rounds: list[Mapping[str, Setting]]
+    rounds: Sequence[Mapping[str, Setting]]
     seconds: float
     refused: Mapping[str, int]
 
