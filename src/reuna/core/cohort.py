@@ -5,7 +5,7 @@ gave. Who is asked depends on the run's seed, the round, the attempt, and on who
 before, which stands in the run's journal: a restarted cloud asks the same nodes.
 
 >>> chosen([f"edge-{number}" for number in range(6)], 7, 1, 1, 2, {})
-('edge-0', 'edge-4')
+('edge-4', 'edge-5')
 """
 
 from __future__ import annotations

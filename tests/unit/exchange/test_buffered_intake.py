@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from reuna.core.errors import Refused
-from reuna.core.records import Contribution, Grid, Member, Plan
+from reuna.core.records import Contribution, Grid, Member, Plan, Receipt
 from reuna.exchange.intake import Intake
 from reuna.loop import train
 from reuna.sim.storage import MemoryBlobs, MemorySpool
@@ -60,7 +60,7 @@ class Parent:
         """Why it is refused, '' when it is acknowledged."""
         try:
             receiver = self.intake.receive(manifest.sender, manifest)
-            if hasattr(receiver, "commit"):
+            if not isinstance(receiver, Receipt):
                 receiver.write(body)
                 receiver.commit()
         except Refused as refusal:

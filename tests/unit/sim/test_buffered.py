@@ -71,7 +71,7 @@ def test_what_was_recorded_gives_the_same_bits_again() -> None:
 
 
 def test_with_chance_in_the_rounding_too() -> None:
-    way = {"encoding": Encoding(stochastic=True, keep=0.5), "grid": Grid(8, -6)}
+    way: dict[str, Any] = {"encoding": Encoding(stochastic=True, keep=0.5), "grid": Grid(8, -6)}
     played = buffered(TROOP, 12, buffer=5, **way)
     assert again(TROOP, played, **way) == played.outcome["model"]
 
