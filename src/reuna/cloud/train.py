@@ -381,9 +381,8 @@ class Conductor:
         if chosen.buffered:
             given = (member for row in rows for member in train.given_by(row))
             _, whole = train.weighted(given, number)
-            for block in self._intake.step(rows, number, spec.params):
-                size.add(block)
-                yield np.divide(fixed.decode(block, grid), whole)
+            for exact in self._intake.step(rows, number, spec.params):
+                yield exact * grid.step / whole
             return
         if chosen.fold is None:
             total = sum(row.weight for row in rows)

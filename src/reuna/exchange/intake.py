@@ -22,6 +22,7 @@ from reuna.core.ports import Blob, Blobs, Receiver, Spool
 from reuna.core.records import Contribution, Plan, Receipt, Refusals
 from reuna.exchange.bodies import Between, check_body, integers, open_body, open_each
 from reuna.exchange.buffer import Buffer
+from reuna.learn import staleness
 from reuna.learn.distances import Read
 from reuna.learn.grid import Ints
 from reuna.learn.sums import Part, fold
@@ -239,7 +240,7 @@ class Intake:
 
         return fold(read, train.parts(rows), params)
 
-    def step(self, rows: list[Contribution], round: int, params: int) -> Iterator[NDArray[np.int64]]:
+    def step(self, rows: list[Contribution], round: int, params: int) -> Iterator[NDArray[np.float64]]:
         """The same where updates may be of several rounds: by `reuna.loop.train.weighted`."""
         parts: list[Part[Between]] = []
         for row in rows:
@@ -251,7 +252,7 @@ class Intake:
         def read(part: Part[Between], start: int, count: int) -> Ints:
             return part.source(start, count)
 
-        return fold(read, parts, params)
+        return staleness.fold(read, parts, params)
 
     def values(self, rows: list[Contribution]) -> Iterator[Ints]:
         """Integers of the single updates of ``rows``, one update after the other, lot by lot."""

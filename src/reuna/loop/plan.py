@@ -19,7 +19,7 @@ from reuna.core.errors import PlanError, RunProblem
 from reuna.core.records import Asking, Encoding, Grid, Plan, RunSpec, Setting, Task
 from reuna.learn.grid import check_grid
 from reuna.learn.rounding import check_encoding
-from reuna.learn.staleness import SCALE
+from reuna.learn.staleness import check_sum
 from reuna.learn.strategies import client_settings, strategy
 from reuna.wire import encode
 
@@ -67,7 +67,7 @@ def check_spec(spec: RunSpec) -> None:
     if strategy(spec.strategy).buffered:
         if spec.asking.cohort:
             raise PlanError(f"{spec.strategy} asks all nodes all the time", "Leave round.cohort out.")
-        check_grid(spec.grid, spec.max_weight * SCALE, len(edges) * (1 + max_staleness(spec)))
+        check_sum(len(edges) * (1 + max_staleness(spec)), spec.max_weight)
     check_grid(spec.grid, spec.max_weight, len(edges))
     check_encoding(spec.encoding, spec.grid)
     strategy(spec.strategy).check_encoding(spec.encoding)

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from reuna.core.errors import NotReproduced
 from reuna.core.records import Member, Plan, RunSpec
 from reuna.exchange.encode import Shaped
-from reuna.learn import grid as fixed
+from reuna.learn.staleness import fold
 from reuna.learn.strategies import strategy
+from reuna.learn.sums import Part
 from reuna.loop import train
 from reuna.loop.plan import round_plan, work_seed
 from reuna.sim.clock import run_virtual
@@ -58,15 +59,12 @@ def _check(steps: Sequence[Updates], edges: Mapping[str, SimEdge]) -> None:
 def _step(
     spec: RunSpec, number: int, updates: Updates, models: Sequence[bytes], edges: Mapping[str, SimEdge]
 ) -> bytes:
-    total = np.zeros(spec.params, np.int64)
-    members = []
-    for node, base in updates:
-        weight, values = _update(spec, node, base, models[base - 1], edges[node])
-        members.append(Member(node, weight, base=base))
-        (times,), _ = train.weighted(members[-1:], number)
-        total += np.int64(times) * values
-    _, whole = train.weighted(members, number)
-    delta = np.divide(fixed.decode(total, spec.grid), whole)
+    found = [_update(spec, node, base, models[base - 1], edges[node]) for node, base in updates]
+    given = [Member(node, w, base=base) for (node, base), (w, _) in zip(updates, found, strict=True)]
+    times, whole = train.weighted(given, number)
+    parts = [Part(values, 4, by) for (_, values), by in zip(found, times, strict=True)]
+    total = list(fold(lambda part, start, count: part.source[start : start + count], parts, spec.params))
+    delta = np.concatenate(total) * spec.grid.step / whole
     old = models[-1]
     header = int.from_bytes(old[:8], "little") + 8
     before = np.frombuffer(old, "<f4", offset=header)
@@ -76,14 +74,14 @@ def _step(
 
 def _update(
     spec: RunSpec, node: str, base: int, model: bytes, edge: SimEdge
-) -> tuple[int, NDArray[np.int64]]:
+) -> tuple[int, NDArray[np.int32]]:
     """Its weight and integers, as the node's egress sends them."""
     plan = _plan(spec, node, base)
     held = MemoryBlob(model, plan.model)
     workshop = InlineWorkshop(edge.learner, edge.data, node)
     fitted = run_virtual(workshop.fit(held, plan.settings, work_seed(spec.seed, base, node)))
     shaped = Shaped(plan, held, fitted.weights, node, None, MemoryBlobs().new)
-    values = np.concatenate([np.asarray(lot, np.int64) for lot in shaped.lots()])
+    values = np.concatenate([np.asarray(lot, np.int32) for lot in shaped.lots()])
     return min(fitted.weight, plan.max_weight), values
 
 

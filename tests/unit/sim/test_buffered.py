@@ -45,6 +45,13 @@ def test_when_a_step_is_made_of_everybody_it_has_the_bits_of_fedavg() -> None:
     assert buffered(troop, 5, buffer=6).outcome["model"] == fedavg.outcome["model"]
 
 
+def test_also_on_the_finest_grid_with_the_largest_weights() -> None:
+    fine: dict[str, Any] = {"grid": Grid(32, -40), "max_weight": 2**20}
+    troop = Troop(nodes=6)
+    fedavg = play_slow(troop, 5, encoding=Encoding(), **fine)
+    assert buffered(troop, 5, buffer=6, **fine).outcome["model"] == fedavg.outcome["model"]
+
+
 def test_fast_nodes_do_not_wait_for_slow_ones_whose_updates_count_when_they_come() -> None:
     played = buffered(TROOP, 40, buffer=5, staleness=30)
     assert all(5 <= int(each["took_part"]) <= 12 for each in played.rounds)
@@ -151,7 +158,7 @@ def test_killed_anywhere_a_run_ends_and_what_it_recorded_gives_the_same_bits(see
         ({"encoding": Encoding(feedback=True)}, "round.feedback"),
         ({"encoding": Encoding(follow=True)}, "round.grid_exponent"),
         ({"asking": Asking(cohort=3)}, "round.cohort"),
-        ({"grid": Grid(32, -24)}, "overflow"),
+        ({"max_weight": 2**30}, "overflow"),
     ],
 )
 def test_what_cannot_be_in_such_a_run_is_refused_before_it_begins(wrong: dict[str, Any], named: str) -> None:
