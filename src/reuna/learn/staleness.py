@@ -57,4 +57,4 @@ def fold(read: Read[S], parts: Sequence[Part[S]], params: int) -> Iterator[NDArr
             values = np.asarray(read(part, start, count), np.int64)
             lower += (values & (2**LOW - 1)) * np.int64(part.multiplier)
             upper += (values >> LOW) * np.int64(part.multiplier)
-        yield upper * 2.0**LOW + lower
+        yield upper.astype(np.float64) * 2.0**LOW + lower.astype(np.float64)
