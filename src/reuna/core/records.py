@@ -74,6 +74,9 @@ class Encoding(msgspec.Struct, frozen=True):
     follow: bool = False
 
 
+WAITS = 0.0  #: `Plan.away_s` of who waits: this very object, for msgspec leaves a float out by identity
+
+
 class Asking(msgspec.Struct, frozen=True, omit_defaults=True):
     """Whom a round asks, and for whom it waits; see `reuna.core.cohort`.
 
@@ -82,7 +85,7 @@ class Asking(msgspec.Struct, frozen=True, omit_defaults=True):
     ``over_select``: so many times as many are asked, and the first of them count.
     """
 
-    away_s: float = 0.0
+    away_s: float = WAITS
     cohort: int = 0
     over_select: float = 1.0
 
@@ -134,7 +137,7 @@ class Plan(msgspec.Struct, frozen=True, omit_defaults=True):
     base: str = ""
     step: str = ""
     step_size: int = 0
-    away_s: float = 0.0
+    away_s: float = WAITS
     enough: int = 0
     buffer: int = 0
     bases: tuple[str, ...] = ()

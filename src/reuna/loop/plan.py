@@ -16,7 +16,7 @@ import msgspec
 
 from reuna.core import cohort
 from reuna.core.errors import PlanError, RunProblem
-from reuna.core.records import Asking, Encoding, Grid, Plan, RunSpec, Setting, Task
+from reuna.core.records import WAITS, Asking, Encoding, Grid, Plan, RunSpec, Setting, Task
 from reuna.learn.grid import check_grid
 from reuna.learn.rounding import check_encoding
 from reuna.learn.staleness import check_sum
@@ -261,7 +261,7 @@ def round_plan(
         base=going.step.base if inline is None else "",
         step=going.step.digest if inline is None else "",
         step_size=going.step.size if inline is None else 0,
-        away_s=spec.asking.away_s if task != "check" and cohort.is_first(attempt) else 0.0,
+        away_s=spec.asking.away_s if task != "check" and cohort.is_first(attempt) else WAITS,
         enough=share if share < len(edges) or is_buffered else 0,
         buffer=whom.enough if is_buffered else 0,
         bases=tuple(going.asked.get(fog, ())) if is_buffered else (),
@@ -295,7 +295,7 @@ def shared(plan: Plan) -> str:
         "base": "",
         "step": "",
         "step_size": 0,
-        "away_s": 0.0,
+        "away_s": WAITS,
         "enough": 0,
         "bases": (),
     }
