@@ -95,6 +95,7 @@ bench: .venv/demo.stamp ## The cost of a round, a simulated client and the site'
 	@$(BIN)/python -m benchmarks.round --params 1000000 --nodes 8 --rounds 20 --json
 	@$(BIN)/python -m benchmarks.simulate --clients 1000 --json
 	@$(BIN)/python -m benchmarks.robust --json
+	@$(BIN)/python -m benchmarks.stragglers --json
 	@$(BIN)/python -m benchmarks.store --seconds 120 --json
 	@for kind in modbus mqtt topics sparkplug; do $(BIN)/python -m benchmarks.readers --kind $$kind --json; done
 	@$(BIN)/python -m benchmarks.gate --params 10000 --json

@@ -25,9 +25,10 @@ import numpy as np
 from reuna.core.data import Dataset
 from reuna.core.errors import DataError, PlanError
 from reuna.core.ports import Learner, Tensors
-from reuna.core.records import Metrics, RunSpec, Setting
+from reuna.core.records import Asking, Metrics, RunSpec, Setting
 from reuna.core.tensors import unpack
 from reuna.core.tree import Drawn, laid_out, tops
+from reuna.learn.strategies import strategy as named
 from reuna.loop import train
 from reuna.loop.plan import check_spec, edges_of
 from reuna.sim.baseline import centralised
@@ -127,6 +128,9 @@ def simulate(
     spec, model, bundle = make_spec(spread, learner, rounds, above, strategy=strategy, **changes)
     check_spec(spec)
     if took_part is not None:
+        if named(strategy).buffered:
+            said = f"{strategy} has no given members: its steps have updates of several rounds"
+            raise PlanError(said, "Leave took_part out; `reuna replay` carries a recorded run out again.")
         spec = with_members(spec, took_part)
     result = play(spread, spec, model, bundle, processes=processes, on=on)
     if not compare:
@@ -200,7 +204,7 @@ def with_members(spec: RunSpec, took_part: TookPart) -> RunSpec:
         if unknown or not names:
             said = f"names {unknown[0]!r}, which is no node" if unknown else "names nobody"
             raise PlanError(f"took_part of round {number} {said}", "Name one node of the run at least.")
-    return msgspec.structs.replace(spec, quorum=1 / len(edges), deadline_s=SILENT_S)
+    return msgspec.structs.replace(spec, quorum=1 / len(edges), deadline_s=SILENT_S, asking=Asking())
 
 
 def play(
@@ -217,12 +221,15 @@ def play(
 
     ``watch`` hears of each round when it is closed, and of each report. With more than one of ``processes``
     the fogs and their edges are dealt to so many others, at most one a fog; ``on`` Ray even to one.
-    ``code``: folder of modules that a Ray cluster does not have.
+    ``code``: folder of modules that a Ray cluster does not have. Where steps have updates of several rounds,
+    all is in this process: what they are made of depends on the time at which updates come.
     """
     if processes < 1:
         raise PlanError(f"processes is {processes}; it must be at least 1")
     if on not in ("here", "ray"):
         raise PlanError(f"on is {on!r}; known are 'here' and 'ray'")
+    if named(spec.strategy).buffered:
+        processes, on = 1, "here"
     parts = dealt(spread, processes, spec.above)
     if on == "ray":
         from reuna.sim.on_ray import RayHands

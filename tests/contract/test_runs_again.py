@@ -12,7 +12,7 @@ import pytest
 from reuna.adapters import passwords
 from reuna.adapters.passwords import hashed
 from reuna.core.errors import BlobNotFound, Corrupted, PermissionDenied, RunNotFound, RunProblem, Untrusted
-from reuna.core.records import Encoding, Grid, RunSpec
+from reuna.core.records import Asking, Encoding, Grid, RunSpec
 from reuna.fleet.build import make
 from reuna.fleet.built import provenance_of, write
 from reuna.fleet.kept import push
@@ -99,6 +99,7 @@ def from_build(file: Path, run: str = "r-2", **more: Any) -> RunSpec:
     asked |= {
         "grid": msgspec.convert(plan["grid"], Grid),
         "encoding": msgspec.convert(plan["encoding"], Encoding),
+        "asking": msgspec.convert(plan["asking"], Asking),
     }
     code = found.parts["code.zip"]
     return spec(run, bundle=digest_bytes(code), bundle_size=len(code), build=found.digest, **asked, **more)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import encodings, gate, observed, robust, simulate, steady
+from benchmarks import encodings, gate, observed, robust, simulate, steady, stragglers
 from benchmarks import round as rounds
 from benchmarks.observed import Rounds, forces, is_durable, nats_syncs, topology
 from reuna.adapters.nats_server import LeafConfig
@@ -81,6 +81,14 @@ def test_robust_folds_tell_their_seconds_and_that_their_bits_are_right() -> None
     assert told["same_bits"] is True
     assert {f"{name.replace('-', '_')}_cpu_s" for name in FOLDS} <= set(told)
     assert told["median_mib"] < 1
+
+
+def test_silent_nodes_cost_their_part_and_no_round_stalls() -> None:
+    told = stragglers.measure(stragglers.arguments(["--nodes", "20", "--rounds", "8"]))
+    for way in ("synchronous", "over", "buffered"):
+        assert 0.85 < told[f"{way}_silent_ratio"] < 1.1
+        assert told[f"{way}_silent_longest_s"] < 5
+    assert told["synchronous_slow_ratio"] < 0.3 < told["buffered_slow_ratio"]
 
 
 @pytest.mark.parametrize("key", sorted(ROUND_KEYS | SIMULATE_KEYS))

@@ -18,7 +18,7 @@ from rich.text import Text
 
 from reuna.core.errors import NotApproved
 from reuna.core.foreign import readable
-from reuna.core.records import UNHEARD
+from reuna.core.records import AWAY, SPARED, UNHEARD
 from reuna.fleet.ending import say_stopping
 from reuna.fleet.gates import SIGNS, grid, held, sentence
 from reuna.fleet.report import (
@@ -120,7 +120,7 @@ class Progress:
         """Each node once, unless its own event has said more: its site may keep logs to itself."""
         for each in filter(None, absent.split(", ")):
             node, _, reason = each.partition(": ")
-            if node not in self._silent and reason not in (UNHEARD, AWAITED):
+            if node not in self._silent and reason not in (UNHEARD, AWAY, SPARED, AWAITED):
                 self._silent.add(node)
                 self.note(f"{node} gave nothing: {reason}; details in that node's own log")
 

@@ -6,12 +6,14 @@ answered, or whose round is closed, is announced no more.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from reuna.core.ports import Blob, Bus
-from reuna.core.records import Hello, RunSpec, Task
+from reuna.core.records import Hello, Plan, RunSpec, Task
+from reuna.exchange.heard import Heard
 from reuna.exchange.intake import Intake
 from reuna.loop import plan as planning
+from reuna.loop import train
 from reuna.loop.plan import Going
 from reuna.wire import PACKS, asks_for, decode_plan, packed
 
@@ -25,7 +27,7 @@ class Planner:
         self._bus = bus
         self._intake = intake
         self._seal = seal
-        self.speaks: dict[str, int] = {}  #: fog -> the newest protocol of its last hello
+        self.heard = Heard()  #: of the fogs
 
     def plans(
         self,
@@ -43,12 +45,19 @@ class Planner:
 
     def older(self, plans: Mapping[str, bytes]) -> set[str]:
         """Fogs that do not know what their plan asks, by their last hello."""
-        known = {fog: newest for fog, newest in self.speaks.items() if fog in plans}
+        known = {fog: newest for fog, newest in self.heard.speaks.items() if fog in plans}
         return {fog for fog, newest in known.items() if newest < asks_for(decode_plan(plans[fog]))}
+
+    def away(self, plans: Mapping[str, Plan], missing: Collection[str]) -> frozenset[str]:
+        """Fogs of ``plans`` for whom the round need not wait, of those that have not answered."""
+        any_plan = next(iter(plans.values()))
+        away = self.heard.away(any_plan, missing)
+        edges = sum(len(plans[fog].cohort) for fog in away)
+        return away if train.does_without(any_plan, edges) else frozenset()
 
     async def on_hello(self, hello: Hello) -> None:
         """A fog is there (again): it gets the open plan at once."""
-        self.speaks[hello.node] = hello.protocol
+        self.heard.take(hello)
         if self._intake.hears(hello):
             await self.announce(hello.node)
 
@@ -56,7 +65,8 @@ class Planner:
         """Publish the open plan of one fog, if it has not answered yet."""
         data = self._intake.ask(child)
         if data is not None:
+            self.heard.asks(child)
             signed = self._seal(data)
             await self._bus.publish(
-                f"plan.{child}", packed(signed) if self.speaks.get(child, 0) >= PACKS else signed
+                f"plan.{child}", packed(signed) if self.heard.speaks.get(child, 0) >= PACKS else signed
             )

@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from statistics import median_low
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 
 from reuna.cloud import validate
 from reuna.cloud.plan import Planner
+from reuna.core.cohort import away_after, paces
 from reuna.core.errors import (
     Corrupted,
     DiskFull,
@@ -33,7 +35,7 @@ from reuna.core.errors import (
 from reuna.core.ports import Blob, Blobs, Clock, Journal, Offload
 from reuna.core.records import Contribution, Grid, Member, Plan, RunSpec, Setting, Task
 from reuna.exchange.bodies import Whole
-from reuna.exchange.intake import Intake
+from reuna.exchange.intake import RECENT, Away, Intake
 from reuna.exchange.room import SERVER_AWAY, when_there_is_room
 from reuna.exchange.steps import make_step
 from reuna.learn import grid as fixed
@@ -46,8 +48,9 @@ from reuna.loop.plan import (
     NO_STEP,
     Going,
     Step,
+    asked_after,
+    asks,
     carried_after,
-    edges_of,
     round_plan,
     shared,
 )
@@ -117,15 +120,18 @@ class Conductor:
     async def body(self, journal: Journal, spec: RunSpec) -> Outcome:
         """The whole run as plain code over a journal: one commit a round."""
         state: Outcome = {"model": spec.model, "state": ""}
-        before, asked, life = state, "", journal.life
+        past, asked, life = [state], "", journal.life
         if life > 1:
             await self._report(spec, "resumed", {"attempt": life})
         for number in range(1, spec.rounds + 1):
             ask = Ask(number, "train", state["model"], asked, life, _going(state))
             work = partial(self._in_time, spec, number, partial(self._round, spec, ask, state))
             after = await journal.step(f"round {number}", work)
-            await self._forget(before, {spec.model, *_blobs(state), *_blobs(after)})
-            before, state, asked = state, after, ask.shared(spec)
+            past.append(after)
+            while len(past) > (RECENT if is_buffered(spec) else 2):
+                over = past.pop(0)
+                await self._forget(over, {spec.model, *(name for each in past for name in _blobs(each))})
+            state, asked = after, ask.shared(spec)
         outcome: Outcome = {"model": state["model"], "rounds": spec.rounds}
         if spec.local:
             ask = Ask(spec.rounds + 1, "local", spec.model, asked, life)
@@ -162,18 +168,27 @@ class Conductor:
 
     async def _round(self, spec: RunSpec, ask: Ask, state: Outcome) -> Outcome:
         began, number = self._clock.now(), ask.round
-        rows = await self._collect(spec, ask)
+        rows, digests = await self._collect(spec, ask)
         outcome = await self._offload(lambda: self._apply(spec, ask, state, rows))
+        if is_buffered(spec):
+            outcome["asked"] = asked_after(spec, ask.going.asked, digests)
+            gave = Counter(row.sender for row in rows for member in row.members if not member.absent)
+            outcome["pace"] = paces(ask.going.pace, gave)
         counted = (member.node for member in train.taking_part(rows))
         outcome["carried"] = carried_after(spec, ask.going.carried, number, counted)
         members = [member for row in rows for member in row.members]
+        if spec.asking.cohort:
+            outcome["away"] = away_after(ask.going.away, number, members)
         summary = round_summary(number, members, self._clock.now() - began, train.bytes_sent(rows))
         await self._report(spec, "round", {**summary, "model": outcome["model"]})
-        await self._offload(lambda: self._intake.spool.drop(spec.run, number))
+        oldest = number - max((len(each) for each in ask.going.asked.values()), default=0)
+        await self._offload(lambda: self._intake.spool.drop(spec.run, oldest))
         return outcome
 
-    async def _collect(self, spec: RunSpec, ask: Ask) -> list[Contribution]:
-        """Rows of the first attempt that reaches the quorum. Raises `RunFailed`.
+    async def _collect(self, spec: RunSpec, ask: Ask) -> tuple[list[Contribution], dict[str, str]]:
+        """Rows of the first attempt that reaches the quorum, digest of its plan for each fog.
+
+        Raises `RunFailed`.
 
         Attempts that are short because officers of sites have not yet approved the code count for
         nothing: the run waits. One that is short only for mistakes that stay is the last.
@@ -182,16 +197,16 @@ class Conductor:
         earlier = TOLD_OF_A_LIFE * (ask.life - 1)
         attempt = self._first(spec, ask)
         while True:
-            plan, rows, again = await self._attempt(spec, ask, attempt)
+            plan, rows, again, digests = await self._attempt(spec, ask, attempt)
             attempt += 1
             if train.reaches_quorum(plan, rows):
-                return rows
+                return rows, digests
             if not train.waits(plan, rows):
                 short += 1
                 silent = absences(member for row in rows for member in row.members)
                 told: dict[str, Setting] = {"round": ask.round, "attempt": earlier + short}
                 await self._report(spec, "short", {**told, "absent": silent})
-                absent = train.absences(edges_of(spec), rows)
+                absent = train.absences(plan_edges(rows), rows)
                 if short == MAX_ATTEMPTS or train.lasting(absent):
                     raise RunFailed(train.shortage(ask.round, absent, short))
                 continue
@@ -223,24 +238,61 @@ class Conductor:
         rows = {row.sender: row for row in self._intake.spool.rows(spec.run, ask.round, attempt)}
         return None if rows.pop(self.name, None) is None else list(rows.values())
 
-    async def _attempt(self, spec: RunSpec, ask: Ask, attempt: int) -> tuple[Plan, list[Contribution], bool]:
-        """The plan, its rows when it closed, and whether it was closed before a restart."""
+    async def _attempt(
+        self, spec: RunSpec, ask: Ask, attempt: int
+    ) -> tuple[Plan, list[Contribution], bool, dict[str, str]]:
+        """The plan, its rows when it closed, whether it was closed before a restart, digests of all plans."""
         async with self.turn:
             model = await self._offload(lambda: self._held(ask.model))
             await self._offload(lambda: self._blobs.get(spec.bundle))  # here, before the nodes ask for it
             asked = self._planner.plans(spec, ask.round, attempt, ask.task, model, ask.before, ask.going)
-            plan = decode_plan(next(iter(asked.values())))
+            plans = {fog: decode_plan(data) for fog, data in asked.items()}
+            plan = next(iter(plans.values()))
             older = self._planner.older(asked)
             if len(older) == len(asked):
                 raise RunFailed(f"every fog is older than what round {ask.round} asks", OLDER_FOGS)
             closed = self._intake.open({fog: data for fog, data in asked.items() if fog not in older})
             if not closed:
-                await self._intake.collect(self._planner.announce)
-                await self._offload(partial(self._close, spec, plan))
+                enough = asks(spec, ask.task, ask.round, attempt, ask.going).enough
+                away = partial(self._planner.away, plans)
+                await self._wait(plan, self._intake.collect(self._planner.announce, away, enough))
+                known = self._left_out(plans, away, enough)
+                await self._offload(partial(self._close, plans, known))
             rows, own = self._intake.rows(), self._intake.closing_row()
             await self._tell_refused(spec, plan, rows if own is None else [*rows, own])
-            silent = [_of_older(plan, fog, decode_plan(asked[fog]).cohort) for fog in sorted(older)]
-            return plan, [*rows, *silent], closed
+            said = {} if own is None else {member.node: member for member in own.members}
+            digests = {fog: message_digest(data) for fog, data in asked.items()}
+            if plan.buffer:
+                return plan, rows, closed, digests
+            for fog in sorted(plans.keys() - {row.sender for row in rows}):
+                silent = (said.get(edge) for edge in plans[fog].cohort)
+                why = (
+                    [Member(edge, absent=train.OLDER) for edge in plans[fog].cohort]
+                    if fog in older
+                    else silent
+                )
+                rows.append(_of_silent(plans[fog], fog, why))
+            return plan, rows, closed, digests
+
+    async def _wait(self, plan: Plan, collected: Awaitable[None]) -> None:
+        """Until a round can be closed. Raises `RunFailed` where it never could, as nobody gives anything."""
+        if not plan.buffer:
+            await collected
+            return
+        try:
+            async with asyncio.timeout(MAX_ATTEMPTS * plan.deadline_s):
+                await collected
+        except TimeoutError:
+            waited = f"{MAX_ATTEMPTS * plan.deadline_s:g} s"
+            raise RunFailed(f"no node gave anything to round {plan.round} in {waited}") from None
+
+    def _left_out(self, plans: Mapping[str, Plan], away: Away, enough: int) -> tuple[Member, ...]:
+        """Why the round closes without edges of fogs that lack, as far as the cloud knows."""
+        rows, any_plan = self._intake.rows(), next(iter(plans.values()))
+        missing = train.missing(plans, [row.sender for row in rows])
+        gone = {edge for fog in away(missing) for edge in plans[fog].cohort}
+        lacking = [edge for fog in missing for edge in plans[fog].cohort]
+        return train.left_out(lacking, gone, train.is_enough(any_plan, rows, enough))
 
     async def _tell_refused(self, spec: RunSpec, plan: Plan, rows: list[Contribution]) -> None:
         """Note what fogs and cloud refused, each under ``place/sender/reason``."""
@@ -267,10 +319,14 @@ class Conductor:
         fields: dict[str, Setting] = {"round": number, "attempt": earlier + len(waited), "nodes": nodes}
         await self._report(spec, "waits", {**fields, "bundle": spec.bundle})
 
-    def _close(self, spec: RunSpec, plan: Plan) -> None:
-        rows = self._intake.freeze(plan.key)
-        row = train.closing_row(plan, "", self.name, edges_of(spec), rows, self._intake.newly_refused())
-        self._intake.close(row)
+    def _close(self, plans: Mapping[str, Plan], known: Iterable[Member]) -> None:
+        plan = next(iter(plans.values()))
+        rows, refused = self._intake.freeze(plan.key), self._intake.newly_refused()
+        if plan.buffer:
+            self._intake.close(train.buffered_row(plan, "", self.name, rows, refused))
+            return
+        edges = sorted(edge for each in plans.values() for edge in each.cohort)
+        self._intake.close(train.closing_row(plan, "", self.name, edges, rows, refused, known))
 
     # --- the new model -----------------------------------------------------------------------
 
@@ -286,7 +342,7 @@ class Conductor:
         memory = _Values(self._blobs, b"", 4 * spec.params * slots) if slots else None
         try:
             first = 0
-            for delta in self._deltas(spec, grid, rows, kept, size):
+            for delta in self._deltas(spec, ask.round, grid, rows, kept, size):
                 count = len(delta)
                 before = _floats(old, head + 4 * first, count)
                 past = {
@@ -318,10 +374,16 @@ class Conductor:
             raise
 
     def _deltas(
-        self, spec: RunSpec, grid: Grid, rows: list[Contribution], kept: Blob | None, size: Size
+        self, spec: RunSpec, number: int, grid: Grid, rows: list[Contribution], kept: Blob | None, size: Size
     ) -> Iterator[NDArray[np.float64]]:
         """Blocks of what the updates say together: their weighted mean, or a robust step; ``size`` counts."""
         chosen = strategy(spec.strategy)
+        if chosen.buffered:
+            given = (member for row in rows for member in train.given_by(row))
+            _, whole = train.weighted(given, number)
+            for exact in self._intake.step(rows, number, spec.params):
+                yield exact * grid.step / whole
+            return
         if chosen.fold is None:
             total = sum(row.weight for row in rows)
             for block in self._intake.sum(rows, spec.params):
@@ -356,7 +418,7 @@ class Conductor:
     async def _scores(self, spec: RunSpec, ask: Ask) -> Outcome:
         """Metrics of each edge for a model; absences with their reason."""
         began = self._clock.now()
-        rows = await self._collect(spec, ask)
+        rows, _ = await self._collect(spec, ask)
         found = validate.scores(rows)
         answered = len([node for node in found if "absent" not in found[node]])
         await self._report(spec, ask.task, {"nodes": answered, "seconds": self._clock.now() - began})
@@ -374,10 +436,17 @@ class _Values(Whole):
         self.write(values.astype("<f4", copy=False).data.cast("B"))
 
 
+def is_buffered(spec: RunSpec) -> bool:
+    """Whether steps are made of updates of several rounds."""
+    return strategy(spec.strategy).buffered
+
+
 def _going(state: Outcome) -> Going:
     """What a round left to the next; one of an older version left nothing."""
     step = Step(state["base"], state["step"], state["step_size"]) if state.get("step") else NO_STEP
-    return Going(state.get("carried", {}), step, state.get("exponent"))
+    asked = {fog: tuple(digests) for fog, digests in state.get("asked", {}).items()}
+    away, pace = state.get("away", {}), state.get("pace", {})
+    return Going(state.get("carried", {}), step, state.get("exponent"), away, asked, pace)
 
 
 def next_exponent(spec: RunSpec, grid: Grid, size: Size, rows: Iterable[Contribution]) -> int | None:
@@ -402,10 +471,9 @@ def _blobs(state: Outcome) -> set[str]:
     return {state["model"], state["state"], state.get("step", "")} - {""}
 
 
-def _of_older(plan: Plan, fog: str, edges: Iterable[str]) -> Contribution:
-    """What a fog would say that knew what is asked: none of its edges takes part."""
-    known = [Member(edge, absent=train.OLDER) for edge in edges]
-    return train.closing_row(plan, "", fog, edges, (), known=known)
+def _of_silent(plan: Plan, fog: str, why: Iterable[Member | None]) -> Contribution:
+    """What stands for a fog that gave nothing: none of its edges takes part, and ``why``."""
+    return train.closing_row(plan, "", fog, plan.cohort, (), known=[each for each in why if each is not None])
 
 
 def _header_size(model: Blob) -> int:
@@ -414,6 +482,11 @@ def _header_size(model: Blob) -> int:
 
 def _floats(blob: Blob, offset: int, count: int) -> NDArray[np.float32]:
     return np.frombuffer(blob.read(offset, 4 * count), "<f4")
+
+
+def plan_edges(rows: Iterable[Contribution]) -> list[str]:
+    """All that a round asked, as its rows tell."""
+    return sorted({member.node for row in rows for member in row.members})
 
 
 def absences(members: Iterable[Member]) -> str:

@@ -281,6 +281,9 @@ class Spool(Protocol):
         """Record the row durably. Raises `Refused('conflict')` for another digest of the same key."""
 
     def rows(self, run: str, round: int, attempt: int) -> list[Contribution]: ...
+    def rows_of_run(self, run: str) -> list[Contribution]:
+        """Of all of its rounds and attempts, in their order, by sender."""
+
     def body(self, row: Contribution) -> Blob: ...
     def drop(self, run: str, before_round: int) -> None:
         """Forget bodies of earlier rounds of the run; rows stay."""

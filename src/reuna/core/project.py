@@ -16,7 +16,7 @@ from reuna.core.contract import KEY, MAX_BAD, SIGNAL_KEYS, as_settings, contract
 from reuna.core.errors import SettingsError
 from reuna.core.foreign import shown
 from reuna.core.gates import Gate
-from reuna.core.records import Encoding, Grid, Setting
+from reuna.core.records import Asking, Encoding, Grid, Setting
 from reuna.core.rollout import ROLLOUT, RolloutSettings, rollout_settings
 from reuna.core.scenarios import SCENARIOS, ScenarioSettings, scenario_settings
 from reuna.core.schema import schema
@@ -27,9 +27,10 @@ OWN_SECTIONS = ("train", "data")
 FIRST_EXPONENT = -16  #: of a grid whose step follows the updates: 16 bits reach half of 1 there
 RUNS_OWN = ("strategy.name", "strategy.rounds")  #: the rest of the section is the strategy's
 STRATEGY_NAMES = (
-    *("fedavg", "fedprox", "fedavgm", "fedadam"),
+    *("fedavg", "fedprox", "fedavgm", "fedadam", "fedbuff"),
     *("median", "trimmed-mean", "krum", "multi-krum", "geometric-median", "centred-clipping"),
 )
+BUFFERED = ("fedbuff",)  #: whose steps have updates of several rounds
 RESERVED = (
     KEY,
     "signals",
@@ -108,6 +109,14 @@ PROJECT: tuple[Option, ...] = (
     Option(
         "strategy.tau", float, None, "what fedadam adds to the root it divides by", check=between(1e-9, 100)
     ),
+    Option("strategy.buffer", int, None, "updates of which fedbuff makes a step", check=between(1, 100_000)),
+    Option(
+        "strategy.max_staleness",
+        int,
+        None,
+        "steps that a model may be behind when its update arrives; older ones are refused",
+        check=between(0, 1000),
+    ),
     Option("strategy.byzantine", int, None, "nodes that may lie, in each round", check=between(0, 10_000)),
     Option(
         "strategy.keep",
@@ -136,7 +145,36 @@ PROJECT: tuple[Option, ...] = (
     Option(
         "round.deadline_s", float, 60.0, "how long a parent waits for its children", "s", between(0.1, 1e6)
     ),
-    Option("round.quorum", float, 1.0, "fraction of the edges that a round needs", check=between(0.01, 1)),
+    Option(
+        "round.quorum",
+        float,
+        1.0,
+        "fraction of the edges (with `round.cohort`: of so many) that a round needs",
+        check=between(0.01, 1),
+    ),
+    Option(
+        "round.away_s",
+        float,
+        15.0,
+        "a node that was not heard of for so long is away: a round whose quorum does without it does not "
+        "wait for it; 0: it waits until its deadline",
+        "s",
+        between(0, 1e6),
+    ),
+    Option(
+        "round.cohort",
+        int,
+        0,
+        "nodes that are to give to a round, chosen by chance for each; 0: all",
+        check=between(0, 1e6),
+    ),
+    Option(
+        "round.over_select",
+        float,
+        1.0,
+        "so many times as many are asked, and a round is closed when `round.cohort` of them gave",
+        check=between(1, 10),
+    ),
     Option(
         "round.grid_bits", int, 16, "bits of an encoded value: 4, 8, 16 or 32", "bit", one_of(4, 8, 16, 32)
     ),
@@ -145,7 +183,7 @@ PROJECT: tuple[Option, ...] = (
         int,
         None,
         "grid step is two to this power; without it the step follows the size of the updates, from "
-        f"two to the power of {FIRST_EXPONENT} on",
+        f"two to the power of {FIRST_EXPONENT} on; with fedbuff it stays there",
         check=between(-60, 30),
     ),
     Option(
@@ -162,7 +200,10 @@ PROJECT: tuple[Option, ...] = (
         check=one_of("nearest", "stochastic"),
     ),
     Option(
-        "round.feedback", bool, True, "what an update does not send is kept at the node and added to its next"
+        "round.feedback",
+        bool,
+        True,
+        "what an update does not send is kept at the node and added to its next; not with fedbuff",
     ),
     Option(
         "round.keep",
@@ -248,6 +289,7 @@ class ProjectSettings:
     mlflow: str = "auto"
     approval: bool = False
     offline: float = 0.0
+    asking: Asking = field(default_factory=Asking)
     rollout: RolloutSettings = field(default_factory=RolloutSettings)
 
 
@@ -263,6 +305,7 @@ def project_settings(sources: Sequence[Source], takes: Mapping[str, Collection[s
         return [
             *unused.values(),
             *_own_mistakes(read, takes),
+            *_asking_mistakes(read),
             *odd(read),
             *fallback.odd(read),
             *inference.odd(read),
@@ -302,6 +345,7 @@ def project_settings(sources: Sequence[Source], takes: Mapping[str, Collection[s
         mlflow=values["tracking.mlflow"],
         approval=values["release.approval"],
         offline=values["release.offline"],
+        asking=Asking(values["round.away_s"], values["round.cohort"], values["round.over_select"]),
         rollout=rollout_settings(values),
     )
 
@@ -314,12 +358,13 @@ def _grid(values: Mapping[str, Any]) -> Grid:
 
 def _encoding(values: Mapping[str, Any]) -> Encoding | None:
     """How updates are made smaller; None when nothing of it is asked."""
+    together = values["strategy.name"] not in BUFFERED
     asked = Encoding(
         packed=values["round.packed"],
         stochastic=values["round.rounding"] == "stochastic",
-        feedback=values["round.feedback"],
+        feedback=values["round.feedback"] and together,
         keep=values["round.keep"],
-        follow=values["round.grid_exponent"] is None,
+        follow=values["round.grid_exponent"] is None and together,
     )
     return None if asked == Encoding(packed=False) else asked
 
@@ -361,6 +406,14 @@ def _own_mistakes(values: Mapping[str, Any], takes: Mapping[str, Collection[str]
             yield f"{name} is in the wrong place: say it under [{key.split('.')[0]}]"
         if not isinstance(value, bool | int | float | str):
             yield f"{name} is {shown(value)}, expected a plain value"
+
+
+def _asking_mistakes(values: Mapping[str, Any]) -> Iterator[str]:
+    """More than all cannot be asked, and fedbuff asks all."""
+    if values["round.cohort"] and values["strategy.name"] in BUFFERED:
+        yield "round.cohort is set, and fedbuff asks all nodes all the time; see strategy.buffer"
+    if values["round.over_select"] > 1 and not values["round.cohort"]:
+        yield "round.over_select asks more than are to give; say with round.cohort how many are to"
 
 
 def _settings(values: Mapping[str, Any]) -> dict[str, Setting]:

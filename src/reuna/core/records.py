@@ -74,6 +74,22 @@ class Encoding(msgspec.Struct, frozen=True):
     follow: bool = False
 
 
+WAITS = 0.0  #: `Plan.away_s` of who waits: this very object, for msgspec leaves a float out by identity
+
+
+class Asking(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Whom a round asks, and for whom it waits; see `reuna.core.cohort`.
+
+    ``away_s``: who was not heard of for so long is away, and is not waited for where the quorum does without;
+    0: is waited for until the deadline. ``cohort``: how many nodes are to give to a round, 0: all.
+    ``over_select``: so many times as many are asked, and the first of them count.
+    """
+
+    away_s: float = WAITS
+    cohort: int = 0
+    over_select: float = 1.0
+
+
 class Plan(msgspec.Struct, frozen=True, omit_defaults=True):
     """What one round asks of the nodes. A digest of its bytes binds every answer to it.
 
@@ -89,6 +105,13 @@ class Plan(msgspec.Struct, frozen=True, omit_defaults=True):
     the round before, and the difference to it as a blob of ``step_size`` bytes, '' when there is none.
     ``tree``: the fogs at and under the addressee with their children (`reuna.core.tree`), empty where all of
     the cohort stands under the addressee itself.
+
+    ``away_s``: as in `Asking`, 0 in attempts after the first. ``enough``: with so many that gave, the round
+    under the addressee is closed; 0: all are waited for.
+
+    ``buffer``: a step is made of so many updates, whatever model they were made from, and nobody drops its
+    work for a newer plan; 0: rounds one after the other. ``bases``: digests of the addressee's plans of the
+    rounds before, the newest first; updates made for these are taken too, and for none that are older.
     """
 
     run: str
@@ -117,6 +140,10 @@ class Plan(msgspec.Struct, frozen=True, omit_defaults=True):
     step: str = ""
     step_size: int = 0
     tree: dict[str, tuple[str, ...]] = {}
+    away_s: float = WAITS
+    enough: int = 0
+    buffer: int = 0
+    bases: tuple[str, ...] = ()
 
     @property
     def key(self) -> tuple[str, int, int]:
@@ -161,7 +188,8 @@ class RunSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     """What a person asks for: one training run over a fleet.
 
     ``fogs`` maps each fog to the edges directly under it; ``above`` names the fog over each fog that does
-    not stand directly under the cloud; ``quorum`` is the fraction of all edges a round needs;
+    not stand directly under the cloud; ``quorum`` is the fraction a round needs of the edges whose updates
+    are wanted (all, or those of ``asking.cohort``);
     ``settings`` go to strategy and learner alike; ``local`` asks each node for its local-only
     baseline as well. ``build``: the SHA-256 of the build it was begun from, which the cloud keeps;
     ``retries``: the run of which it is another try, with the same of everything else. ``why``: what made
@@ -194,6 +222,7 @@ class RunSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     why: str = ""
     encoding: Encoding | None = None
     above: dict[str, str] = {}
+    asking: Asking = Asking()
 
 
 class KeptBuild(msgspec.Struct, frozen=True):
@@ -214,13 +243,16 @@ class KeptBuild(msgspec.Struct, frozen=True):
 
 
 UNHEARD = "not heard of before the deadline"  #: what a parent says of a child that was silent
+AWAY = "it is away and was not waited for"  #: of one that the round did not wait for
+SPARED = "enough others gave before it"  #: of one that was asked beyond what was needed
 
 
 class Member(msgspec.Struct, frozen=True, omit_defaults=True):
     """What one edge gave to a round; ``absent`` holds the reason when it gave nothing.
 
     ``size`` is the bytes of its update as its parent received them; nobody says it of itself. ``said``
-    answers a plan of task ``check``.
+    answers a plan of task ``check``. ``base``: the round whose plan its update answers, where a parent tells
+    of several rounds (`Plan.buffer`).
     """
 
     node: str
@@ -231,6 +263,7 @@ class Member(msgspec.Struct, frozen=True, omit_defaults=True):
     absent: str = ""
     size: int = 0
     said: tuple[Said, ...] = ()
+    base: int = 0
 
 
 class Contribution(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -54,6 +54,19 @@ def edges_under(tree: Tree, name: str) -> tuple[str, ...]:
     return tuple(sorted(found))
 
 
+def pruned(tree: Tree, edges: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """What is left of a tree with these of its edges alone; fogs with none of them are left out.
+
+    >>> pruned({"firm": ("kiln", "north"), "north": ("a", "b")}, ["kiln"])
+    {'firm': ('kiln',)}
+    """
+    asked = set(edges)
+    kept = {fog for fog in tree if not asked.isdisjoint(edges_under(tree, fog))}
+    return {
+        fog: tuple(each for each in tree[fog] if each in asked or each in kept) for fog in tree if fog in kept
+    }
+
+
 def over(tree: Tree, name: str) -> str:
     """The fog directly over a node; '' when the tree has none."""
     return next((fog for fog, children in tree.items() if name in children), "")

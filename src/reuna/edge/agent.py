@@ -130,7 +130,11 @@ async def _serve(
     figures = _figures(settings, folder, rounds) if told else None
     rows = _labelled_rows(settings, boot, folder, egress)
     trainer = Trainer(name, boot, egress, workshop, clock, rounds, rows.trained if rows else None)
-    await egress.listen(trainer.on_plan)
+    hello = partial(Hello, name, boot, __version__, (), VERSION, OLDEST)
+    presence = Presence(
+        lambda every_s: egress.hello(hello(every_s, works_on=trainer.works_on)), settings["hello_s"]
+    )
+    await egress.listen(presence.answering(trainer.on_plan))
     beside = [
         asyncio.create_task(egress.emit(Event(name, boot, 0, clock.now(), "started"))),
         asyncio.create_task(_run_releases(settings, boot, folder, egress, job, figures)),
@@ -141,10 +145,6 @@ async def _serve(
     if figures is not None:
         beside.append(asyncio.create_task(keep_telling("agent", figures.collect, egress.tell, clock)))
     try:
-        hello = partial(Hello, name, boot, __version__, (), VERSION, OLDEST)
-        presence = Presence(
-            lambda every_s: egress.hello(hello(every_s, works_on=trainer.works_on)), settings["hello_s"]
-        )
         await asyncio.gather(presence.keep(), *beside[1:])
     finally:
         for task in beside:

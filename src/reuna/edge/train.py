@@ -95,6 +95,7 @@ class Trainer:
         self._on_training = on_training
         self._plan: Plan | None = None
         self._digest = ""
+        self._next: tuple[Plan, bytes] | None = None  #: what it takes up when it has done what it is at
         self._bundle: Blob | None = None
         self._work: asyncio.Task[None] | None = None
         self._events = 0
@@ -106,29 +107,41 @@ class Trainer:
         self.trained: list[tuple[str, int, int]] = []
 
     async def on_plan(self, data: bytes, _signed: bytes) -> None:
-        """Begin on a newer plan, dropping the older; go on with the one that runs."""
+        """Begin on a newer plan and drop the older; where that counts all the same it is done first."""
         plan = decode_plan(data)
+        if self._busy() and train.goes_on(self._plan, plan):
+            if train.newer(plan, self._next[0] if self._next else self._plan):
+                self._next, self._digest = (plan, data), message_digest(data)
+            return
         if train.newer(plan, self._plan):
             await self.stop()
         elif self._busy() or plan.key != (self._plan.key if self._plan else None):
             return
         self._plan, self._digest = plan, message_digest(data)
-        self._work = asyncio.create_task(self._answer(plan, data))
+        self._work = asyncio.create_task(self._work_on(plan, data))
 
     async def stop(self) -> None:
         """Drop the work in hand."""
         if self._work is not None and not self._work.done():
             self._work.cancel()
             await asyncio.gather(self._work, return_exceptions=True)
-        self._work = None
+        self._work = self._next = None
 
     @property
     def works_on(self) -> str:
-        """For a hello: the plan that it works on."""
+        """For a hello: the newest plan that it works on, or takes up next."""
         return short(self._digest) if self._busy() else ""
 
     def _busy(self) -> bool:
         return self._work is not None and not self._work.done()
+
+    async def _work_on(self, plan: Plan, data: bytes) -> None:
+        """Answer the plan, and then the newest that came meanwhile."""
+        newest: tuple[Plan, bytes] | None = (plan, data)
+        while newest is not None:
+            self._plan, self._digest, self._next = newest[0], message_digest(newest[1]), None
+            await self._answer(*newest)
+            newest = self._next
 
     async def _answer(self, plan: Plan, data: bytes) -> None:
         try:

@@ -64,6 +64,7 @@ FIRST_RETRY_S = 0.1
 LAST_RETRY_S = 2.0
 OVER = "stale"  #: why what waited does not leave any more
 LOOK_S = 1.0  #: between two looks whether what waits may leave
+RECENT = 4  #: models that are kept where nodes work on several
 #: How counts of few rows stay here, by event; others are counts by rule of the contract.
 SMALL = {
     bins.WHAT: bins.without_small,
@@ -121,7 +122,8 @@ class Egress:
         self._warned: dict[str, float] = {}  #: what the policy refused and when that was last said
         self._heard: Plan | None = None  #: the newest plan
         self._mute = ("", "", 0.0)  #: plan that is not answered, mark of the policy, not before
-        self._models = ("", "")  #: of the plan before and of this one
+        self._models: tuple[str, ...] = ("", "")  #: of the plan before and of this one
+        self._at = ""  #: the model that the place has fetched last
         self._ahead: asyncio.Future[Blob] | None = None  #: the transfer that a plan began
         self._stepping = asyncio.Lock()
         self._astray = ""  #: a step that led to another model, or is not to be had
@@ -156,6 +158,8 @@ class Egress:
 
         Raises `DiskFull`.
         """
+        if digest in self._models:
+            self._at = digest
         held = self._cache.get(digest)
         if held is not None:
             return held
@@ -336,10 +340,14 @@ class Egress:
             self._ahead.add_done_callback(lambda done: done.cancelled() or done.exception())
 
     def _forget_models(self, plan: Plan) -> None:
-        """Keep this plan's model and the one before it; a run of many rounds would fill the disk."""
+        """Keep this plan's model and the one before it; a run of many rounds would fill the disk.
+
+        Where nodes work on several, some more, and the one that the place works on.
+        """
         if plan.model != self._models[-1]:
-            self._models = (self._models[-1], plan.model)
-            self._cache.prune((*self._models, plan.base, plan.step, plan.bundle, *self._passed_on()))
+            self._models = (*self._models, plan.model)[-RECENT if plan.buffer else -2 :]
+            kept = (*self._models, plan.base, plan.step, plan.bundle, *self._passed_on())
+            self._cache.prune((*kept, self._at) if plan.buffer else kept)
 
     def _kept(self, plan: Plan, digest: str) -> Contribution | None:
         """The contribution made for this very plan before a restart, if there is one."""

@@ -7,9 +7,8 @@ in is kept by the spool; the sum is folded from the committed rows, never from m
 from __future__ import annotations
 
 import asyncio
-import math
 import threading
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 
@@ -23,7 +22,9 @@ from reuna.core.ports import Blob, Blobs, Receiver, Spool
 from reuna.core.records import Contribution, Hello, Plan, Receipt, Refusals
 from reuna.core.tree import patience
 from reuna.exchange.bodies import Between, check_body, lot_by_lot, open_body, open_each
+from reuna.exchange.buffer import Buffer
 from reuna.exchange.moving import Moving
+from reuna.learn import staleness
 from reuna.learn.distances import Read
 from reuna.learn.grid import Ints
 from reuna.learn.sums import Part, fold
@@ -31,8 +32,15 @@ from reuna.loop import train
 from reuna.loop.train import each_refusal
 from reuna.wire import decode_plan, message_digest
 
+RECENT = 4  #: models that children may still fetch where they work on several
 Fetch = Callable[[str, int], Awaitable[Blob]]
 Announce = Callable[[str], Awaitable[None]]  #: `Intake.ask` gives the plan of that child
+Away = Callable[[list[str]], Collection[str]]  #: those of children for whom the round need not wait
+
+
+def _nobody_is_away(children: list[str]) -> Collection[str]:
+    """Where all are waited for until the deadline."""
+    return ()
 
 
 #: A file of the fleet's metadata by name, None when there is none.
@@ -86,6 +94,10 @@ class Intake:
         self.metadata = metadata
         self._released = released
         self._asked: dict[str, Asked] = {}
+        self._offers: list[
+            dict[str, int]
+        ] = []  #: digests and sizes that children may fetch, newest round first
+        self._buffer: Buffer | None = None  #: where updates of several rounds make a step
         self._rows: dict[str, Contribution] = {}  #: committed rows of the open round, as in the spool
         self._closed = False
         self._since = 0.0
@@ -99,21 +111,41 @@ class Intake:
 
     def open(self, asked: Mapping[str, bytes]) -> bool:
         """Begin a round: what each child is asked. True when it was closed before a restart."""
+        closing = self.closing_row()
         shared = {data: Asked(data) for data in set(asked.values())}
         self._asked = {child: shared[data] for child, data in asked.items()}
         levels = max(train.levels(each.plan, [child]) for child, each in self._asked.items())
         self._patience = patience(levels)
-        self._rows = {row.sender: row for row in self.spool.rows(*self._plan().key)}
+        plan = self._plan()
+        self._rows = {row.sender: row for row in self.spool.rows(*plan.key)}
+        self._buffer = self._buffered(plan, closing)
+        sizes = {plan.model: plan.model_size, plan.bundle: plan.bundle_size, plan.step: plan.step_size}
+        self._offers = [sizes, *self._offers][: RECENT if plan.buffer else 1]
         self._since = asyncio.get_running_loop().time()
         self.moving.begin()
         self._closed = self.closing_row() is not None
         self._changed.set()
         return self._closed
 
+    def _buffered(self, plan: Plan, closing: Contribution | None) -> Buffer | None:
+        """What is held for a plan beside what answers it; ``closing``: the row of the round that was open."""
+        if not plan.buffer:
+            return None
+        if self._buffer is None or self._buffer.run != plan.run:
+            return Buffer(self.name, plan.run, self.spool.rows_of_run(plan.run), plan.round)
+        self._buffer.closings = []
+        if closing is not None and closing.run == plan.run and closing.round < plan.round:
+            self._buffer.take(closing)
+        return self._buffer
+
+    def unsent(self) -> list[Contribution]:
+        """Rows that closed rounds before a restart, and may not have reached the parent above."""
+        return [] if self._buffer is None else [row for row in self._buffer.closings if row.size]
+
     def ask(self, child: str) -> bytes | None:
         """The open plan of a child that has not answered yet (for one that says hello)."""
         asked = self._asked.get(child)
-        if asked is None or self._closed or child in self._rows:
+        if asked is None or child in self._rows or (self._closed and self._buffer is None):
             return None
         return asked.data
 
@@ -122,25 +154,57 @@ class Intake:
         asked = self._asked.get(hello.node)
         return self.moving.hears(hello, asked.digest if asked else "")
 
-    async def collect(self, announce: Announce) -> None:
+    async def collect(
+        self, announce: Announce, away: Away = _nobody_is_away, enough: int | None = None
+    ) -> None:
         """Announce the round to whoever has not answered, until all have or the deadline is over.
 
         It is held open past the deadline, within bounds, while a child's transfer moves, see
         `reuna.core.patience`.
+
+        It ends sooner with ``enough`` members that give (None: as many as the plan says), and when all that
+        lack are ``away`` and none of their transfers moves. Those are asked too: who comes back before the
+        round is closed may still give.
         """
+        enough = self._plan().enough if enough is None else enough
         while True:
             self._changed.clear()
             missing = train.missing(self._asked, list(self._rows))
             waited = asyncio.get_running_loop().time() - self._since
             left = self.moving.ends_s(self._plan().deadline_s * self._patience, missing) - waited
-            if not missing or left <= 0:
+            if not missing or (left <= 0 and not self._is_empty()):
                 return
             children, due = self.moving.due(missing)
             if waited >= due:
                 for child in children:
                     await announce(child)
                 due = self.moving.announced(self._announce_s)
-            await self._wait_for_change(min(left, due - waited, LOOK_S if self.moving.held else math.inf))
+            if self._may_end(missing, away, enough):
+                return
+            await self._wait_for_change(self._look_s(left, due - waited))
+
+    def _may_end(self, missing: list[str], away: Away, enough: int) -> bool:
+        """Whether the round need not wait for those that lack."""
+        if enough and train.is_enough(self._plan(), self.rows(), enough):
+            return True
+        if self._is_empty() or any(map(self.moving.moves, missing)):
+            return False
+        return len(away(missing)) == len(missing)
+
+    def _look_s(self, left: float, due: float) -> float:
+        """Until the round is looked at again, if nothing comes."""
+        looks = [due]
+        if left > 0:
+            looks.append(left)
+        if self.moving.held:
+            looks.append(LOOK_S)
+        if self._plan().away_s:
+            looks.append(self._announce_s)
+        return min(looks)
+
+    def _is_empty(self) -> bool:
+        """Whether there is nothing to make a step of, where a step is made of what there is."""
+        return self._buffer is not None and not train.taking_part(self.rows())
 
     async def _wait_for_change(self, seconds: float) -> None:
         try:
@@ -150,8 +214,11 @@ class Intake:
             return
 
     def rows(self) -> list[Contribution]:
-        """Committed contributions of the children in the open round."""
-        return [row for sender, row in sorted(self._rows.items()) if sender in self._asked]
+        """Committed contributions of the children in the open round, and what else makes its step."""
+        own = [row for sender, row in sorted(self._rows.items()) if sender in self._asked]
+        if self._buffer is None:
+            return own
+        return [*self._buffer.rows(self.closing_row()), *(row for row in own if row.kind == "report")]
 
     def closing_row(self) -> Contribution | None:
         """The row that closed the open round, if it is closed."""
@@ -172,7 +239,8 @@ class Intake:
     def close(self, row: Contribution, body: Blob | None = None) -> None:
         """Make the close durable: after a restart `closing_row` gives ``row`` again."""
         self.spool.commit(row, body)
-        self._rows[self.name] = row
+        if self._plan().key == (row.run, row.round, row.attempt):
+            self._rows[self.name] = row
         for sender, reason, times in each_refusal(row.refused):
             _count(self._told, sender, reason, times)
 
@@ -184,7 +252,10 @@ class Intake:
             self._committing += 1
         try:
             yield
-            self._rows[manifest.sender] = manifest
+            if (manifest.run, manifest.round, manifest.attempt) == self._plan().key:
+                self._rows[manifest.sender] = manifest
+            if self._buffer is not None:
+                self._buffer.add(manifest)
         finally:
             with self._gate:
                 self._committing -= 1
@@ -199,11 +270,25 @@ class Intake:
 
         return fold(read, train.parts(rows), params)
 
+    def step(self, rows: list[Contribution], round: int, params: int) -> Iterator[NDArray[np.float64]]:
+        """The same where updates may be of several rounds: by `reuna.loop.train.weighted`."""
+        parts: list[Part[Between]] = []
+        for row in rows:
+            if row.size:
+                each = open_each(row, self.spool.body(row))
+                times, _ = train.weighted(train.given_by(row), round)
+                parts += [Part(b, row.width, by) for b, by in zip(each, times, strict=True)]
+
+        def read(part: Part[Between], start: int, count: int) -> Ints:
+            return part.source(start, count)
+
+        return staleness.fold(read, parts, params)
+
     def values(self, rows: list[Contribution]) -> Iterator[Ints]:
-        """Integers of the single updates of ``rows``, lot by lot, in the order of their nodes' names."""
+        """Integers of the single updates of ``rows``, lot by lot, by node and then by round."""
         found = self._singly(rows)
-        for node in sorted(found):
-            yield from lot_by_lot(found[node], max(row.params for row in rows))
+        for update in sorted(found):
+            yield from lot_by_lot(found[update], max(row.params for row in rows))
 
     def updates(self, rows: list[Contribution]) -> tuple[Read, int]:
         """Single updates of ``rows``, in the order of their nodes' names: how to read them, and how many.
@@ -211,7 +296,7 @@ class Intake:
         A row of kind ``update`` has one, of kind ``updates`` one for each member that gave something.
         """
         found = self._singly(rows)
-        in_order = [found[node] for node in sorted(found)]
+        in_order = [found[update] for update in sorted(found)]
 
         def read(start: int, count: int) -> NDArray[np.int32]:
             block = np.empty((len(in_order), count), np.int32)
@@ -221,17 +306,13 @@ class Intake:
 
         return read, len(found)
 
-    def _singly(self, rows: list[Contribution]) -> dict[str, Between]:
-        """Node -> how its update is read, of those that gave one."""
+    def _singly(self, rows: list[Contribution]) -> dict[tuple[str, int], Between]:
+        """Node and round of each update that was given -> how it is read."""
         return {
-            member.node: between
+            (member.node, member.base): between
             for row in rows
             if row.size
-            for member, between in zip(
-                (each for each in row.members if not each.absent),
-                open_each(row, self.spool.body(row)),
-                strict=True,
-            )
+            for member, between in zip(train.given_by(row), open_each(row, self.spool.body(row)), strict=True)
         }
 
     def _plan(self) -> Plan:
@@ -261,12 +342,9 @@ class Intake:
 
     def _offered(self, peer: str, digest: str) -> int | None:
         """Its size, None when the round offers none of that digest to the peer."""
-        asked = self._asked.get(peer)
-        if asked is None:
+        if peer not in self._asked:
             return None
-        plan = asked.plan
-        sizes = {plan.model: plan.model_size, plan.bundle: plan.bundle_size, plan.step: plan.step_size}
-        return sizes.get(digest) or None
+        return next((sizes[digest] for sizes in self._offers if sizes.get(digest)), None)
 
     def receive(self, peer: str, manifest: Contribution) -> Receiver | Receipt:
         """Judge the manifest, then take the body from where an earlier try ended."""
@@ -276,7 +354,11 @@ class Intake:
             if same is not None:
                 return same
             plan, digest = (asked.plan, asked.digest) if asked else (None, "")
-            train.admit(plan, digest, manifest, peer, self._asked, self._closed)
+            if plan is not None and self._buffer is not None:
+                plan, digest = train.answers(plan, digest, manifest)
+            train.admit(plan, digest, manifest, peer, self._asked, self._closed and self._buffer is None)
+            if self._buffer is not None:
+                train.counts_twice(manifest, self._buffer.counted)
         except Refused as refusal:
             self.count_refusal(peer, refusal)
             raise
@@ -312,9 +394,13 @@ class Intake:
 
     def _still_open(self, manifest: Contribution) -> None:
         plan = self._plan()
+        if self._buffer is not None:
+            train.counts_twice(manifest, self._buffer.counted)
+            if train.is_behind(plan, manifest):
+                return
         if (manifest.run, manifest.round, manifest.attempt) != plan.key:
             raise Refused("stale", f"round {manifest.round} was replaced while {manifest.sender} sent")
-        if self._closed:
+        if self._closed and self._buffer is None:
             raise Refused("closed", f"round {manifest.round} closed while {manifest.sender} sent")
 
     def count_refusal(self, peer: str, refusal: Refused) -> None:

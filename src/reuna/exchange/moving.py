@@ -59,6 +59,11 @@ class Moving:
         elif done > before.done or what == HELD:
             self._transfers[child, what] = replace(before, done=done, moved_s=now)
 
+    def moves(self, child: str) -> bool:
+        """Whether a transfer of that child moves: it is no child that is away."""
+        now = self._now()
+        return any(patience.moves(each, now) for (of, _), each in self._transfers.items() if of == child)
+
     def ends_s(self, deadline_s: float, missing: Collection[str]) -> float:
         """When the round ends, see `reuna.core.patience.ends_s`, if these have not answered."""
         transfers = [each for (child, _), each in self._transfers.items() if child in missing]

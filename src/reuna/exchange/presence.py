@@ -3,7 +3,8 @@
 The first words of a new node may be lost while links come up, so it does not wait the whole time for the
 next. A fog also says at once which edges came or went: the cloud knows them from its hello alone. A node of
 which there is nothing new says it less often, and with each hello when the next comes: who says every five
-seconds for years that all is as it was sends megabytes a day.
+seconds for years that all is as it was sends megabytes a day. A node that is asked something says at once
+that it is there, so that its parent soon knows for whom it waits in vain.
 """
 
 from __future__ import annotations
@@ -12,9 +13,12 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
+from reuna.core.ports import HandlePlan
+
 SOON_S = 0.25  #: changes within it are said together
 STEADY_S = 600.0  #: after so long without a change
 CALM_S = 60.0  #: it is said so often, if it was said oftener before
+JUST_S = 5.0  #: who said it within that does not say it because it is asked
 
 
 class Presence:
@@ -24,6 +28,17 @@ class Presence:
         self._say = say
         self._every_s = every_s
         self._changed = asyncio.Event()
+        self._said = float("-inf")
+
+    def answering(self, handle: HandlePlan) -> HandlePlan:
+        """``handle``, and the node says that it is there, unless it has said so a moment ago."""
+
+        async def heard(plan: bytes, signed: bytes) -> None:
+            if asyncio.get_running_loop().time() - self._said >= JUST_S:
+                self.changed()
+            await handle(plan, signed)
+
+        return heard
 
     def changed(self) -> None:
         """What a hello says is another thing now."""
@@ -37,6 +52,7 @@ class Presence:
             wait = min(2 * wait, longest)
             self._changed.clear()
             await self._say(wait)
+            self._said = asyncio.get_running_loop().time()
             await asyncio.sleep(soon)
             still += wait
             with suppress(TimeoutError):

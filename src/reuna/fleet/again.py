@@ -41,6 +41,7 @@ def settings_as_asked(spec: RunSpec, project: Path, settings: ProjectSettings) -
         seed=spec.seed,
         deadline_s=spec.deadline_s,
         quorum=spec.quorum,
+        asking=spec.asking,
         grid=spec.grid,
         encoding=spec.encoding,
         max_weight=spec.max_weight,

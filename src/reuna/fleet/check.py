@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from reuna.adapters.project import blame_project, load_entry
+from reuna.core.cohort import least
 from reuna.core.contract import contract
 from reuna.core.data import Dataset, Samples
 from reuna.core.errors import DataError, ReunaError, SettingsError
@@ -59,7 +60,7 @@ def _check(
     chosen = strategy(settings.strategy)
     chosen.check_encoding(settings.encoding)
     if data:
-        chosen.check_rows(settings.settings, max(1, math.ceil(settings.quorum * len(data) - 1e-9)))
+        chosen.check_rows(settings.settings, least(settings.quorum, len(data), settings.asking))
     entry = load_entry(folder, settings.entry)
     with blame_project(folder, "making the learner"):
         learner = entry.learner(settings.settings)

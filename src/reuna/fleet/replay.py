@@ -48,6 +48,7 @@ class Recorded:
     asked: RunSpec
     took_part: list[list[str]]
     models: list[str]
+    updates: list[list[tuple[str, int]]]  #: of each round: node, and round of its update (0: the same)
 
 
 def recorded(result: Mapping[str, Any]) -> Recorded:
@@ -61,7 +62,9 @@ def recorded(result: Mapping[str, Any]) -> Recorded:
         )
     members = [list(train.read_members(each["members"])) for each in rounds]
     spec = msgspec.convert(result["asked"], RunSpec)
-    return Recorded(spec, members, [each["model"] for each in rounds])
+    told = (train.read_updates(each["members"]) for each in rounds)
+    updates = [[(node, base) for node, base, _ in each] for each in told]
+    return Recorded(spec, members, [each["model"] for each in rounds], updates)
 
 
 async def replay(project: Path, nodes: Sequence[DataNode], result: Mapping[str, Any]) -> Replayed:
@@ -86,6 +89,7 @@ async def replay(project: Path, nodes: Sequence[DataNode], result: Mapping[str, 
         "asked": msgspec.to_builtins(found.asked),
         "nodes": folders,
         "took_part": found.took_part,
+        "updates": found.updates,
     }
     models: list[str] = await aside("reuna.fleet.replay", request, "the replay")
     pairs = enumerate(zip(found.models, models[1:], strict=True), 1)
@@ -98,12 +102,16 @@ def compute(request: Mapping[str, Any]) -> list[str]:
     from reuna.adapters.project import blame_project, load_entry, pack_bundle
     from reuna.api import play, rounds_of, with_members
     from reuna.core.tensors import pack
+    from reuna.learn.strategies import strategy
     from reuna.loop.plan import learner_settings
+    from reuna.sim.buffered import replayed
     from reuna.sim.fleet import SimEdge
 
     project, took_part = Path(request["project"]), request["took_part"]
     asked = msgspec.convert(request["asked"], RunSpec)
-    spec = msgspec.structs.replace(with_members(asked, took_part), local=False, evaluate=False)
+    buffered = strategy(asked.strategy).buffered
+    whole = asked if buffered else with_members(asked, took_part)
+    spec = msgspec.structs.replace(whole, local=False, evaluate=False)
     entry, told = load_entry(project, str(spec.settings["entry"])), learner_settings(spec)
 
     def edge(name: str) -> SimEdge:
@@ -116,6 +124,9 @@ def compute(request: Mapping[str, Any]) -> list[str]:
         if digest_bytes(model) != spec.model:
             raise NotReproduced(f"the learner begins with another model than that of {spec.run}")
         fogs = {fog: {name: edge(name) for name in names} for fog, names in spec.fogs.items()}
+        if buffered:
+            edges = {name: each for under in fogs.values() for name, each in under.items()}
+            return replayed(spec, model, request["updates"], edges)
         found = play(fogs, spec, model, pack_bundle(project))
     return [spec.model, *(str(each["model"]) for each in found.rounds)]
 

@@ -28,7 +28,7 @@ from reuna.core.records import Member, RunSpec, Said
 from reuna.fleet.against import LATE_S, POLL_S, absent, answers, sentence
 from reuna.fleet.client import Operator
 from reuna.fleet.result import Inputs
-from reuna.fleet.unchanged import had_everybody, is_whole, nodes_of
+from reuna.fleet.unchanged import had_everybody, is_buffered, is_whole, nodes_of
 from reuna.loop.plan import run_id
 
 WAIT_S = 60.0  #: a node has as long to answer as for a round, and at most this
@@ -70,6 +70,8 @@ def why_not(folder: Path, result: Mapping[str, Any], inputs: Inputs) -> str:
     lacking = nodes_of(inputs) - (found_in(result).keys() if "asked" in result else set())
     if not inputs.packages:
         return "a package that the code needs is not installed here"
+    if is_buffered(result):
+        return "its steps were made of the updates that had come, and in another run others come first"
     if not had_everybody(result):
         return "somebody was absent from it"
     if not is_whole(folder, result):

@@ -109,6 +109,7 @@ def asked_of(settings: ProjectSettings) -> dict[str, Any]:
         "encoding": settings.encoding,
         "max_weight": settings.max_weight,
         "quorum": settings.quorum,
+        "asking": settings.asking,
         "settings": dict(settings.settings),
         "evaluate": True,
     }

@@ -290,6 +290,7 @@ def described(job: Job, fleet: Fleet, run: str) -> tuple[RunSpec, tuple[bytes, b
         max_weight=settings.max_weight,
         deadline_s=settings.deadline_s,
         quorum=settings.quorum,
+        asking=settings.asking,
         settings=dict(settings.settings),
         local=settings.local,
         build=job.kept,

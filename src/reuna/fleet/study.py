@@ -9,7 +9,6 @@ cluster. The figures are the same wherever they are computed; only seconds diffe
 from __future__ import annotations
 
 import json
-import math
 import os
 import sys
 import time
@@ -21,6 +20,7 @@ from typing import Any
 
 from reuna.adapters.project import blame_project, load_entry
 from reuna.api import On, check_nodes, play
+from reuna.core.cohort import least
 from reuna.core.data import Dataset
 from reuna.core.errors import ReunaError, RunFailed
 from reuna.core.foreign import told
@@ -88,8 +88,7 @@ def prepared(ask: Ask) -> Ask:
     names = find_nodes(ask.data)
     for name in found.strategies:
         settings = settings_for(found, name, found.seeds[0])
-        least = max(1, math.ceil(settings.quorum * len(names) - 1e-9))
-        strategy(name).check_rows(settings.settings, least)
+        strategy(name).check_rows(settings.settings, least(settings.quorum, len(names), settings.asking))
         strategy(name).check_encoding(settings.encoding)
     return found
 

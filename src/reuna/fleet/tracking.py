@@ -94,6 +94,7 @@ def params(told: Mapping[str, Any]) -> dict[str, str]:
     if "grid" in told:
         found["round.grid_bits"] = told["grid"]["bits"]
         found["round.grid_exponent"] = told["grid"]["exponent"]
+    found |= {f"round.{name}": value for name, value in (told.get("asking") or {}).items()}
     if told.get("encoding"):
         found |= {f"round.{name}": value for name, value in told["encoding"].items()}
     own = {f"settings.{name}": value for name, value in told.get("settings", {}).items()}

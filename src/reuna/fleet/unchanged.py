@@ -27,7 +27,7 @@ from reuna.adapters.installed import find_installed
 from reuna.adapters.project import is_code, pack_code
 from reuna.core.errors import ProjectError
 from reuna.core.fingerprint import digest_of
-from reuna.core.project import ProjectSettings
+from reuna.core.project import BUFFERED, ProjectSettings
 from reuna.fleet.build import in_folder, plan_of
 from reuna.fleet.data import DataNode, sites_of
 from reuna.fleet.report import rounds_of
@@ -109,12 +109,17 @@ def answers(result: Mapping[str, Any], inputs: Inputs) -> bool:
     """Whether a finished run is what these inputs give: all the same, all known, and nobody was absent."""
     if set(inputs.data) != nodes_of(inputs) or not inputs.packages:
         return False
-    return had_everybody(result) and _kept(result) == inputs
+    return not is_buffered(result) and had_everybody(result) and _kept(result) == inputs
 
 
 def nodes_of(inputs: Inputs) -> set[str]:
     """Everybody who takes part."""
     return {name for names in inputs.sites.values() for name in names}
+
+
+def is_buffered(result: Mapping[str, Any]) -> bool:
+    """Whether a run's steps were made of updates of several rounds."""
+    return result.get("asked", {}).get("strategy") in BUFFERED
 
 
 def had_everybody(result: Mapping[str, Any]) -> bool:

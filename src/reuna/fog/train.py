@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Collection, Iterable
+from functools import partial
+from typing import Any
 
 import msgspec
 
@@ -17,6 +19,7 @@ from reuna.core.ports import Blob, Bus, Clock, Link, Offload
 from reuna.core.readiness import MANY, worse
 from reuna.core.records import Contribution, Hello, Member, Plan, Said
 from reuna.exchange.bodies import write_body
+from reuna.exchange.heard import Heard
 from reuna.exchange.intake import Intake
 from reuna.exchange.moving import short
 from reuna.exchange.room import when_there_is_room
@@ -26,8 +29,6 @@ from reuna.wire import PACKS, asks_for, decode_plan, message_digest, packed
 
 log = logging.getLogger("reuna.fog")
 NO_DIGEST = "0" * 64  #: of a body that is not written yet
-PRESENT_S = 30.0  #: an edge that was not heard of for so long is not named as present,
-LATE = 2.5  #: nor for so many times of what it said itself
 
 
 class Combiner:
@@ -47,10 +48,9 @@ class Combiner:
         self.rounds = rounds or Rounds(name, "", None, clock)
         self.name = name
         self.children = frozenset(children)
-        self._until: dict[str, float] = {}  #: child -> when it is not present any more
-        self._speaks: dict[str, int] = {}  #: child -> the newest protocol of its last hello
         #: Child fog -> it and the fogs under it, each with its children.
         self._below: dict[str, dict[str, tuple[str, ...]]] = {}
+        self._heard = Heard()
         self._link = link
         self._bus = bus
         self._intake = intake
@@ -60,24 +60,26 @@ class Combiner:
         self._signed = b""
         self._digest = ""
         self._work: asyncio.Task[None] | None = None
+        self._closing = asyncio.Lock()  #: held while a round is being closed
+        self._handing = False  #: whether the round in hand is closed
+        self._beside: set[asyncio.Task[Any]] = set()  #: hand over rounds before, which still count
 
     async def on_plan(self, data: bytes, signed: bytes) -> None:
         """Begin on a newer plan, dropping the older; go on with the one that runs."""
         plan = decode_plan(data)
         if train.newer(plan, self._plan):
-            await self.stop()
+            await self._make_way(plan)
         elif (self._work and not self._work.done()) or plan.key != (self._plan.key if self._plan else None):
             return
-        self._plan, self._signed, self._digest = plan, signed, message_digest(data)
+        self._plan, self._signed, self._handing = plan, signed, False
+        self._digest = message_digest(data)
         self._work = asyncio.create_task(
             when_there_is_room(lambda: self._combine(plan, data), self._clock, log)
         )
 
     async def on_hello(self, hello: Hello, fog: bool = False) -> None:
         """A child is there (again): it gets the open plan at once. A ``fog`` also says who is under it."""
-        until = asyncio.get_running_loop().time() + max(PRESENT_S, LATE * hello.every_s)
-        self._until[hello.node] = until
-        self._speaks[hello.node] = hello.protocol
+        self._heard.take(hello)
         if fog:
             self._below[hello.node] = {hello.node: hello.children, **hello.fogs}
         if self._plan and self._intake.hears(hello) and self._intake.ask(hello.node) is not None:
@@ -90,8 +92,7 @@ class Combiner:
 
     def present(self) -> tuple[str, ...]:
         """Children heard of lately, sorted."""
-        now = asyncio.get_running_loop().time()
-        return tuple(sorted(child for child in self.children if self._until.get(child, 0.0) > now))
+        return self._heard.present(self.children)
 
     def below(self) -> dict[str, tuple[str, ...]]:
         """Each fog under this one that is present, with the children it last told of."""
@@ -112,39 +113,87 @@ class Combiner:
 
     async def stop(self) -> None:
         """Drop the round in hand; its committed rows stay."""
+        for task in self._beside:
+            task.cancel()
+        await asyncio.gather(*self._beside, return_exceptions=True)
+        await self._drop()
+
+    async def _drop(self) -> None:
         if self._work is not None and not self._work.done():
             self._work.cancel()
             await asyncio.gather(self._work, return_exceptions=True)
         self._work = None
 
+    async def _make_way(self, plan: Plan) -> None:
+        """Drop the round in hand for a newer plan; what is closed goes up where it counts all the same."""
+        if not train.goes_on(self._plan, plan):
+            await self.stop()
+            return
+        async with self._closing:
+            if self._work is None or self._work.done() or not self._handing:
+                await self._drop()
+            else:
+                self._keep(self._work)
+
+    def _keep(self, task: asyncio.Task[Any]) -> None:
+        self._beside.add(task)
+        task.add_done_callback(self._beside.discard)
+
     async def _announce(self, child: str) -> None:
         """Pass the plan down in the very bytes that the cloud signed."""
-        signed = packed(self._signed) if self._speaks.get(child, 0) >= PACKS else self._signed
+        self._heard.asks(child)
+        signed = packed(self._signed) if self._heard.speaks.get(child, 0) >= PACKS else self._signed
         await self._bus.publish(f"plan.{child}", signed)
+
+    def _away(self, plan: Plan, missing: Collection[str]) -> frozenset[str]:
+        """Children for whom the round need not wait."""
+        away = self._heard.away(plan, missing)
+        edges = sum(len(train.edges_at(plan, child)) for child in away)
+        return away if train.does_without(plan, edges) else frozenset()
+
+    def _left_out(self, plan: Plan, asked: Collection[str]) -> tuple[Member, ...]:
+        """Why the round closes without edges that lack, as far as this fog knows."""
+        rows = self._intake.rows()
+        missing = train.missing(asked, [row.sender for row in rows])
+        gone = {edge for child in self._away(plan, missing) for edge in train.edges_at(plan, child)}
+        lacking = [edge for child in missing for edge in train.edges_at(plan, child)]
+        enough = train.is_enough(plan, rows, train.enough_at(plan, self.name))
+        return train.left_out(lacking, gone, enough)
 
     async def _combine(self, plan: Plan, data: bytes) -> None:
         began, own = self._clock.now(), train.children(plan, self.name)
-        older = {child for child, newest in self._speaks.items() if newest < asks_for(plan)}
+        older = {child for child, newest in self._heard.speaks.items() if newest < asks_for(plan)}
         asked = {child: data for child in own if child in self.children and child not in older}
         closed = self._intake.open(asked) if asked else False
+        for earlier in self._intake.unsent():
+            self._keep(asyncio.create_task(self._hand_over(plan, data, earlier)))
         if asked and not closed:
-            await self._intake.collect(self._announce)
+            enough = train.enough_at(plan, self.name)
+            await self._intake.collect(self._announce, partial(self._away, plan), enough)
         row = self._intake.closing_row() if closed else None
         if row is None:
             old = {edge for child in older.intersection(own) for edge in train.edges_at(plan, child)}
             known = tuple(Member(edge, absent=train.OLDER) for edge in sorted(old))
+            known += self._left_out(plan, asked)
             said = (await self._link.rehearse(data, MANY)).said if plan.task == "check" else ()
-            row = await self._offload(lambda: self._close(plan, data, asked, known, said))
+            async with self._closing:
+                row = await self._offload(lambda: self._close(plan, data, asked, known, said))
+                self._handing = True
+        if await self._hand_over(plan, data, row):
+            self.rounds.done(plan, began)
+            await self._offload(lambda: self._intake.spool.drop(plan.run, plan.round - len(plan.bases)))
+
+    async def _hand_over(self, plan: Plan, data: bytes, row: Contribution) -> bool:
+        """To the parent; False when it is answered long ago, or stays here."""
         try:
             body = self._intake.spool.body(row) if row.size else None
         except Corrupted:  # its bytes went when a later round began: a late plan, answered long ago
-            return
+            return False
         try:
             await self._link.hand_over(data, row, body)
         except Refused:  # by this site's policy; the egress has said why
-            return
-        self.rounds.done(plan, began)
-        await self._offload(lambda: self._intake.spool.drop(plan.run, plan.round))
+            return False
+        return True
 
     def _close(
         self,
@@ -157,11 +206,18 @@ class Combiner:
         """``said``: what this fog's own policy says of what would leave for the cloud."""
         rows = self._intake.freeze(plan.key) if asked else []
         refused = {**self._intake.newly_refused(), **train.passed_on(rows)}
+        if plan.buffer:
+            row = train.buffered_row(plan, message_digest(data), self.name, rows, refused)
+            return self._kept(plan, row, rows)
         edges = train.edges_of(plan, self.name)
         row = train.closing_row(plan, message_digest(data), self.name, edges, rows, refused, known)
         if said:
             members = (msgspec.structs.replace(each, said=worse(each.said, said)) for each in row.members)
             row = msgspec.structs.replace(row, members=tuple(members))
+        return self._kept(plan, row, rows)
+
+    def _kept(self, plan: Plan, row: Contribution, rows: list[Contribution]) -> Contribution:
+        """The row that closes the round, durable with its body."""
         body = None
         if plan.task == "train" and train.taking_part(rows):
             row, body = (self._fold if plan.combine == "sum" else self._gather)(row, plan, rows)

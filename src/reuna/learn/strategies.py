@@ -13,6 +13,9 @@ vectors gives the same block of the result: the cloud applies them block by bloc
     fedavgm   Hsu et al. 2019, Measuring the Effects of Non-Identical Data, section 4.3
     fedadam   Reddi et al. 2021, Adaptive Federated Optimization, algorithm 2 (without bias correction)
 
+    fedbuff   Nguyen et al. 2022, Buffered Asynchronous Aggregation: fedavg's step, whenever ``buffer``
+              updates are there; ``delta`` is their mean with the weights of `reuna.learn.staleness`
+
 The robust ones put another step in place of the weighted mean, see `reuna.learn.robust`; the server
 adds it, times its rate.
 
@@ -45,6 +48,7 @@ class Strategy:
     """``slots`` name vectors kept from round to round, ``server`` and ``client`` settings and defaults.
 
     ``fold``: how single updates become a step; None: by their weighted mean, which sums alone tell.
+    ``buffered``: a step is made whenever ``buffer`` updates are there, of any of the last models.
     """
 
     name: str
@@ -53,6 +57,12 @@ class Strategy:
     client: Mapping[str, float]
     update: Apply
     fold: Fold | None = None
+    buffered: bool = False
+
+    @property
+    def singly(self) -> bool:
+        """Whether the cloud has to see each update, not only sums."""
+        return self.fold is not None or self.buffered
 
     def init(self, params: int) -> State:
         """State before the first round."""
@@ -75,6 +85,12 @@ class Strategy:
 
     def check_encoding(self, encoding: Encoding | None) -> None:
         """Raises `PlanError` when updates come in a form that cannot be folded."""
+        if self.buffered and encoding is not None and (encoding.feedback or encoding.follow):
+            raise PlanError(
+                f"{self.name} has updates of several rounds in one step: what one did not send cannot go "
+                "with the next, and all must be on one grid",
+                "Set round.feedback = false and a round.grid_exponent.",
+            )
         if self.fold is not None and encoding is not None and encoding.keep < 1:
             raise PlanError(
                 f"round.keep is {encoding.keep}, and {self.name} has to see whole updates: of what most "
@@ -129,6 +145,14 @@ STRATEGIES: dict[str, Strategy] = {
             {"server_rate": 0.01, "beta1": 0.9, "beta2": 0.99, "tau": 1e-3},
             {},
             _adam,
+        ),
+        Strategy(
+            "fedbuff",
+            (),
+            {"server_rate": 1.0, "buffer": 10, "max_staleness": 20},
+            {},
+            _average,
+            buffered=True,
         ),
         *map(_robust, FOLDS.values()),
     )

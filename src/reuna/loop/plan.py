@@ -7,7 +7,6 @@ was killed publishes the same bytes again, and answers made for them still count
 from __future__ import annotations
 
 import hashlib
-import math
 import re
 import time
 from collections.abc import Iterable, Mapping
@@ -15,11 +14,13 @@ from typing import NamedTuple
 
 import msgspec
 
+from reuna.core import cohort
 from reuna.core.errors import PlanError, RunProblem
-from reuna.core.records import Encoding, Grid, Plan, RunSpec, Setting, Task
-from reuna.core.tree import check_tree, edges_under, tops, tree_under, with_edges
+from reuna.core.records import WAITS, Asking, Encoding, Grid, Plan, RunSpec, Setting, Task
+from reuna.core.tree import check_tree, edges_under, height, pruned, tops, tree_under, with_edges
 from reuna.learn.grid import check_grid
 from reuna.learn.rounding import check_encoding
+from reuna.learn.staleness import check_sum
 from reuna.learn.strategies import client_settings, strategy
 from reuna.wire import encode
 
@@ -60,10 +61,19 @@ def check_spec(spec: RunSpec) -> None:
         raise PlanError(f"rounds is {spec.rounds} and params {spec.params}")
     if not 0 < spec.quorum <= 1:
         raise PlanError(f"quorum is {spec.quorum}; it is a fraction above 0 and up to 1")
+    if spec.asking.away_s < 0 or spec.asking.cohort < 0 or not spec.asking.over_select >= 1:
+        raise PlanError(f"what is asked cannot be: {spec.asking}")
     if not spec.deadline_s > 0:
         raise PlanError(f"deadline_s is {spec.deadline_s}; it must be above 0")
     check_tree(spec.fogs, spec.above)
     strategy(spec.strategy).check_rows(spec.settings, quorum_of(spec))
+    if strategy(spec.strategy).buffered:
+        if spec.asking.cohort:
+            raise PlanError(f"{spec.strategy} asks all nodes all the time", "Leave round.cohort out.")
+        levels = max(
+            height(tree_under(top, spec.fogs, spec.above), top) for top in tops(spec.fogs, spec.above)
+        )
+        check_sum(len(edges) * (1 + max_staleness(spec) * levels), spec.max_weight)
     check_grid(spec.grid, spec.max_weight, len(edges))
     check_encoding(spec.encoding, spec.grid)
     strategy(spec.strategy).check_encoding(spec.encoding)
@@ -84,12 +94,17 @@ class Going(NamedTuple):
     """What the rounds before leave to a round, beside the model.
 
     ``carried``: for each edge the last round in which it counted, with error feedback; ``step`` to the model;
-    ``exponent`` of the grid, None for that of the run.
+    ``exponent`` of the grid, None for that of the run; ``away``: see `reuna.core.cohort.chosen`.
+    ``asked``: fog -> digests of its plans of the rounds before, newest first, where updates for them count,
+    and ``pace``: how many each gave lately.
     """
 
     carried: Mapping[str, int] = {}
     step: Step = NO_STEP
     exponent: int | None = None
+    away: Mapping[str, int] = {}
+    asked: Mapping[str, tuple[str, ...]] = {}
+    pace: Mapping[str, int] = {}
 
     def grid(self, spec: RunSpec) -> Grid:
         """The round's grid."""
@@ -115,6 +130,7 @@ class Built(msgspec.Struct, frozen=True):
     local: bool
     settings: dict[str, Setting]
     encoding: Encoding | None = None
+    asking: Asking = Asking()
 
 
 def check_built(spec: RunSpec, code: str, plan: Built) -> None:
@@ -160,7 +176,60 @@ def check_retry(spec: RunSpec, before: RunSpec) -> None:
 
 def quorum_of(spec: RunSpec) -> int:
     """Edges that must take part for a round to count."""
-    return max(1, math.ceil(spec.quorum * size_of(spec) - 1e-9))
+    return cohort.least(spec.quorum, size_of(spec), spec.asking)
+
+
+def buffer_of(spec: RunSpec) -> int:
+    """Updates of which a step is made: no more than there are nodes, or it would wait for ever."""
+    return min(size_of(spec), int(strategy(spec.strategy).server_settings(spec.settings)["buffer"]))
+
+
+def max_staleness(spec: RunSpec) -> int:
+    """Steps that the base of an update may be behind when it arrives."""
+    return int(strategy(spec.strategy).server_settings(spec.settings)["max_staleness"])
+
+
+def asked_after(
+    spec: RunSpec, asked: Mapping[str, tuple[str, ...]], digests: Mapping[str, str]
+) -> dict[str, tuple[str, ...]]:
+    """Digests of each fog's plans, the newest first, as far back as updates for them may still count."""
+    most = max_staleness(spec)
+    return {fog: (digest, *asked.get(fog, ()))[:most] for fog, digest in digests.items()}
+
+
+class Asks(NamedTuple):
+    """Whom a round asks under each fog, and with how many the round under it is closed (0: all).
+
+    ``enough``: with how many the whole round is.
+    """
+
+    cohorts: Mapping[str, tuple[str, ...]]
+    shares: Mapping[str, int] = {}
+    enough: int = 0
+
+
+def asks(spec: RunSpec, task: Task, round: int, attempt: int, going: Going = BEGINNING) -> Asks:
+    """See `reuna.core.cohort`. Fogs under which nobody is asked are left out, and those under other fogs."""
+    under = {
+        fog: edges_under(tree_under(fog, spec.fogs, spec.above), fog) for fog in tops(spec.fogs, spec.above)
+    }
+    if task == "train" and strategy(spec.strategy).buffered:
+        whole = {fog: edges for fog, edges in under.items() if edges}
+        return Asks(whole, cohort.at_pace(_sizes(whole), going.pace, buffer_of(spec)), buffer_of(spec))
+    if task != "train" or not spec.asking.cohort:
+        return Asks(under)
+    everybody = edges_of(spec)
+    count, want = cohort.asked(len(everybody), spec.asking), cohort.wanted(len(everybody), spec.asking)
+    found = set(cohort.chosen(everybody, spec.seed, round, attempt, count, going.away))
+    chosen = {fog: tuple(edge for edge in edges if edge in found) for fog, edges in under.items()}
+    cohorts = {fog: edges for fog, edges in chosen.items() if edges}
+    if count == want:
+        return Asks(cohorts)
+    return Asks(cohorts, cohort.shares(_sizes(cohorts), want), want)
+
+
+def _sizes(cohorts: Mapping[str, tuple[str, ...]]) -> dict[str, int]:
+    return {fog: len(edges) for fog, edges in cohorts.items()}
 
 
 def round_plan(
@@ -173,10 +242,17 @@ def round_plan(
     inline: bytes | None = None,
     before: str = "",
     going: Going = BEGINNING,
+    whom: Asks | None = None,
 ) -> Plan:
-    """What the round asks of one fog directly under the cloud, and of the fogs and edges under it."""
-    tree = tree_under(fog, spec.fogs, spec.above)
-    cohort = edges_under(tree, fog)
+    """What the round asks of one fog directly under the cloud, and of the fogs and edges under it.
+
+    ``whom``: as `asks` says, if it was asked.
+    """
+    whom = whom or asks(spec, task, round, attempt, going)
+    edges = whom.cohorts.get(fog, ())
+    tree = pruned(tree_under(fog, spec.fogs, spec.above), edges)
+    share = whom.shares.get(fog, 0)
+    is_buffered = task == "train" and strategy(spec.strategy).buffered
     return Plan(
         run=spec.run,
         round=round,
@@ -185,25 +261,29 @@ def round_plan(
         model=model,
         model_size=spec.model_size,
         params=spec.params,
-        cohort=cohort,
+        cohort=edges,
         quorum=quorum_of(spec),
         deadline_s=spec.deadline_s,
         grid=going.grid(spec),
         max_weight=spec.max_weight,
-        capacity=size_of(spec),
+        capacity=sum(map(len, whom.cohorts.values())),
         seed=spec.seed,
         bundle=spec.bundle,
         bundle_size=spec.bundle_size,
         settings=learner_settings(spec),
         inline=inline,
         before=before,
-        combine="sum" if strategy(spec.strategy).fold is None else "singly",
+        combine="singly" if strategy(spec.strategy).singly else "sum",
         encoding=spec.encoding,
-        carried={edge: going.carried[edge] for edge in cohort if edge in going.carried},
+        carried={edge: going.carried[edge] for edge in edges if edge in going.carried},
         base=going.step.base if inline is None else "",
         step=going.step.digest if inline is None else "",
         step_size=going.step.size if inline is None else 0,
         tree=tree if len(tree) > 1 else {},
+        away_s=spec.asking.away_s if task != "check" and cohort.is_first(attempt) else WAITS,
+        enough=share if share < len(edges) or is_buffered else 0,
+        buffer=whom.enough if is_buffered else 0,
+        bases=tuple(going.asked.get(fog, ())) if is_buffered else (),
     )
 
 
@@ -235,6 +315,9 @@ def shared(plan: Plan) -> str:
         "step": "",
         "step_size": 0,
         "tree": {},
+        "away_s": WAITS,
+        "enough": 0,
+        "bases": (),
     }
     common = encode(msgspec.structs.replace(plan, **alike))
     return hashlib.sha256(common).hexdigest()
@@ -250,10 +333,14 @@ def plans(
     before: str = "",
     going: Going = BEGINNING,
 ) -> dict[str, bytes]:
-    """The plan's bytes for each fog directly under the cloud. A model that rides in it needs no step."""
+    """The bytes of the plan of each fog directly under the cloud, if it asks anybody there.
+
+    A model that rides in it needs no step.
+    """
+    whom = asks(spec, task, round, attempt, going)
     return {
-        fog: encode(round_plan(spec, fog, round, attempt, task, model, inline, before, going))
-        for fog in tops(spec.fogs, spec.above)
+        fog: encode(round_plan(spec, fog, round, attempt, task, model, inline, before, going, whom))
+        for fog in sorted(whom.cohorts)
     }
 
 

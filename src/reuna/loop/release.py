@@ -16,7 +16,7 @@ from typing import Any, Literal
 from reuna.core.errors import SettingsError
 from reuna.core.gates import CONTRACT, LOWER_IS_BETTER, Gate
 from reuna.core.machines import Machines, groups
-from reuna.core.records import UNHEARD
+from reuna.core.records import AWAY, UNHEARD
 from reuna.core.scores import mean
 
 Outcome = Literal["pass", "fail", "open", "silent"]
@@ -217,7 +217,7 @@ def _away(result: Mapping[str, Any], share: float) -> set[str]:
     away = {
         row["site"]
         for row in result["sites"]
-        if not row.get("federated") and set(row.get("absent", {}).values()) <= {UNHEARD}
+        if not row.get("federated") and set(row.get("absent", {}).values()) <= {UNHEARD, AWAY}
     }
     return away if len(away) <= share * len(result["sites"]) + ROUNDING else set()
 

@@ -14,6 +14,7 @@ from typing import NoReturn
 
 import msgspec
 
+from reuna.core.cohort import ATTEMPTS_OF_A_LIFE, at_pace, shares
 from reuna.core.errors import (
     ABSENCES,
     REFUSALS,
@@ -31,9 +32,21 @@ from reuna.core.errors import (
     SettingsError,
 )
 from reuna.core.readiness import allowed, needs_of
-from reuna.core.records import UNHEARD, Contribution, Kind, Member, Metrics, Plan, Refusals, Work
+from reuna.core.records import (
+    AWAY,
+    SPARED,
+    UNHEARD,
+    Contribution,
+    Kind,
+    Member,
+    Metrics,
+    Plan,
+    Refusals,
+    Work,
+)
 from reuna.core.tree import MOST_LEVELS, edges_under, height, over
 from reuna.learn.grid import WIDTHS, largest_sum, narrowest, sum_width, update_width
+from reuna.learn.staleness import SCALE, factor
 from reuna.learn.sums import Part
 from reuna.trust.requests import REASONS
 
@@ -41,7 +54,6 @@ MAX_METRICS = 64
 MAX_NAME = 64
 MOST_TOLD = 8  #: reasons, and nodes of each, in one message
 SINGLE_WIDTHS = (1, 2, 4)  #: bytes per integer of updates passed up singly: any part of them can be read
-ATTEMPTS_OF_A_LIFE = 2**20  #: while officers decide there is one every 30 s: a year of them
 #: Codes of absences that another attempt only repeats: mistakes in project, data or learner, a weak machine.
 LASTING = frozenset(
     kind.code
@@ -57,7 +69,7 @@ LASTING = frozenset(
     )
 )
 #: Why an edge gave nothing: these words and no others, so that no text of its code or data leaves.
-ABSENT = frozenset({UNHEARD, *(f"{code} {words}" for code, words in ABSENCES.items())})
+ABSENT = frozenset({UNHEARD, AWAY, SPARED, *(f"{code} {words}" for code, words in ABSENCES.items())})
 AWAITED = f"{NotApproved.code} {ABSENCES[NotApproved.code]}"
 OLDER = f"{BadMessage.code} {ABSENCES[BadMessage.code]}"  #: of who speaks an older protocol
 _DIGEST = re.compile(r"([0-9a-f]{64})?")
@@ -88,6 +100,47 @@ def admit(
     _check_shape(plan, manifest)
     _check_members(plan, manifest)
     _check_refusals(plan, manifest)
+
+
+def answers(plan: Plan, plan_digest: str, manifest: Contribution) -> tuple[Plan, str]:
+    """The plan that a contribution answers, and its digest: the open one, or one before; for `admit`.
+
+    Of the latter, which this parent need not have seen, is known what all plans of the run have in common.
+    """
+    behind = plan.round - manifest.round
+    if not is_behind(plan, manifest):
+        return plan, plan_digest
+    older = msgspec.structs.replace(plan, round=manifest.round, attempt=manifest.attempt)
+    return older, plan.bases[behind - 1]
+
+
+def is_behind(plan: Plan, manifest: Contribution) -> bool:
+    """Whether it answers a plan of a round before, for which updates are still taken."""
+    fresh = manifest.kind != "report" and manifest.run == plan.run
+    return fresh and 1 <= plan.round - manifest.round <= len(plan.bases)
+
+
+def goes_on(plan: Plan | None, newer_plan: Plan) -> bool:
+    """Whether work on a plan counts also when a newer one is there."""
+    return plan is not None and plan.run == newer_plan.run and plan.buffer > 0 and newer_plan.buffer > 0
+
+
+def given(row: Contribution) -> frozenset[tuple[str, int]]:
+    """Node and round of each update in a row: one is counted once."""
+    return frozenset((m.node, m.base or row.round) for m in row.members if not m.absent)
+
+
+def given_by(row: Contribution) -> list[Member]:
+    """Members of a row that gave something, in the order of its body; each says of which round that is."""
+    found = (member for member in row.members if not member.absent)
+    return [msgspec.structs.replace(member, base=member.base or row.round) for member in found]
+
+
+def counts_twice(row: Contribution, counted: Container[tuple[str, int]]) -> None:
+    """Raises `Refused` when an update of ``row`` is among those that are counted, or in another row."""
+    again = sorted(node for node, base in given(row) if (node, base) in counted)
+    if again:
+        _refuse("conflict", f"{row.sender} sent the update of {again[0]} a second time")
 
 
 def _check_shape(plan: Plan, manifest: Contribution) -> None:
@@ -124,9 +177,11 @@ def _check_members(plan: Plan, manifest: Contribution) -> None:
     """An edge of the cohort speaks for itself; who is not one combines, and speaks for the edges under it."""
     edge = manifest.sender in plan.cohort
     own = {manifest.sender} if edge else set(edges_of(plan, manifest.sender))
-    names = [member.node for member in manifest.members]
-    if len(set(names)) != len(names) or not names or not set(names) <= own:
+    names = [(member.node, member.base) for member in manifest.members]
+    if len(set(names)) != len(names) or not names or not {node for node, _ in names} <= own:
         _refuse("identity", f"{manifest.sender} names members that are not its own")
+    if any(base and (edge or not plan.buffer or not 1 <= base <= plan.round) for _, base in names):
+        _refuse("malformed", f"{manifest.sender} names rounds that its updates cannot be of")
     passed_up = "partial" if plan.combine == "sum" else "updates"
     asked = "update" if edge else passed_up
     if manifest.kind not in ("report", asked):
@@ -238,6 +293,34 @@ def _levels_of(plan: Plan, child: str) -> int:
     return height(plan.tree, child) if plan.tree else 1
 
 
+def enough_at(plan: Plan, fog: str) -> int:
+    """With how many that give the round under a fog is closed, 0: all under it are waited for.
+
+    The plan says it of its addressee. Of the fogs under that each has its part, dealt by how many are asked
+    there, as the cloud deals it to its fogs: no word about it goes between them while a round goes on.
+    """
+    path, found = [fog], plan.enough
+    while plan.tree and len(path) <= MOST_LEVELS and (above := over(plan.tree, path[-1])):
+        path.append(above)
+    for above, name in zip(path[:0:-1], path[-2::-1], strict=True):
+        if not found:
+            return 0
+        found = _share(plan, above, name, found)
+    return found
+
+
+def _share(plan: Plan, above: str, fog: str, whole: int) -> int:
+    """What of ``whole`` is for a fog directly under another; a buffered one always goes on with some."""
+    below = [child for child in plan.tree[above] if child in plan.tree]
+    sizes = {child: len(edges_of(plan, child)) for child in below}
+    own = len(plan.tree[above]) - len(below)
+    everybody = {**sizes, above: own} if own else sizes
+    if plan.buffer:
+        return at_pace(everybody, {}, whole)[fog]
+    share = shares(everybody, whole)[fog]
+    return share if share < sizes[fog] else 0
+
+
 def passed_on(rows: Iterable[Contribution]) -> Refusals:
     """What the fogs of these rows refused, each under ``fog/sender``."""
     found: Refusals = {}
@@ -255,6 +338,36 @@ def missing(children: Iterable[str], answered: Iterable[str]) -> list[str]:
     return sorted(set(children).difference(answered))
 
 
+def is_enough(plan: Plan, rows: Iterable[Contribution], enough: int) -> bool:
+    """Whether a round can be closed though not all have answered. ``enough`` that give; 0: all are wanted."""
+    return plan.task == "train" and 0 < enough <= len(taking_part(rows))
+
+
+def does_without(plan: Plan, edges: int) -> bool:
+    """Whether a round may close without so many edges that are away: its quorum can be reached all the same.
+
+    It may not in attempts after the first: then each parent waits until its deadline.
+    """
+    return plan.away_s > 0 and edges <= plan.capacity - plan.quorum
+
+
+def is_away(now: float, heard: float | None, next_s: float, asked: float | None, away_s: float) -> bool:
+    """Whether a child is away, by when it was ``heard`` of and, since then, first ``asked``; None for never.
+
+    ``next_s``: the longest it may take until it is heard of again, as it said itself. Who is asked says at
+    once that it is there, so that one who is silent for ``away_s`` after that is away in any case.
+    """
+    if heard is not None and now - heard > max(away_s, next_s):
+        return True
+    return asked is not None and now - asked > away_s
+
+
+def left_out(cohort: Iterable[str], gone: Container[str], enough: bool) -> tuple[Member, ...]:
+    """Why a round was closed without them: they are away, or enough others gave."""
+    found = ((edge, AWAY if edge in gone else SPARED if enough else "") for edge in cohort)
+    return tuple(Member(edge, absent=reason) for edge, reason in found if reason)
+
+
 def first_attempt(life: int) -> int:
     """The attempt that a round of a run begins with in its ``life``, above all of the lives before."""
     return ATTEMPTS_OF_A_LIFE * (life - 1) + 1
@@ -262,7 +375,7 @@ def first_attempt(life: int) -> int:
 
 def reaches_quorum(plan: Plan, rows: Iterable[Contribution]) -> bool:
     """Whether a closed round counts. Rounds that only ask for reports count whoever answered."""
-    return plan.task != "train" or len(taking_part(rows)) >= plan.quorum
+    return plan.task != "train" or len(taking_part(rows)) >= (1 if plan.buffer else plan.quorum)
 
 
 def waiting(rows: Iterable[Contribution]) -> tuple[str, ...]:
@@ -307,14 +420,30 @@ def taking_part(rows: Iterable[Contribution]) -> list[Member]:
 
 
 def told_members(members: Iterable[Member]) -> str:
-    """Who gave something and with what weight, for the timeline: ``edge-1=96, edge-2=81``."""
-    return ", ".join(f"{m.node}={m.weight}" for m in sorted(members, key=lambda m: m.node) if not m.absent)
+    """Who gave something and with what weight, for the timeline: ``edge-1=96, edge-2=81``.
+
+    Of updates that may be of several rounds also of which: ``edge-1@7=96, edge-2@9=81``.
+    """
+    given = sorted((m for m in members if not m.absent), key=lambda m: (m.node, m.base))
+    return ", ".join(f"{m.node}{f'@{m.base}' if m.base else ''}={m.weight}" for m in given)
 
 
 def read_members(told: str) -> dict[str, int]:
-    """Node -> weight, as `told_members` wrote it."""
-    pairs = (each.rpartition("=") for each in told.split(", ") if each)
-    return {node: int(weight) for node, _, weight in pairs}
+    """Node -> weight, as `told_members` wrote it; the sum of those of a node."""
+    found: dict[str, int] = {}
+    for node, _, weight in read_updates(told):
+        found[node] = found.get(node, 0) + weight
+    return found
+
+
+def read_updates(told: str) -> list[tuple[str, int, int]]:
+    """Node, round of its update (0: the one that is told of) and weight, as `told_members` wrote it."""
+    found = []
+    for each in filter(None, told.split(", ")):
+        who, _, weight = each.rpartition("=")
+        node, _, base = who.partition("@")
+        found.append((node, int(base or 0), int(weight)))
+    return found
 
 
 def all_members(
@@ -365,6 +494,30 @@ def closing_row(
         members=all_members(cohort, rows, UNHEARD, known),
         refused=refused or {},
     )
+
+
+def buffered_row(
+    plan: Plan, plan_digest: str, name: str, rows: Sequence[Contribution], refused: Refusals
+) -> Contribution:
+    """The same where updates of several rounds are in: each member says of which. Nobody else is absent."""
+    found = [(row, _received(row, member)) for row in rows for member in row.members]
+    based = (
+        member if member.absent else msgspec.structs.replace(member, base=member.base or row.round)
+        for row, member in found
+    )
+    members = sorted(based, key=lambda member: (member.node, member.base))
+    row = closing_row(plan, plan_digest, name, (), (), refused)
+    return msgspec.structs.replace(row, members=tuple(members))
+
+
+def weighted(members: Iterable[Member], round: int) -> tuple[list[int], int]:
+    """What each update of a step is multiplied by, and what the sum is divided by; whole numbers.
+
+    ``members`` gave something and say of which round their updates are; ``round``: that which they end. By
+    FedBuff: samples, times `reuna.learn.staleness.factor` of how many steps the model has gone on since.
+    """
+    found = [(member.weight, round - member.base) for member in members]
+    return [weight * factor(behind) for weight, behind in found], SCALE * sum(weight for weight, _ in found)
 
 
 def with_sum(row: Contribution, plan: Plan, rows: Iterable[Contribution], digest: str) -> Contribution:
@@ -419,7 +572,7 @@ def updates_in(manifest: Contribution) -> int:
 
 def parts(rows: Iterable[Contribution]) -> list[Part[Contribution]]:
     """What is summed: every row with a body, an update times its weight."""
-    with_body = sorted((row for row in rows if row.kind != "report"), key=lambda row: row.sender)
+    with_body = sorted((row for row in rows if row.kind != "report"), key=lambda row: (row.sender, row.round))
     return [Part(row, row.width, row.weight if row.kind == "update" else 1) for row in with_body]
 
 

@@ -195,6 +195,7 @@ class Rehearsal:
     virtual_s: float
     members: dict[int, int]
     took_part: list[tuple[str, ...]]  #: names, for each round
+    updates: list[list[tuple[str, int]]]  #: names, and rounds whose plans were answered (0: its own)
 
 
 def fleet_of(fogs: int, edges: int) -> dict[str, dict[str, SimEdge]]:
@@ -248,7 +249,9 @@ async def _rehearse(
     members = {number: int(fields["took_part"]) for number, fields in closed.items()}
     took_part = [tuple(train.read_members(str(fields["members"]))) for fields in closed.values()]
     now = asyncio.get_running_loop().time()
-    return Rehearsal(seed, outcome, faults.counts, retrained, now, members, took_part)
+    told = (train.read_updates(str(fields["members"])) for fields in closed.values())
+    updates = [[(node, base) for node, base, _ in each] for each in told]
+    return Rehearsal(seed, outcome, faults.counts, retrained, now, members, took_part, updates)
 
 
 def undisturbed(rounds: int = 4, **changes: Any) -> Outcome:

@@ -175,7 +175,8 @@ Tell = Callable[[ReunaError], None]
 class InlineWorkshop:
     """The `Workshop` port with the learner in the same process.
 
-    It is held to its port as in a worker. ``tell`` hears of each failure, which names ``node``.
+    It is held to its port as in a worker. ``tell`` hears of each failure, which names ``node``;
+    ``takes_s``: seconds of the loop's time that a training takes beside what it really does.
     """
 
     level = 0  #: nothing holds its code back
@@ -184,8 +185,14 @@ class InlineWorkshop:
     window: Window | None = None  #: and no files
 
     def __init__(
-        self, learner: Learner, data: Any, node: str = "this node", tell: Tell = lambda _error: None
+        self,
+        learner: Learner,
+        data: Any,
+        node: str = "this node",
+        tell: Tell = lambda _error: None,
+        takes_s: float = 0.0,
     ) -> None:
+        self._takes_s = takes_s
         self._learner = learner
         self._data = data
         self._node = node
@@ -208,6 +215,8 @@ class InlineWorkshop:
         return self.window
 
     async def fit(self, model: Blob, settings: Mapping[str, Setting], seed: int) -> Fitted:
+        if self._takes_s:
+            await asyncio.sleep(self._takes_s)
         tensors = unpack(model.read(0, model.size))
         with blame(f"{self._node}, training", self._tell):
             trained, weight, metrics = self._learner.fit(tensors, self._data, dict(settings), seed)
@@ -269,11 +278,15 @@ class Disk:
 
 @dataclass(frozen=True)
 class SimEdge:
-    """An edge's learner and data; ``rounds`` in which it trains, all if None: it is silent in others."""
+    """An edge's learner and data; ``rounds`` in which it trains, all if None: it is silent in others.
+
+    ``takes_s``: virtual seconds that a training takes.
+    """
 
     learner: Learner
     data: Any
     rounds: frozenset[int] | None = None
+    takes_s: float = 0.0
 
     def hears(self, plan: bytes) -> bool:
         """Whether it answers to a plan."""
@@ -452,20 +465,21 @@ class SimFleet:
         children = tree_under(name, self.fogs, self.above)[name]
         combiner = Combiner(name, children, link, bus, intake, InPlace(), self._clock)
         self.depots[name] = intake
-        await link.listen(combiner.on_plan)
+        presence = self._presence(link, name, lambda: (combiner.works_on, intake.moving.held))
+        await link.listen(presence.answering(combiner.on_plan))
         await bus.subscribe("hello.>", lambda _s, data: combiner.on_hello(decode(Hello, data)))
 
         async def pass_up(_subject: str, data: bytes) -> None:
             await link.emit(decode(Event, data))
 
         await bus.follow("event.>", "up", pass_up)
-        await self._say_hello(link, name, lambda: (combiner.works_on, intake.moving.held))
+        await presence.keep()
 
     async def _edge(self, life: Incarnation) -> None:
         name = life.node
         link = self._link(life)
         edge = self.fogs[self.parent(name)][name]
-        workshop = InlineWorkshop(edge.learner, edge.data, name, self.fail)
+        workshop = InlineWorkshop(edge.learner, edge.data, name, self.fail, edge.takes_s)
         trainer = Trainer(name, name, link, workshop, self._clock)
         trainer.trained = _Noted(name, self.trained)
 
@@ -473,8 +487,9 @@ class SimFleet:
             if edge.hears(plan):
                 await trainer.on_plan(plan, signed)
 
-        await link.listen(hear)
-        await self._say_hello(link, name, lambda: (trainer.works_on, False))
+        presence = self._presence(link, name, lambda: (trainer.works_on, False))
+        await link.listen(presence.answering(hear))
+        await presence.keep()
 
     def _connect(self, life: Incarnation, broker: MemoryBroker) -> MemoryBus:
         """A connection that is lost when the process is killed."""
@@ -482,14 +497,16 @@ class SimFleet:
         life.connections.append(connection)
         return connection
 
-    async def _say_hello(self, link: Link, name: str, about: Callable[[], tuple[str, bool]]) -> None:
+    def _presence(self, link: Link, name: str, about: Callable[[], tuple[str, bool]]) -> Presence:
         """``about``: the plan it works on, and whether it holds the round open."""
 
-        async def say(_next: float) -> None:
+        def say(every_s: float) -> Awaitable[None]:
             works_on, held = about()
-            await link.hello(Hello(name, "sim", "0", protocol=VERSION, works_on=works_on, held=held))
+            return link.hello(
+                Hello(name, "sim", "0", protocol=VERSION, every_s=every_s, works_on=works_on, held=held)
+            )
 
-        await Presence(say, HELLO_S).keep()
+        return Presence(say, HELLO_S)
 
     def _link(self, life: Incarnation) -> Link:
         """What a place reaches its egress by; where nothing is killed, the egress itself."""

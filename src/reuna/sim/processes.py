@@ -159,7 +159,7 @@ class ProcessHands:
 
 def largest_body(fogs: Fogs, spec: RunSpec) -> int:
     """Bytes that a fog may hand over: a sum, or the updates of its edges one after the other."""
-    if strategy(spec.strategy).fold is None:
+    if not strategy(spec.strategy).singly:
         return 8 * spec.params
     here = tops(fogs, spec.above)
     return 4 * spec.params * max(len(edges_under(tree_under(t, fogs, spec.above), t)) for t in here)

@@ -23,7 +23,8 @@ from reuna.core.records import Contribution, Event, Hello, News, Plan, Receipt, 
 from reuna.core.second import Doubtful, Opinions
 
 VERSION = 3  #: protocol number. 2: a hello says which its node speaks; plans of the task check; packed ones.
-#: 3: encoded updates (`reuna.core.records.Encoding`); differences of models; fogs under fogs
+#: 3: encoded updates (`reuna.core.records.Encoding`); differences of models; fogs under fogs;
+#: rounds that some are enough for
 OLDEST = VERSION - 1  #: the oldest protocol that is still spoken; nodes are upgraded from the top down
 CHECKS = 2  #: the protocol from which on a node understands plans of the task ``check``
 PACKS = 2  #: the same of plans that come packed (`reuna.wire.packing`)
@@ -72,6 +73,8 @@ def since(message: msgspec.Struct) -> int:
         return ENCODES
     if (isinstance(message, Plan) and message.tree) or (isinstance(message, RunSpec) and message.above):
         return TREES
+    if isinstance(message, Plan) and (message.enough or message.buffer):
+        return ENCODES
     if isinstance(message, Contribution) and message.packed:
         return ENCODES
     return SINCE[type(message)]

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from reuna.cli import app
 from reuna.core.errors import SettingsError
 from reuna.core.gates import Gate
-from reuna.core.records import UNHEARD
+from reuna.core.records import AWAY, UNHEARD
 from reuna.fleet.gates import grid, sentence
 from reuna.fleet.report import render
 from reuna.loop.release import judge_run
@@ -183,8 +183,9 @@ def away(name: str, why: str = UNHEARD) -> dict[str, Any]:
 FOUR = [site("north", all=0.95), site("south", all=0.94), site("west", all=0.93)]
 
 
-def test_a_site_that_was_away_leaves_its_gates_open_unless_the_project_lets_so_many_be() -> None:
-    result = finished("r-8", sites=[*FOUR, away("east")])
+@pytest.mark.parametrize("why", [UNHEARD, AWAY])
+def test_a_site_that_was_away_leaves_its_gates_open_unless_the_project_lets_so_many_be(why: str) -> None:
+    result = finished("r-8", sites=[*FOUR, away("east", why)])
     assert judge_run(ALL, result).decision == "open"
     assert judge_run(ALL, result, offline=0.2).decision == "open", "one of four is more"
     judged = judge_run(ALL, result, offline=0.25)

@@ -15,6 +15,7 @@ from reuna.core.errors import PlanError, RunNotFound, SettingsError, TooMany
 from reuna.core.readiness import ABOUT
 from reuna.core.records import Rehearsal, RunSpec, Said, Terms
 from reuna.exchange.intake import Intake
+from reuna.exchange.presence import Presence
 from reuna.loop import train
 from reuna.sim.bus import MemoryBroker
 from reuna.sim.clock import InPlace, SimClock, run_virtual
@@ -40,10 +41,10 @@ class Fleet(SimFleet):
         self.over = False
         self.spec, self.model, self.bundle = make_spec(fogs, Walker(), rounds, above)
 
-    async def _say_hello(self, link: Any, name: str, about: Any) -> None:
+    def _presence(self, link: Any, name: str, about: Any) -> Presence:
         if name in self.older:
             link = Older(link)
-        await super()._say_hello(link, name, about)
+        return super()._presence(link, name, about)
 
     async def ask(self, name: str = "c-1", **changes: Any) -> dict[str, Any]:
         """The answers to a check."""

@@ -15,6 +15,7 @@ from reuna.core.tree import (
     laid_out,
     over,
     patience,
+    pruned,
     top_of,
     tops,
     tree_under,
@@ -33,6 +34,12 @@ def test_a_fog_at_the_top_has_all_under_it() -> None:
     assert edges_under(TREE, "lab") == ()
     assert [over(TREE, name) for name in ("c", "hall", "firm")] == ["hall", "north", ""]
     assert [top_of(name, {"c": "hall"}, ABOVE) for name in ("c", "hall", "firm")] == ["firm"] * 3
+
+
+def test_of_a_round_that_asks_some_the_tree_has_the_fogs_over_these_alone() -> None:
+    assert pruned(TREE, ["kiln"]) == {"firm": ("kiln",)}
+    assert pruned(TREE, ["c"]) == {"firm": ("north",), "north": ("hall",), "hall": ("c",)}
+    assert pruned(TREE, []) == {}
 
 
 def test_each_level_waits_longer_than_the_one_below() -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from reuna.core.patience import MOST, STILL_S
 from reuna.core.records import Grid, Hello, Plan
-from reuna.exchange.intake import Intake
+from reuna.exchange.intake import Away, Intake
 from reuna.exchange.moving import short
 from reuna.sim.clock import run_virtual
 from reuna.sim.storage import MemoryBlobs, MemorySpool
@@ -17,7 +17,7 @@ DEADLINE_S = 100.0
 PLAN = encode(
     Plan(
         "r-1", 1, 1, "train", "a" * 64, 72, 10, ("a", "b"), 1, DEADLINE_S, Grid(16, -10), 100, 4, 7,
-        "b" * 64, 5,
+        "b" * 64, 5, away_s=15.0,
     )
 )  # fmt: skip
 
@@ -31,13 +31,13 @@ class Parent:
         self.held = 0  #: times that the parent's own parent was to be told
         self.intake.moving.on_held = self._hold
 
-    def ends(self, *beside: Callable[[], object]) -> float:
+    def ends(self, *beside: Callable[[], object], away: Away | None = None) -> float:
         """Seconds until the round ends while these run."""
 
         async def whole() -> float:
             self.intake.open({"a": PLAN, "b": PLAN})
             tasks = [asyncio.create_task(each()) for each in beside]  # type: ignore[arg-type]
-            await self.intake.collect(self._announce)
+            await self.intake.collect(self._announce, *([away] if away else []))
             for task in tasks:
                 task.cancel()
             return asyncio.get_running_loop().time()
@@ -72,6 +72,18 @@ def test_a_transfer_that_moves_holds_the_round_open_until_it_is_in() -> None:
     parent = Parent()
     ended = parent.ends(parent.uploading(bps=700))
     assert 142 < ended < MOST * DEADLINE_S
+
+
+def test_a_round_is_over_when_all_that_lack_are_away_but_not_while_a_transfer_of_theirs_moves() -> None:
+    still = Parent()
+    assert still.ends(away=set) < 1
+    moving = Parent()
+    ended = moving.ends(moving.uploading(bps=2000), away=lambda lacking: (_now() >= 5 and lacking) or [])
+    assert 50 + STILL_S <= ended < 53 + STILL_S, "who sends is there, though nothing else is heard of it"
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
 
 
 def test_a_transfer_that_stops_moving_is_given_up_after_a_stated_time() -> None:

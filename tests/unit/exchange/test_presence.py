@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 
-from reuna.exchange.presence import CALM_S, SOON_S, STEADY_S, Presence
+from reuna.exchange.presence import CALM_S, JUST_S, SOON_S, STEADY_S, Presence
 from reuna.sim.clock import run_virtual
 
 
@@ -44,6 +44,30 @@ def test_a_change_is_said_at_once_and_those_that_come_together_are_said_together
     assert said(3600.0, 10_000.0, (9_000.0, 9_000.1, 9_000.2))[-2:] == pytest.approx(
         [9_000.0, 9_000.0 + SOON_S]
     )
+
+
+def test_who_is_asked_says_that_it_is_there_unless_it_has_just_said_so() -> None:
+    async def live() -> list[float]:
+        loop, moments, heard = asyncio.get_running_loop(), list[float](), list[bytes]()
+
+        async def say(_next: float) -> None:
+            moments.append(loop.time())
+
+        async def handle(plan: bytes, _signed: bytes) -> None:
+            heard.append(plan)
+
+        presence = Presence(say, 600.0)
+        asked = presence.answering(handle)
+        keeping = asyncio.create_task(presence.keep())
+        for moment in (4_000.0, 4_001.0, 4_000.0 + JUST_S + 0.5, 4_020.0):
+            await asyncio.sleep(moment - loop.time())
+            await asked(b"plan", b"signed")
+        await asyncio.sleep(1.0)
+        keeping.cancel()
+        assert heard == [b"plan"] * 4
+        return [each for each in moments if each >= 4_000.0]
+
+    assert run_virtual(live()) == pytest.approx([4_000.0, 4_000.5 + JUST_S, 4_020.0])
 
 
 def test_a_change_while_a_hello_is_on_its_way_is_said_after_it() -> None:

@@ -50,6 +50,11 @@ def result(inputs: Inputs | None = INPUTS, **more: Any) -> dict[str, Any]:
     return finished(**{**plain, **had, **more})
 
 
+def test_a_run_whose_steps_depend_on_what_came_first_answers_for_nothing() -> None:
+    assert answers(result(), INPUTS)
+    assert not answers({**result(), "asked": {"strategy": "fedbuff"}}, INPUTS)
+
+
 words = st.text("0123456789abcdef", min_size=1, max_size=3)
 nodes = st.lists(words, min_size=1, max_size=3, unique=True)
 

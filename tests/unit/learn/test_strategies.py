@@ -9,18 +9,28 @@ import numpy as np
 import pytest
 
 from reuna.core.errors import PlanError, SettingsError
-from reuna.core.project import STRATEGY_NAMES, project_settings
+from reuna.core.project import BUFFERED, STRATEGY_NAMES, project_settings
 from reuna.core.settings import Source, flags
 from reuna.learn.strategies import STRATEGIES, TAKES, client_settings, strategy
 
 MODEL = np.array([1.0, -2.0], np.float32)
 DELTA = np.array([0.5, 0.25])
-WHOLE = ("byzantine", "keep", "iterations")  #: settings that are numbers of something
+WHOLE = (
+    "byzantine",
+    "keep",
+    "iterations",
+    "buffer",
+    "max_staleness",
+)  #: settings that are numbers of something
 
 
 def test_fedavg_adds_the_mean_difference() -> None:
     _, model = STRATEGIES["fedavg"].apply({}, MODEL, DELTA, 1, {"server_rate": 0.5})
     assert model.tolist() == [1.25, -1.875]
+
+
+def test_the_settings_know_whose_steps_have_updates_of_several_rounds() -> None:
+    assert set(BUFFERED) == {name for name, each in STRATEGIES.items() if each.buffered}
 
 
 def test_fedavgm_keeps_a_velocity() -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from reuna.cloud.train import Ask
 from reuna.core.errors import PlanError, RunProblem
-from reuna.core.records import Grid, Plan, RunSpec
+from reuna.core.records import Asking, Grid, Plan, RunSpec
 from reuna.loop.plan import check_retry, check_spec, plans, retry, round_plan, shared
 from reuna.sim.faults import Walker, fleet_of
 from reuna.sim.fleet import make_spec
@@ -24,6 +24,15 @@ def test_every_fog_and_every_attempt_shares_a_rounds_digest() -> None:
         for data in plans(SPEC, 1, attempt, "train", "a" * 64, inline, "b" * 64).values()
     }
     assert found == {Ask(1, "train", "a" * 64, "b" * 64).shared(SPEC)}
+
+
+def test_a_node_one_protocol_behind_finds_the_same_digest_in_what_it_knows_of_a_plan() -> None:
+    """Else it takes no second round of a run. The digest is what the code of protocol 2 says of this plan."""
+    spec, _, _ = make_spec(fleet_of(1, 3), Walker(), 2, asking=Asking(15.0))
+    for attempt in (1, 2):
+        (data,) = plans(spec, 1, attempt, "train", spec.model, None).values()
+        told = "1151a453e14c10eb17724c31d80e0b99f1ae8e46bd5e63db706dbf243685bcb4"
+        assert shared(decode(Plan, data)) == told
 
 
 @pytest.mark.parametrize(

@@ -333,6 +333,40 @@ def test_each_fog_asks_its_own_children_and_speaks_for_all_under_it() -> None:
     assert (train.levels(PLAN, ["a"]), train.levels(PLAN, ["fog"])) == (0, 1)
 
 
+WIDE = msgspec.structs.replace(
+    DEEP,
+    cohort=("a", "b", "c", "d", "e", "f"),
+    tree={"firm": ("a", "b", "north"), "north": ("c", "yard"), "yard": ("d", "e", "f")},
+)
+
+
+def enough_in(plan: Plan, enough: int, buffer: int = 0) -> list[int]:
+    changed = msgspec.structs.replace(plan, enough=enough, buffer=buffer)
+    return [train.enough_at(changed, fog) for fog in ("firm", "north", "yard")]
+
+
+def test_a_fog_under_a_fog_closes_with_its_share_of_the_share_above() -> None:
+    # Of 3 north has 2, as 4 of 6 nodes are there; of these yard has 1, and north's own node the other.
+    assert enough_in(WIDE, 3) == [3, 2, 1]
+    assert enough_in(WIDE, 4) == [4, 3, 2]
+    assert enough_in(PLAN, 2) == [2, 2, 2], "where all stand under the addressee, the plan says it"
+
+
+def test_where_all_under_a_fog_are_wanted_all_are_waited_for() -> None:
+    assert enough_in(WIDE, 0) == [0, 0, 0]
+    assert enough_in(WIDE, 6) == [6, 0, 0]
+
+
+def test_a_fog_under_a_fog_always_goes_on_with_some_where_steps_are_buffered() -> None:
+    assert enough_in(WIDE, 1, buffer=1) == [1, 1, 1]
+    assert enough_in(WIDE, 3, buffer=3) == [3, 2, 2]
+
+
+def test_a_tree_that_leads_back_to_itself_ends_here_too() -> None:
+    round_about = msgspec.structs.replace(DEEP, enough=1, tree={"firm": ("north",), "north": ("firm", "b")})
+    assert train.enough_at(round_about, "north") >= 0
+
+
 def test_a_sum_of_sums_is_as_wide_as_the_weights_in_it_need() -> None:
     """Two sums of seven weights each, whose integers take 3 bytes, need no more than the weights say."""
     small = msgspec.structs.replace(DEEP, grid=Grid(16, -9), max_weight=100)

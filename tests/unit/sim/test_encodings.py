@@ -13,6 +13,7 @@ from reuna.api import Result, play, rounds_of, with_members
 from reuna.core.data import Dataset, Samples
 from reuna.core.errors import RunFailed
 from reuna.core.records import Encoding, Grid, Hello
+from reuna.exchange.presence import Presence
 from reuna.loop import train
 from reuna.sim.clock import SimClock, run_virtual
 from reuna.sim.faults import Walker, rehearse, undisturbed
@@ -110,10 +111,10 @@ class Behind(SimFleet):
         self.older = older
         self.asked = make_spec(fogs, Walker(), 2, quorum=0.5, deadline_s=2.0, **way)
 
-    async def _say_hello(self, link: Any, name: str, about: Any) -> None:
+    def _presence(self, link: Any, name: str, about: Any) -> Presence:
         if name in self.older:
             link = _Older(link)
-        await super()._say_hello(link, name, about)
+        return super()._presence(link, name, about)
 
     def rounds(self) -> list[dict[str, Any]]:
         run_virtual(self.run(*self.asked))
