@@ -22,6 +22,10 @@ PLAN = encode(
 )  # fmt: skip
 
 
+def _nobody(lacking: list[str]) -> list[str]:
+    return []
+
+
 class Parent:
     """An intake whose children never answer; says when its round ended and to whom it was announced."""
 
@@ -31,13 +35,13 @@ class Parent:
         self.held = 0  #: times that the parent's own parent was to be told
         self.intake.moving.on_held = self._hold
 
-    def ends(self, *beside: Callable[[], object], away: Away | None = None) -> float:
+    def ends(self, *beside: Callable[[], object], away: Away = _nobody) -> float:
         """Seconds until the round ends while these run."""
 
         async def whole() -> float:
             self.intake.open({"a": PLAN, "b": PLAN})
             tasks = [asyncio.create_task(each()) for each in beside]  # type: ignore[arg-type]
-            await self.intake.collect(self._announce, *([away] if away else []))
+            await self.intake.collect(self._announce, away)
             for task in tasks:
                 task.cancel()
             return asyncio.get_running_loop().time()
