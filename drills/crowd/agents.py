@@ -20,9 +20,6 @@ import sys
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from benchmarks.noop.noop.model import Noop
 from reuna import __version__
@@ -30,8 +27,8 @@ from reuna.adapters.clock import SystemClock
 from reuna.adapters.files import FileBlob
 from reuna.adapters.processes import end_with_parent
 from reuna.adapters.toml_file import read_toml
-from reuna.core.contract import Line
 from reuna.core.bins import Counted
+from reuna.core.contract import Line
 from reuna.core.fingerprint import Window
 from reuna.core.ports import Blob
 from reuna.core.records import Hello, Metrics, Setting, Terms

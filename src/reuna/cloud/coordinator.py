@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
@@ -34,10 +34,11 @@ from reuna.cloud import release
 from reuna.cloud.builds import Builds
 from reuna.cloud.check import Checks
 from reuna.cloud.files import ALARMS, AUDIT, EVENTS, HEADS, PEOPLE, TRIGGERS
-from reuna.cloud.hearing import OWN_WORDS, edges_told, take_event, take_hello
+from reuna.cloud.hearing import OWN_WORDS, take_event, take_hello, take_roster
 from reuna.cloud.holdings import Holdings
 from reuna.cloud.monitor import Monitor
 from reuna.cloud.plan import Planner
+from reuna.cloud.presence import Presence
 from reuna.cloud.reception import Reception
 from reuna.cloud.rollouts import KIND, Rollouts, Seen, edge_sites
 from reuna.cloud.sign import Signing
@@ -69,6 +70,7 @@ from reuna.exchange.intake import Intake
 from reuna.exchange.news import NewsDesk, Published
 from reuna.exchange.parent import address_of, host_of
 from reuna.exchange.room import SERVER_AWAY, STORE, tell_durability, when_there_is_room
+from reuna.exchange.roster import Rosters
 from reuna.exchange.storage import blobs_of, server_of, tables_of
 from reuna.exchange.stored import keep_stored
 from reuna.loop.plan import Built, check_built, check_retry, check_spec, retry
@@ -109,8 +111,7 @@ class Coordinator:
         self._blobs = blobs
         self._events = events
         self.host = host
-        self.present: dict[str, float] = {}
-        self.below = edges_told(events)  #: fog -> the edges it last told of
+        self.presence = Presence(events, SystemClock())
         self.sites: dict[str, str] = {}  #: edge -> the fog under which a run has it
         self.checks: Checks | None = None  #: once the cloud can ask its fogs
         self._gates: dict[str, dict[str, Any]] = {}  #: run that is done -> what its gates said
@@ -284,17 +285,22 @@ class Coordinator:
 
     def is_of(self, fog: str, node: str, fogs: Collection[str]) -> bool:
         """Whether a fog may speak of a node: itself, or an edge that no run has under another fog."""
+        return bool(self._own(fog, (node,), fogs))
+
+    def _own(self, fog: str, nodes: Iterable[str], fogs: Collection[str]) -> list[str]:
+        """Of those nodes the ones that a fog may speak of."""
         others = {self._name, *fogs} - {fog}
-        return node not in others and self.sites.get(node, fog) == fog
+        return [each for each in nodes if each not in others and self.sites.get(each, fog) == fog]
 
     def nodes(self) -> dict[str, float]:
         """Nodes heard of and when, seconds since the epoch."""
-        return dict(self.present)
+        return self.presence.nodes(lambda fog, edges: self._own(fog, edges, self._admission.names))
 
     def fleet(self) -> dict[str, Any]:
         """The fleet's name, its fogs and the edges of each, as they are now."""
         known = self._admission.register.nodes()
-        told = {fog: edges for fog, edges in self.below.items() if fog in self._admission.names}
+        fogs, below = self._admission.names, self.presence.below
+        told = {fog: self._own(fog, known.names, fogs) for fog, known in below.items() if fog in fogs}
         return {"fleet": self._admission.fleet, "fogs": shape(known, told, SystemClock().now())}
 
     async def releases(self, after: int, wait_s: float) -> dict[str, Any]:
@@ -407,8 +413,9 @@ async def _run(settings: Mapping[str, Any], changes: Changes, stack: AsyncExitSt
     await bus.follow("event.>", "cloud", partial(take_event, coordinator, door.admission, events))
     published = _trace(settings, coordinator, stock, stack)
     news = _news(settings, bus, door, holdings, stack, published)
-    hear = partial(take_hello, door.admission, coordinator, planner, news, events)
-    await bus.subscribe("hello.>", hear)
+    who = door.admission, coordinator.presence, Rosters(bus, clock, coordinator.presence.below)
+    await bus.subscribe("hello.>", partial(take_hello, *who, planner, news))
+    await bus.subscribe("roster.>", partial(take_roster, *who))
     await host.start()
     stack.push_async_callback(host.stop)
     stack.callback(tell_durability, log, {"spool": spool, "events": events, "journal": host})

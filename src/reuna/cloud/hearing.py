@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -12,6 +12,7 @@ from reuna.adapters.events import EventLog
 from reuna.adapters.register import Register
 from reuna.cloud.holdings import LAST_WORDS
 from reuna.cloud.plan import Planner
+from reuna.cloud.presence import EDGES, Presence
 from reuna.cloud.rollouts import WORDS
 from reuna.core import labelled, operating, watched
 from reuna.core.errors import BadMessage
@@ -19,13 +20,13 @@ from reuna.core.records import Event, Hello
 from reuna.exchange.admission import Admission, read_alarm, read_node
 from reuna.exchange.news import NewsDesk
 from reuna.exchange.room import STORE, when_there_is_room
+from reuna.exchange.roster import Rosters
 from reuna.wire import decode
 
 if TYPE_CHECKING:
     from reuna.cloud.coordinator import Coordinator
 
 log = logging.getLogger("reuna.cloud")
-EDGES = "edges"  #: the edges that a fog last told of
 OWN_WORDS = frozenset(
     {"round", "short", "waits", "refused", "local", "evaluate", "resumed", "gates", EDGES, *WORDS}
 )  #: what the cloud says of a run or a rollout
@@ -86,14 +87,14 @@ def learn(register: Register, event: Event) -> None:
 
 async def take_hello(
     admission: Admission,
-    coordinator: Coordinator,
+    presence: Presence,
+    rosters: Rosters,
     planner: Planner,
     news: NewsDesk,
-    events: EventLog,
     subject: str,
     data: bytes,
 ) -> None:
-    """Note who is there, and which edges a fog has: after a restart too, before it tells again."""
+    """Note who is there, and how far it has told which edges it has."""
     try:
         hello = decode(Hello, data)
     except BadMessage as error:
@@ -101,25 +102,22 @@ async def take_hello(
         return
     if not admission.hear(subject, hello):
         return
-    names = [
-        each for each in (hello.node, *hello.children) if coordinator.is_of(hello.node, each, admission.names)
-    ]
-    for node in names:
-        coordinator.present[node] = SystemClock().now()
-    below = tuple(names[1:])
-    if coordinator.below.get(hello.node) != below:
-        coordinator.below[hello.node] = below
-        keep = partial(ThreadOffload(), lambda: events.keep_last(edges_event(hello.node, below)))
-        await when_there_is_room(keep, SystemClock(), log, waits=STORE)
+    await presence.heard(hello.node, await rosters.on_hello(hello))
     await planner.on_hello(hello)
     await news.on_hello(hello)
 
 
-def edges_event(fog: str, edges: Sequence[str]) -> Event:
-    """The edges that a fog tells of, to be known after a restart before it tells again."""
-    return Event(fog, "", 0, SystemClock().now(), EDGES, fields=dict.fromkeys(edges, True))
-
-
-def edges_told(events: EventLog) -> dict[str, tuple[str, ...]]:
-    """Fog -> the edges that it last told of, also before a restart."""
-    return {event.node: tuple(event.fields) for _, event in events.last(EDGES)}
+async def take_roster(
+    admission: Admission, presence: Presence, rosters: Rosters, subject: str, data: bytes
+) -> None:
+    """Note which edges came to a fog and which went; nobody else than it may publish on its subject."""
+    fog = subject.removeprefix("roster.")
+    if fog not in admission.names:
+        log.warning("refused a roster of %s, which is no fog here", fog)
+        return
+    try:
+        heard = await rosters.on_roster(fog, data)
+    except BadMessage as error:
+        log.warning("refused a roster on %s: %s", subject, error)
+        return
+    await presence.heard(fog, heard)

@@ -14,6 +14,8 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from reuna.core.roster import Stand
+
 Metrics = dict[str, float]
 Setting = bool | int | float | str
 Refusals = dict[str, dict[str, int]]  #: authenticated sender -> reason -> how often
@@ -312,7 +314,8 @@ class Hello(msgspec.Struct, frozen=True, omit_defaults=True):
     """A node says that it is there and asks for the current plan.
 
     It speaks the protocols ``oldest`` to ``protocol`` (`reuna.wire`). Who does not say so speaks 1.
-    ``every_s``: when it will say so again, 0 for who does not tell.
+    ``every_s``: when it will say so again, 0 for who does not tell. ``below``: how far a fog has told who is
+    below it; one that does not say that names all of them in ``children``.
     """
 
     node: str
@@ -322,6 +325,7 @@ class Hello(msgspec.Struct, frozen=True, omit_defaults=True):
     protocol: Protocol = 1
     oldest: Protocol = 1
     every_s: Annotated[float, msgspec.Meta(ge=0.0, le=3600.0)] = 0.0
+    below: Stand | None = None
 
 
 class News(msgspec.Struct, frozen=True):

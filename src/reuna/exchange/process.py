@@ -48,6 +48,7 @@ from reuna.exchange.link import EgressSettings, Frames, LinkServer
 from reuna.exchange.news import listen
 from reuna.exchange.releases import FOLDER, ReleaseHolder, drop_old, passed_on
 from reuna.exchange.room import tell_durability, when_there_is_room
+from reuna.exchange.roster import RosterTeller
 from reuna.exchange.second import SecondOpinions
 from reuna.exchange.sinks import open_gate
 from reuna.exchange.site import Site, open_site
@@ -94,6 +95,7 @@ async def serve(settings: EgressSettings, sock: socket.socket) -> None:
     )
     await listen(bus, settings.name, guard)
     shelf: HttpsFreight | None = None
+    roster = await _roster(settings, bus, egress)
     releases: tuple[Coroutine[None, None, None], ...]
     if settings.passes_on:
         releases = (drop_old(guard, cache, ThreadOffload(), arrivals.releases),)
@@ -111,7 +113,7 @@ async def serve(settings: EgressSettings, sock: socket.socket) -> None:
     beside = [asyncio.create_task(_once_connected(bus, each)) for each in work] + _showing(board, settings)
     sinks = open_gate(settings, flows, egress.in_time)
     fog = SecondOpinions(settings.parent_identity, flows, store, SystemClock(), ThreadOffload())
-    server = LinkServer(await Frames.over(sock), egress, heads, sinks, fog, board)
+    server = LinkServer(await Frames.over(sock), egress, heads, sinks, fog, board, roster)
     serving = asyncio.create_task(_serve_when_ready(server, guard))
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, serving.cancel)
     connecting = asyncio.create_task(bus.connected())
@@ -134,6 +136,15 @@ async def serve(settings: EgressSettings, sock: socket.socket) -> None:
             await shelf.close()
     if not serving.cancelled():
         serving.result()
+
+
+async def _roster(settings: EgressSettings, bus: LaterBus, egress: Egress) -> RosterTeller | None:
+    """What tells the parent who is below; None where nobody is."""
+    if not settings.passes_on:
+        return None
+    roster = RosterTeller(settings.name, secrets.token_hex(4), egress.say, SystemClock())
+    await roster.listen(bus)
+    return roster
 
 
 def _board(settings: EgressSettings, site: Site, arrivals: Arrivals, bus: LaterBus) -> Board:

@@ -45,7 +45,7 @@ from reuna.exchange.link import EgressSettings
 from reuna.exchange.news import NewsDesk, Published
 from reuna.exchange.parent import address_of, host_of
 from reuna.exchange.predict import Confines
-from reuna.exchange.presence import Presence
+from reuna.exchange.presence import BelowKeeper, Presence
 from reuna.exchange.room import tell_durability
 from reuna.exchange.rounds import Rounds
 from reuna.exchange.sandbox_settings import sandbox_limits
@@ -130,17 +130,17 @@ async def _run(settings: dict[str, Any], changes: Changes, stack: AsyncExitStack
         ),
         settings["hello_s"],
     )
-    hear = partial(_hello, door.admission, combiner, news, presence)
+    below = BelowKeeper(combiner.present, egress.below, settings["hello_s"])
+    hear = partial(_hello, door.admission, combiner, news, below)
     await bus.subscribe("hello.>", hear)
     await bus.follow("event.>", "up", lambda subject, data: _pass_event(egress, subject, data))
-    desk = Desk(settings, nats, server, combiner, presence, machines)
+    desk = Desk(settings, nats, server, combiner, below, machines)
     await door.keep(_site(settings), [serving, dialling], desk.on_names, desk.on_files, stack)
-    taking = asyncio.create_task(_take_changes(changes, door.admission))
-    stack.callback(taking.cancel)
-    reporting = asyncio.create_task(_report(door.register, egress, name, boot, clock))
-    stack.callback(reporting.cancel)
+    stack.callback(asyncio.create_task(_take_changes(changes, door.admission)).cancel)
+    stack.callback(asyncio.create_task(_report(door.register, egress, name, boot, clock)).cancel)
     starting = asyncio.create_task(egress.emit(Event(name, boot, 0, clock.now(), "started")))
     stack.callback(starting.cancel)
+    stack.callback(asyncio.create_task(below.keep()).cancel)
     log.info("ready")
     await presence.keep()
 
@@ -184,7 +184,7 @@ class Desk:
         nats: NatsServer,
         server: DepotServer,
         combiner: Combiner,
-        presence: Presence,
+        below: BelowKeeper,
         machines: MqttListener | None = None,
     ) -> None:
         self._machines = machines
@@ -192,13 +192,13 @@ class Desk:
         self._nats = nats
         self._server = server
         self._combiner = combiner
-        self._presence = presence
+        self._below = below
 
     async def on_names(self, _before: frozenset[str], names: frozenset[str]) -> None:
         """The server's reload cuts who is gone and touches nobody else."""
         self._server.recheck()
         self._combiner.edges = names
-        self._presence.changed()
+        self._below.changed()
         await self._nats.reload(leaf_config(self._settings, names, self._machines))
 
     async def on_files(self) -> None:
@@ -229,7 +229,7 @@ async def _report(register: Register, egress: EgressProcess, name: str, boot: st
 
 
 async def _hello(
-    admission: Admission, combiner: Combiner, news: NewsDesk, presence: Presence, subject: str, data: bytes
+    admission: Admission, combiner: Combiner, news: NewsDesk, below: BelowKeeper, subject: str, data: bytes
 ) -> None:
     try:
         hello = decode(Hello, data)
@@ -237,10 +237,10 @@ async def _hello(
         log.warning("refused a hello: %s", error)
         return
     if admission.hear(subject, hello):
-        before = combiner.present()
+        was_there = combiner.is_present(hello.node)
         await combiner.on_hello(hello)
-        if combiner.present() != before:
-            presence.changed()
+        if not was_there and combiner.is_present(hello.node):
+            below.changed()
         await news.on_hello(hello)
 
 

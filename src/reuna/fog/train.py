@@ -77,6 +77,10 @@ class Combiner:
         if self._plan and self._intake.ask(hello.node) is not None:
             await self._announce(hello.node)
 
+    def is_present(self, edge: str) -> bool:
+        """Whether an edge of ours was heard of lately."""
+        return edge in self.edges and self._until.get(edge, 0.0) > asyncio.get_running_loop().time()
+
     def present(self) -> tuple[str, ...]:
         """Edges heard of lately, sorted."""
         now = asyncio.get_running_loop().time()
