@@ -11,8 +11,10 @@ hello has some 20 bytes of this, however many edges there are.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Collection, Sequence
+from contextlib import suppress
 from typing import NamedTuple
 
 import msgspec
@@ -21,10 +23,12 @@ from reuna.core.errors import BadMessage, PermissionDenied
 from reuna.core.ports import Bus, Clock
 from reuna.core.records import Hello
 from reuna.core.roster import MOST, PAGES, Roster, RosterAsked, Stand, changed, digest_of
+from reuna.exchange.presence import SOON_S
 from reuna.wire import decode, encode
 
 log = logging.getLogger("reuna.presence")
 TELLS, ASKS = "roster", "whole"  #: first words of the subjects
+BURST = 8  #: changes told at once before they are told together
 AGAIN_S = 1.0  #: the whole is told, and asked for, at most so often
 
 #: Publish under a word and this node's name, as the site's policy lets it; whether somebody heard it.
@@ -97,7 +101,7 @@ class Known:
         return NOTHING_NEW if self._is_old(said) else MISSED
 
     def hear(self, told: Roster) -> Heard:
-        """A change, or a page of the whole. Raises `BadMessage` for more pages than there may be."""
+        """A change, or a page of the whole. Raises `BadMessage` for more pages or names than there may be."""
         if self._is_old(told.stand) or told.stand == Stand(self._life or "-", self.serial, self._digest):
             return NOTHING_NEW
         if told.pages:
@@ -125,6 +129,8 @@ class Known:
 
     def _become(self, names: frozenset[str], stand: Stand) -> Heard:
         """Those names, when they are what the digest is of."""
+        if len(names) > PAGES * MOST:
+            raise BadMessage(f"{len(names)} edges below one fog, more than {PAGES * MOST}")
         joined, gone = names - self.names, self.names - names
         digest = changed(self._digest, joined, gone)
         if digest != stand.digest:
@@ -215,3 +221,40 @@ class Rosters:
             self._asked[child] = now
             await self._bus.publish(f"{ASKS}.{child}", encode(RosterAsked(self.held[child].serial)))
         return heard
+
+
+class BelowKeeper:
+    """``tell`` takes the names of who is below as they are now; ``look_s``: some go without a word.
+
+    What is new is told at once, `BURST` times; where edges come and go all the time, each ``look_s``.
+    """
+
+    def __init__(
+        self,
+        names: Callable[[], Sequence[str]],
+        tell: Callable[[Sequence[str]], Awaitable[None]],
+        look_s: float,
+    ) -> None:
+        self._names = names
+        self._tell = tell
+        self._look_s = look_s
+        self._changed = asyncio.Event()
+
+    def changed(self) -> None:
+        """Somebody came or went."""
+        self._changed.set()
+
+    async def keep(self) -> None:
+        """Tell of each change, those of a moment together. Until cancelled."""
+        now = asyncio.get_running_loop().time
+        left, since = float(BURST), now()
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._look_s):
+                    await self._changed.wait()
+            if self._changed.is_set():
+                await asyncio.sleep(max(SOON_S, (1.0 - left) * self._look_s))
+                left -= 1.0
+            self._changed.clear()
+            await self._tell(self._names())
+            left, since = min(BURST, left + (now() - since) / self._look_s), now()

@@ -45,8 +45,9 @@ from reuna.exchange.link import EgressSettings
 from reuna.exchange.news import NewsDesk, Published
 from reuna.exchange.parent import address_of, host_of
 from reuna.exchange.predict import Confines
-from reuna.exchange.presence import BelowKeeper, Presence
+from reuna.exchange.presence import Presence
 from reuna.exchange.room import tell_durability
+from reuna.exchange.roster import BelowKeeper
 from reuna.exchange.rounds import Rounds
 from reuna.exchange.sandbox_settings import sandbox_limits
 from reuna.exchange.stored import keep_stored

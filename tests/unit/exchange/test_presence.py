@@ -1,4 +1,4 @@
-"""A node says that it is there sooner while it is new; a fog says at once who came and went."""
+"""A node says that it is there sooner while it is new, and at once when something changed."""
 
 from __future__ import annotations
 
@@ -7,41 +7,26 @@ from itertools import pairwise
 
 import pytest
 
-from reuna.exchange.presence import CALM_S, SOON_S, STEADY_S, BelowKeeper, Presence
+from reuna.exchange.presence import CALM_S, SOON_S, STEADY_S, Presence
 from reuna.sim.clock import run_virtual
 
 
-def said(every_s: float, until_s: float) -> list[float]:
-    """When a node says hello, seconds since it began."""
+def said(
+    every_s: float, until_s: float, changes: tuple[float, ...] = (), takes_s: float = 0.0
+) -> list[float]:
+    """When a node says hello, seconds since it began; ``changes`` is when what it says becomes another thing."""
 
     async def live() -> list[float]:
         loop, moments = asyncio.get_running_loop(), []
 
         async def say(_next: float) -> None:
             moments.append(loop.time())
-
-        keeping = asyncio.create_task(Presence(say, every_s).keep())
-        await asyncio.sleep(until_s)
-        keeping.cancel()
-        return moments
-
-    return run_virtual(live())
-
-
-def told(look_s: float, until_s: float, changes: tuple[float, ...], takes_s: float = 0.0) -> list[float]:
-    """When a fog tells who is below it; ``changes`` is when somebody comes or goes."""
-
-    async def live() -> list[float]:
-        loop, moments = asyncio.get_running_loop(), []
-
-        async def tell(_names: object) -> None:
-            moments.append(loop.time())
             await asyncio.sleep(takes_s)
 
-        keeper = BelowKeeper(tuple, tell, look_s)
+        presence = Presence(say, every_s)
         for moment in changes:
-            loop.call_at(moment, keeper.changed)
-        keeping = asyncio.create_task(keeper.keep())
+            loop.call_at(moment, presence.changed)
+        keeping = asyncio.create_task(presence.keep())
         await asyncio.sleep(until_s)
         keeping.cancel()
         return moments
@@ -54,24 +39,27 @@ def test_a_new_node_says_it_sooner_and_then_every_so_often() -> None:
     assert said(0.1, 0.35) == pytest.approx([0.0, 0.1, 0.2, 0.3])
 
 
-def test_a_node_that_has_been_there_for_a_while_says_it_less_often() -> None:
-    moments = said(5.0, 2000.0)
-    late = [after - first for first, after in pairwise(moments) if first > STEADY_S + CALM_S]
-    assert late == pytest.approx([CALM_S] * len(late))
-    assert len(late) > 10
-    assert said(120.0, 5000.0)[-1] - said(120.0, 5000.0)[-2] == pytest.approx(120.0)
+def test_a_change_is_said_at_once_and_those_that_come_together_are_said_together() -> None:
+    assert said(3600.0, 10_000.0, (9_000.0,))[-1] == 9_000.0
+    assert said(3600.0, 10_000.0, (9_000.0, 9_000.1, 9_000.2))[-2:] == pytest.approx(
+        [9_000.0, 9_000.0 + SOON_S]
+    )
 
 
-def test_who_comes_is_told_at_once_and_those_that_come_together_are_told_together() -> None:
-    assert told(3600.0, 3000.0, (900.0, 900.1, 900.2)) == pytest.approx([900.0 + SOON_S])
+def test_a_change_while_a_hello_is_on_its_way_is_said_after_it() -> None:
+    assert said(3600.0, 0.9, (0.2,), takes_s=0.3) == pytest.approx([0.0, 0.3 + SOON_S])
 
 
-def test_who_comes_while_a_fog_tells_is_told_after_it() -> None:
-    assert told(3600.0, 100.0, (1.0, 1.3), takes_s=0.3) == pytest.approx([1.0 + SOON_S, 1.55 + SOON_S])
-
-
-def test_who_went_without_a_word_is_looked_for_now_and_then() -> None:
-    assert told(5.0, 16.0, ()) == pytest.approx([5.0, 10.0, 15.0])
+def test_a_node_of_which_nothing_is_new_says_it_less_often_until_something_is() -> None:
+    moments = said(5.0, 2000.0, (1500.0,))
+    before = [after - first for first, after in pairwise(moments) if STEADY_S + 120 < after <= 1500]
+    assert before[:-1] == pytest.approx([CALM_S] * len(before[:-1]))
+    assert 1500.0 in moments
+    then = [after - first for first, after in pairwise(moments) if 1500 < first < 1900]
+    assert then == pytest.approx([5.0] * len(then))
+    assert said(120.0, 5000.0)[-2:] == pytest.approx(
+        [said(120.0, 5000.0)[-1] - 120.0, said(120.0, 5000.0)[-1]]
+    )
 
 
 def test_each_hello_tells_when_the_next_one_comes() -> None:
