@@ -27,7 +27,7 @@ from reuna.core.roster import Roster
 from reuna.exchange.presence import CALM_S
 from reuna.exchange.roster import Known, Telling
 from reuna.fog.settings import FOG
-from reuna.wire import LIMITS, OLDEST, VERSION, decode, encode
+from reuna.wire import OLDEST, VERSION, decode, encode
 
 FRAMING = 120  #: bytes: NATS' line with subject and the inbox for "nobody listens", the record of TLS
 TICK_S = next(float(option.default) for option in FOG if option.name == "hello_s")
@@ -46,7 +46,7 @@ class Fog:
 
     def churn(self, rng: random.Random, share: float) -> None:
         """Some go, and some that were gone come back."""
-        count = poisson_like(rng, share * len(self.there))
+        count = whole_of(rng, share * len(self.there))
         gone = set(rng.sample(sorted(self.there), count)) if count else set()
         back = set(rng.sample(sorted(self.away), min(count, len(self.away)))) if self.away else set()
         self.there = (self.there - gone) | back
@@ -56,16 +56,26 @@ class Fog:
         said = Hello(self.name, "0a1b2c3d", __version__, (), VERSION, OLDEST, CALM_S, self.telling.stand)
         return encode(said)
 
-    def before(self) -> bytes:
-        """A hello with all names; how long it would be, for it may be more than a message holds."""
-        names = sum(len(each) + (2 if len(each) > 31 else 1) for each in self.there)
-        return bytes(names + len(self.hello()))
+    def named(self) -> int:
+        """Bytes of a hello with all names, more than a message may have."""
+        return len(self.hello()) + sum(len(each) + 1 for each in self.there)
 
 
-def poisson_like(rng: random.Random, mean: float) -> int:
+def whole_of(rng: random.Random, mean: float) -> int:
     """A whole number of that mean."""
     whole = int(mean)
     return whole + (rng.random() < mean - whole)
+
+
+@dataclass
+class Counted:
+    """What went up, tick by tick, and what was computed for it."""
+
+    ticks: list[int] = field(default_factory=list)
+    messages: int = 0
+    rosters: int = 0
+    told_s: float = 0.0
+    heard_s: float = 0.0
 
 
 def measure(args: argparse.Namespace) -> dict[str, Any]:
@@ -77,47 +87,53 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     for fog in fogs:  # all are there, and told of
         for each in fog.telling.told(fog.there):
             fog.known.hear(each)
-    per_hello = round(CALM_S / TICK_S)
-    bytes_of, messages, told_s, heard_s, rosters = [], 0, 0.0, 0.0, 0
-    for tick in range(args.ticks):
-        total = 0
-        for number, fog in enumerate(fogs):
-            fog.churn(rng, args.churn)
-            began = time.process_time()
-            said = [encode(each) for each in fog.telling.told(fog.there)]
-            hello = fog.hello() if (tick + number) % per_hello == 0 else None
-            told_s += time.process_time() - began
-            began = time.process_time()
-            for each in said:
-                fog.known.hear(decode(Roster, each))
-            if hello is not None:
-                stand = decode(Hello, hello).below
-                assert stand is not None
-                assert fog.known.stand(stand).agrees
-            heard_s += time.process_time() - began
-            sent = [*said, *([hello] if hello is not None else [])]
-            total += sum(len(each) + FRAMING for each in sent)
-            messages += len(sent)
-            rosters += len(fog.before()) + FRAMING
-        bytes_of.append(total)
+    counted = Counted()
+    for number in range(args.ticks):
+        tick(fogs, number, rng, args.churn, counted)
     assert all(fog.known.names == fog.there for fog in fogs), "the cloud holds what the fogs do"
-    whole = [encode(page) for page in fogs[0].telling.whole()]
-    assert max(map(len, whole)) <= LIMITS[Roster]
-    mean = sum(bytes_of) / args.ticks
+    return figures(args, fogs, counted)
+
+
+def tick(fogs: list[Fog], number: int, rng: random.Random, churn: float, counted: Counted) -> None:
+    """Five seconds of all fogs; their hellos are spread."""
+    per_hello, total = round(CALM_S / TICK_S), 0
+    for place, fog in enumerate(fogs):
+        fog.churn(rng, churn)
+        began = time.process_time()
+        said = [encode(each) for each in fog.telling.told(fog.there)]
+        hellos = [fog.hello()] if (number + place) % per_hello == 0 else []
+        told = time.process_time()
+        for each in said:
+            fog.known.hear(decode(Roster, each))
+        for each in hellos:
+            below = decode(Hello, each).below
+            assert below is not None
+            assert fog.known.stand(below).agrees
+        counted.told_s += told - began
+        counted.heard_s += time.process_time() - told
+        total += sum(len(each) + FRAMING for each in (*said, *hellos))
+        counted.messages += len(said) + len(hellos)
+        counted.rosters += fog.named() + FRAMING
+    counted.ticks.append(total)
+
+
+def figures(args: argparse.Namespace, fogs: list[Fog], counted: Counted) -> dict[str, Any]:
+    """The line of JSON."""
+    pages = [len(encode(page)) for page in fogs[0].telling.whole()]
     return {
         "devices": args.devices,
         "fogs": args.fogs,
         "churn": args.churn,
         "tick_s": TICK_S,
-        "bytes_per_tick": round(mean),
-        "largest_tick_bytes": max(bytes_of),
-        "messages_per_tick": round(messages / args.ticks, 1),
+        "bytes_per_tick": round(sum(counted.ticks) / args.ticks),
+        "largest_tick_bytes": max(counted.ticks),
+        "messages_per_tick": round(counted.messages / args.ticks, 1),
         "hello_bytes": len(fogs[0].hello()),
-        "fogs_cpu_ms_per_tick": round(1000 * told_s / args.ticks, 3),
-        "cloud_cpu_ms_per_tick": round(1000 * heard_s / args.ticks, 3),
-        "whole_bytes": sum(map(len, whole)),
-        "largest_page_bytes": max(map(len, whole)),
-        "roster_bytes_per_tick": round(rosters / args.ticks),
+        "fogs_cpu_ms_per_tick": round(1000 * counted.told_s / args.ticks, 3),
+        "cloud_cpu_ms_per_tick": round(1000 * counted.heard_s / args.ticks, 3),
+        "whole_bytes": sum(pages),
+        "largest_page_bytes": max(pages),
+        "roster_bytes_per_tick": round(counted.rosters / args.ticks),
         "limit_bytes": LIMIT,
     }
 

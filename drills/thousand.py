@@ -2,8 +2,8 @@
 
 A real cloud and real fogs with their nats-servers, over mutual TLS; every agent has its own identity, policy,
 ledger, NATS connection and HTTPS transfers, and each update is on its own disk and on its fog's before it is
-acknowledged. The agents share a few processes (`drills.crowd.agents`). First a tenth of them work, then all:
-the memory of the cloud must not grow with them.
+acknowledged. The agents share a few processes (`drills.crowd.agents`). First a tenth of them work, then all,
+with the same cloud: its memory must not grow with them.
 
 ``limit_s`` is what the same updates cost without any of this, measured in the same run: their bodies over one
 loopback connection, and one write and fsync for each that is made durable.
@@ -21,7 +21,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ from benchmarks.round import RUN, WARM_UP, cpu_s, job_for, limits, peaks, per_ro
 from drills.crowd.herd import Herd
 from reuna.fleet.client import Operator
 from reuna.fleet.data import spread
-from reuna.fleet.layout import make_fleet
+from reuna.fleet.layout import PlaceFile, make_fleet
 from reuna.fleet.session import follow, prepare, ready
 from reuna.fleet.supervise import Supervisor
 
@@ -58,89 +58,139 @@ class Asked:
     processes: int
 
 
-async def work(asked: Asked, folder: Path, say: Say) -> dict[str, Any]:
-    """One fleet of that size, from its certificates to its last round; what was counted."""
-    began = time.monotonic()
-    job = job_for(folder, PARAMS, asked.agents, asked.rounds, asked.fogs, BITS, BITS)
-    fleet = make_fleet(folder / "fleet", "thousand", spread(job.nodes, job.fogs))
-    spec, parts = prepare(job, fleet, RUN)
-    say(f"  {asked.agents} agents over {asked.fogs} fogs: certificates and policies {since(began)}")
-    began = time.monotonic()
-    above = replace(fleet, places=tuple(each for each in fleet.places if each.kind != "edge"))
-    supervisor, herd = Supervisor(above), Herd(fleet, asked.processes)
-    operator = Operator.of(fleet)
-    await supervisor.start()
-    try:
-        await ready(above, operator, supervisor, within_s=PRESENT_S)
-        await herd.start()
-        await ready(fleet, operator, supervisor, within_s=PRESENT_S)
-        say(f"  every one of them was heard of {since(began)}")
+@dataclass(frozen=True)
+class Carried:
+    """A run that is done: its counted rounds' seconds, CPU before and after them, the cloud's peak, MiB."""
+
+    run: str
+    seconds: list[float]
+    spent: list[dict[str, float]]
+    cloud_mib: float
+
+
+class Course:
+    """One fleet, from its certificates to its last round."""
+
+    def __init__(self, asked: Asked, folder: Path, say: Say) -> None:
+        self.asked = asked
+        self._say = say
+        self.job = job_for(folder, PARAMS, asked.agents, asked.rounds, asked.fogs, BITS, BITS)
+        self.fleet = make_fleet(folder / "fleet", "thousand", spread(self.job.nodes, self.job.fogs))
+        above = tuple(each for each in self.fleet.places if each.kind != "edge")
+        self.supervisor = Supervisor(replace(self.fleet, places=above))
+        self.herds: list[Herd] = []
+        self.operator = Operator.of(self.fleet)
+
+    async def present(self, edges: Sequence[PlaceFile]) -> None:
+        """Until those and all places above have been heard of."""
+        fleet = replace(self.fleet, places=(*self.supervisor.fleet.places, *edges))
+        await ready(fleet, self.operator, self.supervisor, within_s=PRESENT_S)
+
+    async def join(self, edges: Sequence[PlaceFile], processes: int) -> None:
+        """Those edges begin to live."""
+        began = time.monotonic()
+        self.herds.append(Herd(self.fleet.folder, [each.name for each in edges], processes))
+        await self.herds[-1].start()
+        await self.present(edges)
+        self._say(f"  {len(edges)} agents were heard of within {time.monotonic() - began:.0f} s")
+
+    async def carry_out(self, run: str, edges: Sequence[PlaceFile]) -> Carried:
+        """A run over those edges."""
+        names = {each.name for each in edges}
+        spec, parts = await asyncio.to_thread(prepare, self.job, self.fleet, run)
+        fogs = {fog: tuple(each for each in below if each in names) for fog, below in spec.fogs.items()}
+        spec = msgspec.structs.replace(spec, fogs=fogs, evaluate=False, deadline_s=DEADLINE_S)
         for part in parts:
-            await asyncio.to_thread(operator.put_blob, part)
-        spec = msgspec.structs.replace(spec, evaluate=False, deadline_s=DEADLINE_S)
-        await asyncio.to_thread(operator.submit, spec)
-        events: list[dict[str, Any]] = []
+            await asyncio.to_thread(self.operator.put_blob, part)
+        await asyncio.to_thread(self.operator.submit, spec)
+        seconds: list[float] = []
         spent: list[dict[str, float]] = []
 
         def hear(event: dict[str, Any]) -> None:
-            events.append(event)
-            if event["what"] == "round":
-                number = int(event["fields"]["round"])
-                say(f"  round {number}: {event['fields']['seconds']:.2f} s")
-                if number in (WARM_UP, spec.rounds):
-                    spent.append(cpu_s([*supervisor.processes(), *herd.processes()]))
+            if event["what"] != "round":
+                return
+            number, took = int(event["round"]), float(event["fields"]["seconds"])
+            self._say(f"  round {number}: {took:.2f} s")
+            if number > WARM_UP:
+                seconds.append(took)
+            if number in (WARM_UP, spec.rounds):
+                spent.append(cpu_s(self.processes()))
 
-        await follow(operator, spec.run, hear)
-        supervisor.sample()
-        synced = all(servers_sync(supervisor).values())
+        await follow(self.operator, run, hear)
+        return Carried(run, seconds, spent, self.supervisor.sample()["cloud/main"])
+
+    def processes(self) -> list[tuple[str, int]]:
+        """All of them by name."""
+        return [
+            *self.supervisor.processes(),
+            *(each for herd in self.herds for each in herd.processes()),
+        ]
+
+    async def stop(self) -> None:
+        """End them all, the agents first."""
+        for herd in self.herds:
+            await herd.stop()
+        await self.supervisor.stop()
+
+
+def first_of_each_fog(course: Course) -> list[PlaceFile]:
+    """A tenth of the agents below each fog, at least one."""
+    places = {each.name: each for each in course.fleet.of("edge")}
+    found = []
+    for fog in course.fleet.of("fog"):
+        below = course.fleet.setting("edges", fog.name)
+        found += [places[name] for name in below[: max(1, len(below) // 10)]]
+    return found
+
+
+async def drill(asked: Asked, folder: Path, say: Say) -> dict[str, Any]:
+    """A tenth of the agents, then all."""
+    began = time.monotonic()
+    course = Course(asked, folder, say)
+    say(f"{asked.agents} agents over {asked.fogs} fogs; their certificates: {time.monotonic() - began:.0f} s")
+    few = first_of_each_fog(course)
+    rest = [each for each in course.fleet.of("edge") if each not in few]
+    await course.supervisor.start()
+    try:
+        await course.present([])
+        say(f"1. a tenth of them: {len(few)}")
+        await course.join(few, 1)
+        before = await course.carry_out("r-few", few)
+        say(f"2. all: {asked.agents}")
+        if rest:
+            await course.join(rest, asked.processes)
+        after = await course.carry_out(RUN, course.fleet.of("edge"))
+        synced = all(servers_sync(course.supervisor).values())
     finally:
-        await herd.stop()
-        await supervisor.stop()
-    rounds = [each["fields"] for each in events if each["what"] == "round"]
-    seconds = [float(each["seconds"]) for each in rounds if int(each["round"]) > WARM_UP]
-    gave = committed(fleet, RUN, WARM_UP)
+        await course.stop()
+    return told(course, before, after) | {"durable": synced, "limit_s": round(limit(asked, folder), 3)}
+
+
+def told(course: Course, before: Carried, after: Carried) -> dict[str, Any]:
+    """What was counted. Who was in each round is read from the rows that the places committed."""
+    gave, few = (committed(course.fleet, each.run, WARM_UP) for each in (after, before))
+    peak_mib = sum(herd.peak_mib() for herd in course.herds)
     return {
         "agents": gave.edges,
         "fogs": gave.fogs,
-        "round_s": round(statistics.median(seconds), 3),
-        "slowest_s": round(max(seconds), 3),
-        "rounds": len(seconds),
-        "durable": synced,
-        "agent_mib": round(herd.peak_mib() / asked.agents, 2),
-        "cpu_ms_a_round": per_round(spent, asked.rounds),
-        **peaks(supervisor.peaks),
+        "round_s": round(statistics.median(after.seconds), 3),
+        "slowest_s": round(max(after.seconds), 3),
+        "rounds": len(after.seconds),
+        "agent_mib": round(peak_mib / course.asked.agents, 2),
+        "cpu_ms_a_round": per_round(after.spent, course.asked.rounds),
+        **peaks(course.supervisor.peaks),
+        "of_agents": course.asked.agents,
+        "few_agents": few.edges,
+        "few_round_s": round(statistics.median(before.seconds), 3),
+        "few_cloud_peak_mib": round(before.cloud_mib, 1),
+        "load": round(os.getloadavg()[0], 1),
     }
-
-
-def since(began: float) -> str:
-    """For the story."""
-    return f"({time.monotonic() - began:.0f} s)"
 
 
 def limit(asked: Asked, folder: Path) -> float:
     """Seconds that the bodies of a round need on the wire and on the disk."""
-    told = argparse.Namespace(params=PARAMS, bits=BITS, nodes=asked.agents, fogs=asked.fogs)
-    return sum(limits(told, folder).values())
-
-
-async def drill(asked: Asked, say: Say) -> dict[str, Any]:
-    """A tenth of the agents, then all."""
-    few = replace(asked, agents=max(asked.fogs, asked.agents // 10))
-    say(f"1. a tenth: {few.agents} agents")
-    with tempfile.TemporaryDirectory(prefix="reuna-drill-") as folder:
-        before = await work(few, Path(folder), say)
-    say(f"2. all: {asked.agents} agents")
-    with tempfile.TemporaryDirectory(prefix="reuna-drill-") as folder:
-        found = await work(asked, Path(folder), say)
-        found["limit_s"] = round(limit(asked, Path(folder)), 3)
-    return {
-        **found,
-        "of_agents": asked.agents,
-        "few_agents": before["agents"],
-        "few_round_s": before["round_s"],
-        "few_cloud_peak_mib": before["cloud_peak_mib"],
-        "load": round(os.getloadavg()[0], 1),
-    }
+    shape = argparse.Namespace(params=PARAMS, bits=BITS, nodes=asked.agents, fogs=asked.fogs)
+    return sum(limits(shape, folder).values())
 
 
 def held(found: Mapping[str, Any], asked: Asked) -> bool:
@@ -158,12 +208,13 @@ def main() -> int:
     parser.add_argument("--agents", type=at_least(1), default=1000)
     parser.add_argument("--fogs", type=at_least(1), default=10)
     parser.add_argument("--rounds", type=at_least(2), default=5)
-    parser.add_argument("--processes", type=at_least(1), default=8, help="that the agents share")
+    parser.add_argument("--processes", type=at_least(1), default=4, help="that the agents share")
     parser.add_argument("--json", action="store_true", help="print the JSON line alone")
     args = parser.parse_args()
     asked = Asked(args.agents, min(args.fogs, args.agents), args.rounds, min(args.processes, args.agents))
     say = (lambda _text: None) if args.json else (lambda text: print(text, flush=True))
-    found = asyncio.run(drill(asked, say))
+    with tempfile.TemporaryDirectory(prefix="reuna-drill-") as folder:
+        found = asyncio.run(drill(asked, Path(folder), say))
     print(json.dumps(found))
     return 0 if held(found, asked) else 1
 

@@ -69,6 +69,9 @@ class LightWorkshop:
         """As of code that finds no fault."""
         return Looked()
 
+    async def survey(self, terms: Terms) -> None:
+        """There are no data to tell of."""
+
     async def fit(self, model: Blob, settings: Mapping[str, Setting], seed: int) -> Fitted:
         """A new dense update of the base model, in a file."""
         learner = shared(int(settings["params"]), float(settings["amplitude"]))

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Sequence
+from pathlib import Path
 
 from reuna.adapters.processes import end_with_parent, peak_mib
 from reuna.core.errors import ServerFailed
-from reuna.fleet.layout import Fleet
 
 STOP_S = 30.0
 
 
 class Herd:
-    """The edges of a fleet in so many processes, none of which is started again."""
+    """Some edges of the fleet in a folder in so many processes, none of which is started again."""
 
-    def __init__(self, fleet: Fleet, processes: int) -> None:
-        self._fleet = fleet
-        names = [place.name for place in fleet.of("edge")]
+    def __init__(self, folder: Path, names: Sequence[str], processes: int) -> None:
+        self._folder = folder
+        self._name = f"agents-{names[0]}"
+        processes = min(processes, len(names))
         self._shares = [names[first::processes] for first in range(processes)]
         self._running: list[asyncio.subprocess.Process] = []
         self._peaks: dict[int, float] = {}
@@ -25,12 +27,12 @@ class Herd:
     async def start(self) -> None:
         """Begin them all; the edges themselves come one after the other."""
         for number, names in enumerate(self._shares):
-            with (self._fleet.folder / f"agents-{number}.log").open("ab") as out:
+            with self._log(number).open("ab") as out:
                 process = await asyncio.create_subprocess_exec(
                     sys.executable,
                     "-m",
                     "drills.crowd.agents",
-                    str(self._fleet.folder),
+                    str(self._folder),
                     *names,
                     stdin=asyncio.subprocess.DEVNULL,
                     stdout=out,
@@ -43,10 +45,12 @@ class Herd:
         """As `Supervisor.processes`. Raises `ServerFailed` when one of them has ended."""
         for number, process in enumerate(self._running):
             if process.returncode is not None:
-                log = self._fleet.folder / f"agents-{number}.log"
-                last = "\n".join(log.read_text(errors="replace").splitlines()[-5:])
-                raise ServerFailed(f"agents {number} ended with status {process.returncode}:\n{last}")
-        return [(f"agents-{number}/agents", each.pid) for number, each in enumerate(self._running)]
+                last = "\n".join(self._log(number).read_text(errors="replace").splitlines()[-5:])
+                raise ServerFailed(f"{self._name} ended with status {process.returncode}:\n{last}")
+        return [(f"{self._name}-{number}/agents", each.pid) for number, each in enumerate(self._running)]
+
+    def _log(self, number: int) -> Path:
+        return self._folder / f"{self._name}-{number}.log"
 
     def peak_mib(self) -> float:
         """Of all processes together, by their last look or now."""
