@@ -43,7 +43,7 @@ from reuna.exchange.presence import Presence
 from reuna.exchange.process import serve
 from reuna.wire import OLDEST, VERSION
 
-THREADS = 8  #: of a process, for what blocks
+THREADS = 4  #: of a process, for what blocks
 BEGIN_S = 0.02  #: between the begins of two edges, so that their handshakes do not all come at once
 
 
