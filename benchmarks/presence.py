@@ -138,22 +138,27 @@ def figures(args: argparse.Namespace, fogs: list[Fog], counted: Counted) -> dict
     }
 
 
-def main() -> None:
-    """Measure and print one JSON line."""
+def arguments(words: list[str] | None = None) -> argparse.Namespace:
+    """What was asked for; a mistake ends with one line that says what is allowed."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--devices", type=between(1, 1_000_000), default=100_000)
-    parser.add_argument("--fogs", type=at_least(1), default=10)
+    parser.add_argument("--fogs", type=at_least(1), default=10, help="at most as many as devices")
     parser.add_argument("--churn", type=float, default=0.001, help="share of the devices that go in a tick")
     parser.add_argument("--ticks", type=at_least(1), default=100)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--json", action="store_true", help="accepted for scripts; the output is JSON")
-    args = parser.parse_args()
+    args = parser.parse_args(words)
     args.fogs = min(args.fogs, args.devices)
     if not 0.0 <= args.churn <= 1.0:
         parser.error(f"argument --churn: {args.churn} is not between 0 and 1")
-    print(json.dumps(measure(args)))
+    return args
+
+
+def main() -> None:
+    """Measure and print one JSON line."""
+    print(json.dumps(measure(arguments())))
 
 
 if __name__ == "__main__":
