@@ -8,7 +8,7 @@ with the same cloud: its memory must not grow with them.
 ``limit_s`` is what the same updates cost without any of this, measured in the same run: their bodies over one
 loopback connection, and one write and fsync for each that is made durable.
 
-    python -m drills.thousand [--agents 1000] [--fogs 10] [--rounds 5] [--json]
+    python -m drills.thousand [--agents 1000] [--fogs 10] [--rounds 5] [--within 5] [--json]
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from reuna.fleet.supervise import Supervisor
 
 PARAMS = 10_000
 BITS = 32
-TARGET_S = 5.0  #: of a round, with a thousand agents
+TARGET_S = 5.0  #: of a round, with a thousand agents, on two cores and a disk that nobody else uses
 FLAT_MIB = 16.0  #: the cloud with all agents may be so much larger than with a tenth of them
 PRESENT_S = 600.0  #: by then every agent was heard of
 DEADLINE_S = 300.0  #: of a round; one that reaches it has lost somebody
@@ -56,6 +56,7 @@ class Asked:
     fogs: int
     rounds: int
     processes: int
+    within_s: float = TARGET_S  #: a round may take
 
 
 @dataclass(frozen=True)
@@ -197,7 +198,7 @@ def held(found: Mapping[str, Any], asked: Asked) -> bool:
     """Whether the promise held."""
     flat = found["cloud_peak_mib"] <= found["few_cloud_peak_mib"] + FLAT_MIB
     whole = (found["agents"], found["fogs"]) == (asked.agents, asked.fogs)
-    return bool(whole and flat and found["durable"] and found["round_s"] <= TARGET_S)
+    return bool(whole and flat and found["durable"] and found["round_s"] <= asked.within_s)
 
 
 def main() -> int:
@@ -208,10 +209,17 @@ def main() -> int:
     parser.add_argument("--agents", type=at_least(1), default=1000)
     parser.add_argument("--fogs", type=at_least(1), default=10)
     parser.add_argument("--rounds", type=at_least(2), default=5)
+    parser.add_argument("--within", type=at_least(1), default=TARGET_S, help="seconds that a round may take")
     parser.add_argument("--processes", type=at_least(1), default=4, help="that the agents share")
     parser.add_argument("--json", action="store_true", help="print the JSON line alone")
     args = parser.parse_args()
-    asked = Asked(args.agents, min(args.fogs, args.agents), args.rounds, min(args.processes, args.agents))
+    asked = Asked(
+        args.agents,
+        min(args.fogs, args.agents),
+        args.rounds,
+        min(args.processes, args.agents),
+        float(args.within),
+    )
     say = (lambda _text: None) if args.json else (lambda text: print(text, flush=True))
     with tempfile.TemporaryDirectory(prefix="reuna-drill-") as folder:
         found = asyncio.run(drill(asked, Path(folder), say))

@@ -43,4 +43,5 @@ def test_the_promise_is_broken_by_a_missing_agent_a_slow_round_and_a_cloud_that_
 ) -> None:
     asked = Asked(40, 2, 2, 1)
     assert thousand.held(GOOD, asked)
+    assert thousand.held({**GOOD, "round_s": 5.1}, Asked(40, 2, 2, 1, within_s=6.0))
     assert not thousand.held({**GOOD, **planted}, asked)
