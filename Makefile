@@ -55,7 +55,7 @@ fuzz: .venv-extras/stamp ## Every parser with foreign bytes, FUZZ_S=120 seconds 
 	@SCHEMA_EXAMPLES=300 .venv-extras/bin/python -m pytest tests/contract/test_operator_schema.py
 
 # Each says in its last line what it found; a failure ends the night with its name.
-NIGHTLY := hostile kill revoke flows sandbox push rollback drift slow_link
+NIGHTLY := hostile kill revoke flows sandbox push rollback drift slow_link thousand
 nightly: .venv-extras/stamp .venv/dev.stamp ## What CI runs at night: fuzzing, then the drills with real processes
 	@$(MAKE) --no-print-directory fuzz FUZZ_S=$(FUZZ_S)
 	@$(BIN)/python -m pytest -n 0 -m nightly
