@@ -18,33 +18,21 @@ import datetime
 import json
 import os
 import shlex
-import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from benchmarks.arguments import at_least
 from benchmarks.peers import cells, looking, machine
 from benchmarks.peers.cells import Cell
+from benchmarks.peers.running import run, say
 from benchmarks.peers.table import markdown, seconds
 
 ROOT = Path(__file__).parents[2]
 OUT = Path("runs/bench/peers.json")
 PACKAGES = {"reuna": "reuna", "flower": "flwr", "nvflare": "nvflare"}
 LARGEST = 200_000_000
-ENDING_S = 15.0  #: for a driver to end what it started, once it is told to
-
-
-class Outcome(NamedTuple):
-    """Of one process: status (None at the limit), what it said, seconds, most processes at once."""
-
-    status: int | None
-    output: str
-    errors: str
-    seconds: float
-    processes: int
 
 
 def arguments(given: list[str] | None = None) -> argparse.Namespace:
@@ -146,35 +134,6 @@ def described(cell: Cell) -> dict[str, Any]:
     return dataclasses.asdict(cell)
 
 
-def run(command: list[str], limit_s: float) -> Outcome:
-    """Run a process to its end or the limit; nothing that it started is left."""
-    with tempfile.TemporaryDirectory(prefix="bench-") as name:
-        out, errors = Path(name) / "out", Path(name) / "errors"
-        watch, began = looking.Watch(lambda _pid: False), time.monotonic()
-        with out.open("wb") as to, errors.open("wb") as wrong:
-            process = subprocess.Popen(command, cwd=ROOT, stdout=to, stderr=wrong, stdin=subprocess.DEVNULL)
-            status = ended(process, limit_s)
-        taken = time.monotonic() - began
-        processes = int(watch.stop()["processes"])
-        looking.end_below(os.getpid())
-        text, said = (path.read_text(encoding="utf-8", errors="replace") for path in (out, errors))
-    return Outcome(status, text, said, taken, processes)
-
-
-def ended(process: subprocess.Popen[bytes], limit_s: float) -> int | None:
-    """Its status; None when it had to be told to end."""
-    try:
-        return process.wait(limit_s)
-    except subprocess.TimeoutExpired:
-        process.terminate()
-        try:
-            process.wait(ENDING_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        return None
-
-
 def shown(done: dict[str, Any]) -> str:
     """A measurement in a line."""
     told = done["told"] or {}
@@ -192,12 +151,6 @@ def keep(result: dict[str, Any], out: Path) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     out.with_suffix(".md").write_text(markdown(result), encoding="utf-8")
-
-
-def say(text: str) -> None:
-    """A line of progress."""
-    sys.stderr.write(text + "\n")
-    sys.stderr.flush()
 
 
 def main() -> int:

@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -135,7 +136,7 @@ class Started:
             words += ["--port", str(free_port()), "--node-config", f"partition-id={place}"]
             self.clients.append(self._start(f"node-{place}", "flower-supernode", *words))
         for place in range(count):
-            looking.until(lambda p=place: self._is_there(p), UP_S, f"SuperNode {place} being up")
+            looking.until(partial(self._is_there, place), UP_S, f"SuperNode {place} being up")
 
     def _is_there(self, place: int) -> bool:
         return len(looking.below(self.clients[place])) >= 1  # it starts the one that runs apps when it is up

@@ -60,7 +60,8 @@ def measure(args: argparse.Namespace) -> dict[str, object]:
     def train(message: Message, context: Context) -> Message:
         place = int(context.node_config["partition-id"])
         rows, labels = DATA.setdefault(place, work.client_rows(place))
-        model = work.fit(*message.content["arrays"].to_numpy_ndarrays(), rows, labels)
+        weight, bias = message.content["arrays"].to_numpy_ndarrays()
+        model = work.fit(weight, bias, rows, labels)
         told = {"arrays": ArrayRecord(list(model)), "metrics": MetricRecord({"num-examples": len(labels)})}
         return Message(content=RecordDict(told), reply_to=message)
 

@@ -15,7 +15,7 @@ from flwr.serverapp.strategy import FedAvg
 app = ServerApp()
 
 
-class Timed(FedAvg):
+class Timed(FedAvg):  # type: ignore[misc]  # it is not there when types are checked
     """Averages, and notes when a round began and when its mean was there."""
 
     def __init__(self, nodes: int) -> None:
