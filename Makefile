@@ -11,7 +11,7 @@ BIN := .venv/bin
 # Errors only: warnings about the machine's own package settings help nobody here.
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 
-.PHONY: help demo test test-storage test-extras fuzz nightly check fix docs drill bench-quick bench bench-curves bench-docs bench-parts lock clean
+.PHONY: help demo test test-storage test-extras fuzz nightly check fix docs drill bench-quick bench bench-budget bench-curves bench-docs bench-parts lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -96,13 +96,18 @@ bench: .venv/demo.stamp ## The same beside Flower and NVFlare on the same work, 
 	  echo "the environment of $$peer could not be made: going on without it" >&2; done
 	@$(BIN)/python -m benchmarks.peers $(BENCH)
 
+# Looks into running processes from outside; nothing of the product needs it.
+SAMPLER := py-spy==0.4.1
+bench-budget: .venv/demo.stamp ## Where the time of a round goes, by kind of process: a minute or two, into runs/bench
+	@test -x $(BIN)/py-spy || $(PIP) install --no-deps $(SAMPLER)
+	@$(BIN)/python -m benchmarks.budget
+
 bench-curves: .venv/dev.stamp ## What a round costs by nodes and by size of the model: some minutes, into runs/bench
 	@$(BIN)/python -m benchmarks.curves
 
 bench-docs: .venv/dev.stamp ## Put what the last benchmarks found into the documentation
-	@mkdir -p docs/figures
 	@cp runs/bench/*.json docs/figures/
-	@for plots in docs/figures/curves.json; do test ! -f $$plots || $(BIN)/python -m benchmarks.plots; done
+	@$(BIN)/python -m benchmarks.plots
 	@$(BIN)/python docs/generate.py
 
 bench-parts: .venv/demo.stamp ## The cost of the site's gate, encodings, the local store and readers

@@ -57,7 +57,7 @@ def measure(args: argparse.Namespace, folder: Path) -> dict[str, object]:
     fleet.link()
     fleet.nodes(args.nodes)
     up_s = time.monotonic() - began
-    idle = looking.pss_mib(pid for root in fleet.clients for pid in (root, *looking.below(root)))
+    idle = looking.settled_pss_mib(fleet.client_processes)
     servers = Sides(fleet.server)
     watch = looking.Watch(servers.is_server)
     work.draw(folder / "drawn.npy", args.params)
@@ -140,6 +140,10 @@ class Started:
 
     def _is_there(self, place: int) -> bool:
         return len(looking.below(self.clients[place])) >= 1  # it starts the one that runs apps when it is up
+
+    def client_processes(self) -> list[int]:
+        """All processes of all nodes."""
+        return [pid for root in self.clients for pid in (root, *looking.below(root))]
 
     def run(self, params: int, nodes: int, rounds: int) -> None:
         """Submit the app."""

@@ -17,6 +17,7 @@ from pathlib import Path
 
 MIB = 1 << 20
 EVERY_S = 0.25  #: between two looks
+SETTLING_S = 2.0  #: in which a process that still starts takes more memory
 _PR_SET_CHILD_SUBREAPER = 36
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
@@ -86,6 +87,17 @@ def pss_mib(pids: Iterable[int]) -> float:
             lines = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii").splitlines()
             total += next(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1024
     return total
+
+
+def settled_pss_mib(pids: Callable[[], Iterable[int]], patience_s: float = 30.0) -> float:
+    """The same once imports are over: when it grows no more, or the patience is at its end."""
+    until_s, before = time.monotonic() + patience_s, 0.0
+    while True:
+        time.sleep(SETTLING_S)
+        now = pss_mib(pids())
+        if now < before * 1.01 or time.monotonic() > until_s:
+            return now
+        before = now
 
 
 class Watch:

@@ -137,7 +137,7 @@ def environment(nodes: int, folder: Path) -> Any:
                 began = time.monotonic()
                 looking.until(lambda: registered(folder) >= nodes, UP_S, "all sites being registered")
                 self.up_s = time.monotonic() - began + 3.0  # which it waits before it asks for this
-                self.idle_mib = looking.pss_mib(sites())
+                self.idle_mib = looking.settled_pss_mib(sites)
             return super()._get_session_manager()
 
     return Idle(num_clients=nodes)
