@@ -11,11 +11,9 @@ counted. The shares are of one kind of process each; how much CPU it takes in a 
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
 import os
 import re
-import shlex
 import shutil
 import subprocess
 import sys
@@ -164,11 +162,8 @@ def main() -> int:
     args = arguments()
     looking.end_when_told()
     result: dict[str, Any] = {
-        "when": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "command": shlex.join(["python", "-m", "benchmarks.budget", *sys.argv[1:]]),
-        "commit": machine.commit(),
+        **machine.run_of("benchmarks.budget"),
         "machine": machine.described(),
-        "load_before": round(os.getloadavg()[0], 2),
         "sizes": [],
     }
     for params in args.params:

@@ -15,11 +15,9 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import datetime
 import json
 import os
 import resource
-import shlex
 import statistics
 import sys
 import tempfile
@@ -71,22 +69,20 @@ def arguments(given: list[str] | None = None) -> argparse.Namespace:
 
 
 def measure(args: argparse.Namespace) -> dict[str, Any]:
-    """Every point of the curves asked for; the result."""
+    """Every point of the curves asked for; what the file has of the other one stays."""
     looking.end_when_told()
-    result: dict[str, Any] = {
-        "when": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "command": shlex.join(["python", "-m", "benchmarks.curves", *sys.argv[1:]]),
-        "commit": machine.commit(),
-        "machine": machine.described(),
-        "load_before": round(os.getloadavg()[0], 2),
-    }
+    result: dict[str, Any] = {"machine": machine.described()}
+    if args.out.is_file():
+        result = json.loads(args.out.read_text(encoding="utf-8")) | result
     for curve in args.curve:
-        sizes = [size for size in POINTS[curve] if args.most is None or size <= args.most]
-        result[curve] = []
-        for size in sizes:
+        found: list[dict[str, Any]] = []
+        result[curve] = {**machine.run_of("benchmarks.curves"), "points": found}
+        for size in POINTS[curve]:
+            if args.most is not None and size > args.most:
+                continue
             say(f"{curve} {size:,}")
-            result[curve].append(point(curve, size, args.limit))
-            say(f"        {shown(result[curve][-1])}")
+            found.append(point(curve, size, args.limit))
+            say(f"        {shown(found[-1])}")
             args.out.parent.mkdir(parents=True, exist_ok=True)
             args.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     return result
@@ -209,7 +205,7 @@ def main() -> int:
     if args.json:
         print(json.dumps(result))
     say(f"written to {args.out}")
-    return int(any(told["failed"] for curve in args.curve for told in result[curve]))
+    return int(any(told["failed"] for curve in args.curve for told in result[curve]["points"]))
 
 
 if __name__ == "__main__":

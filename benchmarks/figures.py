@@ -44,8 +44,9 @@ def _read(path: Path) -> dict[str, Any]:
 
 def cpu(cells: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     """Milliseconds of CPU of a round by kind of process, beside the round by the clock and its limits."""
-    by_size = {params: of(cells, "round", "reuna", params) for params, _ in sizes(cells)}
-    yield _row("process", "what it does", *(f"{table.short(params)} values" for params in by_size))
+    by_size = {size: of(cells, "round", "reuna", size[0]) for size in sizes(cells)}
+    titles = (f"{table.short(params)} values, {nodes} nodes" for params, nodes in by_size)
+    yield _row("process", "what it does", *titles)
     yield "|---" * (2 + len(by_size)) + "|"
     for kind, does in KINDS.items():
         yield _row(kind, does, *(_ms(_middle_cpu(found, kind)) for found in by_size.values()))
@@ -97,14 +98,15 @@ def _share(value: float | None) -> str:
 def points(curves: Mapping[str, Any]) -> Iterator[str]:
     """The points of the plots as tables."""
     for by, title in (("nodes", "nodes"), ("params", "values")):
-        if not curves.get(by):
+        if by not in curves:
             continue
         yield _row(title, "a round", "coordinator: CPU", "coordinator: memory", "sent a round", "how")
         yield "|---" * 6 + "|"
-        for point in curves[by]:
+        for point in curves[by]["points"]:
             yield _row(f"{point[by]:,}", *_point(point))
         yield ""
-    yield _from(curves)
+        yield _from(curves[by])
+        yield ""
 
 
 def _point(point: Mapping[str, Any]) -> tuple[str, ...]:

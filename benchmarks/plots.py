@@ -68,8 +68,8 @@ def main() -> int:
     folder = parser.parse_args().figures
     found = json.loads((folder / "curves.json").read_text(encoding="utf-8"))
     for by in LABELS:
-        if found.get(by):
-            draw(found[by], by, folder / f"cost-by-{by}.svg")
+        if by in found:
+            draw(found[by]["points"], by, folder / f"cost-by-{by}.svg")
     return 0
 
 

@@ -14,10 +14,8 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import datetime
 import json
 import os
-import shlex
 import sys
 import time
 from pathlib import Path
@@ -84,12 +82,9 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     versions = found(args.only)
     todo = cells.plan(args.work, list(versions), args.params, args.nodes, args.repeat)
     result: dict[str, Any] = {
-        "when": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "command": "python -m benchmarks.peers " + shlex.join(sys.argv[1:]),
-        "commit": machine.commit(),
+        **machine.run_of("benchmarks.peers"),
         "machine": machine.described(),
         "versions": {**versions, "Python": machine.described()["python"]},
-        "load_before": os.getloadavg()[0],
         "cells": [],
     }
     began = time.monotonic()

@@ -2,13 +2,36 @@
 
 from __future__ import annotations
 
+import datetime
 import os
 import platform
 import re
+import shlex
 import subprocess
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
+
+
+def run_of(module: str) -> dict[str, object]:
+    """When, by which command, of which commit, and how busy the machine was before. To be asked at the start."""
+    return {
+        "when": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "command": command(module, sys.argv[1:]),
+        "commit": commit(),
+        "load_before": round(os.getloadavg()[0], 2),
+    }
+
+
+def command(module: str, words: Sequence[str]) -> str:
+    """How to make it again; where its result went on this machine is left out."""
+    kept = list(words)
+    while "--out" in kept:
+        place = kept.index("--out")
+        del kept[place : place + 2]
+    return shlex.join(["python", "-m", module, *(word for word in kept if not word.startswith("--out="))])
 
 
 def described() -> dict[str, object]:

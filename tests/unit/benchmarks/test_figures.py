@@ -24,7 +24,7 @@ def test_cpu_of_a_round_stands_by_process_with_the_median_of_all_turns() -> None
         for each in (10.0, 20.0, 12.0)
     ]
     lines = list(figures.cpu(cells))
-    assert lines[0] == "| process | what it does | 10 k values |"
+    assert lines[0] == "| process | what it does | 10 k values, 8 nodes |"
     assert "| fog main | receives, commits, adds up | 6 ms |" in lines
     assert "| **all** | CPU of a round | 12 ms |" in lines
     assert "|  | a round by the clock, median | 20 ms |" in lines
@@ -43,14 +43,11 @@ def test_a_point_without_figures_says_why_and_a_busy_machine_is_said() -> None:
         "nodes": 1000, "failed": None, "round_s": 0.5, "coordinator_cpu_s": None, "coordinator_peak_mib": 60.2,
         "sent_bytes": 41_250_000, "mode": "simulated",
     }  # fmt: skip
-    lines = list(
-        figures.points(
-            {**FOUND, "load_before": 9.0, "nodes": [point, {"nodes": 5000, "failed": "no answer"}]}
-        )
-    )
+    found = {**FOUND, "load_before": 9.0, "points": [point, {"nodes": 5000, "failed": "no answer"}]}
+    lines = list(figures.points({"nodes": found}))
     assert "| 1,000 | 500 ms | – | 60 MiB | 41.2 MB | simulated |" in lines
     assert "| 5,000 | *no answer* |  |  |  |  |" in lines
-    assert lines[-1].endswith("**Under load** (9 before).")
+    assert lines[-2].endswith("**Under load** (9 before).")
 
 
 def test_each_place_of_the_page_has_a_block_and_each_block_a_place() -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from benchmarks import simulate
 from benchmarks.peers import __main__ as main
-from benchmarks.peers import work
+from benchmarks.peers import machine, work
 from benchmarks.peers.cells import DOES, WORKS, Cell, failure, middle, plan, read_line, words
 from benchmarks.peers.table import markdown
 from reuna.adapters.linear import SoftmaxClassifier
@@ -176,6 +176,11 @@ def test_robust_folds_have_a_line_each() -> None:
     text = markdown(result(cell("reuna", {**told, "limit_s": 0.01}, **at)))
     assert "| median, 32 × 1 M | 10 ms | 100 ms | 10× |" in text
     assert "| Multi-Krum, 32 × 1 M |" in text
+
+
+def test_a_command_is_told_without_the_place_of_its_result() -> None:
+    words = ["--nodes", "4", "--out", "/somewhere/x.json", "--out=/else/y.json", "--json"]
+    assert machine.command("benchmarks.peers", words) == "python -m benchmarks.peers --nodes 4 --json"
 
 
 def test_a_loaded_machine_is_said() -> None:
