@@ -180,17 +180,21 @@ def on_a_fleet(params: int) -> dict[str, Any]:
 
 
 def received(folder: Path, run_name: str, after: int) -> int:
-    """Bytes of updates and sums that fogs and cloud committed in the rounds that are counted."""
+    """Bytes of updates and sums that fogs and cloud committed in the rounds that are counted, each once.
+
+    A fog keeps its own sum beside what it received.
+    """
     from reuna.adapters.spool import DiskSpool
 
-    total = 0
+    found: dict[tuple[str, str, int], int] = {}
     for place in folder.rglob("state/spool"):
         spool = DiskSpool(place)
         try:
-            total += sum(row.size for row in spool.rows_of_run(run_name) if row.round > after)
+            rows = [row for row in spool.rows_of_run(run_name) if row.round > after]
         finally:
             spool.close()
-    return total
+        found |= {(row.kind, row.sender, row.round): row.size for row in rows}
+    return sum(size for (kind, _, _), size in found.items() if kind in {"update", "partial"})
 
 
 def main() -> int:

@@ -50,6 +50,9 @@ def draw(points: Sequence[Mapping[str, Any]], by: str, path: Path) -> None:
         for axes, (key, title) in zip(figure.subplots(2, 2).flat, PANELS, strict=True):
             axes.patch.set_alpha(0)
             axes.loglog(*series(points, by, key), color=LINE, marker="o", markersize=4, label="measured")
+            if key == "coordinator_peak_mib" and by == "nodes":
+                axes.set_yscale("linear")  # it hardly grows: from nothing on that is seen
+                axes.set_ylim(bottom=0)
             if key == "round_s" and any("limit_s" in point for point in points):
                 axes.loglog(*series(points, by, "limit_s"), color=BESIDE, linestyle="--", label="limit")
                 axes.legend(frameon=False, labelcolor=INK)

@@ -45,7 +45,12 @@ def arguments(given: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--work", nargs="+", choices=cells.WORKS, default=list(cells.WORKS))
     parser.add_argument("--params", nargs="+", type=at_least(1), default=[10_000, 1_000_000, 25_000_000])
     parser.add_argument("--nodes", type=at_least(1), default=8)
-    parser.add_argument("--repeat", type=at_least(1), default=2, help="turns; large models half as many")
+    parser.add_argument(
+        "--repeat",
+        type=at_least(1),
+        default=2,
+        help="turns of rounds; of large models and of the other works half as many",
+    )
     parser.add_argument("--limit", type=at_least(1), default=240, help="seconds of one measurement")
     parser.add_argument("--within", type=at_least(1), default=900, help="seconds after which none is begun")
     parser.add_argument("--out", type=Path, default=OUT, help="result file; a table goes beside it")

@@ -42,13 +42,13 @@ def plan(
 ) -> list[Cell]:
     """Cells of the same work stand together, systems take turns, and ours is the first and the last of each.
 
-    Large models are repeated half as often.
+    Rounds of large models, simulations and folds are repeated half as often.
     """
     found: list[Cell] = []
     for work in works:
         sizes = params if work == "round" else [ROBUST_PARAMS if work == "robust" else 0]
         for size in sizes:
-            times = max(1, repeat // 2) if work == "round" and size >= LARGE else repeat
+            times = repeat if work == "round" and size < LARGE else max(1, repeat // 2)
             among = {"round": nodes, "simulate": CLIENTS, "robust": ROBUST_NODES}[work]
             order = [name for name in DOES[work] if name in who]
             turns = [(name, turn) for turn in range(times) for name in order]

@@ -14,7 +14,7 @@ import pytest
 
 from benchmarks import simulate
 from benchmarks.peers import __main__ as main
-from benchmarks.peers import machine, work
+from benchmarks.peers import looking, machine, work
 from benchmarks.peers.cells import DOES, WORKS, Cell, failure, middle, plan, read_line, words
 from benchmarks.peers.table import markdown
 from reuna.adapters.linear import SoftmaxClassifier
@@ -36,6 +36,11 @@ def test_large_models_are_repeated_half_as_often() -> None:
     assert sum(cell.who == "flower" and cell.params == 10 for cell in found) == 4
     assert sum(cell.who == "flower" and cell.params == 25_000_000 for cell in found) == 2
     assert [cell.params for cell in found] == sorted(cell.params for cell in found), "a size after the other"
+
+
+def test_folds_and_simulations_are_repeated_half_as_often() -> None:
+    for name in ("simulate", "robust"):
+        assert sum(cell.who == "flower" for cell in plan([name], ["reuna", "flower"], [10], 8, 4)) == 2
 
 
 def test_nobody_is_asked_for_what_he_has_not() -> None:
@@ -164,14 +169,14 @@ def test_a_peer_that_hung_is_in_the_table_with_the_reason_and_has_no_ratio() -> 
 
 
 def test_more_clients_a_second_are_the_better_figure() -> None:
-    at = {"work": "simulate", "params": 0, "nodes": 100}
+    at: dict[str, Any] = {"work": "simulate", "params": 0, "nodes": 100}
     ours = cell("reuna", {"clients_per_s": 5000, "numpy_clients_per_s": 7500}, **at)
     text = markdown(result(ours, cell("flower", {"clients_per_s": 100}, **at)))
     assert "| simulated clients a second | 7,500 | 5,000 | 100 | 1.5× | 50× |" in text
 
 
 def test_robust_folds_have_a_line_each() -> None:
-    at = {"work": "robust", "params": 1_000_000, "nodes": 32}
+    at: dict[str, Any] = {"work": "robust", "params": 1_000_000, "nodes": 32}
     told = {f"{name}_s": 0.1 for name in ("median", "trimmed_mean", "krum", "multi_krum")}
     text = markdown(result(cell("reuna", {**told, "limit_s": 0.01}, **at)))
     assert "| median, 32 × 1 M | 10 ms | 100 ms | 10× |" in text
@@ -242,6 +247,13 @@ def test_a_process_that_hangs_is_ended_with_all_it_started() -> None:
         [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True
     )
     assert json.loads(done.stdout) == [None, '{"median_s": 1}\n', []]
+
+
+def test_a_process_that_takes_no_more_memory_has_settled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(looking, "SETTLING_S", 0.0)
+    told = iter([10.0, 60.0, 80.0, 80.2, 500.0])
+    monkeypatch.setattr(looking, "pss_mib", lambda pids: next(told))
+    assert looking.settled_pss_mib(lambda: [1]) == 80.2
 
 
 # --- arguments ------------------------------------------------------------------------------------
