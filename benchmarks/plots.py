@@ -56,6 +56,7 @@ def draw(points: Sequence[Mapping[str, Any]], by: str, path: Path) -> None:
             if key == "round_s" and any("limit_s" in point for point in points):
                 axes.loglog(*series(points, by, "limit_s"), color=BESIDE, linestyle="--", label="limit")
                 axes.legend(frameon=False, labelcolor=INK)
+            axes.minorticks_off()
             axes.set_title(title, fontsize=9, color=INK)
             axes.set_xlabel(LABELS[by])
             axes.grid(color=INK, alpha=0.25)
