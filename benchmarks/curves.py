@@ -56,7 +56,7 @@ def arguments(given: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--curve", nargs="+", choices=tuple(POINTS), default=list(POINTS))
     parser.add_argument("--most", type=at_least(1), help="leave out points above")
-    parser.add_argument("--limit", type=at_least(1), default=300, help="seconds of one point")
+    parser.add_argument("--limit", type=at_least(1), default=600, help="seconds of one point")
     parser.add_argument("--out", type=Path, default=OUT)
     parser.add_argument("--json", action="store_true", help="print the result too")
     parser.add_argument("--point", nargs=2, metavar=("CURVE", "SIZE"), help="measure one, print its line")
@@ -159,7 +159,7 @@ def on_a_fleet(params: int) -> dict[str, Any]:
     """A point by size: real processes, TLS, disk."""
     from benchmarks import round as rounds
 
-    count = 3 if params >= 10_000_000 else 10
+    count = 10 if params < 10_000_000 else 3 if params < 100_000_000 else 2
     args = rounds.arguments(
         ["--params", str(params), "--nodes", str(FLEET_NODES), "--rounds", str(count), "--fogs", "2"]
     )

@@ -38,10 +38,14 @@ def main() -> None:
     parser.add_argument("--nodes", type=int, required=True)
     parser.add_argument("--rounds", type=int, required=True)
     args = parser.parse_args()
-    looking.end_when_told()
-    with tempfile.TemporaryDirectory(prefix="flower-") as name:
+    looking.driven(lambda: in_a_folder(args))
+
+
+def in_a_folder(args: argparse.Namespace) -> dict[str, object]:
+    """The figures; what the logs say last, where there are none."""
+    with tempfile.TemporaryDirectory(prefix="flower-", ignore_cleanup_errors=True) as name:
         try:
-            print(json.dumps(measure(args, Path(name))), flush=True)
+            return measure(args, Path(name))
         except Exception:
             for log in sorted(Path(name).glob("*.log"))[:3]:
                 sys.stderr.write(f"{log.name}: {looking.told(log)}\n")

@@ -38,14 +38,18 @@ def measure(args: argparse.Namespace) -> dict[str, object]:
 
     trim, liars = (args.nodes - 1) // 8, (args.nodes - 1) // 8
     rows = np.random.default_rng(1).normal(size=(args.nodes, args.params)).astype(np.float32)
-    replies = [
-        Message(
-            RecordDict({"arrays": ArrayRecord([row]), "metrics": MetricRecord({"num-examples": 1})}),
-            dst_node_id=1,
-            message_type="train",
-        )
-        for row in rows
-    ]
+
+    def replies() -> list[Any]:
+        """New ones for each fold, which empties them."""
+        return [
+            Message(
+                RecordDict({"arrays": ArrayRecord([row]), "metrics": MetricRecord({"num-examples": 1})}),
+                dst_node_id=1,
+                message_type="train",
+            )
+            for row in rows
+        ]
+
     strategies = {
         "median": FedMedian(),
         "trimmed_mean": FedTrimmedAvg(beta=(trim + 0.01) / args.nodes),
@@ -55,26 +59,27 @@ def measure(args: argparse.Namespace) -> dict[str, object]:
     found: dict[str, object] = {"params": args.params, "nodes": args.nodes, "trim": trim}
     for name, strategy in strategies.items():
 
-        def fold(strategy: Any = strategy) -> Any:
-            return strategy.aggregate_train(1, replies)[0].to_numpy_ndarrays()
+        def fold(given: list[Any], strategy: Any = strategy) -> Any:
+            return strategy.aggregate_train(1, given)[0].to_numpy_ndarrays()
 
-        found |= {f"{name}_s": min(seconds(fold) for _ in range(TIMES)), f"{name}_mib": memory(fold)}
+        found[f"{name}_s"] = min(seconds(fold, replies()) for _ in range(TIMES))
+        found[f"{name}_mib"] = memory(fold, replies())
         if name == "median":
-            found["same_bits"] = fold()[0].tobytes() == np.median(rows, axis=0).tobytes()
+            found["same_bits"] = fold(replies())[0].tobytes() == np.median(rows, axis=0).tobytes()
     return found | {"mode": "aggregate_train in one process"}
 
 
-def seconds(work: Callable[[], Any]) -> float:
+def seconds(work: Callable[[list[Any]], Any], given: list[Any]) -> float:
     """By the clock."""
     began = time.perf_counter()
-    work()
+    work(given)
     return round(time.perf_counter() - began, 4)
 
 
-def memory(work: Callable[[], Any]) -> float:
+def memory(work: Callable[[list[Any]], Any], given: list[Any]) -> float:
     """The most that was taken on the way, MiB."""
     tracemalloc.start()
-    work()
+    work(given)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     return round(peak / 2**20, 1)

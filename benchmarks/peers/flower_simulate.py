@@ -9,7 +9,6 @@ dominated by what surrounds a fit, which takes a tenth of a millisecond.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import statistics
 import tempfile
@@ -29,7 +28,11 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, required=True)
     parser.add_argument("--processes", type=int, required=True)
     args = parser.parse_args()
-    looking.end_when_told()
+    looking.driven(lambda: at_home(args))
+
+
+def at_home(args: argparse.Namespace) -> dict[str, object]:
+    """With settings of its own, which are gone afterwards."""
     with tempfile.TemporaryDirectory(prefix="flower-", ignore_cleanup_errors=True) as home:
         os.environ |= {
             "FLWR_HOME": home,
@@ -37,11 +40,7 @@ def main() -> None:
             "FLWR_DISABLE_UPDATE_CHECK": "1",
             "RAY_USAGE_STATS_ENABLED": "0",
         }
-        try:
-            found = measure(args)
-        finally:
-            looking.end_below(os.getpid())
-    print(json.dumps(found), flush=True)
+        return measure(args)
 
 
 def measure(args: argparse.Namespace) -> dict[str, object]:

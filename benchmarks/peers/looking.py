@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import json
 import os
 import signal
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -32,6 +34,28 @@ def end_when_told() -> None:
     """Adopt, and end by an exception when told to, so that what was started is ended too."""
     adopt()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+
+
+def driven(measure: Callable[[], dict[str, object]]) -> None:
+    """Print what a peer's driver measured as its one line, and end all it started, whatever happens.
+
+    Threads that a peer left waiting for ever do not keep the process.
+    """
+    end_when_told()
+    status = 1
+    try:
+        line = json.dumps(measure())
+        status = 0
+    except SystemExit:
+        sys.stderr.write("it was told to end\n")
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        end_below(os.getpid())
+    if status == 0:
+        print(line, flush=True)
+    sys.stderr.flush()
+    os._exit(status)
 
 
 def below(pid: int) -> list[int]:
