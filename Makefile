@@ -106,6 +106,7 @@ bench-curves: .venv/dev.stamp ## What a round costs by nodes and by size of the 
 	@$(BIN)/python -m benchmarks.curves
 
 bench-docs: .venv/dev.stamp ## Put what the last benchmarks found into the documentation
+	@ls runs/bench/*.json >/dev/null 2>&1 || { echo "error: there are no results yet; make bench finds some" >&2; exit 2; }
 	@cp runs/bench/*.json docs/figures/
 	@$(BIN)/python -m benchmarks.plots
 	@$(BIN)/python docs/generate.py
