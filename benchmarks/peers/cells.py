@@ -13,7 +13,7 @@ WORKS = ("round", "simulate", "robust")
 #: who does which work; the others have no such thing, or none that can be run here
 DOES = {"round": SYSTEMS, "simulate": ("reuna", "flower"), "robust": ("reuna", "flower")}
 LARGE = 10_000_000  #: values from which on a measurement takes a minute or more
-CLIENTS = 100  #: of a simulation
+CLIENTS = 1000  #: of a simulation
 ROBUST_NODES = 32
 ROBUST_PARAMS = 1_000_000
 
@@ -75,10 +75,10 @@ def words(cell: Cell, processes: int) -> list[str]:
         case "round", peer:
             return [f"benchmarks.peers.{peer}_fleet", *size, "--rounds", str(rounds_of(cell))]
         case "simulate", "reuna":
-            several = ["--clients", str(cell.nodes), "--rounds", "50", "--processes", str(processes)]
+            several = ["--clients", str(cell.nodes), "--rounds", "5", "--processes", str(processes)]
             return ["benchmarks.simulate", *several, "--json"]
         case "simulate", peer:
-            several = ["--clients", str(cell.nodes), "--rounds", "5", "--processes", str(processes)]
+            several = ["--clients", str(cell.nodes), "--rounds", "2", "--processes", str(processes)]
             return [f"benchmarks.peers.{peer}_simulate", *several]
         case "robust", "reuna":
             return ["benchmarks.robust", *size, "--json"]
