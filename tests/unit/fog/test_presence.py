@@ -37,11 +37,11 @@ class Fog:
         self.combiner = Combiner("mill-3", (*EDGES, *FOGS), *[unused] * 5)
         self.told: list[tuple[str, ...]] = []
         self.of_fogs: list[dict[str, tuple[str, ...]]] = []
-        self.below: Any = SimpleNamespace(changed=lambda: self.told.append(self.combiner.present()))
+        below: Any = SimpleNamespace(changed=lambda: self.told.append(self.combiner.present()))
         presence: Any = SimpleNamespace(changed=lambda: self.of_fogs.append(self.combiner.below()))
         bus: Any = SimpleNamespace(publish=self.ask)
         self.asked: list[str] = []
-        self.watch = gateway.Watch(presence, self.below, Rosters(bus, clock, {}))
+        self.watch = gateway.Watch(presence, below, Rosters(bus, clock, {}))
 
     async def hears(
         self, name: str, subject: str = "", below: tuple[str, ...] = (), said: Hello | None = None
@@ -132,7 +132,7 @@ async def test_an_edge_that_is_admitted_no_more_is_named_no_more_at_once(
 
     servers: Any = SimpleNamespace(recheck=lambda: None, reload=ignore, disconnect=end)
     settings = {"fleet": "demo", "name": "mill-3"}
-    desk = gateway.Desk(settings, servers, servers, servers, fog.combiner, fog.below, fog.admission)
+    desk = gateway.Desk(settings, servers, servers, servers, fog.combiner, fog.watch.below, fog.admission)
     await desk.on_names(fog.admission.names, frozenset({"press-2", "hall-1"}))
     assert fog.told[2:] == [("press-2",)]
     assert ended == ["spiffe://mill-3.demo/fog/hall-2"], "a reload leaves its leaf link open"
