@@ -127,7 +127,7 @@ def simulated(nodes: int) -> dict[str, Any]:
     learner.fit(learner.init(1), None, {}, 0)  # its numbers are drawn once, before processes are forked
     names = {f"node-{place:05d}": None for place in range(nodes)}
     fogs = min(nodes, max(SIM_PROCESSES, -(-nodes // 40)))
-    spread = spread_over(learner, names, fogs, None)
+    spread, _ = spread_over(learner, names, fogs, None)
     spec, model, bundle = make_spec(
         spread, learner, rounds + WARM_UP, grid=grid, max_weight=1, deadline_s=3600.0
     )
