@@ -190,7 +190,7 @@ def told(course: Course, before: Carried, after: Carried) -> dict[str, Any]:
 
 def limit(asked: Asked, folder: Path) -> float:
     """Seconds that the bodies of a round need on the wire and on the disk."""
-    shape = argparse.Namespace(params=PARAMS, bits=BITS, nodes=asked.agents, fogs=asked.fogs)
+    shape = argparse.Namespace(params=PARAMS, bits=BITS, nodes=asked.agents, fogs=asked.fogs, depth=1)
     return sum(limits(shape, folder).values())
 
 
