@@ -11,7 +11,7 @@ BIN := .venv/bin
 # Errors only: warnings about the machine's own package settings help nobody here.
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 
-.PHONY: help demo test test-storage test-extras fuzz nightly check fix docs drill bench-quick bench lock clean
+.PHONY: help demo test test-storage test-extras fuzz nightly check fix docs drill bench-quick bench bench-budget bench-curves bench-docs bench-parts lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -55,7 +55,7 @@ fuzz: .venv-extras/stamp ## Every parser with foreign bytes, FUZZ_S=120 seconds 
 	@SCHEMA_EXAMPLES=300 .venv-extras/bin/python -m pytest tests/contract/test_operator_schema.py
 
 # Each says in its last line what it found; a failure ends the night with its name.
-NIGHTLY := hostile kill revoke flows sandbox push rollback drift slow_link
+NIGHTLY := hostile kill revoke flows sandbox push rollback drift slow_link thousand
 nightly: .venv-extras/stamp .venv/dev.stamp ## What CI runs at night: fuzzing, then the drills with real processes
 	@$(MAKE) --no-print-directory fuzz FUZZ_S=$(FUZZ_S)
 	@$(BIN)/python -m pytest -n 0 -m nightly
@@ -87,29 +87,48 @@ drill: .venv/dev.stamp ## A scenario that proves a promise: make drill NAME=kill
 	    $(patsubst drills/%.py,%,$(filter-out drills/__init__.py,$(wildcard drills/*.py))) >&2; exit 2; }
 	@$(BIN)/python -m drills.$(NAME)
 
-bench-quick: .venv/demo.stamp ## The cost of a small round, in some seconds
-	@$(BIN)/python -m benchmarks.round --params 10000 --nodes 8 --rounds 10 --json
+bench-quick: .venv/demo.stamp ## Rounds, simulation and robust folds beside the physical limit: under three minutes
+	@$(BIN)/python -m benchmarks.peers --quick
 
-bench: .venv/demo.stamp ## The cost of a round, a simulated client and the site's gate, as in the documentation
-	@$(BIN)/python -m benchmarks.round --params 10000 --nodes 8 --rounds 30 --idle --json
-	@$(BIN)/python -m benchmarks.round --params 1000000 --nodes 8 --rounds 20 --json
-	@$(BIN)/python -m benchmarks.simulate --clients 1000 --json
-	@$(BIN)/python -m benchmarks.robust --json
+# Each in an environment of its own, from the lock beside its driver; who cannot be installed here is left out.
+PEERS := flower nvflare
+bench: .venv/demo.stamp ## The same beside Flower and NVFlare on the same work, in turns: a quarter of an hour, into runs/bench
+	@for peer in $(PEERS); do $(MAKE) --no-print-directory .venv-$$peer/stamp || \
+	  echo "the environment of $$peer could not be made: going on without it" >&2; done
+	@$(BIN)/python -m benchmarks.peers $(BENCH)
+
+# Looks into running processes from outside; nothing of the product needs it.
+SAMPLER := py-spy==0.4.1
+bench-budget: .venv/demo.stamp ## Where the time of a round goes, by kind of process: a minute or two, into runs/bench
+	@test -x $(BIN)/py-spy || $(PIP) install --no-deps $(SAMPLER)
+	@$(BIN)/python -m benchmarks.budget
+
+bench-curves: .venv/dev.stamp ## What a round costs by nodes and by size of the model: some minutes, into runs/bench
+	@$(BIN)/python -m benchmarks.curves
+
+bench-docs: .venv/dev.stamp ## Put what the last benchmarks found into the documentation
+	@ls runs/bench/*.json >/dev/null 2>&1 || { echo "error: there are no results yet; make bench finds some" >&2; exit 2; }
+	@cp runs/bench/*.json docs/figures/
+	@$(BIN)/python -m benchmarks.plots
+	@$(BIN)/python docs/generate.py
+
+bench-parts: .venv/demo.stamp ## The cost of the site's gate, encodings, stragglers, the local store and readers
+	@$(BIN)/python -m benchmarks.gate --params 10000 --json
+	@$(BIN)/python -m benchmarks.encodings --json
 	@$(BIN)/python -m benchmarks.stragglers --json
 	@$(BIN)/python -m benchmarks.store --seconds 120 --json
 	@for kind in modbus mqtt topics sparkplug; do $(BIN)/python -m benchmarks.readers --kind $$kind --json; done
-	@$(BIN)/python -m benchmarks.gate --params 10000 --json
-	@$(BIN)/python -m benchmarks.encodings --json
 
-LOCK := --quiet --universal --generate-hashes --no-header --no-annotate --no-emit-index-url \
-  --no-emit-find-links --group build
+LOCK := --quiet --universal --generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links
 lock: ## Write the lock files again from pyproject.toml (needs uv: pip install uv)
 	@command -v uv >/dev/null || { echo "error: uv is not installed; pip install uv" >&2; exit 1; }
-	@uv pip compile $(LOCK) --extra demo --output-file requirements.lock pyproject.toml
-	@uv pip compile $(LOCK) --extra dev --constraints requirements.lock --output-file requirements-dev.lock pyproject.toml
+	@uv pip compile $(LOCK) --group build --extra demo --output-file requirements.lock pyproject.toml
+	@uv pip compile $(LOCK) --group build --extra dev --constraints requirements.lock --output-file requirements-dev.lock pyproject.toml
+	@for peer in $(PEERS); do uv pip compile $(LOCK) --python-version 3.11 \
+	  --output-file benchmarks/peers/$$peer.lock benchmarks/peers/$$peer.in; done
 
 clean: ## Remove everything that make made
-	@rm -rf .venv .venv-extras site .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	@rm -rf .venv .venv-extras $(PEERS:%=.venv-%) site .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 
 # Complete or not at all: without ensurepip (Debian's python3 alone) venv leaves a half-made folder.
 .venv/bin/python:
@@ -145,4 +164,11 @@ clean: ## Remove everything that make made
 	@if command -v cc >/dev/null; then $(PIP) install tep-studio==0.2.0 -c .venv-extras/locked.txt; \
 	  else echo "no C compiler: without tep-studio" >&2; fi
 	@$(PIP) install --no-deps --no-build-isolation -e .
+	@touch $@
+
+.venv-%/stamp: PIP = .venv-$*/bin/python -m pip --disable-pip-version-check -qq
+.venv-%/stamp: benchmarks/peers/%.lock | .venv/bin/python
+	@echo "installing $* from benchmarks/peers/$*.lock (once, some minutes)" >&2
+	@.venv/bin/python -m venv --clear .venv-$*
+	@$(PIP) install --require-hashes --no-deps -r $<
 	@touch $@

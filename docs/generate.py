@@ -1,7 +1,8 @@
-"""Write the reference pages that come from code: errors, settings, commands.
+"""Write the reference pages that come from code: errors, settings, commands; and figures from results.
 
 ``python docs/generate.py`` writes them; with ``--check`` it names those that are out of date and
-ends with status 1. Nothing here is a second list: the pages are the tables themselves.
+ends with status 1. Nothing here is a second list: the pages are the tables themselves. In ``performance.md``
+only what stands between two marks is written, from results of benchmarks that are kept in ``docs/figures``.
 """
 
 from __future__ import annotations
@@ -33,7 +34,9 @@ from reuna.trust.policy_sign import REJECTIONS
 from reuna.trust.requests import REASONS, Request
 from reuna.wire.openapi import ROUTES, STATUSES, openapi, parameters
 
-REFERENCE = Path(__file__).parent / "reference"
+DOCS = Path(__file__).parent
+REFERENCE = DOCS / "reference"
+sys.path.insert(0, str(DOCS.parent))  # the benchmarks are no installed package
 NOTE = "<!-- Written by docs/generate.py; change the code instead and run `make docs`. -->"
 WORDS = {
     str: "text",
@@ -66,6 +69,7 @@ def pages() -> dict[Path, str]:
         REFERENCE / "api.md": "\n".join(_api()),
         REFERENCE / "reuna.schema.json": json.dumps(project_schema(), indent=2) + "\n",
         REFERENCE / "fleet.schema.json": json.dumps(desired_schema(), indent=2) + "\n",
+        DOCS / "performance.md": _performance(),
     }
 
 
@@ -361,6 +365,21 @@ def _default(option: Option) -> str:
     return f"`{str(option.default).lower()}`" if option.kind is bool else f"`{option.default}`"
 
 
+def _performance() -> str:
+    """The page with each of its figures from the result files."""
+    from benchmarks.figures import blocks
+
+    text = (DOCS / "performance.md").read_text(encoding="utf-8")
+    for name, lines in blocks(DOCS / "figures").items():
+        begin, end = (f"<!-- {word} {name}: written by docs/generate.py -->" for word in ("begin", "end"))
+        before, found, rest = text.partition(begin)
+        _, also, after = rest.partition(end)
+        if not (found and also):
+            raise ValueError(f"docs/performance.md has no place for {name}")
+        text = "\n".join((before + begin, "", *lines, "", end)) + after
+    return text
+
+
 def _first(kind: type) -> str:
     """First sentence of a class's docstring, without its full stop."""
     return (kind.__doc__ or kind.__name__).strip().splitlines()[0].removesuffix(".")
@@ -379,7 +398,7 @@ def main(arguments: list[str]) -> int:
     ]
     if "--check" in arguments:
         for path in stale:
-            sys.stderr.write(f"error: docs/reference/{path.name} is out of date; run make docs\n")
+            sys.stderr.write(f"error: docs/{path.relative_to(DOCS)} is out of date; run make docs\n")
         return 1 if stale else 0
     for path in stale:
         path.write_text(pages()[path], encoding="utf-8")

@@ -13,6 +13,8 @@ SECTIONS = {
     "explanation": "Explanation",
     "decisions": "Decisions",
 }
+#: page that is no folder -> (title, the section that it stands before)
+PAGES = {"performance.md": ("Performance", "decisions")}
 
 
 def on_config(config: Any) -> Any:
@@ -20,6 +22,7 @@ def on_config(config: Any) -> Any:
     docs = Path(config["docs_dir"])
     menu: list[Any] = [{"Home": "index.md"}]
     for folder, title in SECTIONS.items():
+        menu += [{name: page} for page, (name, before) in PAGES.items() if before == folder]
         found = sorted(path.relative_to(docs).as_posix() for path in docs.glob(f"{folder}/**/*.md"))
         if found:
             menu.append({title: found})

@@ -94,7 +94,7 @@ class Behind:
         real = asyncio.create_subprocess_exec
 
         def placed(program: str, *args: Any, **kwargs: Any) -> Any:
-            if args[:3] == ("-m", "reuna.cli", "edge"):
+            if {"reuna.fleet.place", "edge"} <= set(args):
                 return real(*self._link.behind, program, *args, **kwargs)
             return real(program, *args, **kwargs)
 

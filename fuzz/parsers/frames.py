@@ -24,6 +24,7 @@ REQUESTS: tuple[link.Request, ...] = (
     link.HandOver(b"plan", UPDATE, "no-such-file", b""),
     link.Emit(EVENT),
     link.Say(HELLO),
+    link.Below(("e1", "e2")),
     link.Advise(Doubtful("p", 1.0, 1, {"a": ""}, (Window(0, 0, 1, {"a": (bytes(8), b"\1")}),), 1.0)),
     link.Deliver("alarms", 1, [Outcome("p", 1, DIGEST, 1, 3, "answered", 1.0, (0.25, 0.75))]),
 )

@@ -29,6 +29,7 @@ from reuna.core.records import (
     Said,
     ShownHead,
 )
+from reuna.core.roster import Roster, RosterAsked, Stand
 from reuna.core.second import Doubtful, Opinion, Opinions, Window
 from reuna.wire import LIMITS, OLDEST, VERSION, decode, digest_bytes, encode
 from reuna.wire.codec import FIRST
@@ -71,6 +72,10 @@ MESSAGES: dict[str, msgspec.Struct] = {
         (Member("e1", metrics={"memory_free_mib": 9.5}, said=(Said("code"), Said("libraries", "no", "torch"))),),
     ),
     "news": News(7),
+    "hello of a fog": Hello("n1", "b0", "0.3.0", protocol=3, oldest=2, every_s=60.0, below=Stand("ab12", 7, 2**62)),
+    "roster": Roster(Stand("ab12", 7, 2**62), ("e1", "e2"), ("e3",)),
+    "page of a roster": Roster(Stand("ab12", 8, 2**61), ("e1",), page=1, pages=2),
+    "roster asked": RosterAsked(6),
     "hello of 2": Hello("n1", "b0", "0.2.0", ("e1", "e2"), protocol=2, oldest=1),
     "plan of 3": Plan(
         "r-1", 2, 1, "train", "ab" * 32, 72, 10, ("e1", "e2"), 2, 30.0, GRID, 100, 4, 7, "cd" * 32, 5,

@@ -35,7 +35,15 @@ def test_no_file_names_a_folder_of_the_machine_it_was_written_on() -> None:
     assert not found
 
 
-@pytest.mark.parametrize("name", ["requirements.lock", "requirements-dev.lock"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "requirements.lock",
+        "requirements-dev.lock",
+        "benchmarks/peers/flower.lock",
+        "benchmarks/peers/nvflare.lock",
+    ],
+)
 def test_a_lock_pins_names_versions_and_hashes_and_nothing_else(name: str) -> None:
     lines = (ROOT / name).read_text(encoding="utf-8").splitlines()
     assert [line for line in lines if not LOCK_LINE.match(line)] == []

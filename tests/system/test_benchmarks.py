@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import encodings, gate, observed, robust, simulate, steady, stragglers
+from benchmarks import encodings, gate, observed, presence, robust, simulate, steady, stragglers
 from benchmarks import round as rounds
 from benchmarks.observed import Rounds, forces, is_durable, nats_syncs, topology
 from reuna.adapters.nats_server import LeafConfig
@@ -38,6 +38,11 @@ SIMULATE_KEYS = {
     "rounds",
     "processes",
 }
+PRESENCE_KEYS = {
+    "devices", "fogs", "churn", "tick_s", "bytes_per_tick", "largest_tick_bytes", "messages_per_tick", "hello_bytes",
+    "fogs_cpu_ms_per_tick", "cloud_cpu_ms_per_tick", "whole_bytes", "largest_page_bytes", "roster_bytes_per_tick",
+    "limit_bytes",
+}  # fmt: skip
 ROOT = Path(__file__).parents[2]
 GOOD = "journal_mode=wal synchronous=2 bodies=3 forced=3"
 
@@ -91,7 +96,21 @@ def test_silent_nodes_cost_their_part_and_no_round_stalls() -> None:
     assert told["synchronous_slow_ratio"] < 0.3 < told["buffered_slow_ratio"]
 
 
-@pytest.mark.parametrize("key", sorted(ROUND_KEYS | SIMULATE_KEYS))
+def test_presence_of_many_devices_takes_bytes_by_who_comes_and_goes_and_not_by_who_is_there() -> None:
+    few, many = (
+        presence.measure(presence.arguments(["--devices", str(devices), "--churn", "0", "--ticks", "24"]))
+        for devices in (100, 20_000)
+    )
+    assert set(many) == PRESENCE_KEYS
+    assert many["bytes_per_tick"] == pytest.approx(few["bytes_per_tick"], rel=0.1)
+    words = ["--devices", "20000", "--churn", "0.005", "--ticks", "24"]
+    churned = presence.measure(presence.arguments(words))  # as many as of a hundred thousand a thousandth
+    assert many["bytes_per_tick"] < churned["bytes_per_tick"] < churned["limit_bytes"] == 10_000
+    assert churned["roster_bytes_per_tick"] > 20 * churned["bytes_per_tick"]
+    assert churned["largest_page_bytes"] <= 1_000_000
+
+
+@pytest.mark.parametrize("key", sorted(ROUND_KEYS | SIMULATE_KEYS | PRESENCE_KEYS))
 def test_every_key_is_explained(key: str) -> None:
     assert f"`{key}`" in (ROOT / "docs/reference/benchmarks.md").read_text(encoding="utf-8")
 

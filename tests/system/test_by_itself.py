@@ -132,7 +132,7 @@ def test_a_schedule_trains_and_what_passes_is_on_every_edge_and_what_fails_is_no
     works.begin("keep.log", "apply", "state", "--fleet", "line/fleet.toml", "--keep")
 
     (going,) = works.until(lambda: works.by_itself("running"))
-    cloud = next(pid for pid in of_session(up.pid) if "reuna.cli cloud" in command_of(pid))
+    cloud = next(pid for pid in of_session(up.pid) if "reuna.fleet.place cloud" in command_of(pid))
     os.kill(cloud, signal.SIGKILL)
     works.until(lambda: works.held() == {edge: [1] for edge in EDGES})
     (rolled,) = works.until(lambda: [each for each in works.operator.rollouts() if each["phase"] == "done"])

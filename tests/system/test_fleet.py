@@ -290,7 +290,7 @@ def test_an_edge_is_added_to_a_running_fog_by_a_hangup_signal(project: Path) -> 
     try:
         wait_until(lambda: heard() == {"fog-1", "pump-1"})
         write_toml(file, {**read_toml(file).values, "edges": ["pump-1", "pump-2"]})
-        fog = next(pid for pid in of_session(running.pid) if "reuna.cli fog" in command_of(pid))
+        fog = next(pid for pid in of_session(running.pid) if "reuna.fleet.place fog" in command_of(pid))
         os.kill(fog, signal.SIGHUP)
         wait_until(lambda: heard() == {"fog-1", "pump-1", "pump-2"})
     finally:

@@ -27,6 +27,7 @@ from reuna.fleet.client import Operator
 from reuna.fleet.data import find_nodes, spread
 from reuna.fleet.layout import PlaceFile, make_fleet
 from reuna.fleet.open_project import open_settings
+from reuna.fleet.place import command
 from reuna.fleet.session import Job, prepare, sign_code, train
 from reuna.fleet.supervise import Supervisor, log_path
 from reuna.loop.train import OLDER
@@ -79,9 +80,15 @@ class Mixed(Supervisor):
     async def _spawn(self, place: PlaceFile) -> Any:
         first = self.code.get(place.name)
         path = os.pathsep.join([str(first)] * (first is not None) + [os.environ.get("PYTHONPATH", "")])
+        started = mock.patch("reuna.fleet.supervise.command", command if first is None else by_the_cli)
         async with self.one:
-            with mock.patch.dict(os.environ, PYTHONPATH=path):
+            with mock.patch.dict(os.environ, PYTHONPATH=path), started:
                 return await super()._spawn(place)
+
+
+def by_the_cli(kind: str, file: Path) -> list[str]:
+    """What starts a place in any version."""
+    return [sys.executable, "-P", "-m", "reuna.cli", kind, "--settings", str(file)]
 
 
 async def heard(operator: Operator, wanted: set[str]) -> None:

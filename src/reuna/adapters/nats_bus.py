@@ -58,6 +58,7 @@ if _unused:
 log = logging.getLogger("reuna.bus")
 
 CONNECT_S = 5.0
+GIVE_UP_S, GIVE_UP_TRIES = 1.0, 4  #: an attempt that is over ends within that, asked so often
 PING_S = 30  #: a line that is silently dead is noticed after three of these
 LOOK_S = 5.0  #: between two looks whether this machine still has the address of its connection
 PENDING = 65_536  #: words that wait for their handler; more are dropped
@@ -254,7 +255,9 @@ class NatsBus:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await asyncio.gather(self._client.close(), return_exceptions=True)
+        closing = asyncio.ensure_future(self._client.close())
+        await asyncio.wait([closing], timeout=GIVE_UP_S)
+        await self._give_up(closing)
 
     async def disconnect(self, user: str) -> int:
         """End every connection of another user of our server, a hub; how many there were.
@@ -291,11 +294,27 @@ class NatsBus:
             self._watch_line()
             self._switch(online=True)
             return
-        connecting.cancel()
-        await asyncio.gather(connecting, return_exceptions=True)
+        await self._give_up(connecting)
         if self._refused.done():
             raise PermissionDenied(f"no connection of {self.name} to {self._url}: {self._refused.result()}")
         raise BusDown(f"{self._url} could not be reached within {timeout_s} s")
+
+    async def _give_up(self, work: asyncio.Future[None]) -> None:
+        """End what nats-py is at, within `GIVE_UP_S`.
+
+        A cancellation that comes together with a result is lost in it (`unless_cancelled`): it would go on
+        trying for ever, or wait half a minute for the other side to say goodbye.
+        """
+        for _ in range(GIVE_UP_TRIES):
+            work.cancel()
+            await asyncio.wait([work], timeout=GIVE_UP_S / GIVE_UP_TRIES)
+            if work.done():
+                break
+            self._forget_attempt()
+        else:
+            log.warning("%s leaves an attempt to reach %s behind", self.name, self._url)
+            return
+        await asyncio.gather(work, return_exceptions=True)
 
     async def _dial(self) -> None:
         await self._client.connect(
@@ -394,8 +413,10 @@ class NatsBus:
     def _forget_attempt(self) -> None:
         """Let go of the socket of an attempt that failed: nats-py makes the next one over it, unclosed."""
         transport = self._client._transport  # it has no word for that
-        if isinstance(transport, TcpTransport) and transport._bare_io_writer is not None:
-            transport._bare_io_writer.transport.abort()
+        if isinstance(transport, TcpTransport):
+            for writer in (transport._io_writer, transport._bare_io_writer):
+                if writer is not None:
+                    writer.transport.abort()
 
     def _violated(self, what: str, subject: str) -> None:
         self.violations += 1

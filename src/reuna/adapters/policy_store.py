@@ -54,7 +54,7 @@ class PolicyStore:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._file = file
         self._kept = folder / "policy"
-        self._paths = tuple(str(path) for path in (file, file.with_suffix(".sig"), self._kept))
+        self._paths = (str(file), os.path.splitext(file)[0] + ".sig", str(self._kept))  # noqa: PTH122
 
     def pin(self, site: str, signers: Signers) -> None:
         """Tell a new node who signs its policy, at its enrolment. Raises `KeyProblem`, `DiskFull`.

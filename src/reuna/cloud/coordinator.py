@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
@@ -34,10 +34,11 @@ from reuna.cloud import release
 from reuna.cloud.builds import Builds
 from reuna.cloud.check import Checks
 from reuna.cloud.files import ALARMS, AUDIT, EVENTS, HEADS, PEOPLE, TRIGGERS
-from reuna.cloud.hearing import OWN_WORDS, edges_told, over_told, take_event, take_hello
+from reuna.cloud.hearing import OWN_WORDS, take_event, take_hello, take_roster
 from reuna.cloud.holdings import Holdings
 from reuna.cloud.monitor import Monitor
 from reuna.cloud.plan import Planner
+from reuna.cloud.presence import Presence
 from reuna.cloud.reception import Reception
 from reuna.cloud.rollouts import KIND, Rollouts, Seen, edge_sites
 from reuna.cloud.sign import Signing
@@ -70,6 +71,7 @@ from reuna.exchange.intake import Intake
 from reuna.exchange.news import NewsDesk, Published
 from reuna.exchange.parent import address_of, host_of
 from reuna.exchange.room import SERVER_AWAY, STORE, tell_durability, when_there_is_room
+from reuna.exchange.roster import Rosters
 from reuna.exchange.storage import blobs_of, server_of, tables_of
 from reuna.exchange.stored import keep_stored
 from reuna.loop.plan import Built, check_built, check_retry, check_spec, retry
@@ -110,9 +112,7 @@ class Coordinator:
         self._blobs = blobs
         self._events = events
         self.host = host
-        self.present: dict[str, float] = {}
-        self.below = edges_told(events)  #: fog -> the edges and fogs directly under it that it last told of
-        self.above = over_told(self.below)  #: fog -> the fog over it, as they told
+        self.presence = Presence(events, SystemClock())
         self.sites: dict[str, str] = {}  #: edge -> the fog under which a run has it
         self.placed: dict[str, str] = {}  #: fog -> the fog under which a run has it
         self.checks: Checks | None = None  #: once the cloud can ask its fogs
@@ -282,14 +282,6 @@ class Coordinator:
         over: dict[str, str] = self.fleet()["above"]
         return over
 
-    def is_below(self, fog: str, below: tuple[str, ...]) -> bool:
-        """Take over which children a fog has now; False when it had the same before."""
-        if self.below.get(fog) == below:
-            return False
-        self.below[fog] = below
-        self.above = over_told(self.below)
-        return True
-
     def timeline(self, run: str, after: int) -> list[dict[str, Any]]:
         """What happened in a run, from the ``after``-th event on."""
         return [msgspec.to_builtins(event) for event in self._events.read(run, after)]
@@ -303,15 +295,24 @@ class Coordinator:
 
         ``fogs``: those directly under the cloud, one of which it is.
         """
-        others = {self._name, *fogs} - {fog}
+        return bool(self._own(fog, (node,), fogs))
+
+    def _own(self, fog: str, nodes: Iterable[str], fogs: Collection[str]) -> list[str]:
+        """Of those nodes the ones that a fog, or the one over it at the top, may speak of."""
+        top = fog if fog in fogs else top_of(fog, {}, self.presence.above)
+        others = {self._name, *fogs} - {top}
+        return [each for each in nodes if each not in others and self._may_stand_under(each, top)]
+
+    def _may_stand_under(self, node: str, top: str) -> bool:
         known = node in self.sites or node in self.placed
-        return node not in others and (not known or top_of(node, self.sites, self.placed) == fog)
+        return not known or top_of(node, self.sites, self.placed) == top
 
     def is_fog(self, fog: str, node: str) -> bool:
         """Whether a node that a fog directly under the cloud speaks of is itself, or a fog under it."""
         if node == fog:
             return True
-        over = self.above if node in self.above else fogs_over(self._admission.register.nodes(), self.below)
+        told = self.presence.above
+        over = told if node in told else fogs_over(self._admission.register.nodes(), self.presence.told())
         return node in over and top_of(node, {}, over) == fog
 
     def runs_over(self, spec: RunSpec) -> None:
@@ -321,12 +322,16 @@ class Coordinator:
 
     def nodes(self) -> dict[str, float]:
         """Nodes heard of and when, seconds since the epoch."""
-        return dict(self.present)
+        return self.presence.nodes(lambda fog, edges: self._own(fog, edges, self._admission.names))
 
     def fleet(self) -> dict[str, Any]:
         """The fleet's name, its fogs, the edges of each and which fog stands under which, as they are now."""
-        known, names = self._admission.register.nodes(), self._admission.names
-        told = {fog: below for fog, below in self.below.items() if top_of(fog, {}, self.above) in names}
+        known, names, above = self._admission.register.nodes(), self._admission.names, self.presence.above
+        told = {
+            fog: self._own(fog, below, names)
+            for fog, below in self.presence.told().items()
+            if top_of(fog, {}, above) in names
+        }
         fogs = shape(known, told, SystemClock().now())
         over = {fog: above for fog, above in fogs_over(known, told).items() if fog in fogs}
         return {"fleet": self._admission.fleet, "fogs": fogs, "above": over}
@@ -441,8 +446,9 @@ async def _run(settings: Mapping[str, Any], changes: Changes, stack: AsyncExitSt
     await bus.follow("event.>", "cloud", partial(take_event, coordinator, door.admission, events))
     published = _trace(settings, coordinator, stock, stack)
     news = _news(settings, bus, door, holdings, stack, published)
-    hear = partial(take_hello, door.admission, coordinator, planner, news, events)
-    await bus.subscribe("hello.>", hear)
+    who = door.admission, coordinator.presence, Rosters(bus, clock, coordinator.presence.below)
+    await bus.subscribe("hello.>", partial(take_hello, *who, coordinator.is_of, planner, news))
+    await bus.subscribe("roster.>", partial(take_roster, *who))
     await host.start()
     stack.push_async_callback(host.stop)
     stack.callback(tell_durability, log, {"spool": spool, "events": events, "journal": host})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -12,20 +12,22 @@ from reuna.adapters.events import EventLog
 from reuna.adapters.register import Register
 from reuna.cloud.holdings import LAST_WORDS
 from reuna.cloud.plan import Planner
+from reuna.cloud.presence import EDGES, Presence
 from reuna.cloud.rollouts import WORDS
 from reuna.core import labelled, operating, watched
 from reuna.core.errors import BadMessage
 from reuna.core.records import Event, Hello
+from reuna.core.tree import top_of
 from reuna.exchange.admission import Admission, read_alarm, read_node
 from reuna.exchange.news import NewsDesk
 from reuna.exchange.room import STORE, when_there_is_room
+from reuna.exchange.roster import Rosters
 from reuna.wire import decode
 
 if TYPE_CHECKING:
     from reuna.cloud.coordinator import Coordinator
 
 log = logging.getLogger("reuna.cloud")
-EDGES = "edges"  #: the edges that a fog last told of
 OWN_WORDS = frozenset(
     {"round", "short", "waits", "refused", "local", "evaluate", "resumed", "gates", EDGES, *WORDS}
 )  #: what the cloud says of a run or a rollout
@@ -86,14 +88,15 @@ def learn(register: Register, event: Event) -> None:
 
 async def take_hello(
     admission: Admission,
-    coordinator: Coordinator,
+    presence: Presence,
+    rosters: Rosters,
+    is_of: Callable[[str, str, Collection[str]], bool],
     planner: Planner,
     news: NewsDesk,
-    events: EventLog,
     subject: str,
     data: bytes,
 ) -> None:
-    """Note who is there, and which edges a fog has: after a restart too, before it tells again."""
+    """Note who is there, and how far it has told which edges and fogs it has."""
     if not admission.listens(subject):
         return
     try:
@@ -103,41 +106,44 @@ async def take_hello(
         return
     if not admission.hear(subject, hello):
         return
-    for fog, below in told_by(coordinator, admission, hello).items():
-        for node in (fog, *below):
-            coordinator.present[node] = SystemClock().now()
-        if coordinator.is_below(fog, below):
-            keep = partial(ThreadOffload(), partial(events.keep_last, edges_event(fog, below)))
-            await when_there_is_room(keep, SystemClock(), log, waits=STORE)
+    await presence.heard(hello.node, await rosters.on_hello(hello))
+    for fog, below in told_under(presence, partial(is_of, hello.node), admission.names, hello).items():
+        await presence.told_of(fog, below)
     await planner.on_hello(hello)
     await news.on_hello(hello)
 
 
-def told_by(coordinator: Coordinator, admission: Admission, hello: Hello) -> dict[str, tuple[str, ...]]:
-    """A fog, and the fogs under it, each with the children that are its own to tell of.
+def told_under(
+    presence: Presence,
+    is_own: Callable[[str, Collection[str]], bool],
+    names: Collection[str],
+    hello: Hello,
+) -> dict[str, tuple[str, ...]]:
+    """The fogs under a fog, each with the children that it may tell of.
 
-    A fog that it told of before and does not now has none.
+    A fog that it told of before and does not now has none. ``is_own``: whether it may speak of a node.
     """
 
     def own(nodes: Sequence[str]) -> tuple[str, ...]:
-        return tuple(each for each in nodes if coordinator.is_of(hello.node, each, admission.names))
+        return tuple(each for each in nodes if is_own(each, names))
 
-    fogs = {fog: own(below) for fog, below in hello.fogs.items() if own((fog,))}
-    found = {hello.node: own(hello.children), **fogs}
-    before = {fog for fog in coordinator.above if coordinator.is_fog(hello.node, fog)}
+    found = {fog: own(below) for fog, below in hello.fogs.items() if fog not in names and own((fog,))}
+    above = presence.above
+    before = {fog for fog in above if top_of(fog, {}, above) == hello.node}
     return {**found, **dict.fromkeys(before - found.keys(), ())}
 
 
-def over_told(below: Mapping[str, Sequence[str]]) -> dict[str, str]:
-    """The fogs over fogs, of what fogs told of their children."""
-    return {child: fog for fog, children in below.items() for child in children if child in below}
-
-
-def edges_event(fog: str, below: Sequence[str]) -> Event:
-    """The children that a fog tells of, to be known after a restart before it tells again."""
-    return Event(fog, "", 0, SystemClock().now(), EDGES, fields=dict.fromkeys(below, True))
-
-
-def edges_told(events: EventLog) -> dict[str, tuple[str, ...]]:
-    """Fog -> the children that it last told of, also before a restart."""
-    return {event.node: tuple(event.fields) for _, event in events.last(EDGES)}
+async def take_roster(
+    admission: Admission, presence: Presence, rosters: Rosters, subject: str, data: bytes
+) -> None:
+    """Note which edges came to a fog and which went; nobody else than it may publish on its subject."""
+    fog = subject.removeprefix("roster.")
+    if fog not in admission.names:
+        log.warning("refused a roster of %s, which is no fog here", fog)
+        return
+    try:
+        heard = await rosters.on_roster(fog, data)
+    except BadMessage as error:
+        log.warning("refused a roster on %s: %s", subject, error)
+        return
+    await presence.heard(fog, heard)

@@ -14,6 +14,8 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from reuna.core.roster import Stand
+
 Metrics = dict[str, float]
 Setting = bool | int | float | str
 Refusals = dict[str, dict[str, int]]  #: authenticated sender -> reason -> how often
@@ -353,7 +355,8 @@ class Hello(msgspec.Struct, frozen=True, omit_defaults=True):
     ``every_s``: when it will say so again, 0 for who does not tell. ``works_on``: the beginning of the digest
     of the plan that it works on and so need not be told, '' for none. ``held``: it is a fog that holds the
     round open past its deadline, since an edge's transfer moves. ``fogs``: of each fog under the node
-    the children that it last told of; such a fog is a child of the node or of another of them.
+    the children that it last told of; such a fog is a child of the node or of another of them. ``below``: how
+    far a fog has told who is right below it; one that does not say that names all of them in ``children``.
     """
 
     node: str
@@ -366,6 +369,7 @@ class Hello(msgspec.Struct, frozen=True, omit_defaults=True):
     works_on: Annotated[str, msgspec.Meta(max_length=64)] = ""
     held: bool = False
     fogs: dict[str, tuple[str, ...]] = {}
+    below: Stand | None = None
 
 
 class News(msgspec.Struct, frozen=True):

@@ -4,6 +4,8 @@
     news.<node>     parent to node      newer metadata is there; a hint, at most once
     event.<node>    node to parent      what happened, stored until the parent took it
     hello.<node>    node to parent      the node is there
+    roster.<node>   fog to parent       who came and went below it (`reuna.exchange.roster`)
+    whole.<node>    parent to fog       it is to tell that anew
     _INBOX.<node>   private             acknowledgements to that node
 
 Nothing here does I/O. A name is one token, so no name can widen a subject.
@@ -40,12 +42,19 @@ def inbox(name: str) -> str:
 
 def child_rights(name: str) -> Rights:
     """An edge at its fog, or a fog at the cloud: speaks under its own name only."""
-    return Rights((f"event.{name}", f"hello.{name}"), (f"plan.{name}", f"news.{name}", f"{inbox(name)}.>"))
+    says, hears = ("event", "hello", "roster"), ("plan", "news", "whole")
+    return Rights(
+        tuple(f"{word}.{name}" for word in says),
+        (*(f"{word}.{name}" for word in hears), f"{inbox(name)}.>"),
+    )
 
 
 def parent_rights(name: str) -> Rights:
-    """A fog's gateway or the cloud: plans and news go down; events and hellos come up."""
-    return Rights(("plan.>", "news.>", *_stream_api()), ("event.>", "hello.>", f"{inbox(name)}.>"))
+    """A fog's gateway or the cloud: plans and news go down; events, hellos and rosters come up."""
+    return Rights(
+        ("plan.>", "news.>", "whole.>", *_stream_api()),
+        ("event.>", "hello.>", "roster.>", f"{inbox(name)}.>"),
+    )
 
 
 CONNECTIONS = "$SYS.REQ.SERVER.PING.CONNZ"  #: asks a hub who is connected

@@ -144,6 +144,9 @@ class EgressProcess:
     async def hello(self, hello: Hello) -> None:
         await self._again(lambda link: link.hello(hello))
 
+    async def below(self, names: Sequence[str]) -> None:
+        await self._again(lambda link: link.below(names))
+
     async def countersign(self, shown: ShownHead) -> bytes:
         return await self._again(lambda link: link.countersign(shown))
 

@@ -287,12 +287,17 @@ class Egress:
 
     async def hello(self, hello: Hello) -> None:
         """Ask for the current plan."""
-        data = encode(hello)
+        await self.say("hello", encode(hello))
+
+    async def say(self, word: str, data: bytes) -> bool:
+        """That this node is there, or who is below it; whether the policy let it and somebody heard it."""
         leaving = self._message("presence", data)
         if await self._leave(leaving) is None:
-            return
-        if not await self._bus.publish(f"hello.{self.name}", data):
+            return False
+        heard = await self._bus.publish(f"{word}.{self.name}", data)
+        if not heard:
             self._flows.stayed(leaving)
+        return heard
 
     async def _may_answer(self, plan: Plan, digest: str) -> bool:
         """Whether work on a plan is worth its while: else it would be done again each time it is heard.

@@ -27,6 +27,7 @@ from reuna.trust.ledger import HASH, Owner, Record, read_record
 log = logging.getLogger("reuna.ledger")
 SEVERITIES = {"refused": WARNING, "recovered": WARNING, "policy": NOTICE, "code": NOTICE}
 LOOK_S = 5.0  #: between two looks at what is new
+NOWHERE_S = 10.0  #: between two looks whether the policy wants it anywhere, while it wants it nowhere
 LAST_S = 300.0  #: longest wait for a server that is away
 TAIL = 1 << 17  #: bytes at the end of a file that hold its last line
 LOT = 1000  #: records that are passed on before the note is written
@@ -112,9 +113,11 @@ async def keep_exporting(
     """Pass on what is new to each target, until cancelled; one that is away is tried again later."""
     exporters: dict[str, Exporter] = {}
     later: dict[str, tuple[float, float]] = {}  #: target -> not before, the wait after that
+    wanted: tuple[str, ...] = ()
     while True:
-        await clock.sleep(LOOK_S)
-        for to in await offload(targets):
+        await clock.sleep(LOOK_S if wanted else NOWHERE_S)
+        wanted = await offload(targets)
+        for to in wanted:
             before, wait = later.get(to, (0.0, LOOK_S))
             if clock.now() < before:
                 continue

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -140,8 +140,12 @@ class Certify(msgspec.Struct, tag=True):
     request: bytes
 
 
+class Below(msgspec.Struct, tag=True):
+    names: tuple[str, ...]
+
+
 SinkWord = Deliver | Warn
-Word = Emit | Say | Countersign | Tell | Advise | Certify
+Word = Emit | Say | Below | Countersign | Tell | Advise | Certify
 Request = Fetch | Approved | Rehearse | Submit | HandOver | SinkWord | Word
 
 
@@ -288,6 +292,10 @@ class RemoteLink:
     async def hello(self, hello: Hello) -> None:
         await self._call(Say(hello))
 
+    async def below(self, names: Sequence[str]) -> None:
+        """See `Teller.tell`."""
+        await self._call(Below(tuple(names)))
+
     async def countersign(self, shown: ShownHead) -> bytes:
         """See `Heads.countersign`."""
         return (await self._call(Countersign(shown))).signed
@@ -387,8 +395,21 @@ class Figures(Protocol):
         """Take the place of what that process told before. Raises `BadMessage`."""
 
 
+class Teller(Protocol):
+    """What in a fog's egress tells its parent who is below."""
+
+    async def tell(self, names: Collection[str]) -> None:
+        """Those are; what is new of that goes up."""
+
+    async def in_hello(self, hello: Hello) -> Hello:
+        """The place's hello as it goes up."""
+
+
 class LinkServer:
-    """The egress's side: serves the calls of its place, several at a time. ``figures``: None shows none."""
+    """The egress's side: serves the calls of its place, several at a time.
+
+    ``figures``: None shows none; ``roster``: None where nobody is below.
+    """
 
     def __init__(
         self,
@@ -399,9 +420,11 @@ class LinkServer:
         fog: Fog,
         sites: Sites,
         figures: Figures | None = None,
+        roster: Teller | None = None,
     ) -> None:
         self._sites = sites
         self._figures = figures
+        self._roster = roster
         self._frames = frames
         self._link = link
         self._heads = heads
@@ -481,8 +504,16 @@ class LinkServer:
             return Done(number, stored=await self._link.emit(request.event))
         if isinstance(request, Countersign):
             return Done(number, signed=await self._heads.countersign(request.shown))
-        await self._link.hello(request.hello)
+        await self._say_who(request)
         return Done(number)
+
+    async def _say_who(self, request: Say | Below) -> None:
+        """That it is there, and who is below it."""
+        if isinstance(request, Say):
+            said = request.hello
+            await self._link.hello(said if self._roster is None else await self._roster.in_hello(said))
+        elif self._roster is not None:
+            await self._roster.tell(request.names)
 
 
 def _blob(path: str | None, digest: str = "", hashes: bytes = b"") -> FileBlob | None:

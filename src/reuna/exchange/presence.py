@@ -1,10 +1,10 @@
 """When a node says that it is there: every so often, sooner while it is new, at once when something changed.
 
 The first words of a new node may be lost while links come up, so it does not wait the whole time for the
-next. A fog also says at once which edges came or went: the cloud knows them from its hello alone. A node of
-which there is nothing new says it less often, and with each hello when the next comes: who says every five
-seconds for years that all is as it was sends megabytes a day. A node that is asked something says at once
-that it is there, so that its parent soon knows for whom it waits in vain.
+next. A node of which there is nothing new says it less often, and with each hello when the next comes: who
+says every five seconds for years that all is as it was sends megabytes a day. Who is below a fog is told
+apart from that, see `reuna.exchange.roster`. A node that is asked something says at once that it is there, so
+that its parent soon knows for whom it waits in vain.
 """
 
 from __future__ import annotations

@@ -48,6 +48,7 @@ from reuna.exchange.link import EgressSettings, Frames, LinkServer
 from reuna.exchange.news import listen
 from reuna.exchange.releases import FOLDER, ReleaseHolder, drop_old, passed_on
 from reuna.exchange.room import tell_durability, when_there_is_room
+from reuna.exchange.roster import RosterTeller
 from reuna.exchange.second import SecondOpinions
 from reuna.exchange.sinks import open_gate
 from reuna.exchange.site import Site, open_site
@@ -96,6 +97,7 @@ async def serve(settings: EgressSettings, sock: socket.socket) -> None:
     )
     await listen(bus, settings.name, guard)
     shelf: HttpsFreight | None = None
+    roster = await _roster(settings, bus, egress)
     releases: tuple[Coroutine[None, None, None], ...]
     if settings.passes_on:
         releases = (drop_old(guard, cache, ThreadOffload(), arrivals.releases),)
@@ -113,18 +115,17 @@ async def serve(settings: EgressSettings, sock: socket.socket) -> None:
     beside = [
         *(asyncio.create_task(_once_connected(bus, each)) for each in work),
         *_showing(board, settings),
-        asyncio.create_task(keep_small(SystemClock())),
     ]
     sinks = open_gate(settings, flows, egress.in_time)
-    fog = SecondOpinions(settings.parent_identity, flows, store, SystemClock(), ThreadOffload())
     server = LinkServer(
         await Frames.over(sock),
         egress,
         heads,
         sinks,
-        fog,
+        SecondOpinions(settings.parent_identity, flows, store, SystemClock(), ThreadOffload()),
         SitesAbove(settings.enrol, own[2], own[0], ThreadOffload()),
         board,
+        roster,
     )
     serving = asyncio.create_task(_serve_when_ready(server, guard))
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, serving.cancel)
@@ -149,6 +150,15 @@ async def serve(settings: EgressSettings, sock: socket.socket) -> None:
             await shelf.close()
     if not serving.cancelled():
         serving.result()
+
+
+async def _roster(settings: EgressSettings, bus: LaterBus, egress: Egress) -> RosterTeller | None:
+    """What tells the parent who is below; None where nobody is."""
+    if not settings.passes_on:
+        return None
+    roster = RosterTeller(settings.name, secrets.token_hex(4), egress.say, SystemClock())
+    await roster.listen(bus)
+    return roster
 
 
 def _board(settings: EgressSettings, site: Site, arrivals: Arrivals, bus: LaterBus) -> Board:
@@ -299,6 +309,15 @@ async def _renew(
     await asyncio.gather(*work)
 
 
+async def _alone(settings: EgressSettings, sock: socket.socket) -> None:
+    """`serve` in a process that does nothing else."""
+    keeping = asyncio.create_task(keep_small(SystemClock()))
+    try:
+        await serve(settings, sock)
+    finally:
+        keeping.cancel()
+
+
 def begin(sock: socket.socket, starter: int, words: str) -> int:
     """Serve the place at the other end of ``sock``; ``words`` are `EgressSettings` as JSON. Its status."""
     end_with_parent()
@@ -311,7 +330,7 @@ def begin(sock: socket.socket, starter: int, words: str) -> int:
         level=logging.INFO, format=f"%(asctime)s {settings.name} %(levelname)s %(name)s %(message)s"
     )
     try:
-        asyncio.run(serve(settings, sock))
+        asyncio.run(_alone(settings, sock))
     except ReunaError as error:
         log.error("%s %s %s", error.code, error.message, error.next_step)
         return error.exit_status

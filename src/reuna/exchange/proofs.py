@@ -7,6 +7,8 @@ msgpack [head, key].
 
 from __future__ import annotations
 
+from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 
 import msgspec
@@ -18,6 +20,7 @@ from reuna.core.records import Identity, ShownHead
 from reuna.trust.dsse import authenticated
 
 KIND = b"application/vnd.reuna.ledger-identity.v1"
+CHAINS = 4096  #: certificates whose judgement is remembered
 LONGEST = 2  #: certificates below the root: a node's, its site's
 
 
@@ -55,12 +58,25 @@ def _wrong(identity: Identity, chain: list[Certificate], fleet: str, root: Certi
     site = certificates.site_of_authority(chain[1]) if len(chain) > 1 else ""
     if site != identity.site or (len(chain) > 1 and not site):
         return "its certificate is not of its site's authority"
-    above = [*chain[1:], root]
-    if not all(certificates.issued_by(each, issuer) for each, issuer in zip(chain, above, strict=True)):
+    ders = tuple(map(certificates.to_der, (*chain, root)))
+    if not _leads(ders):
         return "its certificate does not lead to the fleet's root"
     if not all(certificates.holds_at(each, now) for each in chain):
         return "its certificate does not hold now"
-    return certificates.flaw(certificates.to_der(chain[0]))
+    return _flaw(ders[0])
+
+
+@lru_cache(CHAINS)
+def _leads(chain: tuple[bytes, ...]) -> bool:
+    """Whether each of some certificates is signed by the next one, whatever the time.
+
+    Every node shows the same chain once a minute for days.
+    """
+    found = [certificates.from_der(each) for each in chain]
+    return all(certificates.issued_by(each, issuer) for each, issuer in pairwise(found))
+
+
+_flaw = lru_cache(CHAINS)(certificates.flaw)
 
 
 def _body(head: bytes, key: bytes) -> bytes:

@@ -17,7 +17,9 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+import msgspec
 
 from reuna import __version__
 from reuna.adapters.certificates import flaw, hosts_in, read_chain
@@ -48,6 +50,7 @@ from reuna.exchange.parent import address_of, host_of
 from reuna.exchange.predict import Confines
 from reuna.exchange.presence import Presence
 from reuna.exchange.room import tell_durability
+from reuna.exchange.roster import BelowKeeper, Rosters
 from reuna.exchange.rounds import Rounds
 from reuna.exchange.sandbox_settings import sandbox_limits
 from reuna.exchange.stored import keep_stored
@@ -128,15 +131,16 @@ async def _run(settings: dict[str, Any], changes: Changes, stack: AsyncExitStack
     news = NewsDesk(bus, published.version, lambda: door.admission.names, clock)
     telling = asyncio.create_task(news.keep())
     stack.callback(telling.cancel)
-    await _listen(bus, door.admission, combiner, news, presence, egress)
-    desk = Desk(settings, nats, bus, server, combiner, presence, door.admission, machines)
+    below = BelowKeeper(combiner.present, egress.below, settings["hello_s"])
+    watch = Watch(presence, below, Rosters(bus, clock, {}))
+    await _listen(bus, door.admission, combiner, news, watch, egress)
+    desk = Desk(settings, nats, bus, server, combiner, below, door.admission, machines)
     await door.keep(_site(settings), [serving, dialling], desk.on_names, desk.on_files, stack)
-    taking = asyncio.create_task(_take_changes(changes, door.admission))
-    stack.callback(taking.cancel)
-    reporting = asyncio.create_task(_report(door.register, egress, name, boot, clock))
-    stack.callback(reporting.cancel)
+    stack.callback(asyncio.create_task(_take_changes(changes, door.admission)).cancel)
+    stack.callback(asyncio.create_task(_report(door.register, egress, name, boot, clock)).cancel)
     starting = asyncio.create_task(egress.emit(Event(name, boot, 0, clock.now(), "started")))
     stack.callback(starting.cancel)
+    stack.callback(asyncio.create_task(below.keep()).cancel)
     log.info("ready")
     await presence.keep()
 
@@ -205,7 +209,7 @@ class Desk:
         bus: NatsBus,
         server: DepotServer,
         combiner: Combiner,
-        presence: Presence,
+        below: BelowKeeper,
         admission: Admission,
         machines: MqttListener | None = None,
     ) -> None:
@@ -217,7 +221,7 @@ class Desk:
         self._fogs = admission.fogs
         self._server = server
         self._combiner = combiner
-        self._presence = presence
+        self._below = below
 
     async def on_names(self, _before: frozenset[str], names: frozenset[str]) -> None:
         """The server's reload cuts the edges that are gone and touches nobody else.
@@ -226,7 +230,7 @@ class Desk:
         """
         self._server.recheck()
         self._combiner.children = names
-        self._presence.changed()
+        self._below.changed()
         before = self._fogs
         await self._reload(names)
         for name in sorted(before - self._fogs):
@@ -266,22 +270,47 @@ async def _report(register: Register, egress: EgressProcess, name: str, boot: st
         await clock.sleep(REPORT_S)
 
 
+class Watch(NamedTuple):
+    """Who is told when somebody comes or goes, and what fogs under this one told of who is below them."""
+
+    presence: Presence
+    below: BelowKeeper
+    rosters: Rosters
+
+
 async def _listen(
     bus: NatsBus,
     admission: Admission,
     combiner: Combiner,
     news: NewsDesk,
-    presence: Presence,
+    watch: Watch,
     egress: EgressProcess,
 ) -> None:
     """Hear what the children say."""
-    await bus.subscribe("hello.>", partial(_hello, admission, combiner, news, presence))
+    await bus.subscribe("hello.>", partial(_hello, admission, combiner, news, watch))
+    await bus.subscribe("roster.>", partial(_roster, admission, combiner, watch))
     may_tell = partial(_may_tell, admission, combiner)
     await bus.follow("event.>", "up", partial(_pass_event, egress, may_tell))
 
 
+async def _roster(admission: Admission, combiner: Combiner, watch: Watch, subject: str, data: bytes) -> None:
+    """Note who came to a fog under this one and who went; nobody else than it may publish on its subject."""
+    fog = subject.removeprefix("roster.")
+    if fog not in admission.names or not admission.is_fog(fog):
+        log.warning("refused a roster of %s, which is no fog under this one", fog)
+        return
+    try:
+        heard = await watch.rosters.on_roster(fog, data)
+    except BadMessage as error:
+        log.warning("refused a roster on %s: %s", subject, error)
+        return
+    if heard.joined or heard.gone:
+        combiner.told_of(fog, watch.rosters.held[fog].names)
+        watch.presence.changed()
+
+
 async def _hello(
-    admission: Admission, combiner: Combiner, news: NewsDesk, presence: Presence, subject: str, data: bytes
+    admission: Admission, combiner: Combiner, news: NewsDesk, watch: Watch, subject: str, data: bytes
 ) -> None:
     if not admission.listens(subject):
         return
@@ -291,10 +320,17 @@ async def _hello(
         log.warning("refused a hello: %s", error)
         return
     if admission.hear(subject, hello):
-        before = combiner.present(), combiner.below()
-        await combiner.on_hello(hello, admission.is_fog(hello.node))  # an edge has nobody under it
-        if (combiner.present(), combiner.below()) != before:
-            presence.changed()
+        fogs, was_there = combiner.below(), combiner.is_present(hello.node)
+        is_fog = admission.is_fog(hello.node)  # an edge has nobody under it
+        if is_fog:
+            await watch.rosters.on_hello(hello)
+            names = tuple(sorted(watch.rosters.held[hello.node].names))
+            hello = msgspec.structs.replace(hello, children=names)
+        await combiner.on_hello(hello, is_fog)
+        if not was_there and combiner.is_present(hello.node):
+            watch.below.changed()
+        if combiner.below() != fogs:
+            watch.presence.changed()
         await news.on_hello(hello)
 
 

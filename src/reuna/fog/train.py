@@ -90,6 +90,14 @@ class Combiner:
         """For a hello: the plan that it works on."""
         return short(self._digest) if self._work is not None and not self._work.done() else ""
 
+    def is_present(self, child: str) -> bool:
+        """Whether a child of ours was heard of lately."""
+        return child in self.children and bool(self._heard.present((child,)))
+
+    def told_of(self, fog: str, names: Collection[str]) -> None:
+        """Who is right below a fog under this one, as it told by itself."""
+        self._below[fog] = {**self._below.get(fog, {}), fog: tuple(sorted(names))}
+
     def present(self) -> tuple[str, ...]:
         """Children heard of lately, sorted."""
         return self._heard.present(self.children)

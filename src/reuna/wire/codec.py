@@ -20,6 +20,7 @@ import msgspec
 from reuna.core.errors import BadMessage
 from reuna.core.foreign import UNREADABLE
 from reuna.core.records import Contribution, Event, Hello, News, Plan, Receipt, RunSpec, ShownHead
+from reuna.core.roster import Roster, RosterAsked
 from reuna.core.second import Doubtful, Opinions
 
 VERSION = 3  #: protocol number. 2: a hello says which its node speaks; plans of the task check; packed ones.
@@ -33,7 +34,7 @@ TREES = 3  #: the same of plans for fogs under fogs
 #: The oldest protocol whose bytes are read.
 FIRST = 1
 
-#: Largest encoded message of each type, in bytes. NATS carries at most 1 MB; the last two go over HTTPS.
+#: Largest encoded message of each type, in bytes. NATS carries at most 1 MB; those of windows go over HTTPS.
 LIMITS: dict[type[msgspec.Struct], int] = {
     Plan: 1_000_000,
     Contribution: 1_000_000,
@@ -45,6 +46,8 @@ LIMITS: dict[type[msgspec.Struct], int] = {
     News: 64,
     Doubtful: 3_500_000,
     Opinions: 4_000_000,
+    Roster: 600_000,
+    RosterAsked: 16,
 }
 
 _TAGS: dict[type[msgspec.Struct], int] = {
@@ -58,6 +61,8 @@ _TAGS: dict[type[msgspec.Struct], int] = {
     News: 8,
     Doubtful: 9,
     Opinions: 10,
+    Roster: 11,
+    RosterAsked: 12,
 }
 #: Since which protocol each type of message is as it is now, but for what `since` says.
 SINCE: dict[type[msgspec.Struct], int] = dict.fromkeys(_TAGS, 1)

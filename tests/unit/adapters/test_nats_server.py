@@ -148,8 +148,9 @@ def test_a_lone_site_has_no_link() -> None:
 def test_each_child_may_only_speak_under_its_own_name() -> None:
     for text, child in ((LEAF.text(Path("/s")), "plant-1"), (HUB.text(Path("/s")), "south")):
         [user] = lines(text, f"/{child}")
-        assert f'publish: {{ allow: ["event.{child}", "hello.{child}"] }}' in user
-        assert f'subscribe: {{ allow: ["plan.{child}", "news.{child}", "_INBOX.{child}.>"] }}' in user
+        assert f'publish: {{ allow: ["event.{child}", "hello.{child}", "roster.{child}"] }}' in user
+        hears = f'["plan.{child}", "news.{child}", "whole.{child}", "_INBOX.{child}.>"]'
+        assert f"subscribe: {{ allow: {hears} }}" in user
 
 
 @pytest.mark.parametrize("name", ["", "a.b", "*", ">", "A", "a b", 'a"', "a\n", "-a", "a" * 64])

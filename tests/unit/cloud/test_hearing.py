@@ -11,16 +11,20 @@ from typing import Any, cast
 import msgspec
 import pytest
 
+from reuna.adapters.clock import SystemClock
 from reuna.adapters.events import EventLog
 from reuna.adapters.register import Register
 from reuna.cloud.coordinator import Coordinator
-from reuna.cloud.hearing import EDGES, OWN_WORDS, take_event, take_hello
+from reuna.cloud.hearing import OWN_WORDS, take_event, take_hello, take_roster
 from reuna.cloud.holdings import Holdings
+from reuna.cloud.presence import EDGES, KEEP_S, Presence
 from reuna.core import labelled, operating
 from reuna.core.labelled import Labelled
 from reuna.core.operating import Operating
 from reuna.core.records import Event, Hello, Setting
+from reuna.core.roster import Roster, Stand
 from reuna.exchange.releases import event_of
+from reuna.exchange.roster import Rosters, Telling
 from reuna.wire import encode
 
 FOGS = ("north", "south")
@@ -105,25 +109,109 @@ class Hears:
         """Nothing follows here."""
 
 
+class Clouds:
+    """The cloud's side of presence over one log, with a clock that is set by hand."""
+
+    def __init__(self, log: EventLog) -> None:
+        self.log = log
+        self.clock = Hand()
+        self.asked: list[str] = []
+        self.presence = Presence(log, self.clock)
+        self.rosters = Rosters(cast("Any", self), self.clock, self.presence.below)
+
+    async def publish(self, subject: str, _data: bytes) -> bool:
+        self.asked.append(subject)
+        return True
+
+    async def hello(self, fog: str, *children: str, below: Stand | None = None) -> None:
+        admission, hears = cast("Any", Admits()), cast("Any", Hears())
+        said = encode(Hello(fog, "b", "1", children, below=below))
+        who = admission, self.presence, self.rosters
+        await take_hello(*who, lambda *_: True, hears, hears, f"hello.{fog}", said)
+
+    async def roster(self, fog: str, data: bytes) -> None:
+        await take_roster(cast("Any", Admits()), self.presence, self.rosters, f"roster.{fog}", data)
+
+    def nodes(self) -> dict[str, float]:
+        return self.presence.nodes(lambda _fog, names: sorted(names))
+
+    def below(self, fog: str) -> list[str]:
+        return sorted(self.presence.below[fog].names)
+
+
+class Hand:
+    def __init__(self) -> None:
+        self.at = 1000.0
+
+    def now(self) -> float:
+        return self.at
+
+    async def sleep(self, seconds: float) -> None:
+        self.at += seconds
+
+
 async def test_a_cloud_that_restarts_knows_the_edges_that_fogs_told_of_before_they_tell_again(
     tmp_path: Path,
 ) -> None:
     """Planted: without that a rollout right after a restart finds no edge, or those of some fogs only."""
-    nothing: Any = None
-    admission, hears = cast("Any", Admits()), cast("Any", Hears())
     log = EventLog(tmp_path / "events.sqlite")
-    cloud = Coordinator("cloud", nothing, log, nothing, nothing, nothing, nothing)
+    cloud, fog = Clouds(log), Telling("life")
     for edges in (("edge-1", "edge-2"), ("edge-1",)):
-        hello = encode(Hello("north", "b", "1", edges))
-        await take_hello(admission, cloud, hears, hears, log, "hello.north", hello)
-    other = encode(Hello("south", "b", "1", ("edge-9",)))
-    await take_hello(admission, cloud, hears, hears, log, "hello.north", other)
+        for each in fog.told(edges):
+            await cloud.roster("north", encode(each))
+        cloud.clock.at += KEEP_S
+        await cloud.hello("north", below=fog.stand)
     log.close()
     log = EventLog(tmp_path / "events.sqlite")
-    restarted = Coordinator("cloud", nothing, log, nothing, nothing, nothing, nothing)
-    assert restarted.below == cloud.below == {"north": ("edge-1",)}
+    restarted = Clouds(log)
+    assert restarted.below("north") == cloud.below("north") == ["edge-1"]
     assert restarted.nodes() == {}, "who is there is heard anew"
+    await restarted.hello("north", below=fog.stand)
+    assert restarted.nodes() == {"north": 1000.0, "edge-1": 1000.0}
+    assert restarted.asked == [], "what it kept is what the fog has told"
     assert log.counts() == {}, "no time line has it"
+    log.close()
+
+
+async def test_edges_that_come_one_by_one_are_not_written_down_each_time(tmp_path: Path) -> None:
+    log = EventLog(tmp_path / "events.sqlite")
+    cloud, fog = Clouds(log), Telling("life")
+    names = [f"edge-{number}" for number in range(50)]
+    for count in range(1, 51):
+        for each in fog.told(names[:count]):
+            await cloud.roster("north", encode(each))
+    assert [len(event.fields) for _, event in log.last(EDGES)] == [1]
+    cloud.clock.at += KEEP_S
+    await cloud.hello("north", below=fog.stand)
+    assert [len(event.fields) for _, event in log.last(EDGES)] == [50]
+    log.close()
+
+
+async def test_a_fog_one_protocol_behind_names_all_its_edges_each_time(tmp_path: Path) -> None:
+    log = EventLog(tmp_path / "events.sqlite")
+    cloud = Clouds(log)
+    await cloud.hello("north", "edge-1", "edge-2")
+    cloud.clock.at += 5.0
+    await cloud.hello("north", "edge-2")
+    assert cloud.nodes() == {"north": 1005.0, "edge-1": 1005.0, "edge-2": 1005.0}, "heard of so far"
+    assert cloud.below("north") == ["edge-2"]
+    assert cloud.asked == []
+    log.close()
+
+
+async def test_what_is_no_roster_or_of_no_fog_is_refused_and_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    log = EventLog(tmp_path / "events.sqlite")
+    cloud = Clouds(log)
+    (told,) = Telling("life").told(["edge-1"])
+    await cloud.roster("ghost", encode(told))
+    await cloud.roster("north", encode(told)[:-3])
+    await cloud.roster("north", encode(Roster(Stand("l", 1, 0), ("Bad Name",))))
+    await cloud.roster("north", encode(Roster(Stand("l", 1, 0), (), (), 7, 3)))
+    assert "refused a roster of ghost" in caplog.text
+    assert caplog.text.count("refused a roster on roster.north") == 3
+    assert cloud.nodes() == {}
     log.close()
 
 
@@ -226,6 +314,9 @@ class Door:
         self.fleet = "mill"
         self.register = Register(folder / "register.sqlite")
 
+    def listens(self, _subject: str) -> bool:
+        return True
+
     def hear(self, subject: str, hello: Hello) -> bool:
         return subject == f"hello.{hello.node}"
 
@@ -244,8 +335,10 @@ def tree(tmp_path: Path) -> Iterator[tuple[Coordinator, Door, EventLog]]:
 
 
 async def says(cloud: Coordinator, door: Door, log: EventLog, hello: Hello) -> None:
-    hears = cast("Any", Hears())
-    await take_hello(cast("Any", door), cloud, hears, hears, log, f"hello.{hello.node}", encode(hello))
+    hears, nothing = cast("Any", Hears()), cast("Any", None)
+    rosters = Rosters(nothing, SystemClock(), cloud.presence.below)
+    who = cast("Any", door), cloud.presence, rosters
+    await take_hello(*who, cloud.is_of, hears, hears, f"hello.{hello.node}", encode(hello))
 
 
 Tree = tuple[Coordinator, Door, EventLog]
@@ -259,10 +352,11 @@ def test_the_cloud_knows_the_tree_that_a_fog_tells_of(tree: Tree) -> None:
     }
     assert cloud.fleet() == {"fleet": "mill", **shape}
     assert {"kiln", "hall", "robot", "crane"} <= cloud.nodes().keys()
-    assert "south" not in cloud.below, "a fog of the cloud's own is not north's to tell of"
+    assert "south" not in cloud.presence.below, "a fog of the cloud's own is not north's to tell of"
     nothing: Any = None
     restarted = Coordinator("cloud", nothing, log, nothing, nothing, nothing, nothing)
-    assert (restarted.below, restarted.above) == (cloud.below, cloud.above)
+    assert restarted.presence.above == cloud.presence.above
+    assert restarted.presence.told().keys() == cloud.presence.told().keys()
 
 
 async def test_a_fog_that_is_not_told_of_any_more_has_nobody(tree: Tree) -> None:

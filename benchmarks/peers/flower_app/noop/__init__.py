@@ -1,0 +1,1 @@
+"""Flower's side of the benchmark: the same work as ours."""
