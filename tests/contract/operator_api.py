@@ -35,6 +35,7 @@ from reuna.core.records import Event
 from reuna.core.watched import WHAT, Watched, as_fields
 from reuna.exchange.admission import Admission
 from reuna.exchange.intake import Intake
+from reuna.exchange.roster import Known
 from reuna.fleet.ports import free_ports
 from reuna.fleet.trust import make_trust
 from reuna.sim.bus import MemoryBroker
@@ -151,7 +152,7 @@ def served_with(folder: Path, given: dict[str, Any]) -> Iterator[Served]:
     journal, builds = Journal({"r-1": ""}), Builds(folder / "builds", SystemClock())
     host = cast("DbosHost", journal)
     coordinator = Coordinator("cloud", blobs, events, host, admission, holdings, builds)
-    coordinator.present["fog-1"] = 1.0
+    coordinator.presence._at["fog-1"] = 1.0
     intake = Intake("cloud", MemoryBlobs(), MemorySpool())
     planner = Planner(MemoryBroker().connect("cloud"), intake, unsealed)
     coordinator.checks = Checks("cloud", planner, intake, asyncio.Lock(), InPlace())
@@ -162,7 +163,7 @@ def served_with(folder: Path, given: dict[str, Any]) -> Iterator[Served]:
         rows=600, blocks=9, level=4.5, alarm=True, moved={"oil": 3.25}, p99_ms=8.5, project="pumps"
     )
     events.record(Event("e-1", "b", 2, 1.0, WHAT, fields=as_fields(said)), last=True)
-    coordinator.below["fog-1"] = ("e-1", "press-1", "press-2")
+    coordinator.presence.below["fog-1"] = Known(("e-1", "press-1", "press-2"))
     port, people_port = free_ports(2)
     store = PeopleStore(folder / "people.sqlite")
     reception = Reception(
