@@ -14,7 +14,7 @@ from collections.abc import Iterator
 import msgspec
 
 BLOCK = 65_536  #: a body's blocks; before each its hash of 32 bytes
-KINDS = {"event": "log", "hello": "presence"}
+KINDS = {"event": "log", "hello": "presence", "roster": "presence"}
 STATISTICS = (
     "contract",
     "bins",

@@ -128,7 +128,7 @@ def test_storage_is_synced_at_each_write() -> None:
 def test_little_waits_for_who_takes_nothing_and_a_thin_line_has_time_for_a_word() -> None:
     for config in (HUB, LEAF):
         text = config.text(Path("/state"))
-        assert lines(text, "max_pending:") == ["max_pending: 16000000"]
+        assert lines(text, "max_pending:") == ["max_pending: 8000000"]
         assert lines(text, "write_deadline:") == ['write_deadline: "60s"']
 
 
@@ -310,7 +310,7 @@ def test_a_fog_of_fogs_is_a_hub_to_them_and_they_speak_under_their_own_names(tmp
     assert deep.ports == (4222, 7422)
     (hall,) = lines(text, "spiffe://north.demo/fog/hall")
     assert "allowed_connection_types: [LEAFNODE]" in hall
-    assert 'publish: { allow: ["event.hall", "hello.hall"] }' in hall
+    assert 'publish: { allow: ["event.hall", "hello.hall", "roster.hall"] }' in hall
     (own,) = lines(text, '"spiffe://firm.demo/fog/north"')
     assert "allowed_connection_types: [STANDARD]" in own
     assert text.count("leafnodes {") == 1
