@@ -107,6 +107,7 @@ def test_settings_with_a_mistake_end_it_with_their_status(
         monkeypatch.setattr("sys.argv", ["reader", str(theirs.detach()), str(os.getppid()), told])
         monkeypatch.setattr(reader, "end_with_parent", lambda: None)
         monkeypatch.setattr(reader, "no_core_files", lambda: None)
+        monkeypatch.setattr(reader, "become", lambda _part: None)  # this process stays what it is
         with caplog.at_level(logging.ERROR):
             assert reader.main() == SettingsError.exit_status
     assert "there is no file" in caplog.text
