@@ -22,6 +22,7 @@ PIECE = 4_096  #: bytes of a TLS record on a slow line: of one that is cut nothi
 FAST_BPS = 1_000_000  #: a line that carries so much takes the largest records
 NEAR_S = 0.005  #: a line whose answers come back sooner is fast
 WAITING = 524_288  #: bytes that may have been taken from us and not have left: they show nothing
+BURST = 65_536  #: bytes that a slow line may acknowledge at once: they show nothing
 UNSENT = 131_072  #: bytes that wait in the kernel at most: they are lost with their line
 _RTT_AT = 68  #: of tcpi_rtt, microseconds,
 _ACKED_AT = 120  #: and of tcpi_bytes_acked in the kernel's struct tcp_info
@@ -73,14 +74,23 @@ class Pieces:
 
     def __init__(self, sock: Socket | None, largest: int, now_s: float) -> None:
         self._near = sock is not None and is_near(sock)
+        self._sock = sock
+        self._before = acknowledged(sock)
         self._largest = largest
         self._began_s = now_s
         self._sent = 0
 
     def next(self, now_s: float) -> int:
         """Bytes of the next record."""
-        fast = self._near or self._sent - WAITING > FAST_BPS * (now_s - self._began_s)
+        fast = self._near or self._shown() > FAST_BPS * (now_s - self._began_s)
         return self._largest if fast else PIECE
+
+    def _shown(self) -> int:
+        """Bytes that must have crossed the line: acknowledged, or else more than can wait before it."""
+        now = acknowledged(self._sock)
+        if now is None or self._before is None:
+            return self._sent - WAITING
+        return now - self._before - BURST
 
     def sent(self, count: int) -> None:
         """So many went out."""

@@ -353,6 +353,20 @@ def test_records_are_small_until_the_line_has_shown_that_it_is_fast(monkeypatch:
         assert fast.next(second) == 10**6
 
 
+def test_what_is_acknowledged_shows_that_a_line_is_fast_and_what_waits_before_it_does_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    acknowledged = [1000]
+    monkeypatch.setattr(thin_lines, "acknowledged", lambda _sock: acknowledged[-1])
+    pieces = thin_lines.Pieces(None, 10**6, 0.0)
+    pieces.sent(10**6)
+    acknowledged.append(1000 + thin_lines.BURST)
+    assert pieces.next(0.0) == thin_lines.PIECE, "as much may come back from a slow line's queue"
+    acknowledged.append(1000 + thin_lines.BURST + 100_001)
+    assert pieces.next(0.1) == 10**6
+    assert pieces.next(0.2) == thin_lines.PIECE, "it has become slow"
+
+
 def test_no_tickets_are_sent_that_nobody_uses(authority: CertificateAuthority) -> None:
     pair = authority.pair("fog", "fog-1")
     context: ssl.SSLContext = server_context(pair.certificate, Path(pair.key), pair.authority)
