@@ -33,12 +33,7 @@ WARM_UP = 1
 
 def main() -> None:
     """Measure and print one line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--params", type=int, required=True)
-    parser.add_argument("--nodes", type=int, required=True)
-    parser.add_argument("--rounds", type=int, required=True)
-    args = parser.parse_args()
-    looking.driven(lambda: in_a_folder(args))
+    looking.driven(__doc__, ("params", "nodes", "rounds"), in_a_folder)
 
 
 def in_a_folder(args: argparse.Namespace) -> dict[str, object]:

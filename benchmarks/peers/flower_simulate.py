@@ -23,12 +23,7 @@ DATA: dict[int, Any] = {}  #: a worker's clients, made once
 
 def main() -> None:
     """Measure and print one line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--clients", type=int, required=True)
-    parser.add_argument("--rounds", type=int, required=True)
-    parser.add_argument("--processes", type=int, required=True)
-    args = parser.parse_args()
-    looking.driven(lambda: at_home(args))
+    looking.driven(__doc__, ("clients", "rounds", "processes"), at_home)
 
 
 def at_home(args: argparse.Namespace) -> dict[str, object]:

@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 import traceback
+from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -36,15 +37,20 @@ def end_when_told() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 
 
-def driven(measure: Callable[[], dict[str, object]]) -> None:
+def driven(doc: str | None, asked: Iterable[str], measure: Callable[[Namespace], dict[str, object]]) -> None:
     """Print what a peer's driver measured as its one line, and end all it started, whatever happens.
 
+    ``asked``: names of the whole numbers that have to be given to it.
     Threads that a peer left waiting for ever do not keep the process.
     """
+    parser = ArgumentParser(description=doc)
+    for name in asked:
+        parser.add_argument(f"--{name}", type=int, required=True)
+    args = parser.parse_args()
     end_when_told()
     status = 1
     try:
-        line = json.dumps(measure())
+        line = json.dumps(measure(args))
         status = 0
     except SystemExit:
         sys.stderr.write("it was told to end\n")

@@ -203,7 +203,7 @@ def _read(path: Path, most: int) -> str | None:
 
 def _stamp(path: str) -> tuple[int, int]:
     try:
-        status = os.stat(path)  # noqa: PTH116 - a tenth of a round went into paths
+        status = os.stat(path)  # noqa: PTH116 - four times a round, without making paths
     except OSError:
         return 0, 0
     return status.st_ino, status.st_mtime_ns

@@ -80,7 +80,7 @@ def settle() -> None:
     """What is there now stays: the collector of cycles looks at it once more and then never again.
 
     Called when a process is ready for its work. Looking through all that was imported, again and again,
-    took a twentieth of a round.
+    took a twentieth of an egress' work in a round.
     """
     gc.collect()
     gc.freeze()

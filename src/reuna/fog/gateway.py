@@ -387,34 +387,31 @@ def settings_of_a_child(settings: dict[str, Any], invite: Invite) -> dict[str, A
     """What a machine that becomes an edge or a fog here needs to know."""
     if invite.role != "fog":
         return settings_of_an_edge(settings)
-    host = host_of(settings)
-    return {
-        "fleet": settings["fleet"],
-        "root_json": Path(settings["root"]).read_text(encoding="utf-8"),
-        "parent": {
-            "name": settings["name"],
-            "role": "fog",
-            "leaf": f"{host}:{settings['listen.leaf_port']}",
-            "freight_host": host,
-            "freight_port": settings["listen.freight_port"],
-        },
-        "enrol": {"parent": address_of(settings), "edges": invite.edges},
-    }
+    leaf = f"{host_of(settings)}:{settings['listen.leaf_port']}"
+    return _settings_below(settings, {"role": "fog", "leaf": leaf}, {"edges": invite.edges})
 
 
 def settings_of_an_edge(settings: dict[str, Any]) -> dict[str, Any]:
     """What a machine that becomes an edge here needs to know."""
-    host = host_of(settings)
+    return _settings_below(
+        settings, {"nats": f"tls://{host_of(settings)}:{settings['listen.nats_port']}"}, {}
+    )
+
+
+def _settings_below(
+    settings: dict[str, Any], parent: dict[str, Any], enrol: dict[str, Any]
+) -> dict[str, Any]:
+    """What every child needs to know; ``parent`` and ``enrol`` are what is its own of these."""
     return {
         "fleet": settings["fleet"],
         "root_json": Path(settings["root"]).read_text(encoding="utf-8"),
         "parent": {
             "name": settings["name"],
-            "nats": f"tls://{host}:{settings['listen.nats_port']}",
-            "freight_host": host,
+            **parent,
+            "freight_host": host_of(settings),
             "freight_port": settings["listen.freight_port"],
         },
-        "enrol": {"parent": address_of(settings)},
+        "enrol": {"parent": address_of(settings), **enrol},
     }
 
 
