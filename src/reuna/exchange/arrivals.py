@@ -23,6 +23,7 @@ from reuna.wire import decode_plan, unpacked
 
 log = logging.getLogger("reuna.egress")
 ARRIVALS = "arrivals.json"  #: in a node's state folder
+WRITTEN_S = 1.0  #: what came, and outcomes in the ledger, wait so long to be written down
 KNOWN = 64  #: digests whose kind is known, of the latest plans
 
 Counts = Mapping[str, tuple[int, int]]  #: kind -> payload bytes, how many

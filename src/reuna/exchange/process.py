@@ -36,7 +36,7 @@ from reuna.adapters.trust_store import TrustStore
 from reuna.core.errors import BusDown, DiskFull, PermissionDenied, ReunaError, StorageError
 from reuna.core.figures import Figure
 from reuna.core.records import ShownHead
-from reuna.exchange.arrivals import ARRIVALS, Arrivals
+from reuna.exchange.arrivals import ARRIVALS, WRITTEN_S, Arrivals
 from reuna.exchange.board import Board, of_arrivals, show
 from reuna.exchange.egress import Egress
 from reuna.exchange.heads import HeadKeeper
@@ -59,7 +59,6 @@ from reuna.exchange.trust import CodeRole, TrustGuard
 log = logging.getLogger("reuna.egress")
 FULL = (errno.ENOSPC, errno.EDQUOT)
 AWAY_S = 0.5  #: until the next try to reach a parent's server that is away
-OUTCOMES_S = 1.0  #: outcomes and what came wait so long to be written down
 FINISH_S = 3.0  #: for what is under way when this process is to end
 FRESH_S = 3600.0  #: between two looks for newer metadata
 REFUSED_S = 5.0  #: until the next try at one that refuses us
@@ -260,7 +259,7 @@ async def _export(site: Site, ledger: Path) -> None:
 async def _write_down(site: Site, arrivals: Arrivals) -> None:
     """What came down; outcomes that no payload came after, and the signature over them."""
     while True:
-        await SystemClock().sleep(OUTCOMES_S)
+        await SystemClock().sleep(WRITTEN_S)
         await ThreadOffload()(arrivals.write)
         try:
             await when_there_is_room(lambda: ThreadOffload()(site.flows.flush), SystemClock(), log)

@@ -32,7 +32,7 @@ from reuna.core.project import ProjectSettings
 from reuna.core.records import Flow, RunSpec
 from reuna.core.tensors import layout_of, pack
 from reuna.core.tree import with_edges
-from reuna.exchange.arrivals import Counts
+from reuna.exchange.arrivals import WRITTEN_S, Counts
 from reuna.fleet import departures
 from reuna.fleet.allowed import of_run
 from reuna.fleet.approval import decided, is_yes, verdict
@@ -234,6 +234,7 @@ async def present(course: Course) -> None:
 async def finish(course: Course, spec: RunSpec, outcome: dict[str, Any]) -> Finished:
     """Compare, count, and write the result of a run that is done."""
     job, fleet, operator, folder = course.job, course.fleet, course.operator, course.folder
+    done = time.monotonic()
     final = await asyncio.to_thread(operator.get_blob, outcome["model"])
     pooled = job.settings.centralised and not fleet.joined  # nobody holds the rows of joined machines
     course.watch({"what": "centralised"} if pooled else {"what": "closing"})
@@ -246,6 +247,10 @@ async def finish(course: Course, spec: RunSpec, outcome: dict[str, Any]) -> Fini
     events = await asyncio.to_thread(operator.timeline, spec.run, 0)
     if course.supervisor is not None and not course.stays:
         await course.supervisor.stop()  # what the ledgers had allowed ahead is settled
+    else:
+        await asyncio.sleep(
+            max(0.0, done + 2 * WRITTEN_S - time.monotonic())
+        )  # nodes write that down on their own
     left, came = entries_of(fleet, course.since), departures.came(fleet, course.before)
     measured = Measured(left, came, peaks, events, time.monotonic() - course.began)
     approved = await asyncio.to_thread(of_run, fleet, operator, spec)
