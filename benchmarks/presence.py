@@ -4,7 +4,8 @@
 
 Simulated devices, real code at both ends: what a fog's egress tells (`reuna.exchange.roster`), encoded, and
 what the cloud makes of it. A tick is the five seconds after which a fog looks who is still there; in each,
-``churn`` of the devices go and as many that were gone come back. A message counts with its subject and what the
+``churn`` of the devices go, and those that went two minutes ago come back. That has gone on for a while: a fog
+gathers changes over some ticks, out of step with the others. A message counts with its subject and what the
 servers and TLS put around it (`FRAMING`). Every fog says a hello as often as it does when nothing else is new.
 
 ``whole_bytes`` is what the cloud asks for when it has missed something: all names of one fog, in pages.
@@ -17,6 +18,7 @@ import argparse
 import json
 import random
 import time
+from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,12 +27,13 @@ from reuna import __version__
 from reuna.core.records import Hello
 from reuna.core.roster import Roster
 from reuna.exchange.presence import CALM_S
-from reuna.exchange.roster import Known, Telling
+from reuna.exchange.roster import BURST, TOGETHER, Known, Pace, Telling
 from reuna.fog.settings import FOG
 from reuna.wire import OLDEST, VERSION, decode, encode
 
 FRAMING = 120  #: bytes: NATS' line with subject and the inbox for "nobody listens", the record of TLS
 TICK_S = next(float(option.default) for option in FOG if option.name == "hello_s")
+AWAY = 24  #: ticks until who went comes back
 LIMIT = 10_000  #: bytes of a tick, for a hundred thousand devices
 
 
@@ -40,17 +43,26 @@ class Fog:
 
     name: str
     there: set[str]
-    away: set[str] = field(default_factory=set)
+    away: deque[set[str]] = field(default_factory=lambda: deque([set()] * AWAY))  #: tick by tick
     telling: Telling = field(default_factory=lambda: Telling("0a1b2c3d"))
     known: Known = field(default_factory=Known)
+    pace: Pace = field(default_factory=lambda: Pace(TICK_S, 0.0))
+
+    def told(self, now: float) -> list[bytes]:
+        """What goes up of who came and went, as `reuna.exchange.roster.BelowKeeper` paces it."""
+        if self.pace.wait_s(now) > 0.0:
+            return []
+        said = [encode(each) for each in self.telling.told(self.there)]
+        if said:
+            self.pace.told(now)
+        return said
 
     def churn(self, rng: random.Random, share: float) -> None:
-        """Some go, and some that were gone come back."""
+        """Some go, and those that went two minutes ago come back."""
         count = whole_of(rng, share * len(self.there))
         gone = set(rng.sample(sorted(self.there), count)) if count else set()
-        back = set(rng.sample(sorted(self.away), min(count, len(self.away)))) if self.away else set()
-        self.there = (self.there - gone) | back
-        self.away = (self.away | gone) - back
+        self.there = (self.there - gone) | self.away.popleft()
+        self.away.append(gone)
 
     def hello(self) -> bytes:
         said = Hello(
@@ -61,6 +73,14 @@ class Fog:
     def named(self) -> int:
         """Bytes of a hello with all names, more than a message may have."""
         return len(self.hello()) + sum(len(each) + 1 for each in self.there)
+
+
+def amid(tick: int) -> Pace:
+    """Of a fog that has told so much by that tick that its next change waits for others."""
+    pace = Pace(TICK_S, tick * TICK_S)
+    for _ in range(BURST):
+        pace.told(tick * TICK_S)
+    return pace
 
 
 def whole_of(rng: random.Random, mean: float) -> int:
@@ -86,12 +106,16 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     size = -(-args.devices // args.fogs)
     names = [f"device-{number:06}" for number in range(args.devices)]
     fogs = [Fog(f"fog-{i + 1}", set(names[i * size : (i + 1) * size])) for i in range(args.fogs)]
-    for fog in fogs:  # all are there, and told of
+    for place, fog in enumerate(fogs):  # all are there, and told of
+        fog.pace = amid(-(place % TOGETHER))
         for each in fog.telling.told(fog.there):
             fog.known.hear(each)
     counted = Counted()
     for number in range(args.ticks):
         tick(fogs, number, rng, args.churn, counted)
+    for fog in fogs:  # the last ticks' changes may still wait for others
+        for each in fog.telling.told(fog.there):
+            fog.known.hear(each)
     assert all(fog.known.names == fog.there for fog in fogs), "the cloud holds what the fogs do"
     return figures(args, fogs, counted)
 
@@ -102,7 +126,7 @@ def tick(fogs: list[Fog], number: int, rng: random.Random, churn: float, counted
     for place, fog in enumerate(fogs):
         fog.churn(rng, churn)
         began = time.process_time()
-        said = [encode(each) for each in fog.telling.told(fog.there)]
+        said = fog.told(number * TICK_S)
         hellos = [fog.hello()] if (number + place) % per_hello == 0 else []
         told = time.process_time()
         for each in said:

@@ -7,7 +7,7 @@ by one are not written down a thousand times.
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Collection, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from functools import partial
 
 from reuna.adapters.clock import ThreadOffload
@@ -33,19 +33,24 @@ class Presence:
         self._events = events
         self._clock = clock
         self._at: dict[str, float] = {}  #: fogs, and edges that are gone -> when they were heard of last
+        self._above: dict[str, str] | None = None
+        self._fogs = 0  #: how many there were when it was looked for
         self._kept: dict[str, tuple[frozenset[str], float]] = {
             fog: (known.names, 0.0) for fog, known in self.below.items()
         }
 
     @property
-    def above(self) -> dict[str, str]:
-        """Fog -> the fog over it, as fogs told."""
-        return {
-            child: fog
-            for child in self.below
-            for fog, known in self.below.items()
-            if child in known.names and child != fog
-        }
+    def above(self) -> Mapping[str, str]:
+        """Fog -> the fog over it, as fogs told; looked for anew when somebody came or went."""
+        if self._above is None or self._fogs != len(self.below):
+            self._fogs, fogs = len(self.below), set(self.below)
+            self._above = {
+                child: fog
+                for fog, known in self.below.items()
+                for child in fogs & known.names
+                if child != fog
+            }
+        return self._above
 
     def told(self) -> dict[str, tuple[str, ...]]:
         """Fog -> the edges and fogs right below it that it last told of."""
@@ -62,6 +67,8 @@ class Presence:
     def heard(self, fog: str, heard: Heard) -> Awaitable[None]:
         """A fog has said something, and who came and went by it; to be awaited when it is to be kept."""
         now = self._at[fog] = self._clock.now()
+        if heard.joined or heard.gone:
+            self._above = None
         for edge in heard.joined:
             self._at.pop(edge, None)
         self._at.update(dict.fromkeys(heard.gone, now))

@@ -29,6 +29,7 @@ from reuna.wire import decode, encode
 log = logging.getLogger("reuna.presence")
 TELLS, ASKS = "roster", "whole"  #: first words of the subjects
 BURST = 8  #: changes told at once before they are told together
+TOGETHER = 4  #: looks after which a further one may be told
 AGAIN_S = 1.0  #: the whole is told, and asked for, at most so often
 
 #: Publish under a word and this node's name, as the site's policy lets it; whether somebody heard it.
@@ -223,10 +224,30 @@ class Rosters:
         return heard
 
 
+class Pace:
+    """How long a change waits to be told: `BURST` of them not at all, later ones for others beside them."""
+
+    def __init__(self, look_s: float, now: float) -> None:
+        self._refill_s = TOGETHER * look_s
+        self._left, self._at = float(BURST), now
+
+    def wait_s(self, now: float) -> float:
+        """Seconds until a change may be told."""
+        return max(0.0, (1.0 - self._filled(now)) * self._refill_s)
+
+    def told(self, now: float) -> None:
+        """A change was told."""
+        self._left, self._at = self._filled(now) - 1.0, now
+
+    def _filled(self, now: float) -> float:
+        return min(float(BURST), self._left + (now - self._at) / self._refill_s)
+
+
 class BelowKeeper:
     """``tell`` takes the names of who is below as they are now; ``look_s``: some go without a word.
 
-    What is new is told at once, `BURST` times; where edges come and go all the time, each ``look_s``.
+    What is new is told at once, `BURST` times; where edges come and go all the time, each `TOGETHER` looks,
+    so that the words of many fogs stay few.
     """
 
     def __init__(
@@ -246,15 +267,16 @@ class BelowKeeper:
 
     async def keep(self) -> None:
         """Tell of each change, those of a moment together. Until cancelled."""
-        now = asyncio.get_running_loop().time
-        left, since = float(BURST), now()
+        now, told = asyncio.get_running_loop().time, frozenset(self._names())
+        pace = Pace(self._look_s, now())
         while True:
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._look_s):
                     await self._changed.wait()
-            if self._changed.is_set():
-                await asyncio.sleep(max(SOON_S, (1.0 - left) * self._look_s))
-                left -= 1.0
+            if self._changed.is_set() or frozenset(self._names()) != told:
+                await asyncio.sleep(max(SOON_S, pace.wait_s(now())))
+                pace.told(now())
             self._changed.clear()
-            await self._tell(self._names())
-            left, since = min(BURST, left + (now() - since) / self._look_s), now()
+            names = self._names()
+            told = frozenset(names)
+            await self._tell(names)

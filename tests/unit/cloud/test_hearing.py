@@ -388,3 +388,16 @@ async def test_nodes_that_a_fog_under_a_fog_takes_in_are_learnt_through_the_one_
         event = Event(site, "b", number, 0.0, "node", fields=fields)
         await take_event(cloud, cast("Any", door), log, "event.north", encode(event))
     assert [(node.name, node.site) for node in door.register.nodes()] == [("new-0", "hall")]
+
+
+def test_where_a_fog_stands_follows_what_fogs_tell(tmp_path: Path) -> None:
+    """Planted: a tree that is looked for once stays what it was."""
+    log = EventLog(tmp_path / "of the cloud.sqlite")
+    presence = Presence(log, SystemClock())
+    presence.told_of("firm", ["north", "edge-1"]).close()
+    assert presence.above == {}
+    presence.told_of("north", ["edge-2"]).close()
+    assert presence.above == {"north": "firm"}
+    presence.told_of("firm", ["edge-1"]).close()
+    assert presence.above == {}
+    log.close()

@@ -54,8 +54,25 @@ def test_where_edges_come_and_go_all_the_time_they_are_told_together() -> None:
     moments = told(5.0, 200.0, tuple(float(second) for second in range(1, 200)))
     assert moments[:4] == pytest.approx([1.25, 2.25, 3.25, 4.25])
     late = [after - first for first, after in pairwise(moments) if first > 60.0]
-    assert min(late) > 4.0
-    assert max(late) < 6.0
+    assert min(late) > 19.0
+    assert max(late) < 21.0
+
+
+def test_where_edges_die_without_a_word_all_the_time_they_are_told_together_too() -> None:
+    async def live() -> list[float]:
+        loop, moments = asyncio.get_running_loop(), list[float]()
+
+        async def tell(_names: object) -> None:
+            moments.append(loop.time())
+
+        keeping = asyncio.create_task(BelowKeeper(lambda: (f"edge-{loop.time():.0f}",), tell, 5.0).keep())
+        await asyncio.sleep(300.0)
+        keeping.cancel()
+        return moments
+
+    moments = run_virtual(live())
+    assert moments[:2] == pytest.approx([5.0 + SOON_S, 10.0 + 2 * SOON_S])
+    assert all(after - first > 19.0 for first, after in pairwise(moments) if first > 60.0)
 
 
 def test_who_went_without_a_word_is_looked_for_now_and_then() -> None:
