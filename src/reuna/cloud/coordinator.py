@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import ssl
 from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
@@ -462,7 +463,7 @@ async def _run(settings: Mapping[str, Any], changes: Changes, stack: AsyncExitSt
     api = await serve_api(coordinator, reception, sign_ins, settings["listen.host"], ports)
     stack.push_async_callback(api.stop)
     desk = Desk(settings, nats, bus, server, door.admission)
-    await door.keep(_tls(settings), contexts, desk.on_names, desk.on_files, stack)
+    await _keep(door, settings, contexts, desk, coordinator, stack)
     for work in (
         _take_changes(changes, door.admission),
         signing.keep_fresh(),
@@ -471,6 +472,19 @@ async def _run(settings: Mapping[str, Any], changes: Changes, stack: AsyncExitSt
         stack.callback(asyncio.create_task(work).cancel)
     log.info("ready")
     await _first_end(_prune(events, clock), host.guard())
+
+
+async def _keep(
+    door: Door,
+    settings: Mapping[str, Any],
+    contexts: list[ssl.SSLContext],
+    desk: Desk,
+    coordinator: Coordinator,
+    stack: AsyncExitStack,
+) -> None:
+    """Take in and renew, until the stack closes; fogs vouch for sites under those that they tell of."""
+    door.over = coordinator.over
+    await door.keep(_tls(settings), contexts, desk.on_names, desk.on_files, stack)
 
 
 async def _prune(events: EventLog, clock: Clock) -> None:

@@ -38,6 +38,7 @@ class Door:
         self, settings: Mapping[str, Any], role: str, folder: Path, tell: Callable[[Invite], dict[str, Any]]
     ) -> None:
         self.ask_above: AskAbove | None = None  #: set where fogs may stand under this place
+        self.over: Callable[[], Mapping[str, str]] = dict  #: set at the cloud: the fog over each under one
         self._settings = settings
         self._tell = tell
         self._role = role
@@ -115,4 +116,5 @@ class Door:
             lambda: self.admission.listed_fogs,
             self.admission.revoked_above,
             self.ask_above,
+            self.over,
         )

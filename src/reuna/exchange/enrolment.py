@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -49,6 +49,7 @@ class Enrolment:
     ``settings`` gives what an invited machine needs to know; ``listed`` the names that the place's
     settings file admits beside the register, ``fogs`` those of them that are fogs at a fog, ``above`` the
     names that were revoked further up. ``ask_above``: at a fog, has the site of a fog under it certified.
+    ``over``: at the cloud, the fog over each fog under one, as they tell who is there.
     """
 
     def __init__(
@@ -62,7 +63,9 @@ class Enrolment:
         fogs: Callable[[], Collection[str]] = tuple,
         above: Callable[[], Collection[str]] = tuple,
         ask_above: AskAbove | None = None,
+        over: Callable[[], Mapping[str, str]] = dict,
     ) -> None:
+        self._over = over
         self._fogs = fogs
         self._above = above
         self._ask_above = ask_above
@@ -135,7 +138,7 @@ class Enrolment:
         if self._authority.site_name:
             return self._from_above(name, under, request)
         known, now = {node.name: node for node in self._register.nodes()}, self._clock.now()
-        enrolment.judge_below(identity.name, name, under, known, self._listed(), now)
+        enrolment.judge_below(identity.name, name, under, known, self._listed(), self._over())
         chain = self._certify_site(name, request)
         kept = known.get(name) or Node(name, "fog", under, "", "", now, now + SITE_LIFE.total_seconds())
         if not self._register.learn(kept):

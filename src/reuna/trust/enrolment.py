@@ -160,28 +160,40 @@ def fogs_over(nodes: Iterable[Node], told: Mapping[str, Iterable[str]]) -> dict[
 
 
 def judge_below(
-    peer: str, name: str, under: str, known: Mapping[str, Node], listed: Collection[str], now: float
+    peer: str,
+    name: str,
+    under: str,
+    known: Mapping[str, Node],
+    listed: Collection[str],
+    told: Mapping[str, str],
 ) -> None:
     """Whether the site of a fog ``name`` under the fog ``under`` may be certified for the fog ``peer``.
 
-    Raises `NotAdmitted`.
+    ``told``: the fogs over fogs as they tell who is there; of one that only a settings file names, and that
+    renewed nothing yet, nothing else is known. Raises `NotAdmitted`.
     """
     if not is_name(name):
         raise NotAdmitted("malformed", f"{name!r:.80} is no node name")
-    at, steps = under, 0
-    while at != peer:
-        over = known.get(at)
-        if over is None or over.role != "fog" or over.site in (at, "") or over.revoked is not None:
+    path = [under]
+    while path[-1] != peer:
+        over = _over(path[-1], known, told)
+        if not over or over in path:
             raise NotAdmitted("role", f"fog {under!r:.80} does not stand under {peer}")
-        if steps > len(known):
-            raise NotAdmitted("role", f"fog {under!r:.80} does not stand under {peer}")
-        at, steps = over.site, steps + 1
+        path.append(over)
     node = known.get(name)
     stranger = node is not None and node.role and (node.role, node.site) != ("fog", under)
     if name in {*listed, under} or stranger:
         raise NotAdmitted("taken", f"{name} is another node of the fleet", "Take another name.")
     if node is not None and node.revoked is not None:
         raise NotAdmitted("revoked", f"{name} was revoked", "It stays out; invite it under another name.")
+
+
+def _over(fog: str, known: Mapping[str, Node], told: Mapping[str, str]) -> str:
+    """The fog over a fog; empty when none may speak for it. The register knows better than what is told."""
+    node = known.get(fog)
+    if node is None:
+        return told.get(fog, "")
+    return node.site if node.role == "fog" and node.revoked is None else ""
 
 
 def judge_invite(invite: Invite | None, now: float) -> Invite:

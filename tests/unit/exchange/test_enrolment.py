@@ -44,9 +44,11 @@ class Place:
         self.register = Register(folder / "cloud.sqlite")
         self.terms = Terms("fog", "10.0.0.1:8444")
         self.listed: set[str] = set()
+        self.told: dict[str, str] = {}
         self.cloud = Enrolment(
-            self.root, self.register, self.terms, lambda _: {}, lambda: self.listed, self.clock
-        )
+            self.root, self.register, self.terms, lambda _: {}, lambda: self.listed, self.clock,
+            over=lambda: self.told,
+        )  # fmt: skip
 
     def token(self, name: str = "mill-3", life_s: float = DAY, **more: object) -> Token:
         return invite(self.register, self.root, self.terms, name, self.clock.now(), life_s, **more)  # type: ignore[arg-type]
@@ -523,6 +525,24 @@ def test_a_fog_deeper_down_is_certified_for_who_stands_over_both(firm: Firm) -> 
     assert c.site_of_authority(deeper[0]) == "hall"
     with refused("role"):  # type: ignore[attr-defined]
         firm.ask("yard", "elsewhere", request(new_key()))
+
+
+def test_a_fog_that_stands_in_a_settings_file_alone_vouches_for_those_under_it(
+    firm: Firm, tmp_path: Path
+) -> None:
+    firm.place.told |= {"north": "firm", "loop": "pool", "pool": "loop"}
+    found = firm.ask("hall", "north", request(new_key()))
+    assert c.site_of_authority(c.from_der(found[0])) == "hall"
+    assert firm.ask("hall", "north", request(new_key())), "and the next time, and the time after that"
+    firm.place.enrolled(tmp_path, "lab")
+    firm.place.told["lab"] = "firm"
+    with refused("role"):  # type: ignore[attr-defined]
+        firm.ask("yard", "lab", request(new_key()))  # the register has it elsewhere: directly under the cloud
+    with refused("role"):  # type: ignore[attr-defined]
+        firm.ask("yard", "loop", request(new_key()))
+    firm.place.register.revoke("north", START, "")
+    with refused("role"):  # type: ignore[attr-defined]
+        firm.ask("hall", "north", request(new_key()))
 
 
 def test_no_fog_has_the_site_of_a_node_that_is_not_under_it_certified(firm: Firm, tmp_path: Path) -> None:
