@@ -25,6 +25,7 @@ from reuna.core.settings import REQUIRED, Option, Source, between, one_of, parse
 TASKS = ("fault-classification", "anomaly-detection", "remaining-useful-life")
 OWN_SECTIONS = ("train", "data")
 FIRST_EXPONENT = -16  #: of a grid whose step follows the updates: 16 bits reach half of 1 there
+LEAST_AWAY_S = 1.0  #: of `round.away_s`
 RUNS_OWN = ("strategy.name", "strategy.rounds")  #: the rest of the section is the strategy's
 STRATEGY_NAMES = (
     *("fedavg", "fedprox", "fedavgm", "fedadam", "fedbuff"),
@@ -157,7 +158,7 @@ PROJECT: tuple[Option, ...] = (
         float,
         15.0,
         "a node that was not heard of for so long is away: a round whose quorum does without it does not "
-        "wait for it; 0: it waits until its deadline",
+        f"wait for it; at least {LEAST_AWAY_S:g}, or 0: it waits until its deadline",
         "s",
         between(0, 1e6),
     ),
@@ -409,7 +410,12 @@ def _own_mistakes(values: Mapping[str, Any], takes: Mapping[str, Collection[str]
 
 
 def _asking_mistakes(values: Mapping[str, Any]) -> Iterator[str]:
-    """More than all cannot be asked, and fedbuff asks all."""
+    """More than all cannot be asked, fedbuff asks all, and an answer takes its time."""
+    if 0 < values["round.away_s"] < LEAST_AWAY_S:
+        yield (
+            f"round.away_s is {shown(values['round.away_s'])}, expected {LEAST_AWAY_S:g} or more: an answer "
+            "needs that long on its way; 0: nobody is away before the deadline"
+        )
     if values["round.cohort"] and values["strategy.name"] in BUFFERED:
         yield "round.cohort is set, and fedbuff asks all nodes all the time; see strategy.buffer"
     if values["round.over_select"] > 1 and not values["round.cohort"]:

@@ -51,8 +51,8 @@ class Presence:
             longest = self._every_s if still < STEADY_S else max(self._every_s, CALM_S)
             wait = min(2 * wait, longest)
             self._changed.clear()
+            self._said = asyncio.get_running_loop().time()  # before any parent hears it
             await self._say(wait)
-            self._said = asyncio.get_running_loop().time()
             await asyncio.sleep(soon)
             still += wait
             with suppress(TimeoutError):

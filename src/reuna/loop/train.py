@@ -355,7 +355,8 @@ def is_away(now: float, heard: float | None, next_s: float, asked: float | None,
     """Whether a child is away, by when it was ``heard`` of and, since then, first ``asked``; None for never.
 
     ``next_s``: the longest it may take until it is heard of again, as it said itself. Who is asked says at
-    once that it is there, so that one who is silent for ``away_s`` after that is away in any case.
+    once that it is there, so that one who is silent for ``away_s`` after that is away in any case; what it
+    need not answer does not count as asked, see `reuna.exchange.heard`.
     """
     if heard is not None and now - heard > max(away_s, next_s):
         return True
