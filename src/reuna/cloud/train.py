@@ -172,7 +172,8 @@ class Conductor:
         outcome = await self._offload(lambda: self._apply(spec, ask, state, rows))
         if is_buffered(spec):
             outcome["asked"] = asked_after(spec, ask.going.asked, digests)
-            gave = Counter(row.sender for row in rows for member in row.members if not member.absent)
+            sites = {edge: fog for fog, edges in spec.fogs.items() for edge in edges}
+            gave = Counter(sites[member.node] for member in train.taking_part(rows))
             outcome["pace"] = paces(ask.going.pace, gave)
         counted = (member.node for member in train.taking_part(rows))
         outcome["carried"] = carried_after(spec, ask.going.carried, number, counted)

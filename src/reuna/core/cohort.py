@@ -15,6 +15,7 @@ import math
 from collections.abc import Collection, Iterable, Mapping
 
 from reuna.core.records import AWAY, SPARED, UNHEARD, Asking, Member
+from reuna.core.tree import Tree, fogs_under
 
 ATTEMPTS_OF_A_LIFE = 2**20  #: while officers decide there is one every 30 s: a year of them
 RESTS = 10  #: rounds in which a node that was away is asked only when there are too few others
@@ -74,6 +75,15 @@ def paces(before: Mapping[str, int], gave: Mapping[str, int]) -> dict[str, int]:
     return {name: (before.get(name, 0) + 1) // 2 + gave.get(name, 0) for name in sorted({*before, *gave})}
 
 
+def pace_of(tree: Tree, fog: str, pace: Mapping[str, int]) -> int:
+    """How many updates came lately through a fog; ``pace``: of the edges directly under each.
+
+    >>> pace_of({"firm": ("kiln", "north"), "north": ("a", "b")}, "firm", {"firm": 1, "north": 4, "lab": 9})
+    5
+    """
+    return sum(pace.get(each, 0) for each in fogs_under(tree, fog))
+
+
 def at_pace(sizes: Mapping[str, int], pace: Mapping[str, int], total: int) -> dict[str, int]:
     """With how many updates each parent goes on, so that all together have ``total`` at about the same time.
 
@@ -83,7 +93,7 @@ def at_pace(sizes: Mapping[str, int], pace: Mapping[str, int], total: int) -> di
     >>> at_pace({"fog-1": 10, "fog-2": 10}, {"fog-1": 19, "fog-2": 1}, 10)
     {'fog-1': 10, 'fog-2': 1}
     """
-    weights = {name: max(1, pace.get(name, 0)) for name in sizes} if pace else sizes
+    weights = {name: max(1, pace.get(name, 0)) for name in sizes} if any(pace.values()) else sizes
     whole = sum(weights.values())
     return {name: min(size, -(-weights[name] * total // whole)) for name, size in sizes.items()}
 

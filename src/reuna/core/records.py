@@ -114,6 +114,7 @@ class Plan(msgspec.Struct, frozen=True, omit_defaults=True):
     ``buffer``: a step is made of so many updates, whatever model they were made from, and nobody drops its
     work for a newer plan; 0: rounds one after the other. ``bases``: digests of the addressee's plans of the
     rounds before, the newest first; updates made for these are taken too, and for none that are older.
+    ``pace``: how many updates of the edges directly under each fog of the tree came lately.
     """
 
     run: str
@@ -146,6 +147,7 @@ class Plan(msgspec.Struct, frozen=True, omit_defaults=True):
     enough: int = 0
     buffer: int = 0
     bases: tuple[str, ...] = ()
+    pace: dict[str, int] = {}
 
     @property
     def key(self) -> tuple[str, int, int]:

@@ -54,6 +54,16 @@ def edges_under(tree: Tree, name: str) -> tuple[str, ...]:
     return tuple(sorted(found))
 
 
+def fogs_under(tree: Tree, name: str) -> tuple[str, ...]:
+    """A fog and all fogs under it, sorted; none of one that is not in the tree."""
+    found, waiting = set[str](), [name] if name in tree else []
+    while waiting:
+        fog = waiting.pop()
+        waiting += [child for child in tree[fog] if child in tree and child not in found]
+        found.add(fog)
+    return tuple(sorted(found))
+
+
 def pruned(tree: Tree, edges: Iterable[str]) -> dict[str, tuple[str, ...]]:
     """What is left of a tree with these of its edges alone; fogs with none of them are left out.
 

@@ -96,7 +96,7 @@ class Going(NamedTuple):
     ``carried``: for each edge the last round in which it counted, with error feedback; ``step`` to the model;
     ``exponent`` of the grid, None for that of the run; ``away``: see `reuna.core.cohort.chosen`.
     ``asked``: fog -> digests of its plans of the rounds before, newest first, where updates for them count,
-    and ``pace``: how many each gave lately.
+    and ``pace``: how many updates of the edges directly under each fog came lately, also under other fogs.
     """
 
     carried: Mapping[str, int] = {}
@@ -215,7 +215,8 @@ def asks(spec: RunSpec, task: Task, round: int, attempt: int, going: Going = BEG
     }
     if task == "train" and strategy(spec.strategy).buffered:
         whole = {fog: edges for fog, edges in under.items() if edges}
-        return Asks(whole, cohort.at_pace(_sizes(whole), going.pace, buffer_of(spec)), buffer_of(spec))
+        pace = {fog: cohort.pace_of(tree_under(fog, spec.fogs, spec.above), fog, going.pace) for fog in whole}
+        return Asks(whole, cohort.at_pace(_sizes(whole), pace, buffer_of(spec)), buffer_of(spec))
     if task != "train" or not spec.asking.cohort:
         return Asks(under)
     everybody = edges_of(spec)
@@ -284,6 +285,9 @@ def round_plan(
         enough=share if share < len(edges) or is_buffered else 0,
         buffer=whom.enough if is_buffered else 0,
         bases=tuple(going.asked.get(fog, ())) if is_buffered else (),
+        pace={each: going.pace[each] for each in tree if each in going.pace}
+        if is_buffered and len(tree) > 1
+        else {},
     )
 
 
@@ -318,6 +322,7 @@ def shared(plan: Plan) -> str:
         "away_s": WAITS,
         "enough": 0,
         "bases": (),
+        "pace": {},
     }
     common = encode(msgspec.structs.replace(plan, **alike))
     return hashlib.sha256(common).hexdigest()

@@ -14,7 +14,7 @@ from typing import NoReturn
 
 import msgspec
 
-from reuna.core.cohort import ATTEMPTS_OF_A_LIFE, at_pace, shares
+from reuna.core.cohort import ATTEMPTS_OF_A_LIFE, at_pace, pace_of, shares
 from reuna.core.errors import (
     ABSENCES,
     REFUSALS,
@@ -297,7 +297,8 @@ def enough_at(plan: Plan, fog: str) -> int:
     """With how many that give the round under a fog is closed, 0: all under it are waited for.
 
     The plan says it of its addressee. Of the fogs under that each has its part, dealt by how many are asked
-    there, as the cloud deals it to its fogs: no word about it goes between them while a round goes on.
+    there, or by what came from there lately, as the cloud deals it to its fogs: no word about it goes between
+    them while a round goes on.
     """
     path, found = [fog], plan.enough
     while plan.tree and len(path) <= MOST_LEVELS and (above := over(plan.tree, path[-1])):
@@ -316,7 +317,8 @@ def _share(plan: Plan, above: str, fog: str, whole: int) -> int:
     own = len(plan.tree[above]) - len(below)
     everybody = {**sizes, above: own} if own else sizes
     if plan.buffer:
-        return at_pace(everybody, {}, whole)[fog]
+        pace = {child: pace_of(plan.tree, child, plan.pace) for child in below}
+        return at_pace(everybody, {**pace, above: plan.pace.get(above, 0)}, whole)[fog]
     share = shares(everybody, whole)[fog]
     return share if share < sizes[fog] else 0
 

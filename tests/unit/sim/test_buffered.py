@@ -12,7 +12,7 @@ from reuna.core.records import Asking, Encoding, Grid
 from reuna.loop.plan import check_spec
 from reuna.sim.buffered import replayed
 from reuna.sim.faults import Chances, Walker, fleet_of, rehearse
-from reuna.sim.fleet import make_spec
+from reuna.sim.fleet import SimEdge, make_spec
 from reuna.sim.stragglers import Played, Troop, play_slow
 
 BUFFER: dict[str, Any] = {"strategy": "fedbuff", "encoding": Encoding(), "asking": Asking(away_s=15.0)}
@@ -115,6 +115,30 @@ def test_a_fog_with_slow_nodes_alone_does_not_hold_the_others_up() -> None:
     slow = [node for updates in played.updates_of for node, _ in updates if node in troop.slow_ones()]
     assert slow, "and what they give counts"
     assert again(troop, played, settings={"buffer": 4}) == played.outcome["model"]
+
+
+@pytest.mark.parametrize("above", [{"fog-0": "fog-1"}, {"fog-0": "fog-1", "fog-1": "fog-2"}])
+def test_nor_does_one_under_another_fog_whose_nodes_are_three_of_five(above: dict[str, str]) -> None:
+    """The steps need most of the fast nodes; by the number of nodes each would wait for some slow ones."""
+    troop = LargeSite(nodes=20, fogs=3)
+    played = buffered(troop, 30, buffer=8, above=above)
+    times = [float(each["seconds"]) for each in played.rounds]
+    assert sum(times[10:]) / 20 < 3, "seven otherwise; a training of a slow node takes twenty"
+    slow = [node for updates in played.updates_of for node, _ in updates if node in troop.slow_ones()]
+    assert slow, "and what they give counts"
+    assert again(troop, played, settings={"buffer": 8}) == played.outcome["model"]
+
+
+class LargeSite(Troop):
+    """One fog has three fast nodes and all nine slow ones, each other has four fast ones."""
+
+    def slow_ones(self) -> frozenset[str]:
+        return frozenset(self.names()[3:12])
+
+    def spread(self) -> dict[str, dict[str, SimEdge]]:
+        every = {name: edge for under in super().spread().values() for name, edge in under.items()}
+        cuts = {"fog-0": (0, 12), "fog-1": (12, 16), "fog-2": (16, 20)}
+        return {fog: {name: every[name] for name in self.names()[a:b]} for fog, (a, b) in cuts.items()}
 
 
 class SlowSite(Troop):
