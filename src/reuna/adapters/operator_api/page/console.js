@@ -61,6 +61,8 @@ function draw(id, from, make) {
   one(`#${id} tbody, #${id} ul, #${id} .sites`).replaceChildren(...make());
 }
 
+/** What a table says of a name; a node may be called as what every object has, `constructor`. */
+const own = (table, name) => Object.hasOwn(table, name) ? table[name] : undefined;
 const has = (...roles) => me.roles.some((role) => roles.includes(role));
 const when = (seconds) => DAY.format(new Date(seconds * 1000));
 
@@ -75,11 +77,11 @@ async function showFleet() {
   const [fleet, heard] = await Promise.all([ask("GET", "/v1/fleet"), ask("GET", "/v1/nodes")]);
   one("#fleet").textContent = fleet.fleet;
   const node = (name, kind) => {
-    const at = heard[name], silent = !at || Date.now() / 1000 - at > SILENT_S;
+    const at = own(heard, name), silent = !at || Date.now() / 1000 - at > SILENT_S;
     return el("p", { class: kind + (silent ? " silent" : "") }, name,
       el("span", { class: "ago" }, at ? ago(at) : "not heard yet"));
   };
-  const under = (over) => Object.keys(fleet.fogs).filter((fog) => fleet.above[fog] === over);
+  const under = (over) => Object.keys(fleet.fogs).filter((fog) => own(fleet.above, fog) === over);
   const site = (fog) => el("div", { class: "site" }, node(fog, "fog"),
     ...fleet.fogs[fog].map((edge) => node(edge, "edge")), ...under(fog).map(site));
   draw("nodes", [fleet, heard, Math.floor(Date.now() / EVERY_MS)], () => under(undefined).map(site));
