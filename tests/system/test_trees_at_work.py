@@ -63,8 +63,9 @@ class Told:
     killed: list[str] = field(default_factory=list)
     timeline: list[dict[str, Any]] = field(default_factory=list)
     replayed: Replayed | None = None
-    began: float = 0.0  #: end of the deepest authority's first certificate, epoch s
-    ends: float = 0.0  #: and of the one that it has now
+    ended: list[float] = field(default_factory=list)  #: ends of the first certificates of `aged`, epoch s
+    ends: list[float] = field(default_factory=list)  #: and of those that are there now
+    shape: tuple[Any, ...] = ()  #: of the fleet, after that
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +84,8 @@ async def all_of_it(folder: Path) -> Told:
         file.write_text("hello_s = 0.5\n" + file.read_text())
     fleet = open_fleet(made.folder / "fleet.toml")
     found = Told(fleet, Operator.of(fleet), project, folder)
-    found.began = age(fleet, "hall")
+    age(fleet)
+    found.ended = ends(fleet)
     supervisor = Supervisor(fleet)
     await supervisor.start()
     try:
@@ -96,22 +98,37 @@ async def all_of_it(folder: Path) -> Told:
     return found
 
 
-def age(fleet: Fleet, fog: str) -> float:
-    """Give a site's authority a certificate that ends soon; when, epoch s."""
-    issuer = fleet.folder / fog / "issuer"
-    key = certificates.read_key((issuer / "authority.key").read_bytes())
-    root, then = CertificateAuthority.load(fleet.folder / "ca"), datetime.now(UTC) - timedelta(hours=20)
-    short = root.certify_site(key.public_key(), fog, HOSTS, timedelta(hours=21), then)
-    certificates.write_private(issuer / "authority.crt", certificates.to_pem([short]), 0o644)
-    return short.not_valid_after_utc.timestamp()
+def aged(fleet: Fleet) -> list[Path]:
+    """Files whose certificates end soon: of the deepest site's authority, of its fog, and of its edge."""
+    north, hall = (fleet.folder / fog / "issuer" for fog in ("north", "hall"))
+    return [hall / "authority.crt", north / "fog-hall.pem", hall / "edge-saw.pem"]
+
+
+def ends(fleet: Fleet) -> list[float]:
+    return [certificates.validity(file.read_bytes())[1] for file in aged(fleet)]
+
+
+def age(fleet: Fleet) -> None:
+    """Give them certificates of 21 hours, 20 of which are over."""
+    of_site, fog, edge = aged(fleet)
+    life, then = timedelta(hours=21), datetime.now(UTC) - timedelta(hours=20)
+    root = CertificateAuthority.load(fleet.folder / "ca")
+    key = certificates.read_key((of_site.parent / "authority.key").read_bytes())
+    short = root.certify_site(key.public_key(), "hall", HOSTS, life, then)
+    certificates.write_private(of_site, certificates.to_pem([short]), 0o644)
+    for file in (fog, edge):
+        issuer, own = CertificateAuthority.load(file.parent), certificates.read_key(file.read_bytes())
+        identity = certificates.identity_in(certificates.read_chain(file.read_bytes())[0])
+        chain = issuer.chain(issuer.certify(own.public_key(), identity, (), life, then))
+        certificates.write_private(file, certificates.key_pem(own) + certificates.to_pem(chain))
 
 
 async def renewed(found: Told) -> None:
-    file = found.fleet.folder / "hall" / "issuer" / "authority.crt"
     end = time.monotonic() + WITHIN_S
-    while (ends := certificates.validity(file.read_bytes())[1]) == found.began and time.monotonic() < end:
+    while min(ends(found.fleet)) in found.ended and time.monotonic() < end:
         await asyncio.sleep(0.1)
-    found.ends = ends
+    found.ends = ends(found.fleet)
+    found.shape = await asyncio.to_thread(found.operator.fleet)
 
 
 # --- releases ----------------------------------------------------------------------------------
@@ -230,13 +247,15 @@ def test_every_node_gave_to_the_run_also_after_the_kills(told: Told) -> None:
 # --- certificates ------------------------------------------------------------------------------
 
 
-def test_the_authority_of_the_deepest_site_renews_itself(told: Told) -> None:
-    assert told.ends > told.began + 300 * 86_400
-    issuer = told.fleet.folder / "hall" / "issuer"
-    key = certificates.read_key((issuer / "authority.key").read_bytes())
-    assert (
-        certificates.read_chain((issuer / "authority.crt").read_bytes())[0].public_key() == key.public_key()
-    )
+def test_the_deepest_site_renews_its_authority_its_fog_and_its_edge(told: Told) -> None:
+    assert min(told.ends) > max(told.ended) + 5 * 86_400
+    of_site, *_ = aged(told.fleet)
+    key = certificates.read_key((of_site.parent / "authority.key").read_bytes())
+    assert certificates.read_chain(of_site.read_bytes())[0].public_key() == key.public_key()
+
+
+def test_a_fleet_whose_fogs_renewed_has_the_same_places(told: Told) -> None:
+    assert told.shape == ("firm", FOGS, ABOVE)
 
 
 def test_no_place_says_that_something_is_wrong_with_us(told: Told) -> None:
