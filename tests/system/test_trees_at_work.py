@@ -238,6 +238,12 @@ def test_overlapping_rounds_go_on_through_every_kill_and_the_replay_has_the_same
     assert (told.replayed.same, told.replayed.differs) == (True, 0)
 
 
+def test_nothing_that_was_on_its_way_to_a_killed_parent_was_refused_by_the_one_after_it(told: Told) -> None:
+    assert not [event["fields"] for event in told.timeline if event["what"] == "refused"]
+    logs = {place.name: log_path(place).read_text() for place in told.fleet.places}
+    assert not [name for name, text in logs.items() if "not-invited" in text]
+
+
 def test_every_node_gave_to_the_run_also_after_the_kills(told: Told) -> None:
     rounds = [event["fields"]["members"] for event in told.timeline if event["what"] == "round"]
     for edge in EDGES:

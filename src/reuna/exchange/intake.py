@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reuna.adapters.receiver import SpoolReceiver, receipt_of
-from reuna.core.errors import BlobNotFound, Refused
+from reuna.core.errors import BlobNotFound, Refused, Unreachable
 from reuna.core.patience import LOOK_S
 from reuna.core.ports import Blob, Blobs, Receiver, Spool
 from reuna.core.records import Contribution, Hello, Plan, Receipt, Refusals
@@ -32,6 +32,7 @@ from reuna.loop import train
 from reuna.loop.train import each_refusal
 from reuna.wire import decode_plan, message_digest
 
+STARTS_S = 60.0  #: a parent that opened no round since it was started is asked again for so long
 RECENT = 4  #: models that children may still fetch where they work on several
 Fetch = Callable[[str, int], Awaitable[Blob]]
 Announce = Callable[[str], Awaitable[None]]  #: `Intake.ask` gives the plan of that child
@@ -101,6 +102,7 @@ class Intake:
         self._rows: dict[str, Contribution] = {}  #: committed rows of the open round, as in the spool
         self._closed = False
         self._since = 0.0
+        self._tried_s: float | None = None  #: when a child first sent something, and no round was open
         self.moving = Moving()
         self._changed = asyncio.Event()
         self._gate = threading.Condition()
@@ -347,12 +349,18 @@ class Intake:
         return next((sizes[digest] for sizes in self._offers if sizes.get(digest)), None)
 
     def receive(self, peer: str, manifest: Contribution) -> Receiver | Receipt:
-        """Judge the manifest, then take the body from where an earlier try ended."""
+        """Judge the manifest, then take the body from where an earlier try ended.
+
+        Raises `Unreachable` where it is not known yet what is asked: what answers a round that a restarted
+        parent is about to open again would be lost otherwise, for its sender may be at a later one.
+        """
         asked = self._asked.get(peer)
         try:
             same = self._accepted_before(peer, manifest)
             if same is not None:
                 return same
+            if not self._asked and self._is_starting():
+                raise Unreachable(f"{self.name} was started a moment ago and has opened no round yet")
             plan, digest = (asked.plan, asked.digest) if asked else (None, "")
             if plan is not None and self._buffer is not None:
                 plan, digest = train.answers(plan, digest, manifest)
@@ -364,6 +372,11 @@ class Intake:
             raise
         assert plan is not None
         return RoundReceiver(self, plan, manifest)
+
+    def _is_starting(self) -> bool:
+        now = asyncio.get_running_loop().time()
+        self._tried_s = now if self._tried_s is None else self._tried_s
+        return now - self._tried_s < STARTS_S
 
     def _accepted_before(self, peer: str, manifest: Contribution) -> Receipt | None:
         if manifest.sender != peer:

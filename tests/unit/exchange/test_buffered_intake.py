@@ -8,10 +8,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from reuna.core.errors import Refused
+from reuna.core.errors import Refused, Unreachable
 from reuna.core.records import Contribution, Grid, Member, Plan, Receipt
-from reuna.exchange.intake import Intake
+from reuna.exchange.intake import STARTS_S, Intake
 from reuna.loop import train
+from reuna.sim.clock import run_virtual
 from reuna.sim.storage import MemoryBlobs, MemorySpool
 from reuna.wire import digest_bytes, encode, message_digest
 
@@ -194,3 +195,33 @@ async def test_a_step_waits_for_one_update_at_least_and_not_longer_than_the_dead
         await parent.intake.collect(announce)
     assert [row.sender for row in parent.intake.rows()] == ["a"]
     assert len(told) >= 30
+
+
+async def test_what_comes_before_a_restarted_parent_has_opened_its_round_is_asked_for_again(
+    parent: Parent,
+) -> None:
+    parent.open(1)
+    parent.take(*answer("a", 1))
+    parent.close(1)
+    parent.restart()
+    with pytest.raises(Unreachable, match="has opened no round yet"):
+        parent.take(*answer("b", 1))
+    assert parent.take(*answer("a", 1)) == "", "what it has it acknowledges"
+    assert parent.intake.refused == {}
+    parent.open(2)
+    assert parent.take(*answer("b", 1)) == ""
+    assert parent.close(2) == [("b", 1)]
+
+
+def test_a_parent_that_opens_nothing_refuses_it_in_the_end() -> None:
+    async def live() -> list[str]:
+        parent, found = Parent(), list[str]()
+        for _ in range(3):
+            try:
+                found.append(parent.take(*answer("a", 1)))
+            except Unreachable:
+                found.append("later")
+            await asyncio.sleep(STARTS_S / 2 + 1)
+        return found
+
+    assert run_virtual(live()) == ["later", "later", "not-invited"]
