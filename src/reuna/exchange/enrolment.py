@@ -140,7 +140,9 @@ class Enrolment:
         known, now = {node.name: node for node in self._register.nodes()}, self._clock.now()
         enrolment.judge_below(identity.name, name, under, known, self._listed(), self._over())
         chain = self._certify_site(name, request)
-        kept = known.get(name) or Node(name, "fog", under, "", "", now, now + SITE_LIFE.total_seconds())
+        kept = known.get(name)
+        if kept is None or not kept.serial:  # nothing but this tells how long it stays
+            kept = Node(name, "fog", under, "", "", now, now + SITE_LIFE.total_seconds())
         if not self._register.learn(kept):
             raise NotAdmitted("taken", f"{name} is another node of the fleet", "Take another name.")
         return chain
