@@ -124,8 +124,9 @@ class BlobStore(Protocol):
     async def close(self) -> None: ...
 
 
-#: What a node does with a plan: its bytes, and the signed bytes they came in.
-HandlePlan = Callable[[bytes, bytes], Awaitable[None]]
+#: What a node does with a plan: its bytes, the signed bytes they came in, and on what terms its code may
+#: run here at this moment (`Link.approved`); None: that is to be asked.
+HandlePlan = Callable[[bytes, bytes, Terms | None], Awaitable[None]]
 
 
 class Link(Protocol):

@@ -96,6 +96,7 @@ class Trainer:
         self._plan: Plan | None = None
         self._digest = ""
         self._next: tuple[Plan, bytes] | None = None  #: what it takes up when it has done what it is at
+        self._terms: Terms | None = None  #: of the plan that was begun last, until they are used
         self._bundle: Blob | None = None
         self._work: asyncio.Task[None] | None = None
         self._events = 0
@@ -106,8 +107,11 @@ class Trainer:
         self._telling: set[asyncio.Task[bool]] = set()
         self.trained: list[tuple[str, int, int]] = []
 
-    async def on_plan(self, data: bytes, _signed: bytes) -> None:
-        """Begin on a newer plan and drop the older; where that counts all the same it is done first."""
+    async def on_plan(self, data: bytes, _signed: bytes, terms: Terms | None = None) -> None:
+        """Begin on a newer plan and drop the older; where that counts all the same it is done first.
+
+        ``terms`` on which its code may run are those of this moment.
+        """
         plan = decode_plan(data)
         if self._busy() and train.goes_on(self._plan, plan):
             if train.newer(plan, self._next[0] if self._next else self._plan):
@@ -117,7 +121,7 @@ class Trainer:
             await self.stop()
         elif self._busy() or plan.key != (self._plan.key if self._plan else None):
             return
-        self._plan, self._digest = plan, message_digest(data)
+        self._plan, self._digest, self._terms = plan, message_digest(data), terms
         self._work = asyncio.create_task(self._work_on(plan, data))
 
     async def stop(self) -> None:
@@ -166,9 +170,10 @@ class Trainer:
         return await when_there_is_room(work, self._clock, log, told)
 
     async def _carry_out(self, plan: Plan) -> tuple[Blob | None, int, Member]:
+        terms = self._terms_now(plan)
         bundle = await self._code(plan)
         try:
-            terms = await self._link.approved(train.work(plan))
+            terms = terms or await self._link.approved(train.work(plan))
         except NotApproved as error:
             self._workshop.hold(bundle, error.message)
             raise
@@ -267,6 +272,11 @@ class Trainer:
             await self._in_time(plan, lambda: self._link.submit(data, None, 0, absent))
         except Refused as refusal:
             log.warning("silent in round %d of %s: %s", plan.round, plan.run, refusal)
+
+    def _terms_now(self, plan: Plan) -> Terms | None:
+        """Those that came with the plan, for work that begins with them: later other ones may hold."""
+        terms, self._terms = self._terms, None
+        return terms if self._bundle is not None and self._bundle.digest == plan.bundle else None
 
     async def _code(self, plan: Plan) -> Blob:
         """The plan's bundle: the one at hand until something went wrong."""

@@ -11,6 +11,7 @@ import asyncio
 import logging
 import math
 from collections.abc import Awaitable, Callable, Collection
+from contextlib import suppress
 from functools import partial
 from typing import NamedTuple, TypeVar
 
@@ -23,6 +24,7 @@ from reuna.core.errors import (
     BlobNotFound,
     BusDown,
     Corrupted,
+    NotApproved,
     Refused,
     ReunaError,
     StorageError,
@@ -147,9 +149,10 @@ class Egress:
             else:
                 self._heard = plan
                 self._fetch_ahead(plan)
-                await self._unsigned(plan.bundle)  # who passes plans on has the metadata that they need
-                if await self._may_answer(plan, message_digest(data)):
-                    await handle(data, unpacked(came))
+                unsigned = await self._unsigned(plan.bundle)  # who passes plans on has the metadata they need
+                worth, terms = await self._may_answer(plan, message_digest(data), unsigned)
+                if worth:
+                    await handle(data, unpacked(came), terms)
 
         await self._bus.subscribe(f"plan.{self.name}", heard)
 
@@ -299,34 +302,39 @@ class Egress:
             self._flows.stayed(leaving)
         return heard
 
-    async def _may_answer(self, plan: Plan, digest: str) -> bool:
+    async def _may_answer(self, plan: Plan, digest: str, unsigned: str) -> tuple[bool, Terms | None]:
         """Whether work on a plan is worth its while: else it would be done again each time it is heard.
 
         Not while the policy lets nothing of its size leave, nor when it has refused the answer to this
-        very plan, until something of that changes.
+        very plan, until something of that changes. And on what terms its code may run at this node; None
+        where it may not, or not now: who asks for them hears why.
         """
         plain = plan.task == "train" and not train.packs(plan)
         size = plan.params if plain else 0  # a byte for each number, at the least
 
-        def look() -> None:
+        def look() -> Terms | None:
             muted, mark, until = self._mute
             if muted == digest and self._clock.now() < until and self._flows.mark() == mark:
                 raise Refused(OVER, "it was refused a moment ago")
             self._flows.moment(size, self._parent)
+            if plan.task == "check" or self.name not in plan.cohort:
+                return None
+            with suppress(Refused, NotApproved):
+                return self._flows.approved(train.work(plan), unsigned)
+            return None
 
         try:
-            await self._offload(look)
+            return True, await self._offload(look)
         except Refused as refusal:
             if refusal.reason == OVER:
-                return False
+                return False, None
             self._count_refusal(refusal.reason)
             self._warn(f"round {plan.round} of {plan.run} goes on without this node: {refusal}")
             until = math.inf if refusal.until is None else refusal.until
             self._mute = (digest, await self._offload(self._flows.mark), until)
-            return False
+            return False, None
         except StorageError:  # whoever answers waits for the disk, and says so
-            return True
-        return True
+            return True, None
 
     def _keep_inline(self, plan: Plan) -> None:
         if plan.inline is None or self._cache.get(plan.model) is not None:

@@ -175,10 +175,11 @@ class Done(msgspec.Struct, tag=True):
 
 
 class Heard(msgspec.Struct, tag=True):
-    """A plan that the parent published, verified, and the signed bytes that it came in."""
+    """A plan that the parent published, verified; see `HandlePlan`. ``signed`` is for who passes it on."""
 
     plan: bytes
     signed: bytes
+    terms: Terms | None
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -247,7 +248,7 @@ class RemoteLink:
     async def _take(self, answer: Done | Heard) -> None:
         if isinstance(answer, Heard):
             if self._handle is not None:
-                await self._handle(answer.plan, answer.signed)
+                await self._handle(answer.plan, answer.signed, answer.terms)
             return
         waiting = self._waiting.pop(answer.number, None)
         if waiting is not None and not waiting.done():
@@ -447,8 +448,8 @@ class LinkServer:
         for task in tasks:
             task.cancel()
 
-    async def _heard(self, plan: bytes, signed: bytes) -> None:
-        self._frames.write(Heard(plan, signed))
+    async def _heard(self, plan: bytes, signed: bytes, terms: Terms | None) -> None:
+        self._frames.write(Heard(plan, b"" if self._roster is None else signed, terms))
 
     async def _serve(self, call: Call) -> None:
         try:

@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 from reuna.core.ports import HandlePlan
+from reuna.core.records import Terms
 
 SOON_S = 0.25  #: changes within it are said together
 STEADY_S = 600.0  #: after so long without a change
@@ -33,10 +34,10 @@ class Presence:
     def answering(self, handle: HandlePlan) -> HandlePlan:
         """``handle``, and the node says that it is there, unless it has said so a moment ago."""
 
-        async def heard(plan: bytes, signed: bytes) -> None:
+        async def heard(plan: bytes, signed: bytes, terms: Terms | None) -> None:
             if asyncio.get_running_loop().time() - self._said >= JUST_S:
                 self.changed()
-            await handle(plan, signed)
+            await handle(plan, signed, terms)
 
         return heard
 

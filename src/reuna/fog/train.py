@@ -17,7 +17,7 @@ import msgspec
 from reuna.core.errors import Corrupted, Refused
 from reuna.core.ports import Blob, Bus, Clock, Link, Offload
 from reuna.core.readiness import MANY, worse
-from reuna.core.records import Contribution, Hello, Member, Plan, Said
+from reuna.core.records import Contribution, Hello, Member, Plan, Said, Terms
 from reuna.exchange.bodies import write_body
 from reuna.exchange.heard import Heard
 from reuna.exchange.intake import Intake
@@ -64,7 +64,7 @@ class Combiner:
         self._handing = False  #: whether the round in hand is closed
         self._beside: set[asyncio.Task[Any]] = set()  #: hand over rounds before, which still count
 
-    async def on_plan(self, data: bytes, signed: bytes) -> None:
+    async def on_plan(self, data: bytes, signed: bytes, _terms: Terms | None = None) -> None:
         """Begin on a newer plan, dropping the older; go on with the one that runs."""
         plan = decode_plan(data)
         if train.newer(plan, self._plan):

@@ -483,9 +483,9 @@ class SimFleet:
         trainer = Trainer(name, name, link, workshop, self._clock)
         trainer.trained = _Noted(name, self.trained)
 
-        async def hear(plan: bytes, signed: bytes) -> None:
+        async def hear(plan: bytes, signed: bytes, terms: Terms | None) -> None:
             if edge.hears(plan):
-                await trainer.on_plan(plan, signed)
+                await trainer.on_plan(plan, signed, terms)
 
         presence = self._presence(link, name, lambda: (trainer.works_on, False))
         await link.listen(presence.answering(hear))

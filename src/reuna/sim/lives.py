@@ -79,7 +79,7 @@ class SimLink:
 
     def __init__(self, place: Incarnation) -> None:
         self._place = place
-        self._plans: asyncio.Queue[tuple[bytes, bytes]] = asyncio.Queue()
+        self._plans: asyncio.Queue[tuple[bytes, bytes, Terms | None]] = asyncio.Queue()
         self._egress: asyncio.Future[tuple[Link, Incarnation]] = _future()
         self._ended: asyncio.Future[None] = _future()
 
@@ -98,8 +98,8 @@ class SimLink:
         if not self._ended.done():
             self._ended.set_result(None)
 
-    async def _heard(self, plan: bytes, signed: bytes) -> None:
-        self._plans.put_nowait((plan, signed))
+    async def _heard(self, plan: bytes, signed: bytes, terms: Terms | None) -> None:
+        self._plans.put_nowait((plan, signed, terms))
 
     async def listen(self, handle: HandlePlan) -> None:
         """Plans reach the place one after the other."""

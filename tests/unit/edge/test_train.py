@@ -31,6 +31,7 @@ class Link:
         self.left = {"fetch": full, "submit": full}
         self.events: list[Event] = []
         self.answers: list[tuple[bool, Member]] = []
+        self.asked: list[Work] = []
 
     def take(self, what: str) -> None:
         if self.left[what]:
@@ -42,6 +43,7 @@ class Link:
         return MemoryBlob(self.model, digest)
 
     async def approved(self, work: Work) -> Terms:
+        self.asked.append(work)
         return Terms()
 
     async def submit(self, plan: bytes, weights: Any, weight: int, member: Member, level: int = 0) -> None:
@@ -211,3 +213,57 @@ def test_each_run_that_a_node_trains_in_is_noted_once_with_the_column_of_its_lab
 
     run_virtual(hear())
     assert noted == [(spec.run, "fault")]
+
+
+class Opened(InlineWorkshop):
+    """A workshop that notes on what terms it was opened."""
+
+    def __init__(self) -> None:
+        super().__init__(Walker(), 5)
+        self.terms: list[Terms] = []
+
+    async def open(self, run: Any, bundle: Any, settings: Any, terms: Terms) -> None:
+        self.terms.append(terms)
+
+
+def opened_on(*came: Terms | None) -> tuple[list[Terms], int]:
+    """Terms on which an edge opened code, of plans that came with these, and how often it asked for them."""
+    spec, model, _ = make_spec(fleet_of(1, 1), Walker(), 1)
+    link, workshop = Link(model, 0), Opened()
+
+    async def hear() -> None:
+        clock = SimClock()
+        trainer = Trainer("edge-0-0", "b", link, workshop, clock)  # type: ignore[arg-type]
+        for number, terms in enumerate(came, 1):
+            data = encode(round_plan(spec, "fog-0", number, 1, "train", spec.model))
+            await trainer.on_plan(data, data, terms)
+            await clock.sleep(60)
+        await trainer.stop()
+
+    run_virtual(hear())
+    return workshop.terms, len(link.asked)
+
+
+def test_terms_that_come_with_a_plan_are_not_asked_for_when_its_code_is_at_hand() -> None:
+    first, strict = Terms(1), Terms(2, ("oil",))
+    assert opened_on(first, strict) == ([Terms(), strict], 1), "of the first plan the code had to be brought"
+    assert opened_on(None, None) == ([Terms(), Terms()], 2)
+
+
+def test_terms_that_came_with_a_plan_hold_for_its_first_try_alone() -> None:
+    """A disk that is full may be so for hours."""
+    spec, model, _ = make_spec(fleet_of(1, 1), Walker(), 1)
+    link, workshop = Link(model, 0), Opened()
+
+    async def hear() -> None:
+        clock = SimClock()
+        trainer = Trainer("edge-0-0", "b", link, workshop, clock)  # type: ignore[arg-type]
+        for number in (1, 2):
+            data = encode(round_plan(spec, "fog-0", number, 1, "train", spec.model))
+            link.left["fetch"] = number - 1
+            await trainer.on_plan(data, data, Terms(3))
+            await clock.sleep(60)
+        await trainer.stop()
+
+    run_virtual(hear())
+    assert workshop.terms == [Terms(), Terms(3), Terms()]

@@ -391,5 +391,6 @@ async def test_of_a_packed_update_nobody_knows_before_how_few_bytes_it_takes() -
     egress, sizes = Node().egress(), list[int]()
     egress._flows.moment = lambda size, _to: sizes.append(size)  # type: ignore[method-assign,assignment]
     for data in (plan(encoding=None), plan()):
-        assert await egress._may_answer(decode(Plan, data), message_digest(data))
+        worth, _ = await egress._may_answer(decode(Plan, data), message_digest(data), "")
+        assert worth
     assert sizes == [PARAMS, 0]

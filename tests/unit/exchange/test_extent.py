@@ -126,7 +126,7 @@ def test_a_sum_that_the_sites_policy_refuses_is_not_asked_about_again_until_it_c
         flows, broker = Told(), MemoryBroker()
         way_up, above, plan = egress(flows, broker), broker.connect("cloud"), encode(PLAN)
 
-        async def handle(data: bytes, _signed: bytes) -> None:
+        async def handle(data: bytes, _signed: bytes, _terms: object) -> None:
             heard.append(data)
 
         async def ask() -> int:

@@ -53,7 +53,7 @@ def test_who_is_asked_says_that_it_is_there_unless_it_has_just_said_so() -> None
         async def say(_next: float) -> None:
             moments.append(loop.time())
 
-        async def handle(plan: bytes, _signed: bytes) -> None:
+        async def handle(plan: bytes, _signed: bytes, _terms: object) -> None:
             heard.append(plan)
 
         presence = Presence(say, 600.0)
@@ -61,7 +61,7 @@ def test_who_is_asked_says_that_it_is_there_unless_it_has_just_said_so() -> None
         keeping = asyncio.create_task(presence.keep())
         for moment in (4_000.0, 4_001.0, 4_000.0 + JUST_S + 0.5, 4_020.0):
             await asyncio.sleep(moment - loop.time())
-            await asked(b"plan", b"signed")
+            await asked(b"plan", b"signed", None)
         await asyncio.sleep(1.0)
         keeping.cancel()
         assert heard == [b"plan"] * 4

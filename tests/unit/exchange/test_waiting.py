@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from reuna.core.errors import LearnerError
-from reuna.core.records import Contribution, Event
+from reuna.core.records import Contribution, Event, Terms
 from reuna.edge.train import Trainer
 from reuna.exchange.egress import LOOK_S, Egress
 from reuna.exchange.flows import SiteFlows
@@ -22,7 +22,7 @@ from reuna.sim.faults import Walker, fleet_of
 from reuna.sim.fleet import InlineWorkshop, make_spec, unsealed
 from reuna.sim.freight import MemoryFreight
 from reuna.sim.storage import MemoryBlobs, MemorySpool, no_leftovers
-from reuna.trust.policy import Limits, Policy, digest
+from reuna.trust.policy import Code, Limits, Policy, digest
 from reuna.trust.policy_text import parse
 from reuna.trust.requests import vouched, without_roster
 from reuna.wire import encode
@@ -245,3 +245,34 @@ def test_an_event_outside_of_the_hours_is_stored_when_they_begin() -> None:
         assert at >= 22 * HOUR
 
     lived(Plant(NIGHT), story)
+
+
+def test_on_what_terms_code_may_run_comes_with_the_plan_and_not_where_it_may_not_run() -> None:
+    """What the policy says at that moment; who is asked for nothing that code does hears of none."""
+    came: list[Terms | None] = []
+
+    async def hear(_plan: bytes, _signed: bytes, terms: Terms | None) -> None:
+        came.append(terms)
+
+    async def live() -> None:
+        plant = Plant("")
+        await plant.egress.listen(hear)
+        fog, plan = (
+            plant.broker.connect("fog-0"),
+            round_plan(plant.spec, "fog-0", 1, 1, "train", plant.spec.model),
+        )
+
+        async def ask(**changes: Any) -> None:
+            await fog.publish(f"plan.{EDGE}", encode(msgspec.structs.replace(plan, **changes)))
+            await plant.sleep(1)
+
+        await ask()
+        plant.now_says(code=msgspec.structs.replace(plant.policy.code, min_sandbox_level=3))
+        await ask(round=2)
+        await ask(round=3, cohort=("edge-9",))
+        await ask(round=4, task="check")
+        plant.now_says(code=Code())
+        await ask(round=5)
+
+    run_virtual(live())
+    assert came == [Terms(0), Terms(3), None, None, None]
