@@ -34,7 +34,7 @@ ANSWERS: tuple[Done | Heard, ...] = (
     Done(2, code="R303", reason="plan"),
     Done(1, code="R308", reason="expired", message="too old"),
     Done(1, opinions=SAID),
-    Heard(b"p", b"s"),
+    Heard(b"p", b"s", None),
 )
 
 

@@ -26,6 +26,7 @@ from reuna.edge import ready
 from reuna.exchange.moving import short
 from reuna.exchange.room import when_there_is_room
 from reuna.exchange.rounds import Rounds
+from reuna.exchange.steps import model_inside
 from reuna.loop import train
 from reuna.loop.plan import work_seed
 from reuna.wire import decode_plan, message_digest
@@ -182,7 +183,7 @@ class Trainer:
         finally:
             self._tell_contract(plan)
         self._tell_data(plan)
-        model = await self._link.fetch(plan.model, plan.model_size)
+        model = model_inside(plan) or await self._link.fetch(plan.model, plan.model_size)
         if plan.task == "train":
             self._note(plan)
             fitted = await self._workshop.fit(model, plan.settings, self._seed(plan))

@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from reuna.adapters.columns import project_folder
-from reuna.adapters.files import FileBlob, replace_file, storage_error
+from reuna.adapters.files import FileBlob, HeldBlob, replace_file, storage_error
 from reuna.adapters.fingerprint import DATA_KEY, DataFolder, Marks
 from reuna.adapters.processes import available_mib
 from reuna.adapters.project import unpack_bundle
@@ -225,6 +225,8 @@ class WorkerWorkshop:
         """Train in the worker. Raises `LearnerError`, `WorkerFailed`, `DataError`."""
         base, made = self._lend(model), self._desk.made / TRAINED
         result = await self._carry_out("fit", lambda worker: worker.fit(base, settings, seed, made))
+        if isinstance(model, HeldBlob):
+            return Fitted(given(result.model, model.size), result.weight, result.metrics)
         return Fitted(take(made, self._folder / TRAINED), result.weight, result.metrics)
 
     async def evaluate(self, model: Blob, settings: Mapping[str, Setting]) -> Metrics:
@@ -249,8 +251,13 @@ class WorkerWorkshop:
                 f"missing: {sentence(level, wanted)}"
             )
 
-    def _lend(self, model: Blob) -> Path:
-        """The model under a name that the worker can read; the one lent before is taken back."""
+    def _lend(self, model: Blob) -> Path | bytes:
+        """The model under a name that the worker can read; the one lent before is taken back.
+
+        One that is in memory is small, and goes to the worker itself.
+        """
+        if isinstance(model, HeldBlob):
+            return model.data
         source: Path = model.path  # type: ignore[attr-defined]  # blobs of a real place lie in files
         self._desk.lent.mkdir(parents=True, exist_ok=True)
         lent = self._desk.lent / (model.digest or "own")
@@ -307,6 +314,13 @@ def own_errors(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise storage_error(error, path) from error
+
+
+def given(made: bytes, size: int) -> HeldBlob:
+    """A model that a worker gave itself. Raises `LearnerError` for one larger than what it was given."""
+    if len(made) != size:
+        raise LearnerError(f"the worker gave a model of {len(made)} bytes for one of {size}")
+    return HeldBlob(made, "")
 
 
 def take(made: Path, kept: Path) -> FileBlob:

@@ -52,7 +52,7 @@ from reuna.exchange.payloads import (
     steps_of,
 )
 from reuna.exchange.room import when_there_is_room
-from reuna.exchange.steps import take_step
+from reuna.exchange.steps import model_inside, take_step
 from reuna.learn import grid as fixed
 from reuna.loop import train
 from reuna.wire import decode_plan, digest_of_hashes, encode, hash_blocks, message_digest, unpacked
@@ -126,6 +126,7 @@ class Egress:
         self._mute = ("", "", 0.0)  #: plan that is not answered, mark of the policy, not before
         self._models: tuple[str, ...] = ("", "")  #: of the plan before and of this one
         self._at = ""  #: the model that the place has fetched last
+        self._run = ""  #: that of the plan before
         self._ahead: asyncio.Future[Blob] | None = None  #: the transfer that a plan began
         self._stepping = asyncio.Lock()
         self._astray = ""  #: a step that led to another model, or is not to be had
@@ -138,7 +139,7 @@ class Egress:
                 data = self._open_plan(came)
                 plan = decode_plan(data)
                 if plan.task != "check":  # nothing is trained, so that no model is needed
-                    self._keep_inline(plan)
+                    _check_inside(plan)
                     self._forget_models(plan)
                 if plan.task in ("local", "evaluate") and self.name in plan.cohort:
                     await self._offload(partial(self._leftovers.end, plan.run))
@@ -336,15 +337,9 @@ class Egress:
         except StorageError:  # whoever answers waits for the disk, and says so
             return True, None
 
-    def _keep_inline(self, plan: Plan) -> None:
-        if plan.inline is None or self._cache.get(plan.model) is not None:
-            return
-        hashes = hash_blocks(plan.inline)
-        if digest_of_hashes(hashes) != plan.model:
-            raise Corrupted(f"the model inside the plan of round {plan.round} has another digest")
-        writer = self._cache.new(len(plan.inline))
-        writer.write(plan.inline, hashes)
-        writer.seal(durable=False)  # the plan that a restarted node asks for brings it again
+    def _model(self, plan: Plan) -> Blob | None:
+        """The model that updates of a plan begin with."""
+        return model_inside(plan) or self._cache.get(plan.model)
 
     def _fetch_ahead(self, plan: Plan) -> None:
         """Begin on the model while the place makes ready; its own `fetch` shares the transfer."""
@@ -355,9 +350,11 @@ class Egress:
     def _forget_models(self, plan: Plan) -> None:
         """Keep this plan's model and the one before it; a run of many rounds would fill the disk.
 
-        Where nodes work on several, some more, and the one that the place works on.
+        Where nodes work on several, some more, and the one that the place works on. A model inside a plan
+        lies nowhere: a run of such has something to forget only when it begins.
         """
-        if plan.model != self._models[-1]:
+        begins, self._run = plan.run != self._run, plan.run
+        if plan.model != self._models[-1] and (begins or plan.inline is None):
             self._models = (*self._models, plan.model)[-RECENT if plan.buffer else -2 :]
             kept = (*self._models, plan.base, plan.step, plan.bundle, *self._passed_on())
             self._cache.prune((*kept, self._at) if plan.buffer else kept)
@@ -408,7 +405,7 @@ class Egress:
         """Length and schema of what lies there encoded."""
         if body is None:
             return None, ""
-        base = self._cache.get(plan.model)
+        base = self._model(plan)
         return length(manifest, body, plan.grid), "" if base is None else schema_of(base)
 
     def _without_secret_metrics(self, member: Member) -> Member:
@@ -426,7 +423,7 @@ class Egress:
     def _encode(
         self, plan: Plan, digest: str, weights: Blob, weight: int, member: Member, level: int
     ) -> tuple[Contribution, Blob, Made]:
-        base = self._cache.get(plan.model)
+        base = self._model(plan)
         if base is None:
             raise Corrupted(f"the base model {plan.model[:12]} is not in the cache any more")
         capped = Member(node=self.name, weight=min(weight, plan.max_weight), metrics=member.metrics)
@@ -543,6 +540,12 @@ class Egress:
 
     def _count_refusal(self, reason: str) -> None:
         self.refused[reason] = self.refused.get(reason, 0) + 1
+
+
+def _check_inside(plan: Plan) -> None:
+    """Raises `Corrupted` for a model inside that is not the plan's."""
+    if plan.inline is not None and digest_of_hashes(hash_blocks(plan.inline)) != plan.model:
+        raise Corrupted(f"the model inside the plan of round {plan.round} has another digest")
 
 
 def _event_id(event: Event) -> str:

@@ -2,7 +2,7 @@
 
 One Unix socket pair, made by the place and inherited by the egress. Frames are a length and
 msgpack of a closed set of typed messages; the egress relays nothing it does not understand.
-Bodies stay in files that both can read: only their paths cross.
+Large bodies stay in files that both can read: only their paths cross.
 """
 
 from __future__ import annotations
@@ -85,10 +85,11 @@ class Rehearse(msgspec.Struct, tag=True):
 
 class Submit(msgspec.Struct, tag=True):
     plan: bytes
-    weights: str | None
+    weights: str | None  #: the file that they are in
     weight: int
     member: Member
     level: int
+    data: bytes = b""  #: small weights themselves
 
 
 class HandOver(msgspec.Struct, tag=True):
@@ -276,7 +277,11 @@ class RemoteLink:
     async def submit(
         self, plan_bytes: bytes, weights: Blob | None, weight: int, member: Member, level: int = 0
     ) -> Receipt | None:
-        done = await self._call(Submit(plan_bytes, _path(weights), weight, member, level))
+        if isinstance(weights, HeldBlob):
+            request = Submit(plan_bytes, None, weight, member, level, weights.data)
+        else:
+            request = Submit(plan_bytes, _path(weights), weight, member, level)
+        done = await self._call(request)
         return done.receipt
 
     async def hand_over(self, plan: bytes, manifest: Contribution, body: Blob | None) -> Receipt | None:
@@ -476,7 +481,7 @@ class LinkServer:
 
     async def _hand_on(self, request: Submit | HandOver) -> Receipt | None:
         if isinstance(request, Submit):
-            weights = _blob(request.weights)
+            weights = HeldBlob(request.data, "") if request.data else _blob(request.weights)
             return await self._link.submit(
                 request.plan, weights, request.weight, request.member, request.level
             )

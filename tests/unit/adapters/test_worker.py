@@ -142,6 +142,16 @@ async def test_a_fit_writes_the_new_model_where_it_was_asked_to(worker: Worker, 
     assert not list(places.glob("made/*.part"))
 
 
+async def test_a_small_model_comes_and_goes_in_the_message_itself(worker: Worker, places: Path) -> None:
+    await worker.open("model", {})
+    base = (places / "lent" / "base").read_bytes()
+    result = await worker.fit(base, {}, 9, places / "made" / "out")
+    assert unpack(result.model)["w"].tolist() == [3.5, 3.5, 3.5]
+    assert (await worker.evaluate(result.model, {}))["sum"] == 10.5
+    assert (await worker.evaluate(base, {}))["sum"] == 3.0
+    assert not list(places.glob("made/*"))
+
+
 async def test_code_and_data_stay_loaded(worker: Worker, places: Path) -> None:
     await worker.open("model", {})
     (places / "data" / "rows.txt").unlink()

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from reuna.adapters import fingerprint
-from reuna.adapters.files import FileBlob, FileBlobs
+from reuna.adapters.files import FileBlob, FileBlobs, HeldBlob
 from reuna.adapters.fingerprint import DATA_KEY, window_of
 from reuna.adapters.project import pack_bundle
 from reuna.adapters.sandbox import HIGHEST, SandboxLimits, probe
@@ -25,7 +25,7 @@ from reuna.core.fingerprint import Window
 from reuna.core.records import Setting, Terms
 from reuna.core.tensors import pack, unpack
 from reuna.edge.settings import EDGE
-from reuna.edge.workshop import TRAINED, WorkerWorkshop, take
+from reuna.edge.workshop import TRAINED, WorkerWorkshop, given, take
 from reuna.exchange.sandbox_settings import sandbox_limits
 
 MODEL = """
@@ -97,6 +97,25 @@ async def test_a_model_is_lent_trained_and_taken_out_of_the_workers_reach(
     assert [path.name for path in (site / "state" / "work" / "lent").iterdir()] == ["own"]
     assert await workshop.evaluate(base, SETTINGS) == {"sum": 2.0}
     assert [path.name for path in (site / "state" / "work" / "lent").iterdir()] == [base.digest]
+
+
+async def test_a_model_in_memory_is_trained_without_a_file(
+    workshop: WorkerWorkshop, site: Path, blobs: FileBlobs
+) -> None:
+    base = HeldBlob(pack({"w": np.ones(2, np.float32)}), "")
+    await workshop.open("r-1", blobs.put(pack_bundle(site / "project")), SETTINGS, Terms())
+    fitted = await workshop.fit(base, SETTINGS, 1)
+    assert unpack(fitted.weights.read(0, fitted.weights.size))["w"].tolist() == [3.5, 3.5]
+    assert await workshop.evaluate(fitted.weights, SETTINGS) == {"sum": 7.0}
+    assert not [*(site / "state" / "work" / "lent").iterdir(), *(site / "state" / "work" / "made").iterdir()]
+
+
+def test_a_model_that_a_worker_gives_is_as_large_as_the_one_it_was_given() -> None:
+    """What the project's code makes larger would not fit into the frame to the egress."""
+    assert given(b"abc", 3).data == b"abc"
+    for made in (b"", b"abcd"):
+        with pytest.raises(LearnerError, match=f"a model of {len(made)} bytes for one of 3"):
+            given(made, 3)
 
 
 async def test_a_model_on_another_file_system_is_copied(

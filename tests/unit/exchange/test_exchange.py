@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from reuna.core.errors import Refused
+from reuna.core.errors import Corrupted, Refused
 from reuna.core.records import Contribution, Grid, Hello, Member, Plan, Receipt
 from reuna.core.tensors import pack
 from reuna.exchange.egress import Egress
@@ -50,7 +50,6 @@ class Site:
         self.spool, self.outbox, self.cache = MemorySpool(), MemorySpool(), MemoryBlobs()
         self.meter = CountedFlows("a")
         self.intake = Intake("fog", MemoryBlobs(), self.spool)
-        self.cache.put(BASE)
         self.sent: list[bytes] = []
 
     def open(self, data: bytes) -> None:
@@ -115,6 +114,24 @@ async def test_after_a_restart_the_kept_bytes_are_sent_and_not_those_of_a_new_tr
     again = await site.submit([9.0, 9.0, 9.0, 9.0])
     assert first == again
     assert len(site.intake.rows()) == 1
+
+
+async def test_a_model_inside_a_plan_lies_nowhere_and_is_the_plans_or_the_plan_is_refused(site: Site) -> None:
+    broker, heard = MemoryBroker(), list[bytes]()
+    egress, fog = site.egress(broker), broker.connect("fog")
+
+    async def hear(data: bytes, _signed: bytes, _terms: object) -> None:
+        heard.append(data)
+
+    await egress.listen(hear)
+    for data in (plan(inline=BASE[:-1] + b"x"), plan()):
+        await fog.publish("plan.a", data)
+        await asyncio.sleep(0)
+    await asyncio.sleep(0.01)
+    assert heard == [plan()]
+    assert egress.refused == {Corrupted.code: 1}
+    assert site.cache.get(digest_bytes(BASE)) is None
+    assert await site.submit([0.5, -0.25, 1.0, 0.0]) is not None
 
 
 async def test_every_payload_is_counted_by_kind(site: Site) -> None:

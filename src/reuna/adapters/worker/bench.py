@@ -114,19 +114,22 @@ class Bench:
 
     def _fit(self, request: Fit) -> Answer:
         from reuna.core.answers import fitted
+        from reuna.core.tensors import pack
 
         began = _cpu_s()
-        learner, model = self._open(), self._model(request.model)
+        learner, model = self._open(), self._model(request)
         trained, weight, metrics = learner.fit(model, self._data, request.settings, request.seed)
         numbers = fitted(model, trained, weight, metrics)
-        write_model(Path(request.out), trained)
-        return Answer(weight, numbers, own_peak_mib(), _cpu_s() - began)
+        made = pack(trained) if request.data else b""
+        if not made:
+            write_model(Path(request.out), trained)
+        return Answer(weight, numbers, own_peak_mib(), _cpu_s() - began, model=made)
 
     def _evaluate(self, request: Evaluate) -> Answer:
         from reuna.core.answers import numbers
 
         began = _cpu_s()
-        metrics = self._open().evaluate(self._model(request.model), self._data, request.settings)
+        metrics = self._open().evaluate(self._model(request), self._data, request.settings)
         metrics = numbers({**metrics, **self._without_sensors(request), **self._of_graph(request)})
         return Answer(metrics=metrics, peak_mib=own_peak_mib(), cpu_s=_cpu_s() - began)
 
@@ -138,7 +141,7 @@ class Bench:
         from reuna.adapters.onnx_export import latency_ms
 
         try:
-            graph = self._open().export(self._model(request.model))
+            graph = self._open().export(self._model(request))
             found = {SIZE: len(graph) / 1024}
             if LATENCY in wanted:
                 found[LATENCY] = latency_ms(graph)
@@ -157,7 +160,7 @@ class Bench:
             assert self._entry is not None
             data, known = self._entry.load_stuck(self._folder, request.settings, sensor)
             if known:
-                again = self._open().evaluate(self._model(request.model), data, request.settings)
+                again = self._open().evaluate(self._model(request), data, request.settings)
                 found |= {f"{name}{WITHOUT}{sensor}": again[name] for name in wanted if name in again}
         return found
 
@@ -166,15 +169,19 @@ class Bench:
             raise LearnerError("the worker was asked to train before its project was opened")
         return self._learner
 
-    def _model(self, path: str) -> Any:
-        """The tensors in a file; those of the last request when the file is the very same."""
+    def _model(self, request: Fit | Evaluate) -> Any:
+        """The tensors of a model, or in its file; those of the last request when it is the very same."""
         from reuna.adapters.files import storage_error
         from reuna.core.tensors import unpack
 
-        file = Path(path)
+        if request.data:
+            if self._read[0] != (request.data,):
+                self._read = ((request.data,), unpack(request.data))
+            return dict(self._read[1])
+        file = Path(request.model)
         try:
             status = file.stat()
-            key = (path, status.st_ino, status.st_mtime_ns, status.st_size)
+            key = (request.model, status.st_ino, status.st_mtime_ns, status.st_size)
             if self._read[0] != key:
                 self._read = ((), None)  # two models at once are one too many
                 self._read = (key, unpack(file.read_bytes()))

@@ -59,19 +59,24 @@ class Open(msgspec.Struct, tag=True):
 
 
 class Fit(msgspec.Struct, tag=True):
-    """Train from the model in a file and write the new one to another."""
+    """Train from the model in a file and write the new one to another.
+
+    A small model comes itself, as ``data``, and so does the one made of it: ``out`` is not written then.
+    """
 
     model: str
     out: str
     settings: dict[str, Setting]
     seed: int
+    data: bytes = b""
 
 
 class Evaluate(msgspec.Struct, tag=True):
-    """Metrics of the model in a file."""
+    """Metrics of the model in a file, or of a small one itself, as ``data``."""
 
     model: str
     settings: dict[str, Setting]
+    data: bytes = b""
 
 
 class Predict(msgspec.Struct, tag=True):
@@ -152,6 +157,7 @@ class Answer(msgspec.Struct):
     ``lines``: how the data keep the contract; ``bins``: how they are spread. ``missing`` and ``other``:
     modules asked for that are not installed, or of another version. ``samples``: of training, None where
     the project's data do not say. ``windows``: of `Ask`, with ``features_ms`` for the features of them all.
+    ``model``: of `Fit`, where the one before came itself.
     """
 
     weight: int = 0
@@ -169,6 +175,7 @@ class Answer(msgspec.Struct):
     address_mib: float = 0.0
     windows: list[Answered] = []
     features_ms: float = 0.0
+    model: bytes = b""
 
 
 Request = Open | Fit | Evaluate | Predict | Stand | Ask | SelfTest
@@ -177,10 +184,12 @@ Request = Open | Fit | Evaluate | Predict | Stand | Ask | SelfTest
 class FitResult(msgspec.Struct, frozen=True):
     """Samples behind the new model, the learner's metrics, the worker's peak memory so far.
 
-    ``cpu_s`` is the processor time of this fit, reading and writing models included.
+    ``cpu_s`` is the processor time of this fit, reading and writing models included. ``model`` is the new
+    model where the one before was handed over itself.
     """
 
     weight: int
     metrics: Metrics
     peak_mib: float
     cpu_s: float = 0.0
+    model: bytes = b""

@@ -119,13 +119,20 @@ class Worker:
         """
         return await self._carry_out(Open(entry, dict(settings), modules))
 
-    async def fit(self, model: Path, settings: Mapping[str, Setting], seed: int, out: Path) -> FitResult:
-        """Train; the new model lies in ``out`` afterwards. Raises `LearnerError`, `WorkerFailed`."""
-        return _result(await self._ask(Fit(str(model), str(out), dict(settings), seed)))
+    async def fit(
+        self, model: Path | bytes, settings: Mapping[str, Setting], seed: int, out: Path
+    ) -> FitResult:
+        """Train; the new model lies in ``out`` afterwards, that of a small model itself is in the result.
 
-    async def evaluate(self, model: Path, settings: Mapping[str, Setting]) -> Metrics:
+        Raises `LearnerError`, `WorkerFailed`.
+        """
+        path, data = _lent(model)
+        return _result(await self._ask(Fit(path, str(out), dict(settings), seed, data)))
+
+    async def evaluate(self, model: Path | bytes, settings: Mapping[str, Setting]) -> Metrics:
         """Metrics of a model on this node's data. Raises `LearnerError`, `WorkerFailed`."""
-        return (await self._ask(Evaluate(str(model), dict(settings)))).metrics
+        path, data = _lent(model)
+        return (await self._ask(Evaluate(path, dict(settings), data))).metrics
 
     async def predict(
         self, entry: str, settings: Mapping[str, Setting], graph: Path, out: Path, check: bool = False
@@ -229,7 +236,12 @@ def _checked(answer: Answer) -> Answer:
 
 
 def _result(answer: Answer) -> FitResult:
-    return FitResult(answer.weight, answer.metrics, answer.peak_mib, answer.cpu_s)
+    return FitResult(answer.weight, answer.metrics, answer.peak_mib, answer.cpu_s, answer.model)
+
+
+def _lent(model: Path | bytes) -> tuple[str, bytes]:
+    """The model's path, or the model itself."""
+    return ("", model) if isinstance(model, bytes) else (str(model), b"")
 
 
 def last_lines(log: Path) -> str:
