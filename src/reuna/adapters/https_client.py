@@ -11,8 +11,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-import http.client
-import io
 import socket
 import ssl
 import threading
@@ -20,11 +18,12 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 import msgspec
 
 from reuna.adapters import thin_lines
+from reuna.adapters.http_answer import HttpAnswer, is_number
 from reuna.core.errors import (
     BadMessage,
     BlobNotFound,
@@ -51,7 +50,6 @@ FIRST_WAIT_S = 0.05
 LAST_WAIT_S = 1.0
 THREADS = 4
 HALVES = 4  #: blobs whose transfer was given up half way, kept to go on with
-HEAD = 8_192  #: bytes of an answer that are buffered; what is larger is read into its place at once
 
 T = TypeVar("T")
 #: Told once of each payload that came down: its digest or what it is, and its bytes.
@@ -446,7 +444,7 @@ class Upload:
 
 
 class _Line:
-    """One TLS connection; `http.client` parses the answers."""
+    """One TLS connection."""
 
     def __init__(self, sock: ssl.SSLSocket, host: str) -> None:
         self._sock = sock
@@ -455,21 +453,21 @@ class _Line:
         self._unfinished = False
         self.broken = False
         self._patience_s = STALL_S
-        self._reply: http.client.HTTPResponse | None = None
+        self._reply: HttpAnswer | None = None
         self.idle_since = 0.0
 
-    def get(self, path: str, offset: int) -> http.client.HTTPResponse:
+    def get(self, path: str, offset: int) -> HttpAnswer:
         """Ask for a resource from a byte on."""
         extra = f"Range: bytes={offset}-\r\n" if offset else ""
         self._send(self._request("GET", path, extra))
-        return self._answer("GET")
+        return self._answer()
 
-    def send(self, method: str, path: str, body: bytes) -> http.client.HTTPResponse:
+    def send(self, method: str, path: str, body: bytes) -> HttpAnswer:
         """Ask with a small body."""
         self._send(self._request(method, path, f"Content-Length: {len(body)}\r\n") + body)
-        return self._answer(method)
+        return self._answer()
 
-    def put(self, path: str, place: Place, length: int, parts: Iterator[bytes]) -> http.client.HTTPResponse:
+    def put(self, path: str, place: Place, length: int, parts: Iterator[bytes]) -> HttpAnswer:
         """Send as much as the parent wants to have: its answer may come first."""
         extra = f"Content-Length: {length}\r\nUpload-Offset: {place.offset}\r\n"
         extra += f"Upload-Held: {place.held}\r\n" if place.held else ""
@@ -481,10 +479,10 @@ class _Line:
                 self._send(pending)
                 pending.clear()
                 if self._answered():
-                    return self._answer("PUT")
+                    return self._answer()
         self._send(pending)
         self._unfinished = False
-        return self._answer("PUT")
+        return self._answer()
 
     def _request(self, method: str, path: str, extra: str) -> bytes:
         return f"{method} {path} HTTP/1.1\r\nHost: {self._host}\r\n{extra}\r\n".encode("ascii")
@@ -500,10 +498,9 @@ class _Line:
             self._sock.settimeout(LOOK_S)
         return True
 
-    def _answer(self, method: str) -> http.client.HTTPResponse:
+    def _answer(self) -> HttpAnswer:
         self._patience_s = ANSWER_S
-        self._reply = http.client.HTTPResponse(self, method=method)  # type: ignore[arg-type] # it only calls makefile
-        self._reply.begin()
+        self._reply = HttpAnswer(self.receive_into)
         self._patience_s = STALL_S
         return self._reply
 
@@ -529,10 +526,6 @@ class _Line:
                 if time.monotonic() >= until:
                     raise
 
-    def makefile(self, mode: str) -> io.BufferedReader:
-        """What `http.client` reads one answer from; closing it leaves the line open."""
-        return _AsItComes(_Incoming(self), HEAD)
-
     def receive_into(self, buffer: memoryview) -> int:
         """Bytes received, first those that came early; 0 at the end of the line."""
         if not self._early:
@@ -549,7 +542,8 @@ class _Line:
     def reusable(self) -> bool:
         """Whether question and answer were carried whole, so that the next may follow."""
         reply = self._reply
-        return not (self.broken or self._unfinished or reply is None or reply.will_close) and reply.isclosed()
+        whole = reply is not None and not (reply.is_last or reply.length)
+        return whole and not (self.broken or self._unfinished)
 
     def cut(self) -> None:
         """End the connection at once; a thread that waits on it wakes up with an error."""
@@ -559,27 +553,6 @@ class _Line:
 
     def close(self) -> None:
         self._sock.close()
-
-
-class _AsItComes(io.BufferedReader):
-    """Gives what there is, so that a cut line costs none of it: `readinto` waits for no more."""
-
-    def readinto(self, buffer: Any) -> int:
-        return self.readinto1(buffer)
-
-
-class _Incoming(io.RawIOBase):
-    """The bytes of one answer."""
-
-    def __init__(self, line: _Line) -> None:
-        super().__init__()
-        self._line = line
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        return self._line.receive_into(memoryview(buffer).cast("B"))
 
 
 class _Lines:
@@ -603,7 +576,7 @@ class _Lines:
         line.awaits(True)
         try:
             yield line
-        except (OSError, http.client.HTTPException) as error:
+        except OSError as error:
             line.broken = True
             self._forget_idle()
             raise _CutError(f"{self._host}:{self._port}: {error or type(error).__name__}") from error
@@ -663,7 +636,7 @@ def _lot(body: Blob, at: int, count: int) -> bytes:
     return b"".join(parts)
 
 
-def _read_into(answer: http.client.HTTPResponse, block: memoryview) -> int:
+def _read_into(answer: HttpAnswer, block: memoryview) -> int:
     """Bytes of what there is, at least one."""
     count = answer.readinto(block)
     if not count:
@@ -671,7 +644,7 @@ def _read_into(answer: http.client.HTTPResponse, block: memoryview) -> int:
     return count
 
 
-def _expect_blob(answer: http.client.HTTPResponse, path: str) -> None:
+def _expect_blob(answer: HttpAnswer, path: str) -> None:
     """Raises what an answer without a blob means."""
     if answer.status in (200, 206):
         return
@@ -693,19 +666,15 @@ def _receipt(body: bytes, manifest: Contribution) -> Receipt:
     return receipt
 
 
-def _wanted(answer: http.client.HTTPResponse, size: int) -> Place:
+def _wanted(answer: HttpAnswer, size: int) -> Place:
     """Raises `_CutError` for a place that is not in the body."""
-    offset, held = answer.getheader("Upload-Offset", ""), answer.getheader("Upload-Held", "0")
-    if not (_is_number(offset) and _is_number(held)):
+    offset, held = answer.header("upload-offset"), answer.header("upload-held", "0")
+    if not (is_number(offset) and is_number(held)):
         raise _CutError(f"the parent asks for byte {offset[:15]!r}, which is not in the body")
     place = Place(int(offset), int(held))
     if place.offset > size or (place.held and place.held >= HASH_SIZE + min(BLOCK, size - place.offset)):
         raise _CutError(f"the parent asks for byte {place.came}, which is not in the body")
     return place
-
-
-def _is_number(text: str) -> bool:
-    return text.isascii() and text.isdigit() and len(text) <= 15
 
 
 def _refusal(status: int, body: bytes) -> Refused | Unreachable | _CutError:
