@@ -110,6 +110,16 @@ def test_rows_are_of_one_round_and_attempt(held: Held) -> None:
     assert held.spool.rows_of_run("r-1") == rows
 
 
+@pytest.mark.parametrize("size", [100, SIZE])
+def test_who_committed_a_body_can_read_on_in_it_also_when_it_was_there_already(held: Held, size: int) -> None:
+    data = os.urandom(size)
+    manifest = manifest_of(data)
+    for _ in range(2):
+        body = write(held.spool.begin(manifest), blocks(data)).seal()
+        held.spool.commit(manifest, body)
+        assert body.read(0, size) == data
+
+
 def test_a_row_may_have_no_body(held: Held) -> None:
     report = manifest_of(b"", kind="report", digest="")
     held.spool.commit(report, None)

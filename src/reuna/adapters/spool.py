@@ -258,6 +258,8 @@ class DiskSpool:
             else:
                 self._move_body(entry)
                 self._insert(entry.manifest)
+            if isinstance(entry.body, FileBlob) and entry.path is not None:
+                entry.body.path = entry.path  # whoever made it goes on with it
         except ReunaError as error:
             entry.error = error
         except OSError as error:

@@ -279,7 +279,10 @@ class Spool(Protocol):
         """Bytes (whole blocks) already held of this very manifest's body."""
 
     def commit(self, manifest: Contribution, body: Blob | None) -> None:
-        """Record the row durably. Raises `Refused('conflict')` for another digest of the same key."""
+        """Record the row durably; ``body`` can be read from then on, as that of the row.
+
+        Raises `Refused('conflict')` for another digest of the same key.
+        """
 
     def rows(self, run: str, round: int, attempt: int) -> list[Contribution]: ...
     def rows_of_run(self, run: str) -> list[Contribution]:

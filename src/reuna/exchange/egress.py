@@ -82,6 +82,7 @@ class Prepared(NamedTuple):
     """A node's answer in its outbox; without a passage it may only leave later."""
 
     manifest: Contribution
+    body: Blob | None
     passage: Passage | None
 
 
@@ -218,18 +219,21 @@ class Egress:
     ) -> Receipt | None:
         """Encode once, make durable, send until acknowledged. See `Link.submit`."""
         plan, digest = decode_plan(plan_bytes), message_digest(plan_bytes)
-        kept, passage = self._kept(plan, digest), None
-        try:
+
+        def prepare() -> Prepared | None:
+            kept = self._kept(plan, digest)
             if kept is None:
-                prepared = await self._offload(
-                    lambda: self._prepare(plan, digest, weights, weight, member, level)
-                )
-                passage = prepared.passage
-            manifest = kept or prepared.manifest
+                return self._prepare(plan, digest, weights, weight, member, level)
             try:
-                body = self._outbox.body(manifest) if manifest.size else None
+                return Prepared(kept, self._outbox.body(kept) if kept.size else None, None)
             except Corrupted:  # its bytes went when a later round began: a late plan, answered long ago
                 return None
+
+        try:
+            prepared = await self._offload(prepare)
+            if prepared is None:
+                return None
+            manifest, body, passage = prepared
             if passage is None:
                 made = await self._offload(partial(self._made, plan, manifest, body, level))
                 passage = await self._pass(plan, manifest, made)
@@ -386,7 +390,7 @@ class Egress:
             if refusal.until is None:
                 raise
         self._outbox.commit(manifest, body)  # also what may only leave later
-        return Prepared(manifest, passage)
+        return Prepared(manifest, body, passage)
 
     def _made(self, plan: Plan, manifest: Contribution, body: Blob | None, level: int) -> Made:
         """How an answer that is kept came to be."""
