@@ -16,7 +16,6 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import NamedTuple, TypeVar
 
@@ -24,6 +23,7 @@ import msgspec
 
 from reuna.adapters import thin_lines
 from reuna.adapters.http_answer import HttpAnswer, is_number
+from reuna.adapters.threads import Threads
 from reuna.core.errors import (
     BadMessage,
     BlobNotFound,
@@ -119,7 +119,7 @@ class HttpsFreight:
         self._durable = durable
         self._lines = _Lines(host, port, context)
         self._blobs = blobs
-        self._threads = ThreadPoolExecutor(THREADS, "freight")
+        self._threads = Threads(THREADS, "freight")
         self._flights: dict[str, asyncio.Task[Blob]] = {}
         self._halves: dict[str, Half] = {}
         self._jobs: set[_Job] = set()
@@ -203,7 +203,7 @@ class HttpsFreight:
         for job in list(self._jobs):
             job.stop()
         await asyncio.gather(*self._flights.values(), return_exceptions=True)
-        await asyncio.to_thread(self._threads.shutdown)
+        await self._threads.close()
         self._lines.close()
         for half in self._halves.values():
             half.writer.abandon()
@@ -214,7 +214,7 @@ class HttpsFreight:
         job = _Job()
         self._jobs.add(job)
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, work, job)
+            return await self._threads(partial(work, job))
         except asyncio.CancelledError:
             job.stop()
             raise

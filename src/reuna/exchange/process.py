@@ -31,6 +31,7 @@ from reuna.adapters.https_client import HttpsFreight
 from reuna.adapters.nats_bus import NatsBus
 from reuna.adapters.processes import become, end_with_parent, no_core_files, settle
 from reuna.adapters.spool import DiskSpool
+from reuna.adapters.threads import Threads
 from reuna.adapters.tls import client_context, reload_context
 from reuna.adapters.trust_store import TrustStore
 from reuna.core.errors import BusDown, DiskFull, PermissionDenied, ReunaError, StorageError
@@ -57,6 +58,7 @@ from reuna.exchange.small import keep_small
 from reuna.exchange.trust import CodeRole, TrustGuard
 
 log = logging.getLogger("reuna.egress")
+DISK_THREADS = 4  #: for what the rounds and events of this place wait for
 FULL = (errno.ENOSPC, errno.EDQUOT)
 AWAY_S = 0.5  #: until the next try to reach a parent's server that is away
 FINISH_S = 3.0  #: for what is under way when this process is to end
@@ -77,6 +79,7 @@ async def serve(settings: EgressSettings, sock: socket.socket) -> None:
     site = open_site(settings, folder, SystemClock())
     flows = site.flows
     guard = _guard(settings, folder / "trust")
+    disk = Threads(DISK_THREADS, "disk")
     heads = _heads(settings, site, store, guard)
     egress = Egress(
         settings.name,
@@ -87,7 +90,7 @@ async def serve(settings: EgressSettings, sock: socket.socket) -> None:
         outbox,
         flows,
         SystemClock(),
-        ThreadOffload(),
+        disk,
         partial(arrivals.plan, guard.plan),
         guard.among,
         CodeRole(guard, store.metadata).unsigned,
@@ -140,8 +143,7 @@ async def serve(settings: EgressSettings, sock: socket.socket) -> None:
         await server.finish(FINISH_S)
         arrivals.write()
         tell_durability(log, {"outbox": outbox})
-        await ThreadOffload()(flows.close)
-        await ThreadOffload()(site.resumer.save)
+        await _put_in_order(site, disk)
         await sinks.close()
         await bus.close()
         await store.close()
@@ -149,6 +151,13 @@ async def serve(settings: EgressSettings, sock: socket.socket) -> None:
             await shelf.close()
     if not serving.cancelled():
         serving.result()
+
+
+async def _put_in_order(site: Site, disk: Threads) -> None:
+    """Write down what waits: nothing leaves any more."""
+    await disk(site.flows.close)
+    await disk(site.resumer.save)
+    await disk.close()
 
 
 async def _roster(settings: EgressSettings, bus: LaterBus, egress: Egress) -> RosterTeller | None:
