@@ -87,7 +87,8 @@ class PolicyStore:
 
     def version(self) -> tuple[tuple[int, int], ...]:
         """Changes whenever the policy's files do: inode and time (ns) of each."""
-        return tuple(_stamp(path) for path in self._paths)  # asked before anything leaves
+        policy, signatures, kept = self._paths
+        return _stamp(policy), _stamp(signatures), _stamp(kept)  # asked before anything leaves
 
     def load(self, now: float) -> InForce:
         """What is in force at ``now``, seconds since the epoch; durable before it is returned.

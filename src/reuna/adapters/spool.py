@@ -45,6 +45,7 @@ from reuna.wire import BLOCK, BlockHasher, block_hash, decode, encode, hash_bloc
 #: Stands for a digest in the manifest of a body that is being made here: it is never resumed.
 DRAFT_DIGEST = "0" * 64
 
+PART = "part"  #: of the name of a body that is on its way
 SPARES = 16  #: files at most
 MAX_NUMBER = 2**31  #: of a round or attempt; anything above was not made by us
 
@@ -69,8 +70,8 @@ _ROWS_OF_ROUND = "SELECT manifest FROM rows WHERE run = ? AND round = ? AND atte
 class Partial:
     """An upload on its way: which blocks of which manifest are in the file."""
 
-    def __init__(self, path: Path, manifest: Contribution) -> None:
-        self.path = path
+    def __init__(self, where: str, manifest: Contribution) -> None:
+        self._where = where
         self.manifest_hash = block_hash(encode(manifest))
         self.total = manifest.size
         self.resumable = manifest.digest != DRAFT_DIGEST
@@ -79,6 +80,11 @@ class Partial:
         self.writer = 0  #: number of the newest writer; older ones may not go on
         self.sealed: FileBlob | HeldBlob | None = None
         self.forced = False  #: to the disk, when it was sealed
+
+    @property
+    def path(self) -> Path:
+        """Its file; a small one has none."""
+        return Path(self._where)
 
     @property
     def hashes_path(self) -> Path:
@@ -174,7 +180,7 @@ class DiskSpool:
         partial = self._partial(manifest)
         if (partial.size or manifest.key in self._partials) and not partial.held(manifest):
             partial.writer += 1
-            partial = Partial(partial.path, manifest)
+            partial = Partial(self._where(manifest, PART), manifest)
         self._partials[manifest.key] = partial
         partial.writer += 1
         partial.sealed = None
@@ -194,7 +200,7 @@ class DiskSpool:
     def _partial(self, manifest: Contribution) -> Partial:
         """The upload under way, or what a crash left of this manifest's, or a new one."""
         known = self._partials.get(manifest.key)
-        return known or _found(Partial(self._path(manifest, "part"), manifest))
+        return known or _found(Partial(self._where(manifest, PART), manifest))
 
     def _make_run_folder(self, folder: Path) -> None:
         if not folder.is_dir():
@@ -204,13 +210,14 @@ class DiskSpool:
             except OSError as error:
                 raise storage_error(error, folder) from error
 
-    def _path(self, manifest: Contribution, ending: str) -> Path:
+    def _where(self, manifest: Contribution, ending: str) -> str:
+        """The file of a body. Raises `Refused` for what cannot be part of its name."""
         names_ok = _NAME.match(manifest.run) and _NAME.match(manifest.sender)
         numbers_ok = 0 <= manifest.round <= MAX_NUMBER and 0 <= manifest.attempt <= MAX_NUMBER
-        if not (names_ok and numbers_ok and (ending == "part" or is_digest(ending))):
+        if not (names_ok and numbers_ok and (ending == PART or is_digest(ending))):
             raise Refused("malformed", "run, round, sender or digest cannot be part of a file name")
         name = f"{manifest.round}.{manifest.attempt}.{manifest.sender}.{ending}"
-        return self._bodies / manifest.run / name
+        return f"{self._bodies}/{manifest.run}/{name}"
 
     # --- rows --------------------------------------------------------------------------------
 
@@ -219,8 +226,8 @@ class DiskSpool:
 
         Raises `Refused` ('conflict', 'digest'), `DiskFull`, `Corrupted`.
         """
-        path = self._path(manifest, manifest.digest if body is not None else "part")
-        entry = _Commit(manifest, path if isinstance(body, FileBlob) else None, body)
+        where = self._where(manifest, manifest.digest if body is not None else PART)
+        entry = _Commit(manifest, Path(where) if isinstance(body, FileBlob) else None, body)
         self._waiting.append(entry)
         with self._write_lock:
             if not entry.done:
@@ -339,7 +346,7 @@ class DiskSpool:
         held = self._small(row) if row.size <= BLOCK else None
         if held is not None:
             return held
-        path = self._path(row, row.digest)
+        path = Path(self._where(row, row.digest))
         if not path.is_file():
             raise Corrupted(f"no body of {row.sender} for round {row.round}")
         return FileBlob(path, row.digest, row.size, self._hashes.get(row.digest, b""))
@@ -362,7 +369,7 @@ class DiskSpool:
             for key in list(self._partials):
                 if key[0] == run and key[1] < before_round:
                     self._partials.pop(key, None)
-            for name in _names(self._bodies / run):
+            for name in _names(f"{self._bodies}/{run}"):
                 if int(name.partition(".")[0]) < before_round:
                     self._forget(self._bodies / run / name)
 
@@ -499,7 +506,7 @@ class _Commit:
         self.error: ReunaError | None = None
 
 
-def _names(folder: Path) -> list[str]:
+def _names(folder: str) -> list[str]:
     """Of what lies in a folder that need not be there."""
     try:
         return os.listdir(folder)
