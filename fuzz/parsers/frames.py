@@ -53,8 +53,8 @@ def check(data: bytes) -> None:
 
 async def _serve(data: bytes) -> None:
     """An egress hears its place; each call it understands has one answer."""
-    reader, out = asyncio.StreamReader(), _Out()
-    frames = Frames(reader, cast("asyncio.StreamWriter", out))
+    frames, out = Frames(), _Out()
+    frames.connection_made(out)
     server = LinkServer(frames, cast("Link", _Nowhere()), _Nowhere(), _Nowhere(), _Nowhere(), _Nowhere())
     loop, tasks = asyncio.get_running_loop(), []
 
@@ -65,10 +65,11 @@ async def _serve(data: bytes) -> None:
     loop.set_task_factory(remember)
     try:
         serving = asyncio.create_task(server.run())
-        reader.feed_data(data)
+        await asyncio.sleep(0)
+        frames.data_received(data)
         for _ in range(4):
             await asyncio.sleep(0)
-        reader.feed_eof()
+        frames.connection_lost(None)
         await serving
     finally:
         loop.set_task_factory(None)
@@ -81,12 +82,13 @@ async def _serve(data: bytes) -> None:
 
 async def _listen(data: bytes) -> None:
     """A place hears its egress."""
-    reader = asyncio.StreamReader()
-    place = RemoteLink(Frames(reader, cast("asyncio.StreamWriter", _Out())))
+    frames = Frames()
+    frames.connection_made(_Out())
+    place = RemoteLink(frames)
     waiting = [asyncio.ensure_future(work) for work in (place.fetch(DIGEST, 10), place.emit(EVENT))]
     await asyncio.sleep(0)
-    reader.feed_data(data)
-    reader.feed_eof()
+    frames.data_received(data)
+    frames.connection_lost(None)
     try:
         await place.run()
     finally:
@@ -95,14 +97,17 @@ async def _listen(data: bytes) -> None:
                 raise error
 
 
-class _Out:
+class _Out(asyncio.Transport):
     """Takes what is written."""
 
     def __init__(self) -> None:
         self.frames: list[bytes] = []
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes) -> None:  # type: ignore[override]
         self.frames.append(data)
+
+    def abort(self) -> None:
+        """Nothing is at the other end."""
 
 
 class _Nowhere:

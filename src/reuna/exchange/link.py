@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Collection, Sequence
+import sys
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, cast
 
 import msgspec
 
@@ -197,34 +198,76 @@ def _read(decoder: msgspec.msgpack.Decoder[M], frame: bytes) -> M:
         raise BadMessage(f"a frame between place and egress that cannot be read: {error}") from error
 
 
-class Frames:
-    """Length-prefixed frames over one socket."""
+Take = Callable[[bytes | None], None]
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._reader = reader
-        self._writer = writer
+
+class Frames(asyncio.Protocol):
+    """Length-prefixed frames over one socket, each given on in the very call in which its last byte came."""
+
+    def __init__(self) -> None:
+        self._came = bytearray()
+        self._waiting: list[bytes | None] = []  #: until somebody takes them
+        self._give: Take = self._waiting.append
+        self._wrong: BadMessage | None = None
 
     @classmethod
     async def over(cls, sock: socket.socket) -> Frames:
         """Take over an open socket."""
-        return cls(*await asyncio.open_unix_connection(sock=sock))
+        _, frames = await asyncio.get_running_loop().create_unix_connection(cls, sock=sock)
+        return frames
 
-    async def read(self) -> bytes | None:
-        """The next frame, None when the other process is gone."""
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """See `asyncio.Protocol`, as of the next two."""
+        self._transport = cast("asyncio.Transport", transport)
+
+    def data_received(self, data: bytes) -> None:
+        came, at = self._came, 0
+        came += data
+        while (end := self._end_of(at)) <= len(came):
+            self._hand(bytes(came[at + 4 : end]))
+            at = end
+        del came[:at]
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._hand(None)
+
+    def take(self, give: Take) -> None:
+        """Give each frame to ``give``, None when the other process is gone. `BadMessage` ends the line."""
+        self._give = give
+        for frame in self._waiting:
+            self._hand(frame)
+
+    def _end_of(self, at: int) -> int:
+        """Where the frame that begins there ends; endless when nothing can be read any more."""
+        if self._wrong is not None or len(self._came) < at + 4:
+            return sys.maxsize
+        length = int.from_bytes(self._came[at : at + 4], "little")
+        if length > MAX_FRAME:
+            self._end(BadMessage(f"a frame of {length} bytes between place and egress"))
+            return sys.maxsize
+        return at + 4 + length
+
+    def _hand(self, frame: bytes | None) -> None:
         try:
-            length = int.from_bytes(await self._reader.readexactly(4), "little")
-            if length > MAX_FRAME:
-                raise BadMessage(f"a frame of {length} bytes between place and egress")
-            return await self._reader.readexactly(length)
-        except (asyncio.IncompleteReadError, ConnectionError):
-            return None
+            self._give(frame)
+        except BadMessage as error:
+            self._end(error)
+
+    def _end(self, error: BadMessage) -> None:
+        self._wrong = error
+        self._transport.abort()
+
+    def judge(self) -> None:
+        """Why the line ended. Raises `BadMessage` when what came could not be read."""
+        if self._wrong is not None:
+            raise self._wrong
 
     def write(self, message: msgspec.Struct) -> None:
         data = _encode(message)
-        self._writer.write(len(data).to_bytes(4, "little") + data)
+        self._transport.write(len(data).to_bytes(4, "little") + data)
 
     def close(self) -> None:
-        self._writer.close()
+        self._transport.close()
 
 
 class RemoteLink:
@@ -234,22 +277,29 @@ class RemoteLink:
         self._frames = frames
         self._number = 0
         self._waiting: dict[int, asyncio.Future[Done]] = {}
+        self._plans: asyncio.Queue[Heard | None] = asyncio.Queue()
         self._handle: HandlePlan | None = None
 
     async def run(self) -> None:
-        """Take answers and plans until the egress is gone; then every open call fails."""
+        """Take answers and plans until the egress is gone; then every open call fails.
+
+        Raises `BadMessage`.
+        """
+        self._frames.take(self._take)
         try:
-            while (frame := await self._frames.read()) is not None:
-                await self._take(_read(_answers, frame))
+            while (heard := await self._plans.get()) is not None:
+                if self._handle is not None:
+                    await self._handle(heard.plan, heard.signed, heard.terms)
+            self._frames.judge()
         finally:
             for waiting in self._waiting.values():
                 if not waiting.done():
                     waiting.set_exception(Unreachable("the egress process of this node ended"))
 
-    async def _take(self, answer: Done | Heard) -> None:
-        if isinstance(answer, Heard):
-            if self._handle is not None:
-                await self._handle(answer.plan, answer.signed, answer.terms)
+    def _take(self, frame: bytes | None) -> None:
+        answer = None if frame is None else _read(_answers, frame)
+        if not isinstance(answer, Done):
+            self._plans.put_nowait(answer)
             return
         waiting = self._waiting.pop(answer.number, None)
         if waiting is not None and not waiting.done():
@@ -436,15 +486,23 @@ class LinkServer:
         self._heads = heads
         self._sinks = sinks
         self._fog = fog
+        self._gone = asyncio.Event()  #: the place is
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
-        """Until the place is gone."""
+        """Until the place is gone. Raises `BadMessage`."""
         await self._link.listen(self._heard)
-        while (frame := await self._frames.read()) is not None:
-            task = asyncio.create_task(self._serve(_read(_calls, frame)))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+        self._frames.take(self._take)
+        await self._gone.wait()
+        self._frames.judge()
+
+    def _take(self, frame: bytes | None) -> None:
+        if frame is None:
+            self._gone.set()
+            return
+        task = asyncio.create_task(self._serve(_read(_calls, frame)))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def finish(self, seconds: float) -> None:
         """Wait for the calls under way, and give up those that take longer."""
