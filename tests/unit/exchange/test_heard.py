@@ -49,7 +49,7 @@ def was_away(
             if dies is None or loop.time() < dies:
                 loop.call_later(line_s, lambda: heard[0].take(hello))
 
-        async def work(_plan: bytes, _signed: bytes) -> None:
+        async def work(_plan: bytes, _signed: bytes, _terms: object) -> None:
             """Takes longer than this test."""
 
         child = Presence(say, every_s)
@@ -62,7 +62,7 @@ def was_away(
         while (now := loop.time()) < opened + 30:
             if now - opened >= due:
                 heard[0].asks("press")
-                loop.call_later(line_s, lambda: tasks.add(asyncio.ensure_future(ear(b"", b""))))
+                loop.call_later(line_s, lambda: tasks.add(asyncio.ensure_future(ear(b"", b"", None))))
                 times += 1
                 due = now - opened + again_s(times, 0.3)
             if heard[0].away(plan, ("press",)):
