@@ -672,13 +672,18 @@ class _Checking:
     async def next(self, frames: memoryview) -> None:
         """Begin with ``frames`` when the lot before them is written. Raises `_WrongOffsetError`."""
         await self.end()
-        self._running = asyncio.get_running_loop().run_in_executor(None, _checked, frames)
+        if len(frames) <= FRAME:  # it is checked sooner than a thread would begin
+            self._take(_checked(frames))
+        else:
+            self._running = asyncio.get_running_loop().run_in_executor(None, _checked, frames)
 
     async def end(self) -> None:
         """Write the good blocks up to the first that is not. Raises `_WrongOffsetError`."""
-        if self._running is None:
-            return
-        lot, self._running = await self._running, None
+        if self._running is not None:
+            lot, self._running = await self._running, None
+            self._take(lot)
+
+    def _take(self, lot: _Lot) -> None:
         if lot.data:
             self._receiver.write(lot.data, lot.hashes)
         if not lot.good:
