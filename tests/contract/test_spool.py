@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from reuna.adapters.receiver import SpoolReceiver
+from reuna.adapters.receiver import SpoolReceiver, commit_all
 from reuna.adapters.spool import DRAFT_DIGEST, DiskSpool
 from reuna.core.errors import Corrupted, DiskFull, Refused, Unreachable
 from reuna.core.ports import Blob, BlobWriter
@@ -297,6 +297,45 @@ def test_only_blocks_that_match_their_hash_count_after_a_crash(tmp_path: Path) -
     assert DiskSpool(tmp_path).held(manifest) == 2 * BLOCK
     os.truncate(part, BLOCK + 10)
     assert DiskSpool(tmp_path).held(manifest) == BLOCK
+
+
+def test_of_commits_together_each_ends_as_if_it_were_alone(held: Held) -> None:
+    kept = give(held.spool, b"kept")
+
+    def judge(manifest: Contribution, _body: Blob | None) -> None:
+        if manifest.sender == "edge-3":
+            raise Refused("range", "planted")
+
+    def taking(data: bytes, manifest: Contribution) -> SpoolReceiver:
+        receiver = SpoolReceiver(held.spool, manifest, judge)
+        receiver.write(data)
+        return receiver
+
+    senders = ("edge-1", "edge-2", "edge-3", "edge-4")
+    ends = commit_all(held.spool, [taking(f"{n}".encode(), manifest_of(f"{n}".encode(), n)) for n in senders])
+    assert [each.reason if isinstance(each, Refused) else "there" for each in ends] == [
+        "conflict",
+        "there",
+        "range",
+        "there",
+    ]
+    held.kill()
+    rows = held.spool.rows("r-1", 1, 1)
+    assert [row.sender for row in rows] == ["edge-1", "edge-2", "edge-4"]
+    assert rows[0] == kept
+    assert held.spool.body(rows[2]).read(0, 6) == b"edge-4"
+
+
+def test_commits_together_are_forced_to_the_disk_once(tmp_path: Path) -> None:
+    spool, told = DiskSpool(tmp_path), list[str]()
+    manifests = [manifest_of(b"abc", f"edge-{number}") for number in range(5)]
+    bodies = [write(spool.begin(each), [b"abc"]).seal() for each in manifests]
+    spool._writing.set_trace_callback(lambda statement: told.append(statement.partition(" ")[0]))
+    assert spool.commit_all(list(zip(manifests, bodies, strict=True))) == [None] * 5
+    spool._writing.set_trace_callback(None)
+    assert told.count("COMMIT") == 1
+    assert spool.rows("r-1", 1, 1) == manifests
+    spool.close()
 
 
 def test_many_threads_commit_at_once(tmp_path: Path) -> None:

@@ -35,6 +35,7 @@ import msgspec
 from aiohttp import web
 
 from reuna.adapters import thin_lines
+from reuna.adapters.commits import Commits
 from reuna.adapters.tls import identity_of
 from reuna.core.errors import (
     BadMessage,
@@ -71,6 +72,7 @@ REQUESTS_AHEAD = 1000  #: that may come at once, beside those
 LOOK_S = 1.0  #: between two looks at connections that are silent or too many
 BUFFER = LOT  #: bytes of a request that may wait to be read
 FRAME = HASH_SIZE + BLOCK  #: a whole block and its hash
+QUICK = 1_000_000  #: integers in a block that are judged in milliseconds; more may be packed into it
 
 _STATUS: dict[type[ReunaError], int] = {
     PermissionDenied: 403,
@@ -145,7 +147,7 @@ class DepotServer:
         self._known: WeakSet[asyncio.Transport] = WeakSet()
         self._since: WeakKeyDictionary[asyncio.Transport, float] = WeakKeyDictionary()
         self._tally = Tally()
-        self._commits: set[asyncio.Task[Receipt]] = set()
+        self._commits = Commits(depot)
         self._http = web.Server(
             self._handle,
             access_log=None,
@@ -185,7 +187,8 @@ class DepotServer:
         for transport in transports:
             if transport is not None:
                 transport.abort()  # a peer that does not answer the TLS goodbye would hold it
-        await asyncio.gather(self._reaper, *self._commits, return_exceptions=True)
+        await asyncio.gather(self._reaper, return_exceptions=True)
+        await self._commits.ended()
 
     def recheck(self) -> None:
         """Cut the connections of peers that are not admitted any more."""
@@ -452,10 +455,8 @@ class DepotServer:
         except (_WrongOffsetError, ReunaError):
             receiver.suspend()
             raise
-        commit = asyncio.create_task(self._commit(receiver))
-        self._commits.add(commit)
-        commit.add_done_callback(self._commits.discard)
-        return await asyncio.shield(commit)
+        quick = manifest.size <= BLOCK and manifest.params <= QUICK
+        return await self._commits(receiver, quick)
 
     def _keep_tail(self, key: tuple[str, ...], offset: int, data: bytes | bytearray) -> None:
         """What came behind the last whole block; of few uploads, so that nobody fills the memory."""
@@ -463,12 +464,6 @@ class DepotServer:
             self._tails[key] = _Tail(offset, bytes(data))
             while len(self._tails) > TAILS:
                 del self._tails[next(iter(self._tails))]
-
-    async def _commit(self, receiver: Receiver) -> Receipt:
-        """Runs to its end even when the peer is gone."""
-        receipt = await asyncio.to_thread(receiver.commit)
-        await self._depot.received(receipt)
-        return receipt
 
 
 async def serve_depot(

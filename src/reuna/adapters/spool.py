@@ -23,6 +23,7 @@ import sqlite3
 import threading
 import weakref
 from collections import deque
+from collections.abc import Sequence
 from pathlib import Path
 
 from reuna.adapters.files import (
@@ -38,7 +39,7 @@ from reuna.adapters.files import (
     written_how,
 )
 from reuna.core.errors import Corrupted, Refused, ReunaError, StorageError, Unreachable
-from reuna.core.ports import Blob
+from reuna.core.ports import Blob, Entry
 from reuna.core.records import Contribution
 from reuna.wire import BLOCK, BlockHasher, block_hash, decode, encode, hash_blocks
 
@@ -219,14 +220,18 @@ class DiskSpool:
 
         Raises `Refused` ('conflict', 'digest'), `DiskFull`, `Corrupted`.
         """
-        path = self._path(manifest, manifest.digest if body is not None else "part")
-        entry = _Commit(manifest, path if isinstance(body, FileBlob) else None, body)
-        self._waiting.append(entry)
+        (error,) = self.commit_all([(manifest, body)])
+        if error is not None:
+            raise error
+
+    def commit_all(self, entries: Sequence[Entry]) -> list[ReunaError | None]:
+        """`commit` of several in one transaction, with those that wait in other threads: what each raises."""
+        own = [_Commit(*entry) for entry in entries]
+        self._waiting.extend(own)
         with self._write_lock:
-            if not entry.done:
+            if not all(entry.done for entry in own):
                 self._commit_group([self._waiting.popleft() for _ in range(len(self._waiting))])
-        if entry.error is not None:
-            raise entry.error
+        return [entry.error for entry in own]
 
     def _commit_group(self, group: list[_Commit]) -> None:
         """One transaction and one forced folder for all who wait now."""
@@ -253,6 +258,8 @@ class DiskSpool:
 
     def _prepare(self, entry: _Commit) -> None:
         try:
+            path = self._path(entry.manifest, entry.manifest.digest if entry.body is not None else "part")
+            entry.path = path if isinstance(entry.body, FileBlob) else None
             if self._known(entry.manifest):
                 self._forget_partial(entry.manifest)
             else:
@@ -488,10 +495,10 @@ class SmallWriter:
 class _Commit:
     """A row that waits for the disk."""
 
-    def __init__(self, manifest: Contribution, path: Path | None, body: Blob | None) -> None:
+    def __init__(self, manifest: Contribution, body: Blob | None) -> None:
         self.manifest = manifest
-        self.path = path
         self.body = body
+        self.path: Path | None = None
         self.moved = False
         self.done = False
         self.error: ReunaError | None = None
