@@ -25,7 +25,7 @@ import hmac
 import logging
 import ssl
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
@@ -57,7 +57,6 @@ from reuna.wire import BLOCK, HASH_SIZE, LIMITS, LOT, block_hash, decode, encode
 
 log = logging.getLogger(__name__)
 M = TypeVar("M", bound=msgspec.Struct)
-Told = Callable[[int], None]  #: bytes that the peer has acknowledged on its connection
 Admit = Callable[[Mapping[str, Any]], Identity]  #: see `reuna.exchange.admission.Admission.admit`
 
 STALL_S = 30.0  #: a peer that neither sends nor takes a byte for so long is dropped
@@ -348,33 +347,18 @@ class DepotServer:
     async def _stream(
         self, request: web.BaseRequest, response: web.StreamResponse, blob: Blob, start: int
     ) -> None:
-        """Write the rest of a blob, no faster than the peer takes it.
+        """Write the rest of a blob, however long it takes, as long as the peer takes bytes.
 
-        It is read on the event loop: what is offered was written moments ago and is in memory.
+        Raises `TimeoutError` when it takes none, or hardly any.
         """
-        peer, base = _name(request.transport), _acknowledged(request.transport)
-
-        def told(acknowledged: int) -> None:
-            there = max(start, min(start + acknowledged - base, blob.size))
-            self._depot.moves(peer, blob.digest, there, blob.size)
-
-        clock = asyncio.get_running_loop().time
-        pieces, at = thin_lines.Pieces(_socket(request.transport), LOT, clock()), start
-        while at < blob.size:
-            data = blob.read(at, min(pieces.next(clock()), blob.size - at))
-            await self._while_it_moves(request, response.write(data), told)
-            pieces.sent(len(data))
-            at += len(data)
-        await self._while_it_moves(request, response.write_eof(), told)
-
-    async def _while_it_moves(self, request: web.BaseRequest, writing: Awaitable[None], told: Told) -> None:
-        """Wait for a write however long it takes, as long as the peer takes bytes. Raises `TimeoutError`."""
-        task, clock = asyncio.ensure_future(writing), asyncio.get_running_loop().time
+        clock, peer = asyncio.get_running_loop().time, _name(request.transport)
+        base = before = _acknowledged(request.transport)
+        task, since = asyncio.create_task(_write(request, response, blob, start)), clock()
         try:
-            since, before = clock(), _acknowledged(request.transport)
             while not (await asyncio.wait((task,), timeout=min(LOOK_S, self._stall_s)))[0]:
                 now = _acknowledged(request.transport)
-                told(now)
+                there = max(start, min(start + now - base, blob.size))
+                self._depot.moves(peer, blob.digest, there, blob.size)
                 if now - before >= LEAST_BPS * self._stall_s:
                     since, before = clock(), now
                 elif clock() - since >= self._stall_s:
@@ -559,6 +543,21 @@ def _is_number(text: str) -> bool:
     return text.isascii() and text.isdigit() and len(text) <= 15
 
 
+async def _write(request: web.BaseRequest, response: web.StreamResponse, blob: Blob, start: int) -> None:
+    """The rest of a blob, no faster than the peer takes it.
+
+    It is read on the event loop: what is offered was written moments ago and is in memory.
+    """
+    clock, at = asyncio.get_running_loop().time, start
+    pieces = thin_lines.Pieces(_socket(request.transport), LOT, clock())
+    while at < blob.size:
+        data = blob.read(at, min(pieces.next(clock()), blob.size - at))
+        await response.write(data)
+        pieces.sent(len(data))
+        at += len(data)
+    await response.write_eof()
+
+
 class _Source:
     """Reads an upload's body; `_LineCutError` when it ends early, stalls or trickles."""
 
@@ -637,52 +636,23 @@ async def _read_message(kind: type[M], request: web.BaseRequest, stall_s: float)
 async def _read_blocks(source: _Source, receiver: Receiver, size: int, pending: bytearray) -> None:
     """Take block after block; one that does not match its hash has to be sent again.
 
-    What has come is checked in a thread while more comes in. ``pending`` has what came of the first block
-    before, and after a cut (`_LineCutError`) what came behind the last whole one: a cut loses no byte.
+    They are checked here: a thread for the few that come at a time would take as long as their hashes.
+    ``pending`` has what came of the first block before, and after a cut (`_LineCutError`) what came behind
+    the last whole one: a cut loses no byte. Raises `_WrongOffsetError`.
     """
     left = _frames_size(size - receiver.offset)
-    checking = _Checking(receiver)
-    try:
-        while left:
-            pending += await source.some(min(left - len(pending), BUFFER))
-            source.tell(_frames_size(size) - left + len(pending), _frames_size(size))
-            ready = left if len(pending) == left else len(pending) // FRAME * FRAME
-            if ready:
-                await checking.next(memoryview(bytes(pending[:ready])))
-                left -= ready
-                del pending[:ready]
-    except _LineCutError:
-        await checking.end()
-        raise
-    await checking.end()
-
-
-class _Checking:
-    """Checks frames in a thread, one lot at a time, and writes what is good."""
-
-    def __init__(self, receiver: Receiver) -> None:
-        self._receiver = receiver
-        self._running: asyncio.Future[_Lot] | None = None
-
-    async def next(self, frames: memoryview) -> None:
-        """Begin with ``frames`` when the lot before them is written. Raises `_WrongOffsetError`."""
-        await self.end()
-        if len(frames) <= FRAME:  # it is checked sooner than a thread would begin
-            self._take(_checked(frames))
-        else:
-            self._running = asyncio.get_running_loop().run_in_executor(None, _checked, frames)
-
-    async def end(self) -> None:
-        """Write the good blocks up to the first that is not. Raises `_WrongOffsetError`."""
-        if self._running is not None:
-            lot, self._running = await self._running, None
-            self._take(lot)
-
-    def _take(self, lot: _Lot) -> None:
-        if lot.data:
-            self._receiver.write(lot.data, lot.hashes)
-        if not lot.good:
-            raise _WrongOffsetError(self._receiver.offset)
+    while left:
+        pending += await source.some(min(left - len(pending), BUFFER))
+        source.tell(_frames_size(size) - left + len(pending), _frames_size(size))
+        ready = left if len(pending) == left else len(pending) // FRAME * FRAME
+        if ready:
+            lot = _checked(memoryview(pending)[:ready])
+            if lot.data:
+                receiver.write(lot.data, lot.hashes)
+            if not lot.good:
+                raise _WrongOffsetError(receiver.offset)
+            left -= ready
+            del pending[:ready]
 
 
 class _Lot(NamedTuple):
