@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from reuna.adapters.receiver import SpoolReceiver, commit_all
-from reuna.adapters.spool import DRAFT_DIGEST, DiskSpool
+from reuna.adapters.spool import DRAFT_DIGEST, HELD, DiskSpool
 from reuna.core.errors import Corrupted, DiskFull, Refused, Unreachable
 from reuna.core.ports import Blob, BlobWriter
 from reuna.core.records import Contribution, Member
@@ -505,3 +505,22 @@ def test_an_upload_is_whole_forced_renamed_and_in_a_forced_folder_before_its_row
     ]
     assert spool._writing.execute("PRAGMA synchronous").fetchone() == (2,), "COMMIT forces the row"
     spool.close()
+
+
+def test_a_small_body_committed_lately_is_not_read_back_and_of_many_the_last_are_held(tmp_path: Path) -> None:
+    spool, asked = DiskSpool(tmp_path), list[str]()
+    rows = [give(spool, b"%d" % number, sender=f"edge-{number}") for number in range(HELD + 1)]
+    spool._reading.set_trace_callback(asked.append)
+    assert [spool.body(row).read(0, 2) for row in rows] == [b"%d" % n for n in range(HELD + 1)]
+    spool._reading.set_trace_callback(None)
+    assert len(asked) == 1
+    spool.close()
+
+
+def test_what_is_held_of_a_small_body_goes_when_its_round_is_dropped(held: Held) -> None:
+    old, new = give(held.spool, b"old", round=1), give(held.spool, b"new", round=2)
+    held.spool.drop("r-1", 2)
+    give(held.spool, b"next", round=3)
+    with pytest.raises(Corrupted):
+        held.spool.body(old)
+    assert held.spool.body(new).read(0, 3) == b"new"

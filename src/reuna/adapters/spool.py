@@ -23,7 +23,7 @@ import sqlite3
 import threading
 import weakref
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from reuna.adapters.files import (
@@ -47,6 +47,7 @@ from reuna.wire import BLOCK, BlockHasher, block_hash, decode, encode, hash_bloc
 DRAFT_DIGEST = "0" * 64
 
 SPARES = 16  #: files at most
+HELD = 32  #: small bodies committed last, which need not be read back to be added up
 MAX_NUMBER = 2**31  #: of a round or attempt; anything above was not made by us
 
 Key = tuple[str, int, int, str]
@@ -162,6 +163,7 @@ class DiskSpool:
         self._partials: dict[Key, Partial] = {}
         self._spares = Spares(folder / "spare")
         self._hashes: dict[str, bytes] = {}  #: of bodies committed lately, by digest
+        self._held: dict[Key, HeldBlob] = {}
         self._dropped: dict[str, int] = {}  #: small bodies of a run before that round go with the next commit
         self._taken = self._forced = 0  #: bodies committed, and those of them forced to the disk
 
@@ -244,6 +246,7 @@ class DiskSpool:
                 sync_folder(folder)
             self._writing.execute("COMMIT")
             self._dropped.clear()
+            self._hold(entry for entry in group if not entry.error)
         except (sqlite3.Error, OSError) as error:
             self._fail(group, database_error(error, self._bodies))
         finally:
@@ -251,6 +254,13 @@ class DiskSpool:
                 self._writing.execute("ROLLBACK")
         for entry in group:
             entry.done = True
+
+    def _hold(self, committed: Iterable[_Commit]) -> None:
+        for entry in committed:
+            if isinstance(entry.body, HeldBlob):
+                self._held[entry.manifest.key] = entry.body
+        for key in list(self._held)[:-HELD]:
+            del self._held[key]
 
     def _delete_dropped(self) -> None:
         for run, before in self._dropped.items():
@@ -353,6 +363,9 @@ class DiskSpool:
         """A body that was committed beside its row, and not dropped since."""
         if row.round < self._dropped.get(row.run, 0):
             return None
+        held = self._held.get(row.key)
+        if held is not None and held.digest == row.digest:
+            return held
         data = self._fetched(_SMALL, row.key)
         if not data:
             return None
@@ -367,6 +380,9 @@ class DiskSpool:
             for key in list(self._partials):
                 if key[0] == run and key[1] < before_round:
                     self._partials.pop(key, None)
+            for key in list(self._held):
+                if key[0] == run and key[1] < before_round:
+                    del self._held[key]
             for name in _names(self._bodies / run):
                 if int(name.partition(".")[0]) < before_round:
                     self._forget(self._bodies / run / name)
