@@ -579,8 +579,10 @@ class _Source:
     async def some(self, count: int) -> bytes:
         """What there is, at most ``count`` bytes; waits for the first."""
         try:
-            async with asyncio.timeout(self._stall_s):
-                data = await self._content.read(count)
+            data = self._content.read_nowait(count)
+            if not data:
+                async with asyncio.timeout(self._stall_s):
+                    data = await self._content.read(count)
         except (ConnectionError, TimeoutError, web.RequestPayloadError) as error:
             raise _LineCutError from error
         if not data and count:
