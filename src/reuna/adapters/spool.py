@@ -24,6 +24,7 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from pathlib import Path
 
 from reuna.adapters.files import (
@@ -73,7 +74,7 @@ class Partial:
 
     def __init__(self, path: Path, manifest: Contribution) -> None:
         self.path = path
-        self.manifest_hash = block_hash(encode(manifest))
+        self._manifest = manifest
         self.total = manifest.size
         self.resumable = manifest.digest != DRAFT_DIGEST
         self.hasher = BlockHasher()
@@ -81,6 +82,11 @@ class Partial:
         self.writer = 0  #: number of the newest writer; older ones may not go on
         self.sealed: FileBlob | HeldBlob | None = None
         self.forced = False  #: to the disk, when it was sealed
+
+    @cached_property
+    def manifest_hash(self) -> bytes:
+        """By which an upload that goes on is known to be of the very same contribution."""
+        return block_hash(encode(self._manifest))
 
     @property
     def hashes_path(self) -> Path:
@@ -208,12 +214,11 @@ class DiskSpool:
                 raise storage_error(error, folder) from error
 
     def _path(self, manifest: Contribution, ending: str) -> Path:
-        names_ok = _NAME.match(manifest.run) and _NAME.match(manifest.sender)
-        numbers_ok = 0 <= manifest.round <= MAX_NUMBER and 0 <= manifest.attempt <= MAX_NUMBER
-        if not (names_ok and numbers_ok and (ending == "part" or is_digest(ending))):
-            raise Refused("malformed", "run, round, sender or digest cannot be part of a file name")
+        _check_names(manifest)
+        if not (ending == "part" or is_digest(ending)):
+            raise Refused("malformed", "a digest cannot be part of a file name")
         name = f"{manifest.round}.{manifest.attempt}.{manifest.sender}.{ending}"
-        return self._bodies / manifest.run / name
+        return Path(self._bodies, manifest.run, name)
 
     # --- rows --------------------------------------------------------------------------------
 
@@ -268,8 +273,9 @@ class DiskSpool:
 
     def _prepare(self, entry: _Commit) -> None:
         try:
-            path = self._path(entry.manifest, entry.manifest.digest if entry.body is not None else "part")
-            entry.path = path if isinstance(entry.body, FileBlob) else None
+            _check_names(entry.manifest)
+            if isinstance(entry.body, FileBlob):
+                entry.path = self._path(entry.manifest, entry.manifest.digest)
             if self._known(entry.manifest):
                 self._forget_partial(entry.manifest)
             else:
@@ -518,6 +524,13 @@ class _Commit:
         self.moved = False
         self.done = False
         self.error: ReunaError | None = None
+
+
+def _check_names(manifest: Contribution) -> None:
+    """Raises `Refused` for what nobody of ours calls a run, a round or a sender."""
+    names_ok = _NAME.match(manifest.run) and _NAME.match(manifest.sender)
+    if not (names_ok and 0 <= manifest.round <= MAX_NUMBER and 0 <= manifest.attempt <= MAX_NUMBER):
+        raise Refused("malformed", "run, round or sender cannot be part of a file name")
 
 
 def _names(folder: Path) -> list[str]:
