@@ -367,6 +367,22 @@ def test_what_is_acknowledged_shows_that_a_line_is_fast_and_what_waits_before_it
     assert pieces.next(0.2) == thin_lines.PIECE, "it has become slow"
 
 
+def test_much_waits_in_the_kernel_only_while_the_line_is_fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    def waits(sock: socket.socket) -> int:
+        return sock.getsockopt(socket.IPPROTO_TCP, 25)
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        thin_lines.Pieces(listening, 10**6, 0.0).next(0.0)
+        assert waits(listening) == thin_lines.UNSENT_FAST
+        monkeypatch.setattr(thin_lines, "NEAR_S", -1.0)
+        again = thin_lines.Pieces(listening, 10**6, 0.0)
+        again.next(1.0)
+        assert waits(listening) == thin_lines.UNSENT, "the next transfer finds a slow line"
+        again.sent(10**7)
+        again.next(1.0)
+        assert waits(listening) == thin_lines.UNSENT_FAST
+
+
 def test_no_tickets_are_sent_that_nobody_uses(authority: CertificateAuthority) -> None:
     pair = authority.pair("fog", "fog-1")
     context: ssl.SSLContext = server_context(pair.certificate, Path(pair.key), pair.authority)
