@@ -21,14 +21,13 @@ come again. The answer may come before the body was sent.
 from __future__ import annotations
 
 import asyncio
-import hmac
 import logging
 import ssl
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary, WeakSet
 
 import msgspec
@@ -36,6 +35,18 @@ from aiohttp import web
 
 from reuna.adapters import thin_lines
 from reuna.adapters.commits import Commits
+from reuna.adapters.https_body import (
+    BUFFER,
+    LEAST_BPS,
+    LOOK_S,
+    LineCutError,
+    SlowError,
+    Source,
+    WrongOffsetError,
+    read_blocks,
+    read_manifest,
+    read_message,
+)
 from reuna.adapters.tls import identity_of
 from reuna.core.errors import (
     BadMessage,
@@ -49,14 +60,13 @@ from reuna.core.errors import (
     StorageError,
 )
 from reuna.core.pace import Pace
-from reuna.core.ports import Adviser, Blob, Depot, Receiver, Witness
+from reuna.core.ports import Adviser, Blob, Depot, Witness
 from reuna.core.records import Contribution, Identity, Receipt, ShownHead
 from reuna.core.second import Doubtful
 from reuna.core.tally import Tally
-from reuna.wire import BLOCK, HASH_SIZE, LIMITS, LOT, block_hash, decode, encode, hashes_of
+from reuna.wire import BLOCK, LOT, encode, hashes_of
 
 log = logging.getLogger(__name__)
-M = TypeVar("M", bound=msgspec.Struct)
 Admit = Callable[[Mapping[str, Any]], Identity]  #: see `reuna.exchange.admission.Admission.admit`
 
 STALL_S = 30.0  #: a peer that neither sends nor takes a byte for so long is dropped
@@ -64,13 +74,9 @@ IDLE_S = 300.0  #: a connection without a request is closed after so long
 STOP_S = 2.0  #: what runs may finish for so long when the server stops
 UPLOADS_PER_PEER = 4
 TAILS = 64  #: uploads of which the bytes behind the last whole block are kept after a cut
-LEAST_BPS = 100  #: bytes a second that a transfer must bring, or take, on the average to count as moving
 CONNECTIONS_PER_PEER = 32  #: more of one peer are dropped, so that it cannot take all there are
 REQUESTS_PER_S = 200.0  #: of one peer; who asks oftener is answered later
 REQUESTS_AHEAD = 1000  #: that may come at once, beside those
-LOOK_S = 1.0  #: between two looks at connections that are silent or too many
-BUFFER = LOT  #: bytes of a request that may wait to be read
-FRAME = HASH_SIZE + BLOCK  #: a whole block and its hash
 QUICK = 1_000_000  #: integers in a block that are judged in milliseconds; more may be packed into it
 
 _STATUS: dict[type[ReunaError], int] = {
@@ -81,26 +87,6 @@ _STATUS: dict[type[ReunaError], int] = {
     DiskFull: 507,
     Corrupted: 503,
 }
-
-
-class _LineCutError(Exception):
-    """The peer went away or stalled."""
-
-
-class _WrongOffsetError(Exception):
-    """The upload has to go on at another byte."""
-
-    def __init__(self, offset: int, held: int = 0) -> None:
-        self.offset = offset
-        self.held = held
-
-
-class _SlowError(_LineCutError):
-    """The peer sends, but hardly anything."""
-
-    def __init__(self, what: str) -> None:
-        super().__init__(what)
-        self.what = what
 
 
 class _Tail(NamedTuple):
@@ -242,11 +228,11 @@ class DepotServer:
             self._end_older(request.transport)
         try:
             return await self._route(request)
-        except (_LineCutError, ConnectionResetError):
+        except (LineCutError, ConnectionResetError):
             if request.transport is not None:
                 request.transport.abort()
             return web.Response(status=408)
-        except _WrongOffsetError as wrong:
+        except WrongOffsetError as wrong:
             held = {"Upload-Held": str(wrong.held)} if wrong.held else {}
             return web.Response(status=409, headers={"Upload-Offset": str(wrong.offset), **held})
         except ReunaError as error:
@@ -290,10 +276,10 @@ class DepotServer:
             case "PUT", ["", "v1", "contributions"]:
                 return await self._take(request, peer)
             case "POST", ["", "v1", "heads"] if self._witness is not None:
-                shown = await _read_message(ShownHead, request, self._stall_s)
+                shown = await read_message(ShownHead, request, self._stall_s)
                 return web.Response(body=await self._witness.countersign(peer, shown))
             case "POST", ["", "v1", "windows"] if self._adviser is not None:
-                asked = await _read_message(Doubtful, request, self._stall_s)
+                asked = await read_message(Doubtful, request, self._stall_s)
                 return web.Response(body=encode(await self._adviser.advise(peer, asked)))
         raise BlobNotFound(f"nothing is at {request.path!r:.120}")
 
@@ -324,7 +310,7 @@ class DepotServer:
                 await response.prepare(request)
                 await self._stream(request, response, blob, start)
         except (ConnectionError, TimeoutError, StorageError) as error:
-            raise _LineCutError from error
+            raise LineCutError from error
         return response
 
     @contextmanager
@@ -375,12 +361,12 @@ class DepotServer:
             return web.Response(status=429)
         self._uploading[peer] += 1
         try:
-            source = _Source(request, self._stall_s)
+            source = Source(request, self._stall_s)
             with self._counting(peer):
-                manifest, place = await _read_manifest(source), (_offset(request), _held(request))
+                manifest, place = await read_manifest(source), (_offset(request), _held(request))
             async with self._only_upload(manifest, peer, request):
                 receipt = await self._receive(source, manifest, peer, place)
-        except _SlowError as slow:
+        except SlowError as slow:
             self._slow(request, slow.what)
             raise
         finally:
@@ -415,7 +401,7 @@ class DepotServer:
             mine.ended.set()
 
     async def _receive(
-        self, source: _Source, manifest: Contribution, peer: str, place: tuple[int, int]
+        self, source: Source, manifest: Contribution, peer: str, place: tuple[int, int]
     ) -> Receipt:
         receiver = self._depot.receive(peer, manifest)
         if isinstance(receiver, Receipt):
@@ -426,17 +412,17 @@ class DepotServer:
         try:
             if place not in ((receiver.offset, len(pending)), (receiver.offset, 0)):
                 self._keep_tail(key, receiver.offset, pending)
-                raise _WrongOffsetError(receiver.offset, len(pending))
+                raise WrongOffsetError(receiver.offset, len(pending))
             pending = pending if place[1] else bytearray()
             with self._counting(peer):
                 source.expect(manifest.size - receiver.offset, len(pending))
                 source.told = partial(self._depot.moves, peer, manifest.digest)
-                await _read_blocks(source, receiver, manifest.size, pending)
-        except _LineCutError:
+                await read_blocks(source, receiver, manifest.size, pending)
+        except LineCutError:
             self._keep_tail(key, receiver.offset, pending)
             receiver.suspend()
             raise
-        except (_WrongOffsetError, ReunaError):
+        except (WrongOffsetError, ReunaError):
             receiver.suspend()
             raise
         quick = manifest.size <= BLOCK and manifest.params <= QUICK
@@ -556,127 +542,3 @@ async def _write(request: web.BaseRequest, response: web.StreamResponse, blob: B
         pieces.sent(len(data))
         at += len(data)
     await response.write_eof()
-
-
-class _Source:
-    """Reads an upload's body; `_LineCutError` when it ends early, stalls or trickles."""
-
-    def __init__(self, request: web.BaseRequest, stall_s: float) -> None:
-        self._began = self._told_s = asyncio.get_running_loop().time()
-        self.told: Callable[[int, int], None] = lambda _done, _size: None
-        self._stall_s = stall_s
-        self._content = request.content
-        self._length = request.content_length
-        self._taken = 0
-
-    async def read(self, count: int) -> bytes:
-        """Exactly ``count`` bytes, however slowly they come."""
-        data = await self.some(count)
-        while len(data) < count:
-            data += await self.some(count - len(data))
-        return data
-
-    async def some(self, count: int) -> bytes:
-        """What there is, at most ``count`` bytes; waits for the first."""
-        try:
-            data = self._content.read_nowait(count)
-            if not data:
-                async with asyncio.timeout(self._stall_s):
-                    data = await self._content.read(count)
-        except (ConnectionError, TimeoutError, web.RequestPayloadError) as error:
-            raise _LineCutError from error
-        if not data and count:
-            raise _LineCutError
-        self._taken += len(data)
-        self._judge_pace()
-        return data
-
-    def tell(self, done: int, size: int) -> None:
-        """How far the body is, now and then."""
-        now = asyncio.get_running_loop().time()
-        if now - self._told_s >= LOOK_S:
-            self._told_s = now
-            self.told(done, size)
-
-    def _judge_pace(self) -> None:
-        """Raises `_SlowError` when it came slower than `LEAST_BPS` since it began, but for a stall's time."""
-        took_s = asyncio.get_running_loop().time() - self._began
-        if self._taken < LEAST_BPS * (took_s - self._stall_s):
-            raise _SlowError(f"sent {self._taken} bytes in {took_s:.0f} s")
-
-    def expect(self, body_bytes: int, held: int = 0) -> None:
-        """Judge the announced length against a body with its block hashes. Raises `Refused`.
-
-        ``held`` of these bytes are here already.
-        """
-        if self._length != self._taken + _frames_size(body_bytes) - held:
-            raise Refused("malformed", "the request's length is not that of the announced body")
-
-
-async def _read_manifest(source: _Source) -> Contribution:
-    """The length is judged before anything is read. Raises `Refused`."""
-    length = int.from_bytes(await source.read(4), "little")
-    if length > LIMITS[Contribution]:
-        raise Refused("oversized", f"a manifest of {length} bytes")
-    try:
-        return decode(Contribution, await source.read(length))
-    except BadMessage as error:
-        raise Refused("malformed", error.message) from error
-
-
-async def _read_message(kind: type[M], request: web.BaseRequest, stall_s: float) -> M:
-    """A request's whole body. The length is judged before anything is read. Raises `Refused`."""
-    length = request.content_length
-    if length is None or length > LIMITS[kind]:
-        raise Refused("oversized", f"a {kind.__name__} of {length} bytes")
-    try:
-        return decode(kind, await _Source(request, stall_s).read(length))
-    except BadMessage as error:
-        raise Refused("malformed", error.message) from error
-
-
-async def _read_blocks(source: _Source, receiver: Receiver, size: int, pending: bytearray) -> None:
-    """Take block after block; one that does not match its hash has to be sent again.
-
-    They are checked here: a thread for the few that come at a time would take as long as their hashes.
-    ``pending`` has what came of the first block before, and after a cut (`_LineCutError`) what came behind
-    the last whole one: a cut loses no byte. Raises `_WrongOffsetError`.
-    """
-    left = _frames_size(size - receiver.offset)
-    while left:
-        pending += await source.some(min(left - len(pending), BUFFER))
-        source.tell(_frames_size(size) - left + len(pending), _frames_size(size))
-        ready = left if len(pending) == left else len(pending) // FRAME * FRAME
-        if ready:
-            lot = _checked(memoryview(pending)[:ready])
-            if lot.data:
-                receiver.write(lot.data, lot.hashes)
-            if not lot.good:
-                raise _WrongOffsetError(receiver.offset)
-            left -= ready
-            del pending[:ready]
-
-
-class _Lot(NamedTuple):
-    """Leading good blocks of some frames, their hashes, whether that is all of them."""
-
-    data: bytes
-    hashes: bytes
-    good: bool
-
-
-def _checked(frames: memoryview) -> _Lot:
-    blocks: list[memoryview] = []
-    hashes: list[memoryview] = []
-    for at in range(0, len(frames), FRAME):
-        known, block = frames[at : at + HASH_SIZE], frames[at + HASH_SIZE : at + FRAME]
-        if not hmac.compare_digest(block_hash(block), known):
-            return _Lot(b"".join(blocks), b"".join(hashes), good=False)
-        blocks.append(block)
-        hashes.append(known)
-    return _Lot(b"".join(blocks), b"".join(hashes), good=True)
-
-
-def _frames_size(body_bytes: int) -> int:
-    """Bytes on the wire of so many bytes of a body with the hash of each block."""
-    return body_bytes + HASH_SIZE * -(-body_bytes // BLOCK)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from reuna.adapters import https_client, https_server, thin_lines
+from reuna.adapters import https_body, https_client, https_server, thin_lines
 from reuna.adapters.certificates import CertificateAuthority
 from reuna.adapters.https_client import HttpsFreight
 from reuna.adapters.tls import server_context
@@ -200,7 +200,7 @@ async def test_bytes_kept_after_cuts_are_of_few_uploads(site: Site, monkeypatch:
 async def test_a_sender_that_trickles_is_given_up_and_named(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(https_server, "LEAST_BPS", 1_000_000)
+    monkeypatch.setattr(https_body, "LEAST_BPS", 1_000_000)
     body = body_of(3 * BLOCK)
     data = head_of(manifest_of(body)) + frames_of(body)
     line = await site.line()
