@@ -4,7 +4,8 @@ The order makes a row mean something: body forced to the disk, renamed, folder f
 disk, row committed; only then is the upload acknowledged. What a crash leaves of an upload is a
 ``.part`` file with a list of block hashes beside it; `DiskSpool.held` believes only the blocks
 that match. Commits that wait for each other's disk go through as one group. A body of one block
-is committed beside its row instead: one forced write where a file takes three.
+is committed beside its row instead: one forced write where a file takes three. The last few of these are also
+held, so that who adds them up need not read them back.
 
     spool.db                                     rows (run, round, attempt, sender) → manifest; small bodies
     bodies/<run>/<round>.<attempt>.<sender>.part     an upload on its way, or not yet committed
