@@ -146,6 +146,7 @@ instead("metadata-signature", META, "verify")(nothing)
 # --- what comes up: in fog and cloud ---------------------------------------------------------------
 
 INTAKE, TRAIN, HTTPS = "reuna.exchange.intake", "reuna.loop.train", "reuna.adapters.https_server"
+BODY = "reuna.adapters.https_body"
 SPOOL, STORE = "reuna.adapters.spool", "reuna.adapters.trust_store"
 
 
@@ -169,9 +170,9 @@ instead("shape", TRAIN, "_check_shape")(nothing)
 instead("members", TRAIN, "_check_members")(nothing)
 instead("weight", TRAIN, "_check_member")(nothing)
 instead("range", INTAKE, "check_body")(nothing)
-instead("length", HTTPS, "_Source.expect")(nothing)
+instead("length", BODY, "Source.expect")(nothing)
 instead("silence", HTTPS, "DepotServer._drop_silent")(nothing)
-instead("pace", HTTPS, "_Source._judge_pace")(nothing)
+instead("pace", BODY, "Source._judge_pace")(nothing)
 instead("crowd", HTTPS, "DepotServer._drop_crowds")(nothing)
 
 
@@ -192,24 +193,24 @@ def _forgets_row(real: Any, spool: Any, manifest: Any) -> bool:
     return False
 
 
-@instead("manifest-limit", HTTPS, "_read_manifest")
+@instead("manifest-limit", HTTPS, "read_manifest")
 async def _of_any_length(real: Any, source: Any) -> Any:
-    from reuna.adapters import https_server
+    from reuna.adapters import https_body
     from reuna.core.errors import BadMessage, Refused
 
     length = int.from_bytes(await source.read(4), "little")
     try:
-        return https_server.decode(https_server.Contribution, await source.read(length))
+        return https_body.decode(https_body.Contribution, await source.read(length))
     except BadMessage as error:
         raise Refused("malformed", error.message) from error
 
 
-@instead("types", HTTPS, "decode")
+@instead("types", BODY, "decode")
 def _lenient(real: Any, kind: Any, data: bytes) -> Any:
     return msgspec.convert(msgspec.msgpack.decode(data[2:]), kind, strict=False)
 
 
-@instead("protocol", HTTPS, "decode")
+@instead("protocol", BODY, "decode")
 def _of_any_protocol(real: Any, kind: Any, data: bytes) -> Any:
     from reuna.wire import VERSION
 
@@ -287,8 +288,8 @@ def _an_operator(real: Any, certificate: Any) -> Any:
 
 MODULES = {
     "egress": (PLANS, TRUST, META, EGRESS, FLOWS, CLIENT),
-    "fog": (INTAKE, TRAIN, HTTPS, SPOOL, STORE, FOG),
-    "cloud": (INTAKE, TRAIN, HTTPS, SPOOL, CLOUD, EVENTS, API, ADMISSION),
+    "fog": (INTAKE, TRAIN, HTTPS, BODY, SPOOL, STORE, FOG),
+    "cloud": (INTAKE, TRAIN, HTTPS, BODY, SPOOL, CLOUD, EVENTS, API, ADMISSION),
 }
 
 # --- fog-1's nats-server ---------------------------------------------------------------------------

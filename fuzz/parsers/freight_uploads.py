@@ -1,8 +1,7 @@
-"""`reuna.adapters.https_server`: the body of an upload, manifest and blocks, into a real spool's fake."""
+"""`reuna.adapters.https_body`: the body of an upload, manifest and blocks, into a real spool's fake."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any, cast
@@ -10,7 +9,7 @@ from typing import Any, cast
 from msgspec.structs import replace
 
 from fuzz.kit import UPDATE, attempt, run
-from reuna.adapters import https_server
+from reuna.adapters import https_body
 from reuna.core.errors import Refused
 from reuna.wire import BLOCK, block_hash, encode
 
@@ -28,18 +27,30 @@ def check(data: bytes) -> None:
 
 
 async def _take(data: bytes) -> None:
-    reader = asyncio.StreamReader()
-    reader.feed_data(data)
-    reader.feed_eof()
-    source = https_server._Source(cast("Any", SimpleNamespace(content=reader, content_length=len(data))), 5.0)
+    request = SimpleNamespace(content=_Content(data), content_length=len(data))
+    source = https_body.Source(cast("Any", request), 5.0)
     receiver = _Receiver()
     try:
-        manifest = await https_server._read_manifest(source)
+        manifest = await https_body.read_manifest(source)
         source.expect(manifest.size)
-        await https_server._read_blocks(source, cast("Any", receiver), manifest.size, bytearray())
-    except (https_server._LineCutError, https_server._WrongOffsetError):
+        await https_body.read_blocks(source, cast("Any", receiver), manifest.size, bytearray())
+    except (https_body.LineCutError, https_body.WrongOffsetError):
         return
     assert receiver.offset == manifest.size
+
+
+class _Content:
+    """What came of a request's body; nothing comes after it."""
+
+    def __init__(self, data: bytes) -> None:
+        self._left = data
+
+    def read_nowait(self, count: int) -> bytes:
+        some, self._left = self._left[:count], self._left[count:]
+        return some
+
+    async def read(self, count: int) -> bytes:
+        return self.read_nowait(count)
 
 
 class _Receiver:

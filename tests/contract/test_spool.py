@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from reuna.adapters.receiver import SpoolReceiver
-from reuna.adapters.spool import DRAFT_DIGEST, DiskSpool
+from reuna.adapters.receiver import SpoolReceiver, commit_all
+from reuna.adapters.spool import DRAFT_DIGEST, HELD, DiskSpool
 from reuna.core.errors import Corrupted, DiskFull, Refused, Unreachable
 from reuna.core.ports import Blob, BlobWriter
 from reuna.core.records import Contribution, Member
@@ -309,6 +309,45 @@ def test_only_blocks_that_match_their_hash_count_after_a_crash(tmp_path: Path) -
     assert DiskSpool(tmp_path).held(manifest) == BLOCK
 
 
+def test_of_commits_together_each_ends_as_if_it_were_alone(held: Held) -> None:
+    kept = give(held.spool, b"kept")
+
+    def judge(manifest: Contribution, _body: Blob | None) -> None:
+        if manifest.sender == "edge-3":
+            raise Refused("range", "planted")
+
+    def taking(data: bytes, manifest: Contribution) -> SpoolReceiver:
+        receiver = SpoolReceiver(held.spool, manifest, judge)
+        receiver.write(data)
+        return receiver
+
+    senders = ("edge-1", "edge-2", "edge-3", "edge-4")
+    ends = commit_all(held.spool, [taking(f"{n}".encode(), manifest_of(f"{n}".encode(), n)) for n in senders])
+    assert [each.reason if isinstance(each, Refused) else "there" for each in ends] == [
+        "conflict",
+        "there",
+        "range",
+        "there",
+    ]
+    held.kill()
+    rows = held.spool.rows("r-1", 1, 1)
+    assert [row.sender for row in rows] == ["edge-1", "edge-2", "edge-4"]
+    assert rows[0] == kept
+    assert held.spool.body(rows[2]).read(0, 6) == b"edge-4"
+
+
+def test_commits_together_are_forced_to_the_disk_once(tmp_path: Path) -> None:
+    spool, told = DiskSpool(tmp_path), list[str]()
+    manifests = [manifest_of(b"abc", f"edge-{number}") for number in range(5)]
+    bodies = [write(spool.begin(each), [b"abc"]).seal() for each in manifests]
+    spool._writing.set_trace_callback(lambda statement: told.append(statement.partition(" ")[0]))
+    assert spool.commit_all(list(zip(manifests, bodies, strict=True))) == [None] * 5
+    spool._writing.set_trace_callback(None)
+    assert told.count("COMMIT") == 1
+    assert spool.rows("r-1", 1, 1) == manifests
+    spool.close()
+
+
 def test_many_threads_commit_at_once(tmp_path: Path) -> None:
     spool = DiskSpool(tmp_path)
     with ThreadPoolExecutor(8) as threads:
@@ -476,3 +515,22 @@ def test_an_upload_is_whole_forced_renamed_and_in_a_forced_folder_before_its_row
     ]
     assert spool._writing.execute("PRAGMA synchronous").fetchone() == (2,), "COMMIT forces the row"
     spool.close()
+
+
+def test_a_small_body_committed_lately_is_not_read_back_and_of_many_the_last_are_held(tmp_path: Path) -> None:
+    spool, asked = DiskSpool(tmp_path), list[str]()
+    rows = [give(spool, b"%d" % number, sender=f"edge-{number}") for number in range(HELD + 1)]
+    spool._reading.set_trace_callback(asked.append)
+    assert [spool.body(row).read(0, 2) for row in rows] == [b"%d" % n for n in range(HELD + 1)]
+    spool._reading.set_trace_callback(None)
+    assert len(asked) == 1
+    spool.close()
+
+
+def test_what_is_held_of_a_small_body_goes_when_its_round_is_dropped(held: Held) -> None:
+    old, new = give(held.spool, b"old", round=1), give(held.spool, b"new", round=2)
+    held.spool.drop("r-1", 2)
+    give(held.spool, b"next", round=3)
+    with pytest.raises(Corrupted):
+        held.spool.body(old)
+    assert held.spool.body(new).read(0, 3) == b"new"

@@ -21,20 +21,32 @@ come again. The answer may come before the body was sent.
 from __future__ import annotations
 
 import asyncio
-import hmac
 import logging
 import ssl
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary, WeakSet
 
 import msgspec
 from aiohttp import web
 
 from reuna.adapters import thin_lines
+from reuna.adapters.commits import Commits
+from reuna.adapters.https_body import (
+    BUFFER,
+    LEAST_BPS,
+    LOOK_S,
+    LineCutError,
+    SlowError,
+    Source,
+    WrongOffsetError,
+    read_blocks,
+    read_manifest,
+    read_message,
+)
 from reuna.adapters.tls import identity_of
 from reuna.core.errors import (
     BadMessage,
@@ -48,15 +60,13 @@ from reuna.core.errors import (
     StorageError,
 )
 from reuna.core.pace import Pace
-from reuna.core.ports import Adviser, Blob, Depot, Receiver, Witness
+from reuna.core.ports import Adviser, Blob, Depot, Witness
 from reuna.core.records import Contribution, Identity, Receipt, ShownHead
 from reuna.core.second import Doubtful
 from reuna.core.tally import Tally
-from reuna.wire import BLOCK, HASH_SIZE, LIMITS, LOT, block_hash, decode, encode, hashes_of
+from reuna.wire import BLOCK, LOT, encode, hashes_of
 
 log = logging.getLogger(__name__)
-M = TypeVar("M", bound=msgspec.Struct)
-Told = Callable[[int], None]  #: bytes that the peer has acknowledged on its connection
 Admit = Callable[[Mapping[str, Any]], Identity]  #: see `reuna.exchange.admission.Admission.admit`
 
 STALL_S = 30.0  #: a peer that neither sends nor takes a byte for so long is dropped
@@ -64,13 +74,10 @@ IDLE_S = 300.0  #: a connection without a request is closed after so long
 STOP_S = 2.0  #: what runs may finish for so long when the server stops
 UPLOADS_PER_PEER = 4
 TAILS = 64  #: uploads of which the bytes behind the last whole block are kept after a cut
-LEAST_BPS = 100  #: bytes a second that a transfer must bring, or take, on the average to count as moving
 CONNECTIONS_PER_PEER = 32  #: more of one peer are dropped, so that it cannot take all there are
 REQUESTS_PER_S = 200.0  #: of one peer; who asks oftener is answered later
 REQUESTS_AHEAD = 1000  #: that may come at once, beside those
-LOOK_S = 1.0  #: between two looks at connections that are silent or too many
-BUFFER = LOT  #: bytes of a request that may wait to be read
-FRAME = HASH_SIZE + BLOCK  #: a whole block and its hash
+QUICK = 1_000_000  #: integers in a block that are judged in milliseconds; more may be packed into it
 
 _STATUS: dict[type[ReunaError], int] = {
     PermissionDenied: 403,
@@ -80,26 +87,6 @@ _STATUS: dict[type[ReunaError], int] = {
     DiskFull: 507,
     Corrupted: 503,
 }
-
-
-class _LineCutError(Exception):
-    """The peer went away or stalled."""
-
-
-class _WrongOffsetError(Exception):
-    """The upload has to go on at another byte."""
-
-    def __init__(self, offset: int, held: int = 0) -> None:
-        self.offset = offset
-        self.held = held
-
-
-class _SlowError(_LineCutError):
-    """The peer sends, but hardly anything."""
-
-    def __init__(self, what: str) -> None:
-        super().__init__(what)
-        self.what = what
 
 
 class _Tail(NamedTuple):
@@ -145,7 +132,7 @@ class DepotServer:
         self._known: WeakSet[asyncio.Transport] = WeakSet()
         self._since: WeakKeyDictionary[asyncio.Transport, float] = WeakKeyDictionary()
         self._tally = Tally()
-        self._commits: set[asyncio.Task[Receipt]] = set()
+        self._commits = Commits(depot)
         self._http = web.Server(
             self._handle,
             access_log=None,
@@ -185,7 +172,8 @@ class DepotServer:
         for transport in transports:
             if transport is not None:
                 transport.abort()  # a peer that does not answer the TLS goodbye would hold it
-        await asyncio.gather(self._reaper, *self._commits, return_exceptions=True)
+        await asyncio.gather(self._reaper, return_exceptions=True)
+        await self._commits.ended()
 
     def recheck(self) -> None:
         """Cut the connections of peers that are not admitted any more."""
@@ -240,11 +228,11 @@ class DepotServer:
             self._end_older(request.transport)
         try:
             return await self._route(request)
-        except (_LineCutError, ConnectionResetError):
+        except (LineCutError, ConnectionResetError):
             if request.transport is not None:
                 request.transport.abort()
             return web.Response(status=408)
-        except _WrongOffsetError as wrong:
+        except WrongOffsetError as wrong:
             held = {"Upload-Held": str(wrong.held)} if wrong.held else {}
             return web.Response(status=409, headers={"Upload-Offset": str(wrong.offset), **held})
         except ReunaError as error:
@@ -288,10 +276,10 @@ class DepotServer:
             case "PUT", ["", "v1", "contributions"]:
                 return await self._take(request, peer)
             case "POST", ["", "v1", "heads"] if self._witness is not None:
-                shown = await _read_message(ShownHead, request, self._stall_s)
+                shown = await read_message(ShownHead, request, self._stall_s)
                 return web.Response(body=await self._witness.countersign(peer, shown))
             case "POST", ["", "v1", "windows"] if self._adviser is not None:
-                asked = await _read_message(Doubtful, request, self._stall_s)
+                asked = await read_message(Doubtful, request, self._stall_s)
                 return web.Response(body=encode(await self._adviser.advise(peer, asked)))
         raise BlobNotFound(f"nothing is at {request.path!r:.120}")
 
@@ -322,7 +310,7 @@ class DepotServer:
                 await response.prepare(request)
                 await self._stream(request, response, blob, start)
         except (ConnectionError, TimeoutError, StorageError) as error:
-            raise _LineCutError from error
+            raise LineCutError from error
         return response
 
     @contextmanager
@@ -345,33 +333,18 @@ class DepotServer:
     async def _stream(
         self, request: web.BaseRequest, response: web.StreamResponse, blob: Blob, start: int
     ) -> None:
-        """Write the rest of a blob, no faster than the peer takes it.
+        """Write the rest of a blob, however long it takes, as long as the peer takes bytes.
 
-        It is read on the event loop: what is offered was written moments ago and is in memory.
+        Raises `TimeoutError` when it takes none, or hardly any.
         """
-        peer, base = _name(request.transport), _acknowledged(request.transport)
-
-        def told(acknowledged: int) -> None:
-            there = max(start, min(start + acknowledged - base, blob.size))
-            self._depot.moves(peer, blob.digest, there, blob.size)
-
-        clock = asyncio.get_running_loop().time
-        pieces, at = thin_lines.Pieces(_socket(request.transport), LOT, clock()), start
-        while at < blob.size:
-            data = blob.read(at, min(pieces.next(clock()), blob.size - at))
-            await self._while_it_moves(request, response.write(data), told)
-            pieces.sent(len(data))
-            at += len(data)
-        await self._while_it_moves(request, response.write_eof(), told)
-
-    async def _while_it_moves(self, request: web.BaseRequest, writing: Awaitable[None], told: Told) -> None:
-        """Wait for a write however long it takes, as long as the peer takes bytes. Raises `TimeoutError`."""
-        task, clock = asyncio.ensure_future(writing), asyncio.get_running_loop().time
+        clock, peer = asyncio.get_running_loop().time, _name(request.transport)
+        base = before = _acknowledged(request.transport)
+        task, since = asyncio.create_task(_write(request, response, blob, start)), clock()
         try:
-            since, before = clock(), _acknowledged(request.transport)
             while not (await asyncio.wait((task,), timeout=min(LOOK_S, self._stall_s)))[0]:
                 now = _acknowledged(request.transport)
-                told(now)
+                there = max(start, min(start + now - base, blob.size))
+                self._depot.moves(peer, blob.digest, there, blob.size)
                 if now - before >= LEAST_BPS * self._stall_s:
                     since, before = clock(), now
                 elif clock() - since >= self._stall_s:
@@ -388,12 +361,12 @@ class DepotServer:
             return web.Response(status=429)
         self._uploading[peer] += 1
         try:
-            source = _Source(request, self._stall_s)
+            source = Source(request, self._stall_s)
             with self._counting(peer):
-                manifest, place = await _read_manifest(source), (_offset(request), _held(request))
+                manifest, place = await read_manifest(source), (_offset(request), _held(request))
             async with self._only_upload(manifest, peer, request):
                 receipt = await self._receive(source, manifest, peer, place)
-        except _SlowError as slow:
+        except SlowError as slow:
             self._slow(request, slow.what)
             raise
         finally:
@@ -428,7 +401,7 @@ class DepotServer:
             mine.ended.set()
 
     async def _receive(
-        self, source: _Source, manifest: Contribution, peer: str, place: tuple[int, int]
+        self, source: Source, manifest: Contribution, peer: str, place: tuple[int, int]
     ) -> Receipt:
         receiver = self._depot.receive(peer, manifest)
         if isinstance(receiver, Receipt):
@@ -439,23 +412,21 @@ class DepotServer:
         try:
             if place not in ((receiver.offset, len(pending)), (receiver.offset, 0)):
                 self._keep_tail(key, receiver.offset, pending)
-                raise _WrongOffsetError(receiver.offset, len(pending))
+                raise WrongOffsetError(receiver.offset, len(pending))
             pending = pending if place[1] else bytearray()
             with self._counting(peer):
                 source.expect(manifest.size - receiver.offset, len(pending))
                 source.told = partial(self._depot.moves, peer, manifest.digest)
-                await _read_blocks(source, receiver, manifest.size, pending)
-        except _LineCutError:
+                await read_blocks(source, receiver, manifest.size, pending)
+        except LineCutError:
             self._keep_tail(key, receiver.offset, pending)
             receiver.suspend()
             raise
-        except (_WrongOffsetError, ReunaError):
+        except (WrongOffsetError, ReunaError):
             receiver.suspend()
             raise
-        commit = asyncio.create_task(self._commit(receiver))
-        self._commits.add(commit)
-        commit.add_done_callback(self._commits.discard)
-        return await asyncio.shield(commit)
+        quick = manifest.size <= BLOCK and manifest.params <= QUICK
+        return await self._commits(receiver, quick)
 
     def _keep_tail(self, key: tuple[str, ...], offset: int, data: bytes | bytearray) -> None:
         """What came behind the last whole block; of few uploads, so that nobody fills the memory."""
@@ -463,12 +434,6 @@ class DepotServer:
             self._tails[key] = _Tail(offset, bytes(data))
             while len(self._tails) > TAILS:
                 del self._tails[next(iter(self._tails))]
-
-    async def _commit(self, receiver: Receiver) -> Receipt:
-        """Runs to its end even when the peer is gone."""
-        receipt = await asyncio.to_thread(receiver.commit)
-        await self._depot.received(receipt)
-        return receipt
 
 
 async def serve_depot(
@@ -564,147 +529,16 @@ def _is_number(text: str) -> bool:
     return text.isascii() and text.isdigit() and len(text) <= 15
 
 
-class _Source:
-    """Reads an upload's body; `_LineCutError` when it ends early, stalls or trickles."""
+async def _write(request: web.BaseRequest, response: web.StreamResponse, blob: Blob, start: int) -> None:
+    """The rest of a blob, no faster than the peer takes it.
 
-    def __init__(self, request: web.BaseRequest, stall_s: float) -> None:
-        self._began = self._told_s = asyncio.get_running_loop().time()
-        self.told: Callable[[int, int], None] = lambda _done, _size: None
-        self._stall_s = stall_s
-        self._content = request.content
-        self._length = request.content_length
-        self._taken = 0
-
-    async def read(self, count: int) -> bytes:
-        """Exactly ``count`` bytes, however slowly they come."""
-        data = await self.some(count)
-        while len(data) < count:
-            data += await self.some(count - len(data))
-        return data
-
-    async def some(self, count: int) -> bytes:
-        """What there is, at most ``count`` bytes; waits for the first."""
-        try:
-            async with asyncio.timeout(self._stall_s):
-                data = await self._content.read(count)
-        except (ConnectionError, TimeoutError, web.RequestPayloadError) as error:
-            raise _LineCutError from error
-        if not data and count:
-            raise _LineCutError
-        self._taken += len(data)
-        self._judge_pace()
-        return data
-
-    def tell(self, done: int, size: int) -> None:
-        """How far the body is, now and then."""
-        now = asyncio.get_running_loop().time()
-        if now - self._told_s >= LOOK_S:
-            self._told_s = now
-            self.told(done, size)
-
-    def _judge_pace(self) -> None:
-        """Raises `_SlowError` when it came slower than `LEAST_BPS` since it began, but for a stall's time."""
-        took_s = asyncio.get_running_loop().time() - self._began
-        if self._taken < LEAST_BPS * (took_s - self._stall_s):
-            raise _SlowError(f"sent {self._taken} bytes in {took_s:.0f} s")
-
-    def expect(self, body_bytes: int, held: int = 0) -> None:
-        """Judge the announced length against a body with its block hashes. Raises `Refused`.
-
-        ``held`` of these bytes are here already.
-        """
-        if self._length != self._taken + _frames_size(body_bytes) - held:
-            raise Refused("malformed", "the request's length is not that of the announced body")
-
-
-async def _read_manifest(source: _Source) -> Contribution:
-    """The length is judged before anything is read. Raises `Refused`."""
-    length = int.from_bytes(await source.read(4), "little")
-    if length > LIMITS[Contribution]:
-        raise Refused("oversized", f"a manifest of {length} bytes")
-    try:
-        return decode(Contribution, await source.read(length))
-    except BadMessage as error:
-        raise Refused("malformed", error.message) from error
-
-
-async def _read_message(kind: type[M], request: web.BaseRequest, stall_s: float) -> M:
-    """A request's whole body. The length is judged before anything is read. Raises `Refused`."""
-    length = request.content_length
-    if length is None or length > LIMITS[kind]:
-        raise Refused("oversized", f"a {kind.__name__} of {length} bytes")
-    try:
-        return decode(kind, await _Source(request, stall_s).read(length))
-    except BadMessage as error:
-        raise Refused("malformed", error.message) from error
-
-
-async def _read_blocks(source: _Source, receiver: Receiver, size: int, pending: bytearray) -> None:
-    """Take block after block; one that does not match its hash has to be sent again.
-
-    What has come is checked in a thread while more comes in. ``pending`` has what came of the first block
-    before, and after a cut (`_LineCutError`) what came behind the last whole one: a cut loses no byte.
+    It is read on the event loop: what is offered was written moments ago and is in memory.
     """
-    left = _frames_size(size - receiver.offset)
-    checking = _Checking(receiver)
-    try:
-        while left:
-            pending += await source.some(min(left - len(pending), BUFFER))
-            source.tell(_frames_size(size) - left + len(pending), _frames_size(size))
-            ready = left if len(pending) == left else len(pending) // FRAME * FRAME
-            if ready:
-                await checking.next(memoryview(bytes(pending[:ready])))
-                left -= ready
-                del pending[:ready]
-    except _LineCutError:
-        await checking.end()
-        raise
-    await checking.end()
-
-
-class _Checking:
-    """Checks frames in a thread, one lot at a time, and writes what is good."""
-
-    def __init__(self, receiver: Receiver) -> None:
-        self._receiver = receiver
-        self._running: asyncio.Future[_Lot] | None = None
-
-    async def next(self, frames: memoryview) -> None:
-        """Begin with ``frames`` when the lot before them is written. Raises `_WrongOffsetError`."""
-        await self.end()
-        self._running = asyncio.get_running_loop().run_in_executor(None, _checked, frames)
-
-    async def end(self) -> None:
-        """Write the good blocks up to the first that is not. Raises `_WrongOffsetError`."""
-        if self._running is None:
-            return
-        lot, self._running = await self._running, None
-        if lot.data:
-            self._receiver.write(lot.data, lot.hashes)
-        if not lot.good:
-            raise _WrongOffsetError(self._receiver.offset)
-
-
-class _Lot(NamedTuple):
-    """Leading good blocks of some frames, their hashes, whether that is all of them."""
-
-    data: bytes
-    hashes: bytes
-    good: bool
-
-
-def _checked(frames: memoryview) -> _Lot:
-    blocks: list[memoryview] = []
-    hashes: list[memoryview] = []
-    for at in range(0, len(frames), FRAME):
-        known, block = frames[at : at + HASH_SIZE], frames[at + HASH_SIZE : at + FRAME]
-        if not hmac.compare_digest(block_hash(block), known):
-            return _Lot(b"".join(blocks), b"".join(hashes), good=False)
-        blocks.append(block)
-        hashes.append(known)
-    return _Lot(b"".join(blocks), b"".join(hashes), good=True)
-
-
-def _frames_size(body_bytes: int) -> int:
-    """Bytes on the wire of so many bytes of a body with the hash of each block."""
-    return body_bytes + HASH_SIZE * -(-body_bytes // BLOCK)
+    clock, at = asyncio.get_running_loop().time, start
+    pieces = thin_lines.Pieces(_socket(request.transport), LOT, clock())
+    while at < blob.size:
+        data = blob.read(at, min(pieces.next(clock()), blob.size - at))
+        await response.write(data)
+        pieces.sent(len(data))
+        at += len(data)
+    await response.write_eof()

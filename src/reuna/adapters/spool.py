@@ -4,7 +4,8 @@ The order makes a row mean something: body forced to the disk, renamed, folder f
 disk, row committed; only then is the upload acknowledged. What a crash leaves of an upload is a
 ``.part`` file with a list of block hashes beside it; `DiskSpool.held` believes only the blocks
 that match. Commits that wait for each other's disk go through as one group. A body of one block
-is committed beside its row instead: one forced write where a file takes three.
+is committed beside its row instead: one forced write where a file takes three. The last few of these are also
+held, so that who adds them up need not read them back.
 
     spool.db                                     rows (run, round, attempt, sender) → manifest; small bodies
     bodies/<run>/<round>.<attempt>.<sender>.part     an upload on its way, or not yet committed
@@ -23,6 +24,8 @@ import sqlite3
 import threading
 import weakref
 from collections import deque
+from collections.abc import Iterable, Sequence
+from functools import cached_property
 from pathlib import Path
 
 from reuna.adapters.files import (
@@ -38,7 +41,7 @@ from reuna.adapters.files import (
     written_how,
 )
 from reuna.core.errors import Corrupted, Refused, ReunaError, StorageError, Unreachable
-from reuna.core.ports import Blob
+from reuna.core.ports import Blob, Entry
 from reuna.core.records import Contribution
 from reuna.wire import BLOCK, BlockHasher, block_hash, decode, encode, hash_blocks
 
@@ -47,6 +50,7 @@ DRAFT_DIGEST = "0" * 64
 
 PART = "part"  #: of the name of a body that is on its way
 SPARES = 16  #: files at most
+HELD = 32  #: small bodies committed last, which need not be read back to be added up
 MAX_NUMBER = 2**31  #: of a round or attempt; anything above was not made by us
 
 Key = tuple[str, int, int, str]
@@ -72,7 +76,7 @@ class Partial:
 
     def __init__(self, where: str, manifest: Contribution) -> None:
         self._where = where
-        self.manifest_hash = block_hash(encode(manifest))
+        self._manifest = manifest
         self.total = manifest.size
         self.resumable = manifest.digest != DRAFT_DIGEST
         self.hasher = BlockHasher()
@@ -80,6 +84,11 @@ class Partial:
         self.writer = 0  #: number of the newest writer; older ones may not go on
         self.sealed: FileBlob | HeldBlob | None = None
         self.forced = False  #: to the disk, when it was sealed
+
+    @cached_property
+    def manifest_hash(self) -> bytes:
+        """By which an upload that goes on is known to be of the very same contribution."""
+        return block_hash(encode(self._manifest))
 
     @property
     def path(self) -> Path:
@@ -167,6 +176,7 @@ class DiskSpool:
         self._partials: dict[Key, Partial] = {}
         self._spares = Spares(folder / "spare")
         self._hashes: dict[str, bytes] = {}  #: of bodies committed lately, by digest
+        self._held: dict[Key, HeldBlob] = {}
         self._dropped: dict[str, int] = {}  #: small bodies of a run before that round go with the next commit
         self._taken = self._forced = 0  #: bodies committed, and those of them forced to the disk
 
@@ -212,10 +222,9 @@ class DiskSpool:
 
     def _where(self, manifest: Contribution, ending: str) -> str:
         """The file of a body. Raises `Refused` for what cannot be part of its name."""
-        names_ok = _NAME.match(manifest.run) and _NAME.match(manifest.sender)
-        numbers_ok = 0 <= manifest.round <= MAX_NUMBER and 0 <= manifest.attempt <= MAX_NUMBER
-        if not (names_ok and numbers_ok and (ending == PART or is_digest(ending))):
-            raise Refused("malformed", "run, round, sender or digest cannot be part of a file name")
+        _check_names(manifest)
+        if not (ending == PART or is_digest(ending)):
+            raise Refused("malformed", "a digest cannot be part of a file name")
         name = f"{manifest.round}.{manifest.attempt}.{manifest.sender}.{ending}"
         return f"{self._bodies}/{manifest.run}/{name}"
 
@@ -226,14 +235,18 @@ class DiskSpool:
 
         Raises `Refused` ('conflict', 'digest'), `DiskFull`, `Corrupted`.
         """
-        where = self._where(manifest, manifest.digest if body is not None else PART)
-        entry = _Commit(manifest, Path(where) if isinstance(body, FileBlob) else None, body)
-        self._waiting.append(entry)
+        (error,) = self.commit_all([(manifest, body)])
+        if error is not None:
+            raise error
+
+    def commit_all(self, entries: Sequence[Entry]) -> list[ReunaError | None]:
+        """`commit` of several in one transaction, with those that wait in other threads: what each raises."""
+        own = [_Commit(*entry) for entry in entries]
+        self._waiting.extend(own)
         with self._write_lock:
-            if not entry.done:
+            if not all(entry.done for entry in own):
                 self._commit_group([self._waiting.popleft() for _ in range(len(self._waiting))])
-        if entry.error is not None:
-            raise entry.error
+        return [entry.error for entry in own]
 
     def _commit_group(self, group: list[_Commit]) -> None:
         """One transaction and one forced folder for all who wait now."""
@@ -246,6 +259,7 @@ class DiskSpool:
                 sync_folder(folder)
             self._writing.execute("COMMIT")
             self._dropped.clear()
+            self._hold(entry for entry in group if not entry.error)
         except (sqlite3.Error, OSError) as error:
             self._fail(group, database_error(error, self._bodies))
         finally:
@@ -254,12 +268,22 @@ class DiskSpool:
         for entry in group:
             entry.done = True
 
+    def _hold(self, committed: Iterable[_Commit]) -> None:
+        for entry in committed:
+            if isinstance(entry.body, HeldBlob):
+                self._held[entry.manifest.key] = entry.body
+        for key in list(self._held)[:-HELD]:
+            del self._held[key]
+
     def _delete_dropped(self) -> None:
         for run, before in self._dropped.items():
             self._writing.execute("DELETE FROM small WHERE run = ? AND round < ?", (run, before))
 
     def _prepare(self, entry: _Commit) -> None:
         try:
+            _check_names(entry.manifest)
+            if isinstance(entry.body, FileBlob):
+                entry.path = Path(self._where(entry.manifest, entry.manifest.digest))
             if self._known(entry.manifest):
                 self._forget_partial(entry.manifest)
             else:
@@ -355,6 +379,9 @@ class DiskSpool:
         """A body that was committed beside its row, and not dropped since."""
         if row.round < self._dropped.get(row.run, 0):
             return None
+        held = self._held.get(row.key)
+        if held is not None and held.digest == row.digest:
+            return held
         data = self._fetched(_SMALL, row.key)
         if not data:
             return None
@@ -369,6 +396,9 @@ class DiskSpool:
             for key in list(self._partials):
                 if key[0] == run and key[1] < before_round:
                     self._partials.pop(key, None)
+            for key in list(self._held):
+                if key[0] == run and key[1] < before_round:
+                    del self._held[key]
             for name in _names(f"{self._bodies}/{run}"):
                 if int(name.partition(".")[0]) < before_round:
                     self._forget(self._bodies / run / name)
@@ -497,13 +527,20 @@ class SmallWriter:
 class _Commit:
     """A row that waits for the disk."""
 
-    def __init__(self, manifest: Contribution, path: Path | None, body: Blob | None) -> None:
+    def __init__(self, manifest: Contribution, body: Blob | None) -> None:
         self.manifest = manifest
-        self.path = path
         self.body = body
+        self.path: Path | None = None
         self.moved = False
         self.done = False
         self.error: ReunaError | None = None
+
+
+def _check_names(manifest: Contribution) -> None:
+    """Raises `Refused` for what nobody of ours calls a run, a round or a sender."""
+    names_ok = _NAME.match(manifest.run) and _NAME.match(manifest.sender)
+    if not (names_ok and 0 <= manifest.round <= MAX_NUMBER and 0 <= manifest.attempt <= MAX_NUMBER):
+        raise Refused("malformed", "run, round or sender cannot be part of a file name")
 
 
 def _names(folder: str) -> list[str]:

@@ -24,6 +24,7 @@ NEAR_S = 0.005  #: a line whose answers come back sooner is fast
 WAITING = 524_288  #: bytes that may have been taken from us and not have left: they show nothing
 BURST = 65_536  #: bytes that a slow line may acknowledge at once: they show nothing
 UNSENT = 131_072  #: bytes that wait in the kernel at most: they are lost with their line
+UNSENT_FAST = 1_048_576  #: the same of a line that has shown that it is fast: it is fed an eighth as often
 _RTT_AT = 68  #: of tcpi_rtt, microseconds,
 _ACKED_AT = 120  #: and of tcpi_bytes_acked in the kernel's struct tcp_info
 
@@ -79,10 +80,14 @@ class Pieces:
         self._largest = largest
         self._began_s = now_s
         self._sent = 0
+        self._fast: bool | None = None
 
     def next(self, now_s: float) -> int:
         """Bytes of the next record."""
         fast = self._near or self._shown() > FAST_BPS * (now_s - self._began_s)
+        if self._sock is not None and fast != self._fast:
+            self._fast = fast
+            _set(self._sock, "TCP_NOTSENT_LOWAT", UNSENT_FAST if fast else UNSENT)
         return self._largest if fast else PIECE
 
     def _shown(self) -> int:

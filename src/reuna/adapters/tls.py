@@ -11,6 +11,7 @@ import logging
 import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -176,6 +177,12 @@ def _expect(peercert: Mapping[str, Any] | None, role: str, name: str) -> None:
         raise ssl.SSLCertVerificationError(1, f"certificate verify failed: {said}")
 
 
+@lru_cache(maxsize=4096)
+def ends_s(not_after: str) -> int:
+    """When a certificate ends that says ``notAfter`` in such words, seconds since the epoch."""
+    return ssl.cert_time_to_seconds(not_after)
+
+
 def identity_of(peercert: Mapping[str, Any] | None) -> Identity:
     """Who the peer is, from what ``SSLObject.getpeercert()`` returned.
 
@@ -192,6 +199,7 @@ def identity_of(peercert: Mapping[str, Any] | None) -> Identity:
     return parse_identity(uris[0])
 
 
+@lru_cache(maxsize=4096)  # who asks is looked up on every request
 def parse_identity(uri: str) -> Identity:
     """The identity a ``spiffe://`` URI spells; raises `PermissionDenied` for any other text.
 

@@ -6,10 +6,10 @@ cancelled at any await; whatever was reported done stays done.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Generator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
 
-from reuna.core.errors import Refused
+from reuna.core.errors import Refused, ReunaError
 from reuna.core.records import (
     Contribution,
     Event,
@@ -32,6 +32,7 @@ if TYPE_CHECKING:  # a gateway's agent has no use for numpy, and its threads wou
 T = TypeVar("T")
 Handler = Callable[[str, bytes], Awaitable[None]]
 Tensors: TypeAlias = "Mapping[str, NDArray[Any]]"
+Entry: TypeAlias = "tuple[Contribution, Blob | None]"  #: a row to be recorded, and its body
 
 
 class Clock(Protocol):
@@ -192,6 +193,9 @@ class Receiver(Protocol):
     def commit(self) -> Receipt:
         """Validate, make durable, record. Blocking. Raises `Refused` and then forgets the body."""
 
+    def committing(self) -> Generator[Entry, None, Receipt]:
+        """`commit` in two steps: gives what is to be recorded, and is resumed once it is, or with why not."""
+
 
 class Depot(Protocol):
     """What a parent offers its children over any freight adapter. ``peer`` is authenticated."""
@@ -204,6 +208,9 @@ class Depot(Protocol):
 
         Raises `Refused`, `PermissionDenied`.
         """
+
+    def commit(self, receivers: Sequence[Receiver]) -> Sequence[Receipt | ReunaError]:
+        """`Receiver.commit` of several, forced to the disk together: what came of each. Blocking."""
 
     def metadata(self, name: str) -> bytes | None:
         """A file of the fleet's metadata; public, to every peer."""
@@ -283,6 +290,9 @@ class Spool(Protocol):
 
         Raises `Refused('conflict')` for another digest of the same key.
         """
+
+    def commit_all(self, entries: Sequence[Entry]) -> Sequence[ReunaError | None]:
+        """`commit` of several, forced to the disk together: what each would raise."""
 
     def rows(self, run: str, round: int, attempt: int) -> list[Contribution]: ...
     def rows_of_run(self, run: str) -> list[Contribution]:

@@ -12,7 +12,6 @@ import contextlib
 import json
 import logging
 import math
-import ssl
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from typing import Any
 import msgspec
 
 from reuna.adapters.register import Alarm, Register
-from reuna.adapters.tls import identity_of
+from reuna.adapters.tls import ends_s, identity_of
 from reuna.core.errors import BadMessage, PermissionDenied, ReunaError
 from reuna.core.pace import Pace
 from reuna.core.ports import Clock, Offload
@@ -138,7 +137,7 @@ class Admission:
         except PermissionDenied as error:
             log.warning("refused a request: %s", error)
             raise
-        if ssl.cert_time_to_seconds(peercert["notAfter"]) <= self._clock.now():
+        if ends_s(peercert["notAfter"]) <= self._clock.now():
             raise ConnectionResetError(f"the certificate of {identity.uri} has ended")
         return identity
 

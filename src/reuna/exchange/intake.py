@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Collection, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from reuna.adapters.receiver import SpoolReceiver, receipt_of
-from reuna.core.errors import BlobNotFound, Refused, Unreachable
+from reuna.adapters.receiver import SpoolReceiver, commit_all, receipt_of
+from reuna.core.errors import BlobNotFound, Refused, ReunaError, Unreachable
 from reuna.core.patience import LOOK_S
-from reuna.core.ports import Blob, Blobs, Receiver, Spool
+from reuna.core.ports import Blob, Blobs, Entry, Receiver, Spool
 from reuna.core.records import Contribution, Hello, Plan, Receipt, Refusals
 from reuna.core.tree import patience
 from reuna.exchange.bodies import Between, check_body, lot_by_lot, open_body, open_each
@@ -378,6 +378,10 @@ class Intake:
         self._tried_s = now if self._tried_s is None else self._tried_s
         return now - self._tried_s < STARTS_S
 
+    def commit(self, receivers: Sequence[Receiver]) -> Sequence[Receipt | ReunaError]:
+        """See `Depot.commit`."""
+        return commit_all(self.spool, receivers)
+
     def _accepted_before(self, peer: str, manifest: Contribution) -> Receipt | None:
         if manifest.sender != peer:
             return None
@@ -444,11 +448,11 @@ class RoundReceiver(SpoolReceiver):
         super().__init__(intake.spool, manifest, partial(check_body, plan))
         self._intake = intake
 
-    def commit(self) -> Receipt:
-        """As `SpoolReceiver.commit`, unless the round was closed or replaced meanwhile."""
+    def committing(self) -> Generator[Entry, None, Receipt]:
+        """As `SpoolReceiver.committing`, unless the round was closed or replaced meanwhile."""
         try:
             with self._intake.committing(self._manifest):
-                return super().commit()
+                return (yield from super().committing())
         except Refused as refusal:
             self._intake.count_refusal(self._manifest.sender, refusal)
             raise

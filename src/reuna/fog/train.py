@@ -189,7 +189,6 @@ class Combiner:
                 self._handing = True
         if await self._hand_over(plan, data, row):
             self.rounds.done(plan, began)
-            await self._offload(lambda: self._intake.spool.drop(plan.run, plan.round - len(plan.bases)))
 
     async def _hand_over(self, plan: Plan, data: bytes, row: Contribution) -> bool:
         """To the parent; False when it is answered long ago, or stays here."""
@@ -211,7 +210,11 @@ class Combiner:
         known: Iterable[Member],
         said: tuple[Said, ...],
     ) -> Contribution:
-        """``said``: what this fog's own policy says of what would leave for the cloud."""
+        """``said``: what this fog's own policy says of what would leave for the cloud.
+
+        Nobody asks any more for bodies of rounds before those that a plan counts.
+        """
+        self._intake.spool.drop(plan.run, plan.round - len(plan.bases))
         rows = self._intake.freeze(plan.key) if asked else []
         refused = {**self._intake.newly_refused(), **train.passed_on(rows)}
         if plan.buffer:

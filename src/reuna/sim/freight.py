@@ -7,10 +7,10 @@ resumed, an answer that got lost is asked for again. `Weather` says what goes wr
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
-from reuna.adapters.receiver import SpoolReceiver, receipt_of
+from reuna.adapters.receiver import SpoolReceiver, commit_all, receipt_of
 from reuna.core.errors import (
     BadMessage,
     BlobNotFound,
@@ -18,6 +18,7 @@ from reuna.core.errors import (
     DiskFull,
     PermissionDenied,
     Refused,
+    ReunaError,
     StorageError,
     Unreachable,
     Untrusted,
@@ -84,6 +85,9 @@ class PlainDepot:
         if manifest.size > self.largest:
             raise Refused("oversized", f"{manifest.size} bytes are more than the plan allows")
         return SpoolReceiver(self.spool, manifest, self.judge)
+
+    def commit(self, receivers: Sequence[Receiver]) -> Sequence[Receipt | ReunaError]:
+        return commit_all(self.spool, receivers)
 
     def judge(self, manifest: Contribution, body: Blob | None) -> None:
         """Judge the whole contribution; this depot takes all."""

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
 
-from reuna.adapters.receiver import SpoolReceiver, receipt_of
+from reuna.adapters.receiver import SpoolReceiver, commit_all, receipt_of
 from reuna.core.errors import BlobNotFound, Refused, ReunaError
 from reuna.core.ports import Blob, Receiver
 from reuna.core.records import Contribution, Receipt
@@ -77,6 +77,9 @@ class Above:
             self._rows.append(row)
 
         return SpoolReceiver(self._spool, manifest, note)
+
+    def commit(self, receivers: Sequence[Receiver]) -> Sequence[Receipt | ReunaError]:
+        return commit_all(self._spool, receivers)
 
     def metadata(self, name: str) -> bytes | None:
         return None

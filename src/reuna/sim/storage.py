@@ -6,10 +6,10 @@ nothing that was written; a power cut loses what was not forced to the disk.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
-from reuna.core.errors import Corrupted, DiskFull, Refused, Unreachable
-from reuna.core.ports import Blob
+from reuna.core.errors import Corrupted, DiskFull, Refused, ReunaError, Unreachable
+from reuna.core.ports import Blob, Entry
 from reuna.core.records import Contribution
 from reuna.exchange.leftovers import Index, Leftovers
 from reuna.wire import BlockHasher, digest_bytes
@@ -190,6 +190,17 @@ class MemorySpool:
             del self._uploads[key]
             self._bodies[key] = body
         rows[manifest.sender] = manifest
+
+    def commit_all(self, entries: Sequence[Entry]) -> list[ReunaError | None]:
+        """`commit` of several: what each raises."""
+        return [self._error(manifest, body) for manifest, body in entries]
+
+    def _error(self, manifest: Contribution, body: Blob | None) -> ReunaError | None:
+        try:
+            self.commit(manifest, body)
+        except ReunaError as error:
+            return error
+        return None
 
     def _judge(self, manifest: Contribution, body: Blob) -> None:
         if (body.digest, body.size) != (manifest.digest, manifest.size):

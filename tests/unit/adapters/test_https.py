@@ -8,7 +8,7 @@ import ssl
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Generator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,7 +32,7 @@ from reuna.core.errors import (
     Refused,
     Unreachable,
 )
-from reuna.core.ports import Blob
+from reuna.core.ports import Blob, Entry
 from reuna.core.records import Contribution, Member, Receipt
 from reuna.core.second import Doubtful, Opinion, Opinions, Window
 from reuna.sim.freight import PlainDepot
@@ -502,6 +502,9 @@ class Restless:
         Restless.suspended += 1
 
     def commit(self) -> Receipt:
+        raise AssertionError("nothing can be whole")
+
+    def committing(self) -> Generator[Entry, None, Receipt]:
         raise AssertionError("nothing can be whole")
 
 

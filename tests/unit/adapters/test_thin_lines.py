@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from reuna.adapters import https_client, https_server, thin_lines
+from reuna.adapters import https_body, https_client, https_server, thin_lines
 from reuna.adapters.certificates import CertificateAuthority
 from reuna.adapters.https_client import HttpsFreight
 from reuna.adapters.tls import server_context
@@ -200,7 +200,7 @@ async def test_bytes_kept_after_cuts_are_of_few_uploads(site: Site, monkeypatch:
 async def test_a_sender_that_trickles_is_given_up_and_named(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(https_server, "LEAST_BPS", 1_000_000)
+    monkeypatch.setattr(https_body, "LEAST_BPS", 1_000_000)
     body = body_of(3 * BLOCK)
     data = head_of(manifest_of(body)) + frames_of(body)
     line = await site.line()
@@ -365,6 +365,18 @@ def test_what_is_acknowledged_shows_that_a_line_is_fast_and_what_waits_before_it
     acknowledged.append(1000 + thin_lines.BURST + 100_001)
     assert pieces.next(0.1) == 10**6
     assert pieces.next(0.2) == thin_lines.PIECE, "it has become slow"
+
+
+def test_much_waits_in_the_kernel_only_while_the_line_is_fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    def waits(sock: socket.socket) -> int:
+        return sock.getsockopt(socket.IPPROTO_TCP, 25)
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        thin_lines.Pieces(listening, 10**6, 0.0).next(0.0)
+        assert waits(listening) == thin_lines.UNSENT_FAST
+        monkeypatch.setattr(thin_lines, "NEAR_S", -1.0)
+        thin_lines.Pieces(listening, 10**6, 0.0).next(1.0)
+        assert waits(listening) == thin_lines.UNSENT, "the next transfer finds a slow line"
 
 
 def test_no_tickets_are_sent_that_nobody_uses(authority: CertificateAuthority) -> None:

@@ -1,0 +1,171 @@
+"""What comes in the body of a request: a manifest, blocks with their hashes, a small message.
+
+A body is read however slowly it comes, as long as it moves; each length is judged before anything of it is
+read. `reuna.adapters.https_server` says what is on the wire.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+from collections.abc import Callable
+from typing import NamedTuple, TypeVar
+
+import msgspec
+from aiohttp import web
+
+from reuna.core.errors import BadMessage, Refused
+from reuna.core.ports import Receiver
+from reuna.core.records import Contribution
+from reuna.wire import BLOCK, HASH_SIZE, LIMITS, LOT, block_hash, decode
+
+M = TypeVar("M", bound=msgspec.Struct)
+
+LEAST_BPS = 100  #: bytes a second that a transfer must bring, or take, on the average to count as moving
+LOOK_S = 1.0  #: between two looks at connections, and between two words about how far a body is
+BUFFER = LOT  #: bytes of a request that may wait to be read
+FRAME = HASH_SIZE + BLOCK  #: a whole block and its hash
+
+
+class LineCutError(Exception):
+    """The peer went away or stalled."""
+
+
+class WrongOffsetError(Exception):
+    """The upload has to go on at another byte."""
+
+    def __init__(self, offset: int, held: int = 0) -> None:
+        self.offset = offset
+        self.held = held
+
+
+class SlowError(LineCutError):
+    """The peer sends, but hardly anything."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(what)
+        self.what = what
+
+
+class Source:
+    """Reads an upload's body; `LineCutError` when it ends early, stalls or trickles."""
+
+    def __init__(self, request: web.BaseRequest, stall_s: float) -> None:
+        self._began = self._told_s = asyncio.get_running_loop().time()
+        self.told: Callable[[int, int], None] = lambda _done, _size: None
+        self._stall_s = stall_s
+        self._content = request.content
+        self._length = request.content_length
+        self._taken = 0
+
+    async def read(self, count: int) -> bytes:
+        """Exactly ``count`` bytes, however slowly they come."""
+        data = await self.some(count)
+        while len(data) < count:
+            data += await self.some(count - len(data))
+        return data
+
+    async def some(self, count: int) -> bytes:
+        """What there is, at most ``count`` bytes; waits for the first."""
+        try:
+            data = self._content.read_nowait(count)
+            if not data:
+                async with asyncio.timeout(self._stall_s):
+                    data = await self._content.read(count)
+        except (ConnectionError, TimeoutError, web.RequestPayloadError) as error:
+            raise LineCutError from error
+        if not data and count:
+            raise LineCutError
+        self._taken += len(data)
+        self._judge_pace()
+        return data
+
+    def tell(self, done: int, size: int) -> None:
+        """How far the body is, now and then."""
+        now = asyncio.get_running_loop().time()
+        if now - self._told_s >= LOOK_S:
+            self._told_s = now
+            self.told(done, size)
+
+    def _judge_pace(self) -> None:
+        """Raises `SlowError` when it came slower than `LEAST_BPS` since it began, but for a stall's time."""
+        took_s = asyncio.get_running_loop().time() - self._began
+        if self._taken < LEAST_BPS * (took_s - self._stall_s):
+            raise SlowError(f"sent {self._taken} bytes in {took_s:.0f} s")
+
+    def expect(self, body_bytes: int, held: int = 0) -> None:
+        """Judge the announced length against a body with its block hashes. Raises `Refused`.
+
+        ``held`` of these bytes are here already.
+        """
+        if self._length != self._taken + _frames_size(body_bytes) - held:
+            raise Refused("malformed", "the request's length is not that of the announced body")
+
+
+async def read_manifest(source: Source) -> Contribution:
+    """The length is judged before anything is read. Raises `Refused`."""
+    length = int.from_bytes(await source.read(4), "little")
+    if length > LIMITS[Contribution]:
+        raise Refused("oversized", f"a manifest of {length} bytes")
+    try:
+        return decode(Contribution, await source.read(length))
+    except BadMessage as error:
+        raise Refused("malformed", error.message) from error
+
+
+async def read_message(kind: type[M], request: web.BaseRequest, stall_s: float) -> M:
+    """A request's whole body. The length is judged before anything is read. Raises `Refused`."""
+    length = request.content_length
+    if length is None or length > LIMITS[kind]:
+        raise Refused("oversized", f"a {kind.__name__} of {length} bytes")
+    try:
+        return decode(kind, await Source(request, stall_s).read(length))
+    except BadMessage as error:
+        raise Refused("malformed", error.message) from error
+
+
+async def read_blocks(source: Source, receiver: Receiver, size: int, pending: bytearray) -> None:
+    """Take block after block; one that does not match its hash has to be sent again.
+
+    They are checked here: a thread for the few that come at a time would take as long as their hashes.
+    ``pending`` has what came of the first block before, and after a cut (`LineCutError`) what came behind
+    the last whole one: a cut loses no byte. Raises `WrongOffsetError`.
+    """
+    left = _frames_size(size - receiver.offset)
+    while left:
+        pending += await source.some(min(left - len(pending), BUFFER))
+        source.tell(_frames_size(size) - left + len(pending), _frames_size(size))
+        ready = left if len(pending) == left else len(pending) // FRAME * FRAME
+        if ready:
+            lot = _checked(memoryview(pending)[:ready])
+            if lot.data:
+                receiver.write(lot.data, lot.hashes)
+            if not lot.good:
+                raise WrongOffsetError(receiver.offset)
+            left -= ready
+            del pending[:ready]
+
+
+class _Lot(NamedTuple):
+    """Leading good blocks of some frames, their hashes, whether that is all of them."""
+
+    data: bytes
+    hashes: bytes
+    good: bool
+
+
+def _checked(frames: memoryview) -> _Lot:
+    blocks: list[memoryview] = []
+    hashes: list[memoryview] = []
+    for at in range(0, len(frames), FRAME):
+        known, block = frames[at : at + HASH_SIZE], frames[at + HASH_SIZE : at + FRAME]
+        if not hmac.compare_digest(block_hash(block), known):
+            return _Lot(b"".join(blocks), b"".join(hashes), good=False)
+        blocks.append(block)
+        hashes.append(known)
+    return _Lot(b"".join(blocks), b"".join(hashes), good=True)
+
+
+def _frames_size(body_bytes: int) -> int:
+    """Bytes on the wire of so many bytes of a body with the hash of each block."""
+    return body_bytes + HASH_SIZE * -(-body_bytes // BLOCK)
