@@ -36,6 +36,7 @@ from aiohttp import web
 
 from reuna.adapters import thin_lines
 from reuna.adapters.tls import identity_of
+from reuna.adapters.turns import Turns
 from reuna.core.errors import (
     BadMessage,
     BlobNotFound,
@@ -52,7 +53,7 @@ from reuna.core.ports import Adviser, Blob, Depot, Receiver, Witness
 from reuna.core.records import Contribution, Identity, Receipt, ShownHead
 from reuna.core.second import Doubtful
 from reuna.core.tally import Tally
-from reuna.wire import BLOCK, HASH_SIZE, LIMITS, LOT, block_hash, decode, encode, hashes_of
+from reuna.wire import BLOCK, HASH_SIZE, LIMITS, block_hash, decode, encode, hashes_of
 
 log = logging.getLogger(__name__)
 M = TypeVar("M", bound=msgspec.Struct)
@@ -69,8 +70,11 @@ CONNECTIONS_PER_PEER = 32  #: more of one peer are dropped, so that it cannot ta
 REQUESTS_PER_S = 200.0  #: of one peer; who asks oftener is answered later
 REQUESTS_AHEAD = 1000  #: that may come at once, beside those
 LOOK_S = 1.0  #: between two looks at connections that are silent or too many
-BUFFER = LOT  #: bytes of a request that may wait to be read
+WAITING = BLOCK  #: bytes read at a time: twice as many of a request may wait, then its line is asked to wait
 FRAME = HASH_SIZE + BLOCK  #: a whole block and its hash
+LOT_OF_FRAMES = 8 * FRAME  #: what is checked and written at a time
+TURNS = 4  #: lots of frames in memory, of all uploads together
+TURN_S = 0.02  #: for which the rest of a lot is waited for once its first frame is there
 
 _STATUS: dict[type[ReunaError], int] = {
     PermissionDenied: 403,
@@ -146,12 +150,13 @@ class DepotServer:
         self._since: WeakKeyDictionary[asyncio.Transport, float] = WeakKeyDictionary()
         self._tally = Tally()
         self._commits: set[asyncio.Task[Receipt]] = set()
+        self._turns = Turns(TURNS, LOT_OF_FRAMES)
         self._http = web.Server(
             self._handle,
             access_log=None,
             keepalive_timeout=IDLE_S,
             lingering_time=1.0,
-            read_bufsize=BUFFER,
+            read_bufsize=WAITING,
             auto_decompress=False,
         )
 
@@ -356,7 +361,7 @@ class DepotServer:
             self._depot.moves(peer, blob.digest, there, blob.size)
 
         clock = asyncio.get_running_loop().time
-        pieces, at = thin_lines.Pieces(_socket(request.transport), LOT, clock()), start
+        pieces, at = thin_lines.Pieces(_socket(request.transport), BLOCK, clock()), start
         while at < blob.size:
             data = blob.read(at, min(pieces.next(clock()), blob.size - at))
             await self._while_it_moves(request, response.write(data), told)
@@ -444,7 +449,7 @@ class DepotServer:
             with self._counting(peer):
                 source.expect(manifest.size - receiver.offset, len(pending))
                 source.told = partial(self._depot.moves, peer, manifest.digest)
-                await _read_blocks(source, receiver, manifest.size, pending)
+                await _read_blocks(source, _Checking(receiver, self._turns), manifest.size, pending)
         except _LineCutError:
             self._keep_tail(key, receiver.offset, pending)
             receiver.suspend()
@@ -586,7 +591,7 @@ class _Source:
         """What there is, at most ``count`` bytes; waits for the first."""
         try:
             async with asyncio.timeout(self._stall_s):
-                data = await self._content.read(count)
+                data = await self._content.read(min(count, WAITING))
         except (ConnectionError, TimeoutError, web.RequestPayloadError) as error:
             raise _LineCutError from error
         if not data and count:
@@ -594,6 +599,20 @@ class _Source:
         self._taken += len(data)
         self._judge_pace()
         return data
+
+    async def gather(self, room: memoryview, filled: int) -> tuple[int, _LineCutError | None]:
+        """Fill a room with what comes in a moment: bytes in it then, and how the line ended, if it did."""
+        try:
+            async with asyncio.timeout(TURN_S):
+                while filled < len(room):
+                    data = await self.some(len(room) - filled)
+                    room[filled : filled + len(data)] = data
+                    filled += len(data)
+        except TimeoutError:
+            return filled, None
+        except _LineCutError as cut:
+            return filled, cut
+        return filled, None
 
     def tell(self, done: int, size: int) -> None:
         """How far the body is, now and then."""
@@ -639,70 +658,110 @@ async def _read_message(kind: type[M], request: web.BaseRequest, stall_s: float)
         raise Refused("malformed", error.message) from error
 
 
-async def _read_blocks(source: _Source, receiver: Receiver, size: int, pending: bytearray) -> None:
+async def _read_blocks(source: _Source, checking: _Checking, size: int, pending: bytearray) -> None:
     """Take block after block; one that does not match its hash has to be sent again.
 
     What has come is checked in a thread while more comes in. ``pending`` has what came of the first block
     before, and after a cut (`_LineCutError`) what came behind the last whole one: a cut loses no byte.
+
+    An upload has one frame in memory, and more only in its turn, which it gets once that frame is whole:
+    who sends slowly takes no turn from others, and however many send, no more memory is needed.
     """
-    left = _frames_size(size - receiver.offset)
-    checking = _Checking(receiver)
+    left = _frames_size(size - checking.offset)
     try:
         while left:
-            pending += await source.some(min(left - len(pending), BUFFER))
-            source.tell(_frames_size(size) - left + len(pending), _frames_size(size))
-            ready = left if len(pending) == left else len(pending) // FRAME * FRAME
-            if ready:
-                await checking.next(memoryview(bytes(pending[:ready])))
-                left -= ready
-                del pending[:ready]
+            while len(pending) < min(left, FRAME):
+                pending += await source.some(min(left, FRAME) - len(pending))
+                source.tell(_frames_size(size) - left + len(pending), _frames_size(size))
+            room = memoryview(await checking.room())[: min(left, LOT_OF_FRAMES)]
+            room[: len(pending)] = pending
+            filled, cut = await source.gather(room, len(pending))
+            ready = filled if filled == left else filled // FRAME * FRAME
+            pending[:] = room[ready:filled]
+            left -= ready
+            await checking.next(room[:ready])
+            if cut is not None:
+                raise cut
+        await checking.end()
     except _LineCutError:
         await checking.end()
         raise
-    await checking.end()
+    finally:
+        await checking.leave()
 
 
 class _Checking:
-    """Checks frames in a thread, one lot at a time, and writes what is good."""
+    """Checks frames in a thread, one lot at a time, and writes what is good; a room for each lot."""
 
-    def __init__(self, receiver: Receiver) -> None:
+    def __init__(self, receiver: Receiver, turns: Turns) -> None:
         self._receiver = receiver
-        self._running: asyncio.Future[_Lot] | None = None
+        self._turns = turns
+        self._rooms: list[bytearray] = []  #: that are held; the first is the one that is checked
+        self._in_thread = False
+        self._running: asyncio.Task[bool] | None = None
+
+    @property
+    def offset(self) -> int:
+        """Bytes of the body that are written."""
+        return self._receiver.offset
+
+    async def room(self) -> bytearray:
+        """Wait for where the next lot may lie."""
+        self._rooms.append(await self._turns.take())
+        return self._rooms[-1]
 
     async def next(self, frames: memoryview) -> None:
         """Begin with ``frames`` when the lot before them is written. Raises `_WrongOffsetError`."""
         await self.end()
-        self._running = asyncio.get_running_loop().run_in_executor(None, _checked, frames)
+        self._running = asyncio.create_task(self._take_in(frames))
 
-    async def end(self) -> None:
-        """Write the good blocks up to the first that is not. Raises `_WrongOffsetError`."""
-        if self._running is None:
-            return
-        lot, self._running = await self._running, None
+    async def _take_in(self, frames: memoryview) -> bool:
+        """Write the good blocks up to the first that is not; whether all are. Its room is free then."""
+        self._in_thread = True
+        lot = await asyncio.get_running_loop().run_in_executor(None, _checked, frames)
+        self._in_thread = False
         if lot.data:
             self._receiver.write(lot.data, lot.hashes)
-        if not lot.good:
+        self._turns.give(self._rooms.pop(0))
+        return lot.good
+
+    async def end(self) -> None:
+        """Until all is written. Raises `_WrongOffsetError`, and what the receiver raises."""
+        if self._running is None:
+            return
+        running, self._running = self._running, None
+        if not await running:
             raise _WrongOffsetError(self._receiver.offset)
+
+    async def leave(self) -> None:
+        """Give back what is held; what a thread still works on is nobody's any more."""
+        if self._running is not None:
+            self._running.cancel()
+            await asyncio.gather(self._running, return_exceptions=True)
+        for room in self._rooms:
+            self._turns.give(None if self._in_thread else room)
+        self._rooms.clear()
 
 
 class _Lot(NamedTuple):
     """Leading good blocks of some frames, their hashes, whether that is all of them."""
 
-    data: bytes
+    data: memoryview
     hashes: bytes
     good: bool
 
 
 def _checked(frames: memoryview) -> _Lot:
-    blocks: list[memoryview] = []
-    hashes: list[memoryview] = []
+    """The blocks come to lie one behind the other, where the frames were."""
+    size, hashes = 0, bytearray()
     for at in range(0, len(frames), FRAME):
-        known, block = frames[at : at + HASH_SIZE], frames[at + HASH_SIZE : at + FRAME]
+        known, block = bytes(frames[at : at + HASH_SIZE]), frames[at + HASH_SIZE : at + FRAME]
         if not hmac.compare_digest(block_hash(block), known):
-            return _Lot(b"".join(blocks), b"".join(hashes), good=False)
-        blocks.append(block)
-        hashes.append(known)
-    return _Lot(b"".join(blocks), b"".join(hashes), good=True)
+            return _Lot(frames[:size], bytes(hashes), good=False)
+        frames[size : size + len(block)] = block
+        size += len(block)
+        hashes += known
+    return _Lot(frames[:size], bytes(hashes), good=True)
 
 
 def _frames_size(body_bytes: int) -> int:

@@ -8,6 +8,7 @@ import ssl
 import subprocess
 import sys
 import threading
+from asyncio import sslproto
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,14 +16,25 @@ from pathlib import Path
 import msgspec
 import pytest
 import pytest_asyncio
+from aiohttp import web
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from reuna.adapters import https_server
 from reuna.adapters.certificates import CertificateAuthority
 from reuna.adapters.https_client import TRIES, HttpsFreight
-from reuna.adapters.https_server import CONNECTIONS_PER_PEER, UPLOADS_PER_PEER, DepotServer, serve_depot
-from reuna.adapters.tls import KeyPair, client_context, server_context
+from reuna.adapters.https_server import (
+    CONNECTIONS_PER_PEER,
+    FRAME,
+    LOT_OF_FRAMES,
+    TURNS,
+    UPLOADS_PER_PEER,
+    DepotServer,
+    serve_depot,
+)
+from reuna.adapters.tls import READ, KeyPair, client_context, read_in_pieces, server_context
+from reuna.adapters.turns import Turns
 from reuna.core.errors import (
     BlobNotFound,
     Corrupted,
@@ -677,3 +689,83 @@ async def test_a_parent_that_answers_no_windows_is_unreachable_for_them(patient_
     with pytest.raises(Unreachable, match="/v1/windows"):
         await freight.advise(doubtful())
     await freight.close()
+
+
+# --- memory ----------------------------------------------------------------------------------
+
+
+async def test_however_many_send_their_lots_lie_in_the_same_few_rooms(
+    patient_site: Site, authority: CertificateAuthority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rooms: list[object] = []
+    checked = https_server._checked
+
+    def noted(frames: memoryview) -> object:
+        if not any(frames.obj is room for room in rooms):
+            rooms.append(frames.obj)
+        return checked(frames)
+
+    monkeypatch.setattr(https_server, "_checked", noted)
+    names = [f"edge-{number}" for number in range(3, 3 + 4 * TURNS)]
+    for name in names:
+        authority.issue("edge", name)
+    body = body_of(20 * BLOCK + 1)
+    lines = [patient_site.freight(name) for name in names]
+    sending = [line.send(manifest_of(body, name), body) for name, line in zip(names, lines, strict=True)]
+    receipts = await asyncio.gather(*sending)
+    for line in lines:
+        await line.close()
+    assert {receipt.digest for receipt in receipts} == {body.digest}
+    assert len(rooms) <= TURNS
+
+
+@pytest.mark.parametrize("frames", [0.5, 1.5, 9.5])
+async def test_who_stands_still_takes_no_room_from_others(patient_site: Site, frames: float) -> None:
+    patient_site.server._turns = Turns(1, LOT_OF_FRAMES)
+    body = body_of(20 * BLOCK)
+    head, whole = head_of(manifest_of(body)), frames_of(body)
+    still = await patient_site.line()
+    await still.say(put(len(head) + len(whole)), head + whole[: int(frames * FRAME)])
+    freight = patient_site.freight("edge-2")
+    assert (await freight.send(manifest_of(body, "edge-2"), body)).digest == body.digest
+    await freight.close()
+    still.writer.write(whole[int(frames * FRAME) :])
+    assert (await still.answer()).status == 200, "and goes on when it likes"
+
+
+async def test_of_a_body_few_bytes_wait_to_be_read_and_few_go_out_at_a_time(
+    patient_site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waiting: list[int] = []
+    some = https_server._Source.some
+
+    async def noted(source: https_server._Source, count: int) -> bytes:
+        data = await some(source, count)
+        waiting.append(source._content.get_read_buffer_limits()[1])
+        return data
+
+    monkeypatch.setattr(https_server._Source, "some", noted)
+    freight, body = patient_site.freight(), body_of(20 * BLOCK)
+    await freight.send(manifest_of(body), body)
+    assert max(waiting) <= 2 * BLOCK, "aiohttp lets as much wait as the largest read asked for, twice"
+
+    pieces: list[int] = []
+    write = web.StreamResponse.write
+
+    async def noted_write(response: web.StreamResponse, data: bytes) -> None:
+        pieces.append(len(data))
+        await write(response, data)
+
+    monkeypatch.setattr(web.StreamResponse, "write", noted_write)
+    kept = patient_site.depot.blobs.put(body.read(0, body.size))
+    await freight.fetch(kept.digest, kept.size)
+    await freight.close()
+    assert max(pieces) <= BLOCK
+
+
+async def test_asyncio_reads_little_of_a_line_at_a_time(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sslproto.SSLProtocol, "max_size", 1 << 18)
+    read_in_pieces()
+    assert (await (await site.line()).ask("GET /v1/blobs/x HTTP/1.1\nHost: x")).status == 404
+    for connection in site.server._http.connections:
+        assert len(connection.transport._ssl_protocol.get_buffer(-1)) == READ  # type: ignore[union-attr]
