@@ -557,8 +557,8 @@ def _check_free(host: str, port: int) -> None:
 def _environment(memory_mib: int) -> dict[str, str]:
     """How Go is to keep its memory: little garbage beside what is in use, and harder as it nears the limit.
 
-    What is in use grows with what is stored, to one block of a stream (8 MiB), which stays in memory as long as
-    events come; garbage is `GARBAGE` per cent of that instead of as much again. The limit refuses nothing.
+    What is in use grows with what is stored, to one block of a stream (8 MiB), which stays in memory as
+    long as events come; garbage is `GARBAGE` per cent of that, not as much again. The limit refuses nothing.
     """
     go = {"GOGC": str(GARBAGE), "GOMEMLIMIT": f"{memory_mib}MiB"}
     return {**go, "PATH": os.environ.get("PATH", ""), "TZ": "UTC"}

@@ -18,7 +18,12 @@ ONE_THREAD = dict.fromkeys(
 )
 _PR_SET_PDEATHSIG = 1
 _PR_SET_NAME = 15
-_M_ARENA_MAX = -8
+#: What glibc calls it in an environment, its number for ``mallopt``, its value.
+_HEAP = (
+    ("MALLOC_ARENA_MAX", -8, 1),
+    ("MALLOC_MMAP_THRESHOLD_", -3, 4 << 20),  #: what is larger is mapped by itself, and goes back at once
+    ("MALLOC_TRIM_THRESHOLD_", -1, 16 << 20),  #: so much may be kept at the heap's end
+)
 _MADV_DONTNEED = 4
 _FORK = "reuna-"  #: how the name of a fork begins; 15 characters in all are kept
 _libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
@@ -43,11 +48,17 @@ def become(part: str) -> None:
 
 
 def one_heap() -> None:
-    """Threads of this process and of those that it starts share one heap. Before the first; glibc only."""
-    os.environ["MALLOC_ARENA_MAX"] = "1"
+    """Threads of this process and of those that it starts share one heap, and use what was freed there again.
+
+    The system's own way is to hand 128 KiB and more back at each use, and the machine then clears the same
+    pages anew, block after block: a tenth of a round. `give_back` gives it back once it is idle. Before the
+    first thread; glibc only.
+    """
     set_option = getattr(_libc, "mallopt", None)
-    if set_option is not None:
-        set_option(_M_ARENA_MAX, 1)
+    for name, option, value in _HEAP:
+        os.environ[name] = str(value)
+        if set_option is not None:
+            set_option(option, value)
 
 
 def give_back() -> None:

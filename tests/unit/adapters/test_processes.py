@@ -153,3 +153,34 @@ def test_libraries_that_were_let_go_of_work_as_before_and_hold_mebibytes_less() 
     less, same = done.stdout.split()
     assert same == "True", done.stderr
     assert float(less) > 5, "16 MiB of code and constants that numpy, OpenSSL and Python needed to begin"
+
+
+AGAIN = """
+import resource
+from reuna.adapters.processes import give_back, one_heap
+one_heap()
+def faults():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+def lots():
+    for _ in range(50):
+        held = [bytes(512 * 1024 - 100 + number) for number in range(6)]
+        del held
+def resident():
+    with open("/proc/self/smaps_rollup") as rollup:
+        return int(next(line for line in rollup if line.startswith("Rss:")).split()[1])
+lots()
+before = faults()
+lots()
+again = faults() - before
+held = resident()
+give_back()
+print(again, held - resident())
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc")
+def test_what_was_freed_is_used_again_without_the_machine_clearing_it_anew_and_goes_back_when_idle() -> None:
+    said = subprocess.run([sys.executable, "-c", AGAIN], capture_output=True, text=True, timeout=60)
+    again, gone = map(int, said.stdout.split())
+    assert again < 1000, "8 600 as glibc has it"
+    assert gone > 2000, "KiB"
