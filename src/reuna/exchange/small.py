@@ -8,7 +8,7 @@ from reuna.adapters.processes import Libraries, give_back
 from reuna.core.ports import Clock
 
 EVERY_S = 2.0  #: a round in between takes what it needs anew, in a millisecond
-BUSY_S = 0.04  #: who computed longer in that time needs its libraries
+BUSY_S = 0.2  #: who computed longer in that time needs its libraries
 
 
 async def keep_small(clock: Clock) -> None:
