@@ -47,17 +47,6 @@ async def test_a_node_gives_back_and_lets_go_again_and_again(monkeypatch: pytest
     assert done == ["gives back", "lets go"] * 3
 
 
-async def test_who_computes_keeps_its_libraries_once_it_has_begun(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock, done = Clock(3), list[int]()
-    times = iter([5.0, 5.0, 6.0, 6.0, 6.01, 6.01])  # after each nap: how much was computed, asked twice
-    monkeypatch.setattr(small, "give_back", lambda: None)
-    monkeypatch.setattr(small, "process_time", lambda: next(times))
-    monkeypatch.setattr(small.Libraries, "let_go", lambda _libraries: done.append(3 - clock.left))
-    with pytest.raises(asyncio.CancelledError):
-        await small.keep_small(clock)
-    assert done == [1, 3], "not after the second nap"
-
-
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc's")
 def test_what_was_freed_is_the_machines_again() -> None:
     def told(gives: bool) -> list[str]:
