@@ -11,6 +11,7 @@ import sys
 
 import pytest
 
+from reuna.adapters.tls import READ
 from reuna.edge.agent import EVERY_EDGE, READS
 
 PLACE = ("reuna.fleet.place", "reuna.edge.agent")  #: what runs before egress and reader are forked
@@ -106,3 +107,26 @@ def test_egress_and_reader_are_forks_as_long_as_no_thread_runs(how: str, way: st
     """Nothing that is loaded for all three starts a thread, which would cost the sharing without a word."""
     done = subprocess.run([sys.executable, "-c", FORKS, how], capture_output=True, text=True, timeout=60)
     assert done.stdout.split() == [way], done.stderr
+
+
+BEGINS = """
+import os, socket, sys
+from asyncio import sslproto
+from contextlib import suppress
+from pathlib import Path
+from reuna.exchange import process
+from reuna.fleet import place
+with suppress(Exception):
+    if sys.argv[1] == "place":
+        place.serve("edge", Path("not-there.toml"))
+    else:
+        process.begin(socket.socket(), os.getppid(), "no settings")
+print(sslproto.SSLProtocol.max_size, os.environ.get("MALLOC_TRIM_THRESHOLD_"))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc")
+@pytest.mark.parametrize(("what", "heap"), [("place", str(16 << 20)), ("a later life of an egress", "None")])
+def test_each_process_begins_with_small_reads_and_a_place_with_one_heap_for_all(what: str, heap: str) -> None:
+    done = subprocess.run([sys.executable, "-c", BEGINS, what], capture_output=True, text=True, timeout=60)
+    assert done.stdout.split() == [str(READ), heap], done.stderr

@@ -32,6 +32,7 @@ SOON_S = 30.0
 WORD = bytes(MAX_PAYLOAD)
 WORDS = 120  #: more than a server holds for one receiver when nobody tells it how much
 MIB = 1 << 20
+EVENT, EVENTS = 30_000, 500  #: bytes of each, and enough of them for almost two blocks of a stream
 #: An edge that listens to its plans and says when it does.
 EDGE = """
 import asyncio, sys
@@ -133,6 +134,19 @@ async def test_a_receiver_that_does_not_read_costs_the_server_a_bounded_piece_of
     assert [int.from_bytes(each) for each in heard] == list(range(WORDS)), "others are not disturbed"
     # each word once in the queue of its receiver, once where it comes in; garbage of Go as much again
     assert grown < 4 * MAX_PENDING / MIB, "without a bound of ours it is 64 MiB and its garbage"
+
+
+async def test_events_that_wait_cost_the_server_one_block_of_its_stream_and_little_garbage(
+    site: Site,
+) -> None:
+    gateway, edge = await site.connect("north"), await site.connect("plant-1")
+    await gateway.keep_stream()
+    await edge.append("event.plant-1", b"first", "first")
+    before = peak_mib(site.server.pid)
+    for number in range(EVENTS):
+        await edge.append("event.plant-1", os.urandom(EVENT), str(number))
+    grown = peak_mib(site.server.pid) - before
+    assert grown < 20, "27 where garbage is as much again as what is in use, as Go has it"
 
 
 async def test_a_sender_waits_once_a_window_is_on_its_way(site: Site) -> None:

@@ -17,13 +17,13 @@ from aiohttp import web
 from reuna.core.errors import BadMessage, Refused
 from reuna.core.ports import Receiver
 from reuna.core.records import Contribution
-from reuna.wire import BLOCK, HASH_SIZE, LIMITS, LOT, block_hash, decode
+from reuna.wire import BLOCK, HASH_SIZE, LIMITS, block_hash, decode
 
 M = TypeVar("M", bound=msgspec.Struct)
 
 LEAST_BPS = 100  #: bytes a second that a transfer must bring, or take, on the average to count as moving
 LOOK_S = 1.0  #: between two looks at connections, and between two words about how far a body is
-BUFFER = LOT  #: bytes of a request that may wait to be read
+BUFFER = BLOCK  #: bytes read at a time; aiohttp lets twice as many wait, then the line is asked to wait
 FRAME = HASH_SIZE + BLOCK  #: a whole block and its hash
 
 
@@ -68,10 +68,10 @@ class Source:
     async def some(self, count: int) -> bytes:
         """What there is, at most ``count`` bytes; waits for the first."""
         try:
-            data = self._content.read_nowait(count)
+            data = self._content.read_nowait(min(count, BUFFER))
             if not data:
                 async with asyncio.timeout(self._stall_s):
-                    data = await self._content.read(count)
+                    data = await self._content.read(min(count, BUFFER))
         except (ConnectionError, TimeoutError, web.RequestPayloadError) as error:
             raise LineCutError from error
         if not data and count:
@@ -127,13 +127,14 @@ async def read_message(kind: type[M], request: web.BaseRequest, stall_s: float) 
 async def read_blocks(source: Source, receiver: Receiver, size: int, pending: bytearray) -> None:
     """Take block after block; one that does not match its hash has to be sent again.
 
-    They are checked here: a thread for the few that come at a time would take as long as their hashes.
+    They are checked here: a thread for the few that come at a time would take as long as their hashes. So
+    an upload has two blocks in memory at most, however many send at once.
     ``pending`` has what came of the first block before, and after a cut (`LineCutError`) what came behind
     the last whole one: a cut loses no byte. Raises `WrongOffsetError`.
     """
     left = _frames_size(size - receiver.offset)
     while left:
-        pending += await source.some(min(left - len(pending), BUFFER))
+        pending += await source.some(left - len(pending))
         source.tell(_frames_size(size) - left + len(pending), _frames_size(size))
         ready = left if len(pending) == left else len(pending) // FRAME * FRAME
         if ready:

@@ -64,7 +64,7 @@ from reuna.core.ports import Adviser, Blob, Depot, Witness
 from reuna.core.records import Contribution, Identity, Receipt, ShownHead
 from reuna.core.second import Doubtful
 from reuna.core.tally import Tally
-from reuna.wire import BLOCK, LOT, encode, hashes_of
+from reuna.wire import BLOCK, encode, hashes_of
 
 log = logging.getLogger(__name__)
 Admit = Callable[[Mapping[str, Any]], Identity]  #: see `reuna.exchange.admission.Admission.admit`
@@ -535,7 +535,7 @@ async def _write(request: web.BaseRequest, response: web.StreamResponse, blob: B
     It is read on the event loop: what is offered was written moments ago and is in memory.
     """
     clock, at = asyncio.get_running_loop().time, start
-    pieces = thin_lines.Pieces(_socket(request.transport), LOT, clock())
+    pieces = thin_lines.Pieces(_socket(request.transport), BLOCK, clock())
     while at < blob.size:
         data = blob.read(at, min(pieces.next(clock()), blob.size - at))
         await response.write(data)

@@ -61,6 +61,7 @@ RESTART_S = (0.1, 5.0)  # first wait and longest wait between restarts
 #: Bytes that wait for one receiver that reads slowly (64 MiB, if nothing is said). Who sends is slowed before
 #: that, then the receiver's line is cut. It comes back by itself, and plans are said again.
 MAX_PENDING = 8 * MAX_PAYLOAD
+GARBAGE = 25  #: per cent of what a server has in use that may be garbage before it is collected
 _POLL_S = 0.01
 _TAIL_LINES = 8
 _KEEPER = (CONNECTIONS, KICK.format(server="*"))
@@ -554,5 +555,10 @@ def _check_free(host: str, port: int) -> None:
 
 
 def _environment(memory_mib: int) -> dict[str, str]:
-    """Go collects harder as it nears this; it is no hard limit, so nothing is refused by it."""
-    return {"GOMEMLIMIT": f"{memory_mib}MiB", "PATH": os.environ.get("PATH", ""), "TZ": "UTC"}
+    """How Go is to keep its memory: little garbage beside what is in use, and harder as it nears the limit.
+
+    What is in use grows with what is stored, to one block of a stream (8 MiB), which stays in memory as
+    long as events come; garbage is `GARBAGE` per cent of that, not as much again. The limit refuses nothing.
+    """
+    go = {"GOGC": str(GARBAGE), "GOMEMLIMIT": f"{memory_mib}MiB"}
+    return {**go, "PATH": os.environ.get("PATH", ""), "TZ": "UTC"}

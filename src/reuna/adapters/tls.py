@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import ssl
+from asyncio import sslproto
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -22,6 +23,7 @@ from reuna.core.subjects import is_name
 
 log = logging.getLogger("reuna.tls")
 Flaw = Callable[[bytes], str]
+READ = 65_536  #: bytes that asyncio takes from a line at a time
 PATIENCE = 4  #: pieces that a refused peer may still send before it is cut
 OF_A_SITE = ("gateway", "edge", "fog")  #: roles that a site's own authority may certify
 
@@ -86,6 +88,14 @@ def foreign_context(authority: str, certificate: str, key: str) -> ssl.SSLContex
         raise
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     return context
+
+
+def read_in_pieces() -> None:
+    """asyncio reads `READ` bytes of a line with TLS at a time, in this process, instead of 256 KiB.
+
+    It keeps as much for each line for ever, and asks the system for as much anew for each record of 16 KiB.
+    """
+    sslproto.SSLProtocol.max_size = READ
 
 
 def reload_context(context: ssl.SSLContext, certificate: Path, key: Path, authority: Path) -> None:

@@ -27,6 +27,7 @@ from reuna.core.settings import locating, parse
 from reuna.core.source_settings import SOURCES, AnySource, StoreSettings, sources_of, store_of
 from reuna.edge.read import Recorder, Seen, begun, opened
 from reuna.edge.reading import Job, gone
+from reuna.exchange.small import keep_small
 
 log = logging.getLogger("reuna.reader")
 AGAIN_S = (1.0, 60.0)  #: until a source that ended is begun again: first, longest
@@ -51,6 +52,7 @@ async def serve(job: Job, sock: socket.socket) -> None:
     log.info("reads %s into %s", ", ".join(each.name for each in found), kept.folder)
     seen: dict[str, Seen] = {}
     work = [asyncio.create_task(_read(each, store, seen)) for each in found]
+    work.append(asyncio.create_task(keep_small(SystemClock())))
     if job.tells:
         from reuna.edge.figures import tell_agent  # others do not need it in memory
 

@@ -32,7 +32,7 @@ from reuna.adapters.nats_bus import NatsBus
 from reuna.adapters.processes import become, end_with_parent, no_core_files, settle
 from reuna.adapters.spool import DiskSpool
 from reuna.adapters.threads import Threads
-from reuna.adapters.tls import client_context, reload_context
+from reuna.adapters.tls import client_context, read_in_pieces, reload_context
 from reuna.adapters.trust_store import TrustStore
 from reuna.core.errors import BusDown, DiskFull, PermissionDenied, ReunaError, StorageError
 from reuna.core.figures import Figure
@@ -333,6 +333,7 @@ def begin(sock: socket.socket, starter: int, words: str) -> int:
         return 0
     become("egress")
     no_core_files()
+    read_in_pieces()
     settings = msgspec.json.decode(words, type=EgressSettings)
     logging.basicConfig(
         level=logging.INFO, format=f"%(asctime)s {settings.name} %(levelname)s %(name)s %(message)s"

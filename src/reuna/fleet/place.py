@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from reuna.adapters.processes import ONE_THREAD, loading, no_core_files, one_heap
+from reuna.adapters.tls import read_in_pieces
 from reuna.adapters.toml_file import read_toml
 from reuna.core.errors import ReunaError
 from reuna.core.settings import Look, Option, environment, flags, parse
@@ -49,6 +50,7 @@ def command(kind: str, file: Path, sets: Sequence[str] = (), debug: bool = False
 def serve(kind: str, file: Path, sets: Sequence[str] = ()) -> None:
     """Run a place until it is told to end; on SIGHUP it gets its settings read again."""
     one_heap()
+    read_in_pieces()
     os.environ.update(ONE_THREAD)  # here and in all that it starts, before numpy is loaded
     place = KINDS[kind]
     with loading():

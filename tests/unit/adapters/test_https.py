@@ -8,6 +8,7 @@ import ssl
 import subprocess
 import sys
 import threading
+from asyncio import sslproto
 from collections.abc import AsyncIterator, Generator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,14 +16,17 @@ from pathlib import Path
 import msgspec
 import pytest
 import pytest_asyncio
+from aiohttp import web
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from reuna.adapters import https_body
 from reuna.adapters.certificates import CertificateAuthority
+from reuna.adapters.https_body import FRAME
 from reuna.adapters.https_client import TRIES, HttpsFreight
 from reuna.adapters.https_server import CONNECTIONS_PER_PEER, UPLOADS_PER_PEER, DepotServer, serve_depot
-from reuna.adapters.tls import KeyPair, client_context, server_context
+from reuna.adapters.tls import READ, KeyPair, client_context, read_in_pieces, server_context
 from reuna.core.errors import (
     BlobNotFound,
     Corrupted,
@@ -680,3 +684,61 @@ async def test_a_parent_that_answers_no_windows_is_unreachable_for_them(patient_
     with pytest.raises(Unreachable, match="/v1/windows"):
         await freight.advise(doubtful())
     await freight.close()
+
+
+# --- memory ----------------------------------------------------------------------------------
+
+
+async def test_an_upload_has_two_blocks_in_memory_at_most(
+    patient_site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+    checked = https_body._checked
+
+    def noted(frames: memoryview) -> object:
+        sizes.append(len(frames.obj))  # type: ignore[arg-type]
+        return checked(frames)
+
+    monkeypatch.setattr(https_body, "_checked", noted)
+    freight, body = patient_site.freight(), body_of(20 * BLOCK + 1)
+    await freight.send(manifest_of(body), body)
+    await freight.close()
+    assert max(sizes) <= 2 * FRAME
+
+
+async def test_of_a_body_few_bytes_wait_to_be_read_and_few_go_out_at_a_time(
+    patient_site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waiting: list[int] = []
+    some = https_body.Source.some
+
+    async def noted(source: https_body.Source, count: int) -> bytes:
+        data = await some(source, count)
+        waiting.append(source._content.get_read_buffer_limits()[1])
+        return data
+
+    monkeypatch.setattr(https_body.Source, "some", noted)
+    freight, body = patient_site.freight(), body_of(20 * BLOCK)
+    await freight.send(manifest_of(body), body)
+    assert max(waiting) <= 2 * BLOCK, "aiohttp lets as much wait as the largest read asked for, twice"
+
+    pieces: list[int] = []
+    write = web.StreamResponse.write
+
+    async def noted_write(response: web.StreamResponse, data: bytes) -> None:
+        pieces.append(len(data))
+        await write(response, data)
+
+    monkeypatch.setattr(web.StreamResponse, "write", noted_write)
+    kept = patient_site.depot.blobs.put(body.read(0, body.size))
+    await freight.fetch(kept.digest, kept.size)
+    await freight.close()
+    assert max(pieces) <= BLOCK
+
+
+async def test_asyncio_reads_little_of_a_line_at_a_time(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sslproto.SSLProtocol, "max_size", 1 << 18)
+    read_in_pieces()
+    assert (await (await site.line()).ask("GET /v1/blobs/x HTTP/1.1\nHost: x")).status == 404
+    for connection in site.server._http.connections:
+        assert len(connection.transport._ssl_protocol.get_buffer(-1)) == READ  # type: ignore[union-attr]

@@ -82,6 +82,21 @@ async def test_a_source_that_fails_is_begun_again_beside_others(
         await asyncio.wait_for(task, 10)
 
 
+async def test_a_reader_keeps_itself_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = asyncio.Event()
+
+    async def keep_small(_clock: object) -> None:
+        kept.set()
+
+    monkeypatch.setattr(reader, "keep_small", keep_small)
+    ours, theirs = socket.socketpair()
+    with theirs:
+        task = asyncio.create_task(serve(job(tmp_path, SOURCES.format(name="x", folder=tmp_path)), theirs))
+        await asyncio.wait_for(kept.wait(), 10)
+        ours.close()
+        await asyncio.wait_for(task, 10)
+
+
 async def test_a_reader_that_is_killed_comes_back_and_ends_with_its_agent(tmp_path: Path) -> None:
     process = ReaderProcess(job(tmp_path, SOURCES.format(name="x", folder=recording(tmp_path))))
     await process.start()

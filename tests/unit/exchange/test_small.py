@@ -38,12 +38,13 @@ class Clock:
             raise asyncio.CancelledError
 
 
-async def test_a_node_gives_back_again_and_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    given: list[None] = []
-    monkeypatch.setattr(small, "give_back", lambda: given.append(None))
+async def test_a_node_gives_back_and_lets_go_again_and_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[str] = []
+    monkeypatch.setattr(small, "give_back", lambda: done.append("gives back"))
+    monkeypatch.setattr(small.Libraries, "let_go", lambda _libraries: done.append("lets go"))
     with pytest.raises(asyncio.CancelledError):
         await small.keep_small(Clock(3))
-    assert len(given) == 3
+    assert done == ["gives back", "lets go"] * 3
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc's")
