@@ -19,6 +19,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
@@ -36,6 +37,7 @@ from reuna.core.errors import (
     Untrusted,
 )
 from reuna.core.foreign import UNREADABLE
+from reuna.core.line import Rates, rate_of
 from reuna.core.ports import Blob, Blobs, BlobWriter
 from reuna.core.records import Contribution, Receipt
 from reuna.core.second import Opinions
@@ -56,6 +58,14 @@ HEAD = 8_192  #: bytes of an answer that are buffered; what is larger is read in
 T = TypeVar("T")
 #: Told once of each payload that came down: its digest or what it is, and its bytes.
 Came = Callable[[str, int], None]
+
+
+#: Told what the line carries, in bytes a second.
+Paced = Callable[[float], None]
+
+
+def _not_paced(rate: float) -> None:
+    """Where nobody asks."""
 
 
 def _not_told(what: str, size_bytes: int) -> None:
@@ -125,6 +135,7 @@ class HttpsFreight:
         self._flights: dict[str, asyncio.Task[Blob]] = {}
         self._halves: dict[str, Half] = {}
         self._jobs: set[_Job] = set()
+        self.rates = Rates()
 
     async def fetch(self, digest: str, size: int) -> Blob:
         """See `BlobStore.fetch`. Calls for the same digest share one transfer."""
@@ -145,7 +156,13 @@ class HttpsFreight:
 
     async def send(self, manifest: Contribution, body: Blob | None) -> Receipt:
         """See `BlobStore.send`."""
-        return await self._run(lambda job: Upload(self._lines, job, manifest, body).run())
+        return await self._run(lambda job: Upload(self._lines, job, manifest, body, self._went).run())
+
+    def _went(self, rate: float) -> None:
+        self.rates = replace(self.rates, up=rate)
+
+    def _comes(self, rate: float) -> None:
+        self.rates = replace(self.rates, down=rate)
 
     async def countersign(self, data: bytes) -> bytes:
         """The cloud's countersignature of a head that was shown (an encoded `ShownHead`). One try.
@@ -229,7 +246,7 @@ class HttpsFreight:
         if half is None or half.size != size:
             half = Half(size, self._blobs.new(size))
         try:
-            return Download(self._lines, job, self._blobs, digest, half, self._durable).run()
+            return Download(self._lines, job, self._blobs, digest, half, self._durable, self._comes).run()
         except Unreachable:
             self._halves[digest] = half
             while len(self._halves) > HALVES:
@@ -281,8 +298,16 @@ class Download:
     """One blob from the parent into ``blobs``."""
 
     def __init__(
-        self, lines: _Lines, job: _Job, blobs: Blobs, digest: str, half: Half, durable: bool = False
+        self,
+        lines: _Lines,
+        job: _Job,
+        blobs: Blobs,
+        digest: str,
+        half: Half,
+        durable: bool = False,
+        came: Paced = _not_paced,
     ) -> None:
+        self._came = came
         self._durable = durable
         self._lines = lines
         self._job = job
@@ -340,6 +365,7 @@ class Download:
             if answer.length != self._size - half.came:
                 raise _BadBlockError(f"the parent's copy has not the {self._size} bytes announced")
             lot = memoryview(bytearray(min(LOT, self._size)))
+            first, began = half.came, time.monotonic()
             while half.offset < self._size:
                 taken = len(half.tail)
                 lot[:taken], half.tail = half.tail, b""
@@ -349,6 +375,12 @@ class Download:
                         taken += _read_into(answer, lot[taken : min(taken + BLOCK, wanted)])
                 finally:  # a cut costs no byte that came
                     self._keep(lot[:taken])
+            self._tell(self._size - first, time.monotonic() - began)
+
+    def _tell(self, came: int, took_s: float) -> None:
+        """What the line carried; the first bytes came before anybody looked."""
+        if came >= 4 * BLOCK and took_s > 0:
+            self._came(came / took_s)
 
     def _keep(self, data: memoryview) -> None:
         """Write the good blocks, keep the rest. Raises `_BadBlockError` for the first that is not good."""
@@ -393,7 +425,10 @@ class Place(NamedTuple):
 class Upload:
     """One contribution to the parent."""
 
-    def __init__(self, lines: _Lines, job: _Job, manifest: Contribution, body: Blob | None) -> None:
+    def __init__(
+        self, lines: _Lines, job: _Job, manifest: Contribution, body: Blob | None, went: Paced = _not_paced
+    ) -> None:
+        self._went = went
         self._lines = lines
         self._job = job
         self._manifest = manifest
@@ -428,8 +463,13 @@ class Upload:
         left = self._manifest.size - place.offset
         length = len(self._head) + left + HASH_SIZE * -(-left // BLOCK) - place.held
         with self._lines.exchange(self._job) as line:
+            began = time.monotonic()
             answer = line.put("/v1/contributions", place, length, self._frames(place))
             body = answer.read(1_048_576)
+            if answer.status == 200:  # else not all of it was sent
+                rate = rate_of(length, time.monotonic() - began, line.carries())
+                if rate is not None:
+                    self._went(rate)
         if answer.status == 200:
             return _receipt(body, self._manifest)
         if answer.status == 409:
@@ -545,6 +585,10 @@ class _Line:
     def awaits(self, something: bool) -> None:
         """Whether the other side is expected to say something now."""
         thin_lines.probe(self._sock, something)
+
+    def carries(self) -> float | None:
+        """Bytes a second that went out of late, by the kernel; None where it does not say."""
+        return thin_lines.carries(self._sock)
 
     def reusable(self) -> bool:
         """Whether question and answer were carried whole, so that the next may follow."""

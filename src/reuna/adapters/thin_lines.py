@@ -25,7 +25,8 @@ WAITING = 524_288  #: bytes that may have been taken from us and not have left: 
 BURST = 65_536  #: bytes that a slow line may acknowledge at once: they show nothing
 UNSENT = 131_072  #: bytes that wait in the kernel at most: they are lost with their line
 _RTT_AT = 68  #: of tcpi_rtt, microseconds,
-_ACKED_AT = 120  #: and of tcpi_bytes_acked in the kernel's struct tcp_info
+_ACKED_AT = 120  #: of tcpi_bytes_acked,
+_RATE_AT = 160  #: and of tcpi_delivery_rate in the kernel's struct tcp_info
 
 
 class Socket(Protocol):
@@ -100,6 +101,11 @@ class Pieces:
 def acknowledged(sock: Socket | None) -> int | None:
     """Bytes that the other side has acknowledged since the connection began."""
     return None if sock is None else _said("=Q", _ACKED_AT, sock)
+
+
+def carries(sock: Socket) -> float | None:
+    """Bytes a second that left of late and were acknowledged, as the kernel has measured; None: not known."""
+    return _said("=Q", _RATE_AT, sock) or None
 
 
 def is_near(sock: Socket) -> bool:

@@ -23,6 +23,7 @@ import msgspec
 from reuna.adapters.processes import end_with_parent
 from reuna.core.errors import Unreachable
 from reuna.core.figures import Figure
+from reuna.core.line import Rates
 from reuna.core.notices import Notice
 from reuna.core.outcomes import Outcome
 from reuna.core.ports import Blob, HandlePlan
@@ -115,6 +116,11 @@ class EgressProcess:
         finally:
             self._link = asyncio.get_running_loop().create_future()
             frames.close()
+
+    @property
+    def rates(self) -> Rates:
+        """What the line up carried last, as far as this egress knows."""
+        return self._link.result().rates if self._link.done() else Rates()
 
     async def listen(self, handle: HandlePlan) -> None:
         self._handle = handle

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -19,6 +19,7 @@ from reuna.adapters.files import FileBlob, HeldBlob
 from reuna.core.errors import BadMessage, Corrupted, ReunaError, Unreachable
 from reuna.core.figures import Figure
 from reuna.core.foreign import UNREADABLE, told
+from reuna.core.line import Rates
 from reuna.core.notices import Notice
 from reuna.core.outcomes import Outcome
 from reuna.core.ports import Blob, HandlePlan, Link
@@ -157,7 +158,10 @@ class Call(msgspec.Struct, tag=True):
 
 
 class Done(msgspec.Struct, tag=True):
-    """The egress's answer: a path, terms, a receipt, whether it is there, or an error by its code."""
+    """The egress's answer: a path, terms, a receipt, whether it is there, or an error by its code.
+
+    ``up``: bytes a second that the line up carried last, None while that is not known.
+    """
 
     number: int
     path: str | None = None
@@ -169,6 +173,7 @@ class Done(msgspec.Struct, tag=True):
     signed: bytes = b""
     certificates: tuple[bytes, ...] = ()
     opinions: Opinions | None = None
+    up: float | None = None
     code: str = ""
     reason: str = ""
     message: str = ""
@@ -233,6 +238,7 @@ class RemoteLink:
         self._number = 0
         self._waiting: dict[int, asyncio.Future[Done]] = {}
         self._handle: HandlePlan | None = None
+        self.rates = Rates()  #: of the line up, as the egress said last
 
     async def run(self) -> None:
         """Take answers and plans until the egress is gone; then every open call fails."""
@@ -284,7 +290,9 @@ class RemoteLink:
             request = HandOver(plan, manifest, None, hashes, body.data)
         else:
             request = HandOver(plan, manifest, _path(body), hashes)
-        return (await self._call(request)).receipt
+        done = await self._call(request)
+        self.rates = Rates(done.up)
+        return done.receipt
 
     async def emit(self, event: Event) -> bool:
         return (await self._call(Emit(event))).stored
@@ -408,7 +416,7 @@ class Teller(Protocol):
 class LinkServer:
     """The egress's side: serves the calls of its place, several at a time.
 
-    ``figures``: None shows none; ``roster``: None where nobody is below.
+    ``figures``: None shows none; ``roster``: None where nobody is below; ``rates``: what the line carries.
     """
 
     def __init__(
@@ -421,7 +429,9 @@ class LinkServer:
         sites: Sites,
         figures: Figures | None = None,
         roster: Teller | None = None,
+        rates: Callable[[], Rates] = Rates,
     ) -> None:
+        self._rates = rates
         self._sites = sites
         self._figures = figures
         self._roster = roster
@@ -468,7 +478,8 @@ class LinkServer:
         if isinstance(request, Rehearse):
             return Done(number, rehearsal=await self._link.rehearse(request.plan, request.samples))
         if isinstance(request, Submit | HandOver):
-            return Done(number, receipt=await self._hand_on(request))
+            receipt = await self._hand_on(request)
+            return Done(number, receipt=receipt, up=self._rates().up)
         if isinstance(request, Deliver | Warn):
             return Done(number, stored=await self._to_sink(request))
         return await self._say(number, request)

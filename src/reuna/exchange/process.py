@@ -55,6 +55,7 @@ from reuna.exchange.site import Site, open_site
 from reuna.exchange.sites_above import SitesAbove
 from reuna.exchange.small import keep_small
 from reuna.exchange.trust import CodeRole, TrustGuard
+from reuna.exchange.weigher import Weigher
 
 log = logging.getLogger("reuna.egress")
 FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -93,6 +94,7 @@ async def serve(settings: EgressSettings, sock: socket.socket) -> None:
         CodeRole(guard, store.metadata).unsigned,
         open_leftovers(folder),
         partial(passed_on, guard),
+        Weigher(lambda: store.rates),
     )
     await listen(bus, settings.name, guard)
     shelf: HttpsFreight | None = None
@@ -125,6 +127,7 @@ async def serve(settings: EgressSettings, sock: socket.socket) -> None:
         SitesAbove(settings.enrol, own[2], own[0], ThreadOffload()),
         board,
         roster,
+        lambda: store.rates,
     )
     serving = asyncio.create_task(_serve_when_ready(server, guard))
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, serving.cancel)

@@ -18,6 +18,7 @@ from reuna.adapters.certificates import CertificateAuthority
 from reuna.adapters.https_client import HttpsFreight
 from reuna.adapters.tls import server_context
 from reuna.core.errors import Unreachable
+from reuna.core.line import Rates
 from reuna.core.pace import Pace
 from reuna.core.ports import Blob
 from reuna.core.records import Receipt
@@ -380,3 +381,15 @@ def test_who_asks_too_often_waits_and_nobody_else_does() -> None:
     assert abs(waits[-1] - 9.89) < 1e-6
     assert pace.wait_s("edge-1", 0.0) == 0.0
     assert pace.wait_s("flood", 100.0) == 0.0
+
+
+async def test_what_the_line_carries_is_known_after_a_transfer_each_way(site: Site) -> None:
+    node, body, blob = site.freight(), body_of(5 * BLOCK), site.depot.blobs.put(os.urandom(5 * BLOCK))
+    assert node.rates == Rates()
+    await node.fetch(blob.digest, blob.size)
+    assert node.rates.up is None, "nothing was sent yet"
+    await node.send(manifest_of(body), body)
+    assert node.rates.up is not None
+    assert node.rates.down is not None
+    assert node.rates.up > 1_000_000, "loopback"
+    await node.close()
