@@ -13,6 +13,7 @@ import contextlib
 import hashlib
 import http.client
 import io
+import math
 import socket
 import ssl
 import threading
@@ -48,6 +49,8 @@ LOOK_S = 2.0  #: between two looks at a line on which nothing moves
 STALL_S = 30.0  #: without a byte for so long the line counts as cut
 ANSWER_S = 120.0  #: a parent may need so long for the first byte (it fetches, it forces a disk)
 IDLE_S = 240.0  #: an idle connection older than this is not used again
+MOVING_S = 10.0  #: a line on which nothing went or came for so long does not move
+TOLD_S = 1.0  #: between two words about a blob that is slow to come
 TRIES = 5  #: without a new good block in between
 FIRST_WAIT_S = 0.05
 LAST_WAIT_S = 1.0
@@ -60,11 +63,17 @@ T = TypeVar("T")
 Came = Callable[[str, int], None]
 
 
+#: Told now and then of a blob that is slow to come, in a thread: its digest, bytes that came, all.
+Comes = Callable[[str, int, int], None]
 #: Told what the line carries, in bytes a second.
 Paced = Callable[[float], None]
 
 
 def _not_paced(rate: float) -> None:
+    """Where nobody asks."""
+
+
+def _nobody_waits(digest: str, done: int, size: int) -> None:
     """Where nobody asks."""
 
 
@@ -93,11 +102,20 @@ class _Job:
     def __init__(self) -> None:
         self._stopped = threading.Event()
         self._line: _Line | None = None
+        self._moved_s = -math.inf
 
     def use(self, line: _Line | None) -> None:
+        if self._line is not None:
+            self._moved_s = self._line.moved_s
         self._line = line
         if self._stopped.is_set() and line is not None:
             line.cut()
+
+    def moved(self, now_s: float) -> bool:
+        """Whether a byte of it went or came of late."""
+        line = self._line
+        moved_s = self._moved_s if line is None else line.moved_s
+        return now_s - moved_s < MOVING_S
 
     def stop(self) -> None:
         self._stopped.set()
@@ -136,6 +154,7 @@ class HttpsFreight:
         self._halves: dict[str, Half] = {}
         self._jobs: set[_Job] = set()
         self.rates = Rates()
+        self.on_comes: Comes = _nobody_waits
 
     async def fetch(self, digest: str, size: int) -> Blob:
         """See `BlobStore.fetch`. Calls for the same digest share one transfer."""
@@ -163,6 +182,11 @@ class HttpsFreight:
 
     def _comes(self, rate: float) -> None:
         self.rates = replace(self.rates, down=rate)
+
+    def is_busy(self) -> bool:
+        """Whether something is under way that moves, also over a line that was cut a moment ago."""
+        now_s = time.monotonic()
+        return any(job.moved(now_s) for job in list(self._jobs))
 
     async def countersign(self, data: bytes) -> bytes:
         """The cloud's countersignature of a head that was shown (an encoded `ShownHead`). One try.
@@ -246,7 +270,9 @@ class HttpsFreight:
         if half is None or half.size != size:
             half = Half(size, self._blobs.new(size))
         try:
-            return Download(self._lines, job, self._blobs, digest, half, self._durable, self._comes).run()
+            return Download(
+                self._lines, job, self._blobs, digest, half, self._durable, self._comes, self.on_comes
+            ).run()
         except Unreachable:
             self._halves[digest] = half
             while len(self._halves) > HALVES:
@@ -306,8 +332,11 @@ class Download:
         half: Half,
         durable: bool = False,
         came: Paced = _not_paced,
+        comes: Comes = _nobody_waits,
     ) -> None:
         self._came = came
+        self._comes = comes
+        self._told_s = time.monotonic()
         self._durable = durable
         self._lines = lines
         self._job = job
@@ -373,9 +402,15 @@ class Download:
                     wanted = min(len(lot), self._size - half.offset)
                     while taken < wanted:
                         taken += _read_into(answer, lot[taken : min(taken + BLOCK, wanted)])
+                        self._tell_now_and_then(half.offset + taken)
                 finally:  # a cut costs no byte that came
                     self._keep(lot[:taken])
             self._tell(self._size - first, time.monotonic() - began)
+
+    def _tell_now_and_then(self, came: int) -> None:
+        if time.monotonic() - self._told_s >= TOLD_S:
+            self._told_s = time.monotonic()
+            self._comes(self._digest, came, self._size)
 
     def _tell(self, came: int, took_s: float) -> None:
         """What the line carried; the first bytes came before anybody looked."""
@@ -497,6 +532,7 @@ class _Line:
         self._patience_s = STALL_S
         self._reply: http.client.HTTPResponse | None = None
         self.idle_since = 0.0
+        self.moved_s = time.monotonic()  #: when the last byte went or came
 
     def get(self, path: str, offset: int) -> http.client.HTTPResponse:
         """Ask for a resource from a byte on."""
@@ -562,12 +598,15 @@ class _Line:
         until = time.monotonic() + self._patience_s
         while True:
             try:
-                return act()
+                count = act()
             except TimeoutError:
                 if not thin_lines.has_address(self._sock):
                     raise ConnectionResetError("this machine has another address now") from None
                 if time.monotonic() >= until:
                     raise
+            else:
+                self.moved_s = time.monotonic()
+                return count
 
     def makefile(self, mode: str) -> io.BufferedReader:
         """What `http.client` reads one answer from; closing it leaves the line open."""

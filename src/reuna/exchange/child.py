@@ -71,6 +71,8 @@ class EgressProcess:
         self._metrics = metrics
         self._link: asyncio.Future[RemoteLink] = asyncio.get_running_loop().create_future()
         self._handle: HandlePlan | None = None
+        #: Told of bytes of a blob that is slow to come: its digest, those that came, all.
+        self.on_comes: Callable[[str, int, int], None] | None = None
         self._keeper: asyncio.Task[None] | None = None
         self._keeping = keeping or start_keeping
         self._starter: Starting | None = None
@@ -108,6 +110,7 @@ class EgressProcess:
         ours.setblocking(False)
         frames = await Frames.over(ours)
         link = RemoteLink(frames)
+        link.on_comes = self.on_comes or link.on_comes
         if self._handle is not None:
             await link.listen(self._handle)
         self._link.set_result(link)

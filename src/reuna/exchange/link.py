@@ -186,9 +186,17 @@ class Heard(msgspec.Struct, tag=True):
     signed: bytes
 
 
+class Comes(msgspec.Struct, tag=True):
+    """So many bytes of a blob that is slow to come have come."""
+
+    digest: str
+    done: int
+    size: int
+
+
 _encode = msgspec.msgpack.Encoder().encode
 _calls = msgspec.msgpack.Decoder(Call)
-_answers = msgspec.msgpack.Decoder(Done | Heard)
+_answers = msgspec.msgpack.Decoder(Done | Heard | Comes)
 M = TypeVar("M")
 
 
@@ -230,6 +238,10 @@ class Frames:
         self._writer.close()
 
 
+def _nobody_waits(digest: str, done: int, size: int) -> None:
+    """Where nobody is below."""
+
+
 class RemoteLink:
     """The `Link` port at the place; the egress process is behind the socket."""
 
@@ -238,6 +250,7 @@ class RemoteLink:
         self._number = 0
         self._waiting: dict[int, asyncio.Future[Done]] = {}
         self._handle: HandlePlan | None = None
+        self.on_comes: Callable[[str, int, int], None] = _nobody_waits
         self.rates = Rates()  #: of the line up, as the egress said last
 
     async def run(self) -> None:
@@ -250,7 +263,10 @@ class RemoteLink:
                 if not waiting.done():
                     waiting.set_exception(Unreachable("the egress process of this node ended"))
 
-    async def _take(self, answer: Done | Heard) -> None:
+    async def _take(self, answer: Done | Heard | Comes) -> None:
+        if isinstance(answer, Comes):
+            self.on_comes(answer.digest, answer.done, answer.size)
+            return
         if isinstance(answer, Heard):
             if self._handle is not None:
                 await self._handle(answer.plan, answer.signed)
@@ -456,6 +472,10 @@ class LinkServer:
             await asyncio.wait(tasks, timeout=seconds)
         for task in tasks:
             task.cancel()
+
+    def comes(self, digest: str, done: int, size: int) -> None:
+        """Tell the place of a transfer; on the event loop."""
+        self._frames.write(Comes(digest, done, size))
 
     async def _heard(self, plan: bytes, signed: bytes) -> None:
         self._frames.write(Heard(plan, signed))

@@ -149,6 +149,7 @@ async def _run(settings: dict[str, Any], changes: Changes, stack: AsyncExitStack
 def _combiner(
     name: str, door: Door, egress: EgressProcess, bus: NatsBus, intake: Intake, rounds: Rounds
 ) -> Combiner:
+    egress.on_comes = intake.comes
     weigher = Weigher(lambda: egress.rates)
     names, offload, clock = door.admission.names, ThreadOffload(), SystemClock()
     return Combiner(name, names, egress, bus, intake, offload, clock, rounds, weigher)

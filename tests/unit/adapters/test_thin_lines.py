@@ -8,7 +8,6 @@ import os
 import socket
 import ssl
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 import pytest_asyncio
@@ -368,10 +367,12 @@ def test_what_is_acknowledged_shows_that_a_line_is_fast_and_what_waits_before_it
     assert pieces.next(0.2) == thin_lines.PIECE, "it has become slow"
 
 
-def test_no_tickets_are_sent_that_nobody_uses(authority: CertificateAuthority) -> None:
+def test_a_ticket_is_small_and_who_enrols_gets_none(authority: CertificateAuthority) -> None:
     pair = authority.pair("fog", "fog-1")
-    context: ssl.SSLContext = server_context(pair.certificate, Path(pair.key), pair.authority)
-    assert context.num_tickets == 0
+    context = server_context(pair.certificate, pair.key, pair.authority)
+    assert context.num_tickets == 1
+    assert context.options & ssl.OP_NO_TICKET, "a number, and not the whole session with its certificate"
+    assert server_context(pair.certificate, pair.key, pair.authority, client=False).num_tickets == 0
 
 
 def test_who_asks_too_often_waits_and_nobody_else_does() -> None:
@@ -385,11 +386,46 @@ def test_who_asks_too_often_waits_and_nobody_else_does() -> None:
 
 async def test_what_the_line_carries_is_known_after_a_transfer_each_way(site: Site) -> None:
     node, body, blob = site.freight(), body_of(5 * BLOCK), site.depot.blobs.put(os.urandom(5 * BLOCK))
-    assert node.rates == Rates()
+    began = node.rates
     await node.fetch(blob.digest, blob.size)
-    assert node.rates.up is None, "nothing was sent yet"
+    came = node.rates
     await node.send(manifest_of(body), body)
-    assert node.rates.up is not None
-    assert node.rates.down is not None
-    assert node.rates.up > 1_000_000, "loopback"
+    went = node.rates
+    assert (began, came) == (Rates(), Rates(None, came.down)), "nothing was sent yet"
+    assert went.up is not None
+    assert went.up > 1_000_000, "loopback"
+    assert (came.down or 0) > 100_000
     await node.close()
+
+
+@pytest.mark.usefixtures("far")
+async def test_what_is_slow_to_come_is_told_of_and_the_line_is_busy_until_it_is_there(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(https_client, "TOLD_S", 0.0)
+    node, blob = site.freight(), site.depot.blobs.put(os.urandom(5 * BLOCK))
+    told: list[tuple[str, int, int]] = []
+    busy: list[bool] = []
+
+    def comes(*word: object) -> None:
+        told.append(word)  # type: ignore[arg-type]
+        busy.append(node.is_busy())
+
+    node.on_comes = comes
+    await node.fetch(blob.digest, blob.size)
+    assert all(word[::2] == (blob.digest, blob.size) for word in told)
+    came = [done for _, done, _ in told]
+    assert came == sorted(came)
+    assert came[-1] == blob.size
+    assert all(busy)
+    assert busy
+    assert node.is_busy() is False
+    await node.close()
+
+
+def test_a_transfer_over_a_cut_line_is_busy_for_a_moment_and_not_for_ever() -> None:
+    job = https_client._Job()
+    assert not job.moved(0.0), "not a byte of it yet"
+    job._moved_s = 5.0
+    assert job.moved(5.0 + https_client.MOVING_S - 1)
+    assert not job.moved(5.0 + https_client.MOVING_S)

@@ -111,7 +111,7 @@ def test_a_model_comes_as_a_step_on_a_thin_line_and_whole_on_a_fast_one_once_a_s
     assert sender.weigher.steps(msgspec.structs.replace(plan(), round=2))
 
 
-async def test_a_place_hears_with_each_receipt_what_the_line_of_its_egress_carries() -> None:
+async def test_a_place_hears_what_the_line_of_its_egress_carries_and_what_is_slow_to_come() -> None:
     class Above:
         async def listen(self, handle: Any) -> None:
             """Nothing is heard."""
@@ -120,8 +120,8 @@ async def test_a_place_hears_with_each_receipt_what_the_line_of_its_egress_carri
             """It is taken."""
 
     ours, theirs = socket.socketpair()
-    place, nobody = RemoteLink(await Frames.over(ours)), cast("Any", None)
-    egress_frames = await Frames.over(theirs)
+    place_frames, egress_frames = await Frames.over(ours), await Frames.over(theirs)
+    place, nobody = RemoteLink(place_frames), cast("Any", None)
     egress = LinkServer(
         egress_frames, cast("Any", Above()), nobody, nobody, nobody, nobody, rates=lambda: Rates(5e6, 1e6)
     )
@@ -129,6 +129,12 @@ async def test_a_place_hears_with_each_receipt_what_the_line_of_its_egress_carri
     assert place.rates == Rates()
     await place.hand_over(b"", msgspec.structs.replace(DRAFT, size=0), None)
     assert place.rates == Rates(5e6)
+    came: asyncio.Queue[tuple[str, int, int]] = asyncio.Queue()
+    place.on_comes = lambda *word: came.put_nowait(word)
+    egress.comes("ab" * 32, 5, 9)
+    assert await came.get() == ("ab" * 32, 5, 9)
     place_frames.close()
     await asyncio.gather(*running)
-    egress_frames.close()
+    for each in (place_frames, egress_frames):
+        each.close()
+        await each._writer.wait_closed()
