@@ -39,7 +39,7 @@ from reuna.core.errors import (
 )
 from reuna.core.foreign import UNREADABLE
 from reuna.core.line import Rates, rate_of
-from reuna.core.ports import Blob, Blobs, BlobWriter
+from reuna.core.ports import Blob, HalfWriter, Landing
 from reuna.core.records import Contribution, Receipt
 from reuna.core.second import Opinions
 from reuna.wire import BLOCK, HASH_SIZE, LIMITS, LOT, decode, encode, hash_blocks
@@ -141,7 +141,7 @@ class HttpsFreight:
         host: str,
         port: int,
         context: ssl.SSLContext,
-        blobs: Blobs,
+        blobs: Landing,
         came: Came = _not_told,
         durable: bool = False,
     ) -> None:
@@ -249,7 +249,7 @@ class HttpsFreight:
         await asyncio.to_thread(self._threads.shutdown)
         self._lines.close()
         for half in self._halves.values():
-            half.writer.abandon()
+            half.writer.suspend()
         self._halves.clear()
 
     async def _run(self, work: Callable[[_Job], T]) -> T:
@@ -268,7 +268,7 @@ class HttpsFreight:
         """Raises as `BlobStore.fetch`; what came before the line was given up is kept for the next call."""
         half = self._halves.pop(digest, None)
         if half is None or half.size != size:
-            half = Half(size, self._blobs.new(size))
+            half = Half(size, self._blobs.half(digest, size))
         try:
             return Download(
                 self._lines, job, self._blobs, digest, half, self._durable, self._comes, self.on_comes
@@ -307,7 +307,7 @@ class _Tries:
 class Half:
     """A blob on its way: the blocks that are written, and the bytes of the next that have come."""
 
-    def __init__(self, size: int, writer: BlobWriter) -> None:
+    def __init__(self, size: int, writer: HalfWriter) -> None:
         self.size = size
         self.writer = writer
         self.hashes = b""  #: of all its blocks, once they are known
@@ -327,7 +327,7 @@ class Download:
         self,
         lines: _Lines,
         job: _Job,
-        blobs: Blobs,
+        blobs: Landing,
         digest: str,
         half: Half,
         durable: bool = False,
@@ -353,6 +353,8 @@ class Download:
         half = self._half
         if self._size > BLOCK and not half.hashes:
             half.hashes = self._again(self._fetch_hashes)
+        if not half.came:
+            self._take_up()
         while half.offset < self._size:
             self._again(self._fetch_blocks)
         blob = half.writer.seal(durable=self._durable)
@@ -360,6 +362,13 @@ class Download:
             self._blobs.drop(blob.digest)
             raise Corrupted(f"blob {self._digest[:12]} is not what the parent sent")
         return blob
+
+    def _take_up(self) -> None:
+        """Go on with what an earlier process left, as far as it is good."""
+        with contextlib.suppress(_BadBlockError):
+            for data in self._half.writer.found():
+                self._keep(memoryview(data))
+        self._tries.progress(self._half.came)
 
     def _again(self, work: Callable[[], T]) -> T:
         """Try until it works, makes no more progress, or brings the same bad block twice."""
@@ -396,21 +405,28 @@ class Download:
             lot = memoryview(bytearray(min(LOT, self._size)))
             first, began = half.came, time.monotonic()
             while half.offset < self._size:
-                taken = len(half.tail)
+                taken, due = len(half.tail), False
                 lot[:taken], half.tail = half.tail, b""
                 try:
                     wanted = min(len(lot), self._size - half.offset)
-                    while taken < wanted:
+                    while taken < wanted and not due:
                         taken += _read_into(answer, lot[taken : min(taken + BLOCK, wanted)])
-                        self._tell_now_and_then(half.offset + taken)
-                finally:  # a cut costs no byte that came
+                        due = self._is_due()
+                finally:  # neither a cut nor the end of this process costs a byte that came
                     self._keep(lot[:taken])
+                    if half.tail:
+                        half.writer.note(half.tail)
+                if due:
+                    self._comes(self._digest, half.came, self._size)
             self._tell(self._size - first, time.monotonic() - began)
 
-    def _tell_now_and_then(self, came: int) -> None:
-        if time.monotonic() - self._told_s >= TOLD_S:
-            self._told_s = time.monotonic()
-            self._comes(self._digest, came, self._size)
+    def _is_due(self) -> bool:
+        """Whether what came is to be written down and told of, as now and then on a slow line."""
+        now_s = time.monotonic()
+        if now_s - self._told_s < TOLD_S:
+            return False
+        self._told_s = now_s
+        return True
 
     def _tell(self, came: int, took_s: float) -> None:
         """What the line carried; the first bytes came before anybody looked."""

@@ -7,13 +7,16 @@ import contextlib
 import os
 import socket
 import ssl
+import sys
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
 from reuna.adapters import https_client, https_server, thin_lines
 from reuna.adapters.certificates import CertificateAuthority
+from reuna.adapters.files import FileBlobs
 from reuna.adapters.https_client import HttpsFreight
 from reuna.adapters.tls import server_context
 from reuna.core.errors import Unreachable
@@ -59,11 +62,14 @@ class Counted(Wire):
     def __init__(self, target: int) -> None:
         super().__init__(target)
         self.carried = {"send": 0, "fetch": 0}
+        self.holds: dict[str, int] = {}  #: nothing is passed on any more after so many bytes
 
     async def _pump(self, way: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             while data := await reader.read(4096):
                 self.carried[way] += len(data)
+                if self.carried[way] > self.holds.get(way, 1 << 60):
+                    return
                 if way in self.limits:
                     self.limits[way] -= len(data)
                     if self.limits[way] < 0:
@@ -429,3 +435,87 @@ def test_a_transfer_over_a_cut_line_is_busy_for_a_moment_and_not_for_ever() -> N
     job._moved_s = 5.0
     assert job.moved(5.0 + https_client.MOVING_S - 1)
     assert not job.moved(5.0 + https_client.MOVING_S)
+
+
+#: A node that fetches into a folder until it is killed.
+FETCHING = """
+import asyncio, sys
+from pathlib import Path
+from reuna.adapters import https_client
+from reuna.adapters.files import FileBlobs
+from reuna.adapters.tls import client_context
+port, folder, digest, size, *pair = sys.argv[1:]
+https_client.TOLD_S = 0.0
+blobs = FileBlobs(Path(folder))
+node = https_client.HttpsFreight("127.0.0.1", int(port), client_context(*map(Path, pair)), blobs)
+node.on_comes = lambda digest, done, size: print(done, flush=True)
+asyncio.run(node.fetch(digest, int(size)))
+"""
+
+
+class Kept:
+    """A node's folder, a blob above, and a relay that counts what comes down and stops after so much."""
+
+    def __init__(self, site: Site, wire: Counted, folder: Path) -> None:
+        self.site, self.wire, self.folder = site, wire, folder
+        self.data = os.urandom(5 * BLOCK + 1000)
+        self.blob = site.depot.blobs.put(self.data)
+
+    async def killed_after(self, count: int) -> int:
+        """A process fetches and is killed when it has told of so many bytes; how many it told of."""
+        pair = self.site.authority.pair("edge", PEER)
+        words = [str(self.wire.port), str(self.folder), self.blob.digest, str(self.blob.size)]
+        fetching = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", FETCHING, *words, str(pair.certificate), str(pair.key), str(pair.authority),
+            stdout=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        assert fetching.stdout is not None
+        self.wire.holds["fetch"] = count
+        done = 0
+        while done < count - BLOCK // 2:
+            done = int(await fetching.stdout.readline())
+        fetching.kill()
+        await fetching.wait()
+        self.wire.holds.clear()
+        self.wire.carried["fetch"] = 0
+        return done
+
+    async def fetched(self) -> None:
+        """By the next process; exactly the blob, and nothing half is left."""
+        node = HttpsFreight("127.0.0.1", self.wire.port, self.site.context(), FileBlobs(self.folder))
+        got = await node.fetch(self.blob.digest, self.blob.size)
+        await node.close()
+        assert got.read(0, got.size) == self.data
+        assert [path.name for path in self.folder.iterdir()] == [self.blob.digest]
+
+
+@pytest.fixture
+def kept(site: Site, wire: Counted, tmp_path: Path) -> Kept:
+    return Kept(site, wire, tmp_path / "blobs")
+
+
+@pytest.mark.usefixtures("far")
+async def test_a_fetch_whose_process_is_killed_goes_on_at_the_byte_in_the_next(kept: Kept) -> None:
+    done = await kept.killed_after(3 * BLOCK + 20_000)
+    await kept.fetched()
+    assert kept.wire.carried["fetch"] < kept.blob.size - done + SLACK
+
+
+@pytest.mark.usefixtures("far")
+@pytest.mark.parametrize("at", [100, 2 * BLOCK + 5, 3 * BLOCK + 5])
+async def test_what_a_dead_process_left_is_believed_as_far_as_it_is_good(kept: Kept, at: int) -> None:
+    """Planted: a byte of the half is another one, as after a power cut."""
+    await kept.killed_after(3 * BLOCK + 20_000)
+    (half,) = kept.folder.iterdir()
+    data = bytearray(half.read_bytes())
+    data[at] ^= 1
+    half.write_bytes(data)
+    await kept.fetched()
+    assert kept.wire.carried["fetch"] > kept.blob.size - at - SLACK
+
+
+async def test_a_half_of_more_bytes_than_the_blob_has_is_cut(kept: Kept) -> None:
+    kept.folder.mkdir()
+    (kept.folder / f"{kept.blob.digest}.half").write_bytes(kept.data + b"more")
+    await kept.fetched()
+    assert kept.wire.carried["fetch"] < SLACK, "its list of blocks alone"
