@@ -77,7 +77,7 @@ def job_for(
     wanted = [f"train.params={params}", f"strategy.rounds={rounds + WARM_UP}", f"round.grid_bits={bits}"]
     exponent = -20 if bits > 16 else -12
     wanted += ["round.max_weight=1", f"round.grid_exponent={exponent}"]
-    wanted += ["round.packed=false", "round.feedback=false"]
+    wanted += ["round.packed=never", "round.feedback=false"]
     wanted += [f"train.amplitude={0.99 * 2.0 ** (value_bits - 1 + exponent)}"]
     wanted += [f"train.busy_s={busy_s}"]
     sources: list[Source] = [read_toml(NOOP / "reuna.toml"), flags(wanted)]

@@ -76,7 +76,7 @@ def check(data: bytes) -> None:
 
 
 def _half(blobs: MemoryBlobs, blob: bytes) -> Half:
-    return Half(len(blob), blobs.new(len(blob)))
+    return Half(len(blob), blobs.half(digest_bytes(blob), len(blob)))
 
 
 class _Job(https_client._Job):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Protocol
 
 import pytest
 import pytest_asyncio
 
+from reuna.adapters import nats_bus
 from reuna.adapters.certificates import CertificateAuthority
 from reuna.adapters.clock import SystemClock
 from reuna.adapters.events import EventLog
@@ -72,14 +73,18 @@ class NatsSite:
         self._server = NatsServer(find_server(), config, folder / "nats")
         self._open: list[AnyBus] = []
 
-    async def connect(self, name: str, append_timeout_s: float | None = 5.0) -> AnyBus:
+    async def connect(
+        self, name: str, append_timeout_s: float | None = 5.0, busy: Callable[[], bool] = lambda: False
+    ) -> NatsBus:
         role = "gateway" if name == "north" else "edge"
         pair = self._authority.pair(role, name)
         if role == "edge":
             pair = self._authority.issue(role, name, site="north")
         tls = client_context(pair.certificate, pair.key, pair.authority)
         url = f"tls://127.0.0.1:{self._port}"
-        bus = await NatsBus.connect(url, tls, name, append_timeout_s=append_timeout_s, limits=self._limits)
+        bus = await NatsBus.connect(
+            url, tls, name, append_timeout_s=append_timeout_s, limits=self._limits, busy=busy
+        )
         self._open.append(bus)
         return bus
 
@@ -395,3 +400,54 @@ async def test_an_event_that_comes_again_after_the_servers_memory_of_it_takes_ef
         await site.end()
         events.close()
         register.close()
+
+
+class Freight:
+    """What moves on the same line, and how often the bus has looked at it."""
+
+    def __init__(self) -> None:
+        self.moves, self.looks, self.looked = True, 0, asyncio.Event()
+
+    def __call__(self) -> bool:
+        self.looks += 1
+        if self.looks >= 10:
+            self.looked.set()
+        return self.moves
+
+
+async def test_after_a_cut_words_wait_while_freight_moves_and_then_connect(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(nats_bus, "BUSY_LOOK_S", 0.01)
+    site, freight = NatsSite(tmp_path), Freight()
+    await site.start()
+    try:
+        bus = await site.connect("plant-1", busy=freight)
+        await site.stop()
+        await site.start()
+        async with asyncio.timeout(SOON_S):
+            await freight.looked.wait()
+            assert not bus.connected, "the server is there again, and the line is left to the freight"
+            freight.moves = False
+            await bus.online()
+    finally:
+        await site.end()
+
+
+async def test_freight_that_moves_for_ever_keeps_words_waiting_for_a_stated_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(nats_bus, "BUSY_LOOK_S", 0.01)
+    monkeypatch.setattr(nats_bus, "AFTER_S", 0.05)
+    site, freight = NatsSite(tmp_path), Freight()
+    await site.start()
+    try:
+        bus = await site.connect("plant-1", busy=freight)
+        await site.stop()
+        await site.start()
+        async with asyncio.timeout(SOON_S):
+            await bus.offline()
+            await bus.online()
+        assert freight.moves
+    finally:
+        await site.end()

@@ -82,6 +82,10 @@ MESSAGES: dict[str, msgspec.Struct] = {
         encoding=Encoding(packed=True, stochastic=True, feedback=True, keep=0.25, follow=True),
         carried={"e1": 1}, base="45" * 32, step="67" * 32, step_size=40,
     ),
+    "plan whose bodies go by the line": Plan(
+        "r-1", 2, 1, "train", "ab" * 32, 72, 10, ("e1", "e2"), 2, 30.0, GRID, 100, 4, 7, "cd" * 32, 5,
+        encoding=Encoding(by_line=True),
+    ),
     "packed update": Contribution(
         "r-1", 2, 1, "e1", "ef" * 32, "update", 10, 2, 9, "01" * 32, 12, (Member("e1", 9, "01" * 32),), packed=True
     ),

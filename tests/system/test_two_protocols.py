@@ -36,7 +36,7 @@ from reuna.wire import OLDEST, VERSION
 pytestmark = [pytest.mark.system, pytest.mark.timeout(170)]
 ROOT = Path(__file__).parents[2]
 #: What a node of the protocol before can be asked.
-PLAIN = ["round.packed=false", "round.feedback=false", "round.grid_bits=32", "round.grid_exponent=-24"]
+PLAIN = ["round.packed=never", "round.feedback=false", "round.grid_bits=32", "round.grid_exponent=-24"]
 #: The last commit that spoke each protocol.
 LAST = {2: "136948a4b8dcb2390f9bfdb09c7b8b93273d690e"}
 

@@ -21,13 +21,13 @@ import os
 import re
 import sqlite3
 import weakref
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
 
 from reuna.core.errors import Corrupted, DiskFull, NotUsable, StorageError
-from reuna.wire import BlockHasher, hashes_of
+from reuna.wire import LOT, BlockHasher, hashes_of
 
 _DIGEST = re.compile(r"[0-9a-f]{64}\Z")
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -50,6 +50,8 @@ _SQLITE_KEPT = {
     sqlite3.SQLITE_LOCKED,
 }
 _TEMPORARY = ".part"
+_HALF = ".half"  #: of a blob on its way, after its digest; another process goes on with it
+HALVES = 4  #: of those, the newest that a process finds when it begins
 HASHES_KEPT = 256  #: blobs known to be good, 32 bytes for each of their blocks
 
 
@@ -246,6 +248,13 @@ class FileBlobs:
         """A writer for a blob of about ``size`` bytes. Raises `DiskFull`."""
         return FileWriter(self._folder, self._checked)
 
+    def half(self, digest: str, size: int) -> HalfFile:
+        """See `Landing.half`. Who comes second while another writes begins anew, beside it."""
+        try:
+            return HalfFile(self._folder, self._checked, f"{digest}{_HALF}", size)
+        except BlockingIOError:
+            return HalfFile(self._folder, self._checked, f"{uuid4().hex}{_TEMPORARY}", size)
+
     def drop(self, digest: str) -> None:
         """Forget a blob; nothing happens when it is not there."""
         if is_digest(digest):
@@ -257,23 +266,30 @@ class FileBlobs:
         for path in self._folder.iterdir():
             if path.name not in keep:
                 self.drop(path.name)
+            if path.suffix == _HALF and path.stem not in keep:
+                _remove_unless_written(path)
 
 
 class FileWriter:
     """A temporary file that gets its digest for a name."""
 
-    def __init__(self, folder: Path, checked: dict[str, bytes]) -> None:
+    def __init__(self, folder: Path, checked: dict[str, bytes], name: str = "") -> None:
+        """``name``: of a file that may be there already. Raises `BlockingIOError` where another writes it."""
         self._folder = folder
         self._checked = checked
         self._hasher = BlockHasher()
         self._size = 0
-        self._path = folder / f"{uuid4().hex}{_TEMPORARY}"
+        self._path = folder / (name or f"{uuid4().hex}{_TEMPORARY}")
         try:
-            self._fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | (0 if name else os.O_EXCL), 0o600)
         except OSError as error:
             raise storage_error(error, self._path) from error
         self._close = weakref.finalize(self, os.close, self._fd)
-        fcntl.flock(self._fd, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._close()
+            raise
 
     def write(self, data: bytes | memoryview, hashes: bytes = b"") -> None:
         """Take whole blocks. Raises `DiskFull`, and then leaves nothing behind."""
@@ -309,20 +325,58 @@ class FileWriter:
         self._close()
 
 
+class HalfFile(FileWriter):
+    """A file that has the name of the blob that it is to be, and stays when its writer ends."""
+
+    def __init__(self, folder: Path, checked: dict[str, bytes], name: str, size: int) -> None:
+        super().__init__(folder, checked, name)
+        self._there = min(os.fstat(self._fd).st_size, size)
+
+    def found(self) -> Iterator[bytes]:
+        """See `HalfWriter.found`. Raises `Corrupted`."""
+        for at in range(0, self._there, LOT):
+            try:
+                yield os.pread(self._fd, min(LOT, self._there - at), at)
+            except OSError as error:
+                raise storage_error(error, self._path) from error
+
+    def note(self, tail: bytes) -> None:
+        """See `HalfWriter.note`."""
+        with suppress(OSError):
+            os.pwrite(self._fd, tail, self._size)
+
+    def suspend(self) -> None:
+        """See `HalfWriter.suspend`."""
+        self._close()
+
+
 def _remove_abandoned(folder: Path) -> None:
-    """Remove temporary files whose writer is gone: a living writer holds a lock on its file."""
-    for path in folder.glob(f"*{_TEMPORARY}"):
-        try:
-            fd = os.open(path, os.O_WRONLY)
-        except FileNotFoundError:
-            continue
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            path.unlink(missing_ok=True)
-        except BlockingIOError:
-            continue
-        finally:
-            os.close(fd)
+    """Remove temporary files whose writer is gone, and all but the newest halves."""
+    halves = sorted(folder.glob(f"*{_HALF}"), key=_changed_at)
+    for path in (*folder.glob(f"*{_TEMPORARY}"), *halves[:-HALVES]):
+        _remove_unless_written(path)
+
+
+def _changed_at(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
+
+
+def _remove_unless_written(path: Path) -> None:
+    """A living writer holds a lock on its file."""
+    try:
+        fd = os.open(path, os.O_WRONLY)
+    except FileNotFoundError:
+        return
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        path.unlink(missing_ok=True)
+    except BlockingIOError:
+        return
+    finally:
+        os.close(fd)
 
 
 def replace_file(path: Path, data: bytes, mode: int = 0o600) -> None:

@@ -11,11 +11,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import math
 import socket
 import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from typing import NamedTuple, TypeVar
 
@@ -35,7 +37,8 @@ from reuna.core.errors import (
     Untrusted,
 )
 from reuna.core.foreign import UNREADABLE
-from reuna.core.ports import Blob, Blobs, BlobWriter
+from reuna.core.line import Rates, rate_of
+from reuna.core.ports import Blob, HalfWriter, Landing
 from reuna.core.records import Contribution, Receipt
 from reuna.core.second import Opinions
 from reuna.wire import BLOCK, HASH_SIZE, LIMITS, LOT, decode, encode, hash_blocks
@@ -45,6 +48,8 @@ LOOK_S = 2.0  #: between two looks at a line on which nothing moves
 STALL_S = 30.0  #: without a byte for so long the line counts as cut
 ANSWER_S = 120.0  #: a parent may need so long for the first byte (it fetches, it forces a disk)
 IDLE_S = 240.0  #: an idle connection older than this is not used again
+MOVING_S = 10.0  #: a line on which nothing went or came for so long does not move
+TOLD_S = 1.0  #: between two words about a blob that is slow to come
 TRIES = 5  #: without a new good block in between
 FIRST_WAIT_S = 0.05
 LAST_WAIT_S = 1.0
@@ -54,6 +59,20 @@ HALVES = 4  #: blobs whose transfer was given up half way, kept to go on with
 T = TypeVar("T")
 #: Told once of each payload that came down: its digest or what it is, and its bytes.
 Came = Callable[[str, int], None]
+
+
+#: Told now and then of a blob that is slow to come, in a thread: its digest, bytes that came, all.
+Comes = Callable[[str, int, int], None]
+#: Told what the line carries, in bytes a second.
+Paced = Callable[[float], None]
+
+
+def _not_paced(rate: float) -> None:
+    """Where nobody asks."""
+
+
+def _nobody_waits(digest: str, done: int, size: int) -> None:
+    """Where nobody asks."""
 
 
 def _not_told(what: str, size_bytes: int) -> None:
@@ -81,11 +100,20 @@ class _Job:
     def __init__(self) -> None:
         self._stopped = threading.Event()
         self._line: _Line | None = None
+        self._moved_s = -math.inf
 
     def use(self, line: _Line | None) -> None:
+        if self._line is not None:
+            self._moved_s = self._line.moved_s
         self._line = line
         if self._stopped.is_set() and line is not None:
             line.cut()
+
+    def moved(self, now_s: float) -> bool:
+        """Whether a byte of it went or came of late."""
+        line = self._line
+        moved_s = self._moved_s if line is None else line.moved_s
+        return now_s - moved_s < MOVING_S
 
     def stop(self) -> None:
         self._stopped.set()
@@ -111,7 +139,7 @@ class HttpsFreight:
         host: str,
         port: int,
         context: ssl.SSLContext,
-        blobs: Blobs,
+        blobs: Landing,
         came: Came = _not_told,
         durable: bool = False,
     ) -> None:
@@ -123,6 +151,8 @@ class HttpsFreight:
         self._flights: dict[str, asyncio.Task[Blob]] = {}
         self._halves: dict[str, Half] = {}
         self._jobs: set[_Job] = set()
+        self.rates = Rates()
+        self.on_comes: Comes = _nobody_waits
 
     async def fetch(self, digest: str, size: int) -> Blob:
         """See `BlobStore.fetch`. Calls for the same digest share one transfer."""
@@ -143,7 +173,18 @@ class HttpsFreight:
 
     async def send(self, manifest: Contribution, body: Blob | None) -> Receipt:
         """See `BlobStore.send`."""
-        return await self._run(lambda job: Upload(self._lines, job, manifest, body).run())
+        return await self._run(lambda job: Upload(self._lines, job, manifest, body, self._went).run())
+
+    def _went(self, rate: float) -> None:
+        self.rates = replace(self.rates, up=rate)
+
+    def _comes(self, rate: float) -> None:
+        self.rates = replace(self.rates, down=rate)
+
+    def is_busy(self) -> bool:
+        """Whether something is under way that moves, also over a line that was cut a moment ago."""
+        now_s = time.monotonic()
+        return any(job.moved(now_s) for job in list(self._jobs))
 
     async def countersign(self, data: bytes) -> bytes:
         """The cloud's countersignature of a head that was shown (an encoded `ShownHead`). One try.
@@ -206,7 +247,7 @@ class HttpsFreight:
         await self._threads.close()
         self._lines.close()
         for half in self._halves.values():
-            half.writer.abandon()
+            half.writer.suspend()
         self._halves.clear()
 
     async def _run(self, work: Callable[[_Job], T]) -> T:
@@ -225,9 +266,11 @@ class HttpsFreight:
         """Raises as `BlobStore.fetch`; what came before the line was given up is kept for the next call."""
         half = self._halves.pop(digest, None)
         if half is None or half.size != size:
-            half = Half(size, self._blobs.new(size))
+            half = Half(size, self._blobs.half(digest, size))
         try:
-            return Download(self._lines, job, self._blobs, digest, half, self._durable).run()
+            return Download(
+                self._lines, job, self._blobs, digest, half, self._durable, self._comes, self.on_comes
+            ).run()
         except Unreachable:
             self._halves[digest] = half
             while len(self._halves) > HALVES:
@@ -262,7 +305,7 @@ class _Tries:
 class Half:
     """A blob on its way: the blocks that are written, and the bytes of the next that have come."""
 
-    def __init__(self, size: int, writer: BlobWriter) -> None:
+    def __init__(self, size: int, writer: HalfWriter) -> None:
         self.size = size
         self.writer = writer
         self.hashes = b""  #: of all its blocks, once they are known
@@ -279,8 +322,19 @@ class Download:
     """One blob from the parent into ``blobs``."""
 
     def __init__(
-        self, lines: _Lines, job: _Job, blobs: Blobs, digest: str, half: Half, durable: bool = False
+        self,
+        lines: _Lines,
+        job: _Job,
+        blobs: Landing,
+        digest: str,
+        half: Half,
+        durable: bool = False,
+        came: Paced = _not_paced,
+        comes: Comes = _nobody_waits,
     ) -> None:
+        self._came = came
+        self._comes = comes
+        self._told_s = time.monotonic()
         self._durable = durable
         self._lines = lines
         self._job = job
@@ -297,6 +351,8 @@ class Download:
         half = self._half
         if self._size > BLOCK and not half.hashes:
             half.hashes = self._again(self._fetch_hashes)
+        if not half.came:
+            self._take_up()
         while half.offset < self._size:
             self._again(self._fetch_blocks)
         blob = half.writer.seal(durable=self._durable)
@@ -304,6 +360,13 @@ class Download:
             self._blobs.drop(blob.digest)
             raise Corrupted(f"blob {self._digest[:12]} is not what the parent sent")
         return blob
+
+    def _take_up(self) -> None:
+        """Go on with what an earlier process left, as far as it is good."""
+        with contextlib.suppress(_BadBlockError):
+            for data in self._half.writer.found():
+                self._keep(memoryview(data))
+        self._tries.progress(self._half.came)
 
     def _again(self, work: Callable[[], T]) -> T:
         """Try until it works, makes no more progress, or brings the same bad block twice."""
@@ -338,15 +401,35 @@ class Download:
             if answer.length != self._size - half.came:
                 raise _BadBlockError(f"the parent's copy has not the {self._size} bytes announced")
             lot = memoryview(bytearray(min(LOT, self._size)))
+            first, began = half.came, time.monotonic()
             while half.offset < self._size:
-                taken = len(half.tail)
+                taken, due = len(half.tail), False
                 lot[:taken], half.tail = half.tail, b""
                 try:
                     wanted = min(len(lot), self._size - half.offset)
-                    while taken < wanted:
+                    while taken < wanted and not due:
                         taken += _read_into(answer, lot[taken : min(taken + BLOCK, wanted)])
-                finally:  # a cut costs no byte that came
+                        due = self._is_due()
+                finally:  # neither a cut nor the end of this process costs a byte that came
                     self._keep(lot[:taken])
+                    if half.tail:
+                        half.writer.note(half.tail)
+                if due:
+                    self._comes(self._digest, half.came, self._size)
+            self._tell(self._size - first, time.monotonic() - began)
+
+    def _is_due(self) -> bool:
+        """Whether what came is to be written down and told of, as now and then on a slow line."""
+        now_s = time.monotonic()
+        if now_s - self._told_s < TOLD_S:
+            return False
+        self._told_s = now_s
+        return True
+
+    def _tell(self, came: int, took_s: float) -> None:
+        """What the line carried; the first bytes came before anybody looked."""
+        if came >= 4 * BLOCK and took_s > 0:
+            self._came(came / took_s)
 
     def _keep(self, data: memoryview) -> None:
         """Write the good blocks, keep the rest. Raises `_BadBlockError` for the first that is not good."""
@@ -391,7 +474,10 @@ class Place(NamedTuple):
 class Upload:
     """One contribution to the parent."""
 
-    def __init__(self, lines: _Lines, job: _Job, manifest: Contribution, body: Blob | None) -> None:
+    def __init__(
+        self, lines: _Lines, job: _Job, manifest: Contribution, body: Blob | None, went: Paced = _not_paced
+    ) -> None:
+        self._went = went
         self._lines = lines
         self._job = job
         self._manifest = manifest
@@ -426,8 +512,13 @@ class Upload:
         left = self._manifest.size - place.offset
         length = len(self._head) + left + HASH_SIZE * -(-left // BLOCK) - place.held
         with self._lines.exchange(self._job) as line:
+            began = time.monotonic()
             answer = line.put("/v1/contributions", place, length, self._frames(place))
             body = answer.read(1_048_576)
+            if answer.status == 200:  # else not all of it was sent
+                rate = rate_of(length, time.monotonic() - began, line.carries())
+                if rate is not None:
+                    self._went(rate)
         if answer.status == 200:
             return _receipt(body, self._manifest)
         if answer.status == 409:
@@ -455,6 +546,7 @@ class _Line:
         self._patience_s = STALL_S
         self._reply: HttpAnswer | None = None
         self.idle_since = 0.0
+        self.moved_s = time.monotonic()  #: when the last byte went or came
 
     def get(self, path: str, offset: int) -> HttpAnswer:
         """Ask for a resource from a byte on."""
@@ -519,12 +611,15 @@ class _Line:
         until = time.monotonic() + self._patience_s
         while True:
             try:
-                return act()
+                count = act()
             except TimeoutError:
                 if not thin_lines.has_address(self._sock):
                     raise ConnectionResetError("this machine has another address now") from None
                 if time.monotonic() >= until:
                     raise
+            else:
+                self.moved_s = time.monotonic()
+                return count
 
     def receive_into(self, buffer: memoryview) -> int:
         """Bytes received, first those that came early; 0 at the end of the line."""
@@ -538,6 +633,10 @@ class _Line:
     def awaits(self, something: bool) -> None:
         """Whether the other side is expected to say something now."""
         thin_lines.probe(self._sock, something)
+
+    def carries(self) -> float | None:
+        """Bytes a second that went out of late, by the kernel; None where it does not say."""
+        return thin_lines.carries(self._sock)
 
     def reusable(self) -> bool:
         """Whether question and answer were carried whole, so that the next may follow."""

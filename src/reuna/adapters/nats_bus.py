@@ -61,6 +61,8 @@ CONNECT_S = 5.0
 GIVE_UP_S, GIVE_UP_TRIES = 1.0, 4  #: an attempt that is over ends within that, asked so often
 PING_S = 30  #: a line that is silently dead is noticed after three of these
 LOOK_S = 5.0  #: between two looks whether this machine still has the address of its connection
+BUSY_LOOK_S = 0.5  #: between two looks whether the line is still busy,
+AFTER_S = 120.0  #: and so long at most words wait for freight
 PENDING = 65_536  #: words that wait for their handler; more are dropped
 APPEND_S = 30.0
 PATIENCE_S = 2.0  # a message not acknowledged for so long is delivered again
@@ -95,6 +97,11 @@ class StreamLimits:
     duplicate_window_s: float = 120.0
 
 
+def _nothing_else() -> bool:
+    """Where the bus alone is on the line."""
+    return False
+
+
 class NatsBus:
     """One identity's connection; open it with `connect`."""
 
@@ -107,7 +114,9 @@ class NatsBus:
         append_timeout_s: float | None,
         limits: StreamLimits,
         own: bool,
+        busy: Callable[[], bool],
     ) -> None:
+        self._busy = busy
         self.name = name
         self.violations = 0  #: how often the server said that we may not do what we did
         self.reconnects = 0
@@ -143,16 +152,18 @@ class NatsBus:
         append_timeout_s: float | None = APPEND_S,
         limits: StreamLimits | None = None,
         own: bool = False,
+        busy: Callable[[], bool] = _nothing_else,
     ) -> NatsBus:
         """Open the connection of node ``name``; its certificate is in ``tls``.
 
         Raises `BusDown` when the server cannot be reached in ``timeout_s``, `PermissionDenied`
         when it refuses our certificate or we refuse its. ``append_timeout_s`` None waits for ever.
-        ``own``: the server is of this node, so that what it passes on to nobody stays here.
+        ``own``: the server is of this node, so that what it passes on to nobody stays here. ``busy``: whether
+        something moves that a new connection would hold up on a thin line: it is made after it.
         """
         logging.getLogger("asyncio").addFilter(_worth_telling)  # once, however often it is added
         prefix = inbox_prefix or inbox(name)
-        bus = cls(url, tls, name, prefix, append_timeout_s, limits or StreamLimits(), own)
+        bus = cls(url, tls, name, prefix, append_timeout_s, limits or StreamLimits(), own, busy)
         try:
             await bus._open(timeout_s)
         except BaseException:
@@ -431,7 +442,12 @@ class NatsBus:
         is_off.clear()
 
     async def _on_disconnected(self) -> None:
+        """nats-py waits for this before it dials again."""
         self._switch(online=False)
+        loop = asyncio.get_running_loop()
+        until = loop.time() + AFTER_S
+        while self._busy() and not self._closing and loop.time() < until:  # noqa: ASYNC110 - threads say it
+            await asyncio.sleep(BUSY_LOOK_S)
 
     async def _on_reconnected(self) -> None:
         self.reconnects += 1

@@ -26,7 +26,8 @@ BURST = 65_536  #: bytes that a slow line may acknowledge at once: they show not
 UNSENT = 131_072  #: bytes that wait in the kernel at most: they are lost with their line
 UNSENT_FAST = 1_048_576  #: the same of a line that has shown that it is fast: it is fed an eighth as often
 _RTT_AT = 68  #: of tcpi_rtt, microseconds,
-_ACKED_AT = 120  #: and of tcpi_bytes_acked in the kernel's struct tcp_info
+_ACKED_AT = 120  #: of tcpi_bytes_acked,
+_RATE_AT = 160  #: and of tcpi_delivery_rate in the kernel's struct tcp_info
 
 
 class Socket(Protocol):
@@ -105,6 +106,11 @@ class Pieces:
 def acknowledged(sock: Socket | None) -> int | None:
     """Bytes that the other side has acknowledged since the connection began."""
     return None if sock is None else _said("=Q", _ACKED_AT, sock)
+
+
+def carries(sock: Socket) -> float | None:
+    """Bytes a second that left of late and were acknowledged, as the kernel has measured; None: not known."""
+    return _said("=Q", _RATE_AT, sock) or None
 
 
 def is_near(sock: Socket) -> bool:

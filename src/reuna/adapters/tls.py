@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import ssl
+import time
 from asyncio import sslproto
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from reuna.core.subjects import is_name
 log = logging.getLogger("reuna.tls")
 Flaw = Callable[[bytes], str]
 READ = 65_536  #: bytes that asyncio takes from a line at a time
+LOOKS = 8  #: reads after a handshake in which a session's ticket may come
 PATIENCE = 4  #: pieces that a refused peer may still send before it is cut
 OF_A_SITE = ("gateway", "edge", "fog")  #: roles that a site's own authority may certify
 
@@ -50,9 +52,8 @@ def server_context(
     """
     context = _context(ssl.PROTOCOL_TLS_SERVER, certificate, key, authority)
     context.verify_mode = ssl.CERT_REQUIRED if client else ssl.CERT_OPTIONAL
-    context.num_tickets = (
-        0  # of 1.3 kB each, on every connection; nobody resumes, so each handshake shows its certificate
-    )
+    context.options |= ssl.OP_NO_TICKET  # sessions stay here: a ticket is a number, and no 1.3 kB of them
+    context.num_tickets = 1 if client else 0
     context.sslobject_class = _judging(flaw)
     return context
 
@@ -66,8 +67,7 @@ def client_context(
     of the fleet that can be reached under the parent's address is refused.
     """
     context = _context(ssl.PROTOCOL_TLS_CLIENT, certificate, key, authority)
-    if parent is not None:
-        context.sslobject_class, context.sslsocket_class = _expecting(*parent)
+    context.sslobject_class, context.sslsocket_class = _resuming(parent)
     return context
 
 
@@ -105,6 +105,8 @@ def reload_context(context: ssl.SSLContext, certificate: Path, key: Path, author
     """
     _context(ssl.PROTOCOL_TLS_CLIENT, certificate, key, authority)
     context.load_cert_chain(certificate, key)
+    if issubclass(context.sslobject_class, _Resumes):  # a session shows the certificate it began with
+        context.sslobject_class.kept.session = None
 
 
 def _context(protocol: int, certificate: Path, key: Path, authority: Path) -> ssl.SSLContext:
@@ -147,7 +149,11 @@ def _judging(flaw: Flaw | None) -> type[_LoggedObject]:
     class Judged(_LoggedObject):
         def getpeercert(self, binary_form: bool = False) -> Any:
             found, der = super().getpeercert(binary_form), super().getpeercert(True)
-            said = flaw(der) if flaw is not None and der and not binary_form else ""
+            if binary_form or not der:
+                return found
+            said = flaw(der) if flaw is not None else ""
+            if not said and self.session_reused and _has_ended(found):
+                said = "has ended"  # no handshake has looked at it again
             return {"flaw": said} if said else found
 
     return Judged
@@ -159,18 +165,76 @@ def _said(error: ssl.SSLError) -> str:
     return error.reason or str(error)
 
 
-def _expecting(role: str, name: str) -> tuple[type[ssl.SSLObject], type[ssl.SSLSocket]]:
-    """Classes whose handshake ends with a look at who the server is."""
+def _has_ended(peercert: Any) -> bool:
+    return ssl.cert_time_to_seconds(peercert["notAfter"]) < time.time()
 
-    class Memory(ssl.SSLObject):
+
+class _Kept:
+    """The newest session of a dialler, to go on with on its next connection, from whatever address."""
+
+    def __init__(self) -> None:
+        self.session: ssl.SSLSession | None = None
+
+
+class _Resumes:
+    """A dialler's side of a handshake that goes on with the session of the connection before.
+
+    Certificates are in neither direction then: they are those of the session. A server that does not know it
+    any more asks for the whole handshake by itself.
+    """
+
+    kept: _Kept
+    session: ssl.SSLSession | None
+    _began = False
+    _looks = LOOKS
+
+    def begin(self) -> None:
+        """Before the handshake's first word."""
+        if not self._began:
+            self._began = True
+            if self.kept.session is not None:
+                self.session = self.kept.session
+
+    def look(self) -> None:
+        """After a read: the session's ticket comes behind the handshake."""
+        if self._looks:
+            self._looks -= 1
+            session = self.session
+            if session is not None and session.has_ticket:
+                self.kept.session, self._looks = session, 0
+
+
+def _resuming(parent: tuple[str, str] | None) -> tuple[type[ssl.SSLObject], type[ssl.SSLSocket]]:
+    """Classes that share a session, and whose handshake ends with a look at who the server is."""
+    one = _Kept()
+
+    class Memory(_Resumes, ssl.SSLObject):
+        kept = one
+
         def do_handshake(self) -> None:
+            self.begin()
             super().do_handshake()
-            _expect(self.getpeercert(), role, name)
+            if parent is not None:
+                _expect(self.getpeercert(), *parent)
 
-    class Socket(ssl.SSLSocket):
+        def read(self, len: int = 1024, buffer: Any = None) -> Any:
+            found = super().read(len, buffer)
+            self.look()
+            return found
+
+    class Socket(_Resumes, ssl.SSLSocket):
+        kept = one
+
         def do_handshake(self, block: bool = False) -> None:
+            self.begin()
             super().do_handshake(block)
-            _expect(self.getpeercert(), role, name)
+            if parent is not None:
+                _expect(self.getpeercert(), *parent)
+
+        def read(self, len: int = 1024, buffer: Any = None) -> Any:
+            found = super().read(len, buffer)
+            self.look()
+            return found
 
     return Memory, Socket
 

@@ -64,7 +64,7 @@ TOLD_OF_A_LIFE = (
     1000  #: what is told of a round in a later life of the run is counted from a multiple of this
 )
 OLDER_FOGS = (
-    "Upgrade from the top down, or ask what they know: `--set round.packed=false --set round.feedback=false "
+    "Upgrade from the top down, or ask what they know: `--set round.packed=never --set round.feedback=false "
     "--set round.grid_bits=32 --set round.grid_exponent=-24`."
 )
 FIRST_WAIT_S, LAST_WAIT_S = 1.0, 30.0  #: until sites whose officers decide are asked again

@@ -6,7 +6,7 @@ cancelled at any await; whatever was reported done stays done.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Generator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Generator, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
 
 from reuna.core.errors import Refused, ReunaError
@@ -274,6 +274,29 @@ class BlobWriter(Protocol):
 
     def seal(self, durable: bool = True) -> Blob: ...
     def abandon(self) -> None: ...
+
+
+class HalfWriter(BlobWriter, Protocol):
+    """A blob on its way here, which outlives this process: whoever begins on it again goes on."""
+
+    def found(self) -> Iterator[bytes]:
+        """What lies there of an earlier try, unchecked, in whole blocks but for the last.
+
+        Each is to be written (again) or not before the next is asked for.
+        """
+
+    def note(self, tail: bytes) -> None:
+        """Keep bytes of the next block too, which is not whole yet. No error: they may be lost."""
+
+    def suspend(self) -> None:
+        """Nobody writes any more for now; what there is stays."""
+
+
+class Landing(Blobs, Protocol):
+    """Blobs that come down over a line."""
+
+    def half(self, digest: str, size: int) -> HalfWriter:
+        """A writer that goes on with what came before. Raises `DiskFull`."""
 
 
 class Spool(Protocol):

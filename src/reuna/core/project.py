@@ -10,6 +10,8 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from msgspec import UNSET
+
 from reuna.core import fallback, gates, health, inference, monitoring
 from reuna.core import machines as machine_types
 from reuna.core.contract import KEY, MAX_BAD, SIGNAL_KEYS, as_settings, contract_of, mistake, odd
@@ -189,9 +191,11 @@ PROJECT: tuple[Option, ...] = (
     ),
     Option(
         "round.packed",
-        bool,
-        True,
-        "pack updates, sums and differences of models without loss, where that makes them smaller",
+        str,
+        "auto",
+        "pack updates, sums and differences of models without loss where that makes them smaller, and with "
+        "`auto` where it is faster on the line of who sends or fetches them",
+        check=one_of("auto", "always", "never"),
     ),
     Option(
         "round.rounding",
@@ -361,7 +365,8 @@ def _encoding(values: Mapping[str, Any]) -> Encoding | None:
     """How updates are made smaller; None when nothing of it is asked."""
     together = values["strategy.name"] not in BUFFERED
     asked = Encoding(
-        packed=values["round.packed"],
+        packed=values["round.packed"] != "never",
+        by_line=values["round.packed"] == "auto" or UNSET,
         stochastic=values["round.rounding"] == "stochastic",
         feedback=values["round.feedback"] and together,
         keep=values["round.keep"],

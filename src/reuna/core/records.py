@@ -64,9 +64,10 @@ class Grid(msgspec.Struct, frozen=True):
 class Encoding(msgspec.Struct, frozen=True):
     """How an update is made smaller than its integers; see `reuna.learn.rounding` and `reuna.learn.lots`.
 
-    ``packed``: bodies are packed without loss where that makes them smaller. ``stochastic``: rounded up or
-    down by chance. ``feedback``: what is not sent is added in the next round. ``keep``: fraction of the
-    values that are sent, the largest. ``follow``: the grid's step follows the size of the updates.
+    ``packed``: bodies are packed without loss where that makes them smaller; ``by_line``: and where that is
+    faster on the line of who sends them (`reuna.core.line`). ``stochastic``: rounded up or down by chance.
+    ``feedback``: what is not sent is added in the next round. ``keep``: fraction of the values that are sent,
+    the largest. ``follow``: the grid's step follows the size of the updates.
     """
 
     packed: bool = True
@@ -74,6 +75,7 @@ class Encoding(msgspec.Struct, frozen=True):
     feedback: bool = False
     keep: float = 1.0
     follow: bool = False
+    by_line: bool | msgspec.UnsetType = msgspec.UNSET  #: False when unset, and then no byte of a message
 
 
 WAITS = 0.0  #: `Plan.away_s` of who waits: this very object, for msgspec leaves a float out by identity

@@ -23,6 +23,7 @@ import msgspec
 from reuna.adapters.processes import end_with_parent
 from reuna.core.errors import Unreachable
 from reuna.core.figures import Figure
+from reuna.core.line import Rates
 from reuna.core.notices import Notice
 from reuna.core.outcomes import Outcome
 from reuna.core.ports import Blob, HandlePlan
@@ -70,6 +71,8 @@ class EgressProcess:
         self._metrics = metrics
         self._link: asyncio.Future[RemoteLink] = asyncio.get_running_loop().create_future()
         self._handle: HandlePlan | None = None
+        #: Told of bytes of a blob that is slow to come: its digest, those that came, all.
+        self.on_comes: Callable[[str, int, int], None] | None = None
         self._keeper: asyncio.Task[None] | None = None
         self._keeping = keeping or start_keeping
         self._starter: Starting | None = None
@@ -107,6 +110,7 @@ class EgressProcess:
         ours.setblocking(False)
         frames = await Frames.over(ours)
         link = RemoteLink(frames)
+        link.on_comes = self.on_comes or link.on_comes
         if self._handle is not None:
             await link.listen(self._handle)
         self._link.set_result(link)
@@ -115,6 +119,11 @@ class EgressProcess:
         finally:
             self._link = asyncio.get_running_loop().create_future()
             frames.close()
+
+    @property
+    def rates(self) -> Rates:
+        """What the line up carried last, as far as this egress knows."""
+        return self._link.result().rates if self._link.done() else Rates()
 
     async def listen(self, handle: HandlePlan) -> None:
         self._handle = handle

@@ -34,7 +34,6 @@ from reuna.core.errors import (
 from reuna.core.fingerprint import is_told
 from reuna.core.ports import Blob, Blobs, BlobStore, Bus, Clock, HandlePlan, Offload, Spool
 from reuna.core.records import Contribution, Event, Hello, Member, Plan, Receipt, Rehearsal, Terms, Work
-from reuna.exchange.bodies import write_body
 from reuna.exchange.encode import Shaped, extent, schema_of
 from reuna.exchange.extent import length
 from reuna.exchange.flows import AGAIN_S, FlowControl, Passage
@@ -53,6 +52,7 @@ from reuna.exchange.payloads import (
 )
 from reuna.exchange.room import when_there_is_room
 from reuna.exchange.steps import model_inside, take_step
+from reuna.exchange.weigher import Weigher
 from reuna.learn import grid as fixed
 from reuna.loop import train
 from reuna.wire import decode_plan, digest_of_hashes, encode, hash_blocks, message_digest, unpacked
@@ -105,8 +105,10 @@ class Egress:
         unsigned: Unsigned,
         leftovers: Leftovers,
         passed_on: Callable[[], Collection[str]] = tuple,
+        weigher: Weigher | None = None,
     ) -> None:
         """``passed_on``: digests of blobs in the cache that nodes below may ask for, beside models."""
+        self._weigher = weigher or Weigher()
         self.name = name
         self._parent = parent
         self._bus = bus
@@ -185,13 +187,17 @@ class Egress:
         plan = self._heard
         if plan is None or digest != plan.model or plan.step in ("", self._astray):
             return None
+        if not self._weigher.steps(plan):
+            return None
         async with self._stepping:
             before, held = self._cache.get(plan.base), self._cache.get(digest)
             if before is None or held is not None:
                 return held
             try:
                 step = await self._store.fetch(plan.step, plan.step_size)
-                made = await self._offload(lambda: take_step(before, step, digest, self._cache))
+                made = await self._offload(
+                    lambda: self._weigher.taken(plan, lambda: take_step(before, step, digest, self._cache))
+                )
             except (BlobNotFound, Corrupted):
                 made = None
             if made is None:
@@ -437,7 +443,7 @@ class Egress:
             fixed.needed_width(facts.largest, plan.grid) if shaped.is_plain else fixed.update_width(plan.grid)
         )
         draft = train.answer(plan, digest, capped, "0" * 64, width)
-        sent, body = write_body(draft, train.packs(plan), shaped.lots, self._outbox.begin)
+        sent, body = self._weigher.write(plan, draft, shaped.lots, self._outbox.begin)
         if shaped.left is not None:
             self._leftovers.keep(plan, shaped.left.seal(), plan.carried.get(self.name, 0))
         counted = msgspec.structs.replace(capped, digest=body.digest, saturated=shaped.saturated)

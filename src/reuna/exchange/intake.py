@@ -23,7 +23,7 @@ from reuna.core.records import Contribution, Hello, Plan, Receipt, Refusals
 from reuna.core.tree import patience
 from reuna.exchange.bodies import Between, check_body, lot_by_lot, open_body, open_each
 from reuna.exchange.buffer import Buffer
-from reuna.exchange.moving import Moving
+from reuna.exchange.moving import ABOVE, Moving
 from reuna.learn import staleness
 from reuna.learn.distances import Read
 from reuna.learn.grid import Ints
@@ -404,6 +404,11 @@ class Intake:
         """See `Depot.moves`."""
         if peer in self._asked:
             self.moving.saw(peer, what, done, size)
+
+    def comes(self, digest: str, done: int, size: int) -> None:
+        """So many bytes of what children of the open round wait for have come down to this place itself."""
+        if self._offers and digest in self._offers[0]:
+            self.moving.saw(ABOVE, digest, done, size)
 
     async def received(self, receipt: Receipt) -> None:
         """A contribution was committed."""

@@ -20,6 +20,7 @@ from reuna.adapters.files import FileBlob, HeldBlob
 from reuna.core.errors import BadMessage, Corrupted, ReunaError, Unreachable
 from reuna.core.figures import Figure
 from reuna.core.foreign import UNREADABLE, told
+from reuna.core.line import Rates
 from reuna.core.notices import Notice
 from reuna.core.outcomes import Outcome
 from reuna.core.ports import Blob, HandlePlan, Link
@@ -159,7 +160,10 @@ class Call(msgspec.Struct, tag=True):
 
 
 class Done(msgspec.Struct, tag=True):
-    """The egress's answer: a path, terms, a receipt, whether it is there, or an error by its code."""
+    """The egress's answer: a path, terms, a receipt, whether it is there, or an error by its code.
+
+    ``up``: bytes a second that the line up carried last, None while that is not known.
+    """
 
     number: int
     path: str | None = None
@@ -171,6 +175,7 @@ class Done(msgspec.Struct, tag=True):
     signed: bytes = b""
     certificates: tuple[bytes, ...] = ()
     opinions: Opinions | None = None
+    up: float | None = None
     code: str = ""
     reason: str = ""
     message: str = ""
@@ -184,9 +189,17 @@ class Heard(msgspec.Struct, tag=True):
     terms: Terms | None
 
 
+class Comes(msgspec.Struct, tag=True):
+    """So many bytes of a blob that is slow to come have come."""
+
+    digest: str
+    done: int
+    size: int
+
+
 _encode = msgspec.msgpack.Encoder().encode
 _calls = msgspec.msgpack.Decoder(Call)
-_answers = msgspec.msgpack.Decoder(Done | Heard)
+_answers = msgspec.msgpack.Decoder(Done | Heard | Comes)
 M = TypeVar("M")
 
 
@@ -270,6 +283,10 @@ class Frames(asyncio.Protocol):
         self._transport.close()
 
 
+def _nobody_waits(digest: str, done: int, size: int) -> None:
+    """Where nobody is below."""
+
+
 class RemoteLink:
     """The `Link` port at the place; the egress process is behind the socket."""
 
@@ -279,6 +296,8 @@ class RemoteLink:
         self._waiting: dict[int, asyncio.Future[Done]] = {}
         self._plans: asyncio.Queue[Heard | None] = asyncio.Queue()
         self._handle: HandlePlan | None = None
+        self.on_comes: Callable[[str, int, int], None] = _nobody_waits
+        self.rates = Rates()  #: of the line up, as the egress said last
 
     async def run(self) -> None:
         """Take answers and plans until the egress is gone; then every open call fails.
@@ -298,6 +317,9 @@ class RemoteLink:
 
     def _take(self, frame: bytes | None) -> None:
         answer = None if frame is None else _read(_answers, frame)
+        if isinstance(answer, Comes):
+            self.on_comes(answer.digest, answer.done, answer.size)
+            return
         if not isinstance(answer, Done):
             self._plans.put_nowait(answer)
             return
@@ -340,7 +362,9 @@ class RemoteLink:
             request = HandOver(plan, manifest, None, hashes, body.data)
         else:
             request = HandOver(plan, manifest, _path(body), hashes)
-        return (await self._call(request)).receipt
+        done = await self._call(request)
+        self.rates = Rates(done.up)
+        return done.receipt
 
     async def emit(self, event: Event) -> bool:
         return (await self._call(Emit(event))).stored
@@ -464,7 +488,7 @@ class Teller(Protocol):
 class LinkServer:
     """The egress's side: serves the calls of its place, several at a time.
 
-    ``figures``: None shows none; ``roster``: None where nobody is below.
+    ``figures``: None shows none; ``roster``: None where nobody is below; ``rates``: what the line carries.
     """
 
     def __init__(
@@ -477,7 +501,9 @@ class LinkServer:
         sites: Sites,
         figures: Figures | None = None,
         roster: Teller | None = None,
+        rates: Callable[[], Rates] = Rates,
     ) -> None:
+        self._rates = rates
         self._sites = sites
         self._figures = figures
         self._roster = roster
@@ -511,6 +537,10 @@ class LinkServer:
         for task in tasks:
             task.cancel()
 
+    def comes(self, digest: str, done: int, size: int) -> None:
+        """Tell the place of a transfer; on the event loop."""
+        self._frames.write(Comes(digest, done, size))
+
     async def _heard(self, plan: bytes, signed: bytes, terms: Terms | None) -> None:
         self._frames.write(Heard(plan, b"" if self._roster is None else signed, terms))
 
@@ -532,7 +562,8 @@ class LinkServer:
         if isinstance(request, Rehearse):
             return Done(number, rehearsal=await self._link.rehearse(request.plan, request.samples))
         if isinstance(request, Submit | HandOver):
-            return Done(number, receipt=await self._hand_on(request))
+            receipt = await self._hand_on(request)
+            return Done(number, receipt=receipt, up=self._rates().up)
         if isinstance(request, Deliver | Warn):
             return Done(number, stored=await self._to_sink(request))
         return await self._say(number, request)

@@ -1,5 +1,6 @@
 """What a parent sees of its children in the open round: who works on its plan, whose transfers move.
 
+What a fog itself fetches for its children moves for all of them that lack.
 A fog that holds its own round open for a slow edge says so in its hello: for its parent that is a transfer
 that moves, and what it carries is bounded as any other.
 """
@@ -14,6 +15,7 @@ from reuna.core import patience
 from reuna.core.patience import Transfer
 from reuna.core.records import Hello
 
+ABOVE = ""  #: in place of a child: what this parent itself fetches for its children
 HELD = "held"  #: in place of a transfer: the child holds its own round open
 
 
@@ -66,7 +68,8 @@ class Moving:
 
     def ends_s(self, deadline_s: float, missing: Collection[str]) -> float:
         """When the round ends, see `reuna.core.patience.ends_s`, if these have not answered."""
-        transfers = [each for (child, _), each in self._transfers.items() if child in missing]
+        lacking = {*missing, ABOVE} if missing else set()
+        transfers = [each for (child, _), each in self._transfers.items() if child in lacking]
         now = self._now()
         ends = patience.ends_s(deadline_s, transfers, now)
         held = now >= deadline_s and ends > now

@@ -16,7 +16,7 @@ import signal
 import socket
 import ssl
 import sys
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -56,6 +56,7 @@ from reuna.exchange.site import Site, open_site
 from reuna.exchange.sites_above import SitesAbove
 from reuna.exchange.small import keep_small
 from reuna.exchange.trust import CodeRole, TrustGuard
+from reuna.exchange.weigher import Weigher
 
 log = logging.getLogger("reuna.egress")
 DISK_THREADS = 4  #: for what the rounds and events of this place wait for
@@ -75,7 +76,7 @@ async def serve(settings: EgressSettings, sock: socket.socket) -> None:
     outbox = DiskSpool(folder / "outbox")
     arrivals = Arrivals(folder / ARRIVALS)
     store = HttpsFreight(settings.freight_host, settings.freight_port, to_freight, cache, arrivals.came)
-    bus = LaterBus(_connect(settings, to_bus))
+    bus = LaterBus(_connect(settings, to_bus, store.is_busy))
     site = open_site(settings, folder, SystemClock())
     flows = site.flows
     guard = _guard(settings, folder / "trust")
@@ -96,6 +97,7 @@ async def serve(settings: EgressSettings, sock: socket.socket) -> None:
         CodeRole(guard, store.metadata).unsigned,
         open_leftovers(folder),
         partial(passed_on, guard),
+        Weigher(lambda: store.rates),
     )
     await listen(bus, settings.name, guard)
     shelf: HttpsFreight | None = None
@@ -128,8 +130,9 @@ async def serve(settings: EgressSettings, sock: socket.socket) -> None:
         SitesAbove(settings.enrol, own[2], own[0], ThreadOffload()),
         board,
         roster,
+        lambda: store.rates,
     )
-    serving = asyncio.create_task(_serve_when_ready(server, guard))
+    serving = asyncio.create_task(_serve_when_ready(server, guard, store if settings.passes_on else None))
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, serving.cancel)
     connecting = asyncio.create_task(bus.connected())
     try:
@@ -158,6 +161,16 @@ async def _put_in_order(site: Site, disk: Threads) -> None:
     await disk(site.flows.close)
     await disk(site.resumer.save)
     await disk.close()
+
+
+def _tell_what_comes(store: HttpsFreight, server: LinkServer) -> None:
+    """The place hears how far it is: its edges wait for it."""
+    loop = asyncio.get_running_loop()
+
+    def tell(digest: str, done: int, size: int) -> None:
+        loop.call_soon_threadsafe(server.comes, digest, done, size)
+
+    store.on_comes = tell
 
 
 async def _roster(settings: EgressSettings, bus: LaterBus, egress: Egress) -> RosterTeller | None:
@@ -233,7 +246,10 @@ async def _once_connected(bus: LaterBus, work: Coroutine[Any, Any, None]) -> Non
     await work
 
 
-async def _serve_when_ready(server: LinkServer, guard: TrustGuard) -> None:
+async def _serve_when_ready(server: LinkServer, guard: TrustGuard, store: HttpsFreight | None) -> None:
+    """``store``: what it fetches is for others below too."""
+    if store is not None:
+        _tell_what_comes(store, server)
     await guard.ready()
     settle()
     await server.run()
@@ -277,11 +293,13 @@ async def _write_down(site: Site, arrivals: Arrivals) -> None:
             log.error("%s %s", error.code, error)
 
 
-async def _connect(settings: EgressSettings, tls: ssl.SSLContext) -> NatsBus:
+async def _connect(settings: EgressSettings, tls: ssl.SSLContext, busy: Callable[[], bool]) -> NatsBus:
     """The parent's server, however long it takes to appear."""
     while True:
         try:
-            return await NatsBus.connect(settings.nats_url, tls, settings.name, own=settings.passes_on)
+            if settings.passes_on:  # its server is beside it
+                return await NatsBus.connect(settings.nats_url, tls, settings.name, own=True)
+            return await NatsBus.connect(settings.nats_url, tls, settings.name, busy=busy)
         except BusDown as error:
             log.warning("parent's server is away: %s", error)
             await SystemClock().sleep(AWAY_S)

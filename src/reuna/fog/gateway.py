@@ -54,6 +54,7 @@ from reuna.exchange.roster import BelowKeeper, Rosters
 from reuna.exchange.rounds import Rounds
 from reuna.exchange.sandbox_settings import sandbox_limits
 from reuna.exchange.stored import keep_stored
+from reuna.exchange.weigher import Weigher
 from reuna.fog.answer import FogAnswers, Place
 from reuna.fog.figures import collect
 from reuna.fog.machines import machines_of
@@ -100,7 +101,7 @@ async def _run(settings: dict[str, Any], changes: Changes, stack: AsyncExitStack
         name, blobs, spool, egress.fetch, settings["announce_s"], metadata=known.file, released=stock.get
     )
     rounds = Rounds(name, boot, egress.emit if settings["traces.on"] else None, clock)
-    combiner = Combiner(name, door.admission.names, egress, bus, intake, ThreadOffload(), clock, rounds)
+    combiner = _combiner(name, door, egress, bus, intake, rounds)
     presence = _presence(egress, combiner, intake, boot, settings["hello_s"])
     await egress.listen(presence.answering(combiner.on_plan))
     await egress.start()
@@ -143,6 +144,15 @@ async def _run(settings: dict[str, Any], changes: Changes, stack: AsyncExitStack
     stack.callback(asyncio.create_task(below.keep()).cancel)
     log.info("ready")
     await presence.keep()
+
+
+def _combiner(
+    name: str, door: Door, egress: EgressProcess, bus: NatsBus, intake: Intake, rounds: Rounds
+) -> Combiner:
+    egress.on_comes = intake.comes
+    weigher = Weigher(lambda: egress.rates)
+    names, offload, clock = door.admission.names, ThreadOffload(), SystemClock()
+    return Combiner(name, names, egress, bus, intake, offload, clock, rounds, weigher)
 
 
 def _presence(

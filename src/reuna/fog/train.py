@@ -18,12 +18,12 @@ from reuna.core.errors import Corrupted, Refused
 from reuna.core.ports import Blob, Bus, Clock, Link, Offload
 from reuna.core.readiness import MANY, worse
 from reuna.core.records import Contribution, Hello, Member, Plan, Said, Terms
-from reuna.exchange.bodies import write_body
 from reuna.exchange.heard import Heard
 from reuna.exchange.intake import Intake
 from reuna.exchange.moving import short
 from reuna.exchange.room import when_there_is_room
 from reuna.exchange.rounds import Rounds
+from reuna.exchange.weigher import Weigher
 from reuna.loop import train
 from reuna.wire import PACKS, asks_for, decode_plan, message_digest, packed
 
@@ -44,7 +44,9 @@ class Combiner:
         offload: Offload,
         clock: Clock,
         rounds: Rounds | None = None,
+        weigher: Weigher | None = None,
     ) -> None:
+        self._weigher = weigher or Weigher()
         self.rounds = rounds or Rounds(name, "", None, clock)
         self.name = name
         self.children = frozenset(children)
@@ -239,10 +241,10 @@ class Combiner:
         """The sum's manifest and its body."""
         draft = train.with_sum(row, plan, rows, NO_DIGEST)
         begin = self._intake.spool.begin
-        return write_body(draft, train.packs(plan), lambda: self._intake.sum(rows, plan.params), begin)
+        return self._weigher.write(plan, draft, lambda: self._intake.sum(rows, plan.params), begin)
 
     def _gather(self, row: Contribution, plan: Plan, rows: list[Contribution]) -> tuple[Contribution, Blob]:
         """The same of the updates as they came, where the cloud has to see each."""
         draft = train.with_updates(row, plan, rows, NO_DIGEST)
         begin = self._intake.spool.begin
-        return write_body(draft, train.packs(plan), lambda: self._intake.values(rows), begin)
+        return self._weigher.write(plan, draft, lambda: self._intake.values(rows), begin)

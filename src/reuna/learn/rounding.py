@@ -55,12 +55,12 @@ def check_encoding(encoding: Encoding | None, grid: Grid) -> None:
     if asked.keep < 1 and not (asked.feedback and asked.packed):
         raise PlanError(
             f"round.keep is {asked.keep}, and what is not kept would be lost for ever or sent as zeros",
-            "Set round.feedback = true and round.packed = true with it.",
+            'Set round.feedback = true and round.packed = "auto" with it.',
         )
     if asked.follow and not asked.packed:
         raise PlanError(
             "a grid whose step follows the updates saves nothing unless they are packed",
-            "Set round.packed = true, or round.grid_exponent.",
+            'Set round.packed = "auto", or round.grid_exponent.',
         )
     if asked.stochastic and not fine_bits(grid):
         raise PlanError(
@@ -70,7 +70,7 @@ def check_encoding(encoding: Encoding | None, grid: Grid) -> None:
     if grid.bits < 8 and not asked.packed:
         raise PlanError(
             f"round.grid_bits is {grid.bits}, and integers of less than a byte are sent packed only",
-            "Set round.packed = true.",
+            'Set round.packed = "auto".',
         )
 
 

@@ -6,7 +6,7 @@ nothing that was written; a power cut loses what was not forced to the disk.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from reuna.core.errors import Corrupted, DiskFull, Refused, ReunaError, Unreachable
 from reuna.core.ports import Blob, Entry
@@ -76,6 +76,9 @@ class MemoryBlobs:
     def new(self, size: int) -> MemoryWriter:
         return MemoryWriter(self)
 
+    def half(self, digest: str, size: int) -> MemoryHalf:
+        return MemoryHalf(self)
+
     def drop(self, digest: str) -> None:
         blob = self._blobs.pop(digest, None)
         if blob is not None:
@@ -123,6 +126,19 @@ class MemoryWriter:
     def abandon(self) -> None:
         self._blobs.disk.give_back(len(self._data))
         self._data.clear()
+
+
+class MemoryHalf(MemoryWriter):
+    """Of which nothing outlives its process."""
+
+    def found(self) -> Iterator[bytes]:
+        return iter(())
+
+    def note(self, tail: bytes) -> None:
+        """It is lost."""
+
+    def suspend(self) -> None:
+        self.abandon()
 
 
 class MemoryIndex:

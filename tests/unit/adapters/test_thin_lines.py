@@ -7,6 +7,7 @@ import contextlib
 import os
 import socket
 import ssl
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -15,9 +16,11 @@ import pytest_asyncio
 
 from reuna.adapters import https_body, https_client, https_server, thin_lines
 from reuna.adapters.certificates import CertificateAuthority
+from reuna.adapters.files import FileBlobs
 from reuna.adapters.https_client import HttpsFreight
 from reuna.adapters.tls import server_context
 from reuna.core.errors import Unreachable
+from reuna.core.line import Rates
 from reuna.core.pace import Pace
 from reuna.core.ports import Blob
 from reuna.core.records import Receipt
@@ -59,11 +62,14 @@ class Counted(Wire):
     def __init__(self, target: int) -> None:
         super().__init__(target)
         self.carried = {"send": 0, "fetch": 0}
+        self.holds: dict[str, int] = {}  #: nothing is passed on any more after so many bytes
 
     async def _pump(self, way: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             while data := await reader.read(4096):
                 self.carried[way] += len(data)
+                if self.carried[way] > self.holds.get(way, 1 << 60):
+                    return
                 if way in self.limits:
                     self.limits[way] -= len(data)
                     if self.limits[way] < 0:
@@ -379,10 +385,12 @@ def test_much_waits_in_the_kernel_only_while_the_line_is_fast(monkeypatch: pytes
         assert waits(listening) == thin_lines.UNSENT, "the next transfer finds a slow line"
 
 
-def test_no_tickets_are_sent_that_nobody_uses(authority: CertificateAuthority) -> None:
+def test_a_ticket_is_small_and_who_enrols_gets_none(authority: CertificateAuthority) -> None:
     pair = authority.pair("fog", "fog-1")
-    context: ssl.SSLContext = server_context(pair.certificate, Path(pair.key), pair.authority)
-    assert context.num_tickets == 0
+    context = server_context(pair.certificate, pair.key, pair.authority)
+    assert context.num_tickets == 1
+    assert context.options & ssl.OP_NO_TICKET, "a number, and not the whole session with its certificate"
+    assert server_context(pair.certificate, pair.key, pair.authority, client=False).num_tickets == 0
 
 
 def test_who_asks_too_often_waits_and_nobody_else_does() -> None:
@@ -392,3 +400,134 @@ def test_who_asks_too_often_waits_and_nobody_else_does() -> None:
     assert abs(waits[-1] - 9.89) < 1e-6
     assert pace.wait_s("edge-1", 0.0) == 0.0
     assert pace.wait_s("flood", 100.0) == 0.0
+
+
+async def test_what_the_line_carries_is_known_after_a_transfer_each_way(site: Site) -> None:
+    node, body, blob = site.freight(), body_of(5 * BLOCK), site.depot.blobs.put(os.urandom(5 * BLOCK))
+    began = node.rates
+    await node.fetch(blob.digest, blob.size)
+    came = node.rates
+    await node.send(manifest_of(body), body)
+    went = node.rates
+    assert (began, came) == (Rates(), Rates(None, came.down)), "nothing was sent yet"
+    assert went.up is not None
+    assert went.up > 1_000_000, "loopback"
+    assert (came.down or 0) > 100_000
+    await node.close()
+
+
+@pytest.mark.usefixtures("far")
+async def test_what_is_slow_to_come_is_told_of_and_the_line_is_busy_until_it_is_there(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(https_client, "TOLD_S", 0.0)
+    node, blob = site.freight(), site.depot.blobs.put(os.urandom(5 * BLOCK))
+    told: list[tuple[str, int, int]] = []
+    busy: list[bool] = []
+
+    def comes(*word: object) -> None:
+        told.append(word)  # type: ignore[arg-type]
+        busy.append(node.is_busy())
+
+    node.on_comes = comes
+    await node.fetch(blob.digest, blob.size)
+    assert all(word[::2] == (blob.digest, blob.size) for word in told)
+    came = [done for _, done, _ in told]
+    assert came == sorted(came)
+    assert came[-1] == blob.size
+    assert all(busy)
+    assert busy
+    assert node.is_busy() is False
+    await node.close()
+
+
+def test_a_transfer_over_a_cut_line_is_busy_for_a_moment_and_not_for_ever() -> None:
+    job = https_client._Job()
+    assert not job.moved(0.0), "not a byte of it yet"
+    job._moved_s = 5.0
+    assert job.moved(5.0 + https_client.MOVING_S - 1)
+    assert not job.moved(5.0 + https_client.MOVING_S)
+
+
+#: A node that fetches into a folder until it is killed.
+FETCHING = """
+import asyncio, sys
+from pathlib import Path
+from reuna.adapters import https_client
+from reuna.adapters.files import FileBlobs
+from reuna.adapters.tls import client_context
+port, folder, digest, size, *pair = sys.argv[1:]
+https_client.TOLD_S = 0.0
+blobs = FileBlobs(Path(folder))
+node = https_client.HttpsFreight("127.0.0.1", int(port), client_context(*map(Path, pair)), blobs)
+node.on_comes = lambda digest, done, size: print(done, flush=True)
+asyncio.run(node.fetch(digest, int(size)))
+"""
+
+
+class Kept:
+    """A node's folder, a blob above, and a relay that counts what comes down and stops after so much."""
+
+    def __init__(self, site: Site, wire: Counted, folder: Path) -> None:
+        self.site, self.wire, self.folder = site, wire, folder
+        self.data = os.urandom(5 * BLOCK + 1000)
+        self.blob = site.depot.blobs.put(self.data)
+
+    async def killed_after(self, count: int) -> int:
+        """A process fetches and is killed when it has told of so many bytes; how many it told of."""
+        pair = self.site.authority.pair("edge", PEER)
+        words = [str(self.wire.port), str(self.folder), self.blob.digest, str(self.blob.size)]
+        fetching = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", FETCHING, *words, str(pair.certificate), str(pair.key), str(pair.authority),
+            stdout=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        assert fetching.stdout is not None
+        self.wire.holds["fetch"] = count
+        done = 0
+        while done < count - 14_000:  # the rest is TLS, heads, and a record that is not whole
+            done = int(await fetching.stdout.readline())
+        fetching.kill()
+        await fetching.wait()
+        self.wire.holds.clear()
+        self.wire.carried["fetch"] = 0
+        return done
+
+    async def fetched(self) -> None:
+        """By the next process; exactly the blob, and nothing half is left."""
+        node = HttpsFreight("127.0.0.1", self.wire.port, self.site.context(), FileBlobs(self.folder))
+        got = await node.fetch(self.blob.digest, self.blob.size)
+        await node.close()
+        assert got.read(0, got.size) == self.data
+        assert [path.name for path in self.folder.iterdir()] == [self.blob.digest]
+
+
+@pytest.fixture
+def kept(site: Site, wire: Counted, tmp_path: Path) -> Kept:
+    return Kept(site, wire, tmp_path / "blobs")
+
+
+@pytest.mark.usefixtures("far")
+async def test_a_fetch_whose_process_is_killed_goes_on_at_the_byte_in_the_next(kept: Kept) -> None:
+    done = await kept.killed_after(3 * BLOCK + 20_000)
+    await kept.fetched()
+    assert kept.wire.carried["fetch"] < kept.blob.size - done + SLACK
+
+
+@pytest.mark.usefixtures("far")
+@pytest.mark.parametrize("at", [100, 2 * BLOCK + 5, 3 * BLOCK + 5])
+async def test_what_a_dead_process_left_is_believed_as_far_as_it_is_good(kept: Kept, at: int) -> None:
+    """Planted: a byte of the half is another one, as after a power cut."""
+    await kept.killed_after(3 * BLOCK + 20_000)
+    (half,) = kept.folder.iterdir()
+    data = bytearray(half.read_bytes())
+    data[at] ^= 1
+    half.write_bytes(data)
+    await kept.fetched()
+    assert kept.wire.carried["fetch"] > kept.blob.size - at - SLACK
+
+
+async def test_a_half_of_more_bytes_than_the_blob_has_is_cut(kept: Kept) -> None:
+    kept.folder.mkdir()
+    (kept.folder / f"{kept.blob.digest}.half").write_bytes(kept.data + b"more")
+    await kept.fetched()
+    assert kept.wire.carried["fetch"] < SLACK, "its list of blocks alone"

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from reuna.core.errors import DiskFull, Refused
+from reuna.core.line import Rates
 from reuna.core.project import project_settings
 from reuna.core.records import Contribution, Encoding, Grid, Member, Plan
 from reuna.core.settings import Source
@@ -23,6 +24,7 @@ from reuna.exchange.leftovers import RUNS, Leftovers
 from reuna.exchange.meter import CountedFlows
 from reuna.exchange.process import open_leftovers
 from reuna.exchange.steps import make_step, take_step
+from reuna.exchange.weigher import Weigher
 from reuna.learn.lots import DEFLATED, written
 from reuna.learn.rounding import fine, fine_bits
 from reuna.learn.strategies import TAKES
@@ -65,18 +67,19 @@ class Node:
         self.intake = Intake("fog", MemoryBlobs(), MemorySpool())
         self.cache.put(BASE)
 
-    def egress(self) -> Egress:
+    def egress(self, weigher: Weigher | None = None) -> Egress:
         freight = MemoryFreight(lambda: self.intake, "a", self.cache)
         return Egress(
             "a", "fog", MemoryBroker().connect("a"), freight, self.cache, self.outbox, CountedFlows("a"), SimClock(),
             InPlace(), unsealed, without_roster, vouched, Leftovers(self.left, self.index),
+            weigher=weigher,
         )  # fmt: skip
 
-    async def gives(self, data: bytes, values: np.ndarray) -> Contribution:
+    async def gives(self, data: bytes, values: np.ndarray, weigher: Weigher | None = None) -> Contribution:
         """Its answer to a plan, as the parent has it."""
         self.intake.open({"a": data, "b": data})
         trained = MemoryBlob(pack({"w": values}), "")
-        assert await self.egress().submit(data, trained, 3, Member("a")) is not None
+        assert await self.egress(weigher).submit(data, trained, 3, Member("a")) is not None
         (row,) = self.intake.rows()
         return row
 
@@ -310,7 +313,7 @@ def test_a_step_that_leads_elsewhere_or_nowhere_leaves_nothing() -> None:
 class Down:
     """A node that has the model before, and a parent that offers step and model."""
 
-    def __init__(self, has_base: bool = True, step: bytes | None = None) -> None:
+    def __init__(self, has_base: bool = True, step: bytes | None = None, **changes: Any) -> None:
         self.old, self.new = models(1e-3)
         made = make_step(self.old, self.new, MemoryBlobs())
         assert made is not None
@@ -323,14 +326,14 @@ class Down:
             self.node.cache.put(self.old.read(0, self.old.size))
         self.plan = plan(
             model=self.new.digest, model_size=self.new.size, params=70_000, inline=None, base=self.old.digest,
-            step=self.offered.digest if self.offered else "d" * 64, step_size=max(1, len(told)),
+            step=self.offered.digest if self.offered else "d" * 64, step_size=max(1, len(told)), **changes,
         )  # fmt: skip
 
-    async def fetched(self) -> list[str]:
+    async def fetched(self, weigher: Weigher | None = None) -> list[str]:
         """What came down; the model is there whole, whatever came."""
         self.node.intake.open({"a": self.plan, "b": self.plan})
         came: list[str] = []
-        egress = self.node.egress()
+        egress = self.node.egress(weigher)
         real = egress._store.fetch
 
         async def fetch(digest: str, size: int) -> Any:
@@ -357,6 +360,24 @@ async def test_a_step_that_is_not_to_be_had_or_leads_elsewhere_costs_the_whole_m
     assert await Down(step=wrong).fetched() == ["step", "model"]
 
 
+# --- by the speed of the line --------------------------------------------------------------------
+
+
+async def test_a_node_on_a_fast_line_sends_the_same_integers_plain_and_fetches_models_whole() -> None:
+    node, other, fast = Node(), Node(), Weigher(lambda: Rates(1e12, 1e12))
+    by_line = Encoding(packed=True, feedback=True, by_line=True)
+    for number in (1, 2):
+        asked = plan(round=number, encoding=by_line, carried={"a": number - 1} if number > 1 else {})
+        row, packed = await node.gives(asked, update(1), fast), await other.gives(asked, update(1))
+        assert (node.sent(row) == other.sent(packed)).all(), "by whichever way"
+        assert packed.packed
+    assert not row.packed
+    assert row.size == PARAMS * row.width
+    down = Down(encoding=by_line)
+    assert await down.fetched(fast) == ["step"], "what a step costs is not known yet"
+    assert await Down(encoding=by_line).fetched(fast) == ["model"]
+
+
 # --- what a project says -----------------------------------------------------------------------
 
 
@@ -367,13 +388,14 @@ def told(**changes: Any) -> tuple[Grid, Encoding | None]:
 
 
 def test_a_project_that_says_nothing_packs_keeps_the_rest_and_follows() -> None:
-    assert told() == (Grid(16, -16), Encoding(packed=True, feedback=True, follow=True))
+    assert told() == (Grid(16, -16), Encoding(packed=True, feedback=True, follow=True, by_line=True))
 
 
 def test_a_project_says_each_part_by_itself() -> None:
-    assert told(grid_exponent=-9, grid_bits=8) == (Grid(8, -9), Encoding(feedback=True))
-    assert told(rounding="stochastic", keep=0.5)[1] == Encoding(True, True, True, 0.5, True)
-    assert told(packed=False, feedback=False, grid_exponent=-24, grid_bits=32) == (Grid(32, -24), None)
+    assert told(grid_exponent=-9, grid_bits=8) == (Grid(8, -9), Encoding(feedback=True, by_line=True))
+    assert told(rounding="stochastic", keep=0.5)[1] == Encoding(True, True, True, 0.5, True, True)
+    assert told(packed="always")[1] == Encoding(packed=True, feedback=True, follow=True)
+    assert told(packed="never", feedback=False, grid_exponent=-24, grid_bits=32) == (Grid(32, -24), None)
 
 
 def test_what_every_round_asks_alike_has_the_grid_and_not_how_the_model_travels() -> None:

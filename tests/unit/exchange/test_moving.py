@@ -135,6 +135,32 @@ def test_a_fog_that_holds_its_own_round_open_is_waited_for_within_the_same_bound
     assert parent.held
 
 
+def fetching(parent: Parent, bps: int, digest: str = "a" * 64, size: int = 100_000) -> Callable[[], object]:
+    """The parent itself fetches from above at so many bytes a second."""
+
+    async def fetch() -> None:
+        for done in range(bps, size + bps, bps):
+            await asyncio.sleep(1.0)
+            parent.intake.comes(digest, min(done, size), size)
+
+    return fetch
+
+
+def test_a_fog_that_itself_fetches_the_model_slowly_holds_its_round_open_for_edges_that_wait_for_it() -> None:
+    parent = Parent()
+    ended = parent.ends(fetching(parent, bps=700))
+    assert 142 + STILL_S < ended < MOST * DEADLINE_S, "and as long as for any slow model they may work on it"
+    assert parent.held, "its own parent is told"
+
+
+def test_what_the_fog_fetches_too_slowly_or_for_nobody_in_the_round_costs_no_second() -> None:
+    slow, other = Parent(), Parent()
+    assert slow.ends(fetching(slow, bps=300)) == DEADLINE_S, "it would not be there by twice the deadline"
+    assert other.ends(fetching(other, bps=700, digest="e" * 64)) == DEADLINE_S, (
+        "a release, or of another round"
+    )
+
+
 def test_a_plan_is_not_announced_to_who_works_on_it_and_less_and_less_to_the_silent() -> None:
     parent = Parent()
 

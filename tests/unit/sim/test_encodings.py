@@ -145,4 +145,4 @@ def test_who_is_a_protocol_behind_sits_out_by_name_and_holds_nobody_up(older: se
 def test_when_every_fog_is_a_protocol_behind_the_run_ends_with_what_to_do() -> None:
     with pytest.raises(RunFailed, match="older") as failure:
         Behind({"fog-0", "fog-1"}, **FOLLOWED).rounds()
-    assert "round.packed=false" in failure.value.next_step
+    assert "round.packed=never" in failure.value.next_step
