@@ -165,6 +165,7 @@ class DbosHost:
         self._version = app_version
         self._bodies: dict[str, Body] = {}
         self._tasks: dict[str, asyncio.Task[Any]] = {}
+        self._working: set[str] = set()  #: workflows whose body has not ended; its end is journalled later
         self._retries: set[asyncio.Task[None]] = set()
         self._workflows: dict[str, Any] = {}
         self._resuming = asyncio.Lock()
@@ -181,14 +182,14 @@ class DbosHost:
         Raises `JournalError` when another process or host uses it, `Corrupted`, `Unreachable`.
         """
         self._take_lock()
-        if self._lease is None:
-            _make_file(self._file)
-        else:
-            try:
+        try:
+            if self._lease is None:
+                _make_file(self._file)
+            else:
                 await asyncio.to_thread(self._lease.take)
-            except ReunaError:
-                self._give_lock()
-                raise
+        except ReunaError:
+            self._give_lock()
+            raise
         self._dbos = DBOS(config=self._config())
         _log_as_ours()
         for kind in {RUN, *self._bodies}:
@@ -261,8 +262,11 @@ class DbosHost:
     async def status(self, run: str) -> dict[str, Any]:
         """Where a run is, by ``state``: running, done, failed or cancelled. Raises `RunNotFound`.
 
-        A run that is done has its ``result``, one that failed ``message`` and ``code``.
+        A run that is done has its ``result``, one that failed ``message`` and ``code``. Of one that is being
+        carried out here no table is read, however often it is asked for.
         """
+        if any(_life(workflow)[0] == run for workflow in self._working):
+            return {"state": "running"}
         with self._asking():
             found = await DBOS.get_workflow_status_async(await _newest(run))
         if found is None:
@@ -370,11 +374,14 @@ class DbosHost:
             assert task is not None
             self._tasks[run] = task
             task.add_done_callback(partial(self._ended, run))
+            self._working.add(run)
             try:
                 return _plain(await self._body(kind)(DbosJournal(_life(run)[1]), spec), "the run's end")
             except DBAPIError as error:
                 self._try_again(run, error)
                 raise asyncio.CancelledError from error  # DBOS stores any other end as final
+            finally:
+                self._working.discard(run)
 
         return execute
 

@@ -169,7 +169,14 @@ class Conductor:
     async def _round(self, spec: RunSpec, ask: Ask, state: Outcome) -> Outcome:
         began, number = self._clock.now(), ask.round
         rows, digests = await self._collect(spec, ask)
-        outcome = await self._offload(lambda: self._apply(spec, ask, state, rows))
+        oldest = number - max((len(each) for each in ask.going.asked.values()), default=0)
+
+        def work() -> Outcome:
+            found = self._apply(spec, ask, state, rows)
+            self._intake.spool.drop(spec.run, oldest)
+            return found
+
+        outcome = await self._offload(work)
         if is_buffered(spec):
             outcome["asked"] = asked_after(spec, ask.going.asked, digests)
             sites = {edge: fog for fog, edges in spec.fogs.items() for edge in edges}
@@ -182,8 +189,6 @@ class Conductor:
             outcome["away"] = away_after(ask.going.away, number, members)
         summary = round_summary(number, members, self._clock.now() - began, train.bytes_sent(rows))
         await self._report(spec, "round", {**summary, "model": outcome["model"]})
-        oldest = number - max((len(each) for each in ask.going.asked.values()), default=0)
-        await self._offload(lambda: self._intake.spool.drop(spec.run, oldest))
         return outcome
 
     async def _collect(self, spec: RunSpec, ask: Ask) -> tuple[list[Contribution], dict[str, str]]:
@@ -244,8 +249,7 @@ class Conductor:
     ) -> tuple[Plan, list[Contribution], bool, dict[str, str]]:
         """The plan, its rows when it closed, whether it was closed before a restart, digests of all plans."""
         async with self.turn:
-            model = await self._offload(lambda: self._held(ask.model))
-            await self._offload(lambda: self._blobs.get(spec.bundle))  # here, before the nodes ask for it
+            model = await self._offload(partial(self._at_hand, ask.model, spec.bundle))
             asked = self._planner.plans(spec, ask.round, attempt, ask.task, model, ask.before, ask.going)
             plans = {fog: decode_plan(data) for fog, data in asked.items()}
             plan = next(iter(plans.values()))
@@ -407,6 +411,12 @@ class Conductor:
         if not (self._steps and packs) or new.size <= INLINE_LIMIT:
             return None
         return make_step(old, new, self._blobs)
+
+    def _at_hand(self, model: str, bundle: str) -> Blob:
+        """The model; the bundle is fetched beside it, before the nodes ask for it."""
+        held = self._held(model)
+        self._blobs.get(bundle)
+        return held
 
     def _held(self, digest: str) -> Blob:
         blob = self._blobs.get(digest)
