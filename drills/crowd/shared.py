@@ -25,15 +25,20 @@ RECENT = 4  #: plans that are not verified again
 class Site:
     """Of the edges of one fog."""
 
-    def __init__(self, settings: EgressSettings) -> None:
-        folder = Path(settings.folder)
-        pin = Path(settings.root).read_bytes()
-        self.guard = TrustGuard.open(TrustStore(folder / "trust"), settings.fleet, pin, SystemClock())
-        self.models = FileBlobs(folder / "blobs")
-        self._verified: dict[bytes, bytes] = {}
-        self._by = self.guard.state
+    def __init__(self, guard: TrustGuard, models: FileBlobs) -> None:
+        self.guard = guard
+        self.models = models
+        self._verified: dict[bytes, bytes] = {}  #: signed bytes -> the plan inside
+        self._by = guard.state  #: the metadata that they were verified by
         self._keeping: asyncio.Task[None] | None = None
         self._role: CodeRole | None = None
+
+    @classmethod
+    def begin(cls, settings: EgressSettings) -> Site:
+        """In the folder of an edge, with the fleet's root that was brought to it."""
+        folder, pin = Path(settings.folder), Path(settings.root).read_bytes()
+        guard = TrustGuard.open(TrustStore(folder / "trust"), settings.fleet, pin, SystemClock())
+        return cls(guard, FileBlobs(folder / "blobs"))
 
     async def ready(self, store: BlobStore, bus: Bus, name: str) -> None:
         """Return when the fleet's metadata was accepted; ``store`` and ``bus`` of the first edge bring it."""
@@ -76,7 +81,7 @@ class Sites:
     def of(self, settings: EgressSettings) -> Site:
         """That of an edge; the first edge of a fog brings its folder and the fleet's root."""
         if settings.parent not in self._sites:
-            self._sites[settings.parent] = Site(settings)
+            self._sites[settings.parent] = Site.begin(settings)
         return self._sites[settings.parent]
 
     async def close(self) -> None:
