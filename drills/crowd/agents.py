@@ -22,10 +22,11 @@ import asyncio
 import logging
 import resource
 import signal
+import ssl
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from benchmarks.noop.noop.model import Noop
 from drills.crowd.shared import Site, Sites
@@ -125,13 +126,13 @@ async def live(file: Path, sites: Sites) -> None:
     store = HttpsFreight(asked.freight_host, asked.freight_port, tls, site.models)
     try:
         await site.ready(store, bus, asked.name)
-        await live_at(site, asked, settings, store, bus)
+        await Light(site, asked, bus, store).live(settings["hello_s"])
     finally:
         await bus.close()
         await store.close()
 
 
-async def connected(settings: EgressSettings, tls: Any) -> NatsBus:
+async def connected(settings: EgressSettings, tls: ssl.SSLContext) -> NatsBus:
     """To the fog's server, however long it takes to appear."""
     while True:
         try:
@@ -140,60 +141,62 @@ async def connected(settings: EgressSettings, tls: Any) -> NatsBus:
             await asyncio.sleep(AWAY_S)
 
 
-async def live_at(
-    site: Site, asked: EgressSettings, settings: Mapping[str, Any], store: HttpsFreight, bus: NatsBus
-) -> None:
-    """The edge itself: hears plans, answers them, says that it is there, shows its ledger."""
-    folder, clock, here = Path(asked.folder), SystemClock(), Here()
-    own = open_site(asked, folder, clock)
-    outbox = DiskSpool(folder / "outbox")
-    egress = Egress(
-        asked.name,
-        asked.parent_identity,
-        bus,
-        store,
-        site.models,
-        outbox,
-        own.flows,
-        clock,
-        here,
-        site.plan,
-        site.guard.among,
-        site.unsigned,
-        open_leftovers(folder),
-    )
-    trainer = Trainer(asked.name, "light", egress, LightWorkshop(), clock)
+class Light:
+    """An edge that has its connections: hears plans, answers them, says that it is there, shows its ledger."""
 
-    async def say(every_s: float) -> None:
-        await egress.hello(
-            Hello(asked.name, "light", __version__, (), VERSION, OLDEST, every_s, trainer.works_on)
+    def __init__(self, site: Site, settings: EgressSettings, bus: NatsBus, store: HttpsFreight) -> None:
+        folder, clock, here = Path(settings.folder), SystemClock(), Here()
+        self._settings = settings
+        self._own = open_site(settings, folder, clock)
+        self._outbox = DiskSpool(folder / "outbox")
+        own, parent = self._own, settings.parent_identity
+        self._egress = Egress(
+            settings.name,
+            parent,
+            bus,
+            store,
+            site.models,
+            self._outbox,
+            own.flows,
+            clock,
+            here,
+            site.plan,
+            site.guard.among,
+            site.unsigned,
+            open_leftovers(folder),
         )
+        keys, every_s = site.guard.plan_keys, settings.heads_s
+        self._heads = HeadKeeper(own.news, own.flows, parent, store, self._prove, keys, clock, here, every_s)
+        self._trainer = Trainer(settings.name, "light", self._egress, LightWorkshop(), clock)
 
-    def prove(head: bytes) -> ShownHead:
-        return show(head, own.key, Path(asked.certificate), Path(asked.key))
+    async def live(self, hello_s: float) -> None:
+        """Until cancelled."""
+        await self._egress.listen(self._trainer.on_plan)
+        parts = (Presence(self._say, hello_s).keep(), self._heads.keep(), self._flush())
+        work = [asyncio.create_task(each) for each in parts]
+        try:
+            await asyncio.gather(*work)
+        finally:
+            for each in work:
+                each.cancel()
+            await asyncio.gather(*work, return_exceptions=True)
+            await self._trainer.stop()
+            self._own.flows.close()
+            self._own.news.ledger.close()
+            self._outbox.close()
 
-    async def flush() -> None:
+    async def _say(self, every_s: float) -> None:
+        works_on = self._trainer.works_on
+        hello = Hello(self._settings.name, "light", __version__, (), VERSION, OLDEST, every_s, works_on)
+        await self._egress.hello(hello)
+
+    def _prove(self, head: bytes) -> ShownHead:
+        return show(head, self._own.key, Path(self._settings.certificate), Path(self._settings.key))
+
+    async def _flush(self) -> None:
         while True:
             await asyncio.sleep(FLUSH_S)
-            own.flows.flush()
-
-    parent, keys = asked.parent_identity, site.guard.plan_keys
-    heads = HeadKeeper(own.news, own.flows, parent, store, prove, keys, clock, here, asked.heads_s)
-    await egress.listen(trainer.on_plan)
-    work = [asyncio.create_task(each) for each in (Presence(say, settings["hello_s"]).keep(), heads.keep(), flush())]
-    try:
-        await asyncio.wait(work, return_when=asyncio.FIRST_COMPLETED)
-        for each in work:
-            if each.done():
-                each.result()
-    finally:
-        for each in work:
-            each.cancel()
-        await asyncio.gather(*work, return_exceptions=True)
-        await trainer.stop()
-        own.flows.close()
-        own.news.ledger.close()
-        outbox.close()
+            self._own.flows.flush()
 
 
 async def live_all(files: list[Path]) -> None:

@@ -29,7 +29,7 @@ from reuna.wire import digest_bytes, encode
 
 log = logging.getLogger("reuna.ledger")
 QUIET_S = 3.0  #: without news for so long a ledger has fallen silent,
-GAPS = 2.0  #: or twice what is between news that come again and again: it does not between the rounds of a run
+GAPS = 2.0  #: or twice what is between news that come again and again, as in the rounds of a run
 APART_S = 10.0  #: two heads of a busy ledger are at least so far apart
 EVERY_S = 60.0  #: between two heads of a ledger that does not fall silent
 EVERY_RECORDS = 4096  #: or after so many news
