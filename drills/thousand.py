@@ -2,7 +2,8 @@
 
 A real cloud and real fogs with their nats-servers, over mutual TLS; every agent has its own identity, policy,
 ledger, NATS connection and HTTPS transfers, and each update is on its own disk and on its fog's before it is
-acknowledged. The agents share a few processes (`drills.crowd.agents`). First a tenth of them work, then all,
+acknowledged. The agents share a few processes, and what in them is lighter than in an edge is said there
+(`drills.crowd.agents`). First a tenth of them work, then all,
 with the same cloud: its memory must not grow with them.
 
 ``limit_s`` is what the same updates cost without any of this, measured in the same run: their bodies over one

@@ -1,10 +1,17 @@
 """Many edges in one process: ``python -m drills.crowd.agents FLEET EDGE [EDGE...]``.
 
-Each edge is whole: its own settings file, certificate, policy, ledger, outbox, NATS connection and HTTPS
-connections, and the egress that real edges have (`reuna.exchange.process.serve`), which the agent's own
-`Trainer` speaks to over a socket pair. Only two things are lighter than in a plant: edges share a process,
-and the learner runs in it instead of in a sandboxed worker. Policies for this drill therefore say that the
-project's code runs unconfined.
+Each edge has its own settings file, certificate, policy, ledger, outbox, NATS connection and HTTPS
+connections, and the parts that real edges have: the agent's `Trainer` speaks to the egress' `Egress`.
+What is lighter than in a plant, so that the machine's time goes to fogs and cloud:
+
+- Edges share a process. Agent and egress are no two processes, so calls between them cross no socket,
+  and what blocks for a moment (a forced write) is not handed to a thread.
+- The learner runs in the process instead of in a sandboxed worker. Policies for this drill therefore say
+  that the project's code runs unconfined.
+- Edges of one fog in a process share what is the same bytes for each of them: the fleet's metadata, the
+  verification of a signed plan, the model in the cache.
+- No edge takes releases, exports its ledger, counts what came down or renews its certificate; what became
+  of what left is written to the ledger with the next entry, or after `FLUSH_S`.
 
 It ends on SIGTERM, and with the process that started it.
 """
@@ -15,36 +22,48 @@ import asyncio
 import logging
 import resource
 import signal
-import socket
+import ssl
 import sys
-from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 from benchmarks.noop.noop.model import Noop
+from drills.crowd.shared import Site, Sites
 from reuna import __version__
 from reuna.adapters.clock import SystemClock
-from reuna.adapters.files import FileBlob
+from reuna.adapters.files import HeldBlob
+from reuna.adapters.https_client import HttpsFreight
+from reuna.adapters.nats_bus import NatsBus
 from reuna.adapters.processes import end_with_parent
+from reuna.adapters.spool import DiskSpool
+from reuna.adapters.tls import client_context
 from reuna.adapters.toml_file import read_toml
 from reuna.core.bins import Counted
 from reuna.core.contract import Line
+from reuna.core.errors import BusDown
 from reuna.core.fingerprint import Window
 from reuna.core.ports import Blob
-from reuna.core.records import Hello, Metrics, Setting, Terms
+from reuna.core.records import Hello, Metrics, Setting, ShownHead, Terms
 from reuna.core.settings import parse
 from reuna.core.tensors import pack, unpack
 from reuna.edge.agent import egress_settings
 from reuna.edge.ready import Looked
 from reuna.edge.settings import EDGE
 from reuna.edge.train import Fitted, Trainer
-from reuna.exchange.link import Frames, RemoteLink
+from reuna.exchange.egress import Egress
+from reuna.exchange.heads import HeadKeeper
+from reuna.exchange.link import EgressSettings
 from reuna.exchange.presence import Presence
-from reuna.exchange.process import serve
+from reuna.exchange.process import open_leftovers
+from reuna.exchange.proofs import show
+from reuna.exchange.site import open_site
 from reuna.wire import OLDEST, VERSION
 
-THREADS = 4  #: of a process, for what blocks
 BEGIN_S = 0.02  #: between the begins of two edges, so that their handshakes do not all come at once
+AWAY_S = 0.5  #: until the next try to reach a fog's server that is away
+FLUSH_S = 10.0  #: what became of what left waits so long at most for an entry to go with
+T = TypeVar("T")
 
 
 class LightWorkshop:
@@ -54,10 +73,6 @@ class LightWorkshop:
     bins: tuple[Counted, ...] = ()
     window: Window | None = None
     level = 0
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._file = folder / "weights"
 
     async def open(self, run: str, bundle: Blob, settings: Mapping[str, Setting], terms: Terms) -> None:
         """Nothing is to be made ready."""
@@ -73,13 +88,11 @@ class LightWorkshop:
         """There are no data to tell of."""
 
     async def fit(self, model: Blob, settings: Mapping[str, Setting], seed: int) -> Fitted:
-        """A new dense update of the base model, in a file."""
+        """A new dense update of the base model."""
         learner = shared(int(settings["params"]), float(settings["amplitude"]))
         tensors = unpack(model.read(0, model.size))
         made, weight, metrics = learner.fit(tensors, None, settings, seed)
-        data = pack(made)
-        self._file.write_bytes(data)
-        return Fitted(FileBlob(self._file, "", len(data)), weight, metrics)
+        return Fitted(HeldBlob(pack(made), ""), weight, metrics)
 
     async def evaluate(self, model: Blob, settings: Mapping[str, Setting]) -> Metrics:
         """Nothing is measured."""
@@ -94,60 +107,119 @@ def shared(params: int, amplitude: float) -> Noop:
     return _learners.setdefault((params, amplitude), Noop(params, amplitude, 0.0))
 
 
-async def live(file: Path) -> None:
+class Here:
+    """The `Offload` port: at once, in the loop. A thread would cost more than what it does."""
+
+    async def __call__(self, work: Callable[[], T]) -> T:
+        return work()
+
+
+async def live(file: Path, sites: Sites) -> None:
     """One edge, until cancelled."""
     settings = parse(EDGE, [read_toml(file)])
     folder = Path(settings["folder"])
     folder.mkdir(parents=True, exist_ok=True)
-    ours, theirs = socket.socketpair()
-    ours.setblocking(False)
-    theirs.setblocking(False)
-    egress = asyncio.create_task(serve(egress_settings(settings, folder), theirs))
-    frames = await Frames.over(ours)
-    link = RemoteLink(frames)
-    name = settings["name"]
-    trainer = Trainer(name, "light", link, LightWorkshop(folder), SystemClock())
-    await link.listen(trainer.on_plan)
-    answering = asyncio.create_task(link.run())
-
-    async def say(every_s: float) -> None:
-        await link.hello(Hello(name, "light", __version__, (), VERSION, OLDEST, every_s, trainer.works_on))
-
-    saying = asyncio.create_task(Presence(say, settings["hello_s"]).keep())
+    asked = egress_settings(settings, folder)
+    site = sites.of(asked)
+    tls = client_context(Path(asked.certificate), Path(asked.key), Path(asked.authority), asked.bus)
+    bus = await connected(asked, tls)
+    store = HttpsFreight(asked.freight_host, asked.freight_port, tls, site.models)
     try:
-        await asyncio.wait([egress, answering, saying], return_when=asyncio.FIRST_COMPLETED)
-        for each in (egress, answering, saying):
-            if each.done():
-                each.result()
+        await site.ready(store, bus, asked.name)
+        await Light(site, asked, bus, store).live(settings["hello_s"])
     finally:
-        saying.cancel()
-        await trainer.stop()
-        frames.close()  # the egress ends with its place
-        await asyncio.gather(egress, answering, saying, return_exceptions=True)
+        await bus.close()
+        await store.close()
+
+
+async def connected(settings: EgressSettings, tls: ssl.SSLContext) -> NatsBus:
+    """To the fog's server, however long it takes to appear."""
+    while True:
+        try:
+            return await NatsBus.connect(settings.nats_url, tls, settings.name)
+        except BusDown:
+            await asyncio.sleep(AWAY_S)
+
+
+class Light:
+    """An edge that has its connections: hears plans, answers them, says that it is there, shows its ledger."""
+
+    def __init__(self, site: Site, settings: EgressSettings, bus: NatsBus, store: HttpsFreight) -> None:
+        folder, clock, here = Path(settings.folder), SystemClock(), Here()
+        self._settings = settings
+        self._own = open_site(settings, folder, clock)
+        self._outbox = DiskSpool(folder / "outbox")
+        own, parent = self._own, settings.parent_identity
+        self._egress = Egress(
+            settings.name,
+            parent,
+            bus,
+            store,
+            site.models,
+            self._outbox,
+            own.flows,
+            clock,
+            here,
+            site.plan,
+            site.guard.among,
+            site.unsigned,
+            open_leftovers(folder),
+        )
+        keys, every_s = site.guard.plan_keys, settings.heads_s
+        self._heads = HeadKeeper(own.news, own.flows, parent, store, self._prove, keys, clock, here, every_s)
+        self._trainer = Trainer(settings.name, "light", self._egress, LightWorkshop(), clock)
+
+    async def live(self, hello_s: float) -> None:
+        """Until cancelled."""
+        await self._egress.listen(self._trainer.on_plan)
+        parts = (Presence(self._say, hello_s).keep(), self._heads.keep(), self._flush())
+        work = [asyncio.create_task(each) for each in parts]
+        try:
+            await asyncio.gather(*work)
+        finally:
+            for each in work:
+                each.cancel()
+            await asyncio.gather(*work, return_exceptions=True)
+            await self._trainer.stop()
+            self._own.flows.close()
+            self._own.news.ledger.close()
+            self._outbox.close()
+
+    async def _say(self, every_s: float) -> None:
+        works_on = self._trainer.works_on
+        hello = Hello(self._settings.name, "light", __version__, (), VERSION, OLDEST, every_s, works_on)
+        await self._egress.hello(hello)
+
+    def _prove(self, head: bytes) -> ShownHead:
+        return show(head, self._own.key, Path(self._settings.certificate), Path(self._settings.key))
+
+    async def _flush(self) -> None:
+        while True:
+            await asyncio.sleep(FLUSH_S)
+            self._own.flows.flush()
 
 
 async def live_all(files: list[Path]) -> None:
     """Edges one after the other, then all of them until this process is to end."""
-    loop = asyncio.get_running_loop()
-    loop.set_default_executor(ThreadPoolExecutor(THREADS, "offload"))
-    over = asyncio.Event()
+    over, sites = asyncio.Event(), Sites()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, over.set)
     tasks = []
     for file in files:
-        tasks.append(asyncio.create_task(live(file)))
+        tasks.append(asyncio.create_task(live(file, sites)))
         await asyncio.sleep(BEGIN_S)
-    loop.add_signal_handler(signal.SIGTERM, over.set)  # an egress has taken it for itself alone
     ending = asyncio.create_task(over.wait())
     await asyncio.wait([ending, *tasks], return_when=asyncio.FIRST_COMPLETED)
     for task in (ending, *tasks):
         task.cancel()
     found = await asyncio.gather(*tasks, return_exceptions=True)
+    await sites.close()
     for each in found:
         if isinstance(each, Exception):
             raise each
 
 
 def more_files() -> None:
-    """As many open files as this process may have: an edge has about twenty."""
+    """As many open files as this process may have: an edge has about ten."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

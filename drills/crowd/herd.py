@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 from reuna.adapters.processes import end_with_parent, peak_mib
@@ -13,14 +14,23 @@ from reuna.core.errors import ServerFailed
 STOP_S = 30.0
 
 
+def shares(names: Sequence[str], processes: int) -> list[Sequence[str]]:
+    """The names in order, as many for each process: who has a fog in common is together."""
+    count = min(processes, len(names))
+    ends = [len(names) * part // count for part in range(count + 1)]
+    return [names[first:last] for first, last in pairwise(ends)]
+
+
 class Herd:
-    """Some edges of the fleet in a folder in so many processes, none of which is started again."""
+    """Some edges of the fleet in a folder in so many processes, none of which is started again.
+
+    ``names``: those of one fog after those of another.
+    """
 
     def __init__(self, folder: Path, names: Sequence[str], processes: int) -> None:
         self._folder = folder
         self._name = f"agents-{names[0]}"
-        processes = min(processes, len(names))
-        self._shares = [names[first::processes] for first in range(processes)]
+        self._shares = shares(names, processes)
         self._running: list[asyncio.subprocess.Process] = []
         self._peaks: dict[int, float] = {}
 

@@ -10,7 +10,10 @@ from pathlib import Path
 import pytest
 
 from drills import thousand
+from drills.crowd.herd import shares
+from drills.crowd.shared import Site
 from drills.thousand import Asked
+from reuna.core.errors import Untrusted
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(280)]
 GOOD = {
@@ -45,3 +48,36 @@ def test_the_promise_is_broken_by_a_missing_agent_a_slow_round_and_a_cloud_that_
     assert thousand.held(GOOD, asked)
     assert thousand.held({**GOOD, "round_s": 5.1}, Asked(40, 2, 2, 1, within_s=6.0))
     assert not thousand.held({**GOOD, **planted}, asked)
+
+
+def test_agents_of_one_fog_share_a_process_and_none_is_left_out() -> None:
+    names = [f"edge-{number}" for number in range(10)]
+    assert shares(names, 3) == [names[:3], names[3:6], names[6:]]
+    assert shares(names[:2], 4) == [names[:1], names[1:2]]
+
+
+class Guard:
+    """Verifies, and counts how often."""
+
+    def __init__(self) -> None:
+        self.state = object()
+        self.verified = 0
+
+    def plan(self, signed: bytes) -> bytes:
+        if signed == b"forged":
+            raise Untrusted("signature", "not signed")
+        self.verified += 1
+        return signed.upper()
+
+
+def test_agents_of_one_fog_verify_the_same_signed_bytes_once_and_again_by_other_metadata() -> None:
+    guard = Guard()
+    site = Site(guard, models=None)  # type: ignore[arg-type]  # all that is asked of it here
+    assert [site.plan(b"one"), site.plan(b"one"), site.plan(b"two")] == [b"ONE", b"ONE", b"TWO"]
+    assert guard.verified == 2
+    guard.state = object()
+    assert site.plan(b"one") == b"ONE"
+    assert guard.verified == 3
+    for _ in range(2):
+        with pytest.raises(Untrusted):
+            site.plan(b"forged")

@@ -28,7 +28,8 @@ from reuna.trust.requests import Request
 from reuna.wire import digest_bytes, encode
 
 log = logging.getLogger("reuna.ledger")
-QUIET_S = 3.0  #: without news for so long a ledger has fallen silent
+QUIET_S = 3.0  #: without news for so long a ledger has fallen silent,
+GAPS = 2.0  #: or twice what is between news that come again and again, as in the rounds of a run
 APART_S = 10.0  #: two heads of a busy ledger are at least so far apart
 EVERY_S = 60.0  #: between two heads of a ledger that does not fall silent
 EVERY_RECORDS = 4096  #: or after so many news
@@ -46,6 +47,8 @@ class News:
         self.count = 0
         self.left = LeftCounts()
         self.last = clock.now()
+        self.gap = 0.0  #: seconds between news that come again and again: the smaller of the last two gaps
+        self._apart = 0.0  #: the last of them
         self._clock = clock
 
     def append_all(self, entries: Sequence[Entry]) -> list[int]:
@@ -54,8 +57,15 @@ class News:
         self.left.take(numbers, entries)
         found = sum(_is_news(entry) for entry in entries)
         if found:
-            self.count, self.last = self.count + found, self._clock.now()
+            self._took(found, self._clock.now())
         return numbers
+
+    def _took(self, found: int, now: float) -> None:
+        """So many news at once; what comes within a moment is not apart."""
+        apart, self.last = now - self.last, now
+        self.count += found
+        if apart >= LOOK_S:
+            self.gap, self._apart = min(apart, self._apart), apart
 
 
 class Pace(msgspec.Struct, frozen=True):
@@ -65,11 +75,12 @@ class Pace(msgspec.Struct, frozen=True):
     news: int = 0
     every: float = EVERY_S
 
-    def is_due(self, now: float, news: int, last: float) -> bool:
-        """Whether the next is due; ``last`` is when the newest of ``news`` came."""
+    def is_due(self, now: float, news: int, last: float, gap: float = 0.0) -> bool:
+        """Whether the next is due; the newest of ``news`` came at ``last``, after others by ``gap`` s."""
         if news == self.news:
             return now - self.at >= STILL_S
-        quiet, long = now - last >= min(QUIET_S, self.every), now - self.at >= self.every
+        quiet = now - last >= min(max(QUIET_S, GAPS * gap), self.every)
+        long = now - self.at >= self.every
         much = news - self.news >= EVERY_RECORDS
         return long or (now - self.at >= min(APART_S, self.every) and (quiet or much))
 
@@ -133,7 +144,7 @@ class HeadKeeper:
         while True:
             await self._clock.sleep(min(LOOK_S, self._every))
             news = self._news
-            if self._pace.is_due(self._clock.now(), news.count, news.last):
+            if self._pace.is_due(self._clock.now(), news.count, news.last, news.gap):
                 self._pace = Pace(self._clock.now(), news.count, self._every)
                 try:
                     await self._show()

@@ -412,6 +412,7 @@ class Intake:
 
     async def received(self, receipt: Receipt) -> None:
         """A contribution was committed."""
+        self.moving.answered(self._announce_s)
         self._changed.set()
 
     def _still_open(self, manifest: Contribution) -> None:

@@ -94,6 +94,11 @@ class Moving:
         self._due_s = self._now() + patience.again_s(self._announced, announce_s)
         return self._due_s
 
+    def answered(self, announce_s: float) -> None:
+        """A child answered: while answers come in, it is announced again to nobody who may be at it."""
+        if self._announced:
+            self._due_s = max(self._due_s, self._now() + announce_s)
+
     def _now(self) -> float:
         return asyncio.get_running_loop().time() - self._opened
 

@@ -16,7 +16,7 @@ from reuna.adapters.ledger_file import BESIDE, LedgerFile, entries, read, segmen
 from reuna.cloud.witness import CloudWitness
 from reuna.core.errors import Refused, Unreachable
 from reuna.core.records import ShownHead
-from reuna.exchange.heads import EVERY_S, QUIET_S, STILL_S, HeadKeeper, News, SiteWitness
+from reuna.exchange.heads import APART_S, EVERY_S, QUIET_S, STILL_S, HeadKeeper, News, SiteWitness
 from reuna.exchange.meter import CountedFlows
 from reuna.exchange.proofs import show
 from reuna.sim.clock import InPlace, SimClock, run_virtual
@@ -290,6 +290,39 @@ def test_a_ledger_that_does_not_fall_silent_is_shown_every_minute(fleet: Fleet) 
 
     kept(fleet, work)
     assert len(fleet.shown) in {360 / EVERY_S - 1, 360 / EVERY_S}
+
+
+@pytest.mark.parametrize("round_s", [5.0, 8.0, 20.0])
+def test_between_the_rounds_of_a_run_a_ledger_does_not_fall_silent_but_after_the_last_it_does(
+    fleet: Fleet, round_s: float
+) -> None:
+    async def work(news: News) -> None:
+        rounds = int(300 / round_s)
+        for number in range(rounds):
+            news.append_all([intent(number)])
+            await fleet.clock.sleep(0.1)
+            news.append_all([intent(rounds + number)])
+            await fleet.clock.sleep(round_s - 0.1)
+        during = len(fleet.shown)
+        assert 300 / EVERY_S - 1 <= during <= 300 / EVERY_S + 1  # the first silence may be the last
+        await fleet.clock.sleep(2 * round_s + APART_S)
+        assert len(fleet.shown) == during + 1
+
+    kept(fleet, work)
+
+
+def test_news_after_a_long_silence_are_shown_as_soon_as_before(fleet: Fleet) -> None:
+    async def work(news: News) -> None:
+        news.append_all([intent(1)])
+        await fleet.clock.sleep(STILL_S / 2)
+        before = len(fleet.shown)
+        news.append_all([intent(2)])
+        await fleet.clock.sleep(2.0)
+        news.append_all([intent(3)])
+        await fleet.clock.sleep(APART_S + 2.0)
+        assert len(fleet.shown) == before + 2
+
+    kept(fleet, work)
 
 
 def test_while_the_line_is_down_the_ledger_goes_on_and_its_head_comes_later(fleet: Fleet) -> None:

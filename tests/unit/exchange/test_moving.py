@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 from reuna.core.patience import MOST, STILL_S
-from reuna.core.records import Grid, Hello, Plan
+from reuna.core.records import Grid, Hello, Plan, Receipt
 from reuna.exchange.intake import Away, Intake
 from reuna.exchange.moving import short
 from reuna.sim.clock import run_virtual
@@ -171,6 +171,19 @@ def test_a_plan_is_not_announced_to_who_works_on_it_and_less_and_less_to_the_sil
     assert [at for at, child in parent.announced if child == "a"] == [0.0], "it worked on it since then"
     silent = [at for at, child in parent.announced if child == "b"]
     assert silent == [0.0, 1.0, 3.0, 7.0, 15.0, 31.0, 63.0]
+
+
+def test_while_answers_come_in_a_plan_is_announced_again_to_nobody() -> None:
+    parent = Parent()
+
+    async def answering() -> None:
+        while _now() < 20.2:
+            await parent.intake.received(Receipt("r-1", 1, 1, "c", "d" * 64))
+            await asyncio.sleep(0.5)
+
+    parent.ends(answering)
+    silent = [at for at, child in parent.announced if child == "b"]
+    assert silent == [0.0, 21.0, 23.0, 27.0, 35.0, 51.0, 83.0], "a second after the last answer, then as ever"
 
 
 def test_who_works_on_nothing_or_on_another_plan_is_told() -> None:
