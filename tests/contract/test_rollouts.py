@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import socket
 import time
 from collections.abc import Iterator
+from http.client import HTTPSConnection
 from pathlib import Path
 
 import msgspec
@@ -13,7 +15,7 @@ import pytest
 from reuna.adapters import passwords
 from reuna.adapters.passwords import hashed
 from reuna.adapters.tls import client_context
-from reuna.core.errors import AccountProblem, PermissionDenied, RolloutProblem, RunNotFound
+from reuna.core.errors import AccountProblem, PermissionDenied, RolloutProblem, RunNotFound, Unreachable
 from reuna.core.rollout import RolloutSpec, Wave
 from reuna.fleet.client import Operator
 from reuna.fleet.people import Account
@@ -147,3 +149,41 @@ def test_a_project_whose_releases_need_two_people_needs_two_for_a_rollout(api: S
     assert operator(api).rollouts() == []
     with pytest.raises(RolloutProblem):  # what cannot be is asked nobody
         operator(api).start_rollout(spec(version=5, approval=True))
+
+
+@pytest.fixture
+def lines(monkeypatch: pytest.MonkeyPatch) -> list[HTTPSConnection]:
+    """Connections as they are opened."""
+    opened: list[HTTPSConnection] = []
+    connect = HTTPSConnection.connect
+
+    def counted(connection: HTTPSConnection) -> None:
+        opened.append(connection)
+        connect(connection)
+
+    monkeypatch.setattr(HTTPSConnection, "connect", counted)
+    return opened
+
+
+def test_who_asks_again_and_again_does_so_over_one_connection(
+    api: Served, lines: list[HTTPSConnection]
+) -> None:
+    with operator(api).staying() as asking:
+        assert [asking.rollouts() for _ in range(3)] == [[], [], []]
+        with pytest.raises(RunNotFound):
+            asking.rollout("nobody")
+        asking.rollouts()
+    assert len(lines) == 1
+    assert lines[0].sock is None
+
+
+def test_a_connection_that_was_cut_is_said_once_and_opened_again(
+    api: Served, lines: list[HTTPSConnection]
+) -> None:
+    with operator(api).staying() as asking:
+        asking.rollouts()
+        lines[0].sock.shutdown(socket.SHUT_RDWR)
+        with pytest.raises(Unreachable):
+            asking.rollouts()
+        assert asking.rollouts() == []
+    assert len(lines) == 2

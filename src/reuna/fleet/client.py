@@ -5,7 +5,9 @@ from __future__ import annotations
 import http.client
 import json
 import ssl
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from copy import copy
 from typing import Any
 from urllib.parse import quote
 
@@ -25,7 +27,12 @@ TIMEOUT_S = 30.0
 
 
 class Operator:
-    """Blocking client; one connection a call, so that a restarted cloud is no special case."""
+    """Blocking client; one connection a call, so that a restarted cloud is no special case.
+
+    Who asks again and again does so over one connection, see `staying`.
+    """
+
+    _line: http.client.HTTPSConnection | None = None
 
     def __init__(
         self, host: str, port: int, tls: ssl.SSLContext, headers: Mapping[str, str] | None = None
@@ -41,6 +48,17 @@ class Operator:
         pair = CertificateAuthority.load(fleet.folder / "ca").pair("operator", "operator")
         tls = client_context(pair.certificate, pair.key, pair.authority)
         return cls(fleet.setting("listen.host"), fleet.setting("listen.api_port"), tls)
+
+    @contextmanager
+    def staying(self) -> Iterator[Operator]:
+        """The same over one connection, for one call at a time.
+
+        A call on a connection that has ended raises `Unreachable`, and the next one opens it again.
+        """
+        asking = copy(self)
+        asking._line = self._connection()
+        with closing(asking._line):
+            yield asking
 
     def put_blob(self, data: bytes) -> str:
         """Hand over a bundle or model; its digest."""
@@ -224,16 +242,22 @@ class Operator:
     def _json(self, path: str) -> Any:
         return json.loads(self._call("GET", path))
 
+    def _connection(self) -> http.client.HTTPSConnection:
+        return http.client.HTTPSConnection(self._host, self._port, context=self._tls, timeout=TIMEOUT_S)
+
     def _call(self, method: str, path: str, body: bytes | None = None) -> bytes:
-        connection = http.client.HTTPSConnection(self._host, self._port, context=self._tls, timeout=TIMEOUT_S)
+        connection = self._line or self._connection()
+        whole = False
         try:
             connection.request(method, path, body, self._headers)
             response = connection.getresponse()
             data = response.read()
+            whole = True
         except (OSError, http.client.HTTPException) as error:
             raise Unreachable(f"the cloud at {self._host}:{self._port} does not answer: {error}") from error
         finally:
-            connection.close()
+            if not (whole and self._line):
+                connection.close()
         if response.status >= 400:
             raise _error(response.status, data)
         return data

@@ -58,7 +58,6 @@ from reuna.wire import digest_bytes
 LOGS = "logs"  #: in a run's folder: what its places had to say
 READY_S = 60.0
 POLL_S = 0.2
-RUNS: dict[str, Any] = {"state": "running"}
 Watch = Callable[[dict[str, Any]], None]
 
 
@@ -367,26 +366,37 @@ async def agreed(operator: Operator, number: str) -> None:
 
 async def follow(operator: Operator, run: str, watch: Watch) -> dict[str, Any]:
     """Tell ``watch`` of every event until the run ends; its outcome. Raises `RunFailed`."""
-    seen = 0
-    while True:
-        try:
-            events = await asyncio.to_thread(operator.timeline, run, seen)
-            going = bool(events) and events[-1]["what"] == "round"  # so its end is not asked for yet
-            status = RUNS if going else await asyncio.to_thread(operator.status, run)
-        except Unreachable:
+    seen, status = 0, {"state": "running"}
+    with operator.staying() as asking:
+        while True:
+            try:
+                events = await asyncio.to_thread(asking.timeline, run, seen)
+                if not events and status["state"] == "running":  # while events come it has not ended
+                    status = await asyncio.to_thread(asking.status, run)
+                    events = await asyncio.to_thread(asking.timeline, run, seen) if _ended(status) else []
+            except Unreachable:
+                await asyncio.sleep(POLL_S)
+                continue
+            for event in events:
+                watch(event)
+            seen += len(events)
+            if _ended(status):
+                return _outcome(run, status)
             await asyncio.sleep(POLL_S)
-            continue
-        for event in events:
-            watch(event)
-        seen += len(events)
-        if status["state"] == "done":
-            outcome: dict[str, Any] = status["result"]
-            return outcome
-        if status["state"] == "cancelled":
-            raise RunFailed(f"run {run} was stopped", f"Go on with it: `reuna resume {run}`.")
-        if status["state"] == "failed":
-            raise RunFailed(f"run {run} failed: {status.get('message', 'no reason given')}")
-        await asyncio.sleep(POLL_S)
+
+
+def _ended(status: Mapping[str, Any]) -> bool:
+    return bool(status["state"] != "running")
+
+
+def _outcome(run: str, status: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a run that has ended. Raises `RunFailed`."""
+    if status["state"] == "cancelled":
+        raise RunFailed(f"run {run} was stopped", f"Go on with it: `reuna resume {run}`.")
+    if status["state"] == "failed":
+        raise RunFailed(f"run {run} failed: {status.get('message', 'no reason given')}")
+    outcome: dict[str, Any] = status["result"]
+    return outcome
 
 
 def assemble(

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from reuna.adapters import nats_server
-from reuna.core.errors import ReunaError, ServerMissing, SettingsError
+from reuna.core.errors import ReunaError, RunFailed, ServerMissing, SettingsError, Unreachable
+from reuna.fleet import session
 from reuna.fleet.data import DataNode
 from reuna.fleet.layout import make_fleet
 from reuna.fleet.open_project import open_settings
-from reuna.fleet.session import Job, carry_out
+from reuna.fleet.session import Job, carry_out, follow
 from reuna.fleet.supervise import keep_up, undisturbed
 from reuna.template import make_project
 
@@ -85,3 +88,61 @@ def test_work_that_is_not_to_be_disturbed_ends_before_its_cancellation_is_heard(
         assert done == ["tidied"]
 
     asyncio.run(whole())
+
+
+class Answers:
+    """A cloud whose run goes on for so many looks, with an event at each; ``late`` comes as it ends."""
+
+    def __init__(self, looks: int, status: dict[str, Any], late: int = 0, cut: int = 0) -> None:
+        self.events: list[dict[str, Any]] = []
+        self.left, self.end, self.late, self.cut = looks, status, late, cut
+        self.asked: list[str] = []
+
+    @contextmanager
+    def staying(self) -> Iterator[Answers]:
+        yield self
+
+    def timeline(self, _run: str, after: int) -> list[dict[str, Any]]:
+        self.asked.append("events")
+        if self.cut:
+            self.cut -= 1
+            raise Unreachable("cut")
+        if self.left:
+            self.left -= 1
+            self.events.append({"seq": len(self.events)})
+        return self.events[after:]
+
+    def status(self, _run: str) -> dict[str, Any]:
+        self.asked.append("status")
+        self.events += [{"seq": len(self.events) + each} for each in range(self.late)]
+        return self.end
+
+
+def followed(answers: Any, monkeypatch: pytest.MonkeyPatch) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    monkeypatch.setattr(session, "POLL_S", 0.0)
+    told: list[dict[str, Any]] = []
+    return asyncio.run(follow(answers, "r-1", told.append)), told
+
+
+def test_a_run_is_asked_for_its_state_only_when_nothing_new_happened(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = Answers(3, {"state": "done", "result": {"model": "m"}})
+    outcome, told = followed(answers, monkeypatch)
+    assert outcome == {"model": "m"}
+    assert [event["seq"] for event in told] == [0, 1, 2]
+    assert answers.asked == ["events"] * 4 + ["status", "events"]
+
+
+def test_what_happened_just_before_a_run_ended_is_told_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, told = followed(Answers(1, {"state": "done", "result": {}}, late=2), monkeypatch)
+    assert [event["seq"] for event in told] == [0, 1, 2]
+
+
+def test_a_cloud_that_is_away_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, told = followed(Answers(2, {"state": "done", "result": {}}, cut=2), monkeypatch)
+    assert [event["seq"] for event in told] == [0, 1]
+
+
+def test_a_run_that_was_stopped_or_failed_has_no_outcome(monkeypatch: pytest.MonkeyPatch) -> None:
+    for status, said in (({"state": "cancelled"}, "stopped"), ({"state": "failed", "message": "why"}, "why")):
+        with pytest.raises(RunFailed, match=said):
+            followed(Answers(0, status), monkeypatch)
