@@ -24,7 +24,6 @@ from reuna.core.errors import (
     BlobNotFound,
     BusDown,
     Corrupted,
-    NotApproved,
     Refused,
     ReunaError,
     StorageError,
@@ -330,7 +329,7 @@ class Egress:
             self._flows.moment(size, self._parent)
             if plan.task == "check" or self.name not in plan.cohort:
                 return None
-            with suppress(Refused, NotApproved):
+            with suppress(ReunaError):
                 return self._flows.approved(train.work(plan), unsigned)
             return None
 
