@@ -51,7 +51,7 @@ from reuna.fleet.supervise import Supervisor
 
 UNABLE = 3  #: status where the kernel or the rights are missing
 LIMIT = 1.1
-MOVED_LIMIT = 1.2  #: where every connection has to be made anew after each cut
+MOVED_LIMIT = 1.15  #: where every connection has to be made anew after each cut
 PLAIN_S = 3  #: seconds of the link for the plain stream
 DOWN_S = 2.0  #: the link is away so long at each cut
 READY_S = 240.0  #: a first start over the thin line
