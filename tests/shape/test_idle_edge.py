@@ -6,6 +6,7 @@ loaded does not, and it decides most of it.
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -128,5 +129,8 @@ print(sslproto.SSLProtocol.max_size, os.environ.get("MALLOC_TRIM_THRESHOLD_"))
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc")
 @pytest.mark.parametrize(("what", "heap"), [("place", str(16 << 20)), ("a later life of an egress", "None")])
 def test_each_process_begins_with_small_reads_and_a_place_with_one_heap_for_all(what: str, heap: str) -> None:
-    done = subprocess.run([sys.executable, "-c", BEGINS, what], capture_output=True, text=True, timeout=60)
+    env = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
+    done = subprocess.run(
+        [sys.executable, "-c", BEGINS, what], capture_output=True, text=True, timeout=60, env=env
+    )
     assert done.stdout.split() == [str(READ), heap], done.stderr
