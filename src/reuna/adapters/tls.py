@@ -166,7 +166,7 @@ def _said(error: ssl.SSLError) -> str:
 
 
 def _has_ended(peercert: Any) -> bool:
-    return ssl.cert_time_to_seconds(peercert["notAfter"]) < time.time()
+    return ends_s(peercert["notAfter"]) < time.time()
 
 
 class _Kept:
