@@ -32,6 +32,7 @@ from reuna.adapters.processes import family, part_of
 OUT = Path("runs/bench/budget.json")
 ROOT = Path(__file__).parents[1]
 KINDS = ("cloud main", "fog main", "fog egress", "edge egress", "edge main", "edge worker")
+PLACE = re.compile(r"reuna\.fleet\.place (?:--debug )?(cloud|fog|edge) ")  #: in a command line
 UP_S = 240.0  #: until every edge has a worker, which is when rounds run
 WARM_S = 3.0
 RATE = 100
@@ -101,7 +102,7 @@ def one_of_each(root: int) -> dict[str, int]:
     """Kind -> a process of it, among all that a fleet has."""
     found: dict[str, int] = {}
     for pid in looking.below(root):
-        place = re.search(r"reuna\.cli (cloud|fog|edge) ", looking.command(pid))
+        place = PLACE.search(looking.command(pid))
         for member in family(pid) if place else ():
             kind = f"{place[1] if place else ''} {part_of(member)}"
             if kind in KINDS:
@@ -127,6 +128,8 @@ def look(params: int, nodes: int, seconds: int) -> dict[str, Any]:
         time.sleep(WARM_S)
         with tempfile.TemporaryDirectory(prefix="bench-") as name:
             chosen = one_of_each(rounds.pid)
+            if missing := ", ".join(sorted({*KINDS}.difference(chosen))):
+                raise RuntimeError(f"among the processes of the fleet there is no {missing}")
             sample(chosen, seconds, Path(name))
             lines = {kind: _lines(Path(name) / kind) for kind in chosen}
         return {
