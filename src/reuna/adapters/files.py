@@ -4,6 +4,9 @@ Whoever finds a file under its final name finds it whole: bytes go to a temporar
 renamed when it is complete. A file that was not forced to the disk may still be damaged by a
 power cut, so each file met for the first time in a process is checked against its digest.
 
+    <digest>          a blob                        <digest>.half    one on its way here
+    <number>.part     one in the making             spare/<number>   dropped, to be written over
+
 >>> import tempfile, pathlib
 >>> with tempfile.TemporaryDirectory() as folder:
 ...     blobs = FileBlobs(pathlib.Path(folder))
@@ -26,8 +29,9 @@ from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
 
+from reuna.adapters.spares import Spares
 from reuna.core.errors import Corrupted, DiskFull, NotUsable, StorageError
-from reuna.wire import LOT, BlockHasher, hashes_of
+from reuna.wire import BLOCK, LOT, BlockHasher, hashes_of
 
 _DIGEST = re.compile(r"[0-9a-f]{64}\Z")
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -52,6 +56,7 @@ _SQLITE_KEPT = {
 _TEMPORARY = ".part"
 _HALF = ".half"  #: of a blob on its way, after its digest; another process goes on with it
 HALVES = 4  #: of those, the newest that a process finds when it begins
+SPARES = 2  #: of what was dropped, at most: a model, and the step to it
 HASHES_KEPT = 256  #: blobs known to be good, 32 bytes for each of their blocks
 
 
@@ -212,6 +217,8 @@ class FileBlobs:
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._folder = folder
+        self._spares = Spares(folder / "spare", SPARES)
+        self._spares.clear()  #: of whoever was here before
         self._checked: dict[str, bytes] = {}  #: digest → hashes of the blocks, of files known to be good
         _remove_abandoned(folder)
 
@@ -246,12 +253,13 @@ class FileBlobs:
 
     def new(self, size: int) -> FileWriter:
         """A writer for a blob of about ``size`` bytes. Raises `DiskFull`."""
-        return FileWriter(self._folder, self._checked)
+        return FileWriter(self._folder, self._checked, self._spares if size > BLOCK else None)
 
     def half(self, digest: str, size: int) -> HalfFile:
         """See `Landing.half`. Who comes second while another writes begins anew, beside it."""
+        spares = self._spares if size > BLOCK else None
         try:
-            return HalfFile(self._folder, self._checked, f"{digest}{_HALF}", size)
+            return HalfFile(self._folder, self._checked, f"{digest}{_HALF}", size, spares)
         except BlockingIOError:
             return HalfFile(self._folder, self._checked, f"{uuid4().hex}{_TEMPORARY}", size)
 
@@ -261,19 +269,31 @@ class FileBlobs:
             (self._folder / digest).unlink(missing_ok=True)
             self._checked.pop(digest, None)
 
-    def prune(self, keep: Collection[str]) -> None:
-        """Drop all blobs but those of ``keep``."""
+    def prune(self, keep: Collection[str], reuse: bool = False) -> None:
+        """See `Blobs.prune`."""
+        if not reuse:
+            self._spares.clear()
         for path in self._folder.iterdir():
             if path.name not in keep:
-                self.drop(path.name)
+                self._put_by(path) if reuse else self.drop(path.name)
             if path.suffix == _HALF and path.stem not in keep:
                 _remove_unless_written(path)
+
+    def _put_by(self, path: Path) -> None:
+        """Drop a blob; a large one is written over by the next."""
+        if is_digest(path.name) and path.stat().st_size > BLOCK:
+            self._checked.pop(path.name, None)
+            self._spares.give(path)
+        else:
+            self.drop(path.name)
 
 
 class FileWriter:
     """A temporary file that gets its digest for a name."""
 
-    def __init__(self, folder: Path, checked: dict[str, bytes], name: str = "") -> None:
+    def __init__(
+        self, folder: Path, checked: dict[str, bytes], spares: Spares | None = None, name: str = ""
+    ) -> None:
         """``name``: of a file that may be there already. Raises `BlockingIOError` where another writes it."""
         self._folder = folder
         self._checked = checked
@@ -281,7 +301,9 @@ class FileWriter:
         self._size = 0
         self._path = folder / (name or f"{uuid4().hex}{_TEMPORARY}")
         try:
-            self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | (0 if name else os.O_EXCL), 0o600)
+            self._over = spares is not None and spares.take(self._path)
+            new = 0 if name or self._over else os.O_EXCL
+            self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | new, 0o600)
         except OSError as error:
             raise storage_error(error, self._path) from error
         self._close = weakref.finalize(self, os.close, self._fd)
@@ -306,6 +328,7 @@ class FileWriter:
         digest = self._hasher.digest()
         path = self._folder / digest
         try:
+            self._end_at(self._size)
             if durable:
                 os.fsync(self._fd)
             self._path.replace(path)
@@ -319,6 +342,11 @@ class FileWriter:
         remember(self._checked, digest, hashes)
         return FileBlob(path, digest, self._size, hashes)
 
+    def _end_at(self, size: int) -> None:
+        """Cut off what a file that is written over had behind that."""
+        if self._over and os.fstat(self._fd).st_size > size:
+            os.ftruncate(self._fd, size)
+
     def abandon(self) -> None:
         """Remove what was written."""
         self._path.unlink(missing_ok=True)
@@ -326,11 +354,17 @@ class FileWriter:
 
 
 class HalfFile(FileWriter):
-    """A file that has the name of the blob that it is to be, and stays when its writer ends."""
+    """A file that has the name of the blob that it is to be, and stays when its writer ends.
 
-    def __init__(self, folder: Path, checked: dict[str, bytes], name: str, size: int) -> None:
-        super().__init__(folder, checked, name)
-        self._there = min(os.fstat(self._fd).st_size, size)
+    What a spare still has behind what came is cut off as soon as the line is: nobody takes it for what came.
+    A process that is killed meanwhile leaves it, and the next finds that it does not match.
+    """
+
+    def __init__(
+        self, folder: Path, checked: dict[str, bytes], name: str, size: int, spares: Spares | None = None
+    ) -> None:
+        super().__init__(folder, checked, spares, name)
+        self._there = 0 if self._over else min(os.fstat(self._fd).st_size, size)
 
     def found(self) -> Iterator[bytes]:
         """See `HalfWriter.found`. Raises `Corrupted`."""
@@ -344,9 +378,13 @@ class HalfFile(FileWriter):
         """See `HalfWriter.note`."""
         with suppress(OSError):
             os.pwrite(self._fd, tail, self._size)
+            self._end_at(self._size + len(tail))
+            self._over = False
 
     def suspend(self) -> None:
         """See `HalfWriter.suspend`."""
+        with suppress(OSError):
+            self._end_at(self._size)
         self._close()
 
 

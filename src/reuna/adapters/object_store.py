@@ -200,9 +200,9 @@ class StoredBlobs:
             self._files.drop(digest)
             self.bucket.drop(digest)
 
-    def prune(self, keep: Collection[str]) -> None:
+    def prune(self, keep: Collection[str], reuse: bool = False) -> None:
         """Drop all blobs but those of ``keep``, here and in the bucket."""
-        self._files.prune(keep)
+        self._files.prune(keep, reuse)
         for digest in self.bucket.names() - set(keep):
             self.bucket.drop(digest)
 

@@ -12,8 +12,6 @@ held, so that who adds them up need not read them back.
     bodies/<run>/<round>.<attempt>.<sender>.hashes   hash of its manifest, then of each block
     bodies/<run>/<round>.<attempt>.<sender>.<digest> a body whose row is, or was being, committed
     spare/<number>                               bodies of earlier rounds, to be written over
-
-A file that is written over costs a third of a new one: its blocks and pages are there already.
 """
 
 from __future__ import annotations
@@ -40,6 +38,7 @@ from reuna.adapters.files import (
     write_all,
     written_how,
 )
+from reuna.adapters.spares import Spares
 from reuna.core.errors import Corrupted, Refused, ReunaError, StorageError, Unreachable
 from reuna.core.ports import Blob, Entry
 from reuna.core.records import Contribution
@@ -138,29 +137,6 @@ class Partial:
             self.hashes_path.unlink(missing_ok=True)
 
 
-class Spares:
-    """Files of the past, to be written over; a few are kept."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        folder.mkdir(exist_ok=True, mode=0o700)
-        self._files = sorted(folder.iterdir())
-        self._given = 0
-
-    def give(self, path: Path) -> None:
-        """Take over a file that nobody needs any more."""
-        self._given += 1
-        spare = self._folder / str(self._given % SPARES)
-        path.replace(spare)
-        if spare not in self._files:
-            self._files.append(spare)
-
-    def take(self, path: Path) -> None:
-        """Put a spare, if there is one, in the place of a new file."""
-        if self._files and not path.exists():
-            self._files.pop().replace(path)
-
-
 class DiskSpool:
     """The `Spool` port on a folder, for one process; its threads may share it."""
 
@@ -174,7 +150,7 @@ class DiskSpool:
         self._read_lock = threading.Lock()
         self._waiting: deque[_Commit] = deque()
         self._partials: dict[Key, Partial] = {}
-        self._spares = Spares(folder / "spare")
+        self._spares = Spares(folder / "spare", SPARES)
         self._hashes: dict[str, bytes] = {}  #: of bodies committed lately, by digest
         self._held: dict[Key, HeldBlob] = {}
         self._dropped: dict[str, int] = {}  #: small bodies of a run before that round go with the next commit

@@ -259,8 +259,12 @@ class Blobs(Protocol):
 
     def new(self, size: int) -> BlobWriter: ...
     def drop(self, digest: str) -> None: ...
-    def prune(self, keep: Collection[str]) -> None:
-        """Drop all blobs but those of ``keep``."""
+    def prune(self, keep: Collection[str], reuse: bool = False) -> None:
+        """Drop all blobs but those of ``keep``.
+
+        ``reuse``: their place may be written over by blobs to come, and whoever has a file of one open would
+        see these. Else nothing of what was dropped, now or before, is there any more.
+        """
 
 
 class BlobWriter(Protocol):

@@ -22,7 +22,7 @@ import os
 import shutil
 import stat
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
@@ -107,6 +107,7 @@ class WorkerWorkshop:
         self.lines, self.bins = (), ()
         await self.close()
         shutil.rmtree(self._desk.project, ignore_errors=True)
+        (self._folder / TRAINED).unlink(missing_ok=True)  # what one worker made no other sees
         marks = await asyncio.to_thread(self._data.marks)
         with own_errors(self._folder):
             unpack_bundle(bundle.read(0, bundle.size), self._desk.project)
@@ -224,6 +225,7 @@ class WorkerWorkshop:
     async def fit(self, model: Blob, settings: Mapping[str, Setting], seed: int) -> Fitted:
         """Train in the worker. Raises `LearnerError`, `WorkerFailed`, `DataError`."""
         base, made = self._lend(model), self._desk.made / TRAINED
+        give_back(self._folder / TRAINED, made.with_name(f"{TRAINED}.part"))
         result = await self._carry_out("fit", lambda worker: worker.fit(base, settings, seed, made))
         if isinstance(model, HeldBlob):
             return Fitted(given(result.model, model.size), result.weight, result.metrics)
@@ -321,6 +323,12 @@ def given(made: bytes, size: int) -> HeldBlob:
     if len(made) != size:
         raise LearnerError(f"the worker gave a model of {len(made)} bytes for one of {size}")
     return HeldBlob(made, "")
+
+
+def give_back(kept: Path, part: Path) -> None:
+    """What a worker made before, for it to write over: a new file would cost it four times as much."""
+    with suppress(OSError):  # there is none, or the worker has put something else in its place
+        kept.rename(part)
 
 
 def take(made: Path, kept: Path) -> FileBlob:

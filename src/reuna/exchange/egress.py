@@ -33,7 +33,7 @@ from reuna.core.errors import (
 from reuna.core.fingerprint import is_told
 from reuna.core.ports import Blob, Blobs, BlobStore, Bus, Clock, HandlePlan, Offload, Spool
 from reuna.core.records import Contribution, Event, Hello, Member, Plan, Receipt, Rehearsal, Terms, Work
-from reuna.exchange.encode import Shaped, extent, schema_of
+from reuna.exchange.encode import Shaped, TooWideError, schema_of
 from reuna.exchange.extent import length
 from reuna.exchange.flows import AGAIN_S, FlowControl, Passage
 from reuna.exchange.intents import Leaving
@@ -52,7 +52,6 @@ from reuna.exchange.payloads import (
 from reuna.exchange.room import when_there_is_room
 from reuna.exchange.steps import model_inside, take_step
 from reuna.exchange.weigher import Weigher
-from reuna.learn import grid as fixed
 from reuna.loop import train
 from reuna.wire import decode_plan, digest_of_hashes, encode, hash_blocks, message_digest, unpacked
 
@@ -129,6 +128,7 @@ class Egress:
         self._models: tuple[str, ...] = ("", "")  #: of the plan before and of this one
         self._at = ""  #: the model that the place has fetched last
         self._run = ""  #: that of the plan before
+        self._width = 0  #: bytes per integer of the plain update before
         self._ahead: asyncio.Future[Blob] | None = None  #: the transfer that a plan began
         self._stepping = asyncio.Lock()
         self._astray = ""  #: a step that led to another model, or is not to be had
@@ -360,13 +360,14 @@ class Egress:
         """Keep this plan's model and the one before it; a run of many rounds would fill the disk.
 
         Where nodes work on several, some more, and the one that the place works on. A model inside a plan
-        lies nowhere: a run of such has something to forget only when it begins.
+        lies nowhere: a run of such has something to forget only when it begins. Models of a run are written
+        over by the next of the run alone: code of another may still have one open.
         """
         begins, self._run = plan.run != self._run, plan.run
         if plan.model != self._models[-1] and (begins or plan.inline is None):
             self._models = (*self._models, plan.model)[-RECENT if plan.buffer else -2 :]
             kept = (*self._models, plan.base, plan.step, plan.bundle, *self._passed_on())
-            self._cache.prune((*kept, self._at) if plan.buffer else kept)
+            self._cache.prune((*kept, self._at) if plan.buffer else kept, reuse=not begins)
 
     def _kept(self, plan: Plan, digest: str) -> Contribution | None:
         """The contribution made for this very plan before a restart, if there is one."""
@@ -436,19 +437,35 @@ class Egress:
         if base is None:
             raise Corrupted(f"the base model {plan.model[:12]} is not in the cache any more")
         capped = Member(node=self.name, weight=min(weight, plan.max_weight), metrics=member.metrics)
-        facts = extent(base, weights, plan.params)
         shaped = Shaped(plan, base, weights, self.name, self._past(plan), self._leftovers.new)
-        width = (
-            fixed.needed_width(facts.largest, plan.grid) if shaped.is_plain else fixed.update_width(plan.grid)
-        )
-        draft = train.answer(plan, digest, capped, "0" * 64, width)
-        sent, body = self._weigher.write(plan, draft, shaped.lots, self._outbox.begin)
+        sent, body = self._write(plan, digest, capped, shaped)
         if shaped.left is not None:
             self._leftovers.keep(plan, shaped.left.seal(), plan.carried.get(self.name, 0))
         counted = msgspec.structs.replace(capped, digest=body.digest, saturated=shaped.saturated)
         manifest = msgspec.structs.replace(sent, members=(counted,))
-        norm = facts.norm if shaped.is_plain else shaped.norm
-        return manifest, body, made_for(plan, self.name, self._among, level, norm, schema_of(base))
+        made = made_for(plan, self.name, self._among, level, shaped.norm, schema_of(base))
+        return manifest, body, made
+
+    def _write(self, plan: Plan, digest: str, member: Member, shaped: Shaped) -> tuple[Contribution, Blob]:
+        """The update's integers, each in as few bytes as the largest of them needs.
+
+        That is most often as many as in the round before, so that an update is read once.
+        """
+
+        def write(width: int) -> tuple[Contribution, Blob] | None:
+            draft = train.answer(plan, digest, member, "0" * 64, width)
+            try:
+                written = self._weigher.write(plan, draft, partial(shaped.lots, width), self._outbox.begin)
+            except TooWideError:
+                return None
+            return written if shaped.width == width else None
+
+        guess = self._width if shaped.is_plain else 0
+        written = (write(guess) if guess else None) or write(shaped.needed())
+        if written is None:
+            raise Corrupted(f"what was trained for round {plan.round} changed while it was read")
+        self._width = shaped.width if shaped.is_plain else self._width
+        return written
 
     def _past(self, plan: Plan) -> Left | None:
         """What this node did not send before and adds now."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,38 +18,20 @@ from reuna.learn import grid as fixed
 from reuna.learn.rounding import LEFT_TYPE, Largest, fine, noise, noise_key, rescaled, rounded, unsent
 
 NewLeft = Callable[[int], BlobWriter]
-SAFE = 1e12  #: float32 values below this can be squared and added up
 
 
-class Extent(NamedTuple):
-    """How far an update goes: its largest value in size, its length (L2)."""
-
-    largest: float
-    norm: float
-
-
-def extent(base: Blob, weights: Blob, params: int) -> Extent:
-    """Of ``weights - base``.
-
-    Both blobs are models as `reuna.core.tensors.pack` writes them, with equal headers. Raises
-    `Refused` for another shape or a value that is not finite.
-    """
-    largest, squares = 0.0, 0.0
-    for first, delta in _differences(base, weights, params):
-        found = max(float(delta.max()), -float(delta.min()))
-        if not math.isfinite(found):  # a NaN is the largest and the smallest
-            raise Refused("not-finite", f"the update has values that are not finite after value {first}")
-        largest = max(largest, found)
-        squares += float(np.dot(delta, delta)) if found < SAFE else float(np.square(delta, dtype=float).sum())
-    return Extent(largest, math.sqrt(squares))
+class TooWideError(Exception):
+    """An integer needs more bytes than was asked for."""
 
 
 class Shaped:
     """``weights - base`` on the plan's grid, as its encoding wants it; asked lot by lot, as often as wanted.
 
+    ``base`` and ``weights`` are models as `reuna.core.tensors.pack` writes them, with equal headers.
     ``past`` is what this node did not send before (fine steps, `reuna.learn.rounding`), None for nothing.
-    After each time round, ``saturated`` and ``norm`` (L2, of what is sent) are of all lots, and ``left`` has
-    what was not sent, where the encoding wants feedback; ``new_left`` makes a writer for so many values.
+    After each time round, ``saturated``, ``norm`` (L2, of what is sent) and ``width`` (fewest bytes for any
+    of the integers) are of all lots, and ``left`` has what was not sent, where the encoding wants feedback;
+    ``new_left`` makes a writer for so many values.
     """
 
     def __init__(
@@ -63,19 +44,27 @@ class Shaped:
         self._key = noise_key(plan.seed, plan.round, node)
         self.saturated = 0
         self.norm = 0.0
+        self.width = 0
 
-    def lots(self) -> Iterator[fixed.Ints]:
-        """The integers that are sent. Raises `DiskFull` for what is left."""
-        self.saturated, squares = 0, 0.0
+    def needed(self) -> int:
+        """Fewest bytes for any of the integers, before they are made: of a plain update read once more.
+
+        Raises `Refused` for another shape or a value that is not finite.
+        """
+        if not self.is_plain:
+            return fixed.update_width(self._plan.grid)
+        most = max((fixed.largest(delta, first) for first, delta in self._deltas()), default=0.0)
+        return fixed.needed_width(most, self._plan.grid)
+
+    def lots(self, width: int) -> Iterator[fixed.Ints]:
+        """The integers that are sent, which have to fit ``width`` bytes.
+
+        Raises `TooWideError` where one does not, `Refused` as `needed`, `DiskFull` for what is left.
+        """
         if self.left is not None:
             self.left.abandon()
         self.left = Whole(self._new_left(self._plan.params)) if self._asked.feedback else None
-        for sent, clipped in self._plain() if self.is_plain else self._shaped():
-            self.saturated += clipped
-            floats = sent.astype(np.float64)
-            squares += float(np.dot(floats, floats))
-            yield sent
-        self.norm = math.sqrt(squares) * self._plan.grid.step
+        return self._plain(width) if self.is_plain else self._shaped(width)
 
     @property
     def is_plain(self) -> bool:
@@ -83,12 +72,21 @@ class Shaped:
         asked = self._asked
         return not (asked.stochastic or asked.feedback) and asked.keep == 1
 
-    def _plain(self) -> Iterator[tuple[fixed.Ints, int]]:
-        for _, delta in _differences(self._base, self._weights, self._plan.params):
-            yield fixed.encode(delta, self._plan.grid)
+    def _plain(self, width: int) -> Iterator[fixed.Ints]:
+        encoder = fixed.Encoder(self._plan.grid)
+        for _, delta in self._deltas():
+            sent = encoder(delta)
+            if encoder.width > width:
+                raise TooWideError
+            yield sent
+        self._sent(encoder.saturated, encoder.squares, encoder.width)
 
-    def _shaped(self) -> Iterator[tuple[fixed.Ints, int]]:
-        grid = self._plan.grid
+    def _sent(self, saturated: int, squares: float, width: int) -> None:
+        self.saturated, self.width = saturated, width
+        self.norm = math.sqrt(squares) * self._plan.grid.step
+
+    def _shaped(self, width: int) -> Iterator[fixed.Ints]:
+        grid, saturated, squares = self._plan.grid, 0, 0.0
         largest = Largest(self._wanted, self._kept) if self._asked.keep < 1 else None
         for number, wanted in enumerate(self._wanted()):
             chosen = wanted if largest is None else largest.of(wanted)
@@ -96,7 +94,11 @@ class Shaped:
             sent, clipped = rounded(chosen, grid, by_chance)
             if self.left is not None:
                 self.left.write(unsent(wanted, sent, grid).astype(LEFT_TYPE).tobytes())
-            yield sent, clipped
+            saturated += clipped
+            floats = sent.astype(np.float64)
+            squares += float(np.dot(floats, floats))
+            yield sent
+        self._sent(saturated, squares, width)
 
     @property
     def _kept(self) -> int:
@@ -105,20 +107,25 @@ class Shaped:
     def _wanted(self) -> Iterator[NDArray[np.int64]]:
         """The difference and what was left of those before, in fine steps."""
         size = LEFT_TYPE.itemsize
-        for first, delta in _differences(self._base, self._weights, self._plan.params):
+        for first, delta in self._deltas():
+            fixed.largest(delta, first)
             wanted = fine(delta, self._plan.grid)
             if self._past is not None:
                 left = np.frombuffer(self._past.values.read(first * size, len(delta) * size), LEFT_TYPE)
                 wanted += rescaled(left, self._past.exponent, self._plan.grid)
             yield wanted
 
-
-def _differences(base: Blob, weights: Blob, params: int) -> Iterator[tuple[int, NDArray[np.float32]]]:
-    """Where each lot begins, and its values; whole blocks of any width but for the last."""
-    start = _same_header(base, weights, params)
-    for first in range(0, params, fixed.LOT):
-        count = min(fixed.LOT, params - first)
-        yield first, _floats(weights, start, first, count) - _floats(base, start, first, count)
+    def _deltas(self) -> Iterator[tuple[int, NDArray[np.float32]]]:
+        """Where each lot begins, and its differences, good until the next is asked for."""
+        params, held = self._plan.params, np.empty(fixed.LOT, np.float32)
+        start = _same_header(self._base, self._weights, params)
+        for first in range(0, params, fixed.LOT):
+            count = min(fixed.LOT, params - first)
+            after = _floats(self._weights, start, first, count)
+            before = _floats(self._base, start, first, count)
+            with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is looked for
+                delta = np.subtract(after, before, out=held[:count])
+            yield first, delta
 
 
 def schema_of(model: Blob) -> str:

@@ -18,10 +18,12 @@ bits, as long as no sum overflows: ``capacity * max_weight * 2**(bits-1) < 2**63
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
-from reuna.core.errors import PlanError
+from reuna.core.errors import PlanError, Refused
 from reuna.core.records import Grid
 
 Ints = NDArray[np.signedinteger]
@@ -30,6 +32,7 @@ _WHOLE = {width: np.dtype(f"<i{width}") for width in (1, 2, 4, 8)}
 _SPLIT = {3: (2, 1), 5: (4, 1), 6: (4, 2)}  #: bytes of the low and the high part
 WIDTHS = tuple(sorted((*_WHOLE, *_SPLIT)))  #: bytes per integer on the wire
 LOT = 65_536  #: integers written together: whole 64 KiB blocks at every width
+PIECE = 32_768  #: of them encoded at a time: what that takes stays in the processor's cache
 BITS = (4, 8, 16, 32)  #: grids a plan may choose
 EXPONENTS = range(-60, 31)
 
@@ -81,16 +84,58 @@ def needed_width(largest: float, grid: Grid) -> int:
 def encode(delta: NDArray[np.floating], grid: Grid) -> tuple[Ints, int]:
     """Integers of the grid, int8, int16 or int32, shape as ``delta``, and how many values were clipped.
 
-    ``delta`` must be finite; see `reuna.core.tensors.finite`.
+    Raises `Refused` for values that are not finite.
     """
-    top = 2 ** (grid.bits - 1) - 1
-    scaled = np.multiply(delta, 2.0**-grid.exponent, dtype=np.float64)
-    np.rint(scaled, out=scaled)
-    saturated = 0
-    if scaled.size and max(scaled.max(), -scaled.min()) > top:
-        saturated = int(np.count_nonzero(np.abs(scaled) > top))
-        np.clip(scaled, -top, top, out=scaled)
-    return scaled.astype(_WHOLE[update_width(grid)]), saturated
+    encoder = Encoder(grid)
+    return encoder(delta.reshape(-1)).reshape(delta.shape), encoder.saturated
+
+
+class Encoder:
+    """`encode` of one lot after another, and what they come to: each value is read once.
+
+    ``largest`` is the largest in size so far (0 for none), ``squares`` the sum of the squares of the
+    integers, ``saturated`` how many were clipped, ``count`` how many there were.
+    """
+
+    def __init__(self, grid: Grid) -> None:
+        self._grid = grid
+        self._type = _WHOLE[update_width(grid)]
+        self._top = 2 ** (grid.bits - 1) - 1
+        self._scale = 2.0**-grid.exponent
+        self._scaled = np.empty(PIECE, np.float64)
+        self.largest = self.squares = 0.0
+        self.saturated = self.count = 0
+
+    @property
+    def width(self) -> int:
+        """Fewest bytes per integer for all so far."""
+        return needed_width(self.largest, self._grid)
+
+    def __call__(self, delta: NDArray[np.floating]) -> Ints:
+        """The integers of a vector. Raises `Refused` ('not-finite')."""
+        sent = np.empty(delta.shape, self._type)
+        for at in range(0, len(delta), PIECE):
+            self._take(delta[at : at + PIECE], sent[at : at + PIECE])
+        return sent
+
+    def _take(self, delta: NDArray[np.floating], sent: Ints) -> None:
+        self.largest = max(self.largest, largest(delta, self.count))
+        self.count += len(delta)
+        scaled = np.multiply(delta, self._scale, out=self._scaled[: len(delta)], dtype=np.float64)
+        np.rint(scaled, out=scaled)
+        if self.largest > self._top * self._grid.step:
+            self.saturated += int(np.count_nonzero(np.abs(scaled) > self._top))
+            np.clip(scaled, -self._top, self._top, out=scaled)
+        self.squares += float(np.dot(scaled, scaled))
+        np.copyto(sent, scaled, casting="unsafe")
+
+
+def largest(delta: NDArray[np.floating], before: int = 0) -> float:
+    """The largest in size of a vector's values after ``before``. Raises `Refused` ('not-finite')."""
+    found = max(float(delta.max()), -float(delta.min()))
+    if not math.isfinite(found):  # a NaN is the largest and the smallest
+        raise Refused("not-finite", f"the update has values that are not finite after value {before}")
+    return found
 
 
 def decode(values: Ints, grid: Grid) -> NDArray[np.float64]:

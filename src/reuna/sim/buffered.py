@@ -82,7 +82,7 @@ def _update(
     workshop = InlineWorkshop(edge.learner, edge.data, node)
     fitted = run_virtual(workshop.fit(held, plan.settings, work_seed(spec.seed, base, node)))
     shaped = Shaped(plan, held, fitted.weights, node, None, MemoryBlobs().new)
-    values = np.concatenate([np.asarray(lot, np.int32) for lot in shaped.lots()])
+    values = np.concatenate([np.asarray(lot, np.int32) for lot in shaped.lots(shaped.needed())])
     return min(fitted.weight, plan.max_weight), values
 
 

@@ -84,7 +84,7 @@ class MemoryBlobs:
         if blob is not None:
             self.disk.give_back(blob.size)
 
-    def prune(self, keep: Collection[str]) -> None:
+    def prune(self, keep: Collection[str], reuse: bool = False) -> None:
         for digest in [digest for digest in self._blobs if digest not in keep]:
             self.drop(digest)
 

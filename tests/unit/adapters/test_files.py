@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from reuna.adapters.files import HALVES, FileBlobs
-from reuna.wire import digest_bytes
+from reuna.wire import BLOCK, digest_bytes
 
 
 def test_hashes_of_a_blob_that_another_process_checked_are_believed_only_when_they_are_its_own(
@@ -56,3 +56,83 @@ def test_two_who_fetch_the_same_blob_do_not_write_into_one_file(tmp_path: Path) 
         each.write(data)
     assert first.seal().read(0, 10) == second.seal().read(0, 10) == data
     assert [path.name for path in tmp_path.iterdir()] == [digest_bytes(data)]
+
+
+# --- files that are written over -------------------------------------------------------------------
+
+
+def large(what: bytes, blocks: int = 3) -> bytes:
+    return what * (blocks * BLOCK)
+
+
+def inode(blobs: FileBlobs, digest: str) -> int:
+    found = blobs.get(digest)
+    assert found is not None
+    return found.path.stat().st_ino
+
+
+def test_a_blob_to_come_is_written_over_one_that_was_dropped_whatever_its_length(tmp_path: Path) -> None:
+    blobs = FileBlobs(tmp_path)
+    for first, second in ((5, 3), (3, 5)):
+        old = inode(blobs, blobs.put(large(b"a", first)).digest)
+        blobs.prune((), reuse=True)
+        data = large(b"b", second) + b"c"
+        made = blobs.put(data)
+        assert made.path.stat().st_ino == old
+        assert made.path.read_bytes() == data
+        assert FileBlobs(tmp_path).get(digest_bytes(data)) is not None
+        blobs.prune(())
+
+
+def test_what_is_dropped_for_good_is_gone_and_so_is_what_was_kept_to_be_written_over(tmp_path: Path) -> None:
+    blobs = FileBlobs(tmp_path)
+    blobs.put(large(b"a"))
+    blobs.prune((), reuse=True)
+    blobs.put(large(b"b", 1))
+    assert [path for path in tmp_path.rglob("*") if path.stat().st_size > BLOCK]
+    blobs.prune(())
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_a_file_that_somebody_else_has_a_name_for_is_not_written_over(tmp_path: Path) -> None:
+    blobs, lent = FileBlobs(tmp_path / "blobs"), tmp_path / "lent"
+    lent.hardlink_to(blobs.put(large(b"a")).path)
+    blobs.prune((), reuse=True)
+    blobs.put(large(b"b"))
+    assert lent.read_bytes() == large(b"a")
+
+
+def test_a_process_that_begins_keeps_nothing_to_be_written_over(tmp_path: Path) -> None:
+    blobs = FileBlobs(tmp_path)
+    blobs.put(large(b"a"))
+    blobs.prune((), reuse=True)
+    FileBlobs(tmp_path)
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert blobs.put(large(b"b")).path.read_bytes() == large(b"b"), "the first finds its own gone"
+
+
+def test_a_half_that_was_begun_over_an_old_file_has_only_what_came(tmp_path: Path) -> None:
+    blobs, data = FileBlobs(tmp_path), large(b"b")
+    for tail in (b"", b"12345"):
+        blobs.put(large(b"a"))
+        blobs.prune((), reuse=True)
+        half = blobs.half(digest_bytes(data), len(data))
+        assert not list(half.found())
+        half.write(data[:BLOCK])
+        if tail:
+            half.note(tail)
+        half.suspend()
+        again = blobs.half(digest_bytes(data), len(data))
+        assert b"".join(again.found()) == data[:BLOCK] + tail
+        again.abandon()
+
+
+def test_a_half_that_was_begun_over_an_old_file_goes_on_after_a_cut(tmp_path: Path) -> None:
+    blobs, data = FileBlobs(tmp_path), large(b"b")
+    blobs.put(large(b"a", 9))
+    blobs.prune((), reuse=True)
+    half = blobs.half(digest_bytes(data), len(data))
+    half.write(data[:BLOCK])
+    half.note(data[:5])
+    half.write(data[BLOCK:])
+    assert half.seal().path.read_bytes() == data

@@ -457,8 +457,9 @@ class TooLarge:
 
 def test_a_model_is_whole_under_its_name_or_not_there(tmp_path: Path) -> None:
     tensors = {"b": np.arange(4, dtype=np.float32)[::2], "a": np.zeros((), np.float32)}
+    (tmp_path / "m.part").write_bytes(bytes(9999))
     write_model(tmp_path / "m", tensors)
-    assert (tmp_path / "m").read_bytes() == pack(tensors)
+    assert (tmp_path / "m").read_bytes() == pack(tensors), "nothing is left of what was written over"
     (tmp_path / "full").mkdir()
     with pytest.raises(NotUsable):
         write_model(tmp_path / "full", tensors)

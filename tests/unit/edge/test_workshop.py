@@ -7,6 +7,7 @@ import errno
 import os
 import threading
 from collections.abc import AsyncIterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from reuna.core.fingerprint import Window
 from reuna.core.records import Setting, Terms
 from reuna.core.tensors import pack, unpack
 from reuna.edge.settings import EDGE
-from reuna.edge.workshop import TRAINED, WorkerWorkshop, given, take
+from reuna.edge.workshop import TRAINED, WorkerWorkshop, give_back, given, take
 from reuna.exchange.sandbox_settings import sandbox_limits
 
 MODEL = """
@@ -245,6 +246,29 @@ def test_a_plain_file_is_taken_and_the_one_before_is_gone(tmp_path: Path) -> Non
     assert isinstance(taken, FileBlob)
     assert taken.read(0, 99) == b"model"
     assert not (tmp_path / "made").exists()
+
+
+async def test_a_worker_writes_over_what_it_made_before_and_another_worker_does_not(
+    workshop: WorkerWorkshop, site: Path, blobs: FileBlobs
+) -> None:
+    base, bundle = blobs.put(pack({"w": np.ones(2, np.float32)})), blobs.put(pack_bundle(site / "project"))
+    seen = []
+    with ExitStack() as held:  # open, so that no number is given twice
+        for run in ("r-1", "r-1", "r-2"):
+            await workshop.open(run, bundle, SETTINGS, Terms())
+            fitted = await workshop.fit(base, SETTINGS, 1)
+            assert unpack(fitted.weights.read(0, fitted.weights.size))["w"].tolist() == [3.5, 3.5]
+            file = held.enter_context((site / "state" / "work" / TRAINED).open("rb"))
+            seen.append(os.fstat(file.fileno()).st_ino)
+    assert seen[0] == seen[1] != seen[2]
+
+
+def test_a_worker_that_puts_something_else_in_the_way_trains_no_worse(tmp_path: Path) -> None:
+    (tmp_path / "kept").write_text("before")
+    (tmp_path / "made.part").mkdir()
+    give_back(tmp_path / "kept", tmp_path / "made.part")
+    assert (tmp_path / "kept").read_text() == "before"
+    give_back(tmp_path / "nothing", tmp_path / "made.part")
 
 
 def test_a_node_asks_for_the_highest_level_unless_its_settings_say_less() -> None:

@@ -109,6 +109,52 @@ async def test_clipped_values_are_counted_and_weights_are_capped(site: Site) -> 
     assert row.weight == 10
 
 
+async def test_an_update_takes_as_few_bytes_as_its_largest_value_whatever_the_one_before_took(
+    site: Site,
+) -> None:
+    egress, reads = site.egress(), []
+    for number, (size, width) in enumerate([(0.25, 1), (-0.25, 1), (2.0, 2), (64.0, 2), (0.25, 1)], 1):
+        data = plan(round=number)
+        site.open(data)
+        trained = Counted(pack({"w": np.array([size, 0, 0, 0], np.float32)}), "")
+        await egress.submit(data, trained, 3, Member("a"))
+        (row,) = site.intake.rows()
+        assert (row.width, row.size) == (width, width * PARAMS)
+        values = np.frombuffer(site.spool.body(row).read(0, row.size), f"<i{width}")
+        assert decode(values, GRID).tolist() == [size, 0, 0, 0]
+        reads.append(trained.reads)
+    assert reads[1] == reads[3] < min(reads[0], reads[2], reads[4]), "as wide as before: read once"
+
+
+class Counted(MemoryBlob):
+    """A blob that knows how often it was read."""
+
+    reads = 0
+
+    def read(self, offset: int, count: int) -> bytes:
+        self.reads += 1
+        return super().read(offset, count)
+
+
+class Changing(MemoryBlob):
+    """A trained model that grows each time that it is read."""
+
+    times = 0
+
+    def read(self, offset: int, count: int) -> bytes:
+        data = super().read(offset, count)
+        if count == 4 * PARAMS:
+            self.times += 1
+            return np.full(PARAMS, 0.25 * 256.0 ** (self.times - 1), np.float32).tobytes()
+        return data
+
+
+async def test_a_trained_model_that_changes_while_it_is_read_is_not_sent(site: Site) -> None:
+    with pytest.raises(Corrupted, match="changed while it was read"):
+        await site.egress().submit(plan(), Changing(BASE, ""), 3, Member("a"))
+    assert not site.meter.lines
+
+
 async def test_after_a_restart_the_kept_bytes_are_sent_and_not_those_of_a_new_training(site: Site) -> None:
     first = await site.submit([0.5, 0.5, 0.5, 0.5])
     again = await site.submit([9.0, 9.0, 9.0, 9.0])

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from reuna.core.errors import PlanError
+from reuna.core.errors import PlanError, Refused
 from reuna.core.records import Grid
 from reuna.learn.grid import (
     BITS,
+    PIECE,
     WIDTHS,
+    Encoder,
     check_grid,
     decode,
     encode,
     largest_sum,
+    needed_width,
     pack,
     sum_width,
     update_width,
@@ -46,6 +51,31 @@ def test_values_on_the_grid_come_back_exactly(grid: Grid, values: np.ndarray) ->
     integers, saturated = encode(there, grid)
     assert saturated == 0
     assert (decode(integers, grid) == there).all()
+
+
+@given(
+    grid=GRIDS, more=st.integers(0, 3), seed=st.integers(0, 2**32), cuts=st.lists(st.integers(1, 2 * PIECE))
+)
+def test_lot_after_lot_is_as_all_at_once(grid: Grid, more: int, seed: int, cuts: list[int]) -> None:
+    count = PIECE + more
+    values = np.random.default_rng(seed).normal(size=count).astype(np.float32)
+    encoder, whole = Encoder(grid), encode(values, grid)
+    places = [0, *sorted(cut for cut in cuts if cut < count), count]
+    apart = [encoder(values[at:end]) for at, end in pairwise(places)]
+    np.testing.assert_array_equal(np.concatenate(apart), whole[0])
+    assert (encoder.saturated, encoder.count) == (whole[1], count)
+    assert encoder.largest == np.abs(values).max()
+    assert encoder.width == needed_width(encoder.largest, grid)
+    wide = whole[0].astype(np.float64)
+    assert np.isclose(encoder.squares, wide @ wide)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_a_value_that_is_not_finite_is_refused_wherever_it_lies(bad: float) -> None:
+    values = np.zeros(2 * PIECE, np.float32)
+    values[-1] = bad
+    with pytest.raises(Refused, match=f"not finite after value {PIECE}"):
+        encode(values, Grid(16, -8))
 
 
 def test_the_most_negative_integer_is_never_a_value() -> None:

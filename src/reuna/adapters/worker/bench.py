@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import resource
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -199,8 +200,8 @@ def _refusal(error: ReunaError, found: Answer | None = None) -> Answer:
 def write_model(path: Path, tensors: Tensors) -> None:
     """A model's file, in the format of `reuna.core.tensors`; whole under its name or not at all.
 
-    It is not forced to the disk: the egress does that with what it makes of it. Raises `DiskFull`,
-    and `LearnerError` for more than the sandbox lets into a file.
+    A ``.part`` beside it is written over. It is not forced to the disk: the egress does that with what it
+    makes of it. Raises `DiskFull`, and `LearnerError` for more than the sandbox lets into a file.
     """
     from reuna.adapters.files import storage_error
     from reuna.core.tensors import packed_parts
@@ -208,8 +209,9 @@ def write_model(path: Path, tensors: Tensors) -> None:
     part = path.with_name(f"{path.name}.part")
     parts = packed_parts(tensors)
     try:
-        with part.open("wb") as file:
+        with open(os.open(part, os.O_WRONLY | os.O_CREAT, 0o600), "wb") as file:
             file.writelines(parts)
+            file.truncate()
         part.replace(path)
     except OSError as error:
         part.unlink(missing_ok=True)

@@ -1,0 +1,50 @@
+"""Files of the past, to be written over.
+
+A new file costs four times one that is written over: its blocks, and the pages of memory before them, have to
+be found first, and given back when it goes. A round writes what the round before wrote, as large, and drops
+that.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+
+
+class Spares:
+    """A few files that nobody needs any more, in a folder of their own, made when there is one.
+
+    One that has a second name is not kept: somebody else may be reading it.
+    """
+
+    def __init__(self, folder: Path, most: int) -> None:
+        self._folder = folder
+        self._most = most
+        self._files = sorted(folder.iterdir()) if folder.is_dir() else []
+        self._given = 0
+
+    def give(self, path: Path) -> None:
+        """Take over a file that nobody needs any more; of more than there is room for the oldest goes."""
+        if path.stat().st_nlink > 1:
+            path.unlink()
+            return
+        self._folder.mkdir(exist_ok=True, mode=0o700)
+        self._given += 1
+        spare = self._folder / str(self._given % self._most)
+        path.replace(spare)
+        if spare not in self._files:
+            self._files.append(spare)
+
+    def take(self, path: Path) -> bool:
+        """Put a spare in the place of a new file; whether there was one. It is as long as it was."""
+        if not self._files or path.exists():
+            return False
+        with suppress(FileNotFoundError):  # another process of this folder began, and cleared it
+            self._files.pop().replace(path)
+            return True
+        return False
+
+    def clear(self) -> None:
+        """Keep none."""
+        while self._files:
+            self._files.pop().unlink(missing_ok=True)
