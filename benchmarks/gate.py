@@ -26,6 +26,7 @@ from reuna.adapters.clock import SystemClock
 from reuna.adapters.files import FileBlobs
 from reuna.adapters.ledger_file import LedgerFile
 from reuna.adapters.policy_store import PolicyStore
+from reuna.core import plans
 from reuna.core.ports import Blob
 from reuna.core.records import Grid, Member, Plan
 from reuna.core.tensors import pack
@@ -66,7 +67,7 @@ def plan_of(number: int, base: Blob, params: int) -> Plan:
 def one(flows: SiteFlows, plan: Plan, base: Blob, weights: Blob, body: bytes) -> float:
     """Seconds that the gate takes for one update."""
     began = time.perf_counter()
-    level = max(flows.approved(train.work(plan), "").level, 3)
+    level = max(flows.approved(plans.work(plan), "").level, 3)
     member = Member("edge-1", 500, metrics={"loss": 0.5})
     flows.listed("metric", FOG, member.metrics)
     norm = extent(base, weights, plan.params).norm

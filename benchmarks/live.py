@@ -26,12 +26,13 @@ import numpy as np
 
 from benchmarks.arguments import at_least
 from reuna.adapters.answer_store import AnswerStore
+from reuna.adapters.data_folder import folder_tables
 from reuna.adapters.linear import SoftmaxClassifier
 from reuna.adapters.local_store import LocalStore
 from reuna.adapters.processes import pss_mib
 from reuna.adapters.project import load_entry, pack_bundle
 from reuna.adapters.sandbox import SandboxLimits
-from reuna.adapters.tables import folder_tables, read_table
+from reuna.adapters.tables import read_table
 from reuna.core import contract as contracts
 from reuna.core.contract import Contract, Signal, Windows, contract
 from reuna.core.outcomes import Outcome, percentiles

@@ -28,7 +28,8 @@ from unittest import mock
 
 from drills import escapes
 from reuna.adapters.sandbox import HIGHEST, Level, SandboxLimits, sentence
-from reuna.adapters.worker import Desk, Worker, parent, write_model
+from reuna.adapters.worker import Desk, Worker, parent
+from reuna.adapters.worker.bench import write_model
 from reuna.core.records import Setting
 from reuna.edge.settings import EDGE
 

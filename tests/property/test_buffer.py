@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from reuna.core import plans
 from reuna.core.cohort import at_pace, paces
 from reuna.core.errors import Refused
 from reuna.core.records import Contribution, Grid, Member, Plan
@@ -184,7 +185,7 @@ def test_nobody_says_of_which_round_an_update_is_but_who_passes_several_on() -> 
 
 def test_work_goes_on_beside_newer_plans_of_its_run_while_it_counts() -> None:
     newer = msgspec.structs.replace(PLAN, round=10)
-    assert train.goes_on(PLAN, newer)
+    assert plans.goes_on(PLAN, newer)
     for other in ({"run": "s"}, {"buffer": 0, "task": "evaluate"}):
-        assert not train.goes_on(PLAN, msgspec.structs.replace(newer, **other))
-    assert not train.goes_on(None, newer)
+        assert not plans.goes_on(PLAN, msgspec.structs.replace(newer, **other))
+    assert not plans.goes_on(None, newer)

@@ -455,11 +455,14 @@ def test_the_edge_agent_has_no_socket_to_the_network(project: Path) -> None:
         inet = inet_inodes()
         owners = {what_it_is(pid) for pid in of_session(running.pid) if sockets_of(pid) & inet}
         networks = [(what_it_is(pid), network_of(pid)) for pid in of_session(running.pid)]
+        lent = {what_it_is(pid): libraries_of(pid) for pid in of_session(running.pid)}
     finally:
         running.send_signal(signal.SIGINT)
         running.wait(60)
     assert "egress" in owners
     assert not {"edge", "worker"} & owners
+    assert lent["edge"] == set(), "an agent in a run needs neither numpy nor what trust is made of"
+    assert lent["egress"] == {"numpy", "cryptography"}
     if probe().agent:
         pytest.skip(f"an agent keeps the network here: {probe().agent}")
     ours = network_of(os.getpid())
@@ -472,6 +475,12 @@ def test_the_edge_agent_has_no_socket_to_the_network(project: Path) -> None:
 def network_of(pid: int) -> str:
     """The network namespace of a process."""
     return str(Path(f"/proc/{pid}/ns/net").readlink())
+
+
+def libraries_of(pid: int) -> set[str]:
+    """Those of two large libraries that a process has in memory."""
+    mapped = Path(f"/proc/{pid}/maps").read_text()
+    return {name for name in ("numpy", "cryptography") if f"/{name}/" in mapped}
 
 
 def inet_inodes() -> set[str]:

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from reuna.adapters.tables import Table, folder_tables, read_table, require
+from reuna.adapters.data_folder import folder_tables
+from reuna.adapters.tables import Table, read_table, require
 from reuna.core import bins
 from reuna.core.bins import Counted
 from reuna.core.conformity import Columns, judge, odd_unit, range_of, together

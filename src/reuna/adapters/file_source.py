@@ -17,7 +17,8 @@ from typing import TypeAlias
 import numpy as np
 
 from reuna.adapters.csv_rows import separator
-from reuna.adapters.tables import KINDS, Table, columns_of, read_table
+from reuna.adapters.data_folder import KINDS
+from reuna.adapters.tables import Table, columns_of, read_table
 from reuna.core.errors import DataError
 from reuna.core.ports import Clock, Offload
 from reuna.core.source_settings import SourceSettings, TagSettings

@@ -7,26 +7,21 @@ takes no more memory than its digests.
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from hashlib import blake2b
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from reuna.adapters.csv_rows import csv_rows
-from reuna.adapters.tables import folder_tables, read_table
+from reuna.adapters.data_folder import folder_tables
 from reuna.core.errors import DataError
 from reuna.core.units import split_name
 
 MOST = 1_000_000  #: rows; with more nothing is counted
 SIZE = 8  #: bytes of a digest
 
-Digests = NDArray[np.uint64]
 
-
-def labelled_rows(folder: Path, label: str) -> Digests:
-    """(rows,) in order: digests of the labelled rows that a node trains on, each once.
+def labelled_rows(folder: Path, label: str) -> Set[bytes]:
+    """Digests of the labelled rows that a node trains on.
 
     Raises `DataError` for tables that cannot be read, that have no such column, or too many labelled rows.
     """
@@ -37,7 +32,7 @@ def labelled_rows(folder: Path, label: str) -> Digests:
             found.add(digest)
             if len(found) > MOST:
                 raise DataError(f"{folder} has more than {MOST} labelled rows, which are not counted")
-    return np.unique(np.frombuffer(b"".join(found), np.uint64))
+    return found
 
 
 def _digests(path: Path, label: str) -> Iterator[bytes]:
@@ -61,6 +56,8 @@ def _of_csv(path: Path) -> Iterator[Sequence[str]]:
 
 
 def _of_parquet(path: Path) -> Iterator[Sequence[str]]:
+    from reuna.adapters.tables import read_table  # CSV needs no numpy
+
     columns = read_table(path).columns
     yield list(columns)
     for cells in zip(*columns.values(), strict=True):

@@ -29,15 +29,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from reuna.adapters.conformity import judge_folder
-from reuna.adapters.tables import Table, instead, stuck
 from reuna.core.contract import contract
 from reuna.core.errors import DiskFull, LearnerError, ProjectError, ReunaError
 from reuna.core.foreign import shown
 from reuna.core.ports import Learner
 from reuna.core.records import Setting
+
+if TYPE_CHECKING:  # who unpacks a bundle has no use for numpy
+    from reuna.adapters.tables import Table
 
 CODE = (".py", ".toml", ".json")
 CONFIGURATION = "reuna.toml"  #: at the top of the project
@@ -74,11 +75,15 @@ class Entry:
 
     def load_stuck(self, folder: Path, settings: Mapping[str, Setting], sensor: str) -> tuple[Any, bool]:
         """The node's data as if a sensor had stopped, and whether any table has that sensor."""
+        from reuna.adapters.tables import stuck
+
         with stuck(sensor) as tables:
             return self.load_judged(folder, settings), bool(tables)
 
     def load_instead(self, folder: Path, settings: Mapping[str, Setting], tables: Iterable[Table]) -> Any:
         """The node's data with these tables in place of the files at their paths."""
+        from reuna.adapters.tables import instead
+
         with instead(tables):
             return self.load_judged(folder, settings)
 
@@ -114,6 +119,8 @@ def _checked(load: Load) -> Load:
     """The project's ``load`` behind a look at the node's tables: do they keep the contract?"""
 
     def checked(folder: Path, settings: Mapping[str, Setting]) -> Any:
+        from reuna.adapters.conformity import judge_folder
+
         agreed = contract(settings)
         judge_folder(folder, agreed).refuse(agreed)
         return load(folder, settings)

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from reuna.adapters.tables import Table, folder_tables, read_table
+from reuna.adapters.data_folder import folder_tables
+from reuna.adapters.tables import Table, read_table
 from reuna.core.errors import DataError
 from reuna.core.ports import Clock, Offload
 from reuna.core.source_settings import SourceSettings

@@ -33,11 +33,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reuna.adapters.csv_rows import csv_rows
+from reuna.adapters.data_folder import folder_tables
 from reuna.core.errors import DataError, ExtraMissing
 from reuna.core.units import split_name
 
-SPLITS = ("train", "validation", "test")
-KINDS = (".csv", ".parquet")
 MAX_NAMED = 12  #: columns that an error lists
 FILL = "Fill it, or have the project's `load` leave such rows out: those where `matrix` gives NaN."
 MAX_TABLE = 1 << 30  #: bytes of a Parquet table in memory
@@ -164,29 +163,6 @@ def read_folder(folder: Path) -> dict[str, list[Table]]:
     Raises `DataError` for a folder that is empty, or holds tables both with and without a split.
     """
     return {split: [read_table(path) for path in paths] for split, paths in folder_tables(folder).items()}
-
-
-def folder_tables(folder: Path) -> dict[str, list[Path]]:
-    """Files of the tables of a node's folder by split, see `read_folder`. Raises `DataError`."""
-    if not folder.is_dir():
-        raise DataError(f"there is no folder {folder}")
-    found = {split: _files(folder / split) for split in SPLITS if (folder / split).is_dir()}
-    loose = _files(folder)
-    if loose and any(found.values()):
-        raise DataError(
-            f"{folder} has {loose[0].name} beside its folders {' and '.join(found)}",
-            "Move it into one of them: it is not clear what it is for.",
-        )
-    if not any(found.values()):
-        found = {"all": loose}
-    if not any(found.values()):
-        raise DataError(f"{folder} holds no CSV or Parquet file")
-    return found
-
-
-def _files(folder: Path) -> list[Path]:
-    """Tables in a folder by name; hidden files are left alone."""
-    return sorted(path for path in folder.iterdir() if path.suffix in KINDS and not path.name.startswith("."))
 
 
 def read_table(path: Path) -> Table:

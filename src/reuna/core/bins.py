@@ -6,6 +6,8 @@ with a field ``bin/PLACE/COLUMN`` for each that is not zero, and are summed over
 policy may keep them; `without_small` then keeps so many more that none is told by subtraction, from the
 counts of `reuna.core.contract_report` either.
 
+>>> import numpy as np
+>>> from reuna.core.conformity import Columns
 >>> agreed = Contract(signals=(Signal("t", min=0, max=32), Signal("open", min=0)))
 >>> (found,) = count(agreed, Columns(4, {"t": np.array([0.0, 32.0, 40.0, np.nan])}))
 >>> found.counts[0], found.counts[31], found.outside
@@ -18,15 +20,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
-import numpy as np
 
-from reuna.core.conformity import Columns
 from reuna.core.contract import Contract, Signal
 from reuna.core.contract_report import MAX_COLUMN
 from reuna.core.records import Event, Setting
+
+if TYPE_CHECKING:
+    from reuna.core.conformity import Columns
 
 WHAT = "bins"  #: of the event
 INNER = 32  #: can be put together to 16, 8, 4
@@ -63,6 +66,8 @@ def of_contract(agreed: Contract, counted: Iterable[Counted]) -> list[Counted]:
 
 def count(agreed: Contract, table: Columns) -> tuple[Counted, ...]:
     """The counts of one table; empty cells and what is no number are in none."""
+    import numpy as np  # who passes counts on has no use for it
+
     found = []
     for signal in binned(agreed):
         values = table.values.get(signal.name)

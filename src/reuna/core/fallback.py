@@ -38,6 +38,7 @@ from reuna.core.conformity import Columns, good_quality, seconds_of
 from reuna.core.contract import Contract, Signal
 from reuna.core.errors import SettingsError
 from reuna.core.foreign import UNREADABLE, shown
+from reuna.core.outcomes import Window
 from reuna.core.records import Setting
 from reuna.core.settings import Option, between, one_of
 
@@ -93,13 +94,6 @@ class Mended:
     values: Floats
     states: States
     causes: States
-
-
-class Window(msgspec.Struct, frozen=True):
-    """What the rules say of a window: ``good``, ``mended`` or ``refused``, and of the first cell why."""
-
-    state: Literal["good", "mended", "refused"]
-    why: str = ""
 
 
 class Decision(msgspec.Struct, frozen=True):

@@ -25,6 +25,13 @@ Word = Literal["answered", "unsure", "away", "late", "full", "refused", "policy"
 SUM = 1e-3  #: by which probabilities in float32 may miss one
 
 
+class Window(msgspec.Struct, frozen=True):
+    """What the rules say of a window: ``good``, ``mended`` or ``refused``, and of the first cell why."""
+
+    state: Literal["good", "mended", "refused"]
+    why: str = ""
+
+
 class Second(msgspec.Struct, frozen=True, omit_defaults=True):
     """A window about which the fog was asked. ``project`` is the fog's, and so are ``version`` and
     ``release`` if it ``answered``; ``own``: what the edge had said; ``took_ms``: of the asking.

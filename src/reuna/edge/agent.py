@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from reuna import __version__
 from reuna.adapters.clock import SystemClock, ThreadOffload
+from reuna.adapters.processes import loading
 from reuna.adapters.sandbox import NotReached, leave_network_whole
 from reuna.adapters.sandbox.kernel import threads
 from reuna.core.errors import ReunaError, StorageError
@@ -46,15 +47,9 @@ if TYPE_CHECKING:
     from reuna.edge.monitor import Monitor
 
 log = logging.getLogger("reuna.edge")
-#: Loaded before egress and reader are forked, so that one copy of it is in memory.
-EVERY_EDGE = (
-    "reuna.exchange.process",
-    "reuna.edge.train",
-    "reuna.edge.workshop",
-    "reuna.edge.monitor",
-    "reuna.edge.releases",
-)
-READS = ("reuna.edge.answering", "reuna.edge.reader")  #: and where it reads machines
+#: Loaded before egress and reader are forked where a node reads machines: all three need numpy then.
+READS = ("reuna.edge.reader",)
+OWN = ("reuna.edge.train", "reuna.edge.workshop", "reuna.edge.releases")  #: what the agent alone needs
 AGAIN_S = 60.0  #: until a store of answers that cannot be used is tried again
 
 
@@ -91,11 +86,12 @@ async def run(settings: dict[str, Any], changes: asyncio.Queue[dict[str, Any]]) 
 def _load_for_all(reads: bool) -> Keeping:
     """Load what agent, egress and reader need, once for all three; the way to start the other two.
 
-    They are forks where that is safe: on Linux, and while no thread runs.
+    They are forks where that is safe: on Linux, and while no thread runs. What one of them alone needs it
+    loads itself, afterwards: the others would hold the original of each page that it writes to.
     """
     if sys.platform != "linux" or threads() != 1:
         return start_keeping
-    for name in (*EVERY_EDGE, *(READS if reads else ())):
+    for name in READS if reads else ():
         importlib.import_module(name)
     return fork_keeping if threads() == 1 else start_keeping
 
@@ -115,7 +111,10 @@ def _leave_network() -> None:
 async def _serve(
     settings: dict[str, Any], folder: Path, egress: EgressProcess, job: Job | None, told: bool
 ) -> None:
-    from reuna.edge.train import Trainer  # brings numpy, whose threads would stay in the network
+    with loading():
+        for each in OWN:
+            importlib.import_module(each)
+    from reuna.edge.train import Trainer
     from reuna.edge.workshop import WorkerWorkshop
 
     name, boot, clock = settings["name"], secrets.token_hex(4), SystemClock()
@@ -200,25 +199,22 @@ async def _run_releases(
 
     Raises `SettingsError`.
     """
-    from reuna.edge.monitor import Monitor
     from reuna.edge.releases import Releases, bench_without_machine
 
     clock, limits = SystemClock(), sandbox_limits(settings)
     bench = bench_without_machine(limits, settings["sandbox.min_level"])
     sources, store = _declared(job)
-    answers = store is not None and settings["live.on"]
-    data = Path(settings["data"]).absolute()
-    monitor = Monitor(settings["name"], boot, folder, data, egress.emit, clock, ThreadOffload())
-    watch = monitor.seen if figures is None else figures.also(monitor.seen)
+    monitor = None if store is None or not settings["live.on"] else _monitor(settings, boot, folder, egress)
     while True:
         answering: Answering | None = None
-        beside = [asyncio.create_task(monitor.tell())]
-        if answers:
-            beside.append(asyncio.create_task(_take_labels(settings["sources"], folder, monitor)))
+        beside: list[asyncio.Task[None]] = []
         try:
-            if store is not None and answers:
+            if store is not None and monitor is not None:
                 from reuna.edge.answering import Answering, place_of  # others do not need it in memory
 
+                work = monitor.tell(), _take_labels(settings["sources"], folder, monitor)
+                beside += map(asyncio.create_task, work)
+                watch = monitor.seen if figures is None else figures.also(monitor.seen)
                 place = place_of(settings, folder, limits)
                 answering = Answering(place, egress, Path(store.folder), sources, clock, watch, egress.advise)
                 bench = answering.start, answering.asking
@@ -235,6 +231,14 @@ async def _run_releases(
             if answering is not None:
                 answering.close()
         await clock.sleep(AGAIN_S)
+
+
+def _monitor(settings: dict[str, Any], boot: str, folder: Path, egress: EgressProcess) -> Monitor:
+    """What watches over releases that answer live."""
+    from reuna.edge.monitor import Monitor  # others do not need it in memory
+
+    data = Path(settings["data"]).absolute()
+    return Monitor(settings["name"], boot, folder, data, egress.emit, SystemClock(), ThreadOffload())
 
 
 def _declared(job: Job | None) -> tuple[tuple[AnySource, ...], StoreSettings | None]:

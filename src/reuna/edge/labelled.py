@@ -11,16 +11,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Set
 from contextlib import suppress
 from pathlib import Path
 
 import msgspec
-import numpy as np
 
 from reuna.adapters.checked_file import CheckedFile
 from reuna.adapters.fingerprint import DATA_KEY, DataFolder, Marks
-from reuna.adapters.labelled_rows import MOST, SIZE, Digests, labelled_rows
+from reuna.adapters.labelled_rows import MOST, SIZE, labelled_rows
 from reuna.core.errors import DataError, ReunaError
 from reuna.core.labelled import Labelled, as_event
 from reuna.core.ports import Clock, Offload
@@ -113,7 +112,11 @@ class LabelledRows:
         labels = {each.label for each in kept} | set(begun.values())
         found = {label: labelled_rows(self._data, label) for label in sorted(labels)}
         known = {each.run for each in kept}
-        new = [Since(run, label, found[label].tobytes()) for run, label in begun.items() if run not in known]
+        new = [
+            Since(run, label, b"".join(sorted(found[label])))
+            for run, label in begun.items()
+            if run not in known
+        ]
         if new:
             kept = [*kept, *new][-RUNS:]
             self._file.write(kept)
@@ -131,8 +134,8 @@ class LabelledRows:
         self._said = what
 
 
-def _new(rows: Digests, since: Since) -> int:
+def _new(rows: Set[bytes], since: Since) -> int:
     """Rows that were not there then."""
     if len(since.rows) % SIZE:
         raise DataError(f"what there was at run {since.run} cannot be read")
-    return len(np.setdiff1d(rows, np.frombuffer(since.rows, np.uint64), assume_unique=True))
+    return len(rows) - sum(since.rows[at : at + SIZE] in rows for at in range(0, len(since.rows), SIZE))

@@ -19,8 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reuna.adapters.answer_store import StoredAnswers
+from reuna.adapters.data_folder import KINDS
 from reuna.adapters.label_store import LabelStore
-from reuna.adapters.tables import KINDS, Table, read_table, require
+from reuna.adapters.tables import Table, read_table, require
 from reuna.adapters.toml_file import read_toml
 from reuna.core.errors import DataError, NotUsable, ReunaError
 from reuna.core.label_settings import LabelSettings

@@ -24,7 +24,8 @@ import numpy as np
 
 from reuna.adapters.checked_file import CheckedFile
 from reuna.adapters.conformity import columns_of
-from reuna.adapters.tables import Table, folder_tables, read_table
+from reuna.adapters.data_folder import folder_tables
+from reuna.adapters.tables import Table, read_table
 from reuna.core import monitoring
 from reuna.core.bins import Counted, together
 from reuna.core.conformity import Columns

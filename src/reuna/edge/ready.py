@@ -16,7 +16,7 @@ from typing import Protocol
 
 import msgspec
 
-from reuna.core import readiness
+from reuna.core import plans, readiness
 from reuna.core.contract import KEY as CONTRACT
 from reuna.core.contract import Line, contract
 from reuna.core.errors import ABSENCES, ContractBroken, DataError, ReunaError
@@ -24,7 +24,6 @@ from reuna.core.fingerprint import Window
 from reuna.core.ports import Blob, Link
 from reuna.core.readiness import MANY, Needs, needs_of, plain, word_of
 from reuna.core.records import Member, Metrics, Plan, Rehearsal, Said, Setting, Terms
-from reuna.loop import train
 
 MIB = 1 << 20
 OF_DATA = (DataError.code, ContractBroken.code)
@@ -83,7 +82,7 @@ async def answer(
     runs = _all_yes(rehearsed, "code", "data")
     bundle, terms = None, rehearsed.terms
     if runs:
-        bundle, terms = await fetch(), await link.approved(train.work(plan))  # stands in the ledger
+        bundle, terms = await fetch(), await link.approved(plans.work(plan))  # stands in the ledger
     reads = runs or _all_yes(rehearsed, "data", "statistic")
     settings = plain(plan.settings)
     shown = settings if reads else {key: value for key, value in settings.items() if key != CONTRACT}

@@ -28,9 +28,7 @@ from reuna.core.ports import Clock
 from reuna.core.records import Event
 from reuna.edge.operate import Bench, MakeAsking, Operation, StartRelease
 from reuna.edge.slots import Slots, projects, read
-from reuna.exchange.choices import ProjectChoice, choices_file
-from reuna.exchange.flows import AGAIN_S
-from reuna.exchange.releases import FOLDER
+from reuna.exchange.choices import FOLDER, ProjectChoice, choices_file
 from reuna.loop.operate import Chosen
 from reuna.wire import release as wire
 
@@ -38,6 +36,7 @@ log = logging.getLogger("reuna.operate")
 STATUS = "operates.json"
 LOOK_S = 0.25  #: between two looks whether the egress has written
 COUNTS_S = 60.0  #: counts alone go up so often at most
+AGAIN_S = 60.0  #: until what the site's policy kept here is offered again
 CALM_S = 3600.0  #: and so often where nothing is on trial or runs beside
 
 #: Passes an event on; False when the site's policy keeps it here.

@@ -12,23 +12,22 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
-from reuna.core import bins, fingerprint
+from reuna.core import bins, fingerprint, plans
 from reuna.core.bins import Counted
 from reuna.core.contract import Line, contract
 from reuna.core.contract_report import WHAT as CONTRACT
 from reuna.core.contract_report import as_fields, of_contract
 from reuna.core.errors import DiskFull, NotApproved, Refused, ReunaError
 from reuna.core.fingerprint import Window
+from reuna.core.plans import work_seed
 from reuna.core.ports import Blob, Clock, Link
 from reuna.core.readiness import needs_of
 from reuna.core.records import Event, Member, Metrics, Plan, Setting, Terms
 from reuna.edge import ready
+from reuna.exchange.inline import model_inside
 from reuna.exchange.moving import short
 from reuna.exchange.room import when_there_is_room
 from reuna.exchange.rounds import Rounds
-from reuna.exchange.steps import model_inside
-from reuna.loop import train
-from reuna.loop.plan import work_seed
 from reuna.wire import decode_plan, message_digest
 
 log = logging.getLogger("reuna.edge")
@@ -114,11 +113,11 @@ class Trainer:
         ``terms`` on which its code may run are those of this moment.
         """
         plan = decode_plan(data)
-        if self._busy() and train.goes_on(self._plan, plan):
-            if train.newer(plan, self._next[0] if self._next else self._plan):
+        if self._busy() and plans.goes_on(self._plan, plan):
+            if plans.newer(plan, self._next[0] if self._next else self._plan):
                 self._next, self._digest = (plan, data), message_digest(data)
             return
-        if train.newer(plan, self._plan):
+        if plans.newer(plan, self._plan):
             await self.stop()
         elif self._busy() or plan.key != (self._plan.key if self._plan else None):
             return
@@ -174,7 +173,7 @@ class Trainer:
         terms = self._terms_now(plan)
         bundle = await self._code(plan)
         try:
-            terms = terms or await self._link.approved(train.work(plan))
+            terms = terms or await self._link.approved(plans.work(plan))
         except NotApproved as error:
             self._workshop.hold(bundle, error.message)
             raise
@@ -261,7 +260,7 @@ class Trainer:
         What the error says may quote data: it goes to this node's log, and as an event, which is of
         the kind that the site's policy lets leave or not.
         """
-        absent = train.absence(self.name, error)
+        absent = plans.absence(self.name, error)
         asked_again = isinstance(error, NotApproved) and self._waits == (plan.run, plan.bundle)
         if not asked_again:
             log.warning("sits out round %d of %s: %s %s", plan.round, plan.run, error.code, error)

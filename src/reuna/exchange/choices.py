@@ -9,15 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from reuna.adapters.checked_file import CheckedFile
 from reuna.loop.operate import Choice, Which
-from reuna.trust.stages import Stage, staged
-from reuna.trust.targets import Target
+
+if TYPE_CHECKING:  # the agent, which reads the file, knows nothing of the fleet's metadata
+    from reuna.trust.stages import Stage
+    from reuna.trust.targets import Target
 
 STATE = "choices.state"
+FOLDER = "releases"  #: of those that are held, in a node's state folder
 MAX_BYTES = 1 << 20
 
 
@@ -46,6 +50,8 @@ def choices(own: Iterable[Stage], asked: Collection[Target], blobs: Mapping[str,
 def _choice(
     project: str, own: tuple[Stage, ...], asked: Collection[Target], blobs: Mapping[str, str]
 ) -> ProjectChoice:
+    from reuna.trust.stages import staged
+
     here = [each for each in asked if each.project == project and each.sha256 in blobs]
     held = tuple(Which(each.number, each.sha256) for each in sorted(here, key=lambda each: -each.number))
     said = staged(own, project)

@@ -17,7 +17,7 @@ from typing import NamedTuple, TypeVar
 
 import msgspec
 
-from reuna.core import bins, labelled, operating, watched
+from reuna.core import bins, labelled, operating, plans, watched
 from reuna.core.contract_report import is_report, without_small
 from reuna.core.errors import (
     BadMessage,
@@ -36,6 +36,7 @@ from reuna.core.records import Contribution, Event, Hello, Member, Plan, Receipt
 from reuna.exchange.encode import Shaped, TooWideError, schema_of
 from reuna.exchange.extent import length
 from reuna.exchange.flows import AGAIN_S, FlowControl, Passage
+from reuna.exchange.inline import model_inside
 from reuna.exchange.intents import Leaving
 from reuna.exchange.leftovers import Left, Leftovers
 from reuna.exchange.payloads import (
@@ -50,7 +51,7 @@ from reuna.exchange.payloads import (
     steps_of,
 )
 from reuna.exchange.room import when_there_is_room
-from reuna.exchange.steps import model_inside, take_step
+from reuna.exchange.steps import take_step
 from reuna.exchange.weigher import Weigher
 from reuna.loop import train
 from reuna.wire import decode_plan, digest_of_hashes, encode, hash_blocks, message_digest, unpacked
@@ -330,7 +331,7 @@ class Egress:
             if plan.task == "check" or self.name not in plan.cohort:
                 return None
             with suppress(ReunaError):
-                return self._flows.approved(train.work(plan), unsigned)
+                return self._flows.approved(plans.work(plan), unsigned)
             return None
 
         try:
@@ -536,7 +537,7 @@ class Egress:
 
     def _is_over(self, plan: Plan | None) -> bool:
         """Whether a plan was heard that replaces this one."""
-        return plan is not None and self._heard is not None and train.newer(self._heard, plan)
+        return plan is not None and self._heard is not None and plans.newer(self._heard, plan)
 
     async def _leave(self, *payloads: Leaving) -> Passage | None:
         """The passage, None when the site's policy refuses. Waits for a disk that is full."""

@@ -1,9 +1,10 @@
-"""The first life of an egress or a reader as a fork of its place: what both have loaded is in memory once.
+"""The first life of an egress or a reader as a fork of its place: what both need is in memory once.
 
     agent ── starter (a fork, then `reuna.exchange.starter`) ── egress (a fork of it)
 
-The fork shares its pages until one of both writes to them. It is made before the place holds any line to
-the outside, and while it has a single thread; every descriptor but those it is meant to have is closed first.
+The fork shares its pages until one of both writes to them; what the place has no use for it loads itself. It
+is made before the place holds any line to the outside, and while it has a single thread; every descriptor but
+those it is meant to have is closed first.
 What starts it becomes the small program that `reuna.exchange.child` runs too, and keeps the same promise:
 what is started is fixed once, and the place has no say in it afterwards. Each later life is a fresh Python.
 
@@ -23,7 +24,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from reuna.adapters.processes import become, end_with_parent, settle
+from reuna.adapters.processes import become, end_with_parent, loading, settle
 from reuna.adapters.sandbox.environment import close_descriptors
 from reuna.exchange import starter
 from reuna.exchange.child import Starting, start_keeping, starter_command
@@ -57,27 +58,23 @@ def fork_keeping(
 ) -> tuple[socket.socket, Starting]:
     """`reuna.exchange.child.start_keeping`, but for the first life. No thread may run.
 
-    ``command`` is ``-m MODULE``; a fork calls ``begin`` of that module, which is shared where it is loaded. A
-    command of another shape is started afresh.
+    ``command`` is ``-m MODULE``; a fork loads that module and calls its ``begin``. A command of another shape
+    is started afresh.
     """
     if len(command) != 2:
         return start_keeping(command, settings, longest_s, sockets)
-    entry: Entry = importlib.import_module(command[1]).begin
     control, theirs = socket.socketpair()
     control.setblocking(False)
     settle()  # a later collection would write to every page that is shared
     with theirs:
         pid = os.fork()
         if pid == 0:
-            _end_with(partial(_start, entry, theirs, (command, settings, longest_s), sockets))
+            _end_with(partial(_start, theirs, (command, settings, longest_s), sockets))
     return control, Forked(pid)
 
 
 def _start(
-    entry: Entry,
-    control: socket.socket,
-    asked: tuple[tuple[str, ...], str, float],
-    sockets: Sequence[socket.socket],
+    control: socket.socket, asked: tuple[tuple[str, ...], str, float], sockets: Sequence[socket.socket]
 ) -> int:
     """In the fork: begin the first life, then become what keeps it running."""
     command, settings, longest_s = asked
@@ -91,7 +88,7 @@ def _start(
     signal.pthread_sigmask(signal.SIG_BLOCK, starter.ENDING)  # until what we become handles them
     first = os.fork()
     if first == 0:
-        _end_with(partial(_live, entry, theirs, own, settings, (ours, control)))
+        _end_with(partial(_live, command[1], theirs, own, settings, (ours, control)))
     theirs.close()
     starter.hand_over(control, ours)
     for number in inherited:
@@ -101,11 +98,13 @@ def _start(
 
 
 def _live(
-    entry: Entry, sock: socket.socket, started_by: int, settings: str, others: Sequence[socket.socket]
+    module: str, sock: socket.socket, started_by: int, settings: str, others: Sequence[socket.socket]
 ) -> int:
     for each in others:
         each.close()
     signal.pthread_sigmask(signal.SIG_UNBLOCK, starter.ENDING)
+    with loading():
+        entry: Entry = importlib.import_module(module).begin
     return entry(sock, started_by, settings)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 
-from reuna.core import bins, labelled
+from reuna.core import bins, labelled, plans
 from reuna.core.contract import contract
 from reuna.core.contract_report import smallest, told
 from reuna.core.fingerprint import WHAT as DATA
@@ -257,4 +257,4 @@ def ahead(plan: Plan, node: str, to: str, now: float, among: Among, samples: int
         schema=needs.schema,
     )
     counts = Request("statistic", to, 0, now, plan.run, plan.round, samples=samples, cell=LARGEST_CELL)
-    return Ahead(train.work(plan), unsigned, contract(plan.settings).names, (update, metric, counts))
+    return Ahead(plans.work(plan), unsigned, contract(plan.settings).names, (update, metric, counts))

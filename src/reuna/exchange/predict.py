@@ -25,10 +25,10 @@ import msgspec
 import numpy as np
 
 from reuna.adapters.columns import project_folder
+from reuna.adapters.data_folder import folder_tables
 from reuna.adapters.files import storage_error
 from reuna.adapters.project import unpack_bundle
 from reuna.adapters.sandbox import HIGHEST, SandboxLimits, sentence
-from reuna.adapters.tables import folder_tables
 from reuna.adapters.worker import Desk, Worker
 from reuna.adapters.worker.messages import MAX_FRAME, Answer, Answered, Ask
 from reuna.core.contract import Contract, contract

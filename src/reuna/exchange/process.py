@@ -39,6 +39,7 @@ from reuna.core.figures import Figure
 from reuna.core.records import ShownHead
 from reuna.exchange.arrivals import ARRIVALS, WRITTEN_S, Arrivals
 from reuna.exchange.board import Board, of_arrivals, show
+from reuna.exchange.choices import FOLDER
 from reuna.exchange.egress import Egress
 from reuna.exchange.heads import HeadKeeper
 from reuna.exchange.later_bus import LaterBus
@@ -47,7 +48,7 @@ from reuna.exchange.leftovers import MAX_BYTES as INDEX_BYTES
 from reuna.exchange.leftovers import Index, Leftovers
 from reuna.exchange.link import EgressSettings, Frames, LinkServer
 from reuna.exchange.news import listen
-from reuna.exchange.releases import FOLDER, ReleaseHolder, drop_old, passed_on
+from reuna.exchange.releases import ReleaseHolder, drop_old, passed_on
 from reuna.exchange.room import tell_durability, when_there_is_room
 from reuna.exchange.roster import RosterTeller
 from reuna.exchange.second import SecondOpinions

@@ -44,7 +44,6 @@ from reuna.wire.release import MAX_RELEASE, decode
 log = logging.getLogger("reuna.releases")
 WHAT = "releases"  #: what the event is called
 FIELD = "held"  #: its one field: JSON of a list of `Holding`
-FOLDER = "releases"  #: in a node's state folder
 STATE = "releases.state"
 MAX_STATE = 65_536  #: bytes
 FIRST_S, LAST_S = 1.0, 60.0  #: between two tries at what could not be fetched or stored

@@ -12,20 +12,13 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from reuna.adapters.files import HeldBlob
 from reuna.core.errors import BadMessage
 from reuna.core.ports import Blob, Blobs
-from reuna.core.records import Plan
 from reuna.exchange.bodies import Whole, pack_lots
 from reuna.learn.grid import LOT
 from reuna.learn.lots import Lots
 
 WORTH = 3  #: bytes a value, of the 4 of a float32: making a step costs time, so less is not worth it
-
-
-def model_inside(plan: Plan) -> HeldBlob | None:
-    """The model that came inside a plan, which needs no file; None where it is fetched by its digest."""
-    return None if plan.inline is None else HeldBlob(plan.inline, plan.model)
 
 
 def make_step(old: Blob, new: Blob, blobs: Blobs) -> Blob | None:

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from reuna.adapters.conformity import Judged, judge_folder
+from reuna.adapters.data_folder import folder_tables
 from reuna.adapters.files import replace_file
 from reuna.adapters.git import file_at
-from reuna.adapters.tables import folder_tables, read_table
+from reuna.adapters.tables import read_table
 from reuna.adapters.toml_file import read_toml
 from reuna.core.contract import Contract, breaches, contract, limit
 from reuna.core.contract_changes import Change, breaking, changes, unraised

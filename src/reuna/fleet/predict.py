@@ -20,9 +20,9 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from reuna.adapters.data_folder import folder_tables
 from reuna.adapters.project import unpack_bundle
 from reuna.adapters.sandbox import SandboxLimits, sentence
-from reuna.adapters.tables import folder_tables
 from reuna.adapters.worker import Desk, Worker
 from reuna.adapters.worker.messages import Answered, Answers
 from reuna.core.bins import Counted, reference
@@ -36,8 +36,9 @@ from reuna.core.errors import (
     SandboxTooWeak,
     WorkerFailed,
 )
-from reuna.core.fallback import Decision, Window, decide, fallback
+from reuna.core.fallback import Decision, decide, fallback
 from reuna.core.foreign import UNREADABLE
+from reuna.core.outcomes import Window
 from reuna.core.records import Setting
 from reuna.fleet import release as releases
 from reuna.wire import release as wire

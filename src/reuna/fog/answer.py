@@ -24,8 +24,8 @@ from pathlib import Path
 
 import msgspec
 
+from reuna.adapters.data_folder import SPLITS
 from reuna.adapters.files import replace_file, storage_error
-from reuna.adapters.tables import SPLITS
 from reuna.adapters.trust_store import TrustStore
 from reuna.core.errors import DataError, Refused, ReunaError, StorageError, Unreachable, Untrusted
 from reuna.core.grid import Rows

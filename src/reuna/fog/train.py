@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from reuna.core import plans
 from reuna.core.errors import Corrupted, Refused
 from reuna.core.ports import Blob, Bus, Clock, Link, Offload
 from reuna.core.readiness import MANY, worse
@@ -69,7 +70,7 @@ class Combiner:
     async def on_plan(self, data: bytes, signed: bytes, _terms: Terms | None = None) -> None:
         """Begin on a newer plan, dropping the older; go on with the one that runs."""
         plan = decode_plan(data)
-        if train.newer(plan, self._plan):
+        if plans.newer(plan, self._plan):
             await self._make_way(plan)
         elif (self._work and not self._work.done()) or plan.key != (self._plan.key if self._plan else None):
             return
@@ -136,7 +137,7 @@ class Combiner:
 
     async def _make_way(self, plan: Plan) -> None:
         """Drop the round in hand for a newer plan; what is closed goes up where it counts all the same."""
-        if not train.goes_on(self._plan, plan):
+        if not plans.goes_on(self._plan, plan):
             await self.stop()
             return
         async with self._closing:

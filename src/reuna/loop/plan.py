@@ -347,12 +347,3 @@ def plans(
         fog: encode(round_plan(spec, fog, round, attempt, task, model, inline, before, going, whom))
         for fog in sorted(whom.cohorts)
     }
-
-
-def work_seed(seed: int, round: int, node: str) -> int:
-    """Seed of one node's training in one round of a run with ``seed``, 0..2**31-1.
-
-    The same after any restart, and in any run that asks for the same seed.
-    """
-    text = f"{seed}/{round}/{node}".encode()
-    return int.from_bytes(hashlib.sha256(text).digest()[:4], "big") >> 1

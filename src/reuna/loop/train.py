@@ -27,7 +27,6 @@ from reuna.core.errors import (
     PlanError,
     ProjectError,
     Refused,
-    ReunaError,
     SandboxTooWeak,
     SettingsError,
 )
@@ -42,7 +41,6 @@ from reuna.core.records import (
     Metrics,
     Plan,
     Refusals,
-    Work,
 )
 from reuna.core.tree import MOST_LEVELS, edges_under, height, over
 from reuna.learn.grid import WIDTHS, largest_sum, narrowest, sum_width, update_width
@@ -118,11 +116,6 @@ def is_behind(plan: Plan, manifest: Contribution) -> bool:
     """Whether it answers a plan of a round before, for which updates are still taken."""
     fresh = manifest.kind != "report" and manifest.run == plan.run
     return fresh and 1 <= plan.round - manifest.round <= len(plan.bases)
-
-
-def goes_on(plan: Plan | None, newer_plan: Plan) -> bool:
-    """Whether work on a plan counts also when a newer one is there."""
-    return plan is not None and plan.run == newer_plan.run and plan.buffer > 0 and newer_plan.buffer > 0
 
 
 def given(row: Contribution) -> frozenset[tuple[str, int]]:
@@ -580,24 +573,6 @@ def parts(rows: Iterable[Contribution]) -> list[Part[Contribution]]:
 
 
 # --- an edge answers -------------------------------------------------------------------------
-
-
-def newer(plan: Plan, current: Plan | None) -> bool:
-    """Whether ``plan`` replaces what a node works on: another run, or a later round or attempt."""
-    if current is None or plan.run != current.run:
-        return True
-    return (plan.round, plan.attempt) > (current.round, current.attempt)
-
-
-def absence(node: str, error: ReunaError) -> Member:
-    """An edge that gives nothing because of an error: its code and our words, never what it says."""
-    code = error.code if error.code in ABSENCES else ReunaError.code
-    return Member(node, absent=f"{code} {ABSENCES[code]}")
-
-
-def work(plan: Plan) -> Work:
-    """What a plan has a bundle do with a site's data."""
-    return Work(plan.run, plan.bundle, "evaluation" if plan.task == "evaluate" else "training")
 
 
 def packs(plan: Plan) -> bool:

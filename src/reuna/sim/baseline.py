@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from reuna.core.data import Dataset, pooled
+from reuna.core.plans import work_seed
 from reuna.core.ports import Learner
 from reuna.core.records import Metrics, Setting
 from reuna.edge.train import alone
-from reuna.loop.plan import work_seed
 
 
 def centralised(

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reuna.core.errors import NotReproduced
+from reuna.core.plans import work_seed
 from reuna.core.records import Member, Plan, RunSpec
 from reuna.core.tree import top_of
 from reuna.exchange.encode import Shaped
@@ -20,7 +21,7 @@ from reuna.learn.staleness import fold
 from reuna.learn.strategies import strategy
 from reuna.learn.sums import Part
 from reuna.loop import train
-from reuna.loop.plan import round_plan, work_seed
+from reuna.loop.plan import round_plan
 from reuna.sim.clock import run_virtual
 from reuna.sim.fleet import InlineWorkshop, SimEdge
 from reuna.sim.storage import MemoryBlob, MemoryBlobs

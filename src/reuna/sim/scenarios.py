@@ -19,10 +19,10 @@ from typing import Any
 import numpy as np
 
 from reuna.core.data import Dataset, Samples
+from reuna.core.plans import work_seed
 from reuna.core.ports import Learner, Tensors
 from reuna.core.records import Metrics, Setting
 from reuna.core.scenarios import ScenarioSettings
-from reuna.loop.plan import work_seed
 from reuna.sim.fleet import SimEdge
 
 UNTRAINED, SHUFFLED, UNDISTURBED = "untrained", "shuffled", "undisturbed"

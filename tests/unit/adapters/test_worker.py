@@ -26,9 +26,8 @@ from reuna.adapters.worker import (
     __main__,
     messages,
     parent,
-    write_model,
 )
-from reuna.adapters.worker.bench import Bench
+from reuna.adapters.worker.bench import Bench, write_model
 from reuna.adapters.worker.messages import MAX_FRAME
 from reuna.adapters.worker.parent import last_lines
 from reuna.core.errors import (

@@ -43,7 +43,6 @@ PLACE = """
 import asyncio, json, os, signal, socket, sys
 sys.path.insert(0, sys.argv[1])
 sys.modules["planted"] = sys
-import stand_in
 from reuna.exchange import child
 from reuna.exchange.forked import fork_keeping
 from tests.unit.exchange.test_child import SETTINGS, SHOWN
@@ -63,7 +62,7 @@ async def main():
         os.kill(said[-1]["pid"], signal.SIGKILL)
     await egress.stop()
     with open("/proc/self/task/%d/children" % os.getpid()) as left:
-        print(json.dumps([*said, left.read()]))
+        print(json.dumps([*said, left.read(), "stand_in" in sys.modules]))
 asyncio.run(main())
 """
 
@@ -84,19 +83,19 @@ def place(folder: Any, *words: str) -> list[Any]:
 
 
 def test_the_first_life_shares_what_the_place_has_loaded_and_a_later_one_is_fresh(lives: list[Any]) -> None:
-    first, second, _ = lives
+    first, second, *_ = lives
     assert (first["shares"], first["frozen"]) == (True, True)
     assert (second["shares"], second["frozen"]) == (False, False)
 
 
 def test_a_fork_has_nothing_open_that_its_place_has(lives: list[Any]) -> None:
-    first, _, _ = lives
+    first, *_ = lives
     listing = 1  # the folder of the descriptors itself is open while it is read
     assert len(set(first["open"]) - {0, 1, 2, first["sock"]}) <= listing
 
 
 def test_where_it_shows_metrics_it_has_that_listener_too(tmp_path: Any) -> None:
-    first, second, _ = place(tmp_path, "metrics")
+    first, second, *_ = place(tmp_path, "metrics")
     assert len(set(first["open"]) - {0, 1, 2, first["sock"]}) == 2
     assert len(set(second["open"]) - {0, 1, 2, second["sock"]}) == 2, "also in its second life"
 
@@ -110,6 +109,10 @@ def test_each_life_is_what_it_is_called_and_knows_who_started_it(lives: list[Any
     for life in lives[:2]:
         assert (life["part"], life["starter"], life["starter_is"]) == ("egress", "starter", True)
         assert life["settings"] == "edge-1"
+
+
+def test_what_a_fork_needs_it_loads_itself_and_its_place_does_not_have_it(lives: list[Any]) -> None:
+    assert lives[3] is False
 
 
 def test_nothing_is_left_once_the_place_stopped_it(lives: list[Mapping[str, Any] | str]) -> None:

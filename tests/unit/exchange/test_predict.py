@@ -23,9 +23,8 @@ from reuna.core.errors import (
     Untrusted,
     WorkerFailed,
 )
-from reuna.core.fallback import Window
 from reuna.core.grid import Cells, Rows
-from reuna.core.outcomes import Outcome
+from reuna.core.outcomes import Outcome, Window
 from reuna.core.project import TASKS
 from reuna.core.sources import NS
 from reuna.exchange import predict as live

@@ -31,7 +31,7 @@ from reuna.core.errors import (
     Untrusted,
     WorkerFailed,
 )
-from reuna.core.fallback import Window
+from reuna.core.outcomes import Window
 from reuna.core.project import TASKS
 from reuna.demo.job import PROJECT
 from reuna.demo.plants import write_plant_folder

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from reuna.core import plans
 from reuna.core.errors import LearnerError, NotApproved, Refused, ReunaError, ServerMissing
 from reuna.core.readiness import Module, Needs, as_settings
 from reuna.core.records import Contribution, Encoding, Grid, Member, Plan, Said
@@ -174,7 +175,7 @@ def test_a_bad_manifest_is_refused_for_its_reason(reason: str, manifest: Contrib
 
 @pytest.mark.parametrize("kind", [LearnerError, NotApproved, ServerMissing])
 def test_why_an_edge_gives_nothing_is_said_in_our_words_alone(kind: type[ReunaError]) -> None:
-    said = train.absence("a", kind("ValueError: row 7: 0.25"))
+    said = plans.absence("a", kind("ValueError: row 7: 0.25"))
     assert said.absent in train.ABSENT
     assert said.absent.startswith(kind.code if kind is not ServerMissing else "R000")
     train.check_words(PLAN, said)
@@ -246,14 +247,6 @@ def test_a_sum_is_as_wide_as_its_parts_need() -> None:
 
 def test_updates_are_weighted_once_and_partials_not_again() -> None:
     assert [part.multiplier for part in train.parts([update("a"), partial()])] == [7, 1]
-
-
-def test_a_plan_is_newer_by_run_round_or_attempt() -> None:
-    assert train.newer(PLAN, None)
-    assert not train.newer(PLAN, PLAN)
-    assert train.newer(msgspec.structs.replace(PLAN, attempt=2), PLAN)
-    assert not train.newer(msgspec.structs.replace(PLAN, round=2, attempt=9), PLAN)
-    assert train.newer(msgspec.structs.replace(PLAN, run="r-2", round=1), PLAN)
 
 
 SAID = (Said("code", "wait", "code-ask"), Said("libraries", "no", "torch"))

@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reuna import Dataset, Samples, SoftmaxClassifier
+from reuna.core.plans import work_seed
 from reuna.core.project import project_settings
 from reuna.core.settings import Source
 from reuna.learn.strategies import TAKES
-from reuna.loop.plan import work_seed
 from reuna.sim import scenarios
 from reuna.sim.scenarios import World
 

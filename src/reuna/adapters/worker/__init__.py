@@ -14,8 +14,7 @@ same bits. The worker ends when its parent is gone. What the project prints goes
 
 from __future__ import annotations
 
-from reuna.adapters.worker.bench import write_model
 from reuna.adapters.worker.messages import Answer, Desk, FitResult
 from reuna.adapters.worker.parent import Worker
 
-__all__ = ("Answer", "Desk", "FitResult", "Worker", "write_model")
+__all__ = ("Answer", "Desk", "FitResult", "Worker")

@@ -21,9 +21,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reuna.adapters.conformity import judge_tables
+from reuna.adapters.data_folder import folder_tables
 from reuna.adapters.onnx_export import one_row, open_session, self_test
 from reuna.adapters.project import blame_project, load_entry
-from reuna.adapters.tables import Table, folder_tables, instead, read_table
+from reuna.adapters.tables import Table, instead, read_table
 from reuna.adapters.worker.messages import Answer, Answered, Ask, Cells, Stand
 from reuna.adapters.worker.predict import (
     SPLIT,
@@ -38,7 +39,8 @@ from reuna.core import fallback
 from reuna.core.conformity import time_unit_s
 from reuna.core.contract import Contract, Signal, contract
 from reuna.core.errors import LearnerError, WorkerFailed
-from reuna.core.fallback import Mended, Window, judge_windows
+from reuna.core.fallback import Mended, judge_windows
+from reuna.core.outcomes import Window
 from reuna.core.sources import NS
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

@@ -10,7 +10,7 @@ import msgspec
 from reuna.adapters.sandbox import Room, SandboxLimits
 from reuna.core.bins import Counted
 from reuna.core.contract import Line
-from reuna.core.fallback import Window
+from reuna.core.outcomes import Window
 from reuna.core.readiness import Module
 from reuna.core.records import Metrics, Setting
 

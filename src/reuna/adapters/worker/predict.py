@@ -18,17 +18,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reuna.adapters.conformity import Judged, columns_of, judge_tables
+from reuna.adapters.data_folder import folder_tables
 from reuna.adapters.files import storage_error
 from reuna.adapters.onnx_export import one_by_one
 from reuna.adapters.project import Entry, blame_project, load_entry
-from reuna.adapters.tables import Table, folder_tables, read_table
+from reuna.adapters.tables import Table, read_table
 from reuna.adapters.worker.messages import Answer, Answered, Answers, Predict
 from reuna.core import fallback
 from reuna.core.conformity import seconds_of
 from reuna.core.contract import Contract, contract
 from reuna.core.data import Dataset
 from reuna.core.errors import DataError, LearnerError
-from reuna.core.fallback import Fallback, Window, judge_windows
+from reuna.core.fallback import Fallback, judge_windows
+from reuna.core.outcomes import Window
 from reuna.core.records import Setting
 
 SPLIT = "test"  #: of a node's folder, with the recordings
