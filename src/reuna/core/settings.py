@@ -15,7 +15,6 @@ reuna.core.errors.SettingsError: fog.toml: listen.prot is not a setting; did you
 
 from __future__ import annotations
 
-import difflib
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -340,6 +339,8 @@ def _words(kind: type) -> str:
 
 def _near(name: str, known: Mapping[str, Option]) -> str:
     """The setting that was meant: by its whole name, else by its last part in another section."""
+    import difflib  # nobody who makes no mistake needs it
+
     last = {each.rpartition(".")[2]: each for each in known}
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
     close = close or [last[each] for each in (name.rpartition(".")[2],) if each in last]
@@ -347,5 +348,7 @@ def _near(name: str, known: Mapping[str, Option]) -> str:
 
 
 def _nearest(word: str, words: Iterable[Any]) -> str:
+    import difflib
+
     close = difflib.get_close_matches(word, [str(each) for each in words], n=1, cutoff=0.5)
     return f"; did you mean {close[0]}?" if close else ""

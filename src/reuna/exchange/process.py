@@ -19,7 +19,7 @@ import sys
 from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -58,6 +58,9 @@ from reuna.exchange.sites_above import SitesAbove
 from reuna.exchange.small import keep_small
 from reuna.exchange.trust import CodeRole, TrustGuard
 from reuna.exchange.weigher import Weigher
+
+if TYPE_CHECKING:
+    from reuna.adapters.enrol_client import EstSource
 
 log = logging.getLogger("reuna.egress")
 DISK_THREADS = 4  #: for what the rounds and events of this place wait for
@@ -315,24 +318,29 @@ async def _renew(
     """Keep this node's certificates fresh, and a fog's list of revoked names. Until cancelled."""
     if not settings.enrol:
         return
-    from reuna.adapters.enrol_client import EstSource  # the rest of the egress needs no X.509
-    from reuna.exchange import renewal
+    from reuna.exchange import renewal  # the rest of the egress needs no X.509
 
     clock, offload = SystemClock(), ThreadOffload()
-    source = EstSource(settings.enrol, own[2], own[0])
+
+    def source() -> EstSource:
+        from reuna.adapters.enrol_client import (
+            EstSource,  # an edge asks twice in a certificate's life at most
+        )
+
+        return EstSource(settings.enrol, own[2], own[0])
 
     def again(now: float) -> None:
-        renewal.renew_own(own[0], source, now)
+        renewal.renew_own(own[0], source(), now)
         for context in contexts:
             reload_context(context, *own)
 
     work = [renewal.keep(own[0], again, clock, offload)]
     if settings.site:
         site = Path(settings.site)
-        renew = partial(renewal.renew_site, site, source, settings.hosts)
+        renew = partial(renewal.renew_site, site, source(), settings.hosts)
         work.append(renewal.keep(site / "authority.crt", lambda _now: renew(), clock, offload))
         revoked = Path(settings.folder) / "revoked.json"
-        work.append(renewal.follow_revoked(source, revoked, clock, offload))
+        work.append(renewal.follow_revoked(source(), revoked, clock, offload))
     await asyncio.gather(*work)
 
 

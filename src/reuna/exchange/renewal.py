@@ -13,13 +13,16 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from reuna.adapters import certificates
 from reuna.adapters.certificates import CertificateAuthority
-from reuna.adapters.enrol_client import EstSource
 from reuna.core.errors import NotAdmitted, ReunaError
 from reuna.core.ports import CertificateSource, Clock, Offload
 from reuna.trust.enrolment import renew_at, retry_after
+
+if TYPE_CHECKING:
+    from reuna.adapters.enrol_client import EstSource
 
 log = logging.getLogger("reuna.renewal")
 LOOK_S = 60.0  #: a machine that slept looks at its clock this often

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from reuna.adapters.clock import SystemClock, ThreadOffload
 from reuna.core.errors import BadMessage, ExtraMissing, Refused, ReunaError
@@ -18,16 +18,17 @@ from reuna.core.notices import NodeAlarm, Notice
 from reuna.core.notices import told as told_alarm
 from reuna.core.outcomes import Outcome
 from reuna.core.ports import Clock, Offload
-from reuna.core.sink_settings import FileTarget, MqttTarget, SinkSettings, SparkplugTarget, WebhookTarget
 from reuna.core.sinks import ALARMS, Answer, Said, Sink, numbers, told
-from reuna.exchange.declared_sinks import declared
 from reuna.exchange.flows import FlowControl, Passage
 from reuna.exchange.intents import Leaving
 from reuna.exchange.link import EgressSettings
 from reuna.exchange.payloads import node_alarms, prediction
 
+if TYPE_CHECKING:  # an egress without sinks has no use for them
+    from reuna.core.sink_settings import SinkSettings
+
 log = logging.getLogger("reuna.sinks")
-MakeSink = Callable[[SinkSettings], Sink]
+MakeSink = Callable[["SinkSettings"], Sink]
 
 
 class InTime(Protocol):
@@ -114,6 +115,8 @@ class SinkGate:
 
 def opened(settings: SinkSettings, offload: Offload) -> Sink:
     """A sink by its kind; what it needs is loaded now. Raises `KeyProblem`, `ExtraMissing`."""
+    from reuna.core.sink_settings import FileTarget, MqttTarget, SparkplugTarget, WebhookTarget
+
     target, name, of_alarms = settings.target, settings.name, settings.chosen.what == ALARMS
     if isinstance(target, FileTarget):
         from reuna.adapters.file_sink import FileSink
@@ -145,11 +148,14 @@ def opened(settings: SinkSettings, offload: Offload) -> Sink:
 def open_gate(settings: EgressSettings, flows: FlowControl, in_time: InTime) -> SinkGate:
     """Of a node's egress. A file with mistakes, which the place complains about, stops nothing else."""
     offload = ThreadOffload()
+    sinks: Sequence[SinkSettings] = ()
     try:
-        sinks = declared(settings.sinks)
+        if settings.sinks:
+            from reuna.exchange.declared_sinks import declared
+
+            sinks = declared(settings.sinks)
     except ReunaError as error:
         log.error("no answer leaves: %s %s", error.code, error)
-        sinks = ()
     return SinkGate(
         settings.name,
         sinks,

@@ -11,7 +11,6 @@ policy.toml: signers is missing: who must sign this policy and the next
 
 from __future__ import annotations
 
-import difflib
 import re
 import tomllib
 from collections.abc import Iterator
@@ -94,6 +93,8 @@ class _Reader:
             return {}
         for each in found:
             if each not in keys:
+                import difflib  # nobody who makes no mistake needs it
+
                 near = difflib.get_close_matches(str(each), keys, n=1, cutoff=0.6)
                 hint = f"; did you mean {show((*path, near[0]))}?" if near else ""
                 self.complain((*path, each), f"{show((*path, each))} is no key of a policy{hint}")
