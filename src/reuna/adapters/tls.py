@@ -180,22 +180,35 @@ class _Resumes:
     """A dialler's side of a handshake that goes on with the session of the connection before.
 
     Certificates are in neither direction then: they are those of the session. A server that does not know it
-    any more asks for the whole handshake by itself.
+    any more asks for the whole handshake by itself. Each handshake ends with a look at who the server is.
+    To be mixed into `ssl.SSLObject` or `ssl.SSLSocket`.
     """
 
     kept: _Kept
+    parent: tuple[str, str] | None
     session: ssl.SSLSession | None
     _began = False
     _looks = LOOKS
 
-    def begin(self) -> None:
+    def do_handshake(self, *args: Any, **more: Any) -> None:
+        self._begin()
+        super().do_handshake(*args, **more)  # type: ignore[misc]  # of the class it is mixed into
+        if self.parent is not None:
+            _expect(self.getpeercert(), *self.parent)  # type: ignore[attr-defined]  # as above
+
+    def read(self, *args: Any, **more: Any) -> Any:
+        found = super().read(*args, **more)  # type: ignore[misc]  # of the class it is mixed into
+        self._look()
+        return found
+
+    def _begin(self) -> None:
         """Before the handshake's first word."""
         if not self._began:
             self._began = True
             if self.kept.session is not None:
                 self.session = self.kept.session
 
-    def look(self) -> None:
+    def _look(self) -> None:
         """After a read: the session's ticket comes behind the handshake."""
         if self._looks:
             self._looks -= 1
@@ -204,37 +217,15 @@ class _Resumes:
                 self.kept.session, self._looks = session, 0
 
 
-def _resuming(parent: tuple[str, str] | None) -> tuple[type[ssl.SSLObject], type[ssl.SSLSocket]]:
-    """Classes that share a session, and whose handshake ends with a look at who the server is."""
+def _resuming(expected: tuple[str, str] | None) -> tuple[type[ssl.SSLObject], type[ssl.SSLSocket]]:
+    """Classes that share a session and expect the same server."""
     one = _Kept()
 
     class Memory(_Resumes, ssl.SSLObject):
-        kept = one
-
-        def do_handshake(self) -> None:
-            self.begin()
-            super().do_handshake()
-            if parent is not None:
-                _expect(self.getpeercert(), *parent)
-
-        def read(self, len: int = 1024, buffer: Any = None) -> Any:
-            found = super().read(len, buffer)
-            self.look()
-            return found
+        kept, parent = one, expected
 
     class Socket(_Resumes, ssl.SSLSocket):
-        kept = one
-
-        def do_handshake(self, block: bool = False) -> None:
-            self.begin()
-            super().do_handshake(block)
-            if parent is not None:
-                _expect(self.getpeercert(), *parent)
-
-        def read(self, len: int = 1024, buffer: Any = None) -> Any:
-            found = super().read(len, buffer)
-            self.look()
-            return found
+        kept, parent = one, expected
 
     return Memory, Socket
 
