@@ -12,7 +12,7 @@ from typing import Any, cast
 import msgspec
 
 from fuzz.kit import RECEIPT, UPDATE, attempt
-from reuna.adapters import https_client
+from reuna.adapters import https_line
 from reuna.adapters.https_client import Download, Half, HttpsFreight, Upload
 from reuna.core.errors import (
     BlobNotFound,
@@ -79,20 +79,20 @@ def _half(blobs: MemoryBlobs, blob: bytes) -> Half:
     return Half(len(blob), blobs.half(digest_bytes(blob), len(blob)))
 
 
-class _Job(https_client._Job):
+class _Job(https_line.Job):
     def wait(self, seconds: float) -> None:
         """The next try comes at once."""
 
 
-class _Lines(https_client._Lines):
+class _Lines(https_line.Lines):
     """Each connection brings the same answer."""
 
     def __init__(self, answer: bytes) -> None:
         super().__init__("parent", 1, cast("ssl.SSLContext", None))
         self._bytes = answer
 
-    def _connect(self) -> https_client._Line:
-        return https_client._Line(cast("ssl.SSLSocket", _Socket(self._bytes)), "parent:1")
+    def _connect(self) -> https_line.Line:
+        return https_line.Line(cast("ssl.SSLSocket", _Socket(self._bytes)), "parent:1")
 
 
 class _Socket:

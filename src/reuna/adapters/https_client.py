@@ -11,20 +11,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-import math
-import socket
 import ssl
-import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 import msgspec
 
-from reuna.adapters import thin_lines
 from reuna.adapters.http_answer import HttpAnswer, is_number
+from reuna.adapters.https_line import CutError, Job, Lines, Place
 from reuna.adapters.threads import Threads
 from reuna.core.errors import (
     BadMessage,
@@ -43,12 +40,6 @@ from reuna.core.records import Contribution, Receipt
 from reuna.core.second import Opinions
 from reuna.wire import BLOCK, HASH_SIZE, LIMITS, LOT, decode, encode, hash_blocks
 
-CONNECT_S = 10.0
-LOOK_S = 2.0  #: between two looks at a line on which nothing moves
-STALL_S = 30.0  #: without a byte for so long the line counts as cut
-ANSWER_S = 120.0  #: a parent may need so long for the first byte (it fetches, it forces a disk)
-IDLE_S = 240.0  #: an idle connection older than this is not used again
-MOVING_S = 10.0  #: a line on which nothing went or came for so long does not move
 TOLD_S = 1.0  #: between two words about a blob that is slow to come
 TRIES = 5  #: without a new good block in between
 FIRST_WAIT_S = 0.05
@@ -59,8 +50,6 @@ HALVES = 4  #: blobs whose transfer was given up half way, kept to go on with
 T = TypeVar("T")
 #: Told once of each payload that came down: its digest or what it is, and its bytes.
 Came = Callable[[str, int], None]
-
-
 #: Told now and then of a blob that is slow to come, in a thread: its digest, bytes that came, all.
 Comes = Callable[[str, int, int], None]
 #: Told what the line carries, in bytes a second.
@@ -79,10 +68,6 @@ def _not_told(what: str, size_bytes: int) -> None:
     """Where nobody counts."""
 
 
-class _CutError(Exception):
-    """The line was cut, or the parent asks to come again; the next try may get through."""
-
-
 class _BadBlockError(Exception):
     """A block came that does not match its hash."""
 
@@ -92,39 +77,6 @@ class _Problem(msgspec.Struct):
 
     reason: str = "malformed"
     message: str = ""
-
-
-class _Job:
-    """One call and the connection that it uses now; `stop` ends both from another thread."""
-
-    def __init__(self) -> None:
-        self._stopped = threading.Event()
-        self._line: _Line | None = None
-        self._moved_s = -math.inf
-
-    def use(self, line: _Line | None) -> None:
-        if self._line is not None:
-            self._moved_s = self._line.moved_s
-        self._line = line
-        if self._stopped.is_set() and line is not None:
-            line.cut()
-
-    def moved(self, now_s: float) -> bool:
-        """Whether a byte of it went or came of late."""
-        line = self._line
-        moved_s = self._moved_s if line is None else line.moved_s
-        return now_s - moved_s < MOVING_S
-
-    def stop(self) -> None:
-        self._stopped.set()
-        line = self._line
-        if line is not None:
-            line.cut()
-
-    def wait(self, seconds: float) -> None:
-        """Raises `Unreachable` when the call was given up meanwhile."""
-        if self._stopped.wait(seconds):
-            raise Unreachable("the call was given up")
 
 
 class HttpsFreight:
@@ -145,12 +97,12 @@ class HttpsFreight:
     ) -> None:
         self._came = came
         self._durable = durable
-        self._lines = _Lines(host, port, context)
+        self._lines = Lines(host, port, context)
         self._blobs = blobs
         self._threads = Threads(THREADS, "freight")
         self._flights: dict[str, asyncio.Task[Blob]] = {}
         self._halves: dict[str, Half] = {}
-        self._jobs: set[_Job] = set()
+        self._jobs: set[Job] = set()
         self.rates = Rates()
         self.on_comes: Comes = _nobody_waits
 
@@ -205,7 +157,7 @@ class HttpsFreight:
         self._came(what, len(answer))
         return answer
 
-    def _post(self, job: _Job, path: str, data: bytes, limit: int) -> bytes:
+    def _post(self, job: Job, path: str, data: bytes, limit: int) -> bytes:
         try:
             with self._lines.exchange(job) as line:
                 answer = line.send("POST", path, data)
@@ -213,7 +165,7 @@ class HttpsFreight:
             if answer.status == 200 and len(body) <= limit:
                 return body
             raise _refusal(answer.status, body)
-        except _CutError as error:
+        except CutError as error:
             raise Unreachable(f"{path}: {error}") from error
 
     async def metadata(self, name: str, limit: int) -> bytes | None:
@@ -223,13 +175,13 @@ class HttpsFreight:
             self._came("metadata", len(data))
         return data
 
-    def _metadata(self, job: _Job, name: str, limit: int) -> bytes | None:
+    def _metadata(self, job: Job, name: str, limit: int) -> bytes | None:
         path = f"/v1/trust/{name}"
         try:
             with self._lines.exchange(job) as line:
                 answer = line.get(path, 0)
                 data = answer.read(limit + 1)
-        except _CutError as error:
+        except CutError as error:
             raise Unreachable(f"{path}: {error}") from error
         if answer.status == 404:
             return None
@@ -250,9 +202,9 @@ class HttpsFreight:
             half.writer.suspend()
         self._halves.clear()
 
-    async def _run(self, work: Callable[[_Job], T]) -> T:
+    async def _run(self, work: Callable[[Job], T]) -> T:
         """Work in a thread; cancelling the caller cuts its connection."""
-        job = _Job()
+        job = Job()
         self._jobs.add(job)
         try:
             return await self._threads(partial(work, job))
@@ -262,7 +214,7 @@ class HttpsFreight:
         finally:
             self._jobs.discard(job)
 
-    def _download(self, job: _Job, digest: str, size: int) -> Blob:
+    def _download(self, job: Job, digest: str, size: int) -> Blob:
         """Raises as `BlobStore.fetch`; what came before the line was given up is kept for the next call."""
         half = self._halves.pop(digest, None)
         if half is None or half.size != size:
@@ -284,7 +236,7 @@ class HttpsFreight:
 class _Tries:
     """Counts tries without progress and waits longer each time."""
 
-    def __init__(self, job: _Job, what: str) -> None:
+    def __init__(self, job: Job, what: str) -> None:
         self._job = job
         self._what = what
         self._failed = 0
@@ -323,8 +275,8 @@ class Download:
 
     def __init__(
         self,
-        lines: _Lines,
-        job: _Job,
+        lines: Lines,
+        job: Job,
         blobs: Landing,
         digest: str,
         half: Half,
@@ -373,7 +325,7 @@ class Download:
         while True:
             try:
                 return work()
-            except _CutError as error:
+            except CutError as error:
                 self._tries.progress(self._half.came)
                 self._tries.failed(error)
             except _BadBlockError as error:
@@ -459,23 +411,11 @@ class Download:
         return next(wrong, len(found))
 
 
-class Place(NamedTuple):
-    """Where an upload goes on: the block at a byte of the body, and what the parent has of its frame."""
-
-    offset: int
-    held: int = 0
-
-    @property
-    def came(self) -> int:
-        """Grows with every byte that the parent has."""
-        return self.offset + self.held
-
-
 class Upload:
     """One contribution to the parent."""
 
     def __init__(
-        self, lines: _Lines, job: _Job, manifest: Contribution, body: Blob | None, went: Paced = _not_paced
+        self, lines: Lines, job: Job, manifest: Contribution, body: Blob | None, went: Paced = _not_paced
     ) -> None:
         self._went = went
         self._lines = lines
@@ -496,7 +436,7 @@ class Upload:
         while True:
             try:
                 outcome = self._put(place)
-            except _CutError as error:
+            except CutError as error:
                 self._tries.failed(error)
                 place, asking = Place(self._manifest.size), True
                 continue
@@ -508,7 +448,7 @@ class Upload:
             place, asking = outcome, False
 
     def _put(self, place: Place) -> Receipt | Place:
-        """The receipt, or the place that the parent asks for. Raises `_CutError`."""
+        """The receipt, or the place that the parent asks for. Raises `CutError`."""
         left = self._manifest.size - place.offset
         length = len(self._head) + left + HASH_SIZE * -(-left // BLOCK) - place.held
         with self._lines.exchange(self._job) as line:
@@ -532,195 +472,6 @@ class Upload:
                 raise Refused("digest", "the contribution announces a body that is not there")
             lot = _lot(self._body, at, min(LOT, self._manifest.size - at))
             yield lot[place.held :] if at == place.offset else lot
-
-
-class _Line:
-    """One TLS connection."""
-
-    def __init__(self, sock: ssl.SSLSocket, host: str) -> None:
-        self._sock = sock
-        self._host = host
-        self._early = b""  #: start of an answer, found while sending
-        self._unfinished = False
-        self.broken = False
-        self._patience_s = STALL_S
-        self._reply: HttpAnswer | None = None
-        self.idle_since = 0.0
-        self.moved_s = time.monotonic()  #: when the last byte went or came
-
-    def get(self, path: str, offset: int) -> HttpAnswer:
-        """Ask for a resource from a byte on."""
-        extra = f"Range: bytes={offset}-\r\n" if offset else ""
-        self._send(self._request("GET", path, extra))
-        return self._answer()
-
-    def send(self, method: str, path: str, body: bytes) -> HttpAnswer:
-        """Ask with a small body."""
-        self._send(self._request(method, path, f"Content-Length: {len(body)}\r\n") + body)
-        return self._answer()
-
-    def put(self, path: str, place: Place, length: int, parts: Iterator[bytes]) -> HttpAnswer:
-        """Send as much as the parent wants to have: its answer may come first."""
-        extra = f"Content-Length: {length}\r\nUpload-Offset: {place.offset}\r\n"
-        extra += f"Upload-Held: {place.held}\r\n" if place.held else ""
-        pending = bytearray(self._request("PUT", path, extra))
-        self._unfinished = True
-        for part in parts:
-            pending += part
-            if len(pending) >= LOT:
-                self._send(pending)
-                pending.clear()
-                if self._answered():
-                    return self._answer()
-        self._send(pending)
-        self._unfinished = False
-        return self._answer()
-
-    def _request(self, method: str, path: str, extra: str) -> bytes:
-        return f"{method} {path} HTTP/1.1\r\nHost: {self._host}\r\n{extra}\r\n".encode("ascii")
-
-    def _answered(self) -> bool:
-        """Whether the answer, or the end of the line, has come."""
-        self._sock.settimeout(0.0)
-        try:
-            self._early = self._sock.recv(BLOCK)
-        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
-            return False
-        finally:
-            self._sock.settimeout(LOOK_S)
-        return True
-
-    def _answer(self) -> HttpAnswer:
-        self._patience_s = ANSWER_S
-        self._reply = HttpAnswer(self.receive_into)
-        self._patience_s = STALL_S
-        return self._reply
-
-    def _send(self, data: bytes | bytearray) -> None:
-        pieces = thin_lines.Pieces(self._sock, len(data), time.monotonic())
-        with memoryview(data) as view:
-            sent = 0
-            while sent < len(view):
-                end = sent + pieces.next(time.monotonic())
-                count = self._patiently(partial(self._sock.send, view[sent:end]))
-                pieces.sent(count)
-                sent += count
-
-    def _patiently(self, act: Callable[[], int]) -> int:
-        """Send or receive something; gives up when nothing moved for long, or the line is dead."""
-        until = time.monotonic() + self._patience_s
-        while True:
-            try:
-                count = act()
-            except TimeoutError:
-                if not thin_lines.has_address(self._sock):
-                    raise ConnectionResetError("this machine has another address now") from None
-                if time.monotonic() >= until:
-                    raise
-            else:
-                self.moved_s = time.monotonic()
-                return count
-
-    def receive_into(self, buffer: memoryview) -> int:
-        """Bytes received, first those that came early; 0 at the end of the line."""
-        if not self._early:
-            return self._patiently(lambda: self._sock.recv_into(buffer))
-        count = min(len(buffer), len(self._early))
-        buffer[:count] = self._early[:count]
-        self._early = self._early[count:]
-        return count
-
-    def awaits(self, something: bool) -> None:
-        """Whether the other side is expected to say something now."""
-        thin_lines.probe(self._sock, something)
-
-    def carries(self) -> float | None:
-        """Bytes a second that went out of late, by the kernel; None where it does not say."""
-        return thin_lines.carries(self._sock)
-
-    def reusable(self) -> bool:
-        """Whether question and answer were carried whole, so that the next may follow."""
-        reply = self._reply
-        whole = reply is not None and not (reply.is_last or reply.length)
-        return whole and not (self.broken or self._unfinished)
-
-    def cut(self) -> None:
-        """End the connection at once; a thread that waits on it wakes up with an error."""
-        with contextlib.suppress(OSError):  # not connected any more
-            # Not SSLSocket.shutdown: it would go on in clear text for a moment.
-            socket.socket.shutdown(self._sock, socket.SHUT_RDWR)
-
-    def close(self) -> None:
-        self._sock.close()
-
-
-class _Lines:
-    """Connections to the parent that stay open between requests."""
-
-    def __init__(self, host: str, port: int, context: ssl.SSLContext) -> None:
-        self._host = host
-        self._port = port
-        self._context = context
-        self._idle: list[_Line] = []
-        self._lock = threading.Lock()
-
-    @contextlib.contextmanager
-    def exchange(self, job: _Job) -> Iterator[_Line]:
-        """A line for one question and its answer. Raises `_CutError` for what the network does."""
-        try:
-            line = self._free() or self._connect()
-        except OSError as error:
-            raise _CutError(f"{self._host}:{self._port}: {error}") from error
-        job.use(line)
-        line.awaits(True)
-        try:
-            yield line
-        except OSError as error:
-            line.broken = True
-            self._forget_idle()
-            raise _CutError(f"{self._host}:{self._port}: {error or type(error).__name__}") from error
-        finally:
-            job.use(None)
-            self._give_back(line)
-
-    def _free(self) -> _Line | None:
-        with self._lock:
-            while self._idle:
-                line = self._idle.pop()
-                if time.monotonic() - line.idle_since < IDLE_S:
-                    return line
-                line.close()
-        return None
-
-    def _connect(self) -> _Line:
-        plain = socket.create_connection((self._host, self._port), CONNECT_S)
-        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        thin_lines.watch(plain)
-        try:
-            sock = self._context.wrap_socket(plain, server_hostname=self._host)
-        except OSError:
-            plain.close()
-            raise
-        sock.settimeout(LOOK_S)
-        return _Line(sock, f"{self._host}:{self._port}")
-
-    def _give_back(self, line: _Line) -> None:
-        if not line.reusable():
-            line.close()
-            return
-        line.awaits(False)
-        line.idle_since = time.monotonic()
-        with self._lock:
-            self._idle.append(line)
-
-    def _forget_idle(self) -> None:
-        """One broken line means that the others are likely as old."""
-        with self._lock:
-            while self._idle:
-                self._idle.pop().close()
-
-    def close(self) -> None:
-        self._forget_idle()
 
 
 def _lot(body: Blob, at: int, count: int) -> bytes:
@@ -752,31 +503,31 @@ def _expect_blob(answer: HttpAnswer, path: str) -> None:
         raise BlobNotFound(problem.message or f"the parent does not hold {path}")
     if answer.status == 403:
         raise PermissionDenied(problem.message)
-    raise _CutError(f"the parent answers {answer.status} {problem.message}")
+    raise CutError(f"the parent answers {answer.status} {problem.message}")
 
 
 def _receipt(body: bytes, manifest: Contribution) -> Receipt:
     try:
         receipt = decode(Receipt, body)
     except BadMessage as error:
-        raise _CutError(f"the parent's receipt: {error}") from error
+        raise CutError(f"the parent's receipt: {error}") from error
     if (receipt.run, receipt.round, receipt.attempt, receipt.sender) != manifest.key:
-        raise _CutError("the parent's receipt is for another contribution")
+        raise CutError("the parent's receipt is for another contribution")
     return receipt
 
 
 def _wanted(answer: HttpAnswer, size: int) -> Place:
-    """Raises `_CutError` for a place that is not in the body."""
+    """Raises `CutError` for a place that is not in the body."""
     offset, held = answer.header("upload-offset"), answer.header("upload-held", "0")
     if not (is_number(offset) and is_number(held)):
-        raise _CutError(f"the parent asks for byte {offset[:15]!r}, which is not in the body")
+        raise CutError(f"the parent asks for byte {offset[:15]!r}, which is not in the body")
     place = Place(int(offset), int(held))
     if place.offset > size or (place.held and place.held >= HASH_SIZE + min(BLOCK, size - place.offset)):
-        raise _CutError(f"the parent asks for byte {place.came}, which is not in the body")
+        raise CutError(f"the parent asks for byte {place.came}, which is not in the body")
     return place
 
 
-def _refusal(status: int, body: bytes) -> Refused | Unreachable | _CutError:
+def _refusal(status: int, body: bytes) -> Refused | Unreachable | CutError:
     """What an upload's answer means: final, later, or soon."""
     problem = _problem(body)
     if status == 422:
@@ -785,7 +536,7 @@ def _refusal(status: int, body: bytes) -> Refused | Unreachable | _CutError:
         return Refused("identity", problem.message)
     if status == 507:
         return Unreachable(f"the parent cannot take it now: {problem.message}")
-    return _CutError(f"the parent answers {status} {problem.message}")
+    return CutError(f"the parent answers {status} {problem.message}")
 
 
 def _problem(body: bytes) -> _Problem:

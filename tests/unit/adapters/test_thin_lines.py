@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from reuna.adapters import https_body, https_client, https_server, thin_lines
+from reuna.adapters import https_body, https_client, https_line, https_server, thin_lines
 from reuna.adapters.certificates import CertificateAuthority
 from reuna.adapters.files import FileBlobs
 from reuna.adapters.https_client import HttpsFreight
@@ -310,7 +310,7 @@ async def test_a_node_that_lost_its_address_gives_up_its_line_at_once(
         raise AssertionError
 
     site.depot.blob = never  # type: ignore[method-assign]
-    monkeypatch.setattr(https_client, "LOOK_S", 0.05)
+    monkeypatch.setattr(https_line, "LOOK_S", 0.05)
     monkeypatch.setattr(thin_lines, "has_address", lambda _sock: False)
     node = site.freight()
     with pytest.raises(Unreachable, match="another address"):
@@ -442,11 +442,11 @@ async def test_what_is_slow_to_come_is_told_of_and_the_line_is_busy_until_it_is_
 
 
 def test_a_transfer_over_a_cut_line_is_busy_for_a_moment_and_not_for_ever() -> None:
-    job = https_client._Job()
+    job = https_line.Job()
     assert not job.moved(0.0), "not a byte of it yet"
     job._moved_s = 5.0
-    assert job.moved(5.0 + https_client.MOVING_S - 1)
-    assert not job.moved(5.0 + https_client.MOVING_S)
+    assert job.moved(5.0 + https_line.MOVING_S - 1)
+    assert not job.moved(5.0 + https_line.MOVING_S)
 
 
 #: A node that fetches into a folder until it is killed.
