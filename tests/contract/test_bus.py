@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -415,39 +416,46 @@ class Freight:
         return self.moves
 
 
-async def test_after_a_cut_words_wait_while_freight_moves_and_then_connect(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@dataclass
+class Shared:
+    """A line that words share with freight."""
+
+    site: NatsSite
+    bus: NatsBus
+    freight: Freight
+
+    async def cut(self) -> None:
+        """The server goes away and is there again."""
+        await self.site.stop()
+        await self.site.start()
+
+
+@pytest_asyncio.fixture
+async def shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Shared]:
     monkeypatch.setattr(nats_bus, "BUSY_LOOK_S", 0.01)
     site, freight = NatsSite(tmp_path), Freight()
     await site.start()
     try:
-        bus = await site.connect("plant-1", busy=freight)
-        await site.stop()
-        await site.start()
-        async with asyncio.timeout(SOON_S):
-            await freight.looked.wait()
-            assert not bus.connected, "the server is there again, and the line is left to the freight"
-            freight.moves = False
-            await bus.online()
+        yield Shared(site, await site.connect("plant-1", busy=freight), freight)
     finally:
         await site.end()
+
+
+async def test_after_a_cut_words_wait_while_freight_moves_and_then_connect(shared: Shared) -> None:
+    await shared.cut()
+    async with asyncio.timeout(SOON_S):
+        await shared.freight.looked.wait()
+        assert not shared.bus.connected, "the server is there again, and the line is left to the freight"
+        shared.freight.moves = False
+        await shared.bus.online()
 
 
 async def test_freight_that_moves_for_ever_keeps_words_waiting_for_a_stated_time(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    shared: Shared, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(nats_bus, "BUSY_LOOK_S", 0.01)
     monkeypatch.setattr(nats_bus, "AFTER_S", 0.05)
-    site, freight = NatsSite(tmp_path), Freight()
-    await site.start()
-    try:
-        bus = await site.connect("plant-1", busy=freight)
-        await site.stop()
-        await site.start()
-        async with asyncio.timeout(SOON_S):
-            await bus.offline()
-            await bus.online()
-        assert freight.moves
-    finally:
-        await site.end()
+    await shared.cut()
+    async with asyncio.timeout(SOON_S):
+        await shared.bus.offline()
+        await shared.bus.online()
+    assert shared.freight.moves
