@@ -27,33 +27,9 @@ from reuna.core.records import Receipt
 from reuna.sim.storage import MemoryBlobs
 from reuna.wire import BLOCK, decode
 from tests.contract.test_blob_store import Wire
-from tests.unit.adapters.test_https import (
-    PEER,
-    Site,
-    body_of,
-    frames_of,
-    head_of,
-    manifest_of,
-    put,
-    served,
-)
+from tests.unit.adapters.depots import PEER, Site, body_of, frames_of, head_of, manifest_of, put
 
 SLACK = 24_000  #: bytes of handshakes, heads, lists of hashes, and a record that was cut
-
-
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> CertificateAuthority:
-    made = CertificateAuthority.create(tmp_path_factory.mktemp("authority"), "test-fleet")
-    made.issue("fog", "fog-1", hosts=["127.0.0.1"])
-    for name in (PEER, "edge-2"):
-        made.issue("edge", name)
-    return made
-
-
-@pytest_asyncio.fixture
-async def site(authority: CertificateAuthority) -> AsyncIterator[Site]:
-    async for made in served(authority, stall_s=0.3):
-        yield made
 
 
 class Counted(Wire):

@@ -17,14 +17,6 @@ from reuna.adapters.tls import client_context, identity_of, reload_context, serv
 from reuna.core.errors import PermissionDenied
 
 
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> CertificateAuthority:
-    made = CertificateAuthority.create(tmp_path_factory.mktemp("authority"), "test-fleet")
-    made.issue("fog", "fog-1", hosts=["127.0.0.1"])
-    made.issue("edge", "edge-1")
-    return made
-
-
 class Server:
     """Notes of each connection whether it was resumed, and what its certificate says when asked."""
 
