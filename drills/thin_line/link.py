@@ -14,7 +14,6 @@ import shutil
 import socket
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 FAR = "10.77.0.1"  #: the address on this side; on the other it is another one after each cut
@@ -25,7 +24,6 @@ SETTINGS = {
 }  # fmt: skip
 QUEUE_MS = 500  #: what is sent waits so long at most in front of the link, then it is dropped
 BURST = 1_600  #: bytes; one packet
-PACKET = 1_514  #: bytes of the largest packet, with the head of its link
 SAMPLE = 100_000  #: bytes carried to see what a link takes for them
 INSIDE = "REUNA_DRILL_INSIDE"  #: in the environment of who is in a namespace of its own
 _TAKE = (
@@ -149,8 +147,3 @@ def _run(*command: str) -> str:
     if done.returncode:
         raise NoNamespacesError(f"{' '.join(command)}: {done.stderr.strip()}")
     return done.stdout
-
-
-def module_path() -> Path:
-    """Where the project lies, for whoever is started in a namespace."""
-    return Path(__file__).parents[2]

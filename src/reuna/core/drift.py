@@ -130,13 +130,6 @@ def filled(lines: Iterable[Line]) -> tuple[Filled, ...]:
     return tuple(Filled(name, cells[name], whole) for name, whole in rows.items() if name in cells)
 
 
-def missing_shift(reference: Filled, seen: Filled) -> float | None:
-    """Fraction of empty cells, less what it was: -1 to 1; None where either side has no rows."""
-    if not reference.rows or not seen.rows:
-        return None
-    return reference.filled / reference.rows - seen.filled / seen.rows
-
-
 def _pair(reference: Sequence[int], seen: Sequence[int]) -> tuple[Fractions, Fractions] | None:
     if len(reference) != len(seen):
         raise ValueError(f"{len(reference)} bins against {len(seen)}")

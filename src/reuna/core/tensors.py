@@ -156,18 +156,6 @@ def vector_of(data: bytes | memoryview) -> tuple[Layout, NDArray[np.float32]]:
     return layout, vector
 
 
-def replace_vector(data: bytes | memoryview, vector: NDArray[np.float32]) -> bytes:
-    """A model with the header of ``data`` and the values of a (params,) vector.
-
-    ``data`` may be a whole model or its header alone. Raises `BadMessage` when it is neither,
-    `LearnerError` for a vector that is not float32 or of another size.
-    """
-    layout, start = _header_of(data)
-    if vector.dtype != np.float32 or vector.shape != (layout.params,):
-        raise LearnerError(f"a {vector.dtype} vector of {vector.size} for a model of {layout.params} values")
-    return bytes(memoryview(data)[:start]) + np.ascontiguousarray(vector, "<f4").tobytes()
-
-
 def read_header(data: bytes | memoryview) -> tuple[Layout, int]:
     """The layout and where the values start. Raises `BadMessage`."""
     layout, start = _header_of(data)

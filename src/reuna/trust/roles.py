@@ -13,11 +13,8 @@ Roles as in the TUF specification 1.0.31, https://theupdateframework.github.io/s
 from __future__ import annotations
 
 import re
-from typing import Literal
 
 import msgspec
-
-TargetKind = Literal["release", "policy-template", "code", "plan", "roster"]
 
 OFFLINE = ("root", "targets", "code")
 ONLINE = ("timestamp", "snapshot", "plans")

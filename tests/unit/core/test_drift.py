@@ -19,7 +19,6 @@ from reuna.core.drift import (
     filled,
     jensen_shannon,
     kolmogorov_smirnov,
-    missing_shift,
     psi,
     shift,
     shifts,
@@ -142,15 +141,3 @@ def test_empty_cells_are_read_from_the_counts_of_the_contract() -> None:
     cells = {"t": np.array([1.0, np.nan, np.nan, 4.0]), "mode": np.array(["a", "", "b", "c"])}
     found = filled(judge(agreed, Columns(4, cells)))
     assert found == (Filled("t", 2, 4), Filled("mode", 3, 4))
-    assert missing_shift(Filled("t", 4, 4), found[0]) == 0.5
-    assert missing_shift(Filled("t", 0, 0), found[0]) is None
-
-
-@given(st.integers(0, 9), st.integers(0, 9))
-def test_a_change_of_empty_cells_has_a_sign_and_stays_within_one(a: int, b: int) -> None:
-    there = missing_shift(Filled("t", a, 9), Filled("t", b, 9))
-    back = missing_shift(Filled("t", b, 9), Filled("t", a, 9))
-    assert there is not None
-    assert back == -there
-    assert -1 <= there <= 1
-    assert (there > 0) == (b < a)

@@ -25,7 +25,6 @@ from reuna.core.tensors import (
     pack,
     packed_parts,
     read_header,
-    replace_vector,
     unflatten,
     unpack,
     vector_of,
@@ -104,21 +103,10 @@ def test_the_vector_is_a_view_that_cannot_be_written() -> None:
         unpack(pack(SMALL))["a"][0] = 1
 
 
-def test_a_vector_takes_the_place_of_another() -> None:
-    data = pack(SMALL)
-    layout, vector = vector_of(data)
-    doubled = replace_vector(data, 2 * vector)
-    assert np.array_equal(unpack(doubled)["b"], [0, 2, 4])
-    assert replace_vector(header(layout), vector) == data
-
-
-@pytest.mark.parametrize("vector", [np.zeros(6, np.float32), np.zeros(7), np.zeros((7, 1), np.float32)])
+@pytest.mark.parametrize("vector", [np.zeros(6, np.float32), np.zeros((7, 1), np.float32)])
 def test_a_vector_that_does_not_fit_is_refused(vector: Any) -> None:
     with pytest.raises(LearnerError, match="7 values"):
-        replace_vector(pack(SMALL), vector)
-    if vector.dtype == np.float32:
-        with pytest.raises(LearnerError, match="7 values"):
-            unflatten(vector, layout_of(SMALL))
+        unflatten(vector, layout_of(SMALL))
 
 
 @pytest.mark.parametrize(
