@@ -179,12 +179,10 @@ def parse(
                 values[name] = _guess(value) if source.origin in TEXT_ORIGINS else value
             elif wrong := _unknown(name, value, known, free):
                 mistakes.append(f"{source.place(name)}: {wrong}")
-    where = places_of(sources)
+    where, given = places_of(sources), {name for each in sources for name, _ in _flat(each.values, known)}
     for option in table:
         if values[option.name] is REQUIRED:
-            missing = f"{option.name} is missing: {option.help}"
-            section = where.get(option.name.rpartition(".")[0], "")
-            mistakes.append(f"{section}: {missing}" if section else missing)
+            mistakes += [] if option.name in given else [_missing(option, where)]
         elif look is not None and option.there and values[option.name]:
             wrong = look(option, values)
             mistakes += [located(f"{option.name} is {values[option.name]}, {wrong}", where)] if wrong else []
@@ -234,6 +232,12 @@ def _flat(
             yield name, value
 
 
+def _missing(option: Option, where: Mapping[str, str]) -> str:
+    missing = f"{option.name} is missing: {option.help}"
+    section = where.get(option.name.rpartition(".")[0], "")
+    return f"{section}: {missing}" if section else missing
+
+
 def _unknown(name: str, value: Any, known: Mapping[str, Option], free: Sequence[str]) -> str:
     """What is wrong with a name that is no setting: nothing, when it is a section without any."""
     if name in free or any(each.startswith(f"{name}.") for each in known):
@@ -248,8 +252,7 @@ def _take(option: Option, value: Any, source: Source, values: dict[str, Any], mi
     converted = _convert(option.kind, value, source.origin)
     place = source.place(option.name)
     if converted is None:
-        expected = f"expected {_words(option.kind)}{_rewritten(option.kind, value)}"
-        mistakes.append(f"{place}: {option.name} is {shown(value)}, {expected}")
+        mistakes.append(f"{place}: {option.name} is {shown(value)}, expected {_expected(option, value)}")
         return
     if option.each:
         found = [line for name in converted for line in _table(option, name, converted[name], source)]
@@ -288,11 +291,15 @@ def _entry(path: str, keys: Mapping[str, Option], key: str, value: Any, source: 
     yield from mistakes
 
 
-def _rewritten(kind: type, value: Any) -> str:
-    """How the value is written right, when quotes are all that is wrong."""
+def _expected(option: Option, value: Any) -> str:
+    """What would be right; and how the value is written right, when quotes are all that is wrong."""
+    kind, words = option.kind, _words(option.kind)
     if isinstance(value, str) and kind is not str and _from_text(kind, value) is not None:
-        return "; write it without quotes"
-    return "; write it in quotes" if kind is str and isinstance(value, int | float) else ""
+        return f"{words}; write it without quotes"
+    if isinstance(option.check, OneOf):
+        return f"one of {', '.join(map(str, option.check.allowed))}"
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return f"{words}; write it in quotes" if kind is str and is_number else words
 
 
 def _convert(kind: type, value: Any, origin: str) -> Any:

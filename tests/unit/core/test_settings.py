@@ -59,6 +59,22 @@ def test_all_mistakes_are_reported_together_with_their_origin() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("name", 7, "name is 7, expected text; write it in quotes"),
+        ("name", True, "name is True, expected text"),
+        ("rate", "0.5", "rate is '0.5', expected a number; write it without quotes"),
+        ("mode", True, "mode is True, expected one of fast, safe"),
+        ("mode", 3, "mode is 3, expected one of fast, safe"),
+    ],
+)
+def test_a_value_of_another_type_is_told_what_would_be_right(key: str, value: object, said: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        parse(TABLE, [Source("fog.toml", {"name": "north", key: value})])
+    assert caught.value.message == f"fog.toml: {said}"
+
+
 @pytest.mark.parametrize("table", [CLOUD, FOG, EDGE], ids=["cloud", "fog", "edge"])
 def test_every_port_and_address_of_a_place_is_checked(table: tuple[Option, ...]) -> None:
     ports = [option for option in table if option.name.rpartition(".")[2].endswith("port")]
