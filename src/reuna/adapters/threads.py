@@ -52,10 +52,14 @@ class Threads:
     def _live(self) -> None:
         while (job := self._jobs.get()) is not None:
             loop, done, work = job
+            result: Any = None
+            error: BaseException | None = None
             try:
-                result, error = work(), None
+                result = work()
+            except StopIteration as raised:  # no future takes it, so that whoever awaits it would for ever
+                error = RuntimeError(f"the work raised {raised!r}")
             except BaseException as raised:  # noqa: BLE001 - whoever awaits it gets it
-                result, error = None, raised
+                error = raised
             try:
                 loop.call_soon_threadsafe(self._end, done, result, error)
             except RuntimeError:  # the loop has ended, and with it whoever waited

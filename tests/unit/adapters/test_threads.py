@@ -29,6 +29,11 @@ async def test_work_is_carried_out_in_a_thread_and_gives_what_it_returns_or_rais
         await threads(lambda: 1 // 0)
 
 
+async def test_an_iterator_that_ends_in_a_thread_is_an_error_like_any_other(threads: Threads) -> None:
+    with pytest.raises(RuntimeError, match="StopIteration"):
+        await asyncio.wait_for(threads(lambda: next(iter(()))), 10)
+
+
 async def test_one_thread_does_what_comes_one_after_the_other_and_no_more_than_allowed_run() -> None:
     threads, gate = Threads(2, "few"), threading.Event()
     for _ in range(3):
