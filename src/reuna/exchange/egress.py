@@ -11,7 +11,6 @@ import asyncio
 import logging
 import math
 from collections.abc import Awaitable, Callable, Collection
-from contextlib import suppress
 from functools import partial
 from typing import NamedTuple, TypeVar
 
@@ -327,12 +326,8 @@ class Egress:
             muted, mark, until = self._mute
             if muted == digest and self._clock.now() < until and self._flows.mark() == mark:
                 raise Refused(OVER, "it was refused a moment ago")
-            self._flows.moment(size, self._parent)
-            if plan.task == "check" or self.name not in plan.cohort:
-                return None
-            with suppress(ReunaError):
-                return self._flows.approved(plans.work(plan), unsigned)
-            return None
+            trains = plan.task != "check" and self.name in plan.cohort
+            return self._flows.moment(size, self._parent, plans.work(plan) if trains else None, unsigned)
 
         try:
             return True, await self._offload(look)

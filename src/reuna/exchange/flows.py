@@ -15,7 +15,7 @@ from typing import NoReturn, Protocol, TypeVar
 
 import msgspec
 
-from reuna.core.errors import NotApproved, Refused
+from reuna.core.errors import NotApproved, Refused, ReunaError
 from reuna.core.ports import Clock
 from reuna.core.records import Rehearsal, Terms, Work
 from reuna.exchange.allowance import MESSAGES, Allowance, give_back
@@ -67,8 +67,12 @@ class FlowControl(Protocol):
         Raises `Refused` ('policy'; with ``until`` when it may leave later), `DiskFull`, `Corrupted`.
         """
 
-    def moment(self, size: int, to: str) -> None:
-        """Whether anything of that many bytes may leave now. Raises as `leave`, and writes it down."""
+    def moment(self, size: int, to: str, work: Work | None = None, unsigned: str = "") -> Terms | None:
+        """Whether anything of that many bytes may leave now. Raises as `leave`, and writes it down.
+
+        And in the same look the terms of `approved` for ``work``: None for none, and where that is refused,
+        which whoever asks hears of.
+        """
 
     def mark(self) -> str:
         """Other words whenever another policy is in force, or the kill switch is turned."""
@@ -178,16 +182,22 @@ class SiteFlows:
             spent = msgspec.structs.replace(self._state, valid=False, why="", stopped=False)
             return mark(), Memory(spent, known, self._policy, self._ran, reserved, self._reads)
 
-    def moment(self, size: int, to: str) -> None:
+    def moment(self, size: int, to: str, work: Work | None = None, unsigned: str = "") -> Terms | None:
         """See `FlowControl.moment`."""
+        now = self._clock.now()
         with self._lock:
-            standing = self._rules(self._clock.now())
-            if standing.policy is None:  # who asks for more hears what is missing
-                return
-            leaving = Leaving(Request("answer", to, size, self._clock.now()), "")
-            verdict = decide_moment(standing.policy, self._standing(standing), leaving.request)
-            if not isinstance(verdict, Allow):
-                self._refuse(standing, _NoError(leaving, standing, verdict))
+            standing = self._rules(now)
+            if standing.policy is not None:  # else who asks for more hears what is missing
+                leaving = Leaving(Request("answer", to, size, now), "")
+                verdict = decide_moment(standing.policy, self._standing(standing), leaving.request)
+                if not isinstance(verdict, Allow):
+                    self._refuse(standing, _NoError(leaving, standing, verdict))
+            if work is None:
+                return None
+            try:
+                return self._terms(standing, work, unsigned, now)
+            except ReunaError:
+                return None
 
     def mark(self) -> str:
         """See `FlowControl.mark`."""
@@ -198,22 +208,25 @@ class SiteFlows:
         """See `FlowControl.approved`."""
         now = self._clock.now()
         with self._lock:
-            standing = self._rules(now)
-            state = self._standing(standing)
-            policy, bundle = standing.policy, work.bundle
-            leaving = Leaving(Request("code", "", 0, now, work.run, code=bundle), "")
-            if policy is None:
-                self._disapprove(standing, leaving, Deny("no-policy", standing.why, ""))
-            verdict = decide_code(policy, state, bundle, now, unsigned)
-            if isinstance(verdict, Deny):
-                self._disapprove(standing, leaving, verdict)
-            columns, rule = self._readable(standing, policy, state, work)
-            if bundle != self._ran:
-                self._note(standing, leaving, verdict.rule, RUNS)
-            reads = f"reads {_seen(columns)} of {self._dataset} for {work.purpose}"
-            if self._reads != f"{work.run} {bundle} {standing.digest} {reads}":
-                self._note(standing, leaving, rule, reads)
-            return Terms(policy.code.min_sandbox_level, columns)
+            return self._terms(self._rules(now), work, unsigned, now)
+
+    def _terms(self, standing: Standing, work: Work, unsigned: str, now: float) -> Terms:
+        """Raises as `approved`."""
+        state = self._standing(standing)
+        policy, bundle = standing.policy, work.bundle
+        leaving = Leaving(Request("code", "", 0, now, work.run, code=bundle), "")
+        if policy is None:
+            self._disapprove(standing, leaving, Deny("no-policy", standing.why, ""))
+        verdict = decide_code(policy, state, bundle, now, unsigned)
+        if isinstance(verdict, Deny):
+            self._disapprove(standing, leaving, verdict)
+        columns, rule = self._readable(standing, policy, state, work)
+        if bundle != self._ran:
+            self._note(standing, leaving, verdict.rule, RUNS)
+        reads = f"reads {_seen(columns)} of {self._dataset} for {work.purpose}"
+        if self._reads != f"{work.run} {bundle} {standing.digest} {reads}":
+            self._note(standing, leaving, rule, reads)
+        return Terms(policy.code.min_sandbox_level, columns)
 
     def rehearse(self, ahead: Ahead) -> Rehearsal:
         """See `FlowControl.rehearse`."""
