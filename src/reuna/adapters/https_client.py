@@ -35,7 +35,7 @@ from reuna.core.errors import (
 )
 from reuna.core.foreign import UNREADABLE
 from reuna.core.line import Rates, rate_of
-from reuna.core.ports import Blob, HalfWriter, Landing
+from reuna.core.ports import Blob, HalfWriter, Landing, Make
 from reuna.core.records import Contribution, Receipt
 from reuna.core.second import Opinions
 from reuna.wire import BLOCK, HASH_SIZE, LIMITS, LOT, decode, encode, hash_blocks
@@ -126,6 +126,15 @@ class HttpsFreight:
     async def send(self, manifest: Contribution, body: Blob | None) -> Receipt:
         """See `BlobStore.send`."""
         return await self._run(lambda job: Upload(self._lines, job, manifest, body, self._went).run())
+
+    async def send_made(self, make: Make) -> Receipt | None:
+        """See `BlobStore.send_made`."""
+
+        def work(job: _Job) -> Receipt | None:
+            made = make()
+            return None if made is None else Upload(self._lines, job, *made, self._went).run()
+
+        return await self._run(work)
 
     def _went(self, rate: float) -> None:
         self.rates = replace(self.rates, up=rate)

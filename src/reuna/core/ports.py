@@ -101,6 +101,10 @@ class Blob(Protocol):
     def read(self, offset: int, count: int) -> bytes: ...
 
 
+#: What makes a contribution to send, and its body; None when there is nothing to send.
+Make = Callable[[], tuple[Contribution, Blob | None] | None]
+
+
 class BlobStore(Protocol):
     """Freight between a node and its parent, by digest; the node's side."""
 
@@ -114,6 +118,12 @@ class BlobStore(Protocol):
         """Hand over a contribution; returns when the parent holds it durably.
 
         Raises `Refused` (final), `Unreachable` (try again).
+        """
+
+    async def send_made(self, make: Make) -> Receipt | None:
+        """`send` what ``make`` returns, in the thread that made it; None when it makes nothing.
+
+        Raises as `send`, and what ``make`` raises, which may block.
         """
 
     async def metadata(self, name: str, limit: int) -> bytes | None:

@@ -235,9 +235,9 @@ class Egress:
                 return None
 
         try:
-            prepared = await self._offload(prepare)
-            if prepared is None:
-                return None
+            prepared, receipt = await self._send_prepared(prepare)
+            if receipt is not None or prepared is None:
+                return receipt
             manifest, body, passage = prepared
             if passage is None:
                 made = await self._offload(partial(self._made, plan, manifest, body, level))
@@ -483,6 +483,43 @@ class Egress:
     def _payloads(self, manifest: Contribution, made: Made) -> tuple[Leaving, ...]:
         return contribution(manifest, self._parent, self._clock.now(), made, self._among)
 
+    async def _send_prepared(
+        self, prepare: Callable[[], Prepared | None]
+    ) -> tuple[Prepared | None, Receipt | None]:
+        """Prepare an answer and send it at once in the same thread, if it may leave now.
+
+        None instead of the answer when there is nothing to send any more. Raises what ``prepare`` raises.
+        """
+        found: list[Prepared] = []
+
+        def make() -> tuple[Contribution, Blob | None] | None:
+            prepared = prepare()
+            if prepared is None:
+                return None
+            found.append(prepared)
+            return None if prepared.passage is None else (prepared.manifest, prepared.body)
+
+        try:
+            receipt = await self._store.send_made(make)
+        except (Refused, Unreachable) as error:
+            if not found or found[0].passage is None:
+                raise
+            if isinstance(error, Refused):
+                self._turned_away(found[0].passage, error)
+                return None, None
+            await self._clock.sleep(FIRST_RETRY_S)
+            return found[0], None
+        if not found:
+            return None, None
+        if receipt is not None and found[0].passage is not None:
+            self._flows.arrived(found[0].passage, "acknowledged")
+        return found[0], receipt
+
+    def _turned_away(self, passage: Passage, refusal: Refused) -> None:
+        """The parent never takes it."""
+        self._count_refusal(refusal.reason)
+        self._flows.arrived(passage, f"refused: {refusal.reason}")
+
     async def _send(
         self, manifest: Contribution, body: Blob | None, passage: Passage | None
     ) -> Receipt | None:
@@ -494,8 +531,7 @@ class Egress:
             try:
                 receipt = await self._store.send(manifest, body)
             except Refused as refusal:
-                self._count_refusal(refusal.reason)
-                self._flows.arrived(passage, f"refused: {refusal.reason}")
+                self._turned_away(passage, refusal)
                 return None
             except Unreachable:
                 await self._clock.sleep(wait)

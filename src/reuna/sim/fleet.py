@@ -299,7 +299,7 @@ class SimEdge:
 JournalFor = Callable[[], Journal]
 BLOB_EFFECTS = ("put",)
 SPOOL_EFFECTS = ("begin", "commit", "drop")
-FREIGHT_EFFECTS = ("send", "fetch")
+FREIGHT_EFFECTS = ("send", "send_made", "fetch")
 
 
 class SimFleet:

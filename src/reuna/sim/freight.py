@@ -23,7 +23,7 @@ from reuna.core.errors import (
     Unreachable,
     Untrusted,
 )
-from reuna.core.ports import Blob, Blobs, BlobWriter, Depot, Receiver, Spool
+from reuna.core.ports import Blob, Blobs, BlobWriter, Depot, Make, Receiver, Spool
 from reuna.core.records import Contribution, Receipt
 from reuna.wire import BLOCK, decode, digest_bytes, encode
 
@@ -149,6 +149,11 @@ class MemoryFreight:
         """See `BlobStore.send`."""
         message = encode(manifest)
         return await _again(lambda: self._upload(message, body))
+
+    async def send_made(self, make: Make) -> Receipt | None:
+        """See `BlobStore.send_made`."""
+        made = make()
+        return None if made is None else await self.send(*made)
 
     async def metadata(self, name: str, limit: int) -> bytes | None:
         """See `BlobStore.metadata`."""

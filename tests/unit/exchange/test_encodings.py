@@ -411,7 +411,7 @@ def test_what_every_round_asks_alike_has_the_grid_and_not_how_the_model_travels(
 async def test_of_a_packed_update_nobody_knows_before_how_few_bytes_it_takes() -> None:
     """A site with few bytes left today is asked when they are counted."""
     egress, sizes = Node().egress(), list[int]()
-    egress._flows.moment = lambda size, _to: sizes.append(size)  # type: ignore[method-assign,assignment]
+    egress._flows.moment = lambda size, *_: sizes.append(size)  # type: ignore[method-assign,assignment]
     for data in (plan(encoding=None), plan()):
         worth, _ = await egress._may_answer(decode(Plan, data), message_digest(data), "")
         assert worth
