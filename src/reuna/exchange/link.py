@@ -2,7 +2,8 @@
 
 One Unix socket pair, made by the place and inherited by the egress. Frames are a length and
 msgpack of a closed set of typed messages; the egress relays nothing it does not understand.
-Large bodies stay in files that both can read: only their paths cross.
+Large bodies stay in files that both can read: only their paths cross. A plan crosses once: who answers one
+of the last that came over this very line says which.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from reuna.core.second import Doubtful, Opinions
 from reuna.trust.policy import DATASET
 
 MAX_FRAME = 4_000_000
+PLANS = 4  #: plans that crossed a line are known by their number there, the last ones
 
 
 class EgressSettings(msgspec.Struct, frozen=True):
@@ -86,20 +88,26 @@ class Rehearse(msgspec.Struct, tag=True):
 
 
 class Submit(msgspec.Struct, tag=True):
+    """``heard``: number of the plan among those that crossed this line, instead of its bytes; 0 for none."""
+
     plan: bytes
     weights: str | None  #: the file that they are in
     weight: int
     member: Member
     level: int
     data: bytes = b""  #: small weights themselves
+    heard: int = 0
 
 
 class HandOver(msgspec.Struct, tag=True):
+    """``heard`` as in `Submit`."""
+
     plan: bytes
     manifest: Contribution
     body: str | None  #: the file that it is in
     hashes: bytes  #: of the body's blocks; the parent finds out when they are wrong
     data: bytes = b""  #: a small body itself
+    heard: int = 0
 
 
 class Emit(msgspec.Struct, tag=True):
@@ -149,7 +157,8 @@ class Below(msgspec.Struct, tag=True):
 
 SinkWord = Deliver | Warn
 Word = Emit | Say | Below | Countersign | Tell | Advise | Certify
-Request = Fetch | Approved | Rehearse | Submit | HandOver | SinkWord | Word
+Answer = Submit | HandOver
+Request = Fetch | Approved | Rehearse | Answer | SinkWord | Word
 
 
 class Call(msgspec.Struct, tag=True):
@@ -162,7 +171,8 @@ class Call(msgspec.Struct, tag=True):
 class Done(msgspec.Struct, tag=True):
     """The egress's answer: a path, terms, a receipt, whether it is there, or an error by its code.
 
-    ``up``: bytes a second that the line up carried last, None while that is not known.
+    ``up``: bytes a second that the line up carried last, None while that is not known. ``forgot``: the
+    plan is none of the last that crossed this line, and nothing was done.
     """
 
     number: int
@@ -176,6 +186,7 @@ class Done(msgspec.Struct, tag=True):
     certificates: tuple[bytes, ...] = ()
     opinions: Opinions | None = None
     up: float | None = None
+    forgot: bool = False
     code: str = ""
     reason: str = ""
     message: str = ""
@@ -283,6 +294,28 @@ class Frames(asyncio.Protocol):
         self._transport.close()
 
 
+class Crossed:
+    """The last plans that crossed one line, by number; both ends count alike, from 1."""
+
+    def __init__(self) -> None:
+        self._plans: dict[int, bytes] = {}
+        self._count = 0
+
+    def add(self, plan: bytes) -> None:
+        """The next one crosses."""
+        self._count += 1
+        self._plans[self._count] = plan
+        self._plans.pop(self._count - PLANS, None)
+
+    def number(self, plan: bytes) -> int:
+        """That of these bytes, 0 when they are none of the last."""
+        return next((number for number, each in self._plans.items() if each == plan), 0)
+
+    def plan(self, number: int) -> bytes | None:
+        """The bytes of that number, None when it is none of the last."""
+        return self._plans.get(number)
+
+
 def _nobody_waits(digest: str, done: int, size: int) -> None:
     """Where nobody is below."""
 
@@ -296,6 +329,7 @@ class RemoteLink:
         self._waiting: dict[int, asyncio.Future[Done]] = {}
         self._plans: asyncio.Queue[Heard | None] = asyncio.Queue()
         self._handle: HandlePlan | None = None
+        self._crossed = Crossed()
         self.on_comes: Callable[[str, int, int], None] = _nobody_waits
         self.rates = Rates()  #: of the line up, as the egress said last
 
@@ -321,6 +355,8 @@ class RemoteLink:
             self.on_comes(answer.digest, answer.done, answer.size)
             return
         if not isinstance(answer, Done):
+            if answer is not None:
+                self._crossed.add(answer.plan)
             self._plans.put_nowait(answer)
             return
         waiting = self._waiting.pop(answer.number, None)
@@ -350,21 +386,29 @@ class RemoteLink:
         self, plan_bytes: bytes, weights: Blob | None, weight: int, member: Member, level: int = 0
     ) -> Receipt | None:
         if isinstance(weights, HeldBlob):
-            request = Submit(plan_bytes, None, weight, member, level, weights.data)
+            request = Submit(b"", None, weight, member, level, weights.data)
         else:
-            request = Submit(plan_bytes, _path(weights), weight, member, level)
-        done = await self._call(request)
+            request = Submit(b"", _path(weights), weight, member, level)
+        done = await self._answer(request, plan_bytes)
         return done.receipt
 
     async def hand_over(self, plan: bytes, manifest: Contribution, body: Blob | None) -> Receipt | None:
         hashes = body.hashes if body else b""
         if isinstance(body, HeldBlob):
-            request = HandOver(plan, manifest, None, hashes, body.data)
+            request = HandOver(b"", manifest, None, hashes, body.data)
         else:
-            request = HandOver(plan, manifest, _path(body), hashes)
-        done = await self._call(request)
+            request = HandOver(b"", manifest, _path(body), hashes)
+        done = await self._answer(request, plan)
         self.rates = Rates(done.up)
         return done.receipt
+
+    async def _answer(self, request: Answer, plan: bytes) -> Done:
+        """Hand on an answer to a plan: by its number, where it is one of the last that came."""
+        if number := self._crossed.number(plan):
+            done = await self._call(msgspec.structs.replace(request, heard=number))
+            if not done.forgot:
+                return done
+        return await self._call(msgspec.structs.replace(request, plan=plan))
 
     async def emit(self, event: Event) -> bool:
         return (await self._call(Emit(event))).stored
@@ -508,6 +552,7 @@ class LinkServer:
         self._figures = figures
         self._roster = roster
         self._frames = frames
+        self._crossed = Crossed()
         self._link = link
         self._heads = heads
         self._sinks = sinks
@@ -542,6 +587,7 @@ class LinkServer:
         self._frames.write(Comes(digest, done, size))
 
     async def _heard(self, plan: bytes, signed: bytes, terms: Terms | None) -> None:
+        self._crossed.add(plan)
         self._frames.write(Heard(plan, b"" if self._roster is None else signed, terms))
 
     async def _serve(self, call: Call) -> None:
@@ -562,22 +608,26 @@ class LinkServer:
         if isinstance(request, Rehearse):
             return Done(number, rehearsal=await self._link.rehearse(request.plan, request.samples))
         if isinstance(request, Submit | HandOver):
-            receipt = await self._hand_on(request)
-            return Done(number, receipt=receipt, up=self._rates().up)
+            return await self._hand_on(number, request)
         if isinstance(request, Deliver | Warn):
             return Done(number, stored=await self._to_sink(request))
         return await self._say(number, request)
 
-    async def _hand_on(self, request: Submit | HandOver) -> Receipt | None:
+    async def _hand_on(self, number: int, request: Answer) -> Done:
+        plan = self._crossed.plan(request.heard) if request.heard else request.plan
+        if plan is None:
+            return Done(number, forgot=True)
+        receipt = await self._answer(request, plan)
+        return Done(number, receipt=receipt, up=self._rates().up)
+
+    async def _answer(self, request: Answer, plan: bytes) -> Receipt | None:
         if isinstance(request, Submit):
             weights = HeldBlob(request.data, "") if request.data else _blob(request.weights)
-            return await self._link.submit(
-                request.plan, weights, request.weight, request.member, request.level
-            )
+            return await self._link.submit(plan, weights, request.weight, request.member, request.level)
         digest, hashes = request.manifest.digest, request.hashes
         held = HeldBlob(request.data, digest, hashes) if request.data else None
         body = held or _blob(request.body, digest, hashes)
-        return await self._link.hand_over(request.plan, request.manifest, body)
+        return await self._link.hand_over(plan, request.manifest, body)
 
     async def _to_sink(self, request: SinkWord) -> bool:
         if isinstance(request, Warn):
