@@ -448,3 +448,22 @@ async def test_uploads_of_many_rounds_go_side_by_side(world: World) -> None:
         world.store.send(*world.contribution(3 * BLOCK, round=number)) for number in range(1, 4)
     ]
     assert len({receipt.round for receipt in await asyncio.gather(*sends)}) == 3
+
+
+async def test_what_is_made_is_sent_and_nothing_is_when_nothing_is_made(world: World) -> None:
+    made = world.contribution(3 * BLOCK)
+    receipt = await world.store.send_made(lambda: made)
+    assert receipt is not None
+    assert receipt.digest == made[0].digest
+    assert await world.store.send_made(lambda: None) is None
+    assert world.depot.spool.rows("r-1", 1, 1) == [made[0]]
+
+
+async def test_an_error_of_who_makes_it_reaches_the_caller_and_nothing_is_sent(world: World) -> None:
+    def fail() -> tuple[Contribution, Blob | None]:
+        raise Refused("policy", "the kill switch is on")
+
+    with pytest.raises(Refused, match="kill switch"):
+        await world.store.send_made(fail)
+    assert world.depot.spool.rows("r-1", 1, 1) == []
+    assert await world.store.send(*world.contribution(100)) is not None

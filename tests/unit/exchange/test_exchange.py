@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from reuna.core.errors import Corrupted, Refused
+from reuna.core.errors import Corrupted, Refused, Unreachable
 from reuna.core.records import Contribution, Grid, Hello, Member, Plan, Receipt
 from reuna.core.tensors import pack
 from reuna.exchange.egress import Egress
@@ -256,6 +256,41 @@ async def test_after_the_close_nothing_is_accepted_and_the_sender_is_counted(sit
     assert site.intake.freeze(key) == []
     assert await site.submit([0.5, 0.5, 0.5, 0.5]) is None
     assert site.intake.refused == {"a": {"closed": 1}}
+
+
+class Outcomes(CountedFlows):
+    """Remembers what became of what left, and what lay in the outbox when it was let."""
+
+    def __init__(self, outbox: MemorySpool) -> None:
+        super().__init__("a")
+        self.became: list[str] = []
+        self._outbox = outbox
+
+    def arrived(self, passage: Passage, outcome: str) -> None:
+        assert self._outbox.rows("r-1", 1, 1), "it is durable before it is sent"
+        self.became.append(outcome)
+
+
+async def test_what_becomes_of_an_answer_is_written_down_however_often_its_line_is_cut(site: Site) -> None:
+    site.meter = outcomes = Outcomes(site.outbox)
+    intake, tries = site.intake, list[int]()
+
+    class Line:
+        """Down at the first try."""
+
+        def __getattr__(self, name: str) -> object:
+            if name == "receive" and not tries:
+                tries.append(1)
+                raise Unreachable("the line is down")
+            return getattr(intake, name)
+
+    site.intake = Line()  # type: ignore[assignment]
+    assert await site.submit([0.5, 0.5, 0.5, 0.5]) is not None
+    assert (tries, outcomes.became) == ([1], ["acknowledged"])
+    site.intake = intake
+    assert site.intake.freeze(("r-1", 1, 1))
+    assert await site.submit([0.5, 0.5, 0.5, 0.5], data=plan(seed=2)) is None
+    assert outcomes.became[1:] == ["refused: conflict"]
 
 
 async def test_a_second_contribution_with_other_bytes_is_a_conflict(site: Site) -> None:

@@ -438,6 +438,28 @@ def test_what_may_leave_later_says_when(site: Site) -> None:
     assert refusal.value.until is None
 
 
+def test_one_look_says_whether_anything_may_leave_and_on_what_terms_code_may_run(site: Site) -> None:
+    allowing(site, {"data": Source(("flow",))})
+    looks: list[float] = []
+
+    def rules(now: float) -> Standing:
+        looks.append(now)
+        return site.standing
+
+    site.flows = SiteFlows(site.ledger, rules, site.clock, ())
+    assert site.flows.moment(1, TO) is None
+    assert not site.ledger.of("code")
+    assert site.flows.moment(1, TO, work(CODE), "") == Terms(1, ("flow",))
+    assert len(looks) == 2
+    assert [entry.reason for entry in site.ledger.of("code")] == ["runs", "reads flow of data for training"]
+    assert site.flows.moment(1, TO, work("d" * 64), "") is None, "who asks for it hears why"
+    assert site.flows.moment(1, TO, work(CODE), "is signed by nobody") is None
+    assert len(site.ledger.of("refused")) == 2
+    site.standing = msgspec.structs.replace(site.standing, stopped=True)
+    with pytest.raises(Refused, match="kill switch"):
+        site.flows.moment(1, TO, work(CODE), "")
+
+
 def test_while_the_kill_switch_is_on_code_waits_for_it_and_not_for_an_officer(site: Site) -> None:
     allowing(site, {"data": Source(("*",))})
     site.standing = msgspec.structs.replace(site.standing, stopped=True)
