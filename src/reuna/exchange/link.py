@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import sys
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
-from typing import Protocol, TypeVar, cast
+from typing import Protocol, TypeVar
 
 import msgspec
 
+from reuna.adapters import framed
 from reuna.adapters.files import FileBlob, HeldBlob
 from reuna.core.errors import BadMessage, Corrupted, ReunaError, Unreachable
 from reuna.core.figures import Figure
@@ -222,76 +222,19 @@ def _read(decoder: msgspec.msgpack.Decoder[M], frame: bytes) -> M:
         raise BadMessage(f"a frame between place and egress that cannot be read: {error}") from error
 
 
-Take = Callable[[bytes | None], None]
+class Frames(framed.Frames):
+    """Messages over one socket, a frame each."""
 
-
-class Frames(asyncio.Protocol):
-    """Length-prefixed frames over one socket, each given on in the very call in which its last byte came."""
-
-    def __init__(self) -> None:
-        self._came = bytearray()
-        self._waiting: list[bytes | None] = []  #: until somebody takes them
-        self._give: Take = self._waiting.append
-        self._wrong: BadMessage | None = None
+    def __init__(self, most: int = MAX_FRAME) -> None:
+        super().__init__(most)
 
     @classmethod
-    async def over(cls, sock: socket.socket) -> Frames:
+    async def over(cls, sock: socket.socket, most: int = MAX_FRAME) -> Frames:
         """Take over an open socket."""
-        _, frames = await asyncio.get_running_loop().create_unix_connection(cls, sock=sock)
-        return frames
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """See `asyncio.Protocol`, as of the next two."""
-        self._transport = cast("asyncio.Transport", transport)
-
-    def data_received(self, data: bytes) -> None:
-        came, at = self._came, 0
-        came += data
-        while (end := self._end_of(at)) <= len(came):
-            self._hand(bytes(came[at + 4 : end]))
-            at = end
-        del came[:at]
-
-    def connection_lost(self, error: Exception | None) -> None:
-        self._hand(None)
-
-    def take(self, give: Take) -> None:
-        """Give each frame to ``give``, None when the other process is gone. `BadMessage` ends the line."""
-        self._give = give
-        for frame in self._waiting:
-            self._hand(frame)
-
-    def _end_of(self, at: int) -> int:
-        """Where the frame that begins there ends; endless when nothing can be read any more."""
-        if self._wrong is not None or len(self._came) < at + 4:
-            return sys.maxsize
-        length = int.from_bytes(self._came[at : at + 4], "little")
-        if length > MAX_FRAME:
-            self._end(BadMessage(f"a frame of {length} bytes between place and egress"))
-            return sys.maxsize
-        return at + 4 + length
-
-    def _hand(self, frame: bytes | None) -> None:
-        try:
-            self._give(frame)
-        except BadMessage as error:
-            self._end(error)
-
-    def _end(self, error: BadMessage) -> None:
-        self._wrong = error
-        self._transport.abort()
-
-    def judge(self) -> None:
-        """Why the line ended. Raises `BadMessage` when what came could not be read."""
-        if self._wrong is not None:
-            raise self._wrong
+        return await super().over(sock, most)
 
     def write(self, message: msgspec.Struct) -> None:
-        data = _encode(message)
-        self._transport.write(len(data).to_bytes(4, "little") + data)
-
-    def close(self) -> None:
-        self._transport.close()
+        self.send(_encode(message))
 
 
 class Crossed:

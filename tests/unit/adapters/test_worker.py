@@ -14,10 +14,12 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
 import reuna
+from reuna.adapters.framed import Frames
 from reuna.adapters.sandbox import Level, worker_environment
 from reuna.adapters.worker import (
     Desk,
@@ -326,6 +328,47 @@ async def test_a_killed_worker_is_noticed_at_once(worker: Worker, places: Path) 
     os.kill(worker.pid, signal.SIGKILL)
     with pytest.raises(WorkerFailed):
         await asyncio.wait_for(work, 5)
+
+
+def framed(message: object) -> bytes:
+    data = msgspec.msgpack.encode(message)
+    return len(data).to_bytes(4, "little") + data
+
+
+async def to_a_worker(log: Path, most: int = MAX_FRAME) -> tuple[parent._Line, socket.socket]:
+    ours, theirs = socket.socketpair()
+    return parent._Line(await Frames.over(ours, most), log), theirs
+
+
+async def test_a_worker_that_says_what_nobody_asked_for_is_not_listened_to_any_more(tmp_path: Path) -> None:
+    """Else its next answer would be taken for that to another question, and it could fill our memory."""
+    line, theirs = await to_a_worker(tmp_path / "log")
+    with theirs:
+        theirs.sendall(framed(messages.Answer(weight=1)))
+        assert (await line.message(messages.Answer)).weight == 1
+        theirs.sendall(framed(messages.Answer(weight=2)))
+        assert await asyncio.to_thread(theirs.recv, 1) == b"", "the line ended"
+        assert not line.is_open
+        with pytest.raises(WorkerFailed, match="the worker ended"):
+            await line.message(messages.Answer, b"fit")
+
+
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [
+        (b"\xff\xff\xff\xff", "sent a frame of 4294967295 bytes"),
+        (b"\1\0\0\0\xc1", "the worker ended"),
+        (b"", "ended"),
+    ],
+)
+async def test_what_is_no_answer_is_the_workers_failure(tmp_path: Path, said: bytes, why: str) -> None:
+    line, theirs = await to_a_worker(tmp_path / "log")
+    with theirs:
+        theirs.sendall(said)
+        theirs.shutdown(socket.SHUT_WR)
+        with pytest.raises(WorkerFailed, match=why):
+            await line.message(messages.Answer)
+    line.close()
 
 
 async def test_a_worker_whose_answer_nobody_awaited_takes_no_more_requests(

@@ -13,6 +13,7 @@ from typing import TypeVar
 
 import msgspec
 
+from reuna.adapters.framed import Frames
 from reuna.adapters.processes import end_with_parent
 from reuna.adapters.sandbox import Level, SandboxLimits, worker_environment
 from reuna.adapters.worker.messages import (
@@ -33,7 +34,7 @@ from reuna.adapters.worker.messages import (
 from reuna.core import errors
 from reuna.core.bins import Counted
 from reuna.core.contract import Line
-from reuna.core.errors import LearnerError, ReunaError, WorkerFailed
+from reuna.core.errors import BadMessage, LearnerError, ReunaError, WorkerFailed
 from reuna.core.foreign import UNREADABLE
 from reuna.core.readiness import Module
 from reuna.core.records import Metrics, Setting
@@ -49,22 +50,55 @@ PROGRAM = (
 T = TypeVar("T")
 
 
+class _Line:
+    """To a worker's process: each of its messages is awaited, and one that is not ends the line."""
+
+    def __init__(self, frames: Frames, log: Path) -> None:
+        self._frames = frames
+        self._log = log
+        self._awaited: asyncio.Future[bytes | None] | None = None
+        self.is_open = True
+
+    def _take(self, frame: bytes | None) -> None:
+        self.is_open = self.is_open and frame is not None
+        awaited, self._awaited = self._awaited, None
+        if awaited is not None and not awaited.done():
+            awaited.set_result(frame)
+        elif frame is not None:
+            self.is_open = False
+            raise BadMessage("the worker said what nobody had asked for")
+
+    async def message(self, kind: type[T], request: bytes | None = None) -> T:
+        """The worker's next message, once it was sent ``request``, if any. Raises `WorkerFailed`."""
+        if not self.is_open:
+            raise _ended(self._log)
+        awaited = self._awaited = asyncio.get_running_loop().create_future()
+        if request is None:  # the first one
+            self._frames.take(self._take)
+        else:
+            self._frames.send(request)
+        frame = await awaited
+        try:
+            if frame is None:
+                self._frames.judge()
+                raise _ended(self._log)
+            return msgspec.msgpack.decode(frame, type=kind)
+        except BadMessage as error:
+            raise WorkerFailed(f"the worker sent {error.message}") from error
+        except UNREADABLE as error:
+            raise _ended(self._log) from error
+
+    def close(self) -> None:
+        self._frames.close()
+
+
 class Worker:
     """The parent's side of one training process."""
 
-    def __init__(
-        self,
-        process: asyncio.subprocess.Process,
-        reader: asyncio.StreamReader,
-        writer: asyncio.StreamWriter,
-        log: Path,
-        level: Level,
-    ) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, line: _Line, level: Level) -> None:
         self.level = level
         self._process = process
-        self._reader = reader
-        self._writer = writer
-        self._log = log
+        self._line = line
         self.lines: tuple[Line, ...] = ()  #: how the data keep the contract, once they were looked at
         self.bins: tuple[Counted, ...] = ()  #: and how they are spread
         self._turn = asyncio.Lock()
@@ -77,22 +111,22 @@ class Worker:
         start = Start(str(desk.project), str(desk.data), desk.room(), limits or SandboxLimits())
         try:
             process = await _spawn(theirs, start, desk, log)
-            reader, writer = await asyncio.open_unix_connection(sock=ours)
+            line = _Line(await Frames.over(ours, MAX_FRAME), log)
         except BaseException:
             ours.close()
             raise
         finally:
             theirs.close()
         try:
-            return cls(process, reader, writer, log, await _receive(reader, Level, log))
+            return cls(process, line, await line.message(Level))
         except BaseException:
-            await _end(process, writer)
+            await _end(process, line)
             raise
 
     @property
     def alive(self) -> bool:
         """Whether it can take another request."""
-        return not self._broken and self._process.returncode is None
+        return not self._broken and self._line.is_open and self._process.returncode is None
 
     @property
     def pid(self) -> int:
@@ -159,7 +193,7 @@ class Worker:
 
     async def close(self) -> None:
         """End the process."""
-        await _end(self._process, self._writer)
+        await _end(self._process, self._line)
 
     async def _ask(self, request: Request) -> Answer:
         return _checked(await self._carry_out(request))
@@ -176,31 +210,16 @@ class Worker:
         if len(data) > MAX_FRAME:
             self._broken = False  # nothing was sent
             raise LearnerError(f"a request takes {len(data)} bytes, {MAX_FRAME} are allowed")
-        try:
-            self._writer.write(len(data).to_bytes(4, "little") + data)
-        except ConnectionError as error:
-            raise _ended(self._log) from error
-        return await _receive(self._reader, Answer, self._log)
-
-
-async def _receive(reader: asyncio.StreamReader, kind: type[T], log: Path) -> T:
-    """The worker's next message. Raises `WorkerFailed`."""
-    try:
-        length = int.from_bytes(await reader.readexactly(4), "little")
-        if length > MAX_FRAME:
-            raise WorkerFailed(f"the worker sent a frame of {length} bytes")
-        return msgspec.msgpack.decode(await reader.readexactly(length), type=kind)
-    except (asyncio.IncompleteReadError, ConnectionError, *UNREADABLE) as error:
-        raise _ended(log) from error
+        return await self._line.message(Answer, data)
 
 
 def _ended(log: Path) -> WorkerFailed:
     return WorkerFailed(f"the worker ended:\n{last_lines(log)}")
 
 
-async def _end(process: asyncio.subprocess.Process, writer: asyncio.StreamWriter) -> None:
+async def _end(process: asyncio.subprocess.Process, line: _Line) -> None:
     """End a worker's process, however busy it is, and wait until it is gone."""
-    writer.close()
+    line.close()
     if process.returncode is None:
         process.kill()
     await process.wait()
