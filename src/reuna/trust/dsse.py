@@ -7,6 +7,8 @@ Ed25519: RFC 8032.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
@@ -20,10 +22,15 @@ def authenticated(kind: bytes, body: bytes) -> bytes:
     return b"DSSEv1 %d %b %d %b" % (len(kind), kind, len(body), body)
 
 
+@lru_cache(maxsize=16)  # a node checks a plan in each round, with the same key
+def _key(public: bytes) -> Ed25519PublicKey:
+    return Ed25519PublicKey.from_public_bytes(public)
+
+
 def is_signed(public: bytes, kind: bytes, body: bytes, signature: bytes) -> bool:
     """Whether the key (32 bytes) signed that type and body."""
     try:
-        Ed25519PublicKey.from_public_bytes(public).verify(signature, authenticated(kind, body))
+        _key(public).verify(signature, authenticated(kind, body))
     except InvalidSignature:
         return False
     return True
