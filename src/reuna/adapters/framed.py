@@ -43,12 +43,18 @@ class Frames(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
-        came, at = self._came, 0
-        came += data
-        while (end := self._end_of(at)) <= len(came):
+        came: bytes | bytearray = data
+        if self._came:
+            self._came += data
+            came = self._came
+        at = 0
+        while (end := self._end_of(came, at)) <= len(came):
             self._hand(bytes(came[at + 4 : end]))
             at = end
-        del came[:at]
+        if came is self._came:
+            del self._came[:at]
+        else:
+            self._came += came[at:]
 
     def connection_lost(self, error: Exception | None) -> None:
         self._hand(None)
@@ -59,11 +65,11 @@ class Frames(asyncio.Protocol):
         for frame in self._waiting:
             self._hand(frame)
 
-    def _end_of(self, at: int) -> int:
+    def _end_of(self, came: bytes | bytearray, at: int) -> int:
         """Where the frame that begins there ends; endless when nothing can be read any more."""
-        if self._wrong is not None or len(self._came) < at + 4:
+        if self._wrong is not None or len(came) < at + 4:
             return sys.maxsize
-        length = int.from_bytes(self._came[at : at + 4], "little")
+        length = int.from_bytes(came[at : at + 4], "little")
         if length > self._most:
             self._end(BadMessage(f"a frame of {length} bytes, more than {self._most}"))
             return sys.maxsize

@@ -94,7 +94,7 @@ class Trainer:
         self._clock = clock
         self._on_training = on_training
         self._plan: Plan | None = None
-        self._digest = ""
+        self._newest = b""  #: the newest plan that it works on, or takes up next
         self._next: tuple[Plan, bytes] | None = None  #: what it takes up when it has done what it is at
         self._terms: Terms | None = None  #: of the plan that was begun last, until they are used
         self._bundle: Blob | None = None
@@ -115,13 +115,13 @@ class Trainer:
         plan = decode_plan(data)
         if self._busy() and plans.goes_on(self._plan, plan):
             if plans.newer(plan, self._next[0] if self._next else self._plan):
-                self._next, self._digest = (plan, data), message_digest(data)
+                self._next, self._newest = (plan, data), data
             return
         if plans.newer(plan, self._plan):
             await self.stop()
         elif self._busy() or plan.key != (self._plan.key if self._plan else None):
             return
-        self._plan, self._digest, self._terms = plan, message_digest(data), terms
+        self._plan, self._newest, self._terms = plan, data, terms
         self._work = asyncio.create_task(self._work_on(plan, data))
 
     async def stop(self) -> None:
@@ -134,7 +134,7 @@ class Trainer:
     @property
     def works_on(self) -> str:
         """For a hello: the newest plan that it works on, or takes up next."""
-        return short(self._digest) if self._busy() else ""
+        return short(message_digest(self._newest)) if self._busy() else ""
 
     def _busy(self) -> bool:
         return self._work is not None and not self._work.done()
@@ -143,7 +143,7 @@ class Trainer:
         """Answer the plan, and then the newest that came meanwhile."""
         newest: tuple[Plan, bytes] | None = (plan, data)
         while newest is not None:
-            self._plan, self._digest, self._next = newest[0], message_digest(newest[1]), None
+            self._plan, self._newest, self._next = newest[0], newest[1], None
             await self._answer(*newest)
             newest = self._next
 

@@ -75,7 +75,8 @@ class WorkerWorkshop:
         self._worker: Worker | None = None
         self._for: tuple[str, str, tuple[str, ...] | None] | None = None  #: run, bundle, columns
         self._opened: tuple[str, Blob, Mapping[str, Setting]] | None = None
-        self._idle: asyncio.TimerHandle | None = None
+        self._idle: asyncio.TimerHandle | None = None  #: one for many rounds, which looks since when it rests
+        self._rests_s: float | None = None  #: since when, by the event loop's clock; None while it works
         self._closing: set[asyncio.Task[None]] = set()
 
     def hold(self, bundle: Blob, why: str) -> None:
@@ -295,13 +296,23 @@ class WorkerWorkshop:
         return self._worker
 
     def _busy(self) -> None:
-        if self._idle is not None:
-            self._idle.cancel()
-            self._idle = None
+        self._rests_s = None
 
     def _rest(self) -> None:
-        loop = asyncio.get_running_loop()
-        self._idle = loop.call_later(self._idle_s, self._end_idle)
+        self._rests_s = asyncio.get_running_loop().time()
+        if self._idle is None:
+            self._look_idle()
+
+    def _look_idle(self) -> None:
+        """End a worker that rests for long enough, or look again when it will have."""
+        self._idle, loop = None, asyncio.get_running_loop()
+        if self._rests_s is None:
+            return
+        ends_s = self._rests_s + self._idle_s
+        if loop.time() < ends_s:
+            self._idle = loop.call_at(ends_s, self._look_idle)
+        else:
+            self._end_idle()
 
     def _end_idle(self) -> None:
         task = asyncio.create_task(self.close())

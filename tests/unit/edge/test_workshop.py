@@ -192,6 +192,24 @@ async def test_another_bundle_has_a_fresh_worker_with_its_own_code(
     assert await workshop.evaluate(blobs.put(pack({"w": np.ones(2, np.float32)})), SETTINGS) == {"sum": 200.0}
 
 
+async def test_a_worker_is_idle_since_its_last_work_and_never_while_it_works(site: Path) -> None:
+    workshop, ended, now_s = workshop_in(site, idle_s=50.0), list[bool](), asyncio.get_running_loop().time()
+    workshop._end_idle = lambda: ended.append(True)  # type: ignore[method-assign]
+    workshop._rest()
+    workshop._busy()
+    workshop._look_idle()
+    assert (ended, workshop._idle) == ([], None), "who works is looked at again when it has done"
+    workshop._rest()
+    workshop._rests_s = now_s + 10  # it has worked once more
+    workshop._look_idle()
+    assert workshop._idle is not None
+    assert workshop._idle.when() == now_s + 60
+    assert not ended
+    workshop._rests_s = now_s - 50
+    workshop._look_idle()
+    assert ended
+
+
 async def test_an_idle_worker_ends_and_the_next_work_begins_another(site: Path, blobs: FileBlobs) -> None:
     workshop, bundle = workshop_in(site, idle_s=0.01), blobs.put(pack_bundle(site / "project"))
     first = await process_of(workshop, "r-1", bundle, blobs)
