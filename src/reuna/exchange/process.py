@@ -287,12 +287,16 @@ async def _export(site: Site, ledger: Path) -> None:
 
 async def _write_down(site: Site, arrivals: Arrivals) -> None:
     """What came down; outcomes that no payload came after, and the signature over them."""
+
+    def write() -> None:
+        arrivals.write()
+        site.flows.flush()
+        site.resumer.save_if_due()
+
     while True:
         await SystemClock().sleep(WRITTEN_S)
-        await ThreadOffload()(arrivals.write)
         try:
-            await when_there_is_room(lambda: ThreadOffload()(site.flows.flush), SystemClock(), log)
-            await ThreadOffload()(site.resumer.save_if_due)
+            await when_there_is_room(lambda: ThreadOffload()(write), SystemClock(), log)
         except StorageError as error:
             log.error("%s %s", error.code, error)
 
