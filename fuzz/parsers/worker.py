@@ -8,9 +8,10 @@ from collections.abc import Iterator
 import msgspec
 
 from fuzz.kit import attempt, run, scratch
+from reuna.adapters.framed import Frames
 from reuna.adapters.sandbox import Level
-from reuna.adapters.worker.messages import Answer
-from reuna.adapters.worker.parent import _receive
+from reuna.adapters.worker.messages import MAX_FRAME, Answer
+from reuna.adapters.worker.parent import _Line
 from reuna.core.errors import WorkerFailed
 
 
@@ -24,8 +25,16 @@ def check(data: bytes) -> None:
         attempt(lambda kind=kind: run(_heard(data, kind)), WorkerFailed)  # type: ignore[misc]
 
 
+class _Nowhere(asyncio.Transport):
+    def abort(self) -> None:
+        """The bytes end by themselves."""
+
+
 async def _heard(data: bytes, kind: type[msgspec.Struct]) -> None:
-    reader = asyncio.StreamReader()
-    reader.feed_data(data)
-    reader.feed_eof()
-    await _receive(reader, kind, scratch() / "worker.log")
+    frames = Frames(MAX_FRAME)
+    frames.connection_made(_Nowhere())
+    answer = asyncio.ensure_future(_Line(frames, scratch() / "worker.log").message(kind))
+    await asyncio.sleep(0)
+    frames.data_received(data)
+    frames.connection_lost(None)
+    await answer

@@ -38,7 +38,7 @@ class CountedFlows:
 
     def moment(self, size: int, to: str, work: Work | None = None, unsigned: str = "") -> Terms | None:
         """At any time."""
-        return work and Terms()
+        return None if work is None else Terms()
 
     def mark(self) -> str:
         """Nothing ever changes."""
