@@ -130,7 +130,7 @@ class HttpsFreight:
     async def send_made(self, make: Make) -> Receipt | None:
         """See `BlobStore.send_made`."""
 
-        def work(job: _Job) -> Receipt | None:
+        def work(job: Job) -> Receipt | None:
             made = make()
             return None if made is None else Upload(self._lines, job, *made, self._went).run()
 
