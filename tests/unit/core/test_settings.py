@@ -159,3 +159,20 @@ def test_a_name_that_another_setting_of_the_run_has_is_refused(twice: dict[str, 
     file = Source("reuna.toml", {"project": {"name": "p"}, "train": {"epochs": 3}, **twice})
     with pytest.raises(SettingsError, match=r"data\.\w+ has the name of another setting of the run"):
         project_settings([file], TAKES)
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"round": {"over_select": 1.5}}, "round.over_select asks more than are to give"),
+        (
+            {"round": {"cohort": 4}, "strategy": {"name": "fedbuff"}},
+            "round.cohort is set, and fedbuff asks all",
+        ),
+    ],
+)
+def test_asking_more_nodes_than_there_is_sense_in_is_refused(
+    asked: dict[str, dict[str, object]], said: str
+) -> None:
+    with pytest.raises(SettingsError, match=said):
+        project_settings([Source("reuna.toml", {"project": {"name": "p"}, **asked})], TAKES)
