@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from reuna.adapters.processes import silence_makers
 from reuna.core import golden
 from reuna.core.errors import BadMessage, ExtraMissing, LearnerError
 from reuna.core.golden import Golden
@@ -283,6 +284,7 @@ def _onnx() -> ModuleType:
 
 
 def _onnxruntime() -> ModuleType:
+    silence_makers()
     try:
         import onnxruntime
     except ImportError:

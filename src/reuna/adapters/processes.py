@@ -16,6 +16,8 @@ from pathlib import Path
 ONE_THREAD = dict.fromkeys(
     ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS"), "1"
 )
+#: Libraries that would tell their makers what runs here, told not to; read when each is loaded.
+SILENT = {"ORT_DISABLE_TELEMETRY": "1", "RAY_USAGE_STATS_ENABLED": "0"}
 _PR_SET_PDEATHSIG = 1
 _PR_SET_NAME = 15
 #: What glibc calls it in an environment, its number for ``mallopt``, its value.
@@ -27,6 +29,11 @@ _HEAP = (
 _MADV_DONTNEED = 4
 _FORK = "reuna-"  #: how the name of a fork begins; 15 characters in all are kept
 _libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
+
+
+def silence_makers() -> None:
+    """From now on libraries loaded here and in what is started here send nothing to their makers."""
+    os.environ.update(SILENT)
 
 
 def end_with_parent() -> None:

@@ -31,6 +31,7 @@ from pathlib import Path, PurePosixPath
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from reuna.adapters.processes import silence_makers
 from reuna.core.contract import contract
 from reuna.core.errors import DiskFull, LearnerError, ProjectError, ReunaError
 from reuna.core.foreign import shown
@@ -104,6 +105,7 @@ def load_entry(folder: Path, entry: str) -> Entry:
     _on_path.append(place)
     sys.path.insert(0, place)
     importlib.invalidate_caches()
+    silence_makers()  # whatever the project's code imports
     with blame_project(folder, f"importing {entry}", ProjectError):
         module = _import(folder, entry)
     missing = [name for name in ("load", "learner") if not callable(getattr(module, name, None))]

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from reuna.adapters.processes import silence_makers
 from reuna.core.errors import ExtraMissing, PlanError, ServerFailed
 
 LOCAL_STORE = 256 * 2**20  #: bytes of shared memory for models, of a cluster that is started here
@@ -105,6 +106,7 @@ class RayActors:
 
 
 def _join_or_start(ray: Any, actors: int) -> None:
+    silence_makers()
     quiet = {"configure_logging": False, "log_to_driver": False}
     address = os.environ.get("RAY_ADDRESS")
     try:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +14,7 @@ import pytest
 from reuna.adapters import onnx_export as subject
 from reuna.adapters.linear import BinaryLogistic, LinearRegressor, SoftmaxClassifier
 from reuna.adapters.onnx_export import ACTIVATIONS, Dense, check_parity, dense_graph, linear_graph, run_graph
+from reuna.adapters.processes import SILENT
 from reuna.core.errors import ExtraMissing, LearnerError
 
 onnx = pytest.importorskip("onnx", reason="the extra `onnx` is not installed")
@@ -130,6 +133,45 @@ def test_without_the_extra_the_error_says_what_to_install(
 def test_importing_the_adapter_imports_neither() -> None:
     code = f"import sys, {subject.__name__}; sys.exit(bool({{'onnx', 'onnxruntime'}} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
+
+
+RUN_A_GRAPH = """
+import sys
+from pathlib import Path
+import numpy as np
+from reuna.adapters.onnx_export import run_graph
+run_graph(Path(sys.argv[1]).read_bytes(), np.zeros((2, 4), np.float32))
+"""
+RUN_A_PROJECT = """
+import sys
+from pathlib import Path
+from reuna.adapters.project import load_entry
+load_entry(Path(sys.argv[1]).parent, "own")
+"""
+OF_ITS_OWN = """
+import onnxruntime
+from pathlib import Path
+onnxruntime.InferenceSession(Path(__file__).with_name("graph").read_bytes())
+def load(*_): pass
+def learner(*_): pass
+"""
+
+
+@pytest.mark.parametrize("program", [RUN_A_GRAPH, RUN_A_PROJECT], ids=["ours", "a project's own"])
+def test_a_graph_that_runs_tells_nothing_to_the_makers_of_onnxruntime(program: str, tmp_path: Path) -> None:
+    """What it would send lies in files until it is sent: without those nothing ever is."""
+    given, home = tmp_path / "given", tmp_path / "home"
+    given.mkdir()
+    home.mkdir()
+    (given / "graph").write_bytes(linear_graph(filled(LinearRegressor(4))))
+    (given / "own.py").write_text(OF_ITS_OWN)
+    said = {"CI", "GITHUB_ACTIONS", "XDG_CACHE_HOME", *SILENT}  # with CI it would be silent by itself
+    environment = {name: value for name, value in os.environ.items() if name not in said}
+    environment |= {"HOME": str(home), "TMPDIR": str(home), "PYTHONDONTWRITEBYTECODE": "1"}
+    command = [sys.executable, "-c", program, str(given / "graph")]
+    done = subprocess.run(command, env=environment, timeout=60, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert list(home.iterdir()) == []
 
 
 # --- the self-test ---------------------------------------------------------------------------------

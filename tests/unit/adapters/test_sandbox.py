@@ -21,6 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reuna.adapters import sandbox
+from reuna.adapters.processes import SILENT
 from reuna.adapters.sandbox import (
     EXTRA,
     LEVELS,
@@ -229,6 +230,7 @@ def test_the_environment_is_a_list_of_names() -> None:
     )
     assert "SECRET_TOKEN" not in made
     assert (made["PATH"], made["OMP_NUM_THREADS"], made["OPENBLAS_CORETYPE"]) == ("p", "1", "Zen")
+    assert SILENT.items() <= made.items(), "what a learner imports tells its makers nothing"
 
 
 def cgroups(tmp_path: Path, own: str, controllers: str) -> tuple[Path, Path]:

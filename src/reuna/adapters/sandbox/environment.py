@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Mapping
 
-from reuna.adapters.processes import ONE_THREAD
+from reuna.adapters.processes import ONE_THREAD, SILENT
 from reuna.adapters.sandbox.kernel import LINUX, NotReached
 
 PASSED_ON = (
@@ -14,7 +14,7 @@ PASSED_ON = (
 )  # fmt: skip
 #: The memory of one round serves the next: the system is not asked for fresh pages each time (bytes).
 KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(1 << 28), "MALLOC_TRIM_THRESHOLD_": str(1 << 28)}
-OWN = {"PYTHONDONTWRITEBYTECODE": "1", "USER": "reuna", "LOGNAME": "reuna", **KEEP_MEMORY}
+OWN = {"PYTHONDONTWRITEBYTECODE": "1", "USER": "reuna", "LOGNAME": "reuna", **KEEP_MEMORY, **SILENT}
 PREFIX = "OPENBLAS_"  #: the processor's type, where somebody had to set it
 MOST_DESCRIPTORS = 1 << 16
 
