@@ -21,6 +21,7 @@ from drills.hostile_peers.attack import Attack, Do
 from drills.hostile_peers.lines import Answer, frames, stays_open
 from drills.hostile_peers.world import Round, World
 from reuna.adapters.certificates import CertificateAuthority
+from reuna.adapters.files import FileBlobs
 from reuna.adapters.tls import client_context
 from reuna.core.records import Contribution, Member
 from reuna.learn.grid import pack, update_width
@@ -196,10 +197,9 @@ async def name_of_a_fog(world: World, beside: Round) -> bool:
 
 
 async def others_model(world: World, beside: Round) -> bool:
-    """A model of another round, which lies on the fog's disk."""
-    offered = {beside.plan.model, beside.plan.bundle}
-    blobs = (path.name for path in world.path("fog-1/state/blobs").iterdir())
-    digest = next(name for name in blobs if name not in offered and len(name) == 64)
+    """A model of another run, which lies on the fog's disk, where one too large to ride in a plan would."""
+    model = np.arange(beside.plan.params, dtype=np.float32).tobytes()
+    digest = FileBlobs(world.path("fog-1/state/blobs")).put(model).digest
     answer = await world.freight("edge", "edge-2").get(f"/v1/blobs/{digest}")
     return _counts(answer) and digest_bytes(answer.body) == digest
 
