@@ -88,7 +88,7 @@ def run(
         if before is not None:
             _show(*before, json)
             return
-        _carry_out(replace(job, inputs=inputs), json, opened)
+        _carry_out(replace(job, inputs=inputs), json, opened, fleet)
 
 
 @contextmanager
@@ -148,7 +148,7 @@ def resume(
 ) -> None:
     """Go on with a run that was stopped or failed, at its last finished round, and follow it to its end."""
     with _job_of(run, fleet, project, runs) as (job, opened):
-        _follow(job, opened, run, lambda: opened[1].resume(run), json)
+        _follow(job, opened, fleet, run, lambda: opened[1].resume(run), json)
 
 
 def retry(
@@ -166,7 +166,7 @@ def retry(
 
     with _job_of(run, fleet, project, runs) as (job, opened):
         name = run_id(time.time(), secrets.token_hex(2))
-        _follow(job, opened, name, lambda: opened[1].retry(run, name), json)
+        _follow(job, opened, fleet, name, lambda: opened[1].retry(run, name), json)
 
 
 def fetch(
@@ -184,7 +184,7 @@ def fetch(
 
     wanted = run or begun_by_the_cloud(open_at(fleet)[1])
     with _job_of(wanted, fleet, project, runs) as (job, opened):
-        _watched(job, json, lambda watch: carry_out(*opened, job, wanted, watch))
+        _watched(job, json, lambda watch: carry_out(*opened, job, wanted, watch), fleet)
 
 
 def begun_by_the_cloud(operator: Operator) -> str:
@@ -215,10 +215,12 @@ def _job_of(run: str, fleet: str, project: Path, runs: Path) -> Iterator[tuple[J
         yield Job(folder, settings, nodes, runs, notes={"source": source}, named=named, build=file), opened
 
 
-def _follow(job: Job, opened: tuple[Fleet, Operator], run: str, begin: Callable[[], str], json: bool) -> None:
+def _follow(
+    job: Job, opened: tuple[Fleet, Operator], at: str, run: str, begin: Callable[[], str], json: bool
+) -> None:
     from reuna.fleet.again import take_up
 
-    _watched(job, json, lambda watch: take_up(*opened, job, run, begin, watch))
+    _watched(job, json, lambda watch: take_up(*opened, job, run, begin, watch), at)
 
 
 def open_at(where: str) -> tuple[Fleet, Operator]:
@@ -268,23 +270,35 @@ def demo(
             tell(job, port, json)
 
 
-def _carry_out(job: Job, json: bool, opened: tuple[Fleet, Operator] | None = None) -> None:
+def _carry_out(
+    job: Job, json: bool, opened: tuple[Fleet, Operator] | None = None, at: str | None = None
+) -> None:
     from reuna.fleet.session import carry_out, carry_out_on
 
     _watched(
         job,
         json,
         lambda watch: carry_out(job, watch) if opened is None else carry_out_on(*opened, job, watch),
+        at,
     )
 
 
-def _watched(job: Job, json: bool, work: Callable[[Watch], Coroutine[Any, Any, Finished]]) -> None:
+def _watched(
+    job: Job, json: bool, work: Callable[[Watch], Coroutine[Any, Any, Finished]], at: str | None = None
+) -> None:
+    """Carry out a run, and show it. ``at``: the fleet that goes on with it when whoever watches ends."""
     from reuna.cli.mlflow import shown_live
-    from reuna.cli.view import Progress
+    from reuna.cli.view import Progress, goes_on
 
-    with Progress(job, quiet=json) as progress, shown_live(job, progress) as (watch, done):
-        finished: Finished = until_done(work(watch), stopping=progress.stopping)
-        done(finished)
+    progress = Progress(job, quiet=json)
+    try:
+        with progress, shown_live(job, progress) as (watch, done):
+            finished: Finished = until_done(work(watch), stopping=progress.stopping)
+            done(finished)
+    except KeyboardInterrupt:
+        if at is not None and progress.run:
+            typer.echo(goes_on(progress.run, at, job), err=True)
+        raise
     _show(finished.folder, finished.result, json)
 
 

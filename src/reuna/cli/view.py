@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -56,6 +57,7 @@ class Progress:
         self._began = time.monotonic()
         self._said = 0
         self._told = ""
+        self.run = ""  #: once the cloud has it, and goes on with it by itself
         self._silent: set[str] = set()  #: nodes of which it was said why they gave nothing
         self._live = Live(
             get_renderable=self._render, console=self._console, refresh_per_second=4, transient=True
@@ -87,20 +89,11 @@ class Progress:
             self._phase = "training"
             if self._first_loss is None:
                 self._first_loss = self._round["loss"]
-        elif what in PHASES:
-            self._phase = PHASES[what]
-        elif what == "waiting":
-            self._phase = "waiting for a second person"
-            self.note(f"waits for a second person: reuna proposals approve {event['proposal']}")
-        elif what == "waits":
-            self._phase = "waiting for officers of sites"
-            self.note(approval_needed(event["run"], event["fields"]))
-        elif what == "signed":
-            self.note(
-                f"code {event['fields']['bundle'][:12]}… is signed with the code key in this fleet's folder"
-            )
-        elif what == "unsigned":
-            self.note(vouching_needed(event["fields"]))
+        elif what == "handed over":
+            self.run = event["run"]
+        self._phase = PHASES.get(what, self._phase)
+        if what in NOTES:
+            self.note(NOTES[what](event))
         elif what == "sat out" and event["fields"].get("code") != NotApproved.code:
             self._sat_out(event)
         if what in ("round", "short"):
@@ -168,6 +161,16 @@ def approval_needed(run: str, fields: Mapping[str, Any]) -> str:
     )
 
 
+def goes_on(run: str, at: str, job: Job) -> str:
+    """What to tell who has stopped watching a run of a standing fleet."""
+    words = ["--fleet", at, *(["--project", job.named or str(job.project)] if job.build is None else [])]
+    return (
+        f"{run} goes on at the fleet without you\n"
+        f"  its result:   reuna fetch {run} {shlex.join(words)}\n"
+        f"  to end it:    reuna stop {run} {shlex.join(words[:2])}"
+    )
+
+
 def vouching_needed(fields: Mapping[str, Any]) -> str:
     """What to tell whom when the fleet's code role has not signed a run's code."""
     add = f"reuna trust add {fields['project']} --kind code --folder {fields['trust']}"
@@ -176,7 +179,19 @@ def vouching_needed(fields: Mapping[str, Any]) -> str:
     )
 
 
+NOTES: dict[str, Callable[[Mapping[str, Any]], str]] = {
+    "away": lambda _: "the cloud does not answer; it is asked again until it does (Ctrl-C ends the waiting)",
+    "back": lambda _: "the cloud answers again",
+    "waiting": lambda event: f"waits for a second person: reuna proposals approve {event['proposal']}",
+    "waits": lambda event: approval_needed(event["run"], event["fields"]),
+    "signed": lambda event: (
+        f"code {event['fields']['bundle'][:12]}… is signed with the code key in this fleet's folder"
+    ),
+    "unsigned": lambda event: vouching_needed(event["fields"]),
+}
 PHASES = {
+    "waiting": "waiting for a second person",
+    "waits": "waiting for officers of sites",
     "resumed": "goes on where it ended",
     "local": "each node alone, for comparison: done",
     "evaluate": "evaluated on every node",

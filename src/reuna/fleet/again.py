@@ -17,7 +17,7 @@ from reuna.core.project import ProjectSettings
 from reuna.core.records import RunSpec
 from reuna.fleet.client import Operator
 from reuna.fleet.layout import Fleet
-from reuna.fleet.session import Finished, Job, Watch, agreed, finish, follow, on_its_way, present
+from reuna.fleet.session import Finished, Job, Watch, agreed, finish, follow, handed_over, on_its_way, present
 from reuna.wire import digest_bytes
 
 Begin = Callable[[], str]  #: tells the cloud; the proposal's id when a second person has to agree, else ''
@@ -62,6 +62,7 @@ async def take_up(
     try:
         course = on_its_way(job, fleet, operator, folder, watch, None)
         await present(course)
+        watch(handed_over(run))
         proposal = await asyncio.to_thread(begin)
         if proposal:
             watch({"what": "waiting", "proposal": proposal})

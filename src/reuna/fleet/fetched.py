@@ -19,7 +19,7 @@ from reuna.fleet.client import Operator
 from reuna.fleet.departures import Entries, entries_of
 from reuna.fleet.layout import Fleet
 from reuna.fleet.result import check_result
-from reuna.fleet.session import Finished, Job, Measured, Watch, assemble, follow, write
+from reuna.fleet.session import Finished, Job, Measured, Watch, assemble, follow, handed_over, write
 
 #: Clocks of nodes and cloud differ a little; what a node sent for a run was sent about while it went on.
 SLACK_S = 2.0
@@ -31,6 +31,7 @@ async def fetch(fleet: Fleet, operator: Operator, job: Job, run: str, watch: Wat
 
     Raises `RunNotFound`, `RunFailed` for one that failed or was stopped, `BlobNotFound`.
     """
+    watch(handed_over(run))
     outcome = await follow(operator, run, watch)
     return await asyncio.to_thread(collect, fleet, operator, job, run, outcome)
 

@@ -58,6 +58,7 @@ from reuna.wire import digest_bytes
 LOGS = "logs"  #: in a run's folder: what its places had to say
 READY_S = 60.0
 POLL_S = 0.2
+AWAY_S = 5.0  #: a cloud that did not answer for so long is spoken of
 Watch = Callable[[dict[str, Any]], None]
 
 
@@ -350,11 +351,17 @@ async def train(
     """Submit the run and follow it to its end. Raises `RunFailed`."""
     for data in parts:
         await asyncio.to_thread(operator.put_blob, data)
+    watch(handed_over(spec.run))
     proposal = await asyncio.to_thread(operator.submit, spec)
     if proposal:
         watch({"what": "waiting", "proposal": proposal})
         await agreed(operator, proposal)
     return await follow(operator, spec.run, watch)
+
+
+def handed_over(run: str) -> dict[str, Any]:
+    """The event from which on a run is the cloud's, and goes on without whoever watches."""
+    return {"what": "handed over", "run": run}
 
 
 async def agreed(operator: Operator, number: str) -> None:
@@ -365,8 +372,11 @@ async def agreed(operator: Operator, number: str) -> None:
 
 
 async def follow(operator: Operator, run: str, watch: Watch) -> dict[str, Any]:
-    """Tell ``watch`` of every event until the run ends; its outcome. Raises `RunFailed`."""
-    seen, status = 0, {"state": "running"}
+    """Tell ``watch`` of every event until the run ends; its outcome. Raises `RunFailed`.
+
+    A cloud that is away is asked again for ever; ``watch`` hears when that lasts, and when it is over.
+    """
+    seen, status, line = 0, {"state": "running"}, _Line(watch)
     with operator.staying() as asking:
         while True:
             try:
@@ -375,14 +385,35 @@ async def follow(operator: Operator, run: str, watch: Watch) -> dict[str, Any]:
                     status = await asyncio.to_thread(asking.status, run)
                     events = await asyncio.to_thread(asking.timeline, run, seen) if _ended(status) else []
             except Unreachable:
+                line.failed()
                 await asyncio.sleep(POLL_S)
                 continue
+            line.answered()
             for event in events:
                 watch(event)
             seen += len(events)
             if _ended(status):
                 return _outcome(run, status)
             await asyncio.sleep(POLL_S)
+
+
+class _Line:
+    """Says once that the cloud is away, when that has lasted, and that it is back."""
+
+    def __init__(self, watch: Watch) -> None:
+        self._watch = watch
+        self._heard, self._said = time.monotonic(), False
+
+    def failed(self) -> None:
+        if not self._said and time.monotonic() - self._heard >= AWAY_S:
+            self._said = True
+            self._watch({"what": "away"})
+
+    def answered(self) -> None:
+        self._heard = time.monotonic()
+        if self._said:
+            self._said = False
+            self._watch({"what": "back"})
 
 
 def _ended(status: Mapping[str, Any]) -> bool:
@@ -392,7 +423,7 @@ def _ended(status: Mapping[str, Any]) -> bool:
 def _outcome(run: str, status: Mapping[str, Any]) -> dict[str, Any]:
     """Of a run that has ended. Raises `RunFailed`."""
     if status["state"] == "cancelled":
-        raise RunFailed(f"run {run} was stopped", f"Go on with it: `reuna resume {run}`.")
+        raise RunFailed(f"run {run} was stopped", f"Go on with it: `reuna resume {run} --fleet …`.")
     if status["state"] == "failed":
         raise RunFailed(f"run {run} failed: {status.get('message', 'no reason given')}")
     outcome: dict[str, Any] = status["result"]

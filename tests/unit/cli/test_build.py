@@ -198,9 +198,7 @@ def test_the_code_of_a_build_can_be_signed_for_the_fleet(project: Path, tmp_path
 def jobs(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """What would have been run; each with what its folder held."""
     seen: list[Any] = []
-    monkeypatch.setattr(
-        run, "_carry_out", lambda job, json, opened=None: seen.append((job, pack_bundle(job.project)))
-    )
+    monkeypatch.setattr(run, "_carry_out", lambda job, *_: seen.append((job, pack_bundle(job.project))))
     return seen
 
 

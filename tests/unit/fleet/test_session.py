@@ -142,6 +142,14 @@ def test_a_cloud_that_is_away_is_asked_again(monkeypatch: pytest.MonkeyPatch) ->
     assert [event["seq"] for event in told] == [0, 1]
 
 
+def test_a_cloud_that_stays_away_is_spoken_of_once_and_again_when_it_is_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(session, "AWAY_S", 0.0)
+    _, told = followed(Answers(1, {"state": "done", "result": {}}, cut=3), monkeypatch)
+    assert told == [{"what": "away"}, {"what": "back"}, {"seq": 0}]
+
+
 def test_a_run_that_was_stopped_or_failed_has_no_outcome(monkeypatch: pytest.MonkeyPatch) -> None:
     for status, said in (({"state": "cancelled"}, "stopped"), ({"state": "failed", "message": "why"}, "why")):
         with pytest.raises(RunFailed, match=said):
