@@ -7,16 +7,18 @@ place when its parent is gone, so that nothing is left behind.
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import logging
-from collections.abc import Callable, Coroutine
-from contextlib import suppress
+import os
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
 from reuna.adapters.nats_server import find_server
 from reuna.adapters.processes import end_with_parent, family, part_of, peak_mib, pss_mib, uss_mib
 from reuna.adapters.toml_file import read_toml
-from reuna.core.errors import ServerFailed
+from reuna.core.errors import NotUsable, ServerFailed
 from reuna.fleet.layout import Fleet, PlaceFile
 from reuna.fleet.place import command
 
@@ -67,12 +69,9 @@ class Supervisor:
             process = await self._spawn(place)
             code = await process.wait()
             self.restarts[place.name] = self.restarts.get(place.name, 0) + 1
+            why = why_ended(place) or f"status {code}"
             log.warning(
-                "%s %s ended with status %s, see %s; starting it again",
-                place.kind,
-                place.name,
-                code,
-                log_path(place),
+                "%s %s ended: %s; starting it again, see %s", place.kind, place.name, why, log_path(place)
             )
             if self._on_restart is not None:
                 self._on_restart(place.name, code)
@@ -134,16 +133,39 @@ async def undisturbed(work: Coroutine[Any, Any, T]) -> T:
 
 
 async def keep_up(fleet: Fleet) -> None:
-    """Run a fleet until cancelled. Raises `ServerMissing`, `ServerTooOld` before anything starts."""
-    for place in (*fleet.of("cloud"), *fleet.of("fog")):
-        named = read_toml(place.settings).values.get("nats_server")
-        find_server(Path(named) if named else None)
-    supervisor = Supervisor(fleet)
+    """Run a fleet until cancelled.
+
+    Raises `ServerMissing`, `ServerTooOld`, and `NotUsable` for a fleet that is up, before anything starts.
+    """
+    with _alone(fleet):
+        for place in (*fleet.of("cloud"), *fleet.of("fog")):
+            named = read_toml(place.settings).values.get("nats_server")
+            find_server(Path(named) if named else None)
+        supervisor = Supervisor(fleet)
+        try:
+            await supervisor.start()
+            await asyncio.Event().wait()
+        finally:
+            await undisturbed(supervisor.stop())
+
+
+@contextmanager
+def _alone(fleet: Fleet) -> Iterator[None]:
+    """While nobody else runs these places: two would take each other's ports and folders."""
+    fd = os.open(fleet.folder, os.O_RDONLY)
     try:
-        await supervisor.start()
-        await asyncio.Event().wait()
+        _lock(fd, fleet)
+        yield
     finally:
-        await undisturbed(supervisor.stop())
+        os.close(fd)
+
+
+def _lock(fd: int, fleet: Fleet) -> None:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        what = f"fleet {fleet.name} in {fleet.folder} is up already"
+        raise NotUsable(what, "Use that one, or end its `reuna up` first.") from None
 
 
 def log_path(place: PlaceFile) -> Path:
@@ -157,6 +179,12 @@ def last_lines(place: PlaceFile, count: int = 5) -> str:
         return "\n".join(log_path(place).read_text(errors="replace").splitlines()[-count:])
     except OSError:
         return ""
+
+
+def why_ended(place: PlaceFile) -> str:
+    """The error with which a place ended, '' for one that said none."""
+    said, step = ["", "", *last_lines(place).splitlines()][-2:]
+    return said.removeprefix("error: ") if said.startswith("error: ") and step.startswith("next: ") else ""
 
 
 def failed(place: PlaceFile, logs: Path | None = None) -> ServerFailed:
