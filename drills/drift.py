@@ -38,6 +38,7 @@ from drills.drifting import plant
 from drills.drifting.plant import World
 from drills.drifting.press import KNOWN, NEW, SIGNALS, Condition
 from drills.drifting.works import HOLD_S, Works, wanted
+from reuna.fleet.ending import in_order, until_done
 
 ALL = (1, 2, 3)
 FAR = 6.0  #: how far drift goes, in parts of a signal's noise
@@ -221,7 +222,7 @@ def main() -> int:
     folder = args.keep or Path(tempfile.mkdtemp(prefix="reuna-drift-"))
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        found = asyncio.run(drill(folder, args.seed, args.edges, args.control_s, cycles, say))
+        found = until_done(drill(folder, args.seed, args.edges, args.control_s, cycles, say))
     finally:
         if args.keep is None:
             shutil.rmtree(folder, ignore_errors=True)
@@ -230,4 +231,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    in_order(lambda: sys.exit(main()))

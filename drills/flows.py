@@ -47,6 +47,7 @@ from reuna.adapters.tuf_repository import TufRepository
 from reuna.cloud.files import HEADS
 from reuna.fleet.client import Operator
 from reuna.fleet.data import DataNode, find_nodes, spread
+from reuna.fleet.ending import in_order, until_done
 from reuna.fleet.layout import Fleet, PlaceFile, make_fleet, write_toml
 from reuna.fleet.ledger import read_beside
 from reuna.fleet.officer import amend, key_file
@@ -342,7 +343,7 @@ def main() -> int:
     say = (lambda _text: None) if args.json else (lambda text: print(text, flush=True))
     folder = Path(tempfile.mkdtemp(prefix="reuna-flows-"))
     try:
-        result = asyncio.run(drill(folder, args.rounds, say))
+        result = until_done(drill(folder, args.rounds, say))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     print(json.dumps(result))
@@ -350,4 +351,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    in_order(lambda: sys.exit(main()))

@@ -11,7 +11,6 @@ not be a guard.
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
 import logging
 import sys
@@ -23,6 +22,7 @@ from typing import Any
 from drills.hostile_peers import beside, lists, plans, uploads, words
 from drills.hostile_peers.attack import Attack, Outcome
 from drills.hostile_peers.world import World
+from reuna.fleet.ending import in_order, until_done
 
 ATTACKS: tuple[Attack, ...] = (*plans.ATTACKS, *lists.ATTACKS, *uploads.ATTACKS, *words.ATTACKS)
 HISTORY = 2  #: rounds of a first run, so that there is something to replay
@@ -76,6 +76,7 @@ async def drill(attacks: Sequence[Attack], say: Any) -> dict[str, Any]:
         outcomes, slowed = await guarded(Path(folder) / "guarded", attacks, say)
         say("2. the same attacks, each with its guard switched off")
         succeeded = await unguarded(Path(folder) / "unguarded", attacks, say)
+    whole = [bool(outcome.refused and outcome.seen and same) for outcome, same in outcomes]
     return {
         "attacks": len(attacks),
         "refused": sum(outcome.refused for outcome, _ in outcomes),
@@ -83,6 +84,11 @@ async def drill(attacks: Sequence[Attack], say: Any) -> dict[str, Any]:
         "seen_by_operator": sum(bool(outcome.seen) for outcome, _ in outcomes),
         "same_model_beside": sum(same for _, same in outcomes),
         "names": [attack.name for attack in attacks],
+        "failed": [
+            attack.name
+            for attack, good in zip(attacks, whole, strict=True)
+            if not good or attack.name not in succeeded
+        ],
         **slowed,
     }
 
@@ -114,10 +120,10 @@ def main() -> int:
     args = parser.parse_args()
     logging.disable(logging.CRITICAL)  # what attackers are told is no news
     say = (lambda _text: None) if args.json else (lambda text: print(text, flush=True))
-    result = asyncio.run(drill(chosen(args.only), say))
+    result = until_done(drill(chosen(args.only), say))
     print(json.dumps(result))
     return 0 if held(result) else 1
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    in_order(lambda: sys.exit(main()))

@@ -43,6 +43,7 @@ from reuna.core.errors import Unreachable
 from reuna.core.records import RunSpec
 from reuna.fleet.client import Operator
 from reuna.fleet.data import spread
+from reuna.fleet.ending import in_order, until_done
 from reuna.fleet.layout import Fleet, make_fleet
 from reuna.fleet.session import follow, prepare, ready
 from reuna.fleet.supervise import Supervisor, log_path
@@ -325,10 +326,10 @@ def main() -> int:
     parser.add_argument("--json", action="store_true", help="print the JSON line alone")
     args = parser.parse_args()
     say = (lambda _text: None) if args.json else (lambda text: print(text, flush=True))
-    result = asyncio.run(drill(args.kills, args.seed, say))
+    result = until_done(drill(args.kills, args.seed, say))
     print(json.dumps(result))
     return 0 if held(result) else 1
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    in_order(lambda: sys.exit(main()))

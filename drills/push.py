@@ -37,6 +37,7 @@ from reuna.adapters.trust_store import TrustStore
 from reuna.demo.job import write_plants
 from reuna.fleet.client import Operator
 from reuna.fleet.data import spread
+from reuna.fleet.ending import in_order, until_done
 from reuna.fleet.layout import Fleet, make_fleet
 from reuna.fleet.officer import key_file
 from reuna.fleet.open_project import open_settings
@@ -283,7 +284,7 @@ def main() -> int:
     say = (lambda _text: None) if args.json else (lambda text: print(text, flush=True))
     folder = Path(tempfile.mkdtemp(prefix="reuna-push-"))
     try:
-        found = asyncio.run(drill(folder, say))
+        found = until_done(drill(folder, say))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     print(json.dumps(found))
@@ -291,4 +292,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    in_order(lambda: sys.exit(main()))

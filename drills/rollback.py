@@ -38,6 +38,7 @@ from reuna.edge.slots import FOLDER as SLOTS
 from reuna.edge.slots import Slots
 from reuna.exchange.choices import ProjectChoice, choices_file
 from reuna.exchange.releases import FOLDER as RELEASES
+from reuna.fleet.ending import in_order
 from reuna.fleet.layout import make_fleet
 from reuna.loop.operate import Choice, Which
 from reuna.wire import release as wire
@@ -250,4 +251,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    in_order(lambda: sys.exit(main()))

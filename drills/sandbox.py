@@ -32,6 +32,7 @@ from reuna.adapters.worker import Desk, Worker, parent
 from reuna.adapters.worker.bench import write_model
 from reuna.core.records import Setting
 from reuna.edge.settings import EDGE
+from reuna.fleet.ending import in_order, until_done
 
 SECRET = "a-secret-of-the-node"
 LIMITS = SandboxLimits(memory_mib=2048, file_mib=4, processes=48)
@@ -223,7 +224,7 @@ def main() -> int:
     parser.add_argument("--json", action="store_true", help="print the JSON line alone")
     args = parser.parse_args()
     say = (lambda _text: None) if args.json else (lambda text: print(text, flush=True))
-    level, outcomes = asyncio.run(drill(say))
+    level, outcomes = until_done(drill(say))
     refused = sum(outcome == "refused" for outcome in outcomes.values())
     if level.number < args.minimum:
         say(f"level {level.number} is below {args.minimum}: {sentence(level, args.minimum)}")
@@ -238,4 +239,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    in_order(lambda: sys.exit(main()))

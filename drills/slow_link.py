@@ -44,6 +44,7 @@ from reuna.exchange.arrivals import read as read_arrivals
 from reuna.fleet import layout
 from reuna.fleet.client import Operator
 from reuna.fleet.data import spread
+from reuna.fleet.ending import in_order, until_done
 from reuna.fleet.layout import Fleet, make_fleet
 from reuna.fleet.ports import HOST
 from reuna.fleet.session import follow, prepare, ready
@@ -261,7 +262,7 @@ def main() -> int:
     enter("drills.slow_link", sys.argv[1:])
     say = (lambda _text: None) if args.json else (lambda text: print(text, flush=True))
     try:
-        result = asyncio.run(drill(args, say))
+        result = until_done(drill(args, say))
     except NoNamespacesError as error:
         print(f"error: the drill cannot be run here: {error}", file=sys.stderr)
         return UNABLE
@@ -270,4 +271,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    in_order(lambda: sys.exit(main()))

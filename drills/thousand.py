@@ -35,6 +35,7 @@ from benchmarks.round import RUN, WARM_UP, cpu_s, job_for, limits, peaks, per_ro
 from drills.crowd.herd import Herd
 from reuna.fleet.client import Operator
 from reuna.fleet.data import spread
+from reuna.fleet.ending import in_order, until_done
 from reuna.fleet.layout import PlaceFile, make_fleet
 from reuna.fleet.session import follow, prepare, ready
 from reuna.fleet.supervise import Supervisor
@@ -223,10 +224,10 @@ def main() -> int:
     )
     say = (lambda _text: None) if args.json else (lambda text: print(text, flush=True))
     with tempfile.TemporaryDirectory(prefix="reuna-drill-") as folder:
-        found = asyncio.run(drill(asked, Path(folder), say))
+        found = until_done(drill(asked, Path(folder), say))
     print(json.dumps(found))
     return 0 if held(found, asked) else 1
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    in_order(lambda: sys.exit(main()))
