@@ -42,11 +42,17 @@ def plant(kind: str, control: Path) -> None:
                 _wrap(guard, where, name, function, control)
 
 
-def _wrap(guard: str, where: str, name: str, function: Instead, control: Path) -> None:
+def found_at(where: str, name: str) -> tuple[Any, str]:
+    """What holds a guard, and the guard's name in it."""
     owner: Any = importlib.import_module(where)
     *classes, last = name.split(".")
     for each in classes:
         owner = getattr(owner, each)
+    return owner, last
+
+
+def _wrap(guard: str, where: str, name: str, function: Instead, control: Path) -> None:
+    owner, last = found_at(where, name)
     real = getattr(owner, last)
 
     def switchable(*args: Any, **kwargs: Any) -> Any:
@@ -247,7 +253,7 @@ ADMISSION = "reuna.exchange.admission"
 
 
 @instead("event-name", FOG, "_pass_event")
-async def _passes_any(real: Any, egress: Any, subject: str, data: bytes) -> None:
+async def _passes_any(real: Any, egress: Any, may_tell: Any, subject: str, data: bytes) -> None:
     from reuna.core.records import Event
     from reuna.wire import decode
 
