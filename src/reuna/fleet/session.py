@@ -156,7 +156,8 @@ async def _on_own_fleet(job: Job, folder: Path, watch: Watch) -> Finished:
         return await _work(job, fleet, Operator.of(fleet), folder, watch, supervisor)
     finally:
         await undisturbed(supervisor.stop())
-        keep_logs(fleet, folder / LOGS)
+        with suppress(OSError):  # a full disk: what ended the run is to be heard, not that
+            keep_logs(fleet, folder / LOGS)
 
 
 async def carry_out_on(

@@ -10,6 +10,7 @@ import asyncio
 import fcntl
 import logging
 import os
+import shutil
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -29,6 +30,7 @@ LAST_RESTART_S = 10.0
 STEADY_S = 10.0  #: a place that ran this long starts its back-off anew
 STOP_S = 5.0
 SAMPLE_S = 0.5
+ROOM = 1 << 20  #: bytes; with less on the disk, places wait
 
 
 class Supervisor:
@@ -40,6 +42,7 @@ class Supervisor:
         self.peaks: dict[str, float] = {}
         self.restarts: dict[str, int] = {}
         self._on_restart = on_restart
+        self._disk_is_full = False
         self._tasks: list[asyncio.Task[None]] = []
         self._processes: dict[str, asyncio.subprocess.Process] = {}
 
@@ -95,6 +98,8 @@ class Supervisor:
     async def _sample(self) -> None:
         while True:
             self.sample()
+            with suppress(OSError):
+                self.look_at_disk()
             await asyncio.sleep(SAMPLE_S)
 
     def sample(self) -> dict[str, float]:
@@ -102,6 +107,15 @@ class Supervisor:
         for name, pid in self.processes():
             self.peaks[name] = max(self.peaks.get(name, 0.0), peak_mib(pid))
         return self.peaks
+
+    def look_at_disk(self) -> None:
+        """Say once that the disk is full, while places wait and cannot write so down, and that it is over."""
+        full = shutil.disk_usage(self.fleet.folder).free < ROOM
+        if full and not self._disk_is_full:
+            log.warning("no space left for %s; free some, and work goes on by itself", self.fleet.folder)
+        elif self._disk_is_full and not full:
+            log.warning("there is space for %s again", self.fleet.folder)
+        self._disk_is_full = full
 
     def processes(self) -> list[tuple[str, int]]:
         """Every process now running, named ``place/part``, with its pid."""

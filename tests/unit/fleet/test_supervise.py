@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import logging
 import os
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from reuna.core.errors import NotUsable
 from reuna.fleet.layout import Fleet, make_fleet
-from reuna.fleet.supervise import keep_up, log_path, why_ended
+from reuna.fleet.supervise import ROOM, Supervisor, keep_up, log_path, why_ended
 
 
 @pytest.fixture
@@ -28,6 +31,19 @@ def test_a_fleet_that_is_up_is_not_started_once_more(fleet: Fleet) -> None:
     finally:
         os.close(other)
     assert not list(fleet.folder.rglob("*.log")), "no place was begun"
+
+
+def test_a_full_disk_is_spoken_of_once_and_again_when_there_is_space(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    supervisor, left = Supervisor(fleet), [ROOM, ROOM - 1, 0, ROOM, ROOM]
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=left.pop(0)))
+    with caplog.at_level(logging.WARNING):
+        while left:
+            supervisor.look_at_disk()
+    full, over = (record.getMessage() for record in caplog.records)
+    assert full == f"no space left for {fleet.folder}; free some, and work goes on by itself"
+    assert over == f"there is space for {fleet.folder} again"
 
 
 @pytest.mark.parametrize(
