@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from reuna.core.errors import Refused
 from reuna.core.records import Contribution, Grid, Member, Plan
-from reuna.exchange.bodies import check_body
+from reuna.exchange.bodies import Check
 from reuna.learn.grid import WIDTHS, pack, unpack
 from reuna.loop import train
 from reuna.loop.plan import round_plan
@@ -26,8 +26,18 @@ def plan_on(grid: Grid) -> Plan:
 
 
 def is_taken(plan: Plan, manifest: Contribution, data: bytes) -> bool:
+    """The same whether its bytes were seen as they came, in part or not at all."""
+    told = {seen: is_taken_of(plan, manifest, data, seen) for seen in (0, manifest.width, len(data))}
+    assert len(set(told.values())) == 1, told
+    return told[0]
+
+
+def is_taken_of(plan: Plan, manifest: Contribution, data: bytes, seen: int) -> bool:
+    check = Check(plan, manifest)
+    for at in range(0, seen, manifest.width):
+        check.see(data[at : at + manifest.width])
     try:
-        check_body(plan, manifest, MemoryBlob(data, ""))
+        check.end(manifest, MemoryBlob(data, ""))
     except Refused as refusal:
         return refusal.reason != "range"
     return True

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 from collections.abc import Callable
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 import msgspec
 from aiohttp import web
@@ -23,7 +23,7 @@ M = TypeVar("M", bound=msgspec.Struct)
 
 LEAST_BPS = 100  #: bytes a second that a transfer must bring, or take, on the average to count as moving
 LOOK_S = 1.0  #: between two looks at connections, and between two words about how far a body is
-BUFFER = BLOCK  #: bytes read at a time; aiohttp lets twice as many wait, then the line is asked to wait
+BUFFER = BLOCK  #: bytes that aiohttp lets wait, twice, before the line is asked to wait
 FRAME = HASH_SIZE + BLOCK  #: a whole block and its hash
 
 
@@ -68,10 +68,10 @@ class Source:
     async def some(self, count: int) -> bytes:
         """What there is, at most ``count`` bytes; waits for the first."""
         try:
-            data = self._content.read_nowait(min(count, BUFFER))
+            data = self._content.read_nowait(count)
             if not data:
                 async with asyncio.timeout(self._stall_s):
-                    data = await self._content.read(min(count, BUFFER))
+                    data = await self._content.read(count)
         except (ConnectionError, TimeoutError, web.RequestPayloadError) as error:
             raise LineCutError from error
         if not data and count:
@@ -124,47 +124,56 @@ async def read_message(kind: type[M], request: web.BaseRequest, stall_s: float) 
         raise Refused("malformed", error.message) from error
 
 
-async def read_blocks(source: Source, receiver: Receiver, size: int, pending: bytearray) -> None:
+class Frame:
+    """A block with its hash before it, as far as it has come: one buffer for all blocks of an upload."""
+
+    def __init__(self, body_bytes: int, came: bytes = b"") -> None:
+        """``body_bytes``: of what is to come, whose blocks may all be short."""
+        self._buffer = memoryview(bytearray(min(FRAME, _frames_size(body_bytes))))
+        self.size = 0
+        self.take(came)
+
+    def take(self, data: bytes) -> None:
+        """What comes next of it."""
+        self._buffer[self.size : self.size + len(data)] = data
+        self.size += len(data)
+
+    def forget(self) -> None:
+        """Begin with the next one."""
+        self.size = 0
+
+    @property
+    def came(self) -> bytes:
+        """All that has come."""
+        return bytes(self._buffer[: self.size])
+
+    def good(self) -> tuple[memoryview, bytes] | None:
+        """The block and its hash, None where they do not match."""
+        known, block = bytes(self._buffer[:HASH_SIZE]), self._buffer[HASH_SIZE : self.size]
+        return (block, known) if hmac.compare_digest(block_hash(block), known) else None
+
+
+async def read_blocks(source: Source, receiver: Receiver, size: int, frame: Frame) -> None:
     """Take block after block; one that does not match its hash has to be sent again.
 
     They are checked here: a thread for the few that come at a time would take as long as their hashes. So
-    an upload has two blocks in memory at most, however many send at once.
-    ``pending`` has what came of the first block before, and after a cut (`LineCutError`) what came behind
+    an upload has one block and what is read of the next in memory, however many send at once.
+    ``frame`` has what came of the first block before, and after a cut (`LineCutError`) what came behind
     the last whole one: a cut loses no byte. Raises `WrongOffsetError`.
     """
-    left = _frames_size(size - receiver.offset)
+    every = left = _frames_size(size - receiver.offset)
+    before = _frames_size(size) - every
     while left:
-        pending += await source.some(left - len(pending))
-        source.tell(_frames_size(size) - left + len(pending), _frames_size(size))
-        ready = left if len(pending) == left else len(pending) // FRAME * FRAME
-        if ready:
-            lot = _checked(memoryview(pending)[:ready])
-            if lot.data:
-                receiver.write(lot.data, lot.hashes)
-            if not lot.good:
-                raise WrongOffsetError(receiver.offset)
-            left -= ready
-            del pending[:ready]
-
-
-class _Lot(NamedTuple):
-    """Leading good blocks of some frames, their hashes, whether that is all of them."""
-
-    data: bytes
-    hashes: bytes
-    good: bool
-
-
-def _checked(frames: memoryview) -> _Lot:
-    blocks: list[memoryview] = []
-    hashes: list[memoryview] = []
-    for at in range(0, len(frames), FRAME):
-        known, block = frames[at : at + HASH_SIZE], frames[at + HASH_SIZE : at + FRAME]
-        if not hmac.compare_digest(block_hash(block), known):
-            return _Lot(b"".join(blocks), b"".join(hashes), good=False)
-        blocks.append(block)
-        hashes.append(known)
-    return _Lot(b"".join(blocks), b"".join(hashes), good=True)
+        whole = min(FRAME, left)
+        while frame.size < whole:
+            frame.take(await source.some(whole - frame.size))
+            source.tell(before + every - left + frame.size, before + every)
+        good = frame.good()
+        if good is None:
+            raise WrongOffsetError(receiver.offset)
+        receiver.write(*good)
+        left -= whole
+        frame.forget()
 
 
 def _frames_size(body_bytes: int) -> int:

@@ -39,6 +39,7 @@ from reuna.adapters.https_body import (
     BUFFER,
     LEAST_BPS,
     LOOK_S,
+    Frame,
     LineCutError,
     SlowError,
     Source,
@@ -60,7 +61,7 @@ from reuna.core.errors import (
     StorageError,
 )
 from reuna.core.pace import Pace
-from reuna.core.ports import Adviser, Blob, Depot, Witness
+from reuna.core.ports import Adviser, Blob, Depot, Receiver, Witness
 from reuna.core.records import Contribution, Identity, Receipt, ShownHead
 from reuna.core.second import Doubtful
 from reuna.core.tally import Tally
@@ -406,32 +407,38 @@ class DepotServer:
         receiver = self._depot.receive(peer, manifest)
         if isinstance(receiver, Receipt):
             return receiver
-        key = (*map(str, manifest.key), manifest.digest)
+        await self._take_body(source, receiver, manifest, peer, place)
+        quick = manifest.size <= BLOCK and manifest.params <= QUICK
+        return await self._commits(receiver, quick)
+
+    async def _take_body(
+        self, source: Source, receiver: Receiver, manifest: Contribution, peer: str, place: tuple[int, int]
+    ) -> None:
+        """All blocks that lack. Raises `LineCutError`, `WrongOffsetError`, `Refused`, `DiskFull`."""
+        key = (*map(str, manifest.key), manifest.digest, str(manifest.size))
         tail = self._tails.pop(key, NO_TAIL)
-        pending = bytearray(tail.data if tail.offset == receiver.offset else b"")
+        came = tail.data if tail.offset == receiver.offset else b""
         try:
-            if place not in ((receiver.offset, len(pending)), (receiver.offset, 0)):
-                self._keep_tail(key, receiver.offset, pending)
-                raise WrongOffsetError(receiver.offset, len(pending))
-            pending = pending if place[1] else bytearray()
+            if place not in ((receiver.offset, len(came)), (receiver.offset, 0)):
+                self._keep_tail(key, receiver.offset, came)
+                raise WrongOffsetError(receiver.offset, len(came))
+            frame = Frame(manifest.size - receiver.offset, came if place[1] else b"")
             with self._counting(peer):
-                source.expect(manifest.size - receiver.offset, len(pending))
+                source.expect(manifest.size - receiver.offset, frame.size)
                 source.told = partial(self._depot.moves, peer, manifest.digest)
-                await read_blocks(source, receiver, manifest.size, pending)
+                await read_blocks(source, receiver, manifest.size, frame)
         except LineCutError:
-            self._keep_tail(key, receiver.offset, pending)
+            self._keep_tail(key, receiver.offset, frame.came)
             receiver.suspend()
             raise
         except (WrongOffsetError, ReunaError):
             receiver.suspend()
             raise
-        quick = manifest.size <= BLOCK and manifest.params <= QUICK
-        return await self._commits(receiver, quick)
 
-    def _keep_tail(self, key: tuple[str, ...], offset: int, data: bytes | bytearray) -> None:
+    def _keep_tail(self, key: tuple[str, ...], offset: int, data: bytes) -> None:
         """What came behind the last whole block; of few uploads, so that nobody fills the memory."""
         if data:
-            self._tails[key] = _Tail(offset, bytes(data))
+            self._tails[key] = _Tail(offset, data)
             while len(self._tails) > TAILS:
                 del self._tails[next(iter(self._tails))]
 

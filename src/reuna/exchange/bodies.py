@@ -11,7 +11,7 @@ import numpy as np
 from reuna.core.errors import BadMessage, Refused
 from reuna.core.ports import Blob, BlobWriter
 from reuna.core.records import Contribution, Plan
-from reuna.learn.grid import LOT, Ints, pack, unpack, within
+from reuna.learn.grid import ALIGNED, LOT, Ints, pack, unpack, within
 from reuna.learn.lots import Lots, written
 from reuna.loop import train
 from reuna.wire import BLOCK
@@ -116,16 +116,42 @@ def lot_by_lot(between: Between, params: int) -> Iterator[Ints]:
     return (between(first, min(LOT, params - first)) for first in range(0, params, LOT))
 
 
-def check_body(plan: Plan, manifest: Contribution, body: Blob | None) -> None:
-    """The body, if any, has only values of the grid, and as many as it must. Raises `Refused`."""
-    bound, fits = train.largest_value(plan, manifest), 2 ** (8 * manifest.width - 1)
-    if body is None or (bound >= fits and not manifest.packed):  # so few bytes hold no other value
-        return
-    try:
-        if not all(within(values, min(bound, fits - 1)) for values in integers(manifest, body)):
+class Check:
+    """Judges the body of one contribution: has it only values of the grid, and as many as it must.
+
+    Of plain integers that have a type of their own each block tells, as it comes: what was seen whole is not
+    read back. All else, and what came in several tries, is read from where it lies.
+    """
+
+    def __init__(self, plan: Plan, manifest: Contribution) -> None:
+        bound, fits = train.largest_value(plan, manifest), 2 ** (8 * manifest.width - 1)
+        self._width, self._size = manifest.width, manifest.size
+        self._holds_all = bound >= fits and not manifest.packed  #: so few bytes hold no other value
+        self._bound = min(bound, fits - 1)
+        self._sees = manifest.width in ALIGNED and not manifest.packed
+        self._seen = 0
+        self._outside = False
+
+    def see(self, data: bytes | memoryview) -> None:
+        """The next blocks of the body, whole ones but for the last."""
+        self._seen += len(data)
+        if self._sees and not (self._holds_all or self._outside):
+            self._outside = not within(unpack(data, self._width), self._bound)
+
+    def end(self, manifest: Contribution, body: Blob | None) -> None:
+        """All has come, and ``body`` is what lies there of it. Raises `Refused`."""
+        if body is None or self._holds_all:
+            return
+        seen = self._sees and self._seen == self._size
+        try:
+            outside = self._outside if seen else not self._is_within(manifest, body)
+        except BadMessage as error:
+            raise Refused("malformed", f"{manifest.sender}: {error.message}") from error
+        if outside:
             raise Refused("range", f"{manifest.sender} sent values outside the grid")
-    except BadMessage as error:
-        raise Refused("malformed", f"{manifest.sender}: {error.message}") from error
+
+    def _is_within(self, manifest: Contribution, body: Blob) -> bool:
+        return all(within(values, self._bound) for values in integers(manifest, body))
 
 
 def write_body(

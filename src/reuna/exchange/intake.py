@@ -21,7 +21,7 @@ from reuna.core.patience import LOOK_S
 from reuna.core.ports import Blob, Blobs, Entry, Receiver, Spool
 from reuna.core.records import Contribution, Hello, Plan, Receipt, Refusals
 from reuna.core.tree import patience
-from reuna.exchange.bodies import Between, check_body, lot_by_lot, open_body, open_each
+from reuna.exchange.bodies import Between, Check, lot_by_lot, open_body, open_each
 from reuna.exchange.buffer import Buffer
 from reuna.exchange.moving import ABOVE, Moving
 from reuna.learn import staleness
@@ -451,8 +451,14 @@ class RoundReceiver(SpoolReceiver):
     """One upload into the open round: judged again, as a whole, at the moment of its commit."""
 
     def __init__(self, intake: Intake, plan: Plan, manifest: Contribution) -> None:
-        super().__init__(intake.spool, manifest, partial(check_body, plan))
+        self._check = Check(plan, manifest)
+        super().__init__(intake.spool, manifest, self._check.end)
         self._intake = intake
+
+    def write(self, data: bytes | memoryview, hashes: bytes = b"") -> None:
+        """As `SpoolReceiver.write`; what is written is judged at once, and refused when all is there."""
+        super().write(data, hashes)
+        self._check.see(data)
 
     def committing(self) -> Generator[Entry, None, Receipt]:
         """As `SpoolReceiver.committing`, unless the round was closed or replaced meanwhile."""

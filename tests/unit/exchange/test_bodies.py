@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from reuna.core.errors import Refused
 from reuna.core.ports import Blob
 from reuna.core.records import Contribution, Encoding, Grid, Member, Plan
-from reuna.exchange.bodies import check_body, integers, open_each, write_body
+from reuna.exchange.bodies import Check, integers, open_each, write_body
 from reuna.learn.grid import LOT
 from reuna.loop import train
 from reuna.sim.storage import MemorySpool
@@ -53,14 +53,15 @@ def test_each_update_is_read_from_any_value_on_packed_where_that_is_smaller(scal
 def test_a_value_outside_of_the_grid_is_found_in_any_update(packs: bool, place: int) -> None:
     values = drawn(3)
     row, body = written(values, packs)
-    check_body(PLAN, row, body)
+    Check(PLAN, row).end(row, body)
     values[1][place] = -(2**15)
     with pytest.raises(Refused, match="outside the grid"):
-        check_body(PLAN, *written(values, packs))
+        row, body = written(values, packs)
+        Check(PLAN, row).end(row, body)
 
 
 def test_a_packed_body_of_fewer_updates_than_members_is_refused() -> None:
     row, body = written(drawn(3), packs=True)
     more = msgspec.structs.replace(row, members=tuple(Member(name, 1) for name in "abc"))
     with pytest.raises(Refused, match="cut"):
-        check_body(PLAN, more, body)
+        Check(PLAN, more).end(more, body)

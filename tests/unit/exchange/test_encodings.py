@@ -17,7 +17,7 @@ from reuna.core.project import project_settings
 from reuna.core.records import Contribution, Encoding, Grid, Member, Plan
 from reuna.core.settings import Source
 from reuna.core.tensors import pack
-from reuna.exchange.bodies import check_body, integers
+from reuna.exchange.bodies import Check, integers
 from reuna.exchange.egress import Egress
 from reuna.exchange.intake import Intake
 from reuna.exchange.leftovers import RUNS, Leftovers
@@ -259,7 +259,7 @@ def deflated(size: int) -> bytes:
 )
 def test_a_packed_body_that_is_none_or_off_the_grid_is_refused(body: bytes, reason: str) -> None:
     with pytest.raises(Refused) as refusal:
-        check_body(decode(Plan, plan()), manifest(body), MemoryBlob(body, ""))
+        Check(decode(Plan, plan()), manifest(body)).end(manifest(body), MemoryBlob(body, ""))
     assert refusal.value.reason == reason
 
 
@@ -269,7 +269,7 @@ def test_a_four_bit_body_may_hold_seven_and_no_eight() -> None:
         body = b"".join(written(np.full(PARAMS, value)))
         taken = nullcontext() if abs(value) < 8 else pytest.raises(Refused, match="outside the grid")
         with taken:
-            check_body(asked, manifest(body), MemoryBlob(body, ""))
+            Check(asked, manifest(body)).end(manifest(body), MemoryBlob(body, ""))
 
 
 # --- the way down ------------------------------------------------------------------------------
