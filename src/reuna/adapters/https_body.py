@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import math
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -48,15 +49,18 @@ class SlowError(LineCutError):
 
 
 class Source:
-    """Reads an upload's body; `LineCutError` when it ends early, stalls or trickles."""
+    """Reads an upload's body; `LineCutError` when it ends early, stalls or trickles. To be ended."""
 
     def __init__(self, request: web.BaseRequest, stall_s: float) -> None:
-        self._began = self._told_s = asyncio.get_running_loop().time()
+        self._loop = asyncio.get_running_loop()
+        self._began = self._told_s = self._loop.time()
         self.told: Callable[[int, int], None] = lambda _done, _size: None
         self._stall_s = stall_s
         self._content = request.content
         self._length = request.content_length
         self._taken = 0
+        self._waits_s = math.inf  #: since when it waits for a byte
+        self._watch: asyncio.TimerHandle | None = None
 
     async def read(self, count: int) -> bytes:
         """Exactly ``count`` bytes, however slowly they come."""
@@ -68,10 +72,7 @@ class Source:
     async def some(self, count: int) -> bytes:
         """What there is, at most ``count`` bytes; waits for the first."""
         try:
-            data = self._content.read_nowait(count)
-            if not data:
-                async with asyncio.timeout(self._stall_s):
-                    data = await self._content.read(count)
+            data = self._content.read_nowait(count) or await self._next(count)
         except (ConnectionError, TimeoutError, web.RequestPayloadError) as error:
             raise LineCutError from error
         if not data and count:
@@ -80,16 +81,39 @@ class Source:
         self._judge_pace()
         return data
 
+    def end(self) -> None:
+        """Nothing more is read."""
+        if self._watch is not None:
+            self._watch.cancel()
+
+    async def _next(self, count: int) -> bytes:
+        """What comes next. One clock watches over all that is waited for: a timeout each costs a tenth of it."""
+        self._waits_s = self._loop.time()
+        if self._watch is None:
+            self._watch = self._loop.call_later(self._stall_s, self._look)
+        try:
+            return await self._content.read(count)
+        finally:
+            self._waits_s = math.inf
+
+    def _look(self) -> None:
+        """Who has waited for too long hears it; else look again when that may be."""
+        waited = max(0.0, self._loop.time() - self._waits_s)
+        if waited >= self._stall_s:
+            self._content.set_exception(TimeoutError(f"nothing came in {self._stall_s:g} s"))
+        else:
+            self._watch = self._loop.call_later(self._stall_s - waited, self._look)
+
     def tell(self, done: int, size: int) -> None:
         """How far the body is, now and then."""
-        now = asyncio.get_running_loop().time()
+        now = self._loop.time()
         if now - self._told_s >= LOOK_S:
             self._told_s = now
             self.told(done, size)
 
     def _judge_pace(self) -> None:
         """Raises `SlowError` when it came slower than `LEAST_BPS` since it began, but for a stall's time."""
-        took_s = asyncio.get_running_loop().time() - self._began
+        took_s = self._loop.time() - self._began
         if self._taken < LEAST_BPS * (took_s - self._stall_s):
             raise SlowError(f"sent {self._taken} bytes in {took_s:.0f} s")
 
@@ -118,10 +142,13 @@ async def read_message(kind: type[M], request: web.BaseRequest, stall_s: float) 
     length = request.content_length
     if length is None or length > LIMITS[kind]:
         raise Refused("oversized", f"a {kind.__name__} of {length} bytes")
+    source = Source(request, stall_s)
     try:
-        return decode(kind, await Source(request, stall_s).read(length))
+        return decode(kind, await source.read(length))
     except BadMessage as error:
         raise Refused("malformed", error.message) from error
+    finally:
+        source.end()
 
 
 class Frame:

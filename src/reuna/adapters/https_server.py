@@ -361,8 +361,8 @@ class DepotServer:
         if self._uploading[peer] >= UPLOADS_PER_PEER:
             return web.Response(status=429)
         self._uploading[peer] += 1
+        source = Source(request, self._stall_s)
         try:
-            source = Source(request, self._stall_s)
             with self._counting(peer):
                 manifest, place = await read_manifest(source), (_offset(request), _held(request))
             async with self._only_upload(manifest, peer, request):
@@ -371,6 +371,7 @@ class DepotServer:
             self._slow(request, slow.what)
             raise
         finally:
+            source.end()
             self._uploading[peer] -= 1
             self._uploading += Counter()  # forget peers at zero
         return web.Response(body=encode(receipt))
