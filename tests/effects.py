@@ -15,7 +15,7 @@ import pytest
 
 from reuna.adapters import files
 
-CALLS = ("write", "pwrite", "fsync", "ftruncate", "rename", "replace", "mkdir")
+CALLS = ("write", "pwrite", "fsync", "fdatasync", "ftruncate", "rename", "replace", "mkdir")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _TEMPORARY = re.compile(r"[0-9a-f]{32}")
 

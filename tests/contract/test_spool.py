@@ -503,7 +503,7 @@ def test_an_upload_is_whole_forced_renamed_and_in_a_forced_folder_before_its_row
         f"write {hashes}",
         f"write {part}",
         f"write {hashes}",
-        f"fsync {part}",
+        f"fdatasync {part}",
         "validated",
         "BEGIN",
         "SELECT",

@@ -446,7 +446,7 @@ class SpoolWriter:
         partial = self._partial
         try:
             if durable:
-                os.fsync(self._fd)
+                _force(self._fd)
             partial.forced = durable
         except OSError as error:
             self.abandon()
@@ -510,6 +510,11 @@ class _Commit:
         self.moved = False
         self.done = False
         self.error: ReunaError | None = None
+
+
+def _force(fd: int) -> None:
+    """Bytes and size, not when they were written: the folder's names are forced once more, with all."""
+    getattr(os, "fdatasync", os.fsync)(fd)
 
 
 def _check_names(manifest: Contribution) -> None:
