@@ -24,13 +24,15 @@ import os
 import re
 import sqlite3
 import weakref
-from collections.abc import Collection, Iterator
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from uuid import uuid4
 
 from reuna.adapters.spares import Spares
 from reuna.core.errors import Corrupted, DiskFull, NotUsable, StorageError
+from reuna.core.ports import Blob
 from reuna.wire import BLOCK, LOT, BlockHasher, hashes_of
 
 _DIGEST = re.compile(r"[0-9a-f]{64}\Z")
@@ -170,7 +172,7 @@ def remember(known: dict[str, bytes], digest: str, hashes: bytes) -> None:
 
 
 class FileBlob:
-    """A blob in a file. Opened for each read (10 µs): a round may have thousands of them."""
+    """A blob in a file. Opened for each read (10 µs), but by `opened`: a round may have thousands of them."""
 
     __slots__ = ("digest", "hashes", "path", "size")
 
@@ -182,17 +184,41 @@ class FileBlob:
 
     def read(self, offset: int, count: int) -> bytes:
         """Bytes from ``offset``, fewer only at the end. Raises `Corrupted` when it is cut short."""
+        fd = self.open()
         try:
-            fd = os.open(self.path, os.O_RDONLY)
-            try:
-                data = os.pread(fd, count, offset)
-            finally:
-                os.close(fd)
+            return self.read_from(fd, offset, count)
+        finally:
+            os.close(fd)
+
+    def open(self) -> int:
+        """Its file. Raises `Corrupted`, `NotUsable`."""
+        try:
+            return os.open(self.path, os.O_RDONLY)
+        except OSError as error:
+            raise storage_error(error, self.path) from error
+
+    def read_from(self, fd: int, offset: int, count: int) -> bytes:
+        """As `read`, from what `open` gave."""
+        try:
+            data = os.pread(fd, count, offset)
         except OSError as error:
             raise storage_error(error, self.path) from error
         if len(data) < min(count, self.size - offset):
             raise Corrupted(f"{self.path.name} ends before its {self.size} bytes")
         return data
+
+
+@contextmanager
+def opened(blob: Blob) -> Iterator[Callable[[int, int], bytes]]:
+    """How to read a blob in many pieces: what lies in a file is opened once. Raises as `FileBlob.read`."""
+    if not isinstance(blob, FileBlob):
+        yield blob.read
+        return
+    fd = blob.open()
+    try:
+        yield partial(blob.read_from, fd)
+    finally:
+        os.close(fd)
 
 
 class HeldBlob:

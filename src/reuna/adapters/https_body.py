@@ -24,7 +24,7 @@ M = TypeVar("M", bound=msgspec.Struct)
 
 LEAST_BPS = 100  #: bytes a second that a transfer must bring, or take, on the average to count as moving
 LOOK_S = 1.0  #: between two looks at connections, and between two words about how far a body is
-BUFFER = BLOCK  #: bytes that aiohttp lets wait, twice, before the line is asked to wait
+BUFFER = BLOCK  #: bytes read at most when none are there; aiohttp lets twice as many wait, then the line has to
 FRAME = HASH_SIZE + BLOCK  #: a whole block and its hash
 
 
@@ -92,7 +92,7 @@ class Source:
         if self._watch is None:
             self._watch = self._loop.call_later(self._stall_s, self._look)
         try:
-            return await self._content.read(count)
+            return await self._content.read(min(count, BUFFER))
         finally:
             self._waits_s = math.inf
 

@@ -35,6 +35,7 @@ from aiohttp import web
 
 from reuna.adapters import thin_lines
 from reuna.adapters.commits import Commits
+from reuna.adapters.files import opened
 from reuna.adapters.https_body import (
     BUFFER,
     LEAST_BPS,
@@ -544,9 +545,10 @@ async def _write(request: web.BaseRequest, response: web.StreamResponse, blob: B
     """
     clock, at = asyncio.get_running_loop().time, start
     pieces = thin_lines.Pieces(_socket(request.transport), BLOCK, clock())
-    while at < blob.size:
-        data = blob.read(at, min(pieces.next(clock()), blob.size - at))
-        await response.write(data)
-        pieces.sent(len(data))
-        at += len(data)
+    with opened(blob) as read:
+        while at < blob.size:
+            data = read(at, min(pieces.next(clock()), blob.size - at))
+            await response.write(data)
+            pieces.sent(len(data))
+            at += len(data)
     await response.write_eof()
