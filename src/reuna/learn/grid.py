@@ -27,11 +27,9 @@ from reuna.core.errors import PlanError, Refused
 from reuna.core.records import Grid
 
 Ints = NDArray[np.signedinteger]
-Bytes = NDArray[np.uint8]
 
 _WHOLE = {width: np.dtype(f"<i{width}") for width in (1, 2, 4, 8)}
 _SPLIT = {3: (2, 1), 5: (4, 1), 6: (4, 2)}  #: bytes of the low and the high part
-_WIDE = {3: np.dtype("<i4"), 5: np.dtype("<i8"), 6: np.dtype("<i8")}  #: whose low half is that low part
 ALIGNED = tuple(_WHOLE)  #: of `WIDTHS` those with a type of their own: any of their bytes can be read
 WIDTHS = tuple(sorted((*_WHOLE, *_SPLIT)))  #: bytes per integer on the wire
 LOT = 65_536  #: integers written together: whole 64 KiB blocks at every width
@@ -154,49 +152,35 @@ def pack(values: Ints, width: int) -> bytes | memoryview:
     """
     if width in _WHOLE:
         return np.ascontiguousarray(values, _WHOLE[width]).data.cast("B")
-    data = np.empty(len(values) * width, np.uint8)
-    for at in range(0, len(values), LOT):
-        _split(values[at : at + LOT], data[at * width : (at + LOT) * width], width)
-    return data.data
+    return b"".join(_split(values[at : at + LOT], width) for at in range(0, len(values), LOT))
 
 
-def _split(lot: Ints, data: Bytes, width: int) -> None:
-    low, wide = _SPLIT[width][0], np.ascontiguousarray(lot, _WIDE[width])
-    lower, upper = _parts(data, len(lot), width)
-    lower[:] = wide.view(lower.dtype)[:: wide.itemsize // low]
-    upper[:] = wide.view(upper.dtype)[low // upper.itemsize :: wide.itemsize // upper.itemsize]
-
-
-def _parts(data: Bytes, count: int, width: int) -> tuple[Ints, Ints]:
-    """Where the low parts of a lot stand in its bytes, and the high parts."""
+def _split(lot: Ints, width: int) -> bytes:
     low, high = _SPLIT[width]
-    return data[: low * count].view(f"<u{low}"), data[low * count :].view(f"<i{high}")
+    wide = lot.astype(np.int64, copy=False)
+    return wide.astype(f"<u{low}").tobytes() + (wide >> 8 * low).astype(f"<i{high}").tobytes()
 
 
 def unpack(data: bytes | memoryview, width: int) -> Ints:
     """The integers that `pack` wrote; ``data`` is whole lots, but for the last. A view where it can be."""
     if width in _WHOLE:
         return np.frombuffer(data, _WHOLE[width])
-    values = np.empty(len(data) // width, _WIDE[width])
-    found = np.frombuffer(data, np.uint8, len(values) * width)
+    values = np.empty(len(data) // width, np.int64)
     for at in range(0, len(values), LOT):
-        lot = values[at : at + LOT]
-        _join(lot, found[at * width : (at + LOT) * width], width)
+        _join(values[at : at + LOT], memoryview(data)[at * width :], width)
     return values
 
 
-def _join(lot: Ints, data: Bytes, width: int) -> None:
-    """The low part of each as it is, the high one with its sign in what is left of the integer."""
-    low = _SPLIT[width][0]
-    lower, upper = _parts(data, len(lot), width)
-    lot.view(lower.dtype)[:: lot.itemsize // low] = lower
-    rest = lot.view(f"<i{lot.itemsize - low}")
-    rest[low // rest.itemsize :: lot.itemsize // rest.itemsize] = upper
+def _join(lot: NDArray[np.int64], data: memoryview, width: int) -> None:
+    low, high = _SPLIT[width]
+    lot[:] = np.frombuffer(data, f"<i{high}", len(lot), low * len(lot))
+    lot <<= 8 * low
+    lot |= np.frombuffer(data, f"<u{low}", len(lot))
 
 
 def within(values: Ints, bound: int) -> bool:
     """Whether every integer lies in ``-bound..bound``."""
     if not values.size:
         return True
-    least, most = -bound, np.iinfo(values.dtype).max
-    return int(np.minimum.reduce(values)) >= least and (bound >= most or int(np.maximum.reduce(values)) <= bound)
+    fits = bound >= np.iinfo(values.dtype).max  # the type holds nothing above
+    return int(np.minimum.reduce(values)) >= -bound and (fits or int(np.maximum.reduce(values)) <= bound)
