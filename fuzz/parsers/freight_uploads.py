@@ -33,9 +33,12 @@ async def _take(data: bytes) -> None:
     try:
         manifest = await https_body.read_manifest(source)
         source.expect(manifest.size)
-        await https_body.read_blocks(source, cast("Any", receiver), manifest.size, bytearray())
+        frame = https_body.Frame(manifest.size)
+        await https_body.read_blocks(source, cast("Any", receiver), manifest.size, frame)
     except (https_body.LineCutError, https_body.WrongOffsetError):
         return
+    finally:
+        source.end()
     assert receiver.offset == manifest.size
 
 

@@ -24,7 +24,7 @@ M = TypeVar("M", bound=msgspec.Struct)
 
 LEAST_BPS = 100  #: bytes a second that a transfer must bring, or take, on the average to count as moving
 LOOK_S = 1.0  #: between two looks at connections, and between two words about how far a body is
-BUFFER = BLOCK  #: bytes read at most when none are there; aiohttp lets twice as many wait, then the line has to
+BUFFER = BLOCK  #: bytes waited for at most; aiohttp lets twice as many wait, then the line
 FRAME = HASH_SIZE + BLOCK  #: a whole block and its hash
 
 
@@ -87,7 +87,7 @@ class Source:
             self._watch.cancel()
 
     async def _next(self, count: int) -> bytes:
-        """What comes next. One clock watches over all that is waited for: a timeout each costs a tenth of it."""
+        """What comes next. One clock watches over all that is waited for: a timeout each costs 8 %."""
         self._waits_s = self._loop.time()
         if self._watch is None:
             self._watch = self._loop.call_later(self._stall_s, self._look)
