@@ -210,12 +210,19 @@ class FileBlob:
 
 @contextmanager
 def opened(blob: Blob) -> Iterator[Callable[[int, int], bytes]]:
-    """How to read a blob in many pieces: what lies in a file is opened once. Raises as `FileBlob.read`."""
+    """How to read a blob in many pieces: what lies in a file is opened once. Raises as `FileBlob.read`.
+
+    While it is read nobody writes over it, also when it is dropped (`Spares`).
+    """
     if not isinstance(blob, FileBlob):
         yield blob.read
         return
     fd = blob.open()
     try:
+        with suppress(
+            BlockingIOError
+        ):  # its writer has not closed it yet, or it was dropped this very moment
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
         yield partial(blob.read_from, fd)
     finally:
         os.close(fd)

@@ -7,6 +7,8 @@ that.
 
 from __future__ import annotations
 
+import fcntl
+import os
 from contextlib import suppress
 from pathlib import Path
 
@@ -14,7 +16,7 @@ from pathlib import Path
 class Spares:
     """A few files that nobody needs any more, in a folder of their own, made when there is one.
 
-    One that has a second name is not kept: somebody else may be reading it.
+    One that has a second name, or that somebody reads under a shared lock, is not kept.
     """
 
     def __init__(self, folder: Path, most: int) -> None:
@@ -25,7 +27,7 @@ class Spares:
 
     def give(self, path: Path) -> None:
         """Take over a file that nobody needs any more; of more than there is room for the oldest goes."""
-        if path.stat().st_nlink > 1:
+        if not _is_ours_alone(path):
             path.unlink()
             return
         self._folder.mkdir(exist_ok=True, mode=0o700)
@@ -48,3 +50,15 @@ class Spares:
         """Keep none."""
         while self._files:
             self._files.pop().unlink(missing_ok=True)
+
+
+def _is_ours_alone(path: Path) -> bool:
+    """Whether nobody else has a name for it or a lock on it."""
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return os.fstat(fd).st_nlink == 1
+    except BlockingIOError:
+        return False
+    finally:
+        os.close(fd)

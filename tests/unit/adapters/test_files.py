@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from reuna.adapters.files import HALVES, FileBlobs
+from reuna.adapters.files import HALVES, FileBlobs, opened
 from reuna.wire import BLOCK, digest_bytes
 
 
@@ -100,6 +100,14 @@ def test_a_file_that_somebody_else_has_a_name_for_is_not_written_over(tmp_path: 
     blobs.prune((), reuse=True)
     blobs.put(large(b"b"))
     assert lent.read_bytes() == large(b"a")
+
+
+def test_a_file_that_somebody_reads_is_not_written_over(tmp_path: Path) -> None:
+    blobs = FileBlobs(tmp_path)
+    with opened(blobs.put(large(b"a"))) as read:
+        blobs.prune((), reuse=True)
+        blobs.put(large(b"b"))
+        assert read(0, BLOCK) == b"a" * BLOCK
 
 
 def test_a_process_that_begins_keeps_nothing_to_be_written_over(tmp_path: Path) -> None:
