@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from reuna.cloud.plan import Planner
+from reuna.cloud.turns import Turns
 from reuna.core.errors import PlanError, ReunaError, RunNotFound, TooMany
 from reuna.core.ports import Offload
 from reuna.core.readiness import needs_of
@@ -57,9 +58,7 @@ class Check:
 class Checks:
     """Carries out checks, one after the other. ``turn`` is whose the open round is."""
 
-    def __init__(
-        self, name: str, planner: Planner, intake: Intake, turn: asyncio.Lock, offload: Offload
-    ) -> None:
+    def __init__(self, name: str, planner: Planner, intake: Intake, turn: Turns, offload: Offload) -> None:
         self._name = name
         self._planner = planner
         self._intake = intake
@@ -113,7 +112,7 @@ class Checks:
     async def _ask(self, check: Check) -> tuple[Member, ...]:
         spec = check.spec
         plans = planning.plans(spec, 1, 1, "check", spec.model, None)
-        older = self._planner.older(plans)
+        older = self._planner.older({fog: decode_plan(data) for fog, data in plans.items()})
         asked = {fog: data for fog, data in plans.items() if fog not in older}
         old = [edge for fog in older for edge in decode_plan(plans[fog]).cohort]
         known = tuple(Member(edge, absent=train.OLDER) for edge in old)

@@ -15,7 +15,7 @@ from reuna.exchange.intake import Intake
 from reuna.loop import plan as planning
 from reuna.loop import train
 from reuna.loop.plan import Going
-from reuna.wire import PACKS, asks_for, decode_plan, packed
+from reuna.wire import PACKS, asks_for, packed
 
 Seal = Callable[[bytes], bytes]  #: a plan's bytes with the cloud's signature
 
@@ -43,10 +43,10 @@ class Planner:
         inline = model.read(0, model.size) if model.size <= planning.INLINE_LIMIT else None
         return planning.plans(spec, number, attempt, task, model.digest, inline, before, going)
 
-    def older(self, plans: Mapping[str, bytes]) -> set[str]:
+    def older(self, plans: Mapping[str, Plan]) -> set[str]:
         """Fogs that do not know what their plan asks, by their last hello."""
         known = {fog: newest for fog, newest in self.heard.speaks.items() if fog in plans}
-        return {fog for fog, newest in known.items() if newest < asks_for(decode_plan(plans[fog]))}
+        return {fog for fog, newest in known.items() if newest < asks_for(plans[fog])}
 
     def away(self, plans: Mapping[str, Plan], missing: Collection[str]) -> frozenset[str]:
         """Fogs of ``plans`` for whom the round need not wait, of those that have not answered."""

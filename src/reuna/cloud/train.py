@@ -11,17 +11,19 @@ import asyncio
 import logging
 import math
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from statistics import median_low
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from reuna.adapters.files import HeldBlob
 from reuna.cloud import validate
 from reuna.cloud.plan import Planner
+from reuna.cloud.turns import Turns
 from reuna.core.cohort import away_after, paces
 from reuna.core.errors import (
     Corrupted,
@@ -54,7 +56,7 @@ from reuna.loop.plan import (
     round_plan,
     shared,
 )
-from reuna.wire import decode_plan, message_digest
+from reuna.wire import BlockHasher, decode_plan, message_digest
 
 log = logging.getLogger("reuna.cloud")
 Outcome = dict[str, Any]  #: what a journalled step returns; plain JSON values
@@ -92,6 +94,23 @@ class Ask:
         )
 
 
+@dataclass(frozen=True)
+class _Planned:
+    """Plans of an attempt, made ``at`` (epoch s); ``older`` fogs do not know what theirs asks."""
+
+    run: str
+    ask: Ask
+    attempt: int
+    asked: Mapping[str, bytes]
+    plans: Mapping[str, Plan]
+    older: Collection[str]
+    at: float
+
+    def is_of(self, spec: RunSpec, ask: Ask) -> bool:
+        """Whether that is what it is asked."""
+        return (self.run, self.ask) == (spec.run, ask)
+
+
 class Conductor:
     """Carries out one run at a time over the fogs."""
 
@@ -115,7 +134,8 @@ class Conductor:
         self._offload = offload
         self._report = report
         self._steps = steps
-        self.turn = asyncio.Lock()  #: the intake holds one round open; runs that wait let others work
+        self.turn = Turns()
+        self._ready: _Planned | None = None  #: the next round, whose plan is out already
 
     async def body(self, journal: Journal, spec: RunSpec) -> Outcome:
         """The whole run as plain code over a journal: one commit a round."""
@@ -158,25 +178,24 @@ class Conductor:
 
     async def _forget(self, state: Outcome, needed: set[str]) -> None:
         """Drop the model that only rounds long journalled began from. One that is left over does no harm."""
-        for digest in sorted(_blobs(state) - needed):
-            try:
-                await self._offload(partial(self._blobs.drop, digest))
-            except Unreachable as error:
-                log.warning("%s an old model was not removed: %s", error.code, error)
+
+        def drop() -> None:
+            for digest in sorted(_blobs(state) - needed):
+                self._blobs.drop(digest)
+
+        try:
+            await self._offload(drop)
+        except Unreachable as error:
+            log.warning("%s an old model was not removed: %s", error.code, error)
 
     # --- a round of training -----------------------------------------------------------------
 
     async def _round(self, spec: RunSpec, ask: Ask, state: Outcome) -> Outcome:
-        began, number = self._clock.now(), ask.round
+        ready, number = self._ready, ask.round
+        began = ready.at if ready is not None and ready.is_of(spec, ask) else self._clock.now()
         rows, digests = await self._collect(spec, ask)
-        oldest = number - max((len(each) for each in ask.going.asked.values()), default=0)
-
-        def work() -> Outcome:
-            found = self._apply(spec, ask, state, rows)
-            self._intake.spool.drop(spec.run, oldest)
-            return found
-
-        outcome = await self._offload(work)
+        made = await self._offload(partial(self._apply, spec, ask, state, rows))
+        outcome = made.outcome
         if is_buffered(spec):
             outcome["asked"] = asked_after(spec, ask.going.asked, digests)
             sites = {edge: fog for fog, edges in spec.fogs.items() for edge in edges}
@@ -187,9 +206,35 @@ class Conductor:
         members = [member for row in rows for member in row.members]
         if spec.asking.cohort:
             outcome["away"] = away_after(ask.going.away, number, members)
-        summary = round_summary(number, members, self._clock.now() - began, train.bytes_sent(rows))
+        ended = self._clock.now()
+        await self._go_ahead(spec, ask, made, ended)
+        oldest = number - max((len(each) for each in ask.going.asked.values()), default=0)
+        await self._offload(partial(self._keep, spec, made, oldest))
+        summary = round_summary(number, members, ended - began, train.bytes_sent(rows))
         await self._report(spec, "round", {**summary, "model": outcome["model"]})
         return outcome
+
+    async def _go_ahead(self, spec: RunSpec, ask: Ask, made: _Made, now: float) -> None:
+        """Let the plan of the next round go out while this one is made durable and journalled.
+
+        Nothing is lost by that: who was in is durable, so this round carried out again makes the same plan.
+        Not where somebody else waits for a turn, nor where a step is made of several rounds.
+        """
+        if ask.round == spec.rounds or is_buffered(spec) or self.turn.wanted:
+            return
+        outcome = made.outcome
+        then = Ask(ask.round + 1, "train", outcome["model"], ask.shared(spec), ask.life, _going(outcome))
+        async with self.turn:
+            planned = self._plan(spec, then, self._first(spec, then), made.model, now)
+            if not planned.older and not self._intake.open(planned.asked):
+                self._ready = planned
+                await self._intake.tell(self._planner.announce)
+
+    def _keep(self, spec: RunSpec, made: _Made, oldest: int) -> None:
+        """Make small blobs durable, and forget bodies of rounds before. Raises `DiskFull`."""
+        for blob in made.held:
+            self._blobs.put(blob.data)
+        self._intake.spool.drop(spec.run, oldest)
 
     async def _collect(self, spec: RunSpec, ask: Ask) -> tuple[list[Contribution], dict[str, str]]:
         """Rows of the first attempt that reaches the quorum, digest of its plan for each fog.
@@ -249,14 +294,9 @@ class Conductor:
     ) -> tuple[Plan, list[Contribution], bool, dict[str, str]]:
         """The plan, its rows when it closed, whether it was closed before a restart, digests of all plans."""
         async with self.turn:
-            model = await self._offload(partial(self._at_hand, ask.model, spec.bundle))
-            asked = self._planner.plans(spec, ask.round, attempt, ask.task, model, ask.before, ask.going)
-            plans = {fog: decode_plan(data) for fog, data in asked.items()}
+            planned, closed = await self._open(spec, ask, attempt)
+            asked, plans, older = planned.asked, planned.plans, planned.older
             plan = next(iter(plans.values()))
-            older = self._planner.older(asked)
-            if len(older) == len(asked):
-                raise RunFailed(f"every fog is older than what round {ask.round} asks", OLDER_FOGS)
-            closed = self._intake.open({fog: data for fog, data in asked.items() if fog not in older})
             if not closed:
                 enough = asks(spec, ask.task, ask.round, attempt, ask.going).enough
                 away = partial(self._planner.away, plans)
@@ -278,6 +318,24 @@ class Conductor:
                 )
                 rows.append(_of_silent(plans[fog], fog, why))
             return plan, rows, closed, digests
+
+    async def _open(self, spec: RunSpec, ask: Ask, attempt: int) -> tuple[_Planned, bool]:
+        """What is asked, held open; whether it was closed before a restart. One that is open goes on."""
+        ready, self._ready = self._ready, None
+        is_next = ready is not None and ready.is_of(spec, ask) and ready.attempt == attempt
+        if ready is not None and is_next and self._intake.holds(ready.asked):
+            return ready, False
+        model = await self._offload(partial(self._at_hand, ask.model, spec.bundle))
+        planned = self._plan(spec, ask, attempt, model, self._clock.now())
+        if len(planned.older) == len(planned.asked):
+            raise RunFailed(f"every fog is older than what round {ask.round} asks", OLDER_FOGS)
+        asked = {fog: data for fog, data in planned.asked.items() if fog not in planned.older}
+        return planned, self._intake.open(asked)
+
+    def _plan(self, spec: RunSpec, ask: Ask, attempt: int, model: Blob, now: float) -> _Planned:
+        asked = self._planner.plans(spec, ask.round, attempt, ask.task, model, ask.before, ask.going)
+        plans = {fog: decode_plan(data) for fog, data in asked.items()}
+        return _Planned(spec.run, ask, attempt, asked, plans, self._planner.older(plans), now)
 
     async def _wait(self, plan: Plan, collected: Awaitable[None]) -> None:
         """Until a round can be closed. Raises `RunFailed` where it never could, as nobody gives anything."""
@@ -335,7 +393,7 @@ class Conductor:
 
     # --- the new model -----------------------------------------------------------------------
 
-    def _apply(self, spec: RunSpec, ask: Ask, state: Outcome, rows: list[Contribution]) -> Outcome:
+    def _apply(self, spec: RunSpec, ask: Ask, state: Outcome, rows: list[Contribution]) -> _Made:
         """Fold what came and let the strategy make the new model, block by block."""
         grid, size = ask.going.grid(spec), Size()
         old = self._held(state["model"])
@@ -362,16 +420,17 @@ class Conductor:
                     assert memory is not None
                     memory.add(after[name])
                 first += count
-            new = model.seal()
+            new, kept = model.seal(), memory.seal() if memory else None
             step = self._step(spec, old, new)
-            return {
+            outcome = {
                 "model": new.digest,
-                "state": memory.seal().digest if memory else "",
+                "state": kept.digest if kept else "",
                 "base": old.digest,
                 "step": step.digest if step else "",
                 "step_size": step.size if step else 0,
                 "exponent": next_exponent(spec, grid, size, rows),
             }
+            return _Made(outcome, new, tuple(blob for blob in (new, kept) if isinstance(blob, HeldBlob)))
         except (StorageError, PeerError):  # what is half made would fill the disk further with each try
             model.abandon()
             if memory:
@@ -437,14 +496,44 @@ class Conductor:
 
 
 class _Values(Whole):
-    """Writes float32 vectors into a blob in whole blocks."""
+    """Writes float32 vectors into a blob in whole blocks; into a `HeldBlob` where that rides in plans."""
 
     def __init__(self, blobs: Blobs, header: bytes, size: int) -> None:
-        super().__init__(blobs.new(len(header) + size))
+        whole = len(header) + size
+        super().__init__(_HeldWriter() if whole <= INLINE_LIMIT else blobs.new(whole))
         self.write(header)
 
     def add(self, values: NDArray[np.float32]) -> None:
         self.write(values.astype("<f4", copy=False).data.cast("B"))
+
+
+class _HeldWriter:
+    """A blob in the making that stays in memory."""
+
+    def __init__(self) -> None:
+        self._data = bytearray()
+        self._hasher = BlockHasher()
+
+    def write(self, data: bytes | memoryview, hashes: bytes = b"") -> None:
+        """See `BlobWriter.write`."""
+        self._data += data
+        self._hasher.feed(data, hashes)
+
+    def seal(self, durable: bool = True) -> HeldBlob:
+        """The blob; it is on no disk."""
+        return HeldBlob(bytes(self._data), self._hasher.digest(), b"".join(self._hasher.hashes))
+
+    def abandon(self) -> None:
+        """Forget what was written."""
+        self._data.clear()
+
+
+class _Made(NamedTuple):
+    """What a round made: what is journalled, the model, and what of it all is in memory alone."""
+
+    outcome: Outcome
+    model: Blob
+    held: tuple[HeldBlob, ...]
 
 
 def is_buffered(spec: RunSpec) -> bool:

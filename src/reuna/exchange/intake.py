@@ -139,6 +139,10 @@ class Intake:
             self._buffer.take(closing)
         return self._buffer
 
+    def holds(self, asked: Mapping[str, bytes]) -> bool:
+        """Whether the open round is this one."""
+        return {child: each.data for child, each in self._asked.items()} == asked
+
     def unsent(self) -> list[Contribution]:
         """Rows that closed rounds before a restart, and may not have reached the parent above."""
         return [] if self._buffer is None else [row for row in self._buffer.closings if row.size]
@@ -175,14 +179,19 @@ class Intake:
             left = self.moving.ends_s(self._plan().deadline_s * self._patience, missing) - waited
             if not missing or (left <= 0 and not self._is_empty()):
                 return
-            children, due = self.moving.due(missing)
-            if waited >= due:
-                for child in children:
-                    await announce(child)
-                due = self.moving.announced(self._announce_s)
+            due = await self.tell(announce)
             if self._may_end(missing, away, enough):
                 return
             await self._wait_for_change(self._look_s(left, due - waited))
+
+    async def tell(self, announce: Announce) -> float:
+        """Announce the round to whoever has not answered, if due; when it next is (s since the opening)."""
+        children, due = self.moving.due(train.missing(self._asked, list(self._rows)))
+        if asyncio.get_running_loop().time() - self._since >= due:
+            for child in children:
+                await announce(child)
+            due = self.moving.announced(self._announce_s)
+        return due
 
     def _may_end(self, missing: list[str], away: Away, enough: int) -> bool:
         """Whether the round need not wait for those that lack."""
@@ -351,7 +360,7 @@ class Intake:
         """Judge the manifest, then take the body from where an earlier try ended.
 
         Raises `Unreachable` where it is not known yet what is asked: what answers a round that a restarted
-        parent is about to open again would be lost otherwise, for its sender may be at a later one.
+        parent is about to open again would be refused otherwise, for its sender may be at a later one.
         """
         asked = self._asked.get(peer)
         try:
@@ -360,6 +369,8 @@ class Intake:
                 return same
             if not self._asked and self._is_starting():
                 raise Unreachable(f"{self.name} was started a moment ago and has opened no round yet")
+            if asked and self._closed and train.is_next(asked.plan, manifest):
+                raise Unreachable(f"{self.name} carries out round {asked.plan.round} once more")
             plan, digest = (asked.plan, asked.digest) if asked else (None, "")
             if plan is not None and self._buffer is not None:
                 plan, digest = train.answers(plan, digest, manifest)

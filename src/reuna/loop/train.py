@@ -118,6 +118,11 @@ def is_behind(plan: Plan, manifest: Contribution) -> bool:
     return fresh and 1 <= plan.round - manifest.round <= len(plan.bases)
 
 
+def is_next(plan: Plan, manifest: Contribution) -> bool:
+    """Whether it answers the plan after this one, which may have gone out before this one was journalled."""
+    return manifest.run == plan.run and manifest.round == plan.round + 1
+
+
 def given(row: Contribution) -> frozenset[tuple[str, int]]:
     """Node and round of each update in a row: one is counted once."""
     return frozenset((m.node, m.base or row.round) for m in row.members if not m.absent)
