@@ -21,12 +21,13 @@ import logging
 import os
 import sqlite3
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
+from contextvars import Context
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, TypeVar
+from typing import Any, ClassVar, NoReturn, Protocol, TypeVar
 
 from dbos import DBOS, DBOSConfig, Serializer, SetWorkflowID
 from dbos import error as dbos_error
@@ -122,17 +123,26 @@ class Server(Protocol):
 
 
 class DbosJournal:
-    """The journal of the run that is being executed; one commit a step."""
+    """The journal of the run that is being executed; one commit a step.
+
+    Once a step was carried out nothing after it is journalled. So DBOS, which goes to a thread three times
+    for a step, is only told how later ones ended: once.
+    """
 
     def __init__(self, life: int = 1) -> None:
         self.life = life
+        self._replayed = False  #: whether all that was journalled is behind
 
     async def step(self, name: str, work: Callable[[], Awaitable[T]]) -> T:
         async def plain_work() -> T:
+            self._replayed = True
             return _plain(await work(), name)
 
         with _own_errors():
-            return await DBOS.run_step_async({"name": name}, plain_work)
+            if not self._replayed:
+                return await DBOS.run_step_async({"name": name}, plain_work)
+            end = await _ended(plain_work())
+            return await DBOS.run_step_async({"name": name}, end)
 
     async def sleep_until(self, when: float) -> None:
         until = await self.step("sleep until", partial(_ready, when))
@@ -560,6 +570,26 @@ def _plain(value: T, name: str) -> T:
 
 async def _ready(value: T) -> T:
     return value
+
+
+async def _ended(work: Coroutine[Any, Any, T]) -> Callable[[], T]:
+    """How work ended: what gives its result again, or raises its error.
+
+    In a context of its own: what it asks of DBOS would else be taken for further steps of the run.
+    """
+    try:
+        result = await asyncio.create_task(work, context=Context())
+    except Exception as error:  # noqa: BLE001 - as DBOS, which journals how a step failed
+        return partial(_raise, error)
+    return partial(_given, result)
+
+
+def _given(value: T) -> T:
+    return value
+
+
+def _raise(error: Exception) -> NoReturn:
+    raise error
 
 
 def _no_run(run: str) -> RunNotFound:

@@ -141,17 +141,19 @@ class Conductor:
         """The whole run as plain code over a journal: one commit a round."""
         state: Outcome = {"model": spec.model, "state": ""}
         past, asked, life = [state], "", journal.life
+        over: set[str] = set()  #: blobs that only rounds long journalled began from
         if life > 1:
             await self._report(spec, "resumed", {"attempt": life})
         for number in range(1, spec.rounds + 1):
             ask = Ask(number, "train", state["model"], asked, life, _going(state))
-            work = partial(self._in_time, spec, number, partial(self._round, spec, ask, state))
+            work = partial(self._in_time, spec, number, partial(self._round, spec, ask, state, over))
             after = await journal.step(f"round {number}", work)
             past.append(after)
             while len(past) > (RECENT if is_buffered(spec) else 2):
-                over = past.pop(0)
-                await self._forget(over, {spec.model, *(name for each in past for name in _blobs(each))})
+                over |= _blobs(past.pop(0))
+            over -= {spec.model, *(name for each in past for name in _blobs(each))}
             state, asked = after, ask.shared(spec)
+        await self._offload(partial(self._forget, over))
         outcome: Outcome = {"model": state["model"], "rounds": spec.rounds}
         if spec.local:
             ask = Ask(spec.rounds + 1, "local", spec.model, asked, life)
@@ -176,21 +178,19 @@ class Conductor:
         on_disk = partial(when_there_is_room, work, self._clock, log, told)
         return await when_there_is_room(on_disk, self._clock, log, waits=SERVER_AWAY)
 
-    async def _forget(self, state: Outcome, needed: set[str]) -> None:
-        """Drop the model that only rounds long journalled began from. One that is left over does no harm."""
-
-        def drop() -> None:
-            for digest in sorted(_blobs(state) - needed):
-                self._blobs.drop(digest)
-
+    def _forget(self, over: set[str]) -> None:
+        """Drop blobs that nobody needs any more, and take them out. One that is left over does no harm."""
         try:
-            await self._offload(drop)
+            for digest in sorted(over):
+                self._blobs.drop(digest)
+                over.discard(digest)
         except Unreachable as error:
             log.warning("%s an old model was not removed: %s", error.code, error)
 
     # --- a round of training -----------------------------------------------------------------
 
-    async def _round(self, spec: RunSpec, ask: Ask, state: Outcome) -> Outcome:
+    async def _round(self, spec: RunSpec, ask: Ask, state: Outcome, over: set[str]) -> Outcome:
+        """What it leaves to the next. ``over``: blobs that are to be dropped."""
         ready, number = self._ready, ask.round
         began = ready.at if ready is not None and ready.is_of(spec, ask) else self._clock.now()
         rows, digests = await self._collect(spec, ask)
@@ -209,7 +209,8 @@ class Conductor:
         ended = self._clock.now()
         await self._go_ahead(spec, ask, made, ended)
         oldest = number - max((len(each) for each in ask.going.asked.values()), default=0)
-        await self._offload(partial(self._keep, spec, made, oldest))
+        over -= _blobs(outcome)
+        await self._offload(partial(self._keep, spec, made, oldest, over))
         summary = round_summary(number, members, ended - began, train.bytes_sent(rows))
         await self._report(spec, "round", {**summary, "model": outcome["model"]})
         return outcome
@@ -230,8 +231,9 @@ class Conductor:
                 self._ready = planned
                 await self._intake.tell(self._planner.announce)
 
-    def _keep(self, spec: RunSpec, made: _Made, oldest: int) -> None:
-        """Make small blobs durable, and forget bodies of rounds before. Raises `DiskFull`."""
+    def _keep(self, spec: RunSpec, made: _Made, oldest: int, over: set[str]) -> None:
+        """Make small blobs durable, and forget blobs and bodies of rounds before. Raises `DiskFull`."""
+        self._forget(over)
         for blob in made.held:
             self._blobs.put(blob.data)
         self._intake.spool.drop(spec.run, oldest)
