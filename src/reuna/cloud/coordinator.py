@@ -30,6 +30,7 @@ from reuna.adapters.operator_api import serve_api
 from reuna.adapters.people import PeopleStore
 from reuna.adapters.register import Alarm, Register
 from reuna.adapters.spool import DiskSpool
+from reuna.adapters.threads import Threads
 from reuna.adapters.tls import KeyPair, client_context, server_context
 from reuna.cloud import release
 from reuna.cloud.builds import Builds
@@ -86,6 +87,7 @@ from reuna.wire.build import decode as decode_build
 log = logging.getLogger("reuna.cloud")
 NEWEST = 50  #: runs that are listed
 PRUNE_S = 86_400.0  #: how often events past their time are forgotten
+ROUND_THREADS = 8  #: for what blocks in rounds; one is open at a time, and others may be told of
 
 
 class Coordinator:
@@ -95,6 +97,7 @@ class Coordinator:
     rollouts: Rollouts  #: set by `rolling_out`
     monitor: Monitor  #: set by `watching`
     traces: Traces | None = None  #: where runs are traced
+    offload: Offload = ThreadOffload()  #: for what is done in each round
 
     def __init__(
         self,
@@ -362,7 +365,7 @@ class Coordinator:
         sequence = (round_number << 32) + int(fields.get("attempt", 0))
         at = SystemClock().now()
         event = Event(self._name, f"{spec.run}/{what}", sequence, at, what, spec.run, round_number, fields)
-        record = partial(ThreadOffload(), lambda: self._events.record(event))
+        record = partial(self.offload, lambda: self._events.record(event))
         if await when_there_is_room(record, SystemClock(), log, waits=SERVER_AWAY) and self.traces:
             self.traces.heard(event)
 
@@ -424,7 +427,9 @@ async def _run(settings: Mapping[str, Any], changes: Changes, stack: AsyncExitSt
     metadata, announce_s = signing.repository.file, settings["announce_s"]
     intake = Intake(name, blobs, spool, None, announce_s, metadata=metadata, released=stock.get)
     planner = Planner(bus, intake, signing.seal)
-    conductor = Conductor(name, planner, intake, blobs, clock, ThreadOffload(), coordinator.report)
+    conductor = Conductor(
+        name, planner, intake, blobs, clock, _threads(coordinator, stack), coordinator.report
+    )
     _take_up(
         settings,
         coordinator,
@@ -505,6 +510,13 @@ async def _first_end(*works: Coroutine[Any, Any, None]) -> None:
     finally:
         for task in tasks:
             task.cancel()
+
+
+def _threads(coordinator: Coordinator, stack: AsyncExitStack) -> Threads:
+    """For what blocks in a round; they end after the runs."""
+    coordinator.offload = threads = Threads(ROUND_THREADS, "round")
+    stack.push_async_callback(threads.close)
+    return threads
 
 
 def _news(

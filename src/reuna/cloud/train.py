@@ -152,7 +152,9 @@ class Conductor:
             while len(past) > (RECENT if is_buffered(spec) else 2):
                 over |= _blobs(past.pop(0))
             over -= {spec.model, *(name for each in past for name in _blobs(each))}
-            state, asked = after, ask.shared(spec)
+            ready, state = self._ready, after
+            is_out = ready is not None and (ready.run, ready.ask.round) == (spec.run, number + 1)
+            asked = ready.ask.before if ready is not None and is_out else ask.shared(spec)
         await self._offload(partial(self._forget, over))
         outcome: Outcome = {"model": state["model"], "rounds": spec.rounds}
         if spec.local:
