@@ -62,6 +62,8 @@ log = logging.getLogger("reuna.cloud")
 Outcome = dict[str, Any]  #: what a journalled step returns; plain JSON values
 Report = Callable[[RunSpec, str, dict[str, Setting]], Awaitable[None]]
 MAX_ATTEMPTS = 20
+UNFETCHED = 2  #: steps in a row that nobody fetched, after which none is made
+LOOK_AGAIN = 16  #: but in each round whose number this divides
 TOLD_OF_A_LIFE = (
     1000  #: what is told of a round in a later life of the run is counted from a multiple of this
 )
@@ -197,7 +199,7 @@ class Conductor:
         began = ready.at if ready is not None and ready.is_of(spec, ask) else self._clock.now()
         rows, digests = await self._collect(spec, ask)
         made = await self._offload(partial(self._apply, spec, ask, state, rows))
-        outcome = made.outcome
+        outcome = {**made.outcome, "unfetched": self._unfetched(state)}
         if is_buffered(spec):
             outcome["asked"] = asked_after(spec, ask.going.asked, digests)
             sites = {edge: fog for fog, edges in spec.fogs.items() for edge in edges}
@@ -209,7 +211,7 @@ class Conductor:
         if spec.asking.cohort:
             outcome["away"] = away_after(ask.going.away, number, members)
         ended = self._clock.now()
-        await self._go_ahead(spec, ask, made, ended)
+        await self._go_ahead(spec, ask, outcome, made.model, ended)
         oldest = number - max((len(each) for each in ask.going.asked.values()), default=0)
         over -= _blobs(outcome)
         await self._offload(partial(self._keep, spec, made, oldest, over))
@@ -217,7 +219,14 @@ class Conductor:
         await self._report(spec, "round", {**summary, "model": outcome["model"]})
         return outcome
 
-    async def _go_ahead(self, spec: RunSpec, ask: Ask, made: _Made, now: float) -> None:
+    def _unfetched(self, state: Outcome) -> int:
+        """Steps offered one after the other that nobody fetched."""
+        step, before = state.get("step", ""), int(state.get("unfetched", 0))
+        if not step:
+            return before
+        return 0 if self._intake.was_fetched(step) else before + 1
+
+    async def _go_ahead(self, spec: RunSpec, ask: Ask, outcome: Outcome, model: Blob, now: float) -> None:
         """Let the plan of the next round go out while this one is made durable and journalled.
 
         Nothing is lost by that: who was in is durable, so this round carried out again makes the same plan.
@@ -225,10 +234,9 @@ class Conductor:
         """
         if ask.round == spec.rounds or is_buffered(spec) or self.turn.wanted:
             return
-        outcome = made.outcome
         then = Ask(ask.round + 1, "train", outcome["model"], ask.shared(spec), ask.life, _going(outcome))
         async with self.turn:
-            planned = self._plan(spec, then, self._first(spec, then), made.model, now)
+            planned = self._plan(spec, then, self._first(spec, then), model, now)
             if not planned.older and not self._intake.open(planned.asked):
                 self._ready = planned
                 await self._intake.tell(self._planner.announce)
@@ -425,7 +433,7 @@ class Conductor:
                     memory.add(after[name])
                 first += count
             new, kept = model.seal(), memory.seal() if memory else None
-            step = self._step(spec, old, new)
+            step = self._step(spec, ask.round, state, old, new)
             outcome = {
                 "model": new.digest,
                 "state": kept.digest if kept else "",
@@ -468,10 +476,16 @@ class Conductor:
             size.add(parts_of(step, grid))
             yield step
 
-    def _step(self, spec: RunSpec, old: Blob, new: Blob) -> Blob | None:
-        """The difference of the two, for nodes that have the old one; none of models that ride in plans."""
+    def _step(self, spec: RunSpec, number: int, state: Outcome, old: Blob, new: Blob) -> Blob | None:
+        """The difference of the two, for nodes that have the old one; none of models that ride in plans.
+
+        None either where nobody fetched the last ones, by what is journalled: a round that is carried out once
+        more makes the same plan.
+        """
         packs = spec.encoding is not None and spec.encoding.packed
         if not (self._steps and packs) or new.size <= INLINE_LIMIT:
+            return None
+        if state.get("unfetched", 0) >= UNFETCHED and number % LOOK_AGAIN:
             return None
         return make_step(old, new, self._blobs)
 

@@ -173,7 +173,9 @@ def write_body(
     return msgspec.structs.replace(draft, digest=plain.digest), plain
 
 
-def pack_lots(writer: BlobWriter, lots: Iterator[Ints], width: int, count: int) -> Blob | None:
+def pack_lots(
+    writer: BlobWriter, lots: Iterator[Ints], width: int, count: int, durable: bool = True
+) -> Blob | None:
     """``count`` integers, packed; None where that takes ``width`` bytes each, or more.
 
     The first lots are a sample of the rest. Raises `DiskFull`.
@@ -186,4 +188,4 @@ def pack_lots(writer: BlobWriter, lots: Iterator[Ints], width: int, count: int) 
         if out.size >= seen * width and seen >= min(SAMPLE, count):
             out.abandon()
             return None
-    return out.seal()
+    return out.seal(durable)

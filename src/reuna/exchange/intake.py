@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
@@ -32,6 +33,7 @@ from reuna.loop.train import each_refusal
 from reuna.wire import decode_plan, message_digest
 
 STARTS_S = 60.0  #: a parent that opened no round since it was started is asked again for so long
+FETCHED = 16  #: digests fetched last that are known
 RECENT = 4  #: models that children may still fetch where they work on several
 Fetch = Callable[[str, int], Awaitable[Blob]]
 Announce = Callable[[str], Awaitable[None]]  #: `Intake.ask` gives the plan of that child
@@ -97,6 +99,7 @@ class Intake:
         self._offers: list[
             dict[str, int]
         ] = []  #: digests and sizes that children may fetch, newest round first
+        self._fetched: deque[str] = deque(maxlen=FETCHED)
         self._buffer: Buffer | None = None  #: where updates of several rounds make a step
         self._rows: dict[str, Contribution] = {}  #: committed rows of the open round, as in the spool
         self._closed = False
@@ -338,6 +341,8 @@ class Intake:
             if released is None:
                 raise BlobNotFound(f"no blob {digest[:12]} is offered to {peer}")
             return released
+        if digest not in self._fetched:
+            self._fetched.append(digest)
         held = self.blobs.get(digest)
         if held is not None:
             return held
@@ -349,6 +354,10 @@ class Intake:
         if held is None:
             raise BlobNotFound(f"the blob {digest[:12]} was damaged on its way")
         return held
+
+    def was_fetched(self, digest: str) -> bool:
+        """Whether a child has asked for a blob of late that a round offers."""
+        return digest in self._fetched
 
     def _offered(self, peer: str, digest: str) -> int | None:
         """Its size, None when the round offers none of that digest to the peer."""

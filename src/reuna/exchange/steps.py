@@ -24,14 +24,14 @@ WORTH = 3  #: bytes a value, of the 4 of a float32: making a step costs time, so
 def make_step(old: Blob, new: Blob, blobs: Blobs) -> Blob | None:
     """The step from one model to the next of the same tensors; None where it is not worth it.
 
-    Raises `DiskFull`.
+    It need not outlive a power cut: without it the model is fetched whole. Raises `DiskFull`.
     """
     head = _head(old)
     if old.size != new.size or old.read(0, head) != new.read(0, head):
         return None
     count = (old.size - head) // 4
     lots = (_patterns(new, head, *lot) - _patterns(old, head, *lot) for lot in _lots(count))
-    return pack_lots(blobs.new(WORTH * count), lots, WORTH, count)
+    return pack_lots(blobs.new(WORTH * count), lots, WORTH, count, durable=False)
 
 
 def take_step(old: Blob, step: Blob, digest: str, blobs: Blobs) -> Blob | None:
