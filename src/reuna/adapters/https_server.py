@@ -133,6 +133,7 @@ class DepotServer:
         self._sending: dict[tuple[str, str], asyncio.Transport] = {}
         self._known: WeakSet[asyncio.Transport] = WeakSet()
         self._since: WeakKeyDictionary[asyncio.Transport, float] = WeakKeyDictionary()
+        self._names: WeakKeyDictionary[asyncio.Transport, str] = WeakKeyDictionary()
         self._tally = Tally()
         self._commits = Commits(depot)
         self._http = web.Server(
@@ -210,10 +211,16 @@ class DepotServer:
     def _drop_crowds(self) -> None:
         crowd: Counter[str] = Counter()
         for transport in self._transports():
-            peer = _name(transport)
+            peer = self._peer(transport)
             crowd[peer] += 1
             if crowd[peer] > CONNECTIONS_PER_PEER:
                 self._drop(transport, "flood", f"it has more than {CONNECTIONS_PER_PEER} of them")
+
+    def _peer(self, transport: asyncio.Transport) -> str:
+        """Whose connection that is; the certificate's words are read once."""
+        if transport not in self._names:
+            self._names[transport] = _name(transport)
+        return self._names[transport]
 
     def _drop(self, transport: asyncio.Transport, reason: str, why: str) -> None:
         peer = _name(transport)
@@ -243,9 +250,9 @@ class DepotServer:
 
     def _end_older(self, newest: asyncio.Transport) -> None:
         """Who comes from another address has left its older connections: what waits in them is not sent."""
-        name, address = _name(newest), _address(newest)
+        name, address = self._peer(newest), _address(newest)
         for transport in self._transports():
-            if _name(transport) == name and _address(transport) != address:
+            if self._peer(transport) == name and _address(transport) != address:
                 thin_lines.forget_unsent(_socket(transport))
                 transport.abort()
 

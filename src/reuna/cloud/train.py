@@ -479,8 +479,8 @@ class Conductor:
     def _step(self, spec: RunSpec, number: int, state: Outcome, old: Blob, new: Blob) -> Blob | None:
         """The difference of the two, for nodes that have the old one; none of models that ride in plans.
 
-        None either where nobody fetched the last ones, by what is journalled: a round that is carried out once
-        more makes the same plan.
+        None either where nobody fetched the last ones, by what is journalled: so a round that is carried out
+        once more makes the same plan.
         """
         packs = spec.encoding is not None and spec.encoding.packed
         if not (self._steps and packs) or new.size <= INLINE_LIMIT:
