@@ -21,15 +21,17 @@ from reuna.adapters.people import PeopleStore
 from reuna.adapters.register import Register
 from reuna.adapters.tls import KeyPair, server_context
 from reuna.adapters.tuf_repository import TufRepository
+from reuna.cloud.actions import Coordinator
 from reuna.cloud.builds import Builds
 from reuna.cloud.check import Checks
-from reuna.cloud.coordinator import Coordinator, _sign_ins
+from reuna.cloud.coordinator import _sign_ins
 from reuna.cloud.holdings import Holdings
 from reuna.cloud.plan import Planner
 from reuna.cloud.reception import Reception
 from reuna.cloud.settings import CLOUD
 from reuna.cloud.sign import Signing
 from reuna.cloud.stock import Stock
+from reuna.cloud.turns import Turns
 from reuna.core.errors import RunNotFound
 from reuna.core.records import Event
 from reuna.core.watched import WHAT, Watched, as_fields
@@ -155,7 +157,7 @@ def served_with(folder: Path, given: dict[str, Any]) -> Iterator[Served]:
     coordinator.presence._at["fog-1"] = 1.0
     intake = Intake("cloud", MemoryBlobs(), MemorySpool())
     planner = Planner(MemoryBroker().connect("cloud"), intake, unsealed)
-    coordinator.checks = Checks("cloud", planner, intake, asyncio.Lock(), InPlace())
+    coordinator.checks = Checks("cloud", planner, intake, Turns(), InPlace())
     signing = Signing(folder / "trust", SystemClock())
     coordinator.rolling_out(signing, stock, SystemClock(), ThreadOffload())
     coordinator.watching(folder / "alarms.json", (), SystemClock()).close()

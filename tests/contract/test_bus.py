@@ -19,7 +19,7 @@ from reuna.adapters.nats_bus import NatsBus, StreamLimits
 from reuna.adapters.nats_server import LeafConfig, NatsServer, find_server
 from reuna.adapters.register import Register
 from reuna.adapters.tls import client_context
-from reuna.cloud.coordinator import Coordinator
+from reuna.cloud.actions import Coordinator
 from reuna.cloud.hearing import take_event
 from reuna.core.errors import BadMessage, BusDown, PermissionDenied
 from reuna.core.records import Event

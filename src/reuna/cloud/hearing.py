@@ -25,7 +25,7 @@ from reuna.exchange.roster import Rosters
 from reuna.wire import decode
 
 if TYPE_CHECKING:
-    from reuna.cloud.coordinator import Coordinator
+    from reuna.cloud.actions import Coordinator
 
 log = logging.getLogger("reuna.cloud")
 OWN_WORDS = frozenset(

@@ -18,7 +18,7 @@ from reuna.loop.monitor import Alarm
 
 
 class Cloud(Protocol):
-    """`reuna.cloud.coordinator.Coordinator`."""
+    """`reuna.cloud.actions.Coordinator`."""
 
     monitor: Monitor
 

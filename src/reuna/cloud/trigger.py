@@ -38,7 +38,7 @@ Fogs = Mapping[str, tuple[str, ...]]
 
 
 class World(Protocol):
-    """What triggers look at and set going; `reuna.cloud.coordinator` implements it."""
+    """What triggers look at and set going; `reuna.cloud.surroundings` implements it."""
 
     def fogs(self) -> Fogs:
         """The fleet of now."""

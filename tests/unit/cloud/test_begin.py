@@ -12,8 +12,9 @@ from reuna.adapters.clock import SystemClock
 from reuna.adapters.events import EventLog
 from reuna.adapters.journal_dbos import DbosHost
 from reuna.adapters.register import Register
+from reuna.cloud.actions import Coordinator
 from reuna.cloud.builds import Builds
-from reuna.cloud.coordinator import Coordinator, _body
+from reuna.cloud.coordinator import _body
 from reuna.cloud.holdings import Holdings
 from reuna.cloud.train import Conductor, Outcome
 from reuna.core.errors import PlanError, RunProblem

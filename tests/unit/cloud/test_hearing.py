@@ -14,7 +14,7 @@ import pytest
 from reuna.adapters.clock import SystemClock
 from reuna.adapters.events import EventLog
 from reuna.adapters.register import Register
-from reuna.cloud.coordinator import Coordinator
+from reuna.cloud.actions import Coordinator
 from reuna.cloud.hearing import OWN_WORDS, take_event, take_hello, take_roster
 from reuna.cloud.holdings import Holdings
 from reuna.cloud.presence import EDGES, KEEP_S, Presence
@@ -65,10 +65,10 @@ def test_the_words_of_the_cloud_are_those_that_a_run_reports() -> None:
     import inspect
     import re
 
-    from reuna.cloud import coordinator, rollouts, train
+    from reuna.cloud import actions, coordinator, rollouts, train
     from reuna.loop import rollout
 
-    said = re.findall(r'report\(spec, "(\w+)"', inspect.getsource(train) + inspect.getsource(coordinator))
+    said = re.findall(r'report\(spec, "(\w+)"', "".join(map(inspect.getsource, (train, coordinator, actions))))
     told = re.findall(r'Note\("(\w+)"', inspect.getsource(rollout))
     words = {rollouts.ASKED, *(rollouts.TOLD.format(word) for word in (*told, *rollout.FINAL))}
     assert {*said, "local", "evaluate", EDGES, *words} == OWN_WORDS
