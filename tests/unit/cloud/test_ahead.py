@@ -156,15 +156,15 @@ async def test_turns_know_whether_somebody_waits() -> None:
             went.append(name)
             await asyncio.sleep(0)
 
+    before = turns.wanted
     async with turns:
-        assert not turns.wanted
         waiting = [asyncio.ensure_future(take(name)) for name in ("first", "second", "given up")]
         await asyncio.sleep(0)
-        assert turns.wanted
+        meanwhile = turns.wanted
         waiting[2].cancel()
     await asyncio.gather(*waiting[:2])
     assert went == ["first", "second"]
-    assert not turns.wanted
+    assert (before, meanwhile, turns.wanted) == (False, True, False)
 
 
 async def test_an_answer_to_the_next_round_waits_while_a_closed_one_is_carried_out_once_more() -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from reuna.cloud.check import KEPT, LONGEST_S, WAITING, Checks
 from reuna.cloud.plan import Planner
+from reuna.cloud.turns import Turns
 from reuna.core.errors import PlanError, RunNotFound, SettingsError, TooMany
 from reuna.core.readiness import ABOUT
 from reuna.core.records import Rehearsal, RunSpec, Said, Terms
@@ -178,19 +179,19 @@ def test_what_a_fogs_own_policy_keeps_is_told_of_each_of_its_edges() -> None:
 # --- asking -----------------------------------------------------------------------------------
 
 
-def idle() -> tuple[Checks, RunSpec, asyncio.Lock]:
+def idle() -> tuple[Checks, RunSpec, Turns]:
     """Checks of a cloud whose turn somebody else has."""
-    turn = asyncio.Lock()
+    turn = Turns()
     intake = Intake("cloud", MemoryBlobs(), MemorySpool())
     planner = Planner(MemoryBroker().connect("cloud"), intake, unsealed)
     spec, _, _ = make_spec(fleet_of(1, 1), Walker(), 1, run="c-1", deadline_s=1.0)
     return Checks("cloud", planner, intake, turn, InPlace()), spec, turn
 
 
-def run(story: Callable[[Checks, RunSpec, asyncio.Lock], Awaitable[None]]) -> None:
+def run(story: Callable[[Checks, RunSpec, Turns], Awaitable[None]]) -> None:
     async def live() -> None:
         checks, spec, turn = idle()
-        await turn.acquire()
+        await turn.__aenter__()
         await story(checks, spec, turn)
         await checks.stop()
 
@@ -234,14 +235,14 @@ def test_only_so_many_checks_wait_and_one_that_is_asked_for_again_is_one() -> No
 
 
 def test_the_oldest_answers_are_forgotten_and_none_that_somebody_waits_for() -> None:
-    async def story(checks: Checks, spec: RunSpec, turn: asyncio.Lock) -> None:
-        turn.release()
+    async def story(checks: Checks, spec: RunSpec, turn: Turns) -> None:
+        await turn.__aexit__()
         for number in range(KEPT + 1):
             checks.begin(msgspec.structs.replace(spec, run=f"c-{number}"))
             await asyncio.sleep(5)
         with pytest.raises(RunNotFound):
             checks.status("c-0")
         assert checks.status(f"c-{KEPT}")["members"][0]["absent"] == train.UNHEARD
-        await turn.acquire()
+        await turn.__aenter__()
 
     run(story)

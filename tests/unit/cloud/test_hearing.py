@@ -68,7 +68,9 @@ def test_the_words_of_the_cloud_are_those_that_a_run_reports() -> None:
     from reuna.cloud import actions, coordinator, rollouts, train
     from reuna.loop import rollout
 
-    said = re.findall(r'report\(spec, "(\w+)"', "".join(map(inspect.getsource, (train, coordinator, actions))))
+    said = re.findall(
+        r'report\(spec, "(\w+)"', "".join(map(inspect.getsource, (train, coordinator, actions)))
+    )
     told = re.findall(r'Note\("(\w+)"', inspect.getsource(rollout))
     words = {rollouts.ASKED, *(rollouts.TOLD.format(word) for word in (*told, *rollout.FINAL))}
     assert {*said, "local", "evaluate", EDGES, *words} == OWN_WORDS
