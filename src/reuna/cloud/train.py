@@ -199,7 +199,9 @@ class Conductor:
         began = ready.at if ready is not None and ready.is_of(spec, ask) else self._clock.now()
         rows, digests = await self._collect(spec, ask)
         made = await self._offload(partial(self._apply, spec, ask, state, rows))
-        outcome = {**made.outcome, "unfetched": self._unfetched(state)}
+        outcome = made.outcome
+        if unfetched := self._unfetched(state):
+            outcome["unfetched"] = unfetched
         if is_buffered(spec):
             outcome["asked"] = asked_after(spec, ask.going.asked, digests)
             sites = {edge: fog for fog, edges in spec.fogs.items() for edge in edges}
