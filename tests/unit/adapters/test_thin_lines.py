@@ -11,6 +11,7 @@ import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import msgspec
 import pytest
 import pytest_asyncio
 
@@ -161,6 +162,20 @@ async def test_held_bytes_that_are_not_the_bodys_are_asked_for_again(site: Site)
     assert "upload-held" not in answer.headers
     data = head + frames
     assert (await (await site.line()).ask(put(len(data)), data)).status == 200
+
+
+async def test_held_bytes_are_not_those_of_a_body_that_says_another_size(site: Site) -> None:
+    body = body_of(2 * BLOCK)
+    manifest = manifest_of(body)
+    head, frames = head_of(manifest), frames_of(body)
+    cut = await site.line()
+    await cut.say(put(len(head) + len(frames)), head + frames[:1000])
+    await asyncio.sleep(0.05)
+    cut.writer.transport.abort()
+    small = head_of(msgspec.structs.replace(manifest, size=100, params=100))
+    answer = await (await site.line()).ask(put(len(small)) + "\nUpload-Held: 1000", small)
+    assert (answer.status, answer.headers["upload-offset"]) == (409, "0")
+    assert "upload-held" not in answer.headers
 
 
 async def test_bytes_kept_after_cuts_are_of_few_uploads(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
