@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Collection, Mapping
 
 from reuna.adapters.processes import ONE_THREAD, SILENT
@@ -28,8 +29,6 @@ def worker_environment(environ: Mapping[str, str]) -> dict[str, str]:
 
 def check_environment(folder: str) -> None:
     """Nothing but the list was inherited; home and temporary files are in the worker's own folder."""
-    import tempfile  # a worker's business alone
-
     known = {*PASSED_ON, *ONE_THREAD, *OWN}
     strange = sorted(name for name in os.environ if name not in known and not name.startswith(PREFIX))
     if strange:
