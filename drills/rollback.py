@@ -36,8 +36,8 @@ from reuna.core.health import Health, as_settings
 from reuna.edge.releases import STATUS
 from reuna.edge.slots import FOLDER as SLOTS
 from reuna.edge.slots import Slots
+from reuna.exchange.choices import FOLDER as RELEASES
 from reuna.exchange.choices import ProjectChoice, choices_file
-from reuna.exchange.releases import FOLDER as RELEASES
 from reuna.fleet.ending import in_order
 from reuna.fleet.layout import make_fleet
 from reuna.loop.operate import Choice, Which

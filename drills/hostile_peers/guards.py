@@ -152,7 +152,7 @@ instead("metadata-signature", META, "verify")(nothing)
 # --- what comes up: in fog and cloud ---------------------------------------------------------------
 
 INTAKE, TRAIN, HTTPS = "reuna.exchange.intake", "reuna.loop.train", "reuna.adapters.https_server"
-BODY = "reuna.adapters.https_body"
+BODY, JUDGED = "reuna.adapters.https_body", "reuna.exchange.bodies"
 SPOOL, STORE = "reuna.adapters.spool", "reuna.adapters.trust_store"
 
 
@@ -175,7 +175,7 @@ instead("closed", INTAKE, "Intake._still_open")(nothing)
 instead("shape", TRAIN, "_check_shape")(nothing)
 instead("members", TRAIN, "_check_members")(nothing)
 instead("weight", TRAIN, "_check_member")(nothing)
-instead("range", INTAKE, "check_body")(nothing)
+instead("range", JUDGED, "Check.end")(nothing)
 instead("length", BODY, "Source.expect")(nothing)
 instead("silence", HTTPS, "DepotServer._drop_silent")(nothing)
 instead("pace", BODY, "Source._judge_pace")(nothing)
@@ -294,8 +294,8 @@ def _an_operator(real: Any, certificate: Any) -> Any:
 
 MODULES = {
     "egress": (PLANS, TRUST, META, EGRESS, FLOWS, CLIENT),
-    "fog": (INTAKE, TRAIN, HTTPS, BODY, SPOOL, STORE, FOG),
-    "cloud": (INTAKE, TRAIN, HTTPS, BODY, SPOOL, CLOUD, EVENTS, API, ADMISSION),
+    "fog": (INTAKE, TRAIN, HTTPS, BODY, JUDGED, SPOOL, STORE, FOG),
+    "cloud": (INTAKE, TRAIN, HTTPS, BODY, JUDGED, SPOOL, CLOUD, EVENTS, API, ADMISSION),
 }
 
 # --- fog-1's nats-server ---------------------------------------------------------------------------

@@ -25,7 +25,7 @@ from reuna.adapters.files import FileBlobs
 from reuna.adapters.policy_store import PolicyStore
 from reuna.adapters.receiver import receipt_of
 from reuna.adapters.spool import DiskSpool
-from reuna.core.ports import Blob
+from reuna.core.ports import Blob, Make
 from reuna.core.records import Contribution, Grid, Hello, Member, Plan, Receipt
 from reuna.core.tensors import pack
 from reuna.exchange.egress import Egress
@@ -123,6 +123,10 @@ class Peer:
             data = body.read(0, body.size)
             self._note("model_update", data, digest_bytes(data), manifest.round, manifest.plan)
         return receipt_of(manifest)
+
+    async def send_made(self, make: Make) -> Receipt | None:
+        made = make()
+        return None if made is None else await self.send(*made)
 
     async def publish(self, _subject: str, data: bytes) -> None:
         self._note("presence", data, digest_bytes(data), 0, "")

@@ -62,8 +62,10 @@ class Frames(asyncio.Protocol):
     def take(self, give: Take) -> None:
         """Give each frame to ``give``, None when the other process is gone. `BadMessage` ends the line."""
         self._give = give
-        for frame in self._waiting:
-            self._hand(frame)
+        waiting, self._waiting = self._waiting, []
+        for frame in waiting:
+            if self._wrong is None or frame is None:
+                self._hand(frame)
 
     def _end_of(self, came: bytes | bytearray, at: int) -> int:
         """Where the frame that begins there ends; endless when nothing can be read any more."""

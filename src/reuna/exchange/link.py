@@ -30,6 +30,7 @@ from reuna.core.second import Doubtful, Opinions
 from reuna.trust.policy import DATASET
 
 MAX_FRAME = 4_000_000
+ENDED = "the egress process of this node ended"
 PLANS = 4  #: plans that crossed a line are known by their number there, the last ones
 
 
@@ -273,6 +274,7 @@ class RemoteLink:
         self._plans: asyncio.Queue[Heard | None] = asyncio.Queue()
         self._handle: HandlePlan | None = None
         self._crossed = Crossed()
+        self._ended = False
         self.on_comes: Callable[[str, int, int], None] = _nobody_waits
         self.rates = Rates()  #: of the line up, as the egress said last
 
@@ -288,9 +290,10 @@ class RemoteLink:
                     await self._handle(heard.plan, heard.signed, heard.terms)
             self._frames.judge()
         finally:
+            self._ended = True
             for waiting in self._waiting.values():
                 if not waiting.done():
-                    waiting.set_exception(Unreachable("the egress process of this node ended"))
+                    waiting.set_exception(Unreachable(ENDED))
 
     def _take(self, frame: bytes | None) -> None:
         answer = None if frame is None else _read(_answers, frame)
@@ -391,6 +394,8 @@ class RemoteLink:
         return opinions
 
     async def _call(self, request: Request) -> Done:
+        if self._ended:
+            raise Unreachable(ENDED)
         self._number += 1
         number = self._number
         waiting: asyncio.Future[Done] = asyncio.get_running_loop().create_future()

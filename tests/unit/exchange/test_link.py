@@ -108,6 +108,24 @@ async def test_what_cannot_be_read_ends_the_line_and_every_open_call(
         await running
     with pytest.raises(Unreachable):
         await asking
+    with pytest.raises(Unreachable):  # and every later one
+        await asyncio.wait_for(link.approved(WORK), 5)
+
+
+def test_of_frames_that_waited_none_behind_a_wrong_one_is_handed_on() -> None:
+    frames, out = line()
+    seen: list[bytes | None] = []
+
+    def take(frame: bytes | None) -> None:
+        seen.append(frame)
+        if frame == b"wrong":
+            raise BadMessage("wrong")
+
+    frames.data_received(framed(b"good", b"wrong", b"behind"))
+    frames.connection_lost(None)
+    frames.take(take)
+    assert seen == [b"good", b"wrong", None]
+    assert out.ended
 
 
 # --- plans that crossed the line -------------------------------------------------------------
