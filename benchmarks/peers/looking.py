@@ -69,9 +69,12 @@ def below(pid: int) -> list[int]:
     found: list[int] = []
     todo = [pid]
     while todo:
-        for listing in Path(f"/proc/{todo.pop()}/task").glob("*/children"):
+        tasks, names = Path(f"/proc/{todo.pop()}/task"), list[str]()
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            names = os.listdir(tasks)
+        for name in names:
             with contextlib.suppress(OSError):
-                more = [int(word) for word in listing.read_text(encoding="ascii").split()]
+                more = [int(word) for word in (tasks / name / "children").read_text(encoding="ascii").split()]
                 found += more
                 todo += more
     return found

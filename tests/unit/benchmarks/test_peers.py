@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import subprocess
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -299,3 +302,20 @@ def test_a_cell_that_would_begin_too_late_is_reported(tmp_path: Path) -> None:
     assert "*not begun within 900 s*" in markdown(result(cell("reuna", OURS), told))
     main.keep(result(told), tmp_path / "new" / "peers.json")
     assert (tmp_path / "new" / "peers.md").is_file()
+
+
+def gone_for(pid: int, look: Callable[[Any], Any], folder: Any) -> Any:
+    """What is asked for a process that has just ended."""
+    if f"/{pid}/" in str(folder):
+        raise FileNotFoundError(folder)
+    return look(folder)
+
+
+def test_a_process_that_ends_while_it_is_looked_at_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    with subprocess.Popen(["sleep", "60"]) as child:
+        for name in ("listdir", "scandir"):
+            monkeypatch.setattr(os, name, partial(gone_for, child.pid, getattr(os, name)))
+        try:
+            assert child.pid in looking.below(os.getpid())
+        finally:
+            child.kill()
