@@ -314,11 +314,9 @@ class FileBlobs:
 
     def _put_by(self, path: Path) -> None:
         """Drop a blob; a large one is written over by the next."""
-        if is_digest(path.name) and path.stat().st_size > BLOCK:
-            self._checked.pop(path.name, None)
+        if is_digest(path.name) and path.is_file() and path.stat().st_size > BLOCK:
             self._spares.give(path)
-        else:
-            self.drop(path.name)
+        self.drop(path.name)
 
 
 class FileWriter:

@@ -26,10 +26,16 @@ class Spares:
         self._given = 0
 
     def give(self, path: Path) -> None:
-        """Take over a file that nobody needs any more; of more than there is room for the oldest goes."""
-        if not _is_ours_alone(path):
-            path.unlink()
-            return
+        """Take over a file that nobody needs any more; of more than there is room for the oldest goes.
+
+        One that cannot be kept, as on a full disk, is removed.
+        """
+        with suppress(OSError):
+            if _is_ours_alone(path):
+                self._keep(path)
+        path.unlink(missing_ok=True)
+
+    def _keep(self, path: Path) -> None:
         self._folder.mkdir(exist_ok=True, mode=0o700)
         self._given += 1
         spare = self._folder / str(self._given % self._most)

@@ -110,6 +110,16 @@ def test_a_file_that_somebody_reads_is_not_written_over(tmp_path: Path) -> None:
         assert read(0, BLOCK) == b"a" * BLOCK
 
 
+def test_a_file_that_cannot_be_kept_is_removed(tmp_path: Path) -> None:
+    """As on a disk without room for one more folder."""
+    blobs = FileBlobs(tmp_path)
+    blob = blobs.put(large(b"a"))
+    (tmp_path / "spare").write_bytes(b"in the way")
+    blobs.prune((), reuse=True)
+    assert not blob.path.exists()
+    assert blobs.get(blob.digest) is None
+
+
 def test_a_process_that_begins_keeps_nothing_to_be_written_over(tmp_path: Path) -> None:
     blobs = FileBlobs(tmp_path)
     blobs.put(large(b"a"))

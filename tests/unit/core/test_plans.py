@@ -8,26 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reuna.core import plans
-from reuna.core.records import Grid, Plan, Task, Work
-
-PLAN = Plan(
-    run="r-1",
-    round=3,
-    attempt=1,
-    task="train",
-    model="m" * 64,
-    model_size=100,
-    params=10,
-    cohort=("a", "b", "c"),
-    quorum=2,
-    deadline_s=5.0,
-    grid=Grid(32, -24),
-    max_weight=100,
-    capacity=6,
-    seed=1,
-    bundle="b" * 64,
-    bundle_size=9,
-)
+from reuna.core.records import Task, Work
+from tests.plans import PLAN
 
 
 def test_a_plan_is_newer_by_run_round_or_attempt() -> None:

@@ -13,25 +13,8 @@ from reuna.core.errors import LearnerError, NotApproved, Refused, ReunaError, Se
 from reuna.core.readiness import Module, Needs, as_settings
 from reuna.core.records import Contribution, Encoding, Grid, Member, Plan, Said
 from reuna.loop import train
+from tests.plans import PLAN
 
-PLAN = Plan(
-    run="r-1",
-    round=3,
-    attempt=1,
-    task="train",
-    model="m" * 64,
-    model_size=100,
-    params=10,
-    cohort=("a", "b", "c"),
-    quorum=2,
-    deadline_s=5.0,
-    grid=Grid(32, -24),
-    max_weight=100,
-    capacity=6,
-    seed=1,
-    bundle="b" * 64,
-    bundle_size=9,
-)
 DIGEST = "p" * 64
 
 
