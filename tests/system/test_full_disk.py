@@ -39,6 +39,7 @@ pytestmark = [pytest.mark.system, pytest.mark.timeout(170)]
 PARAMS = 100_000  #: 400 kB a model: it travels as freight and lies in every place's folder
 ROUNDS = 8
 FULL_AFTER = 3  #: rounds
+BUSY_S = 0.3  #: each round at least: the run is not over before the disk is full
 SIZE_MIB = 48
 SAID = "R401"
 
@@ -71,7 +72,7 @@ class Run:
     """One run over a fleet of a cloud, a fog and two edges."""
 
     def __init__(self, folder: Path) -> None:
-        self.job = job_for(folder, PARAMS, 2, ROUNDS, 1, 32, 14)
+        self.job = job_for(folder, PARAMS, 2, ROUNDS, 1, 32, 14, BUSY_S)
         self.fleet = make_fleet(folder / "fleet", "disk", spread(self.job.nodes, 1), announce_s=0.5)
         self.supervisor = Supervisor(self.fleet)
         self.closed: list[int] = []
