@@ -296,27 +296,36 @@ class FileBlobs:
         except BlockingIOError:
             return HalfFile(self._folder, self._checked, f"{uuid4().hex}{_TEMPORARY}", size)
 
-    def drop(self, digest: str) -> None:
-        """Forget a blob; nothing happens when it is not there."""
-        if is_digest(digest):
-            (self._folder / digest).unlink(missing_ok=True)
-            self._checked.pop(digest, None)
+    def force(self, digest: str) -> None:
+        """See `Blobs.force`. Raises `DiskFull`, and then has the blob no more."""
+        path = self._folder / digest
+        try:
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+            sync_folder(self._folder)
+        except OSError as error:
+            self.drop(digest)
+            raise storage_error(error, path) from error
+
+    def drop(self, digest: str, reuse: bool = False) -> None:
+        """See `Blobs.drop`; a large one is written over by the next that is large."""
+        if not reuse:
+            self._spares.clear()
+        if not is_digest(digest):
+            return
+        path = self._folder / digest
+        if reuse and path.is_file() and path.stat().st_size > BLOCK:
+            self._spares.give(path)
+        path.unlink(missing_ok=True)
+        self._checked.pop(digest, None)
 
     def prune(self, keep: Collection[str], reuse: bool = False) -> None:
         """See `Blobs.prune`."""
-        if not reuse:
-            self._spares.clear()
         for path in self._folder.iterdir():
             if path.name not in keep:
-                self._put_by(path) if reuse else self.drop(path.name)
+                self.drop(path.name, reuse)
             if path.suffix == _HALF and path.stem not in keep:
                 _remove_unless_written(path)
-
-    def _put_by(self, path: Path) -> None:
-        """Drop a blob; a large one is written over by the next."""
-        if is_digest(path.name) and path.is_file() and path.stat().st_size > BLOCK:
-            self._spares.give(path)
-        self.drop(path.name)
 
 
 class FileWriter:
@@ -355,15 +364,21 @@ class FileWriter:
         self._size += len(data)
 
     def seal(self, durable: bool = True) -> FileBlob:
-        """Give the file its name. Raises `DiskFull`, `Corrupted`."""
+        """Give the file its name. Raises `DiskFull`, `Corrupted`.
+
+        One that is not to be durable takes the place of none that is there: that one may be.
+        """
         digest = self._hasher.digest()
         path = self._folder / digest
         try:
             self._end_at(self._size)
             if durable:
                 os.fsync(self._fd)
-            self._path.replace(path)
-            self._close()
+            if durable or not (digest in self._checked and path.exists()):
+                self._path.replace(path)
+                self._close()
+            else:
+                self.abandon()
             if durable:
                 sync_folder(self._folder)
         except OSError as error:

@@ -21,11 +21,14 @@ class BadAnswerError(ConnectionError):
 
 
 class HttpAnswer:
-    """An answer whose head is read. ``length``: bytes of the body that were not read yet."""
+    """An answer whose head is read. ``length``: bytes of the body that were not read yet.
 
-    def __init__(self, receive: Receive) -> None:
+    ``fill`` receives what is known to come: it may wait for more than the first byte.
+    """
+
+    def __init__(self, receive: Receive, fill: Receive) -> None:
         """Wait for the head. Raises `BadAnswerError`, and as ``receive``."""
-        self._receive = receive
+        self._fill = fill
         head, self._early = _head(receive)
         first, *lines = head.decode("latin-1").split("\r\n")
         version, _, words = first.partition(" ")
@@ -58,13 +61,13 @@ class HttpAnswer:
         return bytes(data)
 
     def readinto(self, buffer: memoryview) -> int:
-        """What there is, at least a byte; 0 at the end of the body, or of the line."""
+        """What comes now, at least a byte; 0 at the end of the body, or of the line."""
         wanted = buffer[: self.length]
         if self._early:
             count = min(len(wanted), len(self._early))
             wanted[:count], self._early = self._early[:count], self._early[count:]
         else:
-            count = self._receive(wanted) if len(wanted) else 0
+            count = self._fill(wanted) if len(wanted) else 0
         self.length -= count
         return count
 

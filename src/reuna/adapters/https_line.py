@@ -28,6 +28,7 @@ STALL_S = 30.0  #: without a byte for so long the line counts as cut
 ANSWER_S = 120.0  #: a parent may need so long for the first byte (it fetches, it forces a disk)
 IDLE_S = 240.0  #: an idle connection older than this is not used again
 MOVING_S = 10.0  #: a line on which nothing went or came for so long does not move
+TURN_S = 0.05  #: so long a thread goes on receiving before it looks at what else is due
 
 
 class CutError(Exception):
@@ -108,15 +109,16 @@ class Line:
         """Send as much as the parent wants to have: its answer may come first."""
         extra = f"Content-Length: {length}\r\nUpload-Offset: {place.offset}\r\n"
         extra += f"Upload-Held: {place.held}\r\n" if place.held else ""
-        pending = bytearray(self._request("PUT", path, extra))
+        pending = self._request("PUT", path, extra)
         self._unfinished = True
         for part in parts:
-            pending += part
-            if len(pending) >= LOT:
-                self._send(pending)
-                pending.clear()
-                if self._answered():
-                    return self._answer()
+            if len(pending) + len(part) < LOT:  # what is small goes with what is next to it
+                pending += part
+                continue
+            self._send(pending)
+            pending = part
+            if self._answered():
+                return self._answer()
         self._send(pending)
         self._unfinished = False
         return self._answer()
@@ -137,7 +139,7 @@ class Line:
 
     def _answer(self) -> HttpAnswer:
         self._patience_s = ANSWER_S
-        self._reply = HttpAnswer(self.receive_into)
+        self._reply = HttpAnswer(self.receive_into, self.fill)
         self._patience_s = STALL_S
         return self._reply
 
@@ -174,6 +176,24 @@ class Line:
         buffer[:count] = self._early[:count]
         self._early = self._early[count:]
         return count
+
+    def fill(self, buffer: memoryview) -> int:
+        """As `receive_into`, and what follows at once: TLS gives a record of 16 KiB at a time.
+
+        Until the buffer is full, or for `TURN_S`. What ends the line meanwhile is told by the next call.
+        """
+        took = self.receive_into(buffer)
+        receive, until = self._sock.recv_into, self.moved_s + TURN_S
+        while 0 < took < len(buffer) and self.moved_s < until:
+            try:
+                count = receive(buffer[took:])
+            except OSError:
+                break
+            if not count:
+                break
+            took += count
+            self.moved_s = time.monotonic()
+        return took
 
     def awaits(self, something: bool) -> None:
         """Whether the other side is expected to say something now."""

@@ -194,10 +194,25 @@ class StoredBlobs:
         """A writer for a blob of about ``size`` bytes. Raises `DiskFull`."""
         return StoredWriter(self._files.new(size), self)
 
-    def drop(self, digest: str) -> None:
+    def force(self, digest: str) -> None:
+        """See `Blobs.force`: durable when the bucket has it."""
+        self._files.force(digest)
+        blob = self._files.get(digest)
+        if blob is not None:
+            self.send(blob)
+
+    def send(self, blob: FileBlob) -> None:
+        """To the bucket. What it does not take nobody finds here either."""
+        try:
+            self.bucket.send(blob)
+        except BaseException:
+            self._files.drop(blob.digest)
+            raise
+
+    def drop(self, digest: str, reuse: bool = False) -> None:
         """Forget a blob, here and in the bucket."""
         if is_digest(digest):
-            self._files.drop(digest)
+            self._files.drop(digest, reuse)
             self.bucket.drop(digest)
 
     def prune(self, keep: Collection[str], reuse: bool = False) -> None:
@@ -205,10 +220,6 @@ class StoredBlobs:
         self._files.prune(keep, reuse)
         for digest in self.bucket.names() - set(keep):
             self.bucket.drop(digest)
-
-    def unkept(self, blob: FileBlob) -> None:
-        """The bucket did not take it: so nobody finds it here."""
-        self._files.drop(blob.digest)
 
 
 class StoredWriter:
@@ -226,11 +237,7 @@ class StoredWriter:
         """Give it its name, here and, when it is to be durable, in the bucket."""
         blob = self._writer.seal(durable)
         if durable:
-            try:
-                self._blobs.bucket.send(blob)
-            except BaseException:
-                self._blobs.unkept(blob)
-                raise
+            self._blobs.send(blob)
         return blob
 
     def abandon(self) -> None:

@@ -157,7 +157,7 @@ class Conductor:
             ready, state = self._ready, after
             is_out = ready is not None and (ready.run, ready.ask.round) == (spec.run, number + 1)
             asked = ready.ask.before if ready is not None and is_out else ask.shared(spec)
-        await self._offload(partial(self._forget, over))
+        await self._offload(partial(self._forget, over, reuse=False))
         outcome: Outcome = {"model": state["model"], "rounds": spec.rounds}
         if spec.local:
             ask = Ask(spec.rounds + 1, "local", spec.model, asked, life)
@@ -182,11 +182,14 @@ class Conductor:
         on_disk = partial(when_there_is_room, work, self._clock, log, told)
         return await when_there_is_room(on_disk, self._clock, log, waits=SERVER_AWAY)
 
-    def _forget(self, over: set[str]) -> None:
-        """Drop blobs that nobody needs any more, and take them out. One that is left over does no harm."""
+    def _forget(self, over: set[str], reuse: bool) -> None:
+        """Drop blobs that nobody needs any more, and take them out. One that is left over does no harm.
+
+        ``reuse``: models to come are written over them.
+        """
         try:
             for digest in sorted(over):
-                self._blobs.drop(digest)
+                self._blobs.drop(digest, reuse)
                 over.discard(digest)
         except Unreachable as error:
             log.warning("%s an old model was not removed: %s", error.code, error)
@@ -244,10 +247,10 @@ class Conductor:
                 await self._intake.tell(self._planner.announce)
 
     def _keep(self, spec: RunSpec, made: _Made, oldest: int, over: set[str]) -> None:
-        """Make small blobs durable, and forget blobs and bodies of rounds before. Raises `DiskFull`."""
-        self._forget(over)
-        for blob in made.held:
-            self._blobs.put(blob.data)
+        """Make durable what it made, and forget blobs and bodies of rounds before. Raises `DiskFull`."""
+        self._forget(over, reuse=True)
+        for blob in made.blobs:
+            self._blobs.put(blob.data) if isinstance(blob, HeldBlob) else self._blobs.force(blob.digest)
         self._intake.spool.drop(spec.run, oldest)
 
     async def _collect(self, spec: RunSpec, ask: Ask) -> tuple[list[Contribution], dict[str, str]]:
@@ -409,7 +412,7 @@ class Conductor:
 
     def _apply(self, spec: RunSpec, ask: Ask, state: Outcome, rows: list[Contribution]) -> _Made:
         """Fold what came and let the strategy make the new model, block by block."""
-        grid, size = ask.going.grid(spec), Size()
+        grid, size = ask.going.grid(spec), Size() if _follows(spec) else None
         old = self._held(state["model"])
         kept = self._held(state["state"]) if state["state"] else None
         head = _header_size(old)
@@ -434,7 +437,7 @@ class Conductor:
                     assert memory is not None
                     memory.add(after[name])
                 first += count
-            new, kept = model.seal(), memory.seal() if memory else None
+            new, kept = model.seal(durable=False), memory.seal(durable=False) if memory else None
             step = self._step(spec, ask.round, state, old, new)
             outcome = {
                 "model": new.digest,
@@ -444,7 +447,7 @@ class Conductor:
                 "step_size": step.size if step else 0,
                 "exponent": next_exponent(spec, grid, size, rows),
             }
-            return _Made(outcome, new, tuple(blob for blob in (new, kept) if isinstance(blob, HeldBlob)))
+            return _Made(outcome, new, (new,) if kept is None else (new, kept))
         except (StorageError, PeerError):  # what is half made would fill the disk further with each try
             model.abandon()
             if memory:
@@ -452,7 +455,13 @@ class Conductor:
             raise
 
     def _deltas(
-        self, spec: RunSpec, number: int, grid: Grid, rows: list[Contribution], kept: Blob | None, size: Size
+        self,
+        spec: RunSpec,
+        number: int,
+        grid: Grid,
+        rows: list[Contribution],
+        kept: Blob | None,
+        size: Size | None,
     ) -> Iterator[NDArray[np.float64]]:
         """Blocks of what the updates say together: their weighted mean, or a robust step; ``size`` counts."""
         chosen = strategy(spec.strategy)
@@ -465,8 +474,9 @@ class Conductor:
         if chosen.fold is None:
             total = sum(row.weight for row in rows)
             for block in self._intake.sum(rows, spec.params):
-                size.add(block)
-                yield np.divide(fixed.decode(block, grid), total)
+                if size is not None:
+                    size.add(block)
+                yield fixed.decode(block, grid, total)
             return
 
         def centre(start: int, count: int) -> NDArray[np.float32]:  # the only slot that a fold reads
@@ -475,7 +485,8 @@ class Conductor:
         read, nodes = self._intake.updates(rows)
         settings = chosen.server_settings(spec.settings)
         for step in chosen.fold.steps(read, nodes, spec.params, grid, settings, centre):
-            size.add(parts_of(step, grid))
+            if size is not None:
+                size.add(parts_of(step, grid))
             yield step
 
     def _step(self, spec: RunSpec, number: int, state: Outcome, old: Blob, new: Blob) -> Blob | None:
@@ -549,11 +560,11 @@ class _HeldWriter:
 
 
 class _Made(NamedTuple):
-    """What a round made: what is journalled, the model, and what of it all is in memory alone."""
+    """What a round made: what is journalled, the model, and what of it all is not durable yet."""
 
     outcome: Outcome
     model: Blob
-    held: tuple[HeldBlob, ...]
+    blobs: tuple[Blob, ...]
 
 
 def is_buffered(spec: RunSpec) -> bool:
@@ -569,13 +580,18 @@ def _going(state: Outcome) -> Going:
     return Going(state.get("carried", {}), step, state.get("exponent"), away, asked, pace)
 
 
-def next_exponent(spec: RunSpec, grid: Grid, size: Size, rows: Iterable[Contribution]) -> int | None:
+def _follows(spec: RunSpec) -> bool:
+    """Whether a round's grid is as the updates before it were large."""
+    return spec.encoding is not None and spec.encoding.follow
+
+
+def next_exponent(spec: RunSpec, grid: Grid, size: Size | None, rows: Iterable[Contribution]) -> int | None:
     """The exponent of the round after one with ``grid``; None when that of the run stays.
 
-    ``size`` is of the weighted sum, or of a robust step in `parts_of` it. Beside the latter what a few nodes
-    say was clipped moves nothing either: it is the median that counts.
+    ``size`` is of the weighted sum, or of a robust step in `parts_of` it, None where nothing follows it.
+    Beside the latter what a few nodes say was clipped moves nothing either: it is the median that counts.
     """
-    if spec.encoding is None or not spec.encoding.follow:
+    if size is None or spec.encoding is None:
         return None
     members = train.taking_part(rows)
     values = max(1, math.ceil(spec.params * spec.encoding.keep))

@@ -268,13 +268,18 @@ class Blobs(Protocol):
         """Hashes of the blocks of a blob that was checked on its way here; wrong ones are ignored."""
 
     def new(self, size: int) -> BlobWriter: ...
-    def drop(self, digest: str) -> None: ...
-    def prune(self, keep: Collection[str], reuse: bool = False) -> None:
-        """Drop all blobs but those of ``keep``.
+    def force(self, digest: str) -> None:
+        """Make durable what was sealed without being so; blocking. Raises what `BlobWriter.seal` does."""
 
-        ``reuse``: their place may be written over by blobs to come, and whoever has a file of one open would
-        see these. Else nothing of what was dropped, now or before, is there any more.
+    def drop(self, digest: str, reuse: bool = False) -> None:
+        """Forget a blob; nothing happens when it is not there.
+
+        ``reuse``: its place may be written over by blobs to come, and whoever has its file open would see
+        these. Else nothing of what was dropped, now or before, is there any more.
         """
+
+    def prune(self, keep: Collection[str], reuse: bool = False) -> None:
+        """Drop all blobs but those of ``keep``; ``reuse`` as for `drop`."""
 
 
 class BlobWriter(Protocol):

@@ -104,7 +104,7 @@ def combine(model: Mapping[str, Any], trained: list[dict[str, Any]], weights: li
     for tensors, weight in zip(trained, weights, strict=True):
         integers, _ = encode(flatten(tensors, layout) - base, GRID)
         total += integers.astype(np.int64) * weight
-    mean = decode(total, GRID) / sum(weights)
+    mean = decode(total, GRID, sum(weights))
     return unflatten((base + mean).astype(np.float32), layout)
 
 

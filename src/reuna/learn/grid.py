@@ -30,6 +30,7 @@ Ints = NDArray[np.signedinteger]
 
 _WHOLE = {width: np.dtype(f"<i{width}") for width in (1, 2, 4, 8)}
 _SPLIT = {3: (2, 1), 5: (4, 1), 6: (4, 2)}  #: bytes of the low and the high part
+_HOLDS = {**_WHOLE, 3: np.dtype(np.int32), 5: np.dtype(np.int64), 6: np.dtype(np.int64)}
 ALIGNED = tuple(_WHOLE)  #: of `WIDTHS` those with a type of their own: any of their bytes can be read
 WIDTHS = tuple(sorted((*_WHOLE, *_SPLIT)))  #: bytes per integer on the wire
 LOT = 65_536  #: integers written together: whole 64 KiB blocks at every width
@@ -139,9 +140,13 @@ def largest(delta: NDArray[np.floating], before: int = 0) -> float:
     return found
 
 
-def decode(values: Ints, grid: Grid) -> NDArray[np.float64]:
-    """Differences that the integers stand for, float64 (exact for every grid a plan allows)."""
-    return np.multiply(values, 2.0**grid.exponent, dtype=np.float64)
+def decode(values: Ints, grid: Grid, weight: int = 1) -> NDArray[np.float64]:
+    """Differences that the integers stand for, float64 (exact for every grid a plan allows).
+
+    Of a sum with ``weight`` in it their mean: the step is a power of two, so one division rounds what the
+    quotient of the exact differences would.
+    """
+    return np.divide(values, weight * 2.0**-grid.exponent, dtype=np.float64)
 
 
 def pack(values: Ints, width: int) -> bytes | memoryview:
@@ -152,30 +157,40 @@ def pack(values: Ints, width: int) -> bytes | memoryview:
     """
     if width in _WHOLE:
         return np.ascontiguousarray(values, _WHOLE[width]).data.cast("B")
-    return b"".join(_split(values[at : at + LOT], width) for at in range(0, len(values), LOT))
+    data = np.empty(len(values) * width, np.uint8)
+    for at in range(0, len(values), LOT):
+        _split(values[at : at + LOT], data[at * width :], width)
+    return data.data
 
 
-def _split(lot: Ints, width: int) -> bytes:
-    low, high = _SPLIT[width]
-    wide = lot.astype(np.int64, copy=False)
-    return wide.astype(f"<u{low}").tobytes() + (wide >> 8 * low).astype(f"<i{high}").tobytes()
+def _split(lot: Ints, data: NDArray[np.uint8], width: int) -> None:
+    low, high = _parts(data, len(lot), width)
+    np.copyto(low, lot, casting="unsafe")
+    np.copyto(high, lot >> 8 * low.itemsize, casting="unsafe")
 
 
 def unpack(data: bytes | memoryview, width: int) -> Ints:
     """The integers that `pack` wrote; ``data`` is whole lots, but for the last. A view where it can be."""
     if width in _WHOLE:
         return np.frombuffer(data, _WHOLE[width])
-    values = np.empty(len(data) // width, np.int64)
+    given = np.frombuffer(data, np.uint8)
+    values = np.empty(len(given) // width, _HOLDS[width])
     for at in range(0, len(values), LOT):
-        _join(values[at : at + LOT], memoryview(data)[at * width :], width)
+        _join(values[at : at + LOT], given[at * width :], width)
     return values
 
 
-def _join(lot: NDArray[np.int64], data: memoryview, width: int) -> None:
+def _join(lot: Ints, data: NDArray[np.uint8], width: int) -> None:
+    low, high = _parts(data, len(lot), width)
+    lot[:] = high
+    lot <<= 8 * low.itemsize
+    lot |= low
+
+
+def _parts(data: NDArray[np.uint8], count: int, width: int) -> tuple[NDArray[np.unsignedinteger], Ints]:
+    """The low and the high parts of so many integers, in the bytes of their lot."""
     low, high = _SPLIT[width]
-    lot[:] = np.frombuffer(data, f"<i{high}", len(lot), low * len(lot))
-    lot <<= 8 * low
-    lot |= np.frombuffer(data, f"<u{low}", len(lot))
+    return data[: low * count].view(f"<u{low}"), data[low * count : width * count].view(f"<i{high}")
 
 
 def within(values: Ints, bound: int) -> bool:

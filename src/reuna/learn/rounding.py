@@ -142,10 +142,13 @@ class Size:
     def __init__(self) -> None:
         self.total = 0
 
-    def add(self, block: Wide) -> None:
-        """A block of the sum."""
+    def add(self, block: Ints) -> None:
+        """A block of the sum, not empty."""
         sizes = np.abs(block)
-        self.total += (int((sizes >> 32).sum()) << 32) + int((sizes & 0xFFFFFFFF).sum())
+        if len(sizes) * int(sizes.max()) < 2**63:
+            self.total += int(sizes.sum())
+        else:
+            self.total += (int((sizes >> 32).sum()) << 32) + int((sizes & 0xFFFFFFFF).sum())
 
 
 def followed(grid: Grid, total: int, weights: int, clipped: int, values: int) -> int:

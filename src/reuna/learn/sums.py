@@ -11,12 +11,11 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from reuna.learn.grid import LOT, Ints
 
 S = TypeVar("S")
-BLOCK_VALUES = 4 * LOT  #: values folded at a time: 2 MiB of int64, the cache keeps it
+BLOCK_VALUES = LOT  #: values folded at a time: half a MiB of int64, which the cache keeps
 
 
 class Part(NamedTuple, Generic[S]):
@@ -33,27 +32,27 @@ class Part(NamedTuple, Generic[S]):
 Read = Callable[[Part[S], int, int], Ints]
 
 
-def fold(read: Read[S], parts: Sequence[Part[S]], params: int) -> Iterator[NDArray[np.int64]]:
-    """Blocks of the sum, in order; each is overwritten by the next.
+def fold(read: Read[S], parts: Sequence[Part[S]], params: int) -> Iterator[Ints]:
+    """Blocks of the sum, in order, int32 where its parts cannot come to more, else int64.
 
-    ``read(part, start, count)`` gives ``count`` integers from value ``start`` on. No overflow
-    can happen when the plan passed `reuna.learn.grid.check_grid` and each part its range check.
+    Each block is overwritten by the next. ``read(part, start, count)`` gives ``count`` integers from value
+    ``start`` on, which fit the part's width. No overflow can happen when the plan passed
+    `reuna.learn.grid.check_grid` and each part its range check.
     """
     size = min(BLOCK_VALUES, params)
-    total = np.empty(size, np.int64)
-    scaled = np.empty(size, np.int64)
+    most = sum(part.multiplier << 8 * part.width - 1 for part in parts)
+    total: Ints = np.empty(size, np.int32 if most < 2**31 else np.int64)
     for start in range(0, params, BLOCK_VALUES):
         count = min(BLOCK_VALUES, params - start)
         block = total[:count]
         block.fill(0)
         for part in parts:
-            _add(block, read(part, start, count), part.multiplier, scaled[:count])
+            _add(block, read(part, start, count), part.multiplier)
         yield block
 
 
-def _add(block: NDArray[np.int64], values: Ints, multiplier: int, scratch: NDArray[np.int64]) -> None:
-    if multiplier == 1:
-        np.add(block, values, out=block)
-    else:
-        np.multiply(values, np.int64(multiplier), out=scratch)
-        np.add(block, scratch, out=block)
+def _add(block: Ints, values: Ints, multiplier: int) -> None:
+    """What is read fits the block's type, and may come in a wider one."""
+    if multiplier != 1:
+        values = np.multiply(values, multiplier, dtype=block.dtype, casting="unsafe")
+    np.add(block, values, out=block, dtype=block.dtype, casting="unsafe")

@@ -79,7 +79,10 @@ class MemoryBlobs:
     def half(self, digest: str, size: int) -> MemoryHalf:
         return MemoryHalf(self)
 
-    def drop(self, digest: str) -> None:
+    def force(self, digest: str) -> None:
+        self._blobs[digest].durable = True
+
+    def drop(self, digest: str, reuse: bool = False) -> None:
         blob = self._blobs.pop(digest, None)
         if blob is not None:
             self.disk.give_back(blob.size)
@@ -120,7 +123,8 @@ class MemoryWriter:
 
     def seal(self, durable: bool = True) -> MemoryBlob:
         blob = MemoryBlob(bytes(self._data), self._hasher.digest())
-        blob.durable = durable
+        there = self._blobs.get(blob.digest)
+        blob.durable = durable or (there is not None and there.durable)
         return self._blobs.keep(blob)
 
     def abandon(self) -> None:
