@@ -36,7 +36,7 @@ from reuna.core.errors import (
 )
 from reuna.core.ports import Blob, Blobs, Clock, Journal, Offload
 from reuna.core.records import Contribution, Grid, Member, Plan, RunSpec, Setting, Task
-from reuna.exchange.bodies import Whole
+from reuna.exchange.bodies import Behind, Whole
 from reuna.exchange.intake import RECENT, Away, Intake
 from reuna.exchange.room import SERVER_AWAY, when_there_is_room
 from reuna.exchange.steps import make_step
@@ -417,9 +417,9 @@ class Conductor:
         kept = self._held(state["state"]) if state["state"] else None
         head = _header_size(old)
         chosen = strategy(spec.strategy)
-        model = _Values(self._blobs, old.read(0, head), 4 * spec.params)
+        model = _begin(self._blobs, old.read(0, head), 4 * spec.params)
         slots = len(chosen.slots)
-        memory = _Values(self._blobs, b"", 4 * spec.params * slots) if slots else None
+        memory = _begin(self._blobs, b"", 4 * spec.params * slots) if slots else None
         try:
             first = 0
             for delta in self._deltas(spec, ask.round, grid, rows, kept, size):
@@ -432,10 +432,10 @@ class Conductor:
                     for index, name in enumerate(chosen.slots)
                 }
                 after, moved = chosen.apply(past, before, delta, ask.round, spec.settings)
-                model.add(moved)
+                model.write(_bytes(moved))
                 for name in chosen.slots:
                     assert memory is not None
-                    memory.add(after[name])
+                    memory.write(_bytes(after[name]))
                 first += count
             new, kept = model.seal(durable=False), memory.seal(durable=False) if memory else None
             step = self._step(spec, ask.round, state, old, new)
@@ -526,16 +526,16 @@ class Conductor:
         return found
 
 
-class _Values(Whole):
-    """Writes float32 vectors into a blob in whole blocks; into a `HeldBlob` where that rides in plans."""
+def _begin(blobs: Blobs, header: bytes, size: int) -> Whole:
+    """A blob of vectors in the making; in memory where it rides in plans, else written in another thread."""
+    whole = len(header) + size
+    out = Whole(_HeldWriter()) if whole <= INLINE_LIMIT else Behind(blobs.new(whole))
+    out.write(header)
+    return out
 
-    def __init__(self, blobs: Blobs, header: bytes, size: int) -> None:
-        whole = len(header) + size
-        super().__init__(_HeldWriter() if whole <= INLINE_LIMIT else blobs.new(whole))
-        self.write(header)
 
-    def add(self, values: NDArray[np.float32]) -> None:
-        self.write(values.astype("<f4", copy=False).data.cast("B"))
+def _bytes(values: NDArray[np.float32]) -> memoryview:
+    return values.astype("<f4", copy=False).data.cast("B")
 
 
 class _HeldWriter:

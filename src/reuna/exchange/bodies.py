@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 
 import msgspec
@@ -17,6 +19,7 @@ from reuna.loop import train
 from reuna.wire import BLOCK
 
 SAMPLE = 4 * LOT  #: values by which is judged whether packing pays
+AHEAD = 4  #: pieces
 Begin = Callable[[Contribution], BlobWriter]
 Between = Callable[[int, int], Ints]  #: so many integers from one on, where a lot begins
 
@@ -51,6 +54,38 @@ class Whole:
     def abandon(self) -> None:
         """Forget what was written."""
         self._writer.abandon()
+
+
+class Behind(Whole):
+    """The same in a thread of its own, at most `AHEAD` pieces behind: they are hashed while others are made.
+
+    A piece stays as it is until it is written. What failed is raised by a later call.
+    """
+
+    def __init__(self, writer: BlobWriter) -> None:
+        super().__init__(writer)
+        self._thread = ThreadPoolExecutor(1, "writes")
+        self._ahead: deque[Future[None]] = deque()
+
+    def write(self, data: bytes | memoryview) -> None:
+        """As `Whole.write`, soon."""
+        self._wait(AHEAD - 1)
+        self._ahead.append(self._thread.submit(super().write, data))
+
+    def seal(self, durable: bool = True) -> Blob:
+        """All that was written."""
+        self._wait(0)
+        self._thread.shutdown()
+        return super().seal(durable)
+
+    def abandon(self) -> None:
+        """Forget what was written."""
+        self._thread.shutdown(cancel_futures=True)
+        super().abandon()
+
+    def _wait(self, left: int) -> None:
+        while len(self._ahead) > left:
+            self._ahead.popleft().result()
 
 
 def open_body(manifest: Contribution, body: Blob) -> Between:
