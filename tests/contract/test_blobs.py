@@ -56,6 +56,27 @@ def test_nobody_sees_a_blob_before_its_seal(blobs: Blobs) -> None:
     assert blobs.get(digest_bytes(b"abc")) is not None
 
 
+def test_a_blob_is_made_durable_after_it_was_sealed(blobs: Blobs) -> None:
+    data = os.urandom(3 * BLOCK)
+    writer = blobs.new(len(data))
+    writer.write(data)
+    digest = writer.seal(durable=False).digest
+    blobs.force(digest)
+    if isinstance(blobs, MemoryBlobs):
+        blobs.crash()
+    found = blobs.get(digest)
+    assert found is not None
+    assert found.read(0, found.size) == data
+
+
+def test_a_blob_that_is_dropped_to_be_written_over_is_gone(blobs: Blobs) -> None:
+    digest = blobs.put(os.urandom(3 * BLOCK)).digest
+    blobs.drop(digest, reuse=True)
+    assert blobs.get(digest) is None
+    data = os.urandom(2 * BLOCK)
+    assert blobs.put(data).read(0, len(data)) == data
+
+
 def test_an_abandoned_blob_leaves_nothing(blobs: Blobs) -> None:
     writer = blobs.new(3)
     writer.write(b"abc")
@@ -142,7 +163,11 @@ def test_a_power_cut_takes_what_was_not_forced_to_the_disk() -> None:
     assert blobs.get(lost.digest) is not None
     blobs.crash()
     assert blobs.get(lost.digest) is None
-    assert blobs.get(kept.digest) is not None
+    again = blobs.new(7)
+    again.write(b"durable")
+    again.seal(durable=False)
+    blobs.crash()
+    assert blobs.get(kept.digest) is not None, "made once more it is as durable as it was"
 
 
 def test_a_blob_is_forced_then_named_then_its_name_is_forced(tmp_path: Path) -> None:
@@ -150,6 +175,15 @@ def test_a_blob_is_forced_then_named_then_its_name_is_forced(tmp_path: Path) -> 
     with watched(told.append):
         blobs.put(b"abc")
     assert told == ["write NEW.part", "fsync NEW.part", "replace NEW.part", "fsync blobs"]
+
+
+def test_a_blob_that_was_sealed_before_is_forced_and_then_its_name(tmp_path: Path) -> None:
+    blobs, told = FileBlobs(tmp_path / "blobs"), list[str]()
+    with watched(told.append):
+        writer = blobs.new(3)
+        writer.write(b"abc")
+        blobs.force(writer.seal(durable=False).digest)
+    assert told == ["write NEW.part", "replace NEW.part", "fsync DIGEST", "fsync blobs"]
 
 
 def test_a_file_is_replaced_by_one_that_was_forced(tmp_path: Path) -> None:

@@ -53,6 +53,33 @@ def test_the_sum_is_the_sum(nodes: list[Node]) -> None:
     assert flat(nodes).tolist() == expected
 
 
+@given(
+    nodes=st.lists(
+        st.tuples(st.lists(st.integers(-(2**15) + 1, 2**15 - 1), min_size=5, max_size=5), st.integers(1, 99)),
+        min_size=1,
+        max_size=8,
+    ),
+    data=st.data(),
+)
+def test_sums_of_small_integers_are_narrow_and_the_same_whatever_type_they_are_read_as(
+    nodes: list[Node], data: st.DataObject
+) -> None:
+    kinds = [data.draw(st.sampled_from([np.int16, np.int32, np.int64])) for _ in nodes]
+    arrays = [np.array(values, kind) for (values, _), kind in zip(nodes, kinds, strict=True)]
+    parts = [Part(i, 2, weight) for i, (_, weight) in enumerate(nodes)]
+    (block,) = fold(lambda part, start, count: arrays[part.source][start : start + count], parts, 5)
+    assert block.dtype == np.int32
+    assert block.tolist() == flat(nodes).tolist()
+
+
+@pytest.mark.parametrize(("weight", "kind"), [(2**16 - 1, np.int32), (2**16, np.int64)])
+def test_a_sum_is_wide_where_its_parts_could_come_to_more_than_32_bits_hold(weight: int, kind: type) -> None:
+    values = np.full(3, -(2**15) + 1, np.int16)
+    (block,) = fold(lambda _part, start, count: values[start : start + count], [Part("a", 2, weight)], 3)
+    assert block.dtype == kind
+    assert block.tolist() == [weight * (-(2**15) + 1)] * 3
+
+
 @pytest.mark.parametrize("size", [1, 7, 100])
 def test_blocks_of_any_size_give_the_same_bits(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(1)

@@ -286,15 +286,15 @@ class FileBlobs:
 
     def new(self, size: int) -> FileWriter:
         """A writer for a blob of about ``size`` bytes. Raises `DiskFull`."""
-        return FileWriter(self._folder, self._checked, self._spares if size > BLOCK else None)
+        return FileWriter(self._folder, self._checked, size, self._spares if size > BLOCK else None)
 
     def half(self, digest: str, size: int) -> HalfFile:
         """See `Landing.half`. Who comes second while another writes begins anew, beside it."""
         spares = self._spares if size > BLOCK else None
         try:
-            return HalfFile(self._folder, self._checked, f"{digest}{_HALF}", size, spares)
+            return HalfFile(self._folder, self._checked, size, spares, f"{digest}{_HALF}")
         except BlockingIOError:
-            return HalfFile(self._folder, self._checked, f"{uuid4().hex}{_TEMPORARY}", size)
+            return HalfFile(self._folder, self._checked, size, None, f"{uuid4().hex}{_TEMPORARY}")
 
     def force(self, digest: str) -> None:
         """See `Blobs.force`. Raises `DiskFull`, and then has the blob no more."""
@@ -332,7 +332,7 @@ class FileWriter:
     """A temporary file that gets its digest for a name."""
 
     def __init__(
-        self, folder: Path, checked: dict[str, bytes], spares: Spares | None = None, name: str = ""
+        self, folder: Path, checked: dict[str, bytes], size: int, spares: Spares | None, name: str = ""
     ) -> None:
         """``name``: of a file that may be there already. Raises `BlockingIOError` where another writes it."""
         self._folder = folder
@@ -341,7 +341,7 @@ class FileWriter:
         self._size = 0
         self._path = folder / (name or f"{uuid4().hex}{_TEMPORARY}")
         try:
-            self._over = spares is not None and spares.take(self._path)
+            self._over = spares is not None and spares.take(self._path, size)
             new = 0 if name or self._over else os.O_EXCL
             self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | new, 0o600)
         except OSError as error:
@@ -407,9 +407,9 @@ class HalfFile(FileWriter):
     """
 
     def __init__(
-        self, folder: Path, checked: dict[str, bytes], name: str, size: int, spares: Spares | None = None
+        self, folder: Path, checked: dict[str, bytes], size: int, spares: Spares | None, name: str
     ) -> None:
-        super().__init__(folder, checked, spares, name)
+        super().__init__(folder, checked, size, spares, name)
         self._there = 0 if self._over else min(os.fstat(self._fd).st_size, size)
 
     def found(self) -> Iterator[bytes]:

@@ -22,7 +22,8 @@ class Spares:
     def __init__(self, folder: Path, most: int) -> None:
         self._folder = folder
         self._most = most
-        self._files = sorted(folder.iterdir()) if folder.is_dir() else []
+        files = folder.iterdir() if folder.is_dir() else ()
+        self._sizes = {file: file.stat().st_size for file in files}
         self._given = 0
 
     def give(self, path: Path) -> None:
@@ -39,23 +40,30 @@ class Spares:
         self._folder.mkdir(exist_ok=True, mode=0o700)
         self._given += 1
         spare = self._folder / str(self._given % self._most)
+        size = path.stat().st_size
         path.replace(spare)
-        if spare not in self._files:
-            self._files.append(spare)
+        self._sizes[spare] = size
 
-    def take(self, path: Path) -> bool:
-        """Put a spare in the place of a new file; whether there was one. It is as long as it was."""
-        if not self._files or path.exists():
+    def take(self, path: Path, size: int) -> bool:
+        """Put a spare in the place of a new file; whether there was one. It is as long as it was.
+
+        The one whose length is the nearest to ``size``: what it lacks would have to be found, and what it has
+        more is given back.
+        """
+        sizes = list(self._sizes.items())
+        if not sizes or path.exists():
             return False
-        with suppress(FileNotFoundError):  # another process of this folder began, and cleared it
-            self._files.pop().replace(path)
+        spare, _ = min(sizes, key=lambda each: abs(each[1] - size))
+        with suppress(KeyError, FileNotFoundError):  # another thread took it, or another process cleared it
+            del self._sizes[spare]
+            spare.replace(path)
             return True
         return False
 
     def clear(self) -> None:
         """Keep none."""
-        while self._files:
-            self._files.pop().unlink(missing_ok=True)
+        while self._sizes:
+            self._sizes.popitem()[0].unlink(missing_ok=True)
 
 
 def _is_ours_alone(path: Path) -> bool:

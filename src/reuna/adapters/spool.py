@@ -173,7 +173,7 @@ class DiskSpool:
         if partial.is_small:
             return SmallWriter(partial)
         self._make_run_folder(partial.path.parent)
-        self._spares.take(partial.path)
+        self._spares.take(partial.path, partial.total)
         return SpoolWriter(partial)
 
     def held(self, manifest: Contribution) -> int:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
+import pytest
+
 from reuna.adapters.files import HALVES, FileBlobs, opened
+from reuna.core.errors import DiskFull
 from reuna.wire import BLOCK, digest_bytes
 
 
@@ -92,6 +96,54 @@ def test_what_is_dropped_for_good_is_gone_and_so_is_what_was_kept_to_be_written_
     assert [path for path in tmp_path.rglob("*") if path.stat().st_size > BLOCK]
     blobs.prune(())
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_one_blob_is_dropped_to_be_written_over_and_the_others_stay(tmp_path: Path) -> None:
+    blobs, other = FileBlobs(tmp_path), large(b"o")
+    blobs.put(other)
+    old = inode(blobs, blobs.put(large(b"a")).digest)
+    blobs.drop(digest_bytes(large(b"a")), reuse=True)
+    assert blobs.get(digest_bytes(large(b"a"))) is None
+    assert blobs.put(large(b"b")).path.stat().st_ino == old
+    assert inode(blobs, digest_bytes(other)) != old
+    blobs.drop(digest_bytes(large(b"b")), reuse=True)
+    blobs.drop(digest_bytes(other))
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_of_several_files_that_one_is_written_over_whose_length_is_the_nearest(tmp_path: Path) -> None:
+    blobs = FileBlobs(tmp_path)
+    old = {blocks: inode(blobs, blobs.put(large(b"a", blocks)).digest) for blocks in (8, 2)}
+    blobs.prune((), reuse=True)
+    assert blobs.put(large(b"b", 7)).path.stat().st_ino == old[8]
+    assert blobs.put(large(b"b", 3)).path.stat().st_ino == old[2]
+
+
+def test_a_blob_that_is_there_durably_stays_when_it_is_made_once_more(tmp_path: Path) -> None:
+    blobs, data = FileBlobs(tmp_path), large(b"a")
+    old = inode(blobs, blobs.put(data).digest)
+    again = blobs.new(len(data))
+    again.write(data)
+    assert again.seal(durable=False).read(0, len(data)) == data
+    assert inode(blobs, digest_bytes(data)) == old
+    assert [path.name for path in tmp_path.iterdir()] == [digest_bytes(data)]
+
+
+def test_a_blob_that_cannot_be_forced_to_the_disk_is_not_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blobs = FileBlobs(tmp_path)
+    writer = blobs.new(3)
+    writer.write(b"abc")
+    digest = writer.seal(durable=False).digest
+
+    def full(_fd: int) -> None:
+        raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(DiskFull):
+        blobs.force(digest)
+    assert blobs.get(digest) is None
 
 
 def test_a_file_that_somebody_else_has_a_name_for_is_not_written_over(tmp_path: Path) -> None:

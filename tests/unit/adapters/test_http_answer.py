@@ -30,10 +30,15 @@ def line(*pieces: bytes) -> Receive:
     return receive
 
 
+def answer_of(*pieces: bytes) -> HttpAnswer:
+    receive = line(*pieces)
+    return HttpAnswer(receive, receive)
+
+
 @given(st.lists(st.integers(0, len(ANSWER)), max_size=6), st.integers(1, 9))
 def test_an_answer_is_the_same_however_it_is_cut_into_pieces(cuts: list[int], step: int) -> None:
     places = [0, *sorted(cuts), len(ANSWER)]
-    answer = HttpAnswer(line(*(ANSWER[a:b] for a, b in itertools.pairwise(places))))
+    answer = answer_of(*(ANSWER[a:b] for a, b in itertools.pairwise(places)))
     assert (answer.status, answer.length, answer.is_last) == (409, 5, False)
     assert answer.header("upload-offset") == "65536"
     assert answer.header("upload-held", "0") == "0"
@@ -49,7 +54,7 @@ def parts(answer: HttpAnswer, step: int) -> Iterator[bytes]:
 
 
 def test_no_more_is_read_than_is_asked_for() -> None:
-    answer = HttpAnswer(line(ANSWER))
+    answer = answer_of(ANSWER)
     assert (answer.read(2), answer.length) == (b"he", 3)
     assert answer.read(1_000_000) == b"llo"
 
@@ -70,17 +75,17 @@ def test_no_more_is_read_than_is_asked_for() -> None:
 )
 def test_what_is_no_answer_of_ours_is_a_line_that_is_cut(came: bytes, why: str) -> None:
     with pytest.raises(BadAnswerError, match=why):
-        HttpAnswer(line(came))
+        answer_of(came)
 
 
 def test_a_body_that_ends_early_is_a_line_that_is_cut_and_no_short_body() -> None:
     with pytest.raises(BadAnswerError, match="2 bytes before the answer did"):
-        HttpAnswer(line(ANSWER[:-2])).read(5)
+        answer_of(ANSWER[:-2]).read(5)
 
 
 def test_after_an_answer_that_says_so_or_says_more_than_its_length_the_line_is_not_used_again() -> None:
     closing = ANSWER.replace(b"Upload", b"Connection: close\r\nUpload")
     for came in (closing, ANSWER + b"more"):
-        answer = HttpAnswer(line(came))
+        answer = answer_of(came)
         assert answer.is_last
         assert answer.read(9) == b"hello"

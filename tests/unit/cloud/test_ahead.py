@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from reuna.cloud import train as train_at_cloud
 from reuna.cloud.turns import Turns
 from reuna.core.errors import Refused, Unreachable
 from reuna.core.records import Contribution
@@ -95,6 +96,14 @@ def test_a_round_lasts_from_the_end_of_the_one_before() -> None:
     assert lasted[1:] == [pytest.approx(SLOW_S, abs=0.5)] * 2, "all were in, and waited for the journal"
 
 
+@pytest.fixture(params=["inside", "freight"])
+def model(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether models ride in plans, and are in memory until they are durable, or are files."""
+    if request.param == "freight":
+        monkeypatch.setattr(train_at_cloud, "INLINE_LIMIT", 1)
+
+
+@pytest.mark.usefixtures("model")
 @pytest.mark.parametrize("power", [False, True])
 def test_a_cloud_killed_before_it_journalled_ends_in_the_same_bits_and_refuses_nobody(power: bool) -> None:
     expected, fleet = Fleet().carry_out(), Fleet(Faults())
@@ -116,6 +125,7 @@ def test_a_cloud_killed_before_it_journalled_ends_in_the_same_bits_and_refuses_n
     assert len(fleet.trained) == len(set(fleet.trained)), "nobody trains a round twice"
 
 
+@pytest.mark.usefixtures("model")
 def test_what_is_journalled_is_on_the_disk() -> None:
     fleet, lost = Fleet(strategy="fedavgm"), list[str]()
 

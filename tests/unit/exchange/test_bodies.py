@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from reuna.core.errors import Refused
+from reuna.core.errors import DiskFull, Refused
 from reuna.core.ports import Blob
 from reuna.core.records import Contribution, Encoding, Grid, Member, Plan
-from reuna.exchange.bodies import Check, integers, open_each, write_body
+from reuna.exchange.bodies import AHEAD, Behind, Check, Whole, integers, open_each, write_body
 from reuna.learn.grid import LOT
 from reuna.loop import train
-from reuna.sim.storage import MemorySpool
+from reuna.sim.storage import MemoryBlobs, MemoryDisk, MemorySpool
+from reuna.wire import BLOCK
 
 PARAMS = LOT + 1000
 PLAN = Plan(
@@ -65,3 +66,41 @@ def test_a_packed_body_of_fewer_updates_than_members_is_refused() -> None:
     more = msgspec.structs.replace(row, members=tuple(Member(name, 1) for name in "abc"))
     with pytest.raises(Refused, match="cut"):
         Check(PLAN, more).end(more, body)
+
+
+# --- written in another thread ---------------------------------------------------------------------
+
+
+def pieces(count: int) -> list[bytes]:
+    return [bytes([number]) * (BLOCK + number) for number in range(count)]
+
+
+def test_what_is_written_behind_is_the_same_blob() -> None:
+    blobs = MemoryBlobs()
+    behind, at_once = Behind(blobs.new(0)), Whole(blobs.new(0))
+    for piece in pieces(3 * AHEAD):
+        behind.write(piece)
+        at_once.write(piece)
+    assert behind.seal().digest == at_once.seal().digest
+    assert behind.size == at_once.size
+
+
+@pytest.mark.parametrize("count", [1, 3 * AHEAD])
+def test_a_full_disk_is_told_of_behind_and_leaves_nothing(count: int) -> None:
+    disk = MemoryDisk(BLOCK // 2)
+    behind = Behind(MemoryBlobs(disk).new(0))
+    with pytest.raises(DiskFull):
+        for piece in pieces(count):
+            behind.write(piece)
+        behind.seal()
+    behind.abandon()
+    assert disk.used == 0
+
+
+def test_what_is_given_up_behind_leaves_nothing() -> None:
+    disk = MemoryDisk()
+    behind = Behind(MemoryBlobs(disk).new(0))
+    for piece in pieces(AHEAD):
+        behind.write(piece)
+    behind.abandon()
+    assert disk.used == 0

@@ -54,6 +54,17 @@ def test_values_on_the_grid_come_back_exactly(grid: Grid, values: np.ndarray) ->
 
 
 @given(
+    grid=GRIDS,
+    values=arrays(np.int64, 8, elements=st.integers(-(2**62), 2**62)),
+    weight=st.integers(1, 2**40),
+)
+def test_a_mean_has_the_bits_of_the_decoded_sum_divided_by_its_weight(
+    grid: Grid, values: np.ndarray, weight: int
+) -> None:
+    assert decode(values, grid, weight).tobytes() == (decode(values, grid) / weight).tobytes()
+
+
+@given(
     grid=GRIDS, more=st.integers(0, 3), seed=st.integers(0, 2**32), cuts=st.lists(st.integers(1, 2 * PIECE))
 )
 def test_lot_after_lot_is_as_all_at_once(grid: Grid, more: int, seed: int, cuts: list[int]) -> None:
