@@ -84,6 +84,24 @@ def test_a_model_written_in_blocks_is_in_the_bucket_when_it_is_sealed(tmp_path: 
     assert blobs.bucket.names() == {digest}
 
 
+def test_a_model_that_nodes_fetch_already_stays_while_the_bucket_is_away(
+    tmp_path: Path, s3: S3Server
+) -> None:
+    blobs = StoredBlobs(tmp_path / "one", open_bucket(URL))
+    writer = blobs.new(7)
+    writer.write(b"a model")
+    digest = writer.seal(durable=False).digest
+    s3.stop()
+    try:
+        with pytest.raises(Unreachable):
+            blobs.force(digest)
+        assert blobs.get(digest) is not None
+    finally:
+        s3.start()
+    blobs.force(digest)
+    assert blobs.bucket.names() == {digest}
+
+
 @pytest.mark.parametrize(
     ("url", "secret", "kind", "said"),
     [

@@ -195,19 +195,11 @@ class StoredBlobs:
         return StoredWriter(self._files.new(size), self)
 
     def force(self, digest: str) -> None:
-        """See `Blobs.force`: durable when the bucket has it."""
+        """See `Blobs.force`: durable when the bucket has it. Where that is away the blob is still here."""
         self._files.force(digest)
         blob = self._files.get(digest)
         if blob is not None:
-            self.send(blob)
-
-    def send(self, blob: FileBlob) -> None:
-        """To the bucket. What it does not take nobody finds here either."""
-        try:
             self.bucket.send(blob)
-        except BaseException:
-            self._files.drop(blob.digest)
-            raise
 
     def drop(self, digest: str, reuse: bool = False) -> None:
         """Forget a blob, here and in the bucket."""
@@ -220,6 +212,10 @@ class StoredBlobs:
         self._files.prune(keep, reuse)
         for digest in self.bucket.names() - set(keep):
             self.bucket.drop(digest)
+
+    def unkept(self, blob: FileBlob) -> None:
+        """The bucket did not take it: so nobody finds it here."""
+        self._files.drop(blob.digest)
 
 
 class StoredWriter:
@@ -237,7 +233,11 @@ class StoredWriter:
         """Give it its name, here and, when it is to be durable, in the bucket."""
         blob = self._writer.seal(durable)
         if durable:
-            self._blobs.send(blob)
+            try:
+                self._blobs.bucket.send(blob)
+            except BaseException:
+                self._blobs.unkept(blob)
+                raise
         return blob
 
     def abandon(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -65,8 +66,8 @@ def up(
         make_fleet(fleet.absolute().parent, "local", fogs, above=above)
     opened = open_fleet(fleet)
     say_what_happens("up")
-    typer.echo(f"fleet {opened.name}: {len(opened.places)} places; Ctrl-C stops them all", err=True)
-    until_done(keep_up(opened))
+    said = f"fleet {opened.name}: {len(opened.places)} places; Ctrl-C stops them all"
+    until_done(keep_up(opened, partial(typer.echo, said, err=True)))
 
 
 def _become(kind: str, settings: Path, sets: list[str] | None) -> None:

@@ -146,8 +146,8 @@ async def undisturbed(work: Coroutine[Any, Any, T]) -> T:
         raise
 
 
-async def keep_up(fleet: Fleet) -> None:
-    """Run a fleet until cancelled.
+async def keep_up(fleet: Fleet, begins: Callable[[], None] = lambda: None) -> None:
+    """Run a fleet until cancelled. ``begins`` is told when nothing is in its way.
 
     Raises `ServerMissing`, `ServerTooOld`, and `NotUsable` for a fleet that is up, before anything starts.
     """
@@ -156,6 +156,7 @@ async def keep_up(fleet: Fleet) -> None:
             named = read_toml(place.settings).values.get("nats_server")
             find_server(Path(named) if named else None)
         supervisor = Supervisor(fleet)
+        begins()
         try:
             await supervisor.start()
             await asyncio.Event().wait()

@@ -25,11 +25,13 @@ def fleet(tmp_path: Path) -> Fleet:
 def test_a_fleet_that_is_up_is_not_started_once_more(fleet: Fleet) -> None:
     other = os.open(fleet.folder, os.O_RDONLY)
     fcntl.flock(other, fcntl.LOCK_EX)
+    said: list[str] = []
     try:
         with pytest.raises(NotUsable, match="is up already"):
-            asyncio.run(asyncio.wait_for(keep_up(fleet), 20))
+            asyncio.run(asyncio.wait_for(keep_up(fleet, lambda: said.append("up")), 20))
     finally:
         os.close(other)
+    assert not said
     assert not list(fleet.folder.rglob("*.log")), "no place was begun"
 
 
