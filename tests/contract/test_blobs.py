@@ -163,6 +163,7 @@ def test_a_power_cut_takes_what_was_not_forced_to_the_disk() -> None:
     assert blobs.get(lost.digest) is not None
     blobs.crash()
     assert blobs.get(lost.digest) is None
+    assert blobs.get(kept.digest) is not None
     again = blobs.new(7)
     again.write(b"durable")
     again.seal(durable=False)

@@ -316,7 +316,8 @@ class FileBlobs:
         path = self._folder / digest
         if reuse and path.is_file() and path.stat().st_size > BLOCK:
             self._spares.give(path)
-        path.unlink(missing_ok=True)
+        else:
+            path.unlink(missing_ok=True)
         self._checked.pop(digest, None)
 
     def prune(self, keep: Collection[str], reuse: bool = False) -> None:

@@ -35,7 +35,7 @@ from reuna.core.errors import (
     Unreachable,
 )
 from reuna.core.ports import Blob, Blobs, Clock, Journal, Offload
-from reuna.core.records import Contribution, Grid, Member, Plan, RunSpec, Setting, Task
+from reuna.core.records import Contribution, Encoding, Grid, Member, Plan, RunSpec, Setting, Task
 from reuna.exchange.bodies import Behind, Whole
 from reuna.exchange.intake import RECENT, Away, Intake
 from reuna.exchange.room import SERVER_AWAY, when_there_is_room
@@ -412,7 +412,7 @@ class Conductor:
 
     def _apply(self, spec: RunSpec, ask: Ask, state: Outcome, rows: list[Contribution]) -> _Made:
         """Fold what came and let the strategy make the new model, block by block."""
-        grid, size = ask.going.grid(spec), Size() if _follows(spec) else None
+        grid, size = ask.going.grid(spec), Size() if _following(spec) else None
         old = self._held(state["model"])
         kept = self._held(state["state"]) if state["state"] else None
         head = _header_size(old)
@@ -580,9 +580,9 @@ def _going(state: Outcome) -> Going:
     return Going(state.get("carried", {}), step, state.get("exponent"), away, asked, pace)
 
 
-def _follows(spec: RunSpec) -> bool:
-    """Whether a round's grid is as the updates before it were large."""
-    return spec.encoding is not None and spec.encoding.follow
+def _following(spec: RunSpec) -> Encoding | None:
+    """The encoding of a run whose grids follow the size of the updates before; None where none does."""
+    return spec.encoding if spec.encoding is not None and spec.encoding.follow else None
 
 
 def next_exponent(spec: RunSpec, grid: Grid, size: Size | None, rows: Iterable[Contribution]) -> int | None:
@@ -591,10 +591,11 @@ def next_exponent(spec: RunSpec, grid: Grid, size: Size | None, rows: Iterable[C
     ``size`` is of the weighted sum, or of a robust step in `parts_of` it, None where nothing follows it.
     Beside the latter what a few nodes say was clipped moves nothing either: it is the median that counts.
     """
-    if size is None or spec.encoding is None:
+    encoding = _following(spec)
+    if size is None or encoding is None:
         return None
     members = train.taking_part(rows)
-    values = max(1, math.ceil(spec.params * spec.encoding.keep))
+    values = max(1, math.ceil(spec.params * encoding.keep))
     clipped = [member.saturated for member in members]
     if strategy(spec.strategy).fold is not None:
         return followed(grid, size.total, values * PARTS, median_low(clipped), spec.params)

@@ -30,7 +30,7 @@ Ints = NDArray[np.signedinteger]
 
 _WHOLE = {width: np.dtype(f"<i{width}") for width in (1, 2, 4, 8)}
 _SPLIT = {3: (2, 1), 5: (4, 1), 6: (4, 2)}  #: bytes of the low and the high part
-_HOLDS = {**_WHOLE, 3: np.dtype(np.int32), 5: np.dtype(np.int64), 6: np.dtype(np.int64)}
+_HOLDS: dict[int, type[np.signedinteger]] = {3: np.int32, 5: np.int64, 6: np.int64}  #: as what they are read
 ALIGNED = tuple(_WHOLE)  #: of `WIDTHS` those with a type of their own: any of their bytes can be read
 WIDTHS = tuple(sorted((*_WHOLE, *_SPLIT)))  #: bytes per integer on the wire
 LOT = 65_536  #: integers written together: whole 64 KiB blocks at every width
@@ -174,7 +174,7 @@ def unpack(data: bytes | memoryview, width: int) -> Ints:
     if width in _WHOLE:
         return np.frombuffer(data, _WHOLE[width])
     given = np.frombuffer(data, np.uint8)
-    values = np.empty(len(given) // width, _HOLDS[width])
+    values: Ints = np.empty(len(given) // width, _HOLDS[width])
     for at in range(0, len(values), LOT):
         _join(values[at : at + LOT], given[at * width :], width)
     return values
