@@ -122,11 +122,17 @@ class Site:
 
         return self.until(found)
 
-    def kill(self, settings: str) -> None:
-        """End the place with that settings file at once; it is started again by `reuna up`."""
+    def kill(self, settings: str, meanwhile: Callable[[], T]) -> T:
+        """End the place with that settings file at once; `reuna up` starts it again after ``meanwhile``."""
         pid = self.until(lambda: self.find(settings)) or 0
-        os.kill(pid, signal.SIGKILL)
+        self.running.send_signal(signal.SIGSTOP)
+        try:
+            os.kill(pid, signal.SIGKILL)
+            found = meanwhile()
+        finally:
+            self.running.send_signal(signal.SIGCONT)
         self.until(lambda: (found := self.find(settings)) and found != pid)
+        return found
 
     def find(self, settings: str) -> int | None:
         return next((pid for pid in children(self.running.pid) if settings in command_of(pid)), None)
@@ -157,13 +163,10 @@ def test_unsure_windows_go_to_the_fog_within_the_policy_and_it_may_be_away(site:
     assert {each.fog and each.fog.release for each in by_fog} == {site.big}
     assert {each.to for each in leaving(site, "intent")} == {"spiffe://fog-1.local/gateway/fog-1"}
 
-    site.kill("fog.toml")
-    alone = site.until(
-        lambda: [each for each in site.answers() if each.fog and each.fog.word in ("away", "late")]
-    )
+    alone = site.kill("fog.toml", lambda: site.more("away", 1))
     assert all(each.place == "edge" and each.answer == each.own for each in alone)
     site.more("answered")
-    site.kill("edge.toml")
+    site.kill("edge.toml", site.answers)
     site.more("answered")
     site.until(lambda: any(each.fog is None and each.state != "safe" for each in site.answers()))
 

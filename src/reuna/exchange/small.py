@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
+
 from reuna.adapters.processes import Libraries, give_back
 from reuna.core.ports import Clock
 
-EVERY_S = 2.0  #: a round in between takes what it needs anew, in a millisecond
+EVERY_S = 2.0  #: between two looks
+BUSY_S = 0.04  #: of computing since the look before: one that works needs its libraries again at once
 
 
-async def keep_small(clock: Clock) -> None:
-    """Give back what was freed, and what libraries needed to begin, now and then, until cancelled."""
-    libraries = Libraries()
+async def keep_small(clock: Clock, computed: Callable[[], float] = time.process_time) -> None:
+    """Give back what was freed, and while nothing happens what libraries needed to begin, until cancelled.
+
+    ``computed``: seconds of computing of this process so far.
+    """
+    libraries, before = Libraries(), computed()
     while True:
         await clock.sleep(EVERY_S)
         give_back()
-        libraries.let_go()
+        if computed() - before < BUSY_S:
+            libraries.let_go()
+        before = computed()

@@ -7,6 +7,7 @@ import contextlib
 import os
 import socket
 import ssl
+import struct
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -30,20 +31,68 @@ from reuna.wire import BLOCK, decode
 from tests.contract.test_blob_store import Wire
 from tests.unit.adapters.depots import PEER, Site, body_of, frames_of, head_of, manifest_of, put
 
-SLACK = 24_000  #: bytes of handshakes, heads, lists of hashes, and a record that was cut
+CHUNK = 4096  #: what a relay carries at a time, and loses at a cut
+SLACK = CHUNK + 16_406 + 12_000  #: that, a record that was cut, and handshakes, heads and lists of hashes
+
+
+class Reading:
+    """Whether the server waits for more of a body."""
+
+    def __init__(self) -> None:
+        self.waits = False
+
+    async def has_all(self, writer: asyncio.StreamWriter) -> None:
+        """Until all that was written is with whoever it was for, and what is for the server was worked on.
+
+        A cut throws away what a program has not read yet.
+        """
+        while writer.transport.get_write_buffer_size() or unread(writer.get_extra_info("socket")):
+            await asyncio.sleep(0.01)
+        for _ in range(3):  # by now it goes on with what was read
+            await asyncio.sleep(0)
+        while not self.waits:
+            await asyncio.sleep(0.01)
+
+
+def unread(sock: socket.socket) -> int:
+    """Bytes on their way to the other end of a connection of this machine, or there and not read."""
+    ends = ["{:08X}:{:04X}".format(*struct.unpack("=I", socket.inet_aton(host)), port)
+            for host, port in (sock.getsockname(), sock.getpeername())]  # fmt: skip
+    waiting = 0
+    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        own, other, (to_send, to_read) = (words := line.split())[1], words[2], words[4].split(":")
+        waiting += int(to_send, 16) if [own, other] == ends else 0
+        waiting += int(to_read, 16) if [other, own] == ends else 0
+    return waiting
+
+
+@pytest.fixture(autouse=True)
+def reading(monkeypatch: pytest.MonkeyPatch) -> Reading:
+    told, wait = Reading(), https_body.Source._next
+
+    async def waiting(source: https_body.Source, count: int) -> bytes:
+        told.waits = True
+        try:
+            return await wait(source, count)
+        finally:
+            told.waits = False
+
+    monkeypatch.setattr(https_body.Source, "_next", waiting)
+    return told
 
 
 class Counted(Wire):
     """A relay that counts what it carries each way."""
 
-    def __init__(self, target: int) -> None:
+    def __init__(self, target: int, reading: Reading) -> None:
         super().__init__(target)
+        self.reading = reading
         self.carried = {"send": 0, "fetch": 0}
         self.holds: dict[str, int] = {}  #: nothing is passed on any more after so many bytes
 
     async def _pump(self, way: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            while data := await reader.read(4096):
+            while data := await reader.read(CHUNK):
                 self.carried[way] += len(data)
                 if self.carried[way] > self.holds.get(way, 1 << 60):
                     return
@@ -51,7 +100,10 @@ class Counted(Wire):
                     self.limits[way] -= len(data)
                     if self.limits[way] < 0:
                         del self.limits[way]
-                        await asyncio.sleep(0.05)  # the other side has read what came before
+                        if way == "send":
+                            await self.reading.has_all(writer)
+                        while unread(writer.get_extra_info("socket")):
+                            await asyncio.sleep(0.01)
                         self.cut()
                         return
                 writer.write(data)
@@ -62,8 +114,8 @@ class Counted(Wire):
 
 
 @pytest_asyncio.fixture
-async def wire(site: Site) -> AsyncIterator[Counted]:
-    made = Counted(site.server.port)
+async def wire(site: Site, reading: Reading) -> AsyncIterator[Counted]:
+    made = Counted(site.server.port, reading)
     await made.start()
     yield made
     await made.stop()
@@ -100,8 +152,10 @@ async def test_a_cut_upload_goes_on_at_the_byte(site: Site, wire: Counted, cut_a
 
 
 @pytest.mark.usefixtures("far")
-async def test_a_fetch_that_was_given_up_goes_on_when_it_is_asked_for_again(site: Site) -> None:
-    blob, wire = site.depot.blobs.put(os.urandom(5 * BLOCK)), Counted(site.server.port)
+async def test_a_fetch_that_was_given_up_goes_on_when_it_is_asked_for_again(
+    site: Site, reading: Reading
+) -> None:
+    blob, wire = site.depot.blobs.put(os.urandom(5 * BLOCK)), Counted(site.server.port, reading)
     await wire.start()
     node = freight(site, wire)
     wire.limits["fetch"] = 3 * BLOCK
@@ -118,13 +172,13 @@ async def test_a_fetch_that_was_given_up_goes_on_when_it_is_asked_for_again(site
     await wire.stop()
 
 
-async def test_the_parent_says_which_bytes_of_a_frame_it_has(site: Site) -> None:
+async def test_the_parent_says_which_bytes_of_a_frame_it_has(site: Site, reading: Reading) -> None:
     body = body_of(3 * BLOCK)
     manifest, frames = manifest_of(body), frames_of(body)
     head = head_of(manifest)
     cut = await site.line()
     await cut.say(put(len(head) + len(frames)), head + frames[: BLOCK + 32 + 1000])
-    await asyncio.sleep(0.05)
+    await reading.has_all(cut.writer)
     cut.writer.transport.abort()
     line = await site.line()
     answer = await line.ask(put(len(head), body.size), head)
@@ -135,25 +189,25 @@ async def test_the_parent_says_which_bytes_of_a_frame_it_has(site: Site) -> None
     assert decode(Receipt, answer.body).digest == body.digest
 
 
-async def test_a_sender_that_knows_of_no_held_bytes_begins_at_the_block(site: Site) -> None:
+async def test_a_sender_that_knows_of_no_held_bytes_begins_at_the_block(site: Site, reading: Reading) -> None:
     """An older one: what was kept is dropped."""
     body = body_of(2 * BLOCK)
     data = head_of(manifest_of(body)) + frames_of(body)
     cut = await site.line()
     await cut.say(put(len(data)), data[:5000])
-    await asyncio.sleep(0.05)
+    await reading.has_all(cut.writer)
     cut.writer.transport.abort()
     line = await site.line()
     answer = await line.ask(put(len(data)), data)
     assert decode(Receipt, answer.body).digest == body.digest
 
 
-async def test_held_bytes_that_are_not_the_bodys_are_asked_for_again(site: Site) -> None:
+async def test_held_bytes_that_are_not_the_bodys_are_asked_for_again(site: Site, reading: Reading) -> None:
     body = body_of(2 * BLOCK)
     head, frames = head_of(manifest_of(body)), frames_of(body)
     cut = await site.line()
     await cut.say(put(len(head) + len(frames)), head + bytes(1000))
-    await asyncio.sleep(0.05)
+    await reading.has_all(cut.writer)
     cut.writer.transport.abort()
     line = await site.line()
     rest = head + frames[1000:]
@@ -164,13 +218,15 @@ async def test_held_bytes_that_are_not_the_bodys_are_asked_for_again(site: Site)
     assert (await (await site.line()).ask(put(len(data)), data)).status == 200
 
 
-async def test_held_bytes_are_not_those_of_a_body_that_says_another_size(site: Site) -> None:
+async def test_held_bytes_are_not_those_of_a_body_that_says_another_size(
+    site: Site, reading: Reading
+) -> None:
     body = body_of(2 * BLOCK)
     manifest = manifest_of(body)
     head, frames = head_of(manifest), frames_of(body)
     cut = await site.line()
     await cut.say(put(len(head) + len(frames)), head + frames[:1000])
-    await asyncio.sleep(0.05)
+    await reading.has_all(cut.writer)
     cut.writer.transport.abort()
     small = head_of(msgspec.structs.replace(manifest, size=100, params=100))
     answer = await (await site.line()).ask(put(len(small)) + "\nUpload-Held: 1000", small)
@@ -178,16 +234,20 @@ async def test_held_bytes_are_not_those_of_a_body_that_says_another_size(site: S
     assert "upload-held" not in answer.headers
 
 
-async def test_bytes_kept_after_cuts_are_of_few_uploads(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_bytes_kept_after_cuts_are_of_few_uploads(
+    site: Site, reading: Reading, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(https_server, "TAILS", 2)
     for number in range(1, 5):
         body = body_of(BLOCK)
         data = head_of(manifest_of(body, round=number)) + frames_of(body)
         line = await site.line()
         await line.say(put(len(data)), data[:2000])
-        await asyncio.sleep(0.05)
+        await reading.has_all(line.writer)
+        before = set(site.server._tails)
         line.writer.transport.abort()
-        await asyncio.sleep(0.05)
+        while set(site.server._tails) == before:
+            await asyncio.sleep(0.01)
     assert len(site.server._tails) == 2
 
 

@@ -38,13 +38,17 @@ class Clock:
             raise asyncio.CancelledError
 
 
-async def test_a_node_gives_back_and_lets_go_again_and_again(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_node_gives_back_again_and_again_and_lets_go_while_it_rests(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     done: list[str] = []
     monkeypatch.setattr(small, "give_back", lambda: done.append("gives back"))
     monkeypatch.setattr(small.Libraries, "let_go", lambda _libraries: done.append("lets go"))
+    works = 2 * small.BUSY_S
+    computed = iter([0.0, 0.001, 0.002, works, works, works + 0.001, works + 0.001])
     with pytest.raises(asyncio.CancelledError):
-        await small.keep_small(Clock(3))
-    assert done == ["gives back", "lets go"] * 3
+        await small.keep_small(Clock(3), lambda: next(computed))
+    assert done == ["gives back", "lets go", "gives back", "gives back", "lets go"], "works before the second"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc's")
