@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import os
 import signal
 import socket
@@ -52,7 +53,7 @@ async def serve(job: Job, sock: socket.socket) -> None:
     log.info("reads %s into %s", ", ".join(each.name for each in found), kept.folder)
     seen: dict[str, Seen] = {}
     work = [asyncio.create_task(_read(each, store, seen)) for each in found]
-    work.append(asyncio.create_task(keep_small(SystemClock())))
+    work.append(asyncio.create_task(keep_small(SystemClock(), math.inf)))  # it reads all the time
     if job.tells:
         from reuna.edge.figures import tell_agent  # others do not need it in memory
 

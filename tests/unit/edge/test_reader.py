@@ -85,7 +85,7 @@ async def test_a_source_that_fails_is_begun_again_beside_others(
 async def test_a_reader_keeps_itself_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kept = asyncio.Event()
 
-    async def keep_small(_clock: object) -> None:
+    async def keep_small(_clock: object, _busy_s: float) -> None:
         kept.set()
 
     monkeypatch.setattr(reader, "keep_small", keep_small)
