@@ -41,7 +41,7 @@ class Shaped:
         self._new_left = new_left
         self.left: Whole | None = None
         self._asked = plan.encoding or Encoding(packed=False)
-        self._key = noise_key(plan.seed, plan.round, node)
+        self._node = node
         self.saturated = 0
         self.norm = 0.0
         self.width = 0
@@ -87,10 +87,11 @@ class Shaped:
 
     def _shaped(self, width: int) -> Iterator[fixed.Ints]:
         grid, saturated, squares = self._plan.grid, 0, 0.0
+        key = noise_key(self._plan.seed, self._plan.round, self._node)
         largest = Largest(self._wanted, self._kept) if self._asked.keep < 1 else None
         for number, wanted in enumerate(self._wanted()):
             chosen = wanted if largest is None else largest.of(wanted)
-            by_chance = noise(self._key, number, len(wanted), grid) if self._asked.stochastic else None
+            by_chance = noise(key, number, len(wanted), grid) if self._asked.stochastic else None
             sent, clipped = rounded(chosen, grid, by_chance)
             if self.left is not None:
                 self.left.write(unsent(wanted, sent, grid).astype(LEFT_TYPE).tobytes())
@@ -117,7 +118,8 @@ class Shaped:
 
     def _deltas(self) -> Iterator[tuple[int, NDArray[np.float32]]]:
         """Where each lot begins, and its differences, good until the next is asked for."""
-        params, held = self._plan.params, np.empty(fixed.LOT, np.float32)
+        params = self._plan.params
+        held = np.empty(min(fixed.LOT, params), np.float32)
         start = _same_header(self._base, self._weights, params)
         for first in range(0, params, fixed.LOT):
             count = min(fixed.LOT, params - first)

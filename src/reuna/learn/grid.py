@@ -104,7 +104,7 @@ class Encoder:
         self._type = _WHOLE[update_width(grid)]
         self._top = 2 ** (grid.bits - 1) - 1
         self._scale = 2.0**-grid.exponent
-        self._scaled = np.empty(PIECE, np.float64)
+        self._scaled = np.empty(0, np.float64)
         self.largest = self.squares = 0.0
         self.saturated = self.count = 0
 
@@ -115,7 +115,9 @@ class Encoder:
 
     def __call__(self, delta: NDArray[np.floating]) -> Ints:
         """The integers of a vector. Raises `Refused` ('not-finite')."""
-        sent = np.empty(delta.shape, self._type)
+        sent, most = np.empty(delta.shape, self._type), min(PIECE, len(delta))
+        if len(self._scaled) < most:  # a small model needs little, and a simulated fleet has thousands
+            self._scaled = np.empty(most, np.float64)
         for at in range(0, len(delta), PIECE):
             self._take(delta[at : at + PIECE], sent[at : at + PIECE])
         return sent
