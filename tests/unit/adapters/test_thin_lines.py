@@ -31,8 +31,8 @@ from reuna.wire import BLOCK, decode
 from tests.contract.test_blob_store import Wire
 from tests.unit.adapters.depots import PEER, Site, body_of, frames_of, head_of, manifest_of, put
 
-CHUNK = 4096  #: what a relay carries at a time, and loses at a cut
-SLACK = CHUNK + 16_406 + 12_000  #: that, a record that was cut, and handshakes, heads and lists of hashes
+CHUNK = 512  #: what a relay carries at a time, and loses at a cut
+SLACK = 24_000  #: bytes of handshakes, heads, lists of hashes, and a record that was cut
 
 
 class Reading:
@@ -42,16 +42,18 @@ class Reading:
         self.waits = False
 
     async def has_all(self, writer: asyncio.StreamWriter) -> None:
-        """Until all that was written is with whoever it was for, and what is for the server was worked on.
-
-        A cut throws away what a program has not read yet.
-        """
-        while writer.transport.get_write_buffer_size() or unread(writer.get_extra_info("socket")):
-            await asyncio.sleep(0.01)
+        """Until all that was written was read, and the server has worked on it."""
+        await read_all(writer)
         for _ in range(3):  # by now it goes on with what was read
             await asyncio.sleep(0)
         while not self.waits:
             await asyncio.sleep(0.01)
+
+
+async def read_all(writer: asyncio.StreamWriter) -> None:
+    """Until the other side has read all that was written: a cut throws away what it has not."""
+    while writer.transport.get_write_buffer_size() or unread(writer.get_extra_info("socket")):
+        await asyncio.sleep(0.01)
 
 
 def unread(sock: socket.socket) -> int:
@@ -100,10 +102,7 @@ class Counted(Wire):
                     self.limits[way] -= len(data)
                     if self.limits[way] < 0:
                         del self.limits[way]
-                        if way == "send":
-                            await self.reading.has_all(writer)
-                        while unread(writer.get_extra_info("socket")):
-                            await asyncio.sleep(0.01)
+                        await (self.reading.has_all(writer) if way == "send" else read_all(writer))
                         self.cut()
                         return
                 writer.write(data)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import os
 import signal
 import socket
@@ -85,7 +86,8 @@ async def test_a_source_that_fails_is_begun_again_beside_others(
 async def test_a_reader_keeps_itself_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kept = asyncio.Event()
 
-    async def keep_small(_clock: object, _busy_s: float) -> None:
+    async def keep_small(_clock: object, busy_s: float) -> None:
+        assert busy_s == math.inf, "also while it reads"
         kept.set()
 
     monkeypatch.setattr(reader, "keep_small", keep_small)

@@ -47,7 +47,7 @@ async def test_a_node_gives_back_again_and_again_and_lets_go_while_it_rests(
     works = 2 * small.BUSY_S
     computed = iter([0.0, 0.001, 0.002, works, works, works + 0.001, works + 0.001])
     with pytest.raises(asyncio.CancelledError):
-        await small.keep_small(Clock(3), small.BUSY_S, lambda: next(computed))
+        await small.keep_small(Clock(3), computed=lambda: next(computed))
     assert done == ["gives back", "lets go", "gives back", "gives back", "lets go"], "works before the second"
 
 
