@@ -52,9 +52,9 @@ def up(
     ] = None,
 ) -> None:
     """Run every place of a small fleet and keep them running until Ctrl-C."""
+    from reuna.adapters.logs import say_what_happens
     from reuna.fleet.data import find_nodes, spread
     from reuna.fleet.layout import make_fleet, open_fleet, placed
-    from reuna.fleet.place import say_what_happens
     from reuna.fleet.supervise import keep_up
 
     if under and (data is None or fleet.exists()):

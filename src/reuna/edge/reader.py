@@ -21,6 +21,7 @@ import msgspec
 
 from reuna.adapters.clock import SystemClock, ThreadOffload
 from reuna.adapters.local_store import LocalStore
+from reuna.adapters.logs import say_what_happens
 from reuna.adapters.processes import become, end_with_parent, no_core_files
 from reuna.adapters.toml_file import read_toml
 from reuna.core.errors import ReunaError
@@ -110,9 +111,7 @@ def begin(sock: socket.socket, starter: int, words: str) -> int:
     become("reader")
     no_core_files()
     job = msgspec.json.decode(words, type=Job)
-    logging.basicConfig(
-        level=logging.INFO, format=f"%(asctime)s {job.node} %(levelname)s %(name)s %(message)s"
-    )
+    say_what_happens(job.node)
     try:
         with sock:
             asyncio.run(_until_told(job, sock))

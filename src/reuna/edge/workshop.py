@@ -226,7 +226,8 @@ class WorkerWorkshop:
     async def fit(self, model: Blob, settings: Mapping[str, Setting], seed: int) -> Fitted:
         """Train in the worker. Raises `LearnerError`, `WorkerFailed`, `DataError`."""
         base, made = self._lend(model), self._desk.made / TRAINED
-        give_back(self._folder / TRAINED, made.with_name(f"{TRAINED}.part"))
+        if not isinstance(model, HeldBlob):  # a small one comes back without a file
+            give_back(self._folder / TRAINED, made.with_name(f"{TRAINED}.part"))
         result = await self._carry_out("fit", lambda worker: worker.fit(base, settings, seed, made))
         if isinstance(model, HeldBlob):
             return Fitted(given(result.model, model.size), result.weight, result.metrics)

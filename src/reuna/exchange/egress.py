@@ -11,6 +11,7 @@ import asyncio
 import logging
 import math
 from collections.abc import Awaitable, Callable, Collection
+from contextlib import suppress
 from functools import partial
 from typing import NamedTuple, TypeVar
 
@@ -23,6 +24,7 @@ from reuna.core.errors import (
     BlobNotFound,
     BusDown,
     Corrupted,
+    DiskFull,
     Refused,
     ReunaError,
     StorageError,
@@ -77,7 +79,7 @@ T = TypeVar("T")
 
 
 class Prepared(NamedTuple):
-    """A node's answer in its outbox; without a passage it may only leave later."""
+    """A node's answer, durable; without a passage it may only leave later."""
 
     manifest: Contribution
     body: Blob | None
@@ -235,14 +237,7 @@ class Egress:
                 return None
 
         try:
-            prepared, receipt = await self._send_prepared(prepare)
-            if receipt is not None or prepared is None:
-                return receipt
-            manifest, body, passage = prepared
-            if passage is None:
-                made = await self._offload(partial(self._made, plan, manifest, body, level))
-                passage = await self._pass(plan, manifest, made)
-            return await self._send(manifest, body, passage)
+            return await self._deliver(plan, prepare, partial(self._made, level=level))
         except Refused as refusal:
             self._count_refusal(refusal.reason)
             log.warning("nothing leaves for round %d of %s: %s", plan.round, plan.run, refusal)
@@ -253,11 +248,18 @@ class Egress:
     async def hand_over(self, plan_bytes: bytes, manifest: Contribution, body: Blob | None) -> Receipt | None:
         """Send a partial sum that the gateway has already made durable. See `Link.hand_over`."""
         plan, digest = decode_plan(plan_bytes), message_digest(plan_bytes)
+
+        def prepare() -> Prepared:
+            try:
+                passage = self._passage(manifest, self._of_a_sum(plan, manifest, body))
+            except DiskFull:  # who asks for it again waits for room
+                passage = None
+            return Prepared(manifest, body, passage)
+
         try:
             for member in manifest.members:
                 train.check_words(plan, member)
-            made = await self._offload(lambda: self._of_a_sum(plan, manifest, body))
-            return await self._send(manifest, body, await self._pass(plan, manifest, made))
+            return await self._deliver(plan, prepare, self._of_a_sum)
         except Refused as refusal:
             self._count_refusal(refusal.reason)
             log.warning("nothing leaves for round %d of %s: %s", plan.round, plan.run, refusal)
@@ -321,15 +323,19 @@ class Egress:
         """
         plain = plan.task == "train" and not train.packs(plan)
         size = plan.params if plain else 0  # a byte for each number, at the least
+        trains = plan.task != "check" and self.name in plan.cohort
+        work = plans.work(plan) if trains else None
+        muted, mark, until = self._mute
 
         def look() -> Terms | None:
-            muted, mark, until = self._mute
             if muted == digest and self._clock.now() < until and self._flows.mark() == mark:
                 raise Refused(OVER, "it was refused a moment ago")
-            trains = plan.task != "check" and self.name in plan.cohort
-            return self._flows.moment(size, self._parent, plans.work(plan) if trains else None, unsigned)
+            return self._flows.moment(size, self._parent, work, unsigned)
 
         try:
+            if muted != digest:
+                with suppress(BlockingIOError):  # else a thread waits, and reads or writes what has changed
+                    return True, self._flows.glance(size, self._parent, work, unsigned)
             return True, await self._offload(look)
         except Refused as refusal:
             if refusal.reason == OVER:
@@ -385,14 +391,18 @@ class Egress:
             made = self._made(plan, manifest, None, level)
         else:
             manifest, body, made = self._encode(plan, digest, weights, weight, member, level)
-        passage: Passage | None = None
+        passage = self._passage(manifest, made)
+        self._outbox.commit(manifest, body)  # also what may only leave later
+        return Prepared(manifest, body, passage)
+
+    def _passage(self, manifest: Contribution, made: Made) -> Passage | None:
+        """Under which it leaves now, None where it may only later. Raises `Refused`."""
         try:
-            passage = self._flows.leave(*self._payloads(manifest, made))
+            return self._flows.leave(*self._payloads(manifest, made))
         except Refused as refusal:
             if refusal.until is None:
                 raise
-        self._outbox.commit(manifest, body)  # also what may only leave later
-        return Prepared(manifest, body, passage)
+            return None
 
     def _made(self, plan: Plan, manifest: Contribution, body: Blob | None, level: int) -> Made:
         """How an answer that is kept came to be."""
@@ -467,6 +477,25 @@ class Egress:
         """What this node did not send before and adds now."""
         carried = plan.carried.get(self.name, 0)
         return self._leftovers.after(plan.run, carried, plan.params) if carried else None
+
+    async def _deliver(
+        self,
+        plan: Plan,
+        prepare: Callable[[], Prepared | None],
+        made_of: Callable[[Plan, Contribution, Blob | None], Made],
+    ) -> Receipt | None:
+        """Prepare an answer and send it until it is acknowledged; ``made_of`` says how one came to be.
+
+        None when it never is. Raises what ``prepare`` raises, and `Refused` ('policy').
+        """
+        prepared, receipt = await self._send_prepared(prepare)
+        if receipt is not None or prepared is None:
+            return receipt
+        manifest, body, passage = prepared
+        if passage is None:
+            made = await self._offload(partial(made_of, plan, manifest, body))
+            passage = await self._pass(plan, manifest, made)
+        return await self._send(manifest, body, passage)
 
     async def _pass(self, plan: Plan, manifest: Contribution, made: Made) -> Passage | None:
         """Under the entries that it has in the ledger, or under new ones, when the policy lets it.

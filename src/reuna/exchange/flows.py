@@ -25,7 +25,7 @@ from reuna.trust.foretell import Ahead, foretell, nothing
 from reuna.trust.ledger import Entry
 from reuna.trust.policy import ANY, DATASET, FlowRule, Policy
 from reuna.trust.rehearse import request_of
-from reuna.trust.requests import Allow, Deny, Reading, Request, State, Wait, spend
+from reuna.trust.requests import Allow, Deny, Reading, Request, State, Verdict, Wait, spend
 
 T = TypeVar("T")
 AGAIN_S = 60.0  #: the same refusal is written down again after so long
@@ -74,6 +74,12 @@ class FlowControl(Protocol):
         which whoever asks hears of.
         """
 
+    def glance(self, size: int, to: str, work: Work | None = None, unsigned: str = "") -> Terms | None:
+        """What `moment` says, for an event loop: it neither waits nor reads a file nor writes anything down.
+
+        Raises `BlockingIOError` where `moment` would.
+        """
+
     def mark(self) -> str:
         """Other words whenever another policy is in force, or the kill switch is turned."""
 
@@ -115,6 +121,7 @@ class Ledger(Protocol):
 
 
 Rules = Callable[[float], Standing]  #: the policy in force at a time, seconds since the epoch
+AtHand = Callable[[float], Standing | None]  #: the same without reading a file, None where one is to be read
 
 
 class SiteFlows:
@@ -128,11 +135,13 @@ class SiteFlows:
         past: Iterable[tuple[int, Entry]],
         memory: Memory | None = None,
         dataset: str = DATASET,
+        at_hand: AtHand = lambda _now: None,
     ) -> None:
         """``past``: entries of the ledger, those behind ``memory`` if there is one.
 
         ``dataset``: what the policy's sources call this node's data.
         """
+        self._at_hand = at_hand
         self._dataset = dataset
         self._ledger = ledger
         self._rules = rules
@@ -199,6 +208,34 @@ class SiteFlows:
             except ReunaError:
                 return None
 
+    def glance(self, size: int, to: str, work: Work | None = None, unsigned: str = "") -> Terms | None:
+        """See `FlowControl.glance`."""
+        if not self._lock.acquire(blocking=False):
+            raise BlockingIOError
+        try:
+            return self._said_before(self._at_hand(self._clock.now()), size, to, work, unsigned)
+        finally:
+            self._lock.release()
+
+    def _said_before(
+        self, standing: Standing | None, size: int, to: str, work: Work | None, unsigned: str
+    ) -> Terms | None:
+        """What all of the policy allows, if the ledger says so already. Raises `BlockingIOError`."""
+        now = self._clock.now()
+        if standing is None or standing.policy is None:
+            raise BlockingIOError
+        policy, state = standing.policy, self._standing(standing)
+        verdicts: list[Verdict] = [decide_moment(policy, state, Request("answer", to, size, now))]
+        terms, said = None, True
+        if work is not None:
+            verdict, columns = self._readable(policy, state, work)
+            verdicts += [decide_code(policy, state, work.bundle, now, unsigned), verdict]
+            terms = Terms(policy.code.min_sandbox_level, columns)
+            said = work.bundle == self._ran and self._reads == self._reading(standing, work, columns)
+        if not said or not all(isinstance(each, Allow) for each in verdicts):
+            raise BlockingIOError
+        return terms
+
     def mark(self) -> str:
         """See `FlowControl.mark`."""
         standing = self._rules(self._clock.now())
@@ -220,13 +257,22 @@ class SiteFlows:
         verdict = decide_code(policy, state, bundle, now, unsigned)
         if isinstance(verdict, Deny):
             self._disapprove(standing, leaving, verdict)
-        columns, rule = self._readable(standing, policy, state, work)
+        reading, columns = self._readable(policy, state, work)
+        if isinstance(reading, Deny):
+            self._refuse(standing, _NoError(leaving, standing, reading))
         if bundle != self._ran:
             self._note(standing, leaving, verdict.rule, RUNS)
-        reads = f"reads {_seen(columns)} of {self._dataset} for {work.purpose}"
-        if self._reads != f"{work.run} {bundle} {standing.digest} {reads}":
-            self._note(standing, leaving, rule, reads)
+        if self._reads != self._reading(standing, work, columns):
+            self._note(standing, leaving, reading.rule, self._what(work, columns))
         return Terms(policy.code.min_sandbox_level, columns)
+
+    def _what(self, work: Work, columns: tuple[str, ...] | None) -> str:
+        """What code reads, in the ledger's words."""
+        return f"reads {_seen(columns)} of {self._dataset} for {work.purpose}"
+
+    def _reading(self, standing: Standing, work: Work, columns: tuple[str, ...] | None) -> str:
+        """See `_reads`."""
+        return f"{work.run} {work.bundle} {standing.digest} {self._what(work, columns)}"
 
     def rehearse(self, ahead: Ahead) -> Rehearsal:
         """See `FlowControl.rehearse`."""
@@ -247,23 +293,15 @@ class SiteFlows:
         raise NotApproved(verdict.why)
 
     def _readable(
-        self, standing: Standing, policy: Policy, state: State, work: Work
-    ) -> tuple[tuple[str, ...] | None, str]:
-        """Columns of this node's data that code may read (None: all), and what says so.
-
-        Raises `Refused`, which is written down, when it is none.
-        """
-        now = self._clock.now()
-        whole = Reading(self._dataset, (ANY,), work.purpose, now)
+        self, policy: Policy, state: State, work: Work
+    ) -> tuple[Allow | Deny, tuple[str, ...] | None]:
+        """Whether code may read this node's data, and which columns (None: all)."""
+        whole = Reading(self._dataset, (ANY,), work.purpose, self._clock.now())
         verdict, source = decide_reading(policy, state, whole), policy.sources.get(self._dataset)
         if isinstance(verdict, Allow):
-            return None, verdict.rule
+            return verdict, None
         listed = source.columns if source else ()
-        verdict = decide_reading(policy, state, msgspec.structs.replace(whole, columns=listed))
-        if isinstance(verdict, Deny):
-            asked = Leaving(Request("code", "", 0, now, work.run, code=work.bundle), "")
-            self._refuse(standing, _NoError(asked, standing, verdict))
-        return listed, verdict.rule
+        return decide_reading(policy, state, msgspec.structs.replace(whole, columns=listed)), listed
 
     def _note(self, standing: Standing, leaving: Leaving, rule: str, what: str) -> None:
         """Write down what code does here."""

@@ -40,6 +40,10 @@ class CountedFlows:
         """At any time."""
         return None if work is None else Terms()
 
+    def glance(self, size: int, to: str, work: Work | None = None, unsigned: str = "") -> Terms | None:
+        """As soon."""
+        return self.moment(size, to, work, unsigned)
+
     def mark(self) -> str:
         """Nothing ever changes."""
         return ""

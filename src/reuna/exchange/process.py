@@ -28,6 +28,7 @@ from reuna.adapters.checked_file import CheckedFile
 from reuna.adapters.clock import SystemClock, ThreadOffload
 from reuna.adapters.files import FileBlobs
 from reuna.adapters.https_client import HttpsFreight
+from reuna.adapters.logs import say_what_happens
 from reuna.adapters.nats_bus import NatsBus
 from reuna.adapters.processes import become, end_with_parent, no_core_files, settle
 from reuna.adapters.spool import DiskSpool
@@ -366,9 +367,7 @@ def begin(sock: socket.socket, starter: int, words: str) -> int:
     no_core_files()
     read_in_pieces()
     settings = msgspec.json.decode(words, type=EgressSettings)
-    logging.basicConfig(
-        level=logging.INFO, format=f"%(asctime)s {settings.name} %(levelname)s %(name)s %(message)s"
-    )
+    say_what_happens(settings.name)
     try:
         asyncio.run(_alone(settings, sock))
     except ReunaError as error:

@@ -51,7 +51,8 @@ def open_site(settings: EgressSettings, folder: Path, clock: Clock) -> Site:
     mark = known.mark if known else None
     past = list(entries(folder / "ledger", mark.place if mark else None))
     news = News(LedgerFile(folder / "ledger", signer, clock, since=mark), clock)
-    flows = SiteFlows(news, rules, clock, past, known.memory if known else None, settings.dataset)
+    memory = known.memory if known else None
+    flows = SiteFlows(news, rules, clock, past, memory, settings.dataset, rules.at_hand)
     return Site(
         flows, rules, news, signer.public, Resumer(folder / "ledger", news.ledger, flows, signer.private)
     )
@@ -82,9 +83,13 @@ class Rules:
                 before, self._found = self._found, self._store.load(now)
                 self._looked, self._seen = now, seen
                 self._tell(before)
-            found = self._found
-        stopped = found.policy is not None and is_stopped(found.policy)
-        return Standing(found.policy, found.digest, found.problem, stopped)
+            return _standing(self._found)
+
+    def at_hand(self, now: float) -> Standing | None:
+        """The same, unless files are to be read for that: it waits for nobody who reads them."""
+        found = self._found  # what is found is kept before it counts as seen
+        seen = self._store.version() == self._seen and 0 <= now - self._looked < LOOK_S
+        return _standing(found) if seen and found is self._found else None
 
     def _tell(self, before: InForce) -> None:
         """Say in the node's log when another policy is in force, or a new one is not accepted."""
@@ -94,3 +99,8 @@ class Rules:
             log.info("policy %d of %s is in force, signed by %s", found.policy.serial, found.policy.site, by)
         if found.problem not in ("", before.problem):
             log.warning("%s", found.problem)
+
+
+def _standing(found: InForce) -> Standing:
+    stopped = found.policy is not None and is_stopped(found.policy)
+    return Standing(found.policy, found.digest, found.problem, stopped)

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from reuna.adapters.logs import say_what_happens
 from reuna.adapters.processes import ONE_THREAD, loading, no_core_files, one_heap
 from reuna.adapters.tls import read_in_pieces
 from reuna.adapters.toml_file import read_toml
@@ -106,13 +107,6 @@ def waiting_for(table: tuple[Option, ...], settings: Mapping[str, Any]) -> None:
     for option in table:
         if option.there == "later" and not Path(settings[option.name]).exists():
             log.warning("waits for %s, %s: it is not there yet", option.name, settings[option.name])
-
-
-def say_what_happens(name: str) -> None:
-    """From now on the log goes to standard error."""
-    logging.basicConfig(
-        stream=sys.stderr, level=logging.INFO, format=f"%(asctime)s {name} %(levelname)s %(name)s %(message)s"
-    )
 
 
 def main(words: Sequence[str]) -> None:

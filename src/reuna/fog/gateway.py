@@ -31,6 +31,7 @@ from reuna.adapters.nats_bus import NatsBus
 from reuna.adapters.nats_server import LeafConfig, NatsServer, find_server
 from reuna.adapters.register import Alarm, Register
 from reuna.adapters.spool import DiskSpool
+from reuna.adapters.threads import Threads
 from reuna.adapters.tls import KeyPair, client_context, server_context
 from reuna.adapters.trust_store import TrustStore
 from reuna.core.errors import BadMessage, SettingsError, Unreachable
@@ -65,6 +66,7 @@ from reuna.wire import OLDEST, VERSION, decode
 
 log = logging.getLogger("reuna.fog")
 CERTIFY_S = 15.0  #: for the way up and back of a request for a site under this one
+ROUND_THREADS = 2  #: for closing a round, and for one that was cancelled
 REPORT_S = 5.0  #: how often the cloud is told of new nodes
 
 Changes = asyncio.Queue[dict[str, Any]]
@@ -101,7 +103,7 @@ async def _run(settings: dict[str, Any], changes: Changes, stack: AsyncExitStack
         name, blobs, spool, egress.fetch, settings["announce_s"], metadata=known.file, released=stock.get
     )
     rounds = Rounds(name, boot, egress.emit if settings["traces.on"] else None, clock)
-    combiner = _combiner(name, door, egress, bus, intake, rounds)
+    combiner = _combiner(name, door, egress, bus, intake, rounds, stack)
     presence = _presence(egress, combiner, intake, boot, settings["hello_s"])
     await egress.listen(presence.answering(combiner.on_plan))
     await egress.start()
@@ -147,12 +149,19 @@ async def _run(settings: dict[str, Any], changes: Changes, stack: AsyncExitStack
 
 
 def _combiner(
-    name: str, door: Door, egress: EgressProcess, bus: NatsBus, intake: Intake, rounds: Rounds
+    name: str,
+    door: Door,
+    egress: EgressProcess,
+    bus: NatsBus,
+    intake: Intake,
+    rounds: Rounds,
+    stack: AsyncExitStack,
 ) -> Combiner:
     egress.on_comes = intake.comes
     weigher = Weigher(lambda: egress.rates)
-    names, offload, clock = door.admission.names, ThreadOffload(), SystemClock()
-    return Combiner(name, names, egress, bus, intake, offload, clock, rounds, weigher)
+    offload = Threads(ROUND_THREADS, "round")
+    stack.push_async_callback(offload.close)
+    return Combiner(name, door.admission.names, egress, bus, intake, offload, SystemClock(), rounds, weigher)
 
 
 def _presence(

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import pytest
 
-from reuna.adapters.commits import Commits
+from reuna.adapters.commits import LARGE, Commits
 from reuna.core.errors import Refused, ReunaError
 from reuna.core.records import Receipt
 
@@ -37,6 +37,19 @@ class Disk:
         assert await asyncio.to_thread(self.begun.acquire, timeout=10)
 
 
+@pytest.fixture
+def disk() -> Disk:
+    return Disk()
+
+
+@pytest.fixture
+async def commits(disk: Disk) -> AsyncIterator[Commits]:
+    made = Commits(disk)  # type: ignore[arg-type]
+    yield made
+    disk.free.release(100)
+    await made.ended()
+
+
 def receipt(sender: str) -> Receipt:
     return Receipt("r-1", 1, 1, sender, "d")
 
@@ -45,9 +58,7 @@ def begun(commits: Commits, *words: str, quick: bool = True) -> list[asyncio.Tas
     return [asyncio.create_task(commits(word, quick)) for word in words]  # type: ignore[arg-type]
 
 
-async def test_those_that_come_while_one_is_written_go_together() -> None:
-    disk = Disk()
-    commits = Commits(disk)  # type: ignore[arg-type]
+async def test_those_that_come_while_one_is_written_go_together(disk: Disk, commits: Commits) -> None:
     first = begun(commits, "a")
     await disk.busy()
     later = begun(commits, "b", "c", "d")
@@ -58,9 +69,7 @@ async def test_those_that_come_while_one_is_written_go_together() -> None:
     assert disk.groups == [["a"], ["b", "c", "d"]]
 
 
-async def test_one_that_is_refused_takes_no_other_with_it() -> None:
-    disk = Disk()
-    commits = Commits(disk)  # type: ignore[arg-type]
+async def test_one_that_is_refused_takes_no_other_with_it(disk: Disk, commits: Commits) -> None:
     tasks = begun(commits, "bad", "b")
     disk.free.release(2)
     ends = await asyncio.gather(*tasks, return_exceptions=True)
@@ -69,9 +78,7 @@ async def test_one_that_is_refused_takes_no_other_with_it() -> None:
     assert disk.told == ["b"]
 
 
-async def test_nobody_waits_for_one_that_takes_long() -> None:
-    disk = Disk()
-    commits = Commits(disk)  # type: ignore[arg-type]
+async def test_nobody_waits_for_one_that_takes_long(disk: Disk, commits: Commits) -> None:
     long = begun(commits, "long", quick=False)
     await disk.busy()
     quick = begun(commits, "quick")
@@ -81,9 +88,21 @@ async def test_nobody_waits_for_one_that_takes_long() -> None:
     await asyncio.gather(*long, *quick)
 
 
-async def test_a_commit_is_carried_out_and_told_when_its_sender_is_gone() -> None:
-    disk = Disk()
-    commits = Commits(disk)  # type: ignore[arg-type]
+async def test_so_many_that_take_long_go_at_once_and_a_quick_one_waits_for_none_of_them(
+    disk: Disk, commits: Commits
+) -> None:
+    long = begun(commits, *map(str, range(LARGE + 1)), quick=False)
+    for _ in range(LARGE):
+        await disk.busy()
+    quick = begun(commits, "quick")
+    await disk.busy()
+    assert disk.groups == [*([str(each)] for each in range(LARGE)), ["quick"]]
+    disk.free.release(LARGE + 2)
+    await asyncio.gather(*long, *quick)
+    assert disk.groups[-1] == [str(LARGE)]
+
+
+async def test_a_commit_is_carried_out_and_told_when_its_sender_is_gone(disk: Disk, commits: Commits) -> None:
     (gone,) = begun(commits, "a")
     await disk.busy()
     (waits,) = begun(commits, "b")
@@ -94,11 +113,12 @@ async def test_a_commit_is_carried_out_and_told_when_its_sender_is_gone() -> Non
     await asyncio.wait([gone, waits])
     await commits.ended()
     assert disk.told == ["a", "b"]
+    assert not [each for each in threading.enumerate() if each.name.startswith("commit")]
 
 
-async def test_a_fault_of_ours_is_raised_where_each_is_waited_for_and_others_go_on() -> None:
-    disk = Disk()
-    commits = Commits(disk)  # type: ignore[arg-type]
+async def test_a_fault_of_ours_is_raised_where_each_is_waited_for_and_others_go_on(
+    disk: Disk, commits: Commits
+) -> None:
     broken = begun(commits, "fault")
     await disk.busy()
     good = begun(commits, "b")

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
 import numpy as np
 import pytest
 
-from reuna.core.errors import Refused
+from reuna.core.errors import DiskFull, Refused
 from reuna.core.records import Contribution, Grid, Member, Plan
 from reuna.core.tensors import pack
 from reuna.exchange.egress import Egress
 from reuna.exchange.encode import schema_of
 from reuna.exchange.extent import length
 from reuna.exchange.flows import Passage
+from reuna.exchange.intake import Intake
 from reuna.exchange.intents import Leaving
 from reuna.exchange.meter import CountedFlows
 from reuna.learn.grid import pack as packed_integers
@@ -98,11 +100,13 @@ class Above:
         raise Refused("closed", "its round is over")
 
 
-def egress(flows: CountedFlows, broker: MemoryBroker | None = None) -> Egress:
+def egress(
+    flows: CountedFlows, broker: MemoryBroker | None = None, above: Callable[[], Any] = Above
+) -> Egress:
     bus = (broker or MemoryBroker()).connect("fog")
     cache = MemoryBlobs()
     cache.put(BASE)
-    freight = MemoryFreight(Above, "fog", cache)  # type: ignore[arg-type]  # it only refuses
+    freight = MemoryFreight(above, "fog", cache)
     return Egress(
         "fog", "cloud", bus, freight, cache, MemorySpool(), flows, SimClock(), InPlace(),
         unsealed, without_roster, vouched, no_leftovers(),
@@ -142,5 +146,38 @@ def test_a_sum_that_the_sites_policy_refuses_is_not_asked_about_again_until_it_c
         assert await ask() == 1
         flows.says = "another policy"
         assert await ask() == 2
+
+    run_virtual(story())
+
+
+class Later(Told):
+    """Says for a while that its disk is full, or that it is not yet time."""
+
+    def __init__(self, why: type[DiskFull] | None, tries: int) -> None:
+        super().__init__()
+        self.why, self.tries = why, tries
+
+    def leave(self, *payloads: Leaving) -> Passage:
+        if len(self.asked) >= self.tries * len(payloads):
+            return super().leave(*payloads)
+        self.asked += [each.request for each in payloads]
+        if self.why is not None:
+            raise self.why("no space left")
+        raise Refused("policy", "it waits for its hours", until=SimClock().now() + 3600)
+
+
+@pytest.mark.parametrize("why", [DiskFull, None])
+def test_a_sum_that_may_not_leave_yet_leaves_when_it_may(why: type[DiskFull] | None) -> None:
+    """Whether it is the disk of the ledger that is full or the hours that have not come."""
+
+    async def story() -> None:
+        row, body = summed([30, -40], 4, weight=10)
+        above = Intake("cloud", MemoryBlobs(), MemorySpool())
+        above.open({"fog": encode(PLAN)})
+        flows = Later(why, tries=3)
+        receipt = await egress(flows, above=lambda: above).hand_over(encode(PLAN), row, body)
+        assert receipt is not None
+        assert [each.digest for each in above.rows()] == [row.digest]
+        assert len(flows.lines) == 2, "the sum and what it says of its members"
 
     run_virtual(story())
