@@ -6,8 +6,10 @@ import asyncio
 import contextlib
 import itertools
 import json
+import os
 import shutil
 import subprocess
+import tempfile
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -98,10 +100,17 @@ class Page:
 
 @contextlib.asynccontextmanager
 async def browser(folder: Path) -> AsyncIterator[Page]:
-    """One tab of a browser of its own."""
-    with (folder / "browser.log").open("wb") as log, subprocess.Popen(
-        [CHROMIUM, f"--user-data-dir={folder / 'profile'}", *FLAGS], stdout=log, stderr=log
-    ) as process:  # fmt: skip
+    """One tab of a browser of its own, which leaves nothing behind."""
+    with (
+        (folder / "browser.log").open("wb") as log,
+        tempfile.TemporaryDirectory(prefix="browser-") as short,  # its socket's path must be
+        subprocess.Popen(
+            [CHROMIUM, f"--user-data-dir={folder / 'profile'}", *FLAGS],
+            stdout=log,
+            stderr=log,
+            env={**os.environ, "TMPDIR": short},
+        ) as process,
+    ):
         try:
             port = await listening(folder / "profile" / "DevToolsActivePort")
             async with aiohttp.ClientSession() as session:
