@@ -35,10 +35,14 @@ NUMBERS = (("rate", 0.1), ("l2", 0.0), ("mu", 0.0))
 
 
 def softmax(scores: Array) -> Array:
-    """Probabilities by row, (n, classes) float32."""
-    shifted = np.exp(scores - scores.max(axis=1, keepdims=True))
-    probabilities: Array = shifted / shifted.sum(axis=1, keepdims=True)
-    return probabilities
+    """Probabilities by row, (n, classes) float32.
+
+    By the functions' own ``reduce``: of a hundred rows a tenth of the time would go to what numpy adds to it.
+    """
+    highest: Array = np.maximum.reduce(scores, axis=1, keepdims=True)
+    shifted: Array = np.exp(scores - highest)
+    total: Array = np.add.reduce(shifted, axis=1, keepdims=True)
+    return shifted / total
 
 
 def cross_entropy(scores: Array, targets: NDArray[np.int64] | Array) -> tuple[Array, float]:
@@ -46,7 +50,7 @@ def cross_entropy(scores: Array, targets: NDArray[np.int64] | Array) -> tuple[Ar
     probabilities = softmax(scores)
     rows = np.arange(len(targets))
     labels = targets.astype(np.int64, copy=False)
-    loss = -float(np.log(probabilities[rows, labels] + 1e-12).mean())
+    loss = -float(np.add.reduce(np.log(probabilities[rows, labels] + 1e-12)) / len(rows))
     probabilities[rows, labels] -= 1.0
     probabilities /= np.float32(len(targets))
     return probabilities, loss
@@ -106,7 +110,7 @@ class LinearModel:
         with np.errstate(over="ignore", invalid="ignore"):  # a diverging fit is told below, once
             for part in batches(samples, settings, seed):
                 gradient, loss = self._loss(part.x @ weight + bias, part.y)
-                step_w, step_b = self._free(part.x.T @ gradient), gradient.sum(axis=0)
+                step_w, step_b = self._free(part.x.T @ gradient), np.add.reduce(gradient, axis=0)
                 if l2:
                     step_w += l2 * weight
                 if mu:

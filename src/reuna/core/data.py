@@ -74,9 +74,11 @@ def check_samples(samples: Samples, features: int, classes: int = 0) -> None:
         raise DataError("this node has no samples")
     if samples.x.ndim != 2 or samples.x.shape[1] != features:
         raise DataError(f"the samples have shape {samples.x.shape}, the model {features} features")
-    if classes and not 0 <= samples.y.min() <= samples.y.max() < classes:
-        found = f"{samples.y.min()} to {samples.y.max()}"
-        raise DataError(f"labels are {found}, the model knows 0 to {classes - 1}")
+    if not classes:
+        return
+    low, high = np.minimum.reduce(samples.y, axis=None), np.maximum.reduce(samples.y, axis=None)
+    if not 0 <= low <= high < classes:
+        raise DataError(f"labels are {low} to {high}, the model knows 0 to {classes - 1}")
 
 
 def batches(samples: Samples, settings: Mapping[str, Setting], seed: int) -> Iterator[Samples]:

@@ -136,7 +136,7 @@ class Encoder:
 
 def largest(delta: NDArray[np.floating], before: int = 0) -> float:
     """The largest in size of a vector's values after ``before``. Raises `Refused` ('not-finite')."""
-    found = max(float(delta.max()), -float(delta.min()))
+    found = max(float(np.maximum.reduce(delta)), -float(np.minimum.reduce(delta)))
     if not math.isfinite(found):  # a NaN is the largest and the smallest
         raise Refused("not-finite", f"the update has values that are not finite after value {before}")
     return found

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from typing import Any, NamedTuple
 
 import msgspec
@@ -109,6 +110,8 @@ class Part:
     """Lives as long as the run. Not for use inside a running event loop."""
 
     def __init__(self, fogs: Fogs, over: Over) -> None:
+        self._calm = ExitStack()
+        self._calm.enter_context(seldom_collected())
         self._loop = VirtualLoop()
         self._loop.set_task_factory(adopting_tasks)  # type: ignore[arg-type]  # as `run_virtual` takes it
         self._fleet = SimFleet(
@@ -130,11 +133,10 @@ class Part:
         """What ``fog`` and its edges make of a plan. ``model``: where it does not ride in the plan."""
         if model is not None:
             self._above.model = model
-        with seldom_collected():
-            try:
-                return self._loop.run_until_complete(self._ask(fog, plan))
-            except ReunaError as error:
-                return Answer(b"", fault=Fault(error.code, error.message, error.next_step))
+        try:
+            return self._loop.run_until_complete(self._ask(fog, plan))
+        except ReunaError as error:
+            return Answer(b"", fault=Fault(error.code, error.message, error.next_step))
 
     async def _ask(self, fog: str, plan: bytes) -> Answer:
         assert self._fleet.outcome is not None
@@ -159,6 +161,7 @@ class Part:
         for node in self._fleet.nodes:
             self._fleet.kill(node)
         settle(self._loop)
+        self._calm.close()
         return Totals(dict(kinds), dict(self._fleet.refused))
 
 

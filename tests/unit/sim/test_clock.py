@@ -8,6 +8,8 @@ import time
 import pytest
 
 from reuna.sim.clock import Deadlock, InPlace, SimClock, run_virtual
+from reuna.sim.faults import fleet_of
+from reuna.sim.part import Part
 
 
 async def _wander(seed: int) -> list[tuple[float, int]]:
@@ -137,4 +139,12 @@ def test_the_search_for_cycles_is_as_before_when_the_world_has_ended():
     assert run_virtual(look(False)) > before[0]
     with pytest.raises(ValueError):
         run_virtual(look(True))
+    assert gc.get_threshold() == before
+
+
+def test_a_part_of_a_fleet_searches_seldom_for_as_long_as_it_lives():
+    before = gc.get_threshold()
+    part = Part(fleet_of(1, 2), {})
+    assert gc.get_threshold()[0] > before[0]
+    part.end()
     assert gc.get_threshold() == before
