@@ -162,4 +162,5 @@ def test_a_middle_fog_that_sleeps_costs_its_own_part_and_no_more(told: Told) -> 
 
 
 def test_no_place_says_that_something_is_wrong_with_us(told: Told) -> None:
-    assert not [place.name for place in told.fleet.places if "Traceback" in log_path(place).read_text()]
+    said = {place.name: log_path(place).read_text() for place in told.fleet.places}
+    assert not {name: text[text.index("Traceback") :] for name, text in said.items() if "Traceback" in text}
