@@ -61,7 +61,7 @@ RESTART_S = (0.1, 5.0)  # first wait and longest wait between restarts
 #: Bytes that wait for one receiver that reads slowly (64 MiB, if nothing is said). Who sends is slowed before
 #: that, then the receiver's line is cut. It comes back by itself, and plans are said again.
 MAX_PENDING = 8 * MAX_PAYLOAD
-GARBAGE = 50  #: per cent of what a server has in use that may be garbage before it is collected
+GARBAGE = 25  #: per cent of what a server has in use that may be garbage before it is collected
 _POLL_S = 0.01
 _TAIL_LINES = 8
 _KEEPER = (CONNECTIONS, KICK.format(server="*"))

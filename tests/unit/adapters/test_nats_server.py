@@ -228,7 +228,7 @@ async def test_the_configuration_is_readable_by_its_owner_only(place: Place) -> 
 async def test_the_server_is_told_how_much_memory_to_aim_at(place: Place) -> None:
     await place.server.start()
     environment = Path(f"/proc/{place.server.pid}/environ").read_bytes()
-    assert {b"GOMEMLIMIT=64MiB", b"GOGC=50"} <= set(environment.split(b"\0"))
+    assert {b"GOMEMLIMIT=64MiB", b"GOGC=25"} <= set(environment.split(b"\0"))
 
 
 @pytest.mark.asyncio
