@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import encodings, gate, observed, presence, robust, simulate, steady, stragglers
+from benchmarks import encodings, gate, idle, observed, presence, robust, simulate, steady, stragglers
 from benchmarks import round as rounds
 from benchmarks.observed import Rounds, forces, is_durable, nats_syncs, topology
 from reuna.adapters.nats_server import LeafConfig
@@ -26,6 +26,7 @@ ROUND_KEYS = {
     "edge_idle_pss_mib", "edge_idle_before_pss_mib", "edge_idle_after_pss_mib", "edge_idle_uss_mib",
     "places_sharing", "cpu_ms_a_round",
 }  # fmt: skip
+IDLE_KEYS = {"reads", "places_sharing", "alone_mib", "pss_mib", "uss_mib", "own_mib"}
 ENCODING_KEYS = {
     "bits", "exponent", "packed", "rounding", "feedback", "keep", "up_edge", "limit_edge", "up_fog", "limit_fog",
     "step", "model", "loss", "clipped", "score", "worst", "lost", "lost_sd",
@@ -61,6 +62,43 @@ def test_a_round_is_measured_on_a_fleet_that_was_looked_at() -> None:
     assert (told["rounds"], told["distinct_updates"], told["places_sharing"]) == (2, 2, 5)
     assert told["edge_idle_pss_mib"] == max(told["edge_idle_before_pss_mib"], told["edge_idle_after_pss_mib"])
     assert 0 < told["edge_idle_uss_mib"] <= told["edge_idle_pss_mib"]
+
+
+@pytest.mark.system
+def test_an_idle_edge_is_looked_at_process_by_process() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.idle", "--reads", "--json"],
+        cwd=ROOT, capture_output=True, text=True, timeout=150,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert set(told) == IDLE_KEYS
+    assert (told["reads"], told["places_sharing"]) == (True, 3)
+    assert set(told["own_mib"]) == {"main", "egress", "reader", "starter"}
+    assert 0 < told["uss_mib"] < told["pss_mib"] < told["alone_mib"]
+    assert sum(told["own_mib"].values()) < told["alone_mib"]
+
+
+MAP = """\
+5581a000-5581b000 r-xp 00001000 08:01 1234   /usr/lib/libone.so
+Size:                  8 kB
+Rss:                  40 kB
+Anonymous:             8 kB
+5581b000-5581c000 rw-p 00002000 08:01 1234   /usr/lib/libone.so
+Rss:                  12 kB
+Anonymous:            12 kB
+5581d000-5581e000 rw-p 00000000 00:00 0      [heap]
+Rss:                 100 kB
+Anonymous:           100 kB
+5581f000-5581f100 rw-p 00000000 00:00 0
+Rss:                  16 kB
+Anonymous:            16 kB
+"""
+
+
+def test_pages_of_files_are_told_by_file_and_offset_without_what_was_written_to() -> None:
+    found = [("/usr/lib/libone.so@00001000", 32), ("/usr/lib/libone.so@00002000", 0)]
+    assert list(idle.shared_kib(MAP)) == found
 
 
 def test_encodings_tell_bytes_their_limit_and_what_is_lost() -> None:

@@ -90,9 +90,7 @@ class Edge:
         if part == "main" or agent is None:
             return agent
         below = [*children(agent), *(each for pid in children(agent) for each in children(pid))]
-        return next(
-            (pid for pid in below if part_of(pid) == part and "starter.py" not in command_of(pid)), None
-        )
+        return next((pid for pid in below if part_of(pid) == part), None)
 
     def answers(self) -> list[Any]:
         try:

@@ -239,7 +239,7 @@ def part_of(pid: int) -> str:
         return own.removeprefix(_FORK)
     marks = {
         b"nats-server": "nats",
-        b"exchange/starter.py": "starter",  # has the other's command behind its own
+        b"exchange/starter.py": "starter",  # has the commands of others behind its own
         b"reuna.exchange.process": "egress",
         b"reuna.edge.reader": "reader",
         b"reuna.adapters.worker": "worker",

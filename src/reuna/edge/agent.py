@@ -30,8 +30,9 @@ from reuna.core.errors import ReunaError, StorageError
 from reuna.core.records import Event, Hello, Identity
 from reuna.edge.reading import Job, ReaderProcess
 from reuna.exchange.board import keep_telling
-from reuna.exchange.child import EgressProcess, Keeping, start_keeping
+from reuna.exchange.child import EgressProcess
 from reuna.exchange.forked import fork_keeping
+from reuna.exchange.kept import Companions, Keeping, start_keeping
 from reuna.exchange.link import EgressSettings
 from reuna.exchange.presence import Presence
 from reuna.exchange.rounds import Rounds
@@ -65,22 +66,15 @@ async def run(settings: dict[str, Any], changes: asyncio.Queue[dict[str, Any]]) 
         from reuna.adapters.exposition import listening  # others do not need it in memory
 
         listener = await listening(settings["metrics.listen"], SystemClock())
-    keeping = _load_for_all(bool(settings["sources"]))
-    egress = EgressProcess(egress_settings(settings, folder), listener, keeping)
+    egress = EgressProcess(egress_settings(settings, folder), listener)
     told = listener is not None
     job = Job(settings["name"], settings["sources"], str(folder), told)
     on_told = partial(_pass_on, egress) if told else None
-    reader = ReaderProcess(job, on_told, keeping) if settings["sources"] else None
-    await egress.start()
-    try:
-        if reader is not None:
-            await reader.start()
+    reads = bool(settings["sources"])
+    parts = (egress, ReaderProcess(job, on_told)) if reads else (egress,)
+    async with Companions(parts, _load_for_all(reads)):
         _leave_network()
-        await _serve(settings, folder, egress, job if reader else None, told)
-    finally:
-        if reader is not None:
-            await reader.stop()
-        await egress.stop()
+        await _serve(settings, folder, egress, job if reads else None, told)
 
 
 def _load_for_all(reads: bool) -> Keeping:

@@ -1,4 +1,4 @@
-"""The egress beside a place: started through `reuna.exchange.starter`, again whenever it ends.
+"""The egress beside a place, which is started again whenever it ends (`reuna.exchange.kept`).
 
 The place talks to it through a `RemoteLink` that outlives restarts: calls that were open when
 the egress ended are made again, which is safe because each is idempotent. What it has to say goes
@@ -9,18 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import signal
 import socket
-import subprocess
-import sys
 from collections.abc import Awaitable, Callable, Sequence
-from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import msgspec
 
-from reuna.adapters.processes import end_with_parent
 from reuna.core.errors import Unreachable
 from reuna.core.figures import Figure
 from reuna.core.line import Rates
@@ -29,43 +23,22 @@ from reuna.core.outcomes import Outcome
 from reuna.core.ports import Blob, HandlePlan
 from reuna.core.records import Contribution, Event, Hello, Member, Receipt, Rehearsal, ShownHead, Terms, Work
 from reuna.core.second import Doubtful, Opinions
+from reuna.exchange.kept import Lives
 from reuna.exchange.link import EgressSettings, Frames, RemoteLink
 
 log = logging.getLogger("reuna.egress")
 T = TypeVar("T")
-STARTER = ("-S", "-E", str(Path(__file__).with_name("starter.py")))
 EGRESS: tuple[str, ...] = ("-m", "reuna.exchange.process")
 EGRESS_S = 0.2  #: between two starts of it, at most
 
 
-class Starting(Protocol):
-    """What starts a process of ours, again and again."""
-
-    def terminate(self) -> None:
-        """Tell it to end, with what it keeps running."""
-
-    def wait(self) -> int:
-        """Until it has ended."""
-
-
-class Keeping(Protocol):
-    """`start_keeping`, or another way to the same."""
-
-    def __call__(
-        self, command: tuple[str, ...], settings: str, longest_s: float, sockets: Sequence[socket.socket] = ()
-    ) -> tuple[socket.socket, Starting]: ...
-
-
 class EgressProcess:
-    """The `Link` port over an egress process that is kept running.
+    """The `Link` port over an egress process that is kept running (`reuna.exchange.kept`).
 
-    ``metrics``: a socket that listens for scrapes, for the egress alone: it is closed here once that began.
-    ``keeping``: how it is started, `start_keeping` when not said.
+    ``metrics``: a socket that listens for scrapes, for the egress alone.
     """
 
-    def __init__(
-        self, settings: EgressSettings, metrics: socket.socket | None = None, keeping: Keeping | None = None
-    ) -> None:
+    def __init__(self, settings: EgressSettings, metrics: socket.socket | None = None) -> None:
         number = -1 if metrics is None else metrics.fileno()
         self._settings = msgspec.structs.replace(settings, metrics=number)
         self._metrics = metrics
@@ -73,41 +46,19 @@ class EgressProcess:
         self._handle: HandlePlan | None = None
         #: Told of bytes of a blob that is slow to come: its digest, those that came, all.
         self.on_comes: Callable[[str, int, int], None] | None = None
-        self._keeper: asyncio.Task[None] | None = None
-        self._keeping = keeping or start_keeping
-        self._starter: Starting | None = None
 
-    async def start(self) -> None:
-        """Start what starts the egress, and keep the link to it until `stop`.
+    @property
+    def what(self) -> str:
+        """See `Companion.what`."""
+        return f"egress of {self._settings.name}"
 
-        No thread begins here: the place may leave the network next, and only the egress stays in it.
-        """
+    def lives(self) -> Lives:
+        """See `Companion.lives`."""
         settings = msgspec.json.encode(self._settings).decode()
-        sockets = () if self._metrics is None else (self._metrics,)
-        control, self._starter = self._keeping(EGRESS, settings, EGRESS_S, sockets)
-        for each in sockets:
-            each.close()
-        self._keeper = asyncio.create_task(self._keep(control))
+        return Lives(EGRESS, settings, EGRESS_S, () if self._metrics is None else (self._metrics,))
 
-    async def stop(self) -> None:
-        """End the process, and wait until it has put its things in order."""
-        if self._keeper is not None:
-            self._keeper.cancel()
-            await asyncio.gather(self._keeper, return_exceptions=True)
-        if self._starter is not None:
-            self._starter.terminate()
-            await asyncio.to_thread(self._starter.wait)
-
-    async def _keep(self, control: socket.socket) -> None:
-        with control:
-            while (ours := await next_socket(control)) is not None:
-                await self._run_once(ours)
-                log.warning("egress of %s ended; it is started again", self._settings.name)
-        log.error("what starts the egress of %s ended; this place ends too", self._settings.name)
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    async def _run_once(self, ours: socket.socket) -> None:
-        ours.setblocking(False)
+    async def live(self, ours: socket.socket) -> None:
+        """See `Companion.live`: what is asked of it meanwhile is asked over this line."""
         frames = await Frames.over(ours)
         link = RemoteLink(frames)
         link.on_comes = self.on_comes or link.on_comes
@@ -182,42 +133,3 @@ class EgressProcess:
             except Unreachable:
                 if self._link.done() and self._link.result() is link:
                     raise
-
-
-async def next_socket(control: socket.socket) -> socket.socket | None:
-    """The place's end of the next socket pair, None when its sender is gone."""
-    loop = asyncio.get_running_loop()
-    ready = asyncio.Event()
-    loop.add_reader(control, ready.set)
-    try:
-        await ready.wait()
-    finally:
-        loop.remove_reader(control)
-    _, numbers, _, _ = socket.recv_fds(control, 1, 1)
-    return socket.socket(fileno=numbers[0]) if numbers else None
-
-
-def start_keeping(
-    command: tuple[str, ...], settings: str, longest_s: float, sockets: Sequence[socket.socket] = ()
-) -> tuple[socket.socket, subprocess.Popen[bytes]]:
-    """What starts a process of ours, again when it ends, and our end of the line to it.
-
-    ``command`` is of Python; between two starts are at most ``longest_s``. It inherits ``sockets``.
-    """
-    control, theirs = socket.socketpair()
-    control.setblocking(False)
-    with theirs:
-        process = subprocess.Popen(
-            starter_command(theirs.fileno(), longest_s, command, settings),
-            pass_fds=(theirs.fileno(), *(each.fileno() for each in sockets)),
-            stdin=subprocess.DEVNULL,
-            preexec_fn=end_with_parent,  # noqa: PLW1509 - two system calls, no lock
-        )
-    return control, process
-
-
-def starter_command(
-    number: int, longest_s: float, command: tuple[str, ...], settings: str, first: int = 0
-) -> list[str]:
-    """What runs `reuna.exchange.starter`. ``number``: its end of the line; ``first``: a life that goes on."""
-    return [sys.executable, *STARTER, str(number), str(longest_s), str(first), *command, settings]

@@ -1,11 +1,12 @@
-"""The first life of an egress or a reader as a fork of its place: what both need is in memory once.
+"""First lives of egress and reader as forks of their place: what all need is in memory once.
 
-    agent ── starter (a fork, then `reuna.exchange.starter`) ── egress (a fork of it)
+    agent ── starter (a fork, then `reuna.exchange.starter`) ─┬─ egress (a fork of it)
+                                                              └─ reader (the same)
 
-The fork shares its pages until one of both writes to them; what the place has no use for it loads itself. It
+A fork shares its pages until one of both writes to them; what the place has no use for it loads itself. It
 is made before the place holds any line to the outside, and while it has a single thread; every descriptor but
 those it is meant to have is closed first.
-What starts it becomes the small program that `reuna.exchange.child` runs too, and keeps the same promise:
+What starts them becomes the small program that `reuna.exchange.kept` runs too, and keeps the same promise:
 what is started is fixed once, and the place has no say in it afterwards. Each later life is a fresh Python.
 
 What a fork gives up is one layer: egress and agent have the same addresses in memory. Keys are not shared:
@@ -27,7 +28,7 @@ from functools import partial
 from reuna.adapters.processes import become, end_with_parent, loading, settle
 from reuna.adapters.sandbox.environment import close_descriptors
 from reuna.exchange import starter
-from reuna.exchange.child import Starting, start_keeping, starter_command
+from reuna.exchange.kept import Lives, Starting, controls, start_keeping, starter_command
 
 #: Its end of the line, the id of who started it, its settings; the status to end with.
 Entry = Callable[[socket.socket, int, str], int]
@@ -53,59 +54,61 @@ class Forked:
         return os.waitstatus_to_exitcode(status)
 
 
-def fork_keeping(
-    command: tuple[str, ...], settings: str, longest_s: float, sockets: Sequence[socket.socket] = ()
-) -> tuple[socket.socket, Starting]:
-    """`reuna.exchange.child.start_keeping`, but for the first life. No thread may run.
+def fork_keeping(lives: Sequence[Lives]) -> tuple[list[socket.socket], Starting]:
+    """`reuna.exchange.kept.start_keeping`, but for first lives. No thread may run.
 
-    ``command`` is ``-m MODULE``; a fork loads that module and calls its ``begin``. A command of another shape
-    is started afresh.
+    A command is ``-m MODULE``; a fork loads that module and calls its ``begin``. Where one is of another
+    shape all are started afresh.
     """
-    if len(command) != 2:
-        return start_keeping(command, settings, longest_s, sockets)
-    control, theirs = socket.socketpair()
-    control.setblocking(False)
+    if any(len(each.command) != 2 for each in lives):
+        return start_keeping(lives)
+    ours, theirs = controls(len(lives))
     settle()  # a later collection would write to every page that is shared
-    with theirs:
-        pid = os.fork()
-        if pid == 0:
-            _end_with(partial(_start, theirs, (command, settings, longest_s), sockets))
-    return control, Forked(pid)
+    pid = os.fork()
+    if pid == 0:
+        _end_with(partial(_start, theirs, lives))
+    for each in theirs:
+        each.close()
+    return ours, Forked(pid)
 
 
-def _start(
-    control: socket.socket, asked: tuple[tuple[str, ...], str, float], sockets: Sequence[socket.socket]
-) -> int:
-    """In the fork: begin the first life, then become what keeps it running."""
-    command, settings, longest_s = asked
+def _start(theirs: Sequence[socket.socket], lives: Sequence[Lives]) -> int:
+    """In the fork: begin the first lives, then become what keeps them running."""
     end_with_parent()
     become("starter")
     _forget_handlers()
-    inherited = [control.fileno(), *(each.fileno() for each in sockets)]
-    close_descriptors(inherited)
-    ours, theirs = socket.socketpair()
-    own = os.getpid()
+    inherited = [*theirs, *(lent for each in lives for lent in each.sockets)]
+    close_descriptors([each.fileno() for each in inherited])
     signal.pthread_sigmask(signal.SIG_BLOCK, starter.ENDING)  # until what we become handles them
-    first = os.fork()
-    if first == 0:
-        _end_with(partial(_live, command[1], theirs, own, settings, (ours, control)))
-    theirs.close()
-    starter.hand_over(control, ours)
-    for number in inherited:
-        os.set_inheritable(number, True)
-    words = starter_command(control.fileno(), longest_s, command, settings, first)
+    first = [
+        _first(each, control, [other for other in inherited if other not in each.sockets])
+        for each, control in zip(lives, theirs, strict=True)
+    ]
+    for each in inherited:
+        each.set_inheritable(True)
+    words = starter_command(theirs, lives, first)
     os.execv(words[0], words)  # noqa: S606 - our own Python, no shell
 
 
-def _live(
-    module: str, sock: socket.socket, started_by: int, settings: str, others: Sequence[socket.socket]
-) -> int:
+def _first(lives: Lives, control: socket.socket, others: Sequence[socket.socket]) -> int:
+    """The process of a first life, whose line is handed over. ``others`` are open here and not its own."""
+    ours, theirs = socket.socketpair()
+    own = os.getpid()
+    pid = os.fork()
+    if pid == 0:
+        _end_with(partial(_live, lives, theirs, own, (ours, *others)))
+    theirs.close()
+    starter.hand_over(control, ours)
+    return pid
+
+
+def _live(lives: Lives, sock: socket.socket, started_by: int, others: Sequence[socket.socket]) -> int:
     for each in others:
         each.close()
     signal.pthread_sigmask(signal.SIG_UNBLOCK, starter.ENDING)
     with loading():
-        entry: Entry = importlib.import_module(module).begin
-    return entry(sock, started_by, settings)
+        entry: Entry = importlib.import_module(lives.command[1]).begin
+    return entry(sock, started_by, lives.settings)
 
 
 def _forget_handlers() -> None:

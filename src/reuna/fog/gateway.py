@@ -45,6 +45,7 @@ from reuna.exchange.child import EgressProcess
 from reuna.exchange.door import Door
 from reuna.exchange.heads import SiteWitness
 from reuna.exchange.intake import Intake
+from reuna.exchange.kept import Companions
 from reuna.exchange.link import EgressSettings
 from reuna.exchange.news import NewsDesk, Published
 from reuna.exchange.parent import address_of, host_of
@@ -106,8 +107,7 @@ async def _run(settings: dict[str, Any], changes: Changes, stack: AsyncExitStack
     combiner = _combiner(name, door, egress, bus, intake, rounds, stack)
     presence = _presence(egress, combiner, intake, boot, settings["hello_s"])
     await egress.listen(presence.answering(combiner.on_plan))
-    await egress.start()
-    stack.push_async_callback(egress.stop)
+    await stack.enter_async_context(Companions([egress]))
     adviser = _adviser(settings, folder, known, stock, egress)
     server = await serve_depot(
         intake,

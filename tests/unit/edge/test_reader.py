@@ -19,6 +19,7 @@ from reuna.core.errors import NotUsable, SettingsError
 from reuna.edge import reader
 from reuna.edge.reader import declared, serve
 from reuna.edge.reading import Job, ReaderProcess
+from reuna.exchange.kept import Companions
 
 SOURCES = """
 [sources.{name}]
@@ -101,17 +102,14 @@ async def test_a_reader_keeps_itself_small(tmp_path: Path, monkeypatch: pytest.M
 
 async def test_a_reader_that_is_killed_comes_back_and_ends_with_its_agent(tmp_path: Path) -> None:
     process = ReaderProcess(job(tmp_path, SOURCES.format(name="x", folder=recording(tmp_path))))
-    await process.start()
-    assert process._starter is not None
-    starter = process._starter.pid
-    try:
+    before = set(children(os.getpid()))
+    async with Companions([process]):
+        (starter,) = set(children(os.getpid())) - before
         first = await until(lambda: newest(tmp_path, "x"))
         (pid,) = children(starter)
         os.kill(pid, signal.SIGKILL)
         await until(lambda: children(starter) not in ([], [pid]) and newest(tmp_path, "x") != first)
-    finally:
         (pid,) = children(starter)
-        await process.stop()
     assert not Path(f"/proc/{pid}").exists()
 
 

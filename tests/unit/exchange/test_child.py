@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import signal
 import socket
@@ -18,6 +19,7 @@ from reuna.adapters.sandbox import LEVELS, NotReached, identity, leave_network_w
 from reuna.core.records import ShownHead
 from reuna.exchange import child, starter
 from reuna.exchange.child import EgressProcess
+from reuna.exchange.kept import Companions
 from reuna.exchange.link import EgressSettings
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="namespaces are Linux's")
@@ -51,18 +53,18 @@ except OSError as error:
 LEAVING = """
 import asyncio, os, signal, sys
 from reuna.adapters.sandbox import leave_network_whole
-from reuna.exchange import child, starter
+from reuna.exchange import child
+from reuna.exchange.kept import Companions
 from tests.unit.exchange.test_child import SETTINGS, answer, network
 async def main():
     child.EGRESS = ("-c", sys.argv[1])
     egress = child.EgressProcess(SETTINGS)
-    await egress.start()
-    leave_network_whole()
-    first, pid = await answer(egress)
-    os.kill(pid, signal.SIGKILL)
-    second, _ = await answer(egress)
-    print(network(), first, second)
-    await egress.stop()
+    async with Companions([egress]):
+        leave_network_whole()
+        first, pid = await answer(egress)
+        os.kill(pid, signal.SIGKILL)
+        second, _ = await answer(egress)
+        print(network(), first, second)
 asyncio.run(main())
 """
 
@@ -137,9 +139,8 @@ SHOWN = ShownHead(b"", b"", (), b"")
 async def egress(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[EgressProcess]:
     monkeypatch.setattr(child, "EGRESS", ("-c", EGRESS))
     process = EgressProcess(SETTINGS)
-    await process.start()
-    yield process
-    await process.stop()
+    async with Companions([process]):
+        yield process
 
 
 async def answer(egress: EgressProcess) -> tuple[str, int]:
@@ -158,10 +159,12 @@ async def test_the_egress_stays_in_the_network_of_the_machine_and_comes_back_whe
     assert (again, other != pid) == (where, True)
 
 
-async def test_stopping_ends_the_egress_and_what_starts_it(egress: EgressProcess) -> None:
-    _, pid = await answer(egress)
-    starter = next(each for each in children(os.getpid()) if pid in children(each))
-    await egress.stop()
+async def test_stopping_ends_the_egress_and_what_starts_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(child, "EGRESS", ("-c", EGRESS))
+    egress = EgressProcess(SETTINGS)
+    async with Companions([egress]):
+        _, pid = await answer(egress)
+        starter = next(each for each in children(os.getpid()) if pid in children(each))
     assert not Path(f"/proc/{pid}").exists()
     assert starter not in children(os.getpid())
 
@@ -187,19 +190,76 @@ async def test_an_agent_that_left_still_gets_a_fresh_egress_with_the_network() -
 
 
 def test_a_process_that_ends_at_once_is_begun_ever_later_but_not_later_than_it_may_be() -> None:
-    waits: list[float] = []
-    lives = iter([0.0, 0.0, 0.0, 0.0, 99.0, 0.0])
-    now = 0.0
+    each = kept(longest_s=1.0)
+    played = Played({each: [0.0, 0.0, 0.0, 0.0, 99.0, 0.0]})
+    assert played.keep() == 0
+    assert played.waits == pytest.approx([0.2, 0.4, 0.8, 1.0, 0.2, 0.4])
 
-    def live(_control: object, _command: list[str]) -> None:
-        nonlocal now
-        life = next(lives, None)
+
+def test_one_that_ends_again_and_again_is_begun_ever_later_and_the_other_runs_on() -> None:
+    bad, good = kept(longest_s=1.0), kept(longest_s=1.0)
+    played = Played({bad: [0.5, 0.5, 0.5], good: [60.0]})
+    assert played.keep() == 0
+    assert played.begun[bad] == pytest.approx([0.0, 0.7, 1.6, 2.9])
+    assert played.begun[good] == [0.0]
+
+
+def test_of_those_that_end_together_each_is_begun_again() -> None:
+    first, second = kept(longest_s=1.0), kept(longest_s=1.0)
+    played = Played({first: [3.0, 60.0], second: [3.0, 30.0]})
+    assert played.keep() == 0
+    assert played.begun[first] == pytest.approx([0.0, 3.2])
+    assert played.begun[second] == pytest.approx([0.0, 3.2, 33.4])
+
+
+def test_a_first_life_that_goes_on_is_not_begun_and_its_next_one_is() -> None:
+    each = kept(longest_s=1.0, child=77)
+    played = Played({each: []}, living={77: 5.0})
+    assert played.keep() == 0
+    assert played.begun[each] == pytest.approx([5.2])
+
+
+def kept(longest_s: float, child: int = 0) -> starter.Kept:
+    return starter.Kept(None, [], longest_s, child, [])  # type: ignore[arg-type]
+
+
+class Played:
+    """Time, and processes with lives of so many seconds; when one has no more the place is gone."""
+
+    def __init__(
+        self, lives: dict[starter.Kept, list[float]], living: dict[int, float] | None = None
+    ) -> None:
+        self.now = 0.0
+        self.waits: list[float] = []
+        self.begun: dict[starter.Kept, list[float]] = {each: [] for each in lives}
+        self._lives = {each: iter(seconds) for each, seconds in lives.items()}
+        self._ends = dict(living or {})
+        self._numbers = itertools.count(100)
+
+    def keep(self) -> int:
+        each = list(self._lives)
+        return starter.keep(each, self._begin, self._next_end, lambda: self.now, self._sleep)
+
+    def _begin(self, each: starter.Kept) -> None:
+        self.begun[each].append(self.now)
+        life = next(self._lives[each], None)
         if life is None:
             raise BrokenPipeError
-        now += life
+        each.child = next(self._numbers)
+        self._ends[each.child] = self.now + life
 
-    assert starter.keep(None, 1.0, [], live, lambda: now, waits.append) == 0  # type: ignore[arg-type]
-    assert waits == [0.2, 0.4, 0.8, 1.0, 0.2, 0.4]
+    def _next_end(self, wait: bool) -> int:
+        first = min(self._ends, key=lambda each: self._ends[each])
+        if wait:
+            self.now = max(self.now, self._ends[first])
+        if self._ends[first] > self.now:
+            return 0
+        del self._ends[first]
+        return first
+
+    def _sleep(self, seconds: float) -> None:
+        self.waits.append(seconds)
+        self.now += seconds
 
 
 #: An egress that answers each call by the port of the socket that it was given to listen on.
@@ -217,14 +277,11 @@ async def test_the_egress_alone_has_the_socket_that_is_scraped_also_after_it_end
     listener = socket.create_server(("127.0.0.1", 0))
     port = listener.getsockname()[1]
     process = EgressProcess(SETTINGS, listener)
-    await process.start()
-    try:
+    async with Companions([process]):
         assert listener.fileno() == -1, "the place has it no more"
         said, pid = await answer(process)
         os.kill(pid, signal.SIGKILL)
         again, other = await answer(process)
-    finally:
-        await process.stop()
     assert said == again == str(port)
     assert other != pid
     socket.create_server(("127.0.0.1", port)).close()

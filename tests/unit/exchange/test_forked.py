@@ -25,7 +25,7 @@ def begin(sock, starter, settings):
         call = msgspec.msgpack.decode(sock.recv(int.from_bytes(head, "little"), socket.MSG_WAITALL), type=Call)
         said = {
             "pid": os.getpid(), "shares": "planted" in sys.modules, "part": part_of(os.getpid()),
-            "starter": part_of(os.getppid()), "starter_is": os.getppid() == starter,
+            "starter": part_of(os.getppid()), "starter_is": os.getppid() == starter, "parent": os.getppid(),
             "open": sorted(map(int, os.listdir("/proc/self/fd"))), "sock": sock.fileno(),
             "handled": [signal.getsignal(n) is not signal.SIG_DFL for n in (signal.SIGTERM, signal.SIGHUP)],
             "blocked": sorted(map(int, signal.pthread_sigmask(signal.SIG_BLOCK, ()))),
@@ -38,14 +38,18 @@ def begin(sock, starter, settings):
 if __name__ == "__main__":
     sys.exit(begin(socket.socket(fileno=int(sys.argv[1])), int(sys.argv[2]), sys.argv[3]))
 """
-#: A place: with a module loaded that nobody else has, a socket of its own, handlers; its egress is killed once.
+#: A place: with a module loaded that nobody else has, a socket of its own, handlers, and two processes beside it.
+#: The first, its egress, is killed twice, then the other.
 PLACE = """
 import asyncio, json, os, signal, socket, sys
+import msgspec
 sys.path.insert(0, sys.argv[1])
 sys.modules["planted"] = sys
 from reuna.exchange import child
 from reuna.exchange.forked import fork_keeping
+from reuna.exchange.kept import Companions
 from tests.unit.exchange.test_child import SETTINGS, SHOWN
+OTHER = msgspec.structs.replace(SETTINGS, name="edge-2")
 child.EGRESS = ("-m", "stand_in", *sys.argv[3:])
 os.environ["PYTHONPATH"] = sys.argv[1]
 async def main():
@@ -54,22 +58,26 @@ async def main():
         loop.add_signal_handler(number, print)
     own = socket.create_server(("127.0.0.1", 0))
     shown = socket.create_server(("127.0.0.1", 0)) if sys.argv[2] == "metrics" else None
-    egress = child.EgressProcess(SETTINGS, shown, fork_keeping)
-    await egress.start()
-    said = []
-    for _ in range(2):
-        said.append(json.loads(await egress.countersign(SHOWN)))
-        os.kill(said[-1]["pid"], signal.SIGKILL)
-    await egress.stop()
+    egress, other = child.EgressProcess(SETTINGS, shown), child.EgressProcess(OTHER)
+    said, beside = [], []
+    async with Companions([egress, other], fork_keeping):
+        for _ in range(2):
+            said.append(json.loads(await egress.countersign(SHOWN)))
+            beside.append(json.loads(await other.countersign(SHOWN)))
+            os.kill(said[-1]["pid"], signal.SIGKILL)
+        os.kill(beside[-1]["pid"], signal.SIGKILL)
+        while (again := json.loads(await other.countersign(SHOWN)))["pid"] == beside[-1]["pid"]:
+            pass
+        beside.append(again)
     with open("/proc/self/task/%d/children" % os.getpid()) as left:
-        print(json.dumps([*said, left.read(), "stand_in" in sys.modules]))
+        print(json.dumps([*said, left.read(), "stand_in" in sys.modules, beside]))
 asyncio.run(main())
 """
 
 
 @pytest.fixture(scope="module")
 def lives(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
-    """What an egress says in its first life and, killed, in its second; and what is left at the end."""
+    """What an egress says in its first life and, killed, in its second; what is left at the end; the other."""
     return place(tmp_path_factory.mktemp("forked"))
 
 
@@ -100,8 +108,23 @@ def test_where_it_shows_metrics_it_has_that_listener_too(tmp_path: Any) -> None:
     assert len(set(second["open"]) - {0, 1, 2, second["sock"]}) == 2, "also in its second life"
 
 
+def test_what_is_beside_it_has_neither_its_listener_nor_its_line(tmp_path: Any) -> None:
+    *_, beside = place(tmp_path, "metrics")
+    for life in beside:
+        assert len(set(life["open"]) - {0, 1, 2, life["sock"]}) == 1, "the folder that is read"
+
+
+def test_one_starter_keeps_both_and_each_lives_on_when_the_other_ends(lives: list[Any]) -> None:
+    first, second, *_, beside = lives
+    assert len({life["parent"] for life in (first, second, *beside)}) == 1
+    assert beside[0]["pid"] == beside[1]["pid"] != beside[2]["pid"]
+    assert first["pid"] != second["pid"]
+    assert [life["settings"] for life in beside] == ["edge-2"] * 3
+    assert [life["shares"] for life in beside] == [True, True, False]
+
+
 def test_a_fork_handles_and_blocks_signals_as_a_fresh_process(lives: list[Any]) -> None:
-    for life in lives[:2]:
+    for life in (*lives[:2], *lives[4]):
         assert (life["handled"], life["blocked"]) == ([False, False], [])
 
 
@@ -122,8 +145,8 @@ def test_nothing_is_left_once_the_place_stopped_it(lives: list[Mapping[str, Any]
 def test_a_command_with_words_of_its_own_is_started_afresh(tmp_path: Any) -> None:
     (tmp_path / "stand_in.py").write_text("")
     script = (
-        "import socket; from reuna.exchange.forked import Forked, fork_keeping;"
-        "control, starter = fork_keeping(('-c', 'pass', 'more'), '{}', 0.2);"
+        "from reuna.exchange.forked import Forked, fork_keeping; from reuna.exchange.kept import Lives;"
+        "(control,), starter = fork_keeping([Lives(('-c', 'pass', 'more'), '{}', 0.2)]);"
         "assert not isinstance(starter, Forked); control.close(); starter.terminate(); starter.wait()"
     )
     subprocess.run([sys.executable, "-c", script], check=True, timeout=60)

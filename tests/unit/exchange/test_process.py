@@ -17,7 +17,7 @@ import msgspec
 import pytest
 
 from reuna.adapters.certificates import CertificateAuthority
-from reuna.exchange.child import STARTER
+from reuna.exchange.kept import Lives, starter_command
 from reuna.exchange.link import EgressSettings
 from reuna.fleet.trust import make_trust
 
@@ -59,7 +59,7 @@ def settings(tmp_path: Path) -> str:
 def orphan(how: str, settings: str) -> Iterator[tuple[int, socket.socket, subprocess.Popen[str]]]:
     """Process id and line of an egress whose starter was killed while it began, and what both print to."""
     control, theirs = socket.socketpair()
-    command = [sys.executable, *STARTER, str(theirs.fileno()), "0.2", "0", "-c", SLOW, how, settings]
+    command = starter_command([theirs], [Lives(("-c", SLOW, how), settings, 0.2)])
     with control, theirs, subprocess.Popen(
         command, pass_fds=[theirs.fileno()], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as starter:  # fmt: skip
