@@ -33,7 +33,7 @@ from reuna.fleet.session import follow, prepare, ready
 from reuna.fleet.supervise import Supervisor
 
 PARAMS, ROUNDS = 10_000, 3
-RESTS_S = 5 * EVERY_S  #: looks at which it may let go of what it needed to begin
+RESTS_S = 5 * EVERY_S  #: some looks at which it lets go of what it needed to begin
 SOURCES = """
 [sources.pump]
 kind = "replay"
@@ -45,8 +45,8 @@ pressure_bar = {{ unit = "bar" }}
 """
 
 
-async def measure(nodes: int, reads: bool, folder: Path) -> dict[str, Any]:
-    """Start the fleet, let it train, and look at its first edge."""
+async def measure(nodes: int, reads: bool, rests_s: float, folder: Path) -> dict[str, Any]:
+    """Start the fleet, let it train, and look at its first edge ``rests_s`` after its worker ended."""
     job = job_for(folder, PARAMS, nodes, ROUNDS, 1, 32, 32)
     fleet = make_fleet(folder / "fleet", "bench", spread(job.nodes, 1))
     end_workers_soon(fleet)
@@ -63,7 +63,7 @@ async def measure(nodes: int, reads: bool, folder: Path) -> dict[str, Any]:
         await asyncio.to_thread(operator.submit, msgspec.structs.replace(spec, evaluate=False))
         await follow(operator, spec.run, lambda _event: None)
         await without_worker(supervisor)
-        await asyncio.sleep(RESTS_S)
+        await asyncio.sleep(rests_s)
         pids = family(supervisor.pids[IDLE_EDGE])
         return {
             "reads": reads,
@@ -125,10 +125,11 @@ def main() -> None:
     )
     parser.add_argument("--nodes", type=at_least(1), default=1, help="edges under the fog")
     parser.add_argument("--reads", action="store_true", help="each edge also reads a machine")
+    parser.add_argument("--rests", type=float, default=RESTS_S, help="seconds that it is left alone before")
     parser.add_argument("--json", action="store_true", help="accepted for scripts; the output is JSON")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="reuna-bench-") as folder:
-        print(json.dumps(asyncio.run(measure(args.nodes, args.reads, Path(folder)))))
+        print(json.dumps(asyncio.run(measure(args.nodes, args.reads, args.rests, Path(folder)))))
 
 
 if __name__ == "__main__":
