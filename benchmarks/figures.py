@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.peers import table
-from benchmarks.peers.cells import middle, of, sizes
+from benchmarks.peers.cells import grids, middle, of, sizes
 
 #: process -> what it does in a round
 KINDS = {
@@ -44,9 +44,12 @@ def _read(path: Path) -> dict[str, Any]:
 
 def cpu(cells: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     """Milliseconds of CPU of a round by kind of process, beside the round by the clock and its limits."""
-    by_size = {size: of(cells, "round", "reuna", size[0]) for size in sizes(cells)}
-    titles = (f"{table.short(params)} values, {nodes} nodes" for params, nodes in by_size)
-    yield _row("process", "what it does", *titles)
+    by_size = {
+        f"{table.short(params)} values, {nodes} nodes{grid}": of(cells, work, "reuna", params)
+        for params, nodes in sizes(cells)
+        for work, grid in grids(cells, params)
+    }
+    yield _row("process", "what it does", *by_size)
     yield "|---" * (2 + len(by_size)) + "|"
     for kind, does in KINDS.items():
         yield _row(kind, does, *(_ms(_middle_cpu(found, kind)) for found in by_size.values()))

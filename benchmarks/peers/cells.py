@@ -9,9 +9,16 @@ from dataclasses import dataclass
 from typing import Any
 
 SYSTEMS = ("reuna", "flower", "nvflare")
-WORKS = ("round", "simulate", "robust")
+WORKS = ("round", "round16", "simulate", "robust")
+#: a round on a grid of 32 bits, and on one of 16
+GRIDS = {"round": 32, "round16": 16}
 #: who does which work; the others have no such thing, or none that can be run here
-DOES = {"round": SYSTEMS, "simulate": ("reuna", "flower"), "robust": ("reuna", "flower")}
+DOES = {
+    "round": SYSTEMS,
+    "round16": ("reuna",),
+    "simulate": ("reuna", "flower"),
+    "robust": ("reuna", "flower"),
+}
 LARGE = 10_000_000  #: values from which on a measurement takes a minute or more
 CLIENTS = 1000  #: of a simulation
 ROBUST_NODES = 32
@@ -31,6 +38,7 @@ class Cell:
     def __str__(self) -> str:
         what = {
             "round": f"rounds of {self.params:,} values with {self.nodes} nodes",
+            "round16": f"rounds of {self.params:,} values in 16 bits with {self.nodes} nodes",
             "simulate": f"simulation of {self.nodes} clients",
             "robust": f"robust folds of {self.nodes} x {self.params:,} values",
         }[self.work]
@@ -46,10 +54,10 @@ def plan(
     """
     found: list[Cell] = []
     for work in works:
-        sizes = params if work == "round" else [ROBUST_PARAMS if work == "robust" else 0]
+        sizes = params if work in GRIDS else [ROBUST_PARAMS if work == "robust" else 0]
         for size in sizes:
-            times = repeat if work == "round" and size < LARGE else max(1, repeat // 2)
-            among = {"round": nodes, "simulate": CLIENTS, "robust": ROBUST_NODES}[work]
+            times = repeat if work in GRIDS and size < LARGE else max(1, repeat // 2)
+            among = nodes if work in GRIDS else CLIENTS if work == "simulate" else ROBUST_NODES
             order = [name for name in DOES[work] if name in who]
             turns = [(name, turn) for turn in range(times) for name in order]
             if len(order) > 1 and order[0] == "reuna":
@@ -72,6 +80,9 @@ def words(cell: Cell, processes: int) -> list[str]:
         case "round", "reuna":
             idle = ["--idle"] if cell.repetition == 0 and cell.params < LARGE else []
             return ["benchmarks.round", *size, "--rounds", str(rounds_of(cell)), *idle, "--json"]
+        case "round16", _:
+            bits = ["--bits", str(GRIDS[cell.work])]
+            return ["benchmarks.round", *size, *bits, "--rounds", str(rounds_of(cell)), "--json"]
         case "round", peer:
             return [f"benchmarks.peers.{peer}_fleet", *size, "--rounds", str(rounds_of(cell))]
         case "simulate", "reuna":
@@ -132,4 +143,12 @@ def why_not(cells: Iterable[Mapping[str, Any]]) -> str | None:
 
 def sizes(cells: Iterable[Mapping[str, Any]]) -> Iterator[tuple[int, int]]:
     """(values, nodes) of the rounds that were measured, each once, in order."""
-    yield from dict.fromkeys((cell["params"], cell["nodes"]) for cell in cells if cell["work"] == "round")
+    yield from dict.fromkeys((cell["params"], cell["nodes"]) for cell in cells if cell["work"] in GRIDS)
+
+
+def grids(cells: Iterable[Mapping[str, Any]], params: int) -> Iterator[tuple[str, str]]:
+    """Which rounds of so many values were measured, and what a title says of their grid."""
+    works = {cell["work"] for cell in cells if cell["params"] == params}
+    for work, bits in GRIDS.items():
+        if work in works:
+            yield work, "" if work == "round" else f", {bits} bits"

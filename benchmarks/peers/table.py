@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from benchmarks.peers.cells import ROBUST_PARAMS, SYSTEMS, middle, of, sizes, why_not
+from benchmarks.peers.cells import ROBUST_PARAMS, SYSTEMS, grids, middle, of, sizes, why_not
 
 NAMES = {"reuna": "Reuna", "flower": "Flower", "nvflare": "NVFlare"}
 FOLDS = {
@@ -67,15 +67,12 @@ def _works(
     cells: Cells, who: Sequence[str]
 ) -> Iterator[tuple[str, str, float | None, dict[str, Cells], bool]]:
     """Title, key of the figure, the limit, measurements by system, whether more is better."""
+    found: dict[str, Cells]
     for params, nodes in sizes(cells):
-        found: dict[str, Cells] = {name: of(cells, "round", name, params) for name in who}
-        yield (
-            f"round, {short(params)} values, {nodes} nodes",
-            "median_s",
-            middle(found.get("reuna", []), "limit_s"),
-            found,
-            False,
-        )
+        for work, grid in grids(cells, params):
+            found = {name: of(cells, work, name, params) for name in who}
+            limit = middle(found.get("reuna", []), "limit_s")
+            yield f"round, {short(params)} values, {nodes} nodes{grid}", "median_s", limit, found, False
     if any(cell["work"] == "simulate" for cell in cells):
         found = {name: of(cells, "simulate", name) for name in who}
         limit = middle(found.get("reuna", []), "numpy_clients_per_s")

@@ -31,6 +31,14 @@ def test_cpu_of_a_round_stands_by_process_with_the_median_of_all_turns() -> None
     assert "| edge worker | makes the update | – |" in lines
 
 
+def test_cpu_of_rounds_on_two_grids_stands_side_by_side() -> None:
+    told = {"cpu_ms_a_round": {"all": 30.0}}
+    narrow = {**round_of(10_000, cpu_ms_a_round={"all": 20.0}), "work": "round16"}
+    lines = list(figures.cpu([narrow, round_of(10_000, **told)]))
+    assert lines[0] == "| process | what it does | 10 k values, 8 nodes | 10 k values, 8 nodes, 16 bits |"
+    assert "| **all** | CPU of a round | 30 ms | 20 ms |" in lines
+
+
 def test_shares_of_a_process_stand_by_purpose_the_largest_first() -> None:
     size = {"params": 10_000, "nodes": 8, "shares": {"fog main": {"TLS": 0.2, "disk": 0.7, "bus": 0.001}}}
     lines = list(figures.purposes({**FOUND, "sizes": [size]}))

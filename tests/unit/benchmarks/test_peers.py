@@ -166,6 +166,21 @@ def test_a_table_says_figures_ratios_machine_versions_and_command() -> None:
     )
 
 
+def test_rounds_in_16_bits_stand_below_those_in_32_and_no_peer_has_them() -> None:
+    narrow = cell("reuna", {"median_s": 0.015, "limit_s": 0.0005}, work="round16")
+    text = markdown(result(narrow, cell("reuna", OURS), cell("nvflare", THEIRS)))
+    assert (
+        "| round, 10 k values, 8 nodes | 1 ms | 20 ms | 2 s | 20× | 100× |\n"
+        "| round, 10 k values, 8 nodes, 16 bits | 0.5 ms | 15 ms | – | 30× | – |\n"
+    ) in text
+
+
+def test_grids_are_measured_as_often_as_rounds_and_by_ours_alone() -> None:
+    found = plan(["round16"], ["reuna", "flower"], [10, 25_000_000], 8, 2)
+    assert [(cell.who, cell.params) for cell in found] == [("reuna", 10)] * 2 + [("reuna", 25_000_000)]
+    assert words(found[0], 2)[-5:] == ["--bits", "16", "--rounds", "20", "--json"]
+
+
 def test_a_peer_that_hung_is_in_the_table_with_the_reason_and_has_no_ratio() -> None:
     text = markdown(result(cell("reuna", OURS), cell("nvflare", None, "no answer | within 60 s")))
     assert "| 1 ms | 20 ms | *no answer / within 60 s* | 20× | – |" in text
