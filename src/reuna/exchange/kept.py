@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from reuna.adapters.processes import end_with_parent
+from reuna.core.errors import ReunaError
 
 log = logging.getLogger("reuna.place")
 STARTER = ("-I", "-S", str(Path(__file__).with_name("starter.py")))
@@ -105,7 +106,11 @@ class Companions:
         with control:
             while (ours := await next_socket(control)) is not None:
                 ours.setblocking(False)
-                await part.live(ours)
+                try:
+                    await part.live(ours)
+                except Exception as error:  # its next life has a line of its own
+                    trace = None if isinstance(error, ReunaError) else error
+                    log.error("the line to the %s: %s", part.what, error, exc_info=trace)
                 log.warning("%s ended; it is started again", part.what)
         log.error("what starts the %s ended; this place ends too", part.what)
         os.kill(os.getpid(), signal.SIGTERM)

@@ -12,6 +12,7 @@ import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from reuna.adapters.processes import children
@@ -157,6 +158,32 @@ async def test_the_egress_stays_in_the_network_of_the_machine_and_comes_back_whe
     os.kill(pid, signal.SIGKILL)
     again, other = await answer(egress)
     assert (again, other != pid) == (where, True)
+
+
+#: An egress that in its first life says what nobody can read, and ends with its line.
+CONFUSED = EGRESS.replace(
+    "while (head",
+    """marker = msgspec.json.decode(sys.argv[3])["folder"] + "/confused"
+if not os.path.exists(marker):
+    open(marker, "w").close()
+    sock.sendall(bytes([3, 0, 0, 0]) + b"???")
+while (head""",
+)
+
+
+async def test_an_egress_that_says_nonsense_is_started_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(child, "EGRESS", ("-c", CONFUSED))
+    egress = EgressProcess(msgspec.structs.replace(SETTINGS, folder=str(tmp_path)))
+    async with Companions([egress]):
+        where, _ = await asyncio.wait_for(answer(egress), 60)
+    assert where == network()
+    assert (
+        "the line to the egress of edge-1: a frame between place and egress that cannot be read"
+        in caplog.text
+    )
+    assert "Traceback" not in caplog.text
 
 
 async def test_stopping_ends_the_egress_and_what_starts_it(monkeypatch: pytest.MonkeyPatch) -> None:
