@@ -20,20 +20,16 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from benchmarks.arguments import at_least
-from benchmarks.round import IDLE_EDGE, RUN, end_workers_soon, job_for, without_worker
+from benchmarks.round import IDLE_EDGE, IDLE_S, begin, job_for, set_at_edges, standing, without_worker
 from reuna.adapters.processes import family, part_of
 from reuna.exchange.small import EVERY_S
-from reuna.fleet.client import Operator
 from reuna.fleet.data import spread
-from reuna.fleet.layout import Fleet, make_fleet
-from reuna.fleet.session import follow, prepare, ready
-from reuna.fleet.supervise import Supervisor
+from reuna.fleet.layout import make_fleet
+from reuna.fleet.session import follow
 
 PARAMS, ROUNDS = 10_000, 3
-RESTS_S = 5 * EVERY_S  #: some looks at which it lets go of what it needed to begin
+RESTS_S = int(5 * EVERY_S)  #: some looks at which it lets go of what it needed to begin
 SOURCES = """
 [sources.pump]
 kind = "replay"
@@ -45,22 +41,13 @@ pressure_bar = {{ unit = "bar" }}
 """
 
 
-async def measure(nodes: int, reads: bool, rests_s: float, folder: Path) -> dict[str, Any]:
+async def measure(nodes: int, reads: bool, rests_s: int, folder: Path) -> dict[str, Any]:
     """Start the fleet, let it train, and look at its first edge ``rests_s`` after its worker ended."""
     job = job_for(folder, PARAMS, nodes, ROUNDS, 1, 32, 32)
     fleet = make_fleet(folder / "fleet", "bench", spread(job.nodes, 1))
-    end_workers_soon(fleet)
-    if reads:
-        read_a_recording(fleet, folder)
-    supervisor = Supervisor(fleet)
-    await supervisor.start()
-    try:
-        spec, parts = await asyncio.to_thread(prepare, job, fleet, RUN)
-        operator = Operator.of(fleet)
-        await ready(fleet, operator, supervisor)
-        for part in parts:
-            await asyncio.to_thread(operator.put_blob, part)
-        await asyncio.to_thread(operator.submit, msgspec.structs.replace(spec, evaluate=False))
+    set_at_edges(fleet, idle_s=IDLE_S, **(a_recording(folder) if reads else {}))
+    async with standing(job, fleet) as (supervisor, operator, spec, parts):
+        await begin(operator, spec, parts)
         await follow(operator, spec.run, lambda _event: None)
         await without_worker(supervisor)
         await asyncio.sleep(rests_s)
@@ -73,20 +60,17 @@ async def measure(nodes: int, reads: bool, rests_s: float, folder: Path) -> dict
             "uss_mib": round(supervisor.uss(IDLE_EDGE), 1),
             "own_mib": {part_of(pid): round(own_mib(pid), 1) for pid in pids},
         }
-    finally:
-        await supervisor.stop()
 
 
-def read_a_recording(fleet: Fleet, folder: Path) -> None:
-    """Let each edge read a machine."""
+def a_recording(folder: Path) -> dict[str, str]:
+    """Settings of an edge that reads a machine."""
     recording = folder / "recording"
     recording.mkdir()
     lines = (f"2026-01-01T00:00:{second:02d}Z,{5 + second % 7}" for second in range(60))
     (recording / "pump.csv").write_text("\n".join(["second,pressure_bar", *lines]) + "\n")
     sources = folder / "sources.toml"
     sources.write_text(SOURCES.format(folder=recording))
-    for place in fleet.of("edge"):
-        place.settings.write_text(f'sources = "{sources}"\n{place.settings.read_text()}')
+    return {"sources": str(sources)}
 
 
 def alone_mib(pids: Iterable[int]) -> float:
@@ -125,7 +109,9 @@ def main() -> None:
     )
     parser.add_argument("--nodes", type=at_least(1), default=1, help="edges under the fog")
     parser.add_argument("--reads", action="store_true", help="each edge also reads a machine")
-    parser.add_argument("--rests", type=float, default=RESTS_S, help="seconds that it is left alone before")
+    parser.add_argument(
+        "--rests", type=at_least(0), default=RESTS_S, help="seconds that it is left alone before"
+    )
     parser.add_argument("--json", action="store_true", help="accepted for scripts; the output is JSON")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="reuna-bench-") as folder:

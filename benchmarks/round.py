@@ -32,7 +32,8 @@ import statistics
 import tempfile
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,7 @@ from benchmarks.arguments import at_least, between
 from benchmarks.observed import committed, is_durable, said, servers_sync, topology
 from reuna.adapters.toml_file import read_toml
 from reuna.core.project import project_settings
+from reuna.core.records import RunSpec
 from reuna.core.settings import Source, flags
 from reuna.core.tree import MOST_LEVELS
 from reuna.exchange.small import EVERY_S
@@ -57,7 +59,7 @@ from reuna.learn.strategies import TAKES
 NOOP = Path(__file__).parent / "noop"
 RUN = "r-bench"
 WARM_UP = 2  #: rounds not counted: processes, connections and caches warm up
-IDLE_S = 2.0  #: until an edge's worker ends, where the idle memory is measured
+IDLE_S = 2.0  #: until an edge's worker ends, where idle memory is measured: nobody waits a minute for it
 SETTLED_S = 30.0  #: by then it has ended
 IDLE_EDGE = "edge-1"
 EDGE_PARTS = ("main", "egress", "worker")
@@ -91,18 +93,10 @@ async def measure(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     fogs, above = raised(spread(job.nodes, job.fogs), args.depth)
     fleet = make_fleet(folder / "fleet", "bench", fogs, above=above)
     if args.idle:
-        end_workers_soon(fleet)
-    supervisor = Supervisor(fleet)
-    await supervisor.start()
-    try:
-        spec, parts = await asyncio.to_thread(prepare, job, fleet, RUN)
-        operator = Operator.of(fleet)
-        await ready(fleet, operator, supervisor)
+        set_at_edges(fleet, idle_s=IDLE_S)
+    async with standing(job, fleet) as (supervisor, operator, spec, parts):
         idle = [memory(supervisor)] if args.idle else []
-        for part in parts:
-            await asyncio.to_thread(operator.put_blob, part)
-        spec = msgspec.structs.replace(spec, evaluate=False, deadline_s=300.0)
-        await asyncio.to_thread(operator.submit, spec)
+        await begin(operator, spec, parts)
         events: list[dict[str, Any]] = []
         spent: list[dict[str, float]] = []
 
@@ -117,8 +111,6 @@ async def measure(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
             await without_worker(supervisor)
             idle.append(memory(supervisor))
         running, servers = supervisor.processes(), servers_sync(supervisor)
-    finally:
-        await supervisor.stop()
     rounds = sorted((e["fields"] for e in events if e["what"] == "round"), key=lambda f: f["round"])[WARM_UP:]
     seconds, gave = [fields["seconds"] for fields in rounds], committed(fleet, RUN, WARM_UP)
     return {
@@ -153,10 +145,36 @@ def raised(
     return found, above
 
 
-def end_workers_soon(fleet: Fleet) -> None:
-    """An edge whose worker has ended is what idle means; nobody waits a minute for it."""
+def set_at_edges(fleet: Fleet, **settings: str | float) -> None:
+    """Settings of each edge, before it starts."""
     for place in fleet.of("edge"):
-        write_toml(place.settings, {**read_toml(place.settings).values, "idle_s": IDLE_S})
+        write_toml(place.settings, {**read_toml(place.settings).values, **settings})
+
+
+@asynccontextmanager
+async def standing(
+    job: Job, fleet: Fleet
+) -> AsyncIterator[tuple[Supervisor, Operator, RunSpec, Sequence[bytes]]]:
+    """A fleet whose places are all there, as long as the context lasts; the run, and what it is made of.
+
+    It runs without evaluation, and waits for whoever is slow.
+    """
+    supervisor = Supervisor(fleet)
+    await supervisor.start()
+    try:
+        spec, parts = await asyncio.to_thread(prepare, job, fleet, RUN)
+        operator = Operator.of(fleet)
+        await ready(fleet, operator, supervisor)
+        yield supervisor, operator, msgspec.structs.replace(spec, evaluate=False, deadline_s=300.0), parts
+    finally:
+        await supervisor.stop()
+
+
+async def begin(operator: Operator, spec: RunSpec, parts: Iterable[bytes]) -> None:
+    """Begin the run."""
+    for part in parts:
+        await asyncio.to_thread(operator.put_blob, part)
+    await asyncio.to_thread(operator.submit, spec)
 
 
 async def without_worker(supervisor: Supervisor) -> None:

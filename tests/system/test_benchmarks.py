@@ -67,7 +67,7 @@ def test_a_round_is_measured_on_a_fleet_that_was_looked_at() -> None:
 @pytest.mark.system
 def test_an_idle_edge_is_looked_at_process_by_process() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.idle", "--reads", "--rests", "0.1", "--json"],
+        [sys.executable, "-m", "benchmarks.idle", "--reads", "--rests", "0", "--json"],
         cwd=ROOT, capture_output=True, text=True, timeout=150,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

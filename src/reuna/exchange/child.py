@@ -8,7 +8,6 @@ where the place's own log goes: its folder may be on a disk that is full.
 from __future__ import annotations
 
 import asyncio
-import logging
 import socket
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
@@ -26,7 +25,6 @@ from reuna.core.second import Doubtful, Opinions
 from reuna.exchange.kept import Lives
 from reuna.exchange.link import EgressSettings, Frames, RemoteLink
 
-log = logging.getLogger("reuna.egress")
 T = TypeVar("T")
 EGRESS: tuple[str, ...] = ("-m", "reuna.exchange.process")
 EGRESS_S = 0.2  #: between two starts of it, at most

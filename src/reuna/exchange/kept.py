@@ -160,9 +160,8 @@ def starter_command(
     ``first``: process ids of first lives, which go on.
     """
     words = [sys.executable, *STARTER]
-    for index, (control, each) in enumerate(zip(theirs, lives, strict=True)):
+    for control, each, child in zip(theirs, lives, first or [0] * len(lives), strict=True):
         numbers = [control.fileno(), *(lent.fileno() for lent in each.sockets)]
         own = [*each.command, each.settings]
-        words += [",".join(map(str, numbers)), str(each.longest_s)]
-        words += [str(first[index] if first else 0), str(len(own)), *own]
+        words += [",".join(map(str, numbers)), str(each.longest_s), str(child), str(len(own)), *own]
     return words

@@ -21,7 +21,7 @@ from reuna.core.records import ShownHead
 from reuna.exchange import child, starter
 from reuna.exchange.child import EgressProcess
 from reuna.exchange.kept import Companions
-from reuna.exchange.link import EgressSettings
+from reuna.exchange.link import EgressSettings, RemoteLink
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="namespaces are Linux's")
 #: An egress that answers each call by an error with what it found: its network namespace and itself.
@@ -184,6 +184,24 @@ async def test_an_egress_that_says_nonsense_is_started_again(
         in caplog.text
     )
     assert "Traceback" not in caplog.text
+
+
+async def test_a_mistake_of_the_place_itself_is_told_with_its_trace_and_the_egress_comes_back(
+    egress: EgressProcess, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, pid = await answer(egress)
+
+    async def mistake(_link: RemoteLink) -> None:
+        raise ZeroDivisionError("ours")
+
+    with monkeypatch.context() as planted:
+        planted.setattr(RemoteLink, "run", mistake)
+        os.kill(pid, signal.SIGKILL)  # the next life is the one that meets the mistake
+        while "the line to the egress of edge-1: ours" not in caplog.text:
+            await asyncio.sleep(0)
+    where, other = await asyncio.wait_for(answer(egress), 60)
+    assert (where, other != pid) == (network(), True)
+    assert "ZeroDivisionError" in caplog.text
 
 
 async def test_stopping_ends_the_egress_and_what_starts_it(monkeypatch: pytest.MonkeyPatch) -> None:
